@@ -1,0 +1,1 @@
+"""What the services share: bus (Kafka), rpc (gRPC), residency (Redis), telemetry, settings, errors."""

@@ -1,0 +1,40 @@
+"""Settings that every process reads, from COE_* environment variables, parsed once at the edge."""
+
+from pathlib import Path
+
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class CoreSettings(BaseSettings):
+    """Addresses and habits that all processes share. Each service adds its own with its own prefix."""
+
+    model_config = SettingsConfigDict(env_prefix="COE_", frozen=True, extra="ignore")
+
+    kafka_bootstrap: str = "127.0.0.1:9092"
+    redis_url: str = "redis://127.0.0.1:6379/0"
+    # Experts, artifacts that were trained here, downloaded servers.
+    home: Path = Path.home() / ".local" / "share" / "coe"
+    # A name for this machine in residency and telemetry; processes that share memory share it.
+    node: str = "node-0"
+    log_level: str = "INFO"
+    # OTLP over gRPC. Empty: nothing is exported.
+    otlp_endpoint: str = ""
+    # Prometheus metrics over HTTP. 0: off.
+    metrics_port: int = 0
+    # Most bytes of prompt text that any part accepts.
+    max_prompt_bytes: int = 256 * 1024
+
+    @property
+    def experts_dir(self) -> Path:
+        return self.home / "experts"
+
+
+class GrpcSettings(BaseSettings):
+    """Where a service listens. `port` 0 takes a free one."""
+
+    model_config = SettingsConfigDict(env_prefix="COE_GRPC_", frozen=True, extra="ignore")
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    # Seconds that calls under way get at shutdown.
+    grace_s: float = 10.0
