@@ -1,4 +1,4 @@
-"""Generates the Python stubs of protos/coe/v1 into services/coe/_proto; `--check` fails when they are not current.
+"""Generates the Python stubs of protos/coe/v1 into services/coe/_proto; `--check` fails when they are stale.
 
 protoc names modules after the .proto path (`coe.v1`), which would shadow our package: the imports are rewritten to
 `coe._proto`, where the stubs live.

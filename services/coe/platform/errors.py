@@ -41,13 +41,11 @@ class CoEError(Exception):
         self.details = {name: str(value) for name, value in details.items()}
 
     def to_proto(self) -> common_pb2.Error:
-        return common_pb2.Error(
-            code=self.code, message=self.message, retryable=self.retryable, details=self.details
-        )
+        return common_pb2.Error(code=self.code, message=self.message, retryable=self.retryable, details=self.details)
 
 
 class InvalidPrompt(CoEError):
-    """The prompt can't be served as it is: nothing to answer, a bad sampling value, a conversation without a user."""
+    """The prompt can't be served as it is: a bad sampling value, say, or a conversation without a user."""
 
     code = "invalid_prompt"
     grpc_status = grpc.StatusCode.INVALID_ARGUMENT

@@ -3,7 +3,7 @@
 `run(service)` is what each `service.py` calls. It
 1. configures logging and telemetry under the service's name,
 2. starts the gRPC server with health NOT_SERVING, then `service.start()`, then sets SERVING,
-3. on SIGINT or SIGTERM, or when the parent process dies: sets NOT_SERVING, `service.stop()`, ends the server with grace,
+3. on SIGINT or SIGTERM, or when the parent dies: sets NOT_SERVING, `service.stop()`, ends the server with grace,
    flushes telemetry.
 A background task of the service that fails ends the process with exit status 1 and one clear line.
 """

@@ -3,8 +3,8 @@
 Two ways to consume, after what the work costs:
 
 * `process`: cheap, deterministic work (router, mapper). One transaction holds the outputs and the input offsets.
-* `parallel`: long work that ends out of order (worker). Each record is completed on its own; the commit carries the set
-  of offsets done beyond the committed one, so that a crash loses nothing and answers nothing twice.
+* `parallel`: long work that ends out of order (worker). Each record is completed on its own; the commit carries the
+  set of offsets done beyond the committed one, so that a crash loses nothing and answers nothing twice.
 
 The in-memory bus and the Kafka bus pass the same contract suite (tests/contract/bus_suite.py).
 """
