@@ -20,6 +20,7 @@
 `code` is also the reason in a dead letter's headers and in `PromptCompleted.error.code`.
 """
 
+from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
 import grpc
@@ -30,7 +31,7 @@ from coe._proto import common_pb2
 class CoEError(Exception):
     """A failure with a stable code. `details` are facts for programs; the message is one sentence for people."""
 
-    code: ClassVar[str] = "internal"
+    code: ClassVar[str] = "coe"
     retryable: ClassVar[bool] = False
     grpc_status: ClassVar[grpc.StatusCode] = grpc.StatusCode.INTERNAL
     http_status: ClassVar[int] = 500
@@ -152,3 +153,24 @@ class ArtifactError(CoEError):
 
 class InternalError(CoEError):
     """A fault of ours. The log of the part named in the details has the trace."""
+
+    code = "internal"
+
+
+def from_code(code: str, message: str, details: Mapping[str, str] | None = None) -> CoEError:
+    """The error that another process named; an unknown code (a newer peer's) becomes an InternalError."""
+    for kind in walk(CoEError):
+        if kind.code == code and kind is not CoEError:
+            return kind(message, **(details or {}))
+    return InternalError(message, code=code)
+
+
+def from_proto(error: common_pb2.Error) -> CoEError:
+    return from_code(error.code, error.message, dict(error.details))
+
+
+def walk(kind: type[CoEError]) -> Iterator[type[CoEError]]:
+    """`kind` and everything below it in the tree."""
+    yield kind
+    for child in kind.__subclasses__():
+        yield from walk(child)
