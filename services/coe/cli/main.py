@@ -1,0 +1,64 @@
+"""`coe`: one command table; only the module of the command that runs is imported, so that every start is quick."""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+import typer
+
+from coe.cli.console import fail
+from coe.platform.errors import CoEError
+
+# Command -> (module, help). A module has `app` (a group of commands) or `command` (one command).
+COMMANDS: dict[str, tuple[str, str]] = {
+    "up": ("coe.cli.up", "Start the embedded stack: broker, Redis, services, gateway."),
+    "demo": ("coe.cli.demo", "Send a dozen varied prompts through a stack and show how each was answered."),
+    "submit": ("coe.cli.submit", "Produce prompts to Kafka and stream what comes back."),
+    "chat": ("coe.cli.chat", "Talk with the composition through the gateway."),
+    "generate": ("coe.cli.generate", "Run one expert in this process, without services."),
+    "experts": ("coe.cli.experts", "List, inspect and manage expert bundles."),
+    "import": ("coe.cli.import_", "Make an expert bundle from a GGUF file or a safetensors folder."),
+    "train": ("coe.cli.train", "Train the router or solve the mapping."),
+    "eval": ("coe.cli.eval", "Judge router and mapping on outcome data."),
+    "simulate": ("coe.cli.simulate", "Simulate a cluster over a trace."),
+    "bench": ("coe.cli.bench", "Measure, and print the figures as JSON."),
+    "doctor": ("coe.cli.doctor", "Check every prerequisite and say the mend."),
+}
+
+
+def build(arguments: Sequence[str]) -> typer.Typer:
+    """The application for these arguments: the command they name is real, the others only show their help line."""
+    app = typer.Typer(
+        name="coe",
+        help="Composition of Experts: each prompt is answered by the one expert that is best for its cost.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+    app.callback()(lambda: None)
+    chosen = next((argument for argument in arguments if not argument.startswith("-")), None)
+    for name, (module_name, summary) in COMMANDS.items():
+        if name != chosen:
+            app.command(name, help=summary)(lambda: None)
+            continue
+        module = import_module(module_name)
+        if hasattr(module, "app"):
+            app.add_typer(module.app, name=name, help=summary)
+        else:
+            app.command(name, help=summary)(module.command)
+    return app
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point. Exit status: 0 done, 1 a failure of the system (one clear line), 2 wrong usage, 130 interrupted."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        build(arguments)(args=list(arguments))
+    except CoEError as error:
+        fail(error.message)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

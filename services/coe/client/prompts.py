@@ -1,0 +1,113 @@
+"""Submits prompts to Kafka and follows their answers. One reader of the topics serves every stream of the process."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Self
+from uuid import uuid4
+
+from google.protobuf.message import DecodeError
+
+from coe._proto import events_pb2
+from coe.client.events import Event
+from coe.client.stream import PromptStream
+from coe.platform import topics
+from coe.platform.bus.api import Bus, Outgoing, Record
+from coe.platform.errors import CapacityExceeded, DeadlineExceeded, InvalidPrompt, Unavailable
+
+FOLLOWED = (topics.ASSIGNMENTS, topics.TOKENS, topics.COMPLETIONS)
+
+
+class PromptClient:
+    """Use as a context manager around a started bus. `max_streams` bounds the prompts followed at once."""
+
+    def __init__(self, bus: Bus, *, max_streams: int = 10_000) -> None:
+        self._bus = bus
+        self._max_streams = max_streams
+        self._streams: dict[str, tuple[PromptStream, asyncio.Event]] = {}
+        self._exit = AsyncExitStack()
+        self._reader: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        records = await self._exit.enter_async_context(self._bus.tail(FOLLOWED))
+        self._reader = asyncio.create_task(self._read(records))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._reader is not None:
+            self._reader.cancel()
+            await asyncio.gather(self._reader, return_exceptions=True)
+        await self._exit.aclose()
+
+    async def submit(self, prompt: events_pb2.PromptSubmitted, *, timeout_s: float) -> AsyncIterator[Event]:
+        """Publishes the prompt (an empty request id is filled in) and yields its events, the last one `Completed`.
+
+        Raises DeadlineExceeded when no terminal event came within `timeout_s`, Unavailable when the topics can't be
+        read any more, CapacityExceeded when too many prompts are followed already.
+        """
+        prompt.request_id = prompt.request_id or uuid4().hex
+        stream, ready = self._open(prompt.request_id)
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        try:
+            await _within(deadline, self._bus.publisher.publish(Outgoing(topics.PROMPTS, prompt.request_id, prompt)))
+            while True:
+                while stream.pending:
+                    yield stream.pending.popleft()
+                if stream.done:
+                    return
+                if self._reader is None or self._reader.done():
+                    raise Unavailable("the answer topics can't be read any more", request_id=prompt.request_id)
+                await _within(deadline, ready.wait())
+                ready.clear()
+        except TimeoutError:
+            message = f"no answer within {timeout_s:.1f} s"
+            raise DeadlineExceeded(message, request_id=prompt.request_id) from None
+        finally:
+            del self._streams[prompt.request_id]
+
+    def _open(self, request_id: str) -> tuple[PromptStream, asyncio.Event]:
+        if request_id in self._streams:
+            raise InvalidPrompt("a prompt with this request id is under way", request_id=request_id)
+        if len(self._streams) >= self._max_streams:
+            raise CapacityExceeded("too many prompts are followed at once", max_streams=self._max_streams)
+        self._streams[request_id] = entry = (PromptStream(), asyncio.Event())
+        return entry
+
+    async def _read(self, records: AsyncIterator[Record]) -> None:
+        try:
+            async for record in records:
+                self._dispatch(record)
+        finally:
+            for _, ready in self._streams.values():
+                ready.set()
+
+    def _dispatch(self, record: Record) -> None:
+        try:
+            request_id, feed = _decode(record)
+        except DecodeError:
+            # Not ours to judge: the worker that met the same bytes sends the terminal event.
+            return
+        if (entry := self._streams.get(request_id)) is not None:
+            stream, ready = entry
+            feed(stream)
+            ready.set()
+
+
+def _decode(record: Record) -> tuple[str, Callable[[PromptStream], None]]:
+    """Whose message it is, and what it does to that prompt's stream."""
+    if record.topic == topics.ASSIGNMENTS:
+        assigned = events_pb2.PromptAssigned.FromString(record.value)
+        return assigned.prompt.request_id, lambda stream: stream.on_assigned(assigned)
+    if record.topic == topics.TOKENS:
+        chunk = events_pb2.TokenChunk.FromString(record.value)
+        return chunk.request_id, lambda stream: stream.on_chunk(chunk)
+    result = events_pb2.PromptCompleted.FromString(record.value)
+    return result.request_id, lambda stream: stream.on_completed(result)
+
+
+async def _within(deadline: float, work: Awaitable[object]) -> None:
+    async with asyncio.timeout_at(deadline):
+        await work

@@ -1,0 +1,73 @@
+"""The state of one prompt's stream: what came over the topics, in whatever order, becomes events in the right one.
+
+Pure: no I/O, no clock. Chunks may repeat, skip or come late; completions and chunks travel on different topics. Text
+that a reader has not taken yet is merged, so a slow reader costs memory only for the text of its own answer.
+"""
+
+from collections import deque
+
+from coe._proto import events_pb2
+from coe.client.events import Completed, Event, Loading, Routed, Text
+
+
+class PromptStream:
+    """Feed it messages with `on_*`; take events from `pending` in order. Nothing follows `Completed`."""
+
+    def __init__(self) -> None:
+        self.pending: deque[Event] = deque()
+        self.done = False
+        self._routed = False
+        self._attempt = 0
+        self._next_sequence = 0
+        self._whole = True
+        self._text = ""
+
+    def on_assigned(self, assigned: events_pb2.PromptAssigned) -> None:
+        if not self._routed and not self.done:
+            self._routed = True
+            self.pending.append(Routed(assigned.routing, assigned.assignment))
+
+    def on_chunk(self, chunk: events_pb2.TokenChunk) -> None:
+        if self.done or chunk.attempt < self._attempt:
+            return
+        if chunk.attempt > self._attempt:
+            self._attempt = chunk.attempt
+            self._next_sequence, self._whole, self._text = 0, True, ""
+        if chunk.sequence < self._next_sequence:
+            return
+        # After a gap the streamed text can't be continued truthfully: the completion will bring the whole.
+        self._whole = self._whole and chunk.sequence == self._next_sequence
+        self._next_sequence = chunk.sequence + 1
+        if chunk.WhichOneof("event") == "loading":
+            self.pending.append(Loading(chunk.loading.expert_id, chunk.loading.tier))
+        elif self._whole:
+            self._append_text(chunk.text.text)
+
+    def on_completed(self, result: events_pb2.PromptCompleted) -> None:
+        if self.done:
+            return
+        if not self._routed and result.HasField("assignment"):
+            self.pending.append(Routed(result.routing, result.assignment))
+        if result.WhichOneof("outcome") == "completion":
+            self._append_missing(result.completion.text, result.attempt)
+        self.done = True
+        self.pending.append(Completed(result))
+
+    def _append_missing(self, whole: str, attempt: int) -> None:
+        """Streams what the chunks did not bring: the tail of the answer, or all of it as a new attempt."""
+        if attempt == self._attempt and whole.startswith(self._text):
+            self._append_text(whole[len(self._text) :])
+        elif whole != self._text:
+            self._attempt = max(attempt, self._attempt + 1)
+            self._text = ""
+            self._append_text(whole)
+
+    def _append_text(self, text: str) -> None:
+        if not text:
+            return
+        self._text += text
+        last = self.pending[-1] if self.pending else None
+        if isinstance(last, Text) and last.attempt == self._attempt:
+            self.pending[-1] = Text(last.text + text, self._attempt)
+        else:
+            self.pending.append(Text(text, self._attempt))

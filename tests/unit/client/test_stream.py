@@ -1,0 +1,87 @@
+"""What a reader of one prompt's stream is promised, whatever order the topics deliver in."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coe._proto import common_pb2, events_pb2
+from coe.client.events import Completed, Loading, Routed, Text
+from coe.client.stream import PromptStream
+
+
+def text(sequence: int, content: str, attempt: int = 0) -> events_pb2.TokenChunk:
+    return events_pb2.TokenChunk(attempt=attempt, sequence=sequence, text=events_pb2.TokenChunk.Text(text=content))
+
+
+def completed(content: str, attempt: int = 0) -> events_pb2.PromptCompleted:
+    return events_pb2.PromptCompleted(
+        completion=events_pb2.PromptCompleted.Completion(text=content, finish_reason="stop"),
+        assignment=common_pb2.Assignment(expert_id="expert"),
+        attempt=attempt,
+    )
+
+
+def answer(stream: PromptStream) -> str:
+    """The text that a reader holds who forgets older attempts, as the events ask."""
+    chunks = [event for event in stream.pending if isinstance(event, Text)]
+    last = max((chunk.attempt for chunk in chunks), default=0)
+    return "".join(chunk.text for chunk in chunks if chunk.attempt == last)
+
+
+def test_events_come_in_order() -> None:
+    stream = PromptStream()
+    stream.on_assigned(events_pb2.PromptAssigned(assignment=common_pb2.Assignment(expert_id="expert")))
+    stream.on_chunk(events_pb2.TokenChunk(sequence=0, loading=events_pb2.TokenChunk.Loading(tier="ddr")))
+    stream.on_chunk(text(1, "Hel"))
+    stream.on_chunk(text(2, "lo"))
+    stream.on_completed(completed("Hello"))
+    assert [type(event) for event in stream.pending] == [Routed, Loading, Text, Completed]
+    assert answer(stream) == "Hello"
+
+
+def test_completion_brings_the_tail_that_was_not_streamed() -> None:
+    stream = PromptStream()
+    stream.on_chunk(text(0, "Hel"))
+    stream.on_completed(completed("Hello"))
+    assert answer(stream) == "Hello"
+
+
+def test_text_after_a_gap_waits_for_the_completion() -> None:
+    stream = PromptStream()
+    stream.on_chunk(text(0, "a"))
+    stream.on_chunk(text(2, "c"))
+    assert answer(stream) == "a"
+    stream.on_completed(completed("abc"))
+    assert answer(stream) == "abc"
+
+
+def test_a_restarted_prompt_starts_anew_and_older_chunks_are_dropped() -> None:
+    stream = PromptStream()
+    stream.on_chunk(text(0, "old"))
+    stream.on_chunk(text(0, "new", attempt=1))
+    stream.on_chunk(text(1, "old too"))
+    stream.on_completed(completed("new", attempt=1))
+    assert answer(stream) == "new"
+
+
+def test_nothing_follows_the_terminal_event() -> None:
+    stream = PromptStream()
+    stream.on_completed(completed("x"))
+    stream.on_chunk(text(0, "late"))
+    stream.on_completed(completed("again"))
+    assert sum(isinstance(event, Completed) for event in stream.pending) == 1
+    assert isinstance(stream.pending[-1], Completed)
+
+
+@given(
+    chunks=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 5), st.text(max_size=3)), max_size=30),
+    whole=st.text(max_size=20),
+    attempt=st.integers(0, 2),
+)
+def test_the_reader_ends_with_the_completions_text(
+    chunks: list[tuple[int, int, str]], whole: str, attempt: int
+) -> None:
+    stream = PromptStream()
+    for number, sequence, content in chunks:
+        stream.on_chunk(text(sequence, content, number))
+    stream.on_completed(completed(whole, attempt))
+    assert answer(stream) == whole or whole == ""
