@@ -1,7 +1,7 @@
 """Submits prompts to Kafka and follows their answers. One reader of the topics serves every stream of the process."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
@@ -16,14 +16,19 @@ from coe.platform import topics
 from coe.platform.bus.api import Bus, Outgoing, Record
 from coe.platform.errors import CapacityExceeded, DeadlineExceeded, InvalidPrompt, Unavailable
 
+Publish = Callable[[events_pb2.PromptSubmitted], Awaitable[None]]
 FOLLOWED = (topics.ASSIGNMENTS, topics.TOKENS, topics.COMPLETIONS)
 
 
 class PromptClient:
-    """Use as a context manager around a started bus. `max_streams` bounds the prompts followed at once."""
+    """Use as a context manager around a started bus. `max_streams` bounds the prompts followed at once.
 
-    def __init__(self, bus: Bus, *, max_streams: int = 10_000) -> None:
+    `publish` says how a prompt gets to its topic: through the bus, unless a producer of one's own is given.
+    """
+
+    def __init__(self, bus: Bus, *, max_streams: int = 10_000, publish: Publish | None = None) -> None:
         self._bus = bus
+        self._publish = publish or self._publish_on_bus
         self._max_streams = max_streams
         self._streams: dict[str, tuple[PromptStream, asyncio.Event]] = {}
         self._exit = AsyncExitStack()
@@ -42,7 +47,7 @@ class PromptClient:
             await asyncio.gather(self._reader, return_exceptions=True)
         await self._exit.aclose()
 
-    async def submit(self, prompt: events_pb2.PromptSubmitted, *, timeout_s: float) -> AsyncIterator[Event]:
+    async def submit(self, prompt: events_pb2.PromptSubmitted, *, timeout_s: float) -> AsyncGenerator[Event, None]:
         """Publishes the prompt (an empty request id is filled in) and yields its events, the last one `Completed`.
 
         Raises DeadlineExceeded when no terminal event came within `timeout_s`, Unavailable when the topics can't be
@@ -52,7 +57,7 @@ class PromptClient:
         stream, ready = self._open(prompt.request_id)
         deadline = asyncio.get_running_loop().time() + timeout_s
         try:
-            await _within(deadline, self._bus.publisher.publish(Outgoing(topics.PROMPTS, prompt.request_id, prompt)))
+            await _within(deadline, self._publish(prompt))
             while True:
                 while stream.pending:
                     yield stream.pending.popleft()
@@ -67,6 +72,9 @@ class PromptClient:
             raise DeadlineExceeded(message, request_id=prompt.request_id) from None
         finally:
             del self._streams[prompt.request_id]
+
+    async def _publish_on_bus(self, prompt: events_pb2.PromptSubmitted) -> None:
+        await self._bus.publisher.publish(Outgoing(topics.PROMPTS, prompt.request_id, prompt))
 
     def _open(self, request_id: str) -> tuple[PromptStream, asyncio.Event]:
         if request_id in self._streams:

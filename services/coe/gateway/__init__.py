@@ -1,0 +1,1 @@
+"""The front door: gRPC `Generate` and an OpenAI-compatible HTTP API over the Kafka path."""

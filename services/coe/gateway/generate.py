@@ -1,0 +1,64 @@
+"""gRPC `Generate`: a prompt in, its events out as one server stream."""
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from uuid import uuid4
+
+import grpc.aio
+
+from coe._proto import events_pb2, gateway_pb2, gateway_pb2_grpc
+from coe.client.events import Completed, Event, Loading, Routed, Text
+from coe.client.prompts import PromptClient
+from coe.gateway.admission import admit
+from coe.platform.errors import from_proto
+
+Context = grpc.aio.ServicerContext[gateway_pb2.GenerateRequest, gateway_pb2.GenerateResponse]
+Response = gateway_pb2.GenerateResponse
+
+
+class GatewayServicer(gateway_pb2_grpc.GatewayServicer):
+    """Errors of the tree are raised; the server's interceptor turns them into rich statuses."""
+
+    def __init__(self, prompts: PromptClient, *, default_deadline_s: float, max_prompt_bytes: int) -> None:
+        self._prompts = prompts
+        self._default_deadline_s = default_deadline_s
+        self._max_prompt_bytes = max_prompt_bytes
+
+    async def Generate(self, request: gateway_pb2.GenerateRequest, context: Context) -> AsyncIterator[Response]:
+        timeout_s = min(context.time_remaining() or self._default_deadline_s, self._default_deadline_s)
+        prompt = admit(
+            request.prompt,
+            now_ms=time.time_ns() // 1_000_000,
+            timeout_s=timeout_s,
+            max_prompt_bytes=self._max_prompt_bytes,
+        )
+        prompt.request_id = prompt.request_id or uuid4().hex
+        yield Response(accepted=Response.Accepted(request_id=prompt.request_id))
+        sequence = 0
+        async with aclosing(self._prompts.submit(prompt, timeout_s=timeout_s)) as events:
+            async for event in events:
+                for response in responses(event, sequence):
+                    yield response
+                sequence += isinstance(event, Text)
+
+
+def responses(event: Event, sequence: int) -> list[Response]:
+    """The stream's messages for an event. Raises the CoEError of a prompt that failed."""
+    match event:
+        case Routed(routing, assignment):
+            return [Response(routed=Response.Routed(routing=routing, assignment=assignment))]
+        case Loading(expert_id, tier):
+            return [Response(loading=events_pb2.TokenChunk.Loading(expert_id=expert_id, tier=tier))]
+        case Text(text, attempt):
+            return [Response(token=Response.Token(text=text, sequence=sequence, attempt=attempt))]
+        case Completed(result):
+            if result.WhichOneof("outcome") == "error":
+                raise from_proto(result.error)
+            done = Response.Done(
+                finish_reason=result.completion.finish_reason,
+                text=result.completion.text,
+                timings=result.timings,
+                tiers=result.tiers,
+            )
+            return [Response(usage=result.usage), Response(done=done)]

@@ -1,0 +1,152 @@
+"""The OpenAI-compatible HTTP API: POST /v1/chat/completions, GET /v1/models, GET /health."""
+
+import json
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from typing import Any
+from uuid import uuid4
+
+from pydantic import ValidationError
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from coe.client.events import Completed, Event, Routed, Text
+from coe.client.prompts import PromptClient
+from coe.gateway.admission import admit
+from coe.gateway.openai import AUTO, ChatRequest, chunk, completion, decision_headers, error_body, usage
+from coe.platform.errors import CoEError, InternalError, InvalidPrompt, PromptTooLarge, from_proto
+
+Events = AsyncGenerator[Event, None]
+
+
+class HttpApi:
+    """`experts` lists the ids that are hosted now; `healthy` says whether prompts can be taken."""
+
+    def __init__(
+        self,
+        prompts: PromptClient,
+        *,
+        experts: Callable[[], Awaitable[list[str]]],
+        healthy: Callable[[], Awaitable[bool]],
+        deadline_s: float,
+        max_prompt_bytes: int,
+    ) -> None:
+        self._prompts = prompts
+        self._experts = experts
+        self._healthy = healthy
+        self._deadline_s = deadline_s
+        self._max_prompt_bytes = max_prompt_bytes
+
+    def app(self) -> Starlette:
+        routes = [
+            Route("/v1/chat/completions", self.chat, methods=["POST"]),
+            Route("/v1/models", self.models),
+            Route("/health", self.health),
+        ]
+        return Starlette(routes=routes, exception_handlers={CoEError: refuse, Exception: internal})
+
+    async def health(self, request: Request) -> Response:
+        return Response(status_code=200 if await self._healthy() else 503)
+
+    async def models(self, request: Request) -> Response:
+        names = [AUTO, *await self._experts()]
+        return JSONResponse(
+            {"object": "list", "data": [{"id": name, "object": "model", "owned_by": "coe"} for name in names]}
+        )
+
+    async def chat(self, request: Request) -> Response:
+        wanted = await parse(request, self._max_prompt_bytes)
+        prompt = admit(
+            wanted.to_prompt(),
+            now_ms=time.time_ns() // 1_000_000,
+            timeout_s=self._deadline_s,
+            max_prompt_bytes=self._max_prompt_bytes,
+        )
+        prompt.request_id = uuid4().hex
+        events = self._prompts.submit(prompt, timeout_s=self._deadline_s)
+        try:
+            routed = await until_routed(events)
+        except BaseException:
+            await events.aclose()
+            raise
+        headers = decision_headers(routed.routing, routed.assignment) | {"x-request-id": prompt.request_id}
+        if wanted.stream:
+            with_usage = wanted.stream_options is not None and wanted.stream_options.include_usage
+            body = stream(events, prompt.request_id, routed.assignment.expert_id, with_usage)
+            return StreamingResponse(body, headers=headers, media_type="text/event-stream")
+        async with aclosing(events):
+            result = [event async for event in events][-1]
+        assert isinstance(result, Completed)
+        if result.result.WhichOneof("outcome") == "error":
+            raise from_proto(result.result.error)
+        return JSONResponse(completion(result.result, int(time.time())), headers=headers)
+
+
+async def parse(request: Request, max_prompt_bytes: int) -> ChatRequest:
+    """The request's body, read only up to a bound. Raises PromptTooLarge or InvalidPrompt with the field's name."""
+    body = b""
+    async for part in request.stream():
+        body += part
+        # JSON may need up to six bytes for one of text; the text itself is measured at admission.
+        if len(body) > 6 * max_prompt_bytes:
+            raise PromptTooLarge("the request body is too large", limit=6 * max_prompt_bytes)
+    try:
+        return ChatRequest.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise InvalidPrompt(f"{field}: {first['msg']}" if field else str(first["msg"]), param=field) from None
+
+
+async def until_routed(events: Events) -> Routed:
+    """The routing of the prompt: the first thing that happens to it, unless it fails before."""
+    async for event in events:
+        if isinstance(event, Routed):
+            return event
+        if isinstance(event, Completed) and event.result.WhichOneof("outcome") == "error":
+            raise from_proto(event.result.error)
+    raise InternalError("the prompt ended without a route")
+
+
+async def stream(events: Events, request_id: str, model: str, with_usage: bool) -> AsyncGenerator[str, None]:
+    """Server-sent events. A restarted prompt can't take text back here: only the part not sent yet follows."""
+    created, sent, text, attempt = int(time.time()), "", "", 0
+    yield sse(chunk(request_id, created, model, {"role": "assistant", "content": ""}, None))
+    async with aclosing(events):
+        try:
+            async for event in events:
+                if isinstance(event, Text):
+                    text = event.text if event.attempt > attempt else text + event.text
+                    attempt = event.attempt
+                    if text.startswith(sent) and len(text) > len(sent):
+                        yield sse(chunk(request_id, created, model, {"content": text[len(sent) :]}, None))
+                        sent = text
+                elif isinstance(event, Completed):
+                    if event.result.WhichOneof("outcome") == "error":
+                        raise from_proto(event.result.error)
+                    finish = event.result.completion.finish_reason
+                    yield sse(chunk(request_id, created, model, {}, finish))
+                    if with_usage:
+                        last = chunk(request_id, created, model, {}, None) | {"choices": []}
+                        yield sse(last | {"usage": usage(event.result.usage)})
+        except CoEError as error:
+            yield sse(error_body(error))
+            return
+    yield "data: [DONE]\n\n"
+
+
+def sse(value: dict[str, Any]) -> str:
+    return f"data: {json.dumps(value, ensure_ascii=False)}\n\n"
+
+
+def refuse(request: Request, error: Exception) -> Response:
+    assert isinstance(error, CoEError)
+    headers = {"retry-after": "1"} if error.retryable else {}
+    return JSONResponse(error_body(error, error.details.get("param")), error.http_status, headers)
+
+
+def internal(request: Request, error: Exception) -> Response:
+    return refuse(request, InternalError("internal error"))

@@ -1,0 +1,141 @@
+"""The OpenAI chat-completions dialect: its requests as prompts, our events as its responses. No I/O.
+
+`model` "coe-auto" routes; any other name asks for that expert. "coe-quality", "coe-balanced" and "coe-economy" route
+under that budget. Fields of the API that we can't honour (tools, n > 1, images ...) are refused rather than ignored.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from coe._proto import common_pb2, events_pb2
+from coe.platform.errors import CoEError
+
+AUTO = "coe-auto"
+BUDGETS = {f"coe-{name}": name for name in ("quality", "balanced", "economy")}
+Temperature = Annotated[float, Field(ge=0, le=2)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class TextPart(BaseModel):
+    """One part of a message that is given in parts."""
+
+    type: Literal["text"]
+    text: str
+
+
+class Message(BaseModel):
+    """One turn. Only text is served."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[TextPart]
+
+    def text(self) -> str:
+        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+
+
+class StreamOptions(BaseModel):
+    """What a streamed answer carries beside text."""
+
+    include_usage: bool = False
+
+
+class ChatRequest(BaseModel):
+    """The fields of POST /v1/chat/completions that are served, and our own `coe` extras at the end."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str = AUTO
+    messages: list[Message] = Field(min_length=1)
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    temperature: Temperature | None = None
+    top_p: Probability | None = None
+    seed: Annotated[int, Field(ge=0)] | None = None
+    stop: str | list[str] | None = None
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    # Accepted only at the value that changes nothing.
+    n: Literal[1] = 1
+    frequency_penalty: Literal[0] | None = None
+    presence_penalty: Literal[0] | None = None
+    logprobs: Literal[False] | None = None
+    user: str | None = None
+    top_k: Annotated[int, Field(ge=0)] | None = None
+    min_p: Probability | None = None
+    repetition_penalty: Annotated[float, Field(gt=0)] | None = None
+
+    def to_prompt(self) -> events_pb2.PromptSubmitted:
+        roles = {"developer": "system"}
+        stop = [self.stop] if isinstance(self.stop, str) else self.stop or []
+        prompt = events_pb2.PromptSubmitted(
+            messages=[
+                common_pb2.ChatMessage(role=roles.get(message.role, message.role), content=message.text())
+                for message in self.messages
+            ],
+            sampling=common_pb2.SamplingParams(
+                max_tokens=self.max_completion_tokens or self.max_tokens,
+                temperature=self.temperature,
+                top_p=self.top_p,
+                top_k=self.top_k,
+                min_p=self.min_p,
+                repetition_penalty=self.repetition_penalty,
+                seed=self.seed,
+                stop=stop,
+            ),
+            tenant=self.user or "",
+        )
+        if self.model in BUDGETS:
+            prompt.budget.name = BUDGETS[self.model]
+        elif self.model != AUTO:
+            prompt.expert_id = self.model
+        return prompt
+
+
+def chunk(request_id: str, created: int, model: str, delta: dict[str, str], finish: str | None) -> dict[str, Any]:
+    """One `chat.completion.chunk`."""
+    return {
+        "id": f"chatcmpl-{request_id}",
+        "object": "chat.completion.chunk",
+        "created": created,
+        "model": model,
+        "choices": [{"index": 0, "delta": delta, "finish_reason": finish}],
+    }
+
+
+def completion(result: events_pb2.PromptCompleted, created: int) -> dict[str, Any]:
+    """The whole answer as a `chat.completion`."""
+    message = {"role": "assistant", "content": result.completion.text}
+    return {
+        "id": f"chatcmpl-{result.request_id}",
+        "object": "chat.completion",
+        "created": created,
+        "model": result.assignment.expert_id,
+        "choices": [{"index": 0, "message": message, "finish_reason": result.completion.finish_reason}],
+        "usage": usage(result.usage),
+    }
+
+
+def usage(counts: common_pb2.Usage) -> dict[str, int]:
+    return {
+        "prompt_tokens": counts.prompt_tokens,
+        "completion_tokens": counts.completion_tokens,
+        "total_tokens": counts.prompt_tokens + counts.completion_tokens,
+    }
+
+
+def decision_headers(routing: common_pb2.RoutingDecision, assignment: common_pb2.Assignment) -> dict[str, str]:
+    """Why this expert, in response headers."""
+    headers = {"x-coe-expert": assignment.expert_id, "x-coe-reason": assignment.reason}
+    if routing.category:
+        headers |= {"x-coe-category": routing.category, "x-coe-confidence": f"{routing.confidence:.3f}"}
+    if routing.fallback_reason:
+        headers["x-coe-fallback"] = routing.fallback_reason
+    return headers
+
+
+def error_body(error: CoEError, param: str | None = None) -> dict[str, Any]:
+    kind = "invalid_request_error" if error.http_status < 429 else "server_error"
+    if error.http_status == 429:
+        kind = "rate_limit_error"
+    return {"error": {"message": error.message, "type": kind, "param": param, "code": error.code}}

@@ -1,0 +1,74 @@
+"""The OpenAI dialect: requests become prompts, what we can't honour is refused."""
+
+import pytest
+from pydantic import ValidationError
+
+from coe._proto import common_pb2, events_pb2
+from coe.gateway.openai import ChatRequest, completion, decision_headers, error_body
+from coe.platform.errors import CapacityExceeded, InvalidPrompt
+
+HELLO = [{"role": "user", "content": "hello"}]
+
+
+def test_auto_routes_a_name_asks_for_the_expert_and_a_budget_bounds() -> None:
+    assert ChatRequest.model_validate({"messages": HELLO}).to_prompt().expert_id == ""
+    assert ChatRequest.model_validate({"model": "phi", "messages": HELLO}).to_prompt().expert_id == "phi"
+    economy = ChatRequest.model_validate({"model": "coe-economy", "messages": HELLO}).to_prompt()
+    assert (economy.expert_id, economy.budget.name) == ("", "economy")
+
+
+def test_sampling_is_carried_and_what_is_not_given_stays_unset() -> None:
+    request = {"messages": HELLO, "max_tokens": 7, "temperature": 0.5, "stop": "END", "seed": 3}
+    sampling = ChatRequest.model_validate(request).to_prompt().sampling
+    assert (sampling.max_tokens, sampling.temperature, sampling.seed) == (7, 0.5, 3)
+    assert list(sampling.stop) == ["END"]
+    assert not sampling.HasField("top_p")
+
+
+def test_developer_messages_are_system_messages_and_parts_are_joined() -> None:
+    parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
+    messages = [{"role": "developer", "content": "be brief"}, {"role": "user", "content": parts}]
+    prompt = ChatRequest.model_validate({"messages": messages}).to_prompt()
+    assert [(message.role, message.content) for message in prompt.messages] == [("system", "be brief"), ("user", "ab")]
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"n": 2},
+        {"tools": []},
+        {"temperature": 3},
+        {"max_tokens": 0},
+        {"messages": []},
+        {"presence_penalty": 1},
+        {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
+    ],
+)
+def test_what_can_not_be_honoured_is_refused(extra: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        ChatRequest.model_validate({"messages": HELLO} | extra)
+
+
+def test_completion_and_headers_name_the_expert_that_ran() -> None:
+    assignment = common_pb2.Assignment(expert_id="expert", reason="category")
+    result = events_pb2.PromptCompleted(
+        request_id="r",
+        completion=events_pb2.PromptCompleted.Completion(text="hi", finish_reason="stop"),
+        assignment=assignment,
+        usage=common_pb2.Usage(prompt_tokens=3, completion_tokens=1),
+    )
+    body = completion(result, created=1)
+    assert body["model"] == "expert"
+    assert body["usage"]["total_tokens"] == 4
+    routing = common_pb2.RoutingDecision(category="math", confidence=0.9)
+    assert decision_headers(routing, assignment)["x-coe-category"] == "math"
+
+
+def test_error_bodies_carry_type_and_code() -> None:
+    assert error_body(InvalidPrompt("no"))["error"]["type"] == "invalid_request_error"
+    assert error_body(CapacityExceeded("full"))["error"] == {
+        "message": "full",
+        "type": "rate_limit_error",
+        "param": None,
+        "code": "capacity_exceeded",
+    }
