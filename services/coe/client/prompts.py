@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from types import TracebackType
 from typing import Self
 from uuid import uuid4
@@ -14,7 +14,7 @@ from coe.client.events import Event
 from coe.client.stream import PromptStream
 from coe.platform import topics
 from coe.platform.bus.api import Bus, Outgoing, Record
-from coe.platform.errors import CapacityExceeded, DeadlineExceeded, InvalidPrompt, Unavailable
+from coe.platform.errors import CapacityExceeded, CoEError, DeadlineExceeded, InvalidPrompt, Unavailable
 
 Publish = Callable[[events_pb2.PromptSubmitted], Awaitable[None]]
 FOLLOWED = (topics.ASSIGNMENTS, topics.TOKENS, topics.COMPLETIONS)
@@ -72,9 +72,17 @@ class PromptClient:
             raise DeadlineExceeded(message, request_id=prompt.request_id) from None
         finally:
             del self._streams[prompt.request_id]
+            if not stream.done:
+                await self._cancel(prompt.request_id)
 
     async def _publish_on_bus(self, prompt: events_pb2.PromptSubmitted) -> None:
         await self._bus.publisher.publish(Outgoing(topics.PROMPTS, prompt.request_id, prompt))
+
+    async def _cancel(self, request_id: str) -> None:
+        """Nobody reads the answer any more. Best effort: the prompt's deadline bounds what a lost message costs."""
+        cancelled = events_pb2.PromptCancelled(request_id=request_id, reason="the client went away")
+        with suppress(CoEError):
+            await self._bus.publisher.post(Outgoing(topics.CANCELLATIONS, request_id, cancelled))
 
     def _open(self, request_id: str) -> tuple[PromptStream, asyncio.Event]:
         if request_id in self._streams:
