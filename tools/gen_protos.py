@@ -5,6 +5,7 @@ protoc names modules after the .proto path (`coe.v1`), which would shadow our pa
 """
 
 import argparse
+import os
 import re
 import sys
 import tempfile
@@ -32,6 +33,8 @@ def generate(out: Path) -> dict[str, str]:
         f"--mypy_grpc_out={out}",
         *sources,
     ]
+    # protoc finds its mypy plugin on the path; it is installed beside this interpreter.
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     if protoc.main(args) != 0:
         sys.exit("protoc failed")
     stubs = {"__init__.py": HEADER}
