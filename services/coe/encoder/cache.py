@@ -1,0 +1,65 @@
+"""Embeddings on disk, so that training twice does not encode twice."""
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coe.encoder.encoder import Encoder
+from coe.encoder.folders import cache_dir
+
+# Texts encoded between two calls of `progress`.
+STEP = 256
+
+
+class EmbeddingCache:
+    """Remembers embeddings by encoder fingerprint and text. One process writes at a time; the last one wins.
+
+    `progress(done, total)` is called with the number of texts that had to be encoded.
+    """
+
+    def __init__(self, encoder: Encoder, folder: Path | None = None) -> None:
+        self._encoder = encoder
+        self._path = (folder or cache_dir("embeddings")) / f"{encoder.fingerprint}.npz"
+
+    def encode(self, texts: Sequence[str], progress: Callable[[int, int], None] | None = None) -> NDArray[np.float32]:
+        """As `Encoder.encode`."""
+        keys, vectors = self._read()
+        row_of = {key: row for row, key in enumerate(keys)}
+        wanted = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:16] for text in texts]
+        missing = {key: text for key, text in zip(wanted, texts, strict=True) if key not in row_of}
+        if missing:
+            fresh = self._encode(list(missing.values()), progress)
+            for key in missing:
+                row_of[key] = len(row_of)
+            vectors = np.concatenate([vectors, fresh])
+            self._write(list(row_of), vectors)
+        return vectors[[row_of[key] for key in wanted]]
+
+    def _encode(self, texts: Sequence[str], progress: Callable[[int, int], None] | None) -> NDArray[np.float32]:
+        parts = []
+        for start in range(0, len(texts), STEP):
+            parts.append(self._encoder.encode(texts[start : start + STEP]))
+            if progress is not None:
+                progress(min(start + STEP, len(texts)), len(texts))
+        return np.concatenate(parts)
+
+    def _read(self) -> tuple[list[bytes], NDArray[np.float32]]:
+        empty: tuple[list[bytes], NDArray[np.float32]] = ([], np.empty((0, self._encoder.dimensions), np.float32))
+        if not self._path.is_file():
+            return empty
+        try:
+            with np.load(self._path) as stored:
+                keys = stored["keys"]
+                return [key.tobytes() for key in keys], stored["vectors"]
+        except (ValueError, KeyError, OSError, EOFError):
+            # A cache that can't be read is made anew.
+            return empty
+
+    def _write(self, keys: Sequence[bytes], vectors: NDArray[np.float32]) -> None:
+        partial = self._path.with_suffix(f".{os.getpid()}.npz")
+        np.savez(partial, keys=np.frombuffer(b"".join(keys), np.uint8).reshape(len(keys), 16), vectors=vectors)
+        partial.replace(self._path)

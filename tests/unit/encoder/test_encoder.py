@@ -1,0 +1,97 @@
+"""The encoder against an independent forward pass and against published values."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+from tokenizers import Tokenizer
+
+from coe.encoder import Encoder, EncoderSpec, open_encoder
+from coe.encoder.source import packaged_folder
+from coe.platform.errors import ArtifactError
+from unit.encoder import numpy_bert
+
+pytestmark = pytest.mark.model
+
+TEXTS = [
+    "A man is eating food.",
+    "A man is eating a piece of bread.",
+    "def add(a, b): return a + b",
+    "今日の天気はどうですか？",
+    "x",
+    "",
+]
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Encoder:
+    return open_encoder()
+
+
+def test_matches_a_plain_numpy_forward_pass(encoder: Encoder) -> None:
+    folder = packaged_folder()
+    weights = load_file(folder / "model.safetensors")
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.no_padding()
+    expected = [numpy_bert.embed(weights, tokenizer.encode(text).ids, layers=6, heads=12) for text in TEXTS]
+    np.testing.assert_allclose(encoder.encode(TEXTS), expected, atol=2e-5)
+
+
+def test_published_vectors_and_similarities(encoder: Encoder) -> None:
+    vectors = encoder.encode(["This is an example sentence", *TEXTS[:2]])
+    # The first components that sentence-transformers prints for the model card's example.
+    np.testing.assert_allclose(vectors[0, :4], [0.0677, 0.0635, 0.0487, 0.0793], atol=1e-4)
+    # The pair of the sentence-transformers semantic search example.
+    assert vectors[1] @ vectors[2] == pytest.approx(0.7553, abs=1e-3)
+
+
+def test_a_vector_does_not_depend_on_its_batch(encoder: Encoder) -> None:
+    long = "word " * 400
+    together = encoder.encode([long, *TEXTS])
+    alone = np.concatenate([encoder.encode([text]) for text in [long, *TEXTS]])
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, atol=1e-5)
+
+
+def test_looks_at_no_more_than_its_token_limit() -> None:
+    short = open_encoder(EncoderSpec(max_tokens=16))
+    assert short.count_tokens("word " * 400) == 16
+    np.testing.assert_allclose(short.encode(["word " * 400]), short.encode(["word " * 14]), atol=1e-6)
+
+
+def test_nothing_to_encode(encoder: Encoder) -> None:
+    assert encoder.encode([]).shape == (0, 384)
+
+
+def test_the_fingerprint_names_what_vectors_depend_on(encoder: Encoder) -> None:
+    assert open_encoder(EncoderSpec(threads=2)).fingerprint == encoder.fingerprint
+    assert open_encoder(EncoderSpec(max_tokens=64)).fingerprint != encoder.fingerprint
+
+
+def test_any_onnx_encoder_folder(encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    packaged = open_encoder()
+    (built,) = (tmp_path / "cache").rglob("*.onnx")
+    (tmp_path / "model.onnx").symlink_to(built)
+    (tmp_path / "tokenizer.json").symlink_to(packaged_folder() / "tokenizer.json")
+    exported = open_encoder(EncoderSpec(folder=tmp_path))
+    np.testing.assert_array_equal(exported.encode(TEXTS), packaged.encode(TEXTS))
+    assert exported.fingerprint != packaged.fingerprint
+
+
+@pytest.mark.parametrize("present", ["", "tokenizer.json"])
+def test_an_incomplete_folder_is_refused(present: str, tmp_path: Path) -> None:
+    if present:
+        (tmp_path / present).write_text("{}")
+    with pytest.raises(ArtifactError, match="has no"):
+        open_encoder(EncoderSpec(folder=tmp_path))
+
+
+def test_another_architecture_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").symlink_to(packaged_folder() / "tokenizer.json")
+    (tmp_path / "model.safetensors").symlink_to(packaged_folder() / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    with pytest.raises(ArtifactError, match="does not hold a BERT"):
+        open_encoder(EncoderSpec(folder=tmp_path))
