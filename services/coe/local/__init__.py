@@ -1,0 +1,1 @@
+"""The embedded stack: a broker, a Redis-protocol server and the services as child processes on loopback ports."""

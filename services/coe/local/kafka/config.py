@@ -1,0 +1,67 @@
+"""The broker's settings: a small node that starts fast, keeps little and rebalances at once."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class KafkaNode:
+    """One KRaft node, broker and controller in one. `voters`: node id -> controller port, of all nodes."""
+
+    node_id: int
+    port: int
+    voters: Mapping[int, int]
+    host: str = "127.0.0.1"
+    # Java heap, MiB. Kafka keeps its data in the page cache: little heap is enough.
+    heap_mb: int = 384
+    # More settings of the broker, which win over those below.
+    extra: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def bootstrap(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+def properties(node: KafkaNode, data_dir: Path) -> str:
+    """The text of server.properties."""
+    replicas = min(3, len(node.voters))
+    voters = ",".join(f"{voter}@{node.host}:{port}" for voter, port in sorted(node.voters.items()))
+    settings = {
+        "process.roles": "broker,controller",
+        "node.id": node.node_id,
+        "controller.quorum.voters": voters,
+        "controller.listener.names": "CONTROLLER",
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "listeners": f"PLAINTEXT://{node.bootstrap},CONTROLLER://{node.host}:{node.voters[node.node_id]}",
+        "advertised.listeners": f"PLAINTEXT://{node.bootstrap}",
+        "log.dirs": data_dir,
+        "auto.create.topics.enable": "false",
+        "default.replication.factor": replicas,
+        "min.insync.replicas": max(1, replicas - 1),
+        # Internal topics: few partitions (each costs file handles and start time) and no more replicas than nodes.
+        "offsets.topic.num.partitions": 8,
+        "offsets.topic.replication.factor": replicas,
+        "transaction.state.log.num.partitions": 8,
+        "transaction.state.log.replication.factor": replicas,
+        "transaction.state.log.min.isr": max(1, replicas - 1),
+        "share.coordinator.state.topic.num.partitions": 2,
+        "share.coordinator.state.topic.replication.factor": replicas,
+        "share.coordinator.state.topic.min.isr": max(1, replicas - 1),
+        # A group starts at once and a dead member is found soon.
+        "group.initial.rebalance.delay.ms": 0,
+        "group.min.session.timeout.ms": 1000,
+        "num.network.threads": 2,
+        "num.io.threads": 4,
+        "background.threads": 2,
+        "log.segment.bytes": 64 * 1024 * 1024,
+        "log.cleaner.dedupe.buffer.size": 16 * 1024 * 1024,
+        "log.retention.hours": 24,
+    }
+    lines = {**settings, **node.extra}
+    return "".join(f"{key}={value}\n" for key, value in lines.items())
+
+
+def java_options(node: KafkaNode) -> list[str]:
+    """Options of the Java virtual machine: one node of a small stack, on few cores."""
+    return [f"-Xms{node.heap_mb // 4}m", f"-Xmx{node.heap_mb}m", "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError"]

@@ -1,0 +1,115 @@
+"""Runs one Kafka node."""
+
+import asyncio
+import os
+import shutil
+import subprocess
+import uuid
+from base64 import urlsafe_b64encode
+from pathlib import Path
+
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+from coe.local.kafka import artifacts
+from coe.local.kafka.config import KafkaNode, java_options, properties
+from coe.local.ports import free_port
+from coe.local.process import Child
+from coe.local.readiness import accepts, until_ready
+from coe.local.server import LocalServer
+from coe.platform.errors import Unavailable
+
+_LOG_CONFIG = Path(__file__).with_name("log4j2.properties")
+_FORMAT_TIMEOUT_S = 60
+
+
+class KafkaServer(LocalServer):
+    """A broker under `directory`: data, settings and log live there, and survive a restart.
+
+    async with KafkaServer(path) as kafka:
+        ... kafka.bootstrap
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        node: KafkaNode | None = None,
+        *,
+        cluster_id: str | None = None,
+        start_timeout_s: float = 90.0,
+        grace_s: float = 20.0,
+    ) -> None:
+        """Without `node`: a cluster of one on free ports. Nodes of one cluster share `cluster_id`."""
+        super().__init__()
+        self._directory = directory
+        self._node = node or KafkaNode(node_id=1, port=free_port(), voters={1: free_port()})
+        self._cluster_id = cluster_id or new_cluster_id()
+        self._start_timeout_s = start_timeout_s
+        self._grace_s = grace_s
+
+    @property
+    def bootstrap(self) -> str:
+        return self._node.bootstrap
+
+    @property
+    def log(self) -> Path:
+        return self._directory / "kafka.log"
+
+    async def start(self) -> None:
+        java, jars = _java(), await asyncio.to_thread(artifacts.fetch)
+        data = self._directory / "data"
+        data.mkdir(parents=True, exist_ok=True)
+        settings = self._directory / "server.properties"
+        settings.write_text(properties(self._node, data))
+        options = [*java_options(self._node), f"-Dlog4j2.configurationFile={_LOG_CONFIG}", "-cp", f"{jars}/*"]
+        if not (data / "meta.properties").exists():
+            await asyncio.to_thread(
+                self._format, [java, "-XX:TieredStopAtLevel=1", *options, "kafka.tools.StorageTool"], settings
+            )
+        command = [java, *options, "kafka.Kafka", str(settings)]
+        self._child = Child("kafka", command, log=self.log, grace_s=self._grace_s)
+        self._child.start()
+        try:
+            await until_ready(self._child, self._answers, self._start_timeout_s)
+        except BaseException:
+            self._child.kill()
+            await self._child.wait()
+            raise
+
+    def _format(self, tool: list[str], settings: Path) -> None:
+        """Writes the cluster's identity into a new data folder."""
+        command = [*tool, "format", "--cluster-id", self._cluster_id, "--config", str(settings)]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=_FORMAT_TIMEOUT_S, check=False)
+        except subprocess.TimeoutExpired:
+            raise Unavailable(f"Kafka's storage tool did not end within {_FORMAT_TIMEOUT_S} s") from None
+        if done.returncode != 0:
+            reason = next(iter((done.stderr or done.stdout).strip().splitlines()), "no reason given")
+            raise Unavailable(f"Kafka's storage could not be formatted: {reason}")
+
+    async def _answers(self) -> bool:
+        """The port accepts, and the broker lists its topics: it serves requests."""
+        if not await accepts(self._node.host, self._node.port):
+            return False
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap, request_timeout_ms=5000)
+        try:
+            await admin.start()
+            await admin.list_topics()
+        except (KafkaError, OSError):
+            return False
+        finally:
+            await admin.close()
+        return True
+
+
+def new_cluster_id() -> str:
+    """22 characters of URL-safe base 64, as Kafka's own tool makes them."""
+    return urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+
+
+def _java() -> str:
+    home = os.environ.get("JAVA_HOME")
+    java = str(Path(home) / "bin" / "java") if home else shutil.which("java")
+    if not java or not Path(java).exists():
+        raise Unavailable("Java 17 is missing: install it (apt-get install openjdk-17-jre-headless), or set JAVA_HOME")
+    return java

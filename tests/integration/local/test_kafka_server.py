@@ -1,0 +1,38 @@
+"""The embedded broker, for real: transactions work, data survive a restart, a failed start says why."""
+
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from coe.local.kafka import KafkaNode, KafkaServer
+from coe.local.ports import free_port
+from coe.platform.errors import Unavailable
+
+pytestmark = pytest.mark.kafka
+
+
+async def test_transactions_work_and_data_survive_a_restart(tmp_path: Path) -> None:
+    node = KafkaNode(node_id=1, port=free_port(), voters={1: free_port()})
+    async with KafkaServer(tmp_path, node) as kafka:
+        admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
+        await admin.start()
+        await admin.create_topics([NewTopic("t", num_partitions=2, replication_factor=1)])
+        await admin.close()
+        producer = AIOKafkaProducer(bootstrap_servers=kafka.bootstrap, transactional_id="p")
+        async with producer, producer.transaction():
+            await producer.send_and_wait("t", b"kept", partition=0)
+    async with KafkaServer(tmp_path, node) as kafka:
+        consumer = AIOKafkaConsumer(
+            "t", bootstrap_servers=kafka.bootstrap, auto_offset_reset="earliest", isolation_level="read_committed"
+        )
+        async with consumer:
+            record = await consumer.getone()
+    assert record.value == b"kept"
+
+
+def test_a_node_that_can_not_start_says_why(tmp_path: Path) -> None:
+    node = KafkaNode(node_id=1, port=free_port(), voters={1: free_port()}, extra={"num.io.threads": "0"})
+    with pytest.raises(Unavailable, match=r"num\.io\.threads"), KafkaServer(tmp_path, node):
+        pass
