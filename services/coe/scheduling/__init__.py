@@ -1,0 +1,43 @@
+"""Scheduling policies: pure, shared by the worker's run loop and the simulator, named in settings.
+
+| name | order | batches | prefetch | eviction |
+|---|---|---|---|---|
+| `fifo` | arrival | one prompt | no | first in, first out |
+| `samba-coe` | arrival | one prompt | no | least recently used |
+| `lru` | arrival | neighbours of one expert | no | least recently used |
+| `coserve` | groups by expert, as formed | closed | no | lowest probability |
+| `lookahead` | groups by expert, ageing bound | continuous | next in order | farthest next use, probability, LRU |
+"""
+
+from coe.scheduling.estimates import Exponential, LearnedCosts
+from coe.scheduling.named import POLICIES, make_policy
+from coe.scheduling.policy import (
+    IDLE,
+    Batch,
+    Costs,
+    Decision,
+    NextUse,
+    Popularity,
+    QueuePolicy,
+    QueueView,
+    Running,
+)
+from coe.scheduling.queues import ExpertQueues, QueuedPrompt
+
+__all__ = [
+    "IDLE",
+    "POLICIES",
+    "Batch",
+    "Costs",
+    "Decision",
+    "ExpertQueues",
+    "Exponential",
+    "LearnedCosts",
+    "NextUse",
+    "Popularity",
+    "QueuePolicy",
+    "QueueView",
+    "QueuedPrompt",
+    "Running",
+    "make_policy",
+]

@@ -1,0 +1,98 @@
+"""The port between a worker's run loop (or the simulator's) and the policy that orders its queues.
+
+The loop asks `decide` whenever something changed: a prompt arrived, a step ended, a load ended, a batch ended. The
+policy reads the view and answers; it does no I/O and reads no clock.
+"""
+
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from typing import Protocol
+
+from coe.scheduling.queues import ExpertQueues
+
+
+class Costs(Protocol):
+    """What things are expected to take, in seconds."""
+
+    def load_s(self, expert: str) -> float:
+        """Bringing the expert into HBM when it is not there."""
+        ...
+
+    def run_s(self, expert: str, prompts: int) -> float:
+        """Answering that many prompts with the expert resident, in batches of at most the worker's size."""
+        ...
+
+
+class Popularity(Protocol):
+    def probability(self, expert: str) -> float:
+        """Share of coming prompts that are expected to want the expert."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """The expert that executes now. `remaining_s`: until its live prompts have ended, as far as can be told."""
+
+    expert: str
+    live: int
+    remaining_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class QueueView:
+    """What a policy may know. `resident`: experts in HBM, or on the way there. `last`: the expert that ran last."""
+
+    queues: ExpertQueues
+    costs: Costs
+    popularity: Popularity
+    resident: AbstractSet[str]
+    max_batch: int
+    running: Running | None = None
+    last: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Take up to `count` prompts of the expert, oldest first, none that arrived after `arrived_by`."""
+
+    expert: str
+    count: int
+    arrived_by: float = float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class NextUse:
+    """When an expert will be wanted next: `in_s` seconds from now (inf: no prompt waits for it)."""
+
+    expert: str
+    in_s: float
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to do now.
+
+    * `run`: start this batch (only when nothing runs).
+    * `join`: add this batch to the running one, at the next step (only while something runs).
+    * `prefetch`: experts to bring into HBM meanwhile, the soonest needed first.
+    * `forecast`: goes to the tier manager with the next acquire or prefetch, so that it evicts the right expert;
+      empty when the policy's eviction does not look ahead.
+    """
+
+    run: Batch | None = None
+    join: Batch | None = None
+    prefetch: tuple[str, ...] = ()
+    forecast: tuple[NextUse, ...] = ()
+
+
+IDLE = Decision()
+
+
+class QueuePolicy(Protocol):
+    """`eviction` names the policy that the tier manager should evict by (coe.memory_tier_manager.eviction)."""
+
+    name: str
+    eviction: str
+
+    def decide(self, view: QueueView, now: float) -> Decision: ...

@@ -1,0 +1,121 @@
+"""Prompts that wait on one worker: a queue per expert, and the order of arrival over all of them."""
+
+import heapq
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from coe.platform.errors import CapacityExceeded
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedPrompt:
+    """`key` names the prompt to its owner. Times are seconds of one monotonic clock; `deadline` inf means none."""
+
+    key: str
+    expert: str
+    enqueued_at: float
+    deadline: float = float("inf")
+
+
+class ExpertQueues:
+    """Bounded. Every operation is O(1), or O(log n) where a deadline is involved.
+
+    Prompts must be pushed in order of `enqueued_at`.
+    """
+
+    def __init__(self, capacity: int = 100_000) -> None:
+        self._capacity = capacity
+        self._arrivals: OrderedDict[str, QueuedPrompt] = OrderedDict()
+        self._queues: dict[str, OrderedDict[str, QueuedPrompt]] = {}
+        self._deadlines: list[tuple[float, str]] = []
+
+    def __len__(self) -> int:
+        return len(self._arrivals)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._arrivals
+
+    def push(self, prompt: QueuedPrompt) -> None:
+        """Raises CapacityExceeded when full, ValueError when the key is queued already."""
+        if len(self._arrivals) >= self._capacity:
+            raise CapacityExceeded(f"{self._capacity} prompts wait already", queued=len(self._arrivals))
+        if prompt.key in self._arrivals:
+            raise ValueError(f"prompt {prompt.key} is queued already")
+        self._arrivals[prompt.key] = prompt
+        queue = self._queues.get(prompt.expert)
+        if queue is None:
+            queue = self._queues[prompt.expert] = OrderedDict()
+        queue[prompt.key] = prompt
+        if prompt.deadline != float("inf"):
+            heapq.heappush(self._deadlines, (prompt.deadline, prompt.key))
+
+    def take(self, expert: str, count: int, arrived_by: float = float("inf")) -> list[QueuedPrompt]:
+        """Removes up to `count` prompts of the expert, oldest first, none that arrived after `arrived_by`."""
+        taken: list[QueuedPrompt] = []
+        queue = self._queues.get(expert)
+        while queue and len(taken) < count:
+            prompt = next(iter(queue.values()))
+            if prompt.enqueued_at > arrived_by:
+                break
+            self._drop(queue, prompt)
+            taken.append(prompt)
+        return taken
+
+    def remove(self, key: str) -> QueuedPrompt | None:
+        """Removes one prompt (its client went away); None when it does not wait here."""
+        prompt = self._arrivals.get(key)
+        if prompt is not None:
+            self._drop(self._queues[prompt.expert], prompt)
+        return prompt
+
+    def expire(self, now: float) -> list[QueuedPrompt]:
+        """Removes and returns the prompts whose deadline has passed."""
+        expired: list[QueuedPrompt] = []
+        while self._deadlines and self._deadlines[0][0] <= now:
+            deadline, key = heapq.heappop(self._deadlines)
+            prompt = self._arrivals.get(key)
+            if prompt is not None and prompt.deadline == deadline:
+                self._drop(self._queues[prompt.expert], prompt)
+                expired.append(prompt)
+        return expired
+
+    def next_deadline(self) -> float:
+        """A time before which nothing expires; inf when no prompt has a deadline."""
+        return self._deadlines[0][0] if self._deadlines else float("inf")
+
+    def experts(self) -> Iterator[str]:
+        """Experts with at least one prompt waiting."""
+        return iter(self._queues)
+
+    def depth(self, expert: str) -> int:
+        queue = self._queues.get(expert)
+        return len(queue) if queue is not None else 0
+
+    def depths(self) -> dict[str, int]:
+        return {expert: len(queue) for expert, queue in self._queues.items()}
+
+    def head(self, expert: str) -> QueuedPrompt:
+        """The expert's oldest prompt. KeyError when none waits."""
+        return next(iter(self._queues[expert].values()))
+
+    def tail(self, expert: str) -> QueuedPrompt:
+        """The expert's youngest prompt. KeyError when none waits."""
+        return next(reversed(self._queues[expert].values()))
+
+    def waiting(self, expert: str) -> Iterator[QueuedPrompt]:
+        """The expert's prompts, oldest first."""
+        return iter(self._queues.get(expert, {}).values())
+
+    def arrivals(self) -> Iterator[QueuedPrompt]:
+        """All prompts in order of arrival."""
+        return iter(self._arrivals.values())
+
+    def oldest(self) -> QueuedPrompt | None:
+        return next(iter(self._arrivals.values()), None)
+
+    def _drop(self, queue: OrderedDict[str, QueuedPrompt], prompt: QueuedPrompt) -> None:
+        del self._arrivals[prompt.key]
+        del queue[prompt.key]
+        if not queue:
+            del self._queues[prompt.expert]

@@ -1,0 +1,74 @@
+"""Queues per expert: whatever is pushed comes out once, in order, by one of the ways out."""
+
+import pytest
+from coe.platform.errors import CapacityExceeded
+from coe.scheduling import ExpertQueues, QueuedPrompt
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+
+class Queues(RuleBasedStateMachine):
+    """Against a plain list."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queues = ExpertQueues()
+        self.model: list[QueuedPrompt] = []
+        self.now = 0.0
+
+    @rule(expert=st.sampled_from("abc"), patience=st.sampled_from([1.0, 5.0, float("inf")]))
+    def push(self, expert: str, patience: float) -> None:
+        self.now += 1
+        prompt = QueuedPrompt(f"p{self.now}", expert, self.now, self.now + patience)
+        self.queues.push(prompt)
+        self.model.append(prompt)
+
+    @rule(expert=st.sampled_from("abc"), count=st.integers(0, 3), age=st.sampled_from([0.0, 2.0]))
+    def take(self, expert: str, count: int, age: float) -> None:
+        wanted = [p for p in self.model if p.expert == expert and p.enqueued_at <= self.now - age][:count]
+        assert self.queues.take(expert, count, self.now - age) == wanted
+        self.model = [p for p in self.model if p not in wanted]
+
+    @rule(data=st.data())
+    def remove(self, data: st.DataObject) -> None:
+        if self.model:
+            prompt = data.draw(st.sampled_from(self.model))
+            assert self.queues.remove(prompt.key) == prompt
+            assert self.queues.remove(prompt.key) is None
+            self.model.remove(prompt)
+
+    @rule()
+    def expire(self) -> None:
+        expired = {p.key for p in self.model if p.deadline <= self.now}
+        assert {p.key for p in self.queues.expire(self.now)} == expired
+        self.model = [p for p in self.model if p.key not in expired]
+
+    @invariant()
+    def same(self) -> None:
+        assert list(self.queues.arrivals()) == self.model
+        assert self.queues.oldest() == (self.model[0] if self.model else None)
+        assert set(self.queues.experts()) == {p.expert for p in self.model}
+        for expert in self.queues.experts():
+            mine = [p for p in self.model if p.expert == expert]
+            assert list(self.queues.waiting(expert)) == mine
+            assert (self.queues.head(expert), self.queues.tail(expert)) == (mine[0], mine[-1])
+            assert self.queues.depth(expert) == len(mine)
+
+
+TestQueues = Queues.TestCase
+TestQueues.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+
+
+def test_is_bounded() -> None:
+    queues = ExpertQueues(capacity=1)
+    queues.push(QueuedPrompt("a", "x", 0.0))
+    with pytest.raises(CapacityExceeded):
+        queues.push(QueuedPrompt("b", "x", 0.0))
+
+
+def test_a_key_waits_once() -> None:
+    queues = ExpertQueues()
+    queues.push(QueuedPrompt("a", "x", 0.0))
+    with pytest.raises(ValueError, match="queued already"):
+        queues.push(QueuedPrompt("a", "y", 1.0))
