@@ -8,10 +8,22 @@
 A background task of the service that fails ends the process with exit status 1 and one clear line.
 """
 
+import asyncio
+import signal
+import sys
 from collections.abc import Coroutine
-from typing import Protocol
+from contextlib import AsyncExitStack
+from typing import Protocol, runtime_checkable
 
 import grpc.aio
+
+from coe.platform import logs, parent, telemetry
+from coe.platform.errors import CoEError
+from coe.platform.rpc.endpoint import Endpoint
+from coe.platform.settings import CoreSettings, GrpcSettings
+
+_log = logs.get(__name__)
+_HEALTH_PERIOD_S = 2.0
 
 
 class Service(Protocol):
@@ -34,3 +46,95 @@ class Service(Protocol):
     async def stop(self) -> None:
         """Finishes or hands back what is under way; closes everything."""
         ...
+
+
+@runtime_checkable
+class HealthReporting(Protocol):
+    """A service that also says when it can't serve for now. Asked every two seconds."""
+
+    async def healthy(self) -> bool: ...
+
+
+def run(service: Service) -> None:
+    """Runs the process until a signal. Exits with 1 when the service can't start or one of its tasks fails."""
+    parent.end_with_parent()
+    core, rpc = CoreSettings(), GrpcSettings()
+    logs.configure(service.name, level=core.log_level, form=core.log_format)
+    exporters = telemetry.configure(service.name, core)
+    try:
+        asyncio.run(serve(service, rpc))
+    except CoEError as error:
+        _log.error("the service ended", code=error.code, reason=error.message, **error.details)
+        sys.exit(1)
+    except Exception as error:
+        _log.error("the service failed", reason=f"{type(error).__name__}: {error}", exc_info=error)
+        sys.exit(1)
+    finally:
+        exporters.shutdown()
+
+
+async def serve(service: Service, rpc: GrpcSettings, stopping: asyncio.Event | None = None) -> None:
+    """The life of the service between signals; `stopping` ends it too. Raises what ended it otherwise."""
+    stopping = stopping or asyncio.Event()
+    loop = asyncio.get_running_loop()
+    async with AsyncExitStack() as cleanup:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stopping.set)
+            cleanup.callback(loop.remove_signal_handler, number)
+        endpoint = Endpoint(rpc)
+        await endpoint.start(service.register(endpoint.server))
+        _log.info("listening", service=service.name, grpc=endpoint.address)
+        # Also after a start that failed half-way or was interrupted: what was opened is closed.
+        cleanup.push_async_callback(_shut_down, service, endpoint)
+        if not await _finished(service.start(), stopping):
+            return
+        await endpoint.set_serving(True)
+        _log.info("serving", service=service.name, grpc=endpoint.address)
+        await _run_tasks(service, endpoint, stopping)
+        _log.info("stopping", service=service.name)
+
+
+async def _shut_down(service: Service, endpoint: Endpoint) -> None:
+    await endpoint.set_serving(False)
+    try:
+        await service.stop()
+    finally:
+        await endpoint.stop()
+
+
+async def _finished(start: Coroutine[object, object, None], stopping: asyncio.Event) -> bool:
+    """Whether `start` ended before the signal came; it is cancelled otherwise."""
+    starting = asyncio.create_task(start)
+    signalled = asyncio.create_task(stopping.wait())
+    await asyncio.wait({starting, signalled}, return_when=asyncio.FIRST_COMPLETED)
+    signalled.cancel()
+    if starting.done():
+        starting.result()
+        return True
+    starting.cancel()
+    await asyncio.gather(starting, return_exceptions=True)
+    return False
+
+
+async def _run_tasks(service: Service, endpoint: Endpoint, stopping: asyncio.Event) -> None:
+    """Until the signal, or until a task ends: with its error, or with one that says that it ended."""
+    tasks = [asyncio.create_task(loop) for loop in service.tasks()]
+    if isinstance(service, HealthReporting):
+        tasks.append(asyncio.create_task(_watch_health(service, endpoint)))
+    signalled = asyncio.create_task(stopping.wait())
+    try:
+        done, _ = await asyncio.wait({signalled, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+        await endpoint.set_serving(False)
+        for task in done - {signalled}:
+            task.result()
+            raise RuntimeError("a background task of the service ended by itself")
+    finally:
+        for task in (signalled, *tasks):
+            task.cancel()
+        await asyncio.gather(signalled, *tasks, return_exceptions=True)
+
+
+async def _watch_health(service: HealthReporting, endpoint: Endpoint) -> None:
+    while True:
+        await asyncio.sleep(_HEALTH_PERIOD_S)
+        await endpoint.set_serving(await service.healthy())

@@ -1,6 +1,7 @@
 """Settings that every process reads, from COE_* environment variables, parsed once at the edge."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -17,8 +18,12 @@ class CoreSettings(BaseSettings):
     # A name for this machine in residency and telemetry; processes that share memory share it.
     node: str = "node-0"
     log_level: str = "INFO"
+    # "json": one object a line. "console": for eyes.
+    log_format: Literal["json", "console"] = "json"
     # OTLP over gRPC. Empty: nothing is exported.
     otlp_endpoint: str = ""
+    # Spans as JSON lines, appended to this file. Several processes may share it.
+    trace_file: Path | None = None
     # Prometheus metrics over HTTP. 0: off.
     metrics_port: int = 0
     # Most bytes of prompt text that any part accepts.
@@ -38,3 +43,5 @@ class GrpcSettings(BaseSettings):
     port: int = 0
     # Seconds that calls under way get at shutdown.
     grace_s: float = 10.0
+    # Written once the port is bound: "host:port" in one line. For whoever starts services on port 0.
+    ready_file: Path | None = None

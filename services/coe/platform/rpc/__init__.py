@@ -1,1 +1,1 @@
-"""gRPC servers and channels: health, reflection, rich errors, deadlines."""
+"""gRPC as all services speak it: rich errors, deadlines, spans, keepalive."""

@@ -1,0 +1,100 @@
+"""The server side: every failure leaves as a rich status, every call has a span."""
+
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+import grpc.aio
+from opentelemetry.propagate import extract
+from opentelemetry.trace import Span, SpanKind, format_trace_id
+
+from coe.platform import logs
+from coe.platform.errors import CoEError, InternalError
+from coe.platform.rpc.status import from_call, to_grpc
+from coe.platform.telemetry import names
+from coe.platform.telemetry.providers import tracer
+
+_log = logs.get(__name__)
+# Health is asked for every second: no spans of it.
+_UNTRACED = ("/grpc.health.", "/grpc.reflection.")
+
+
+class ServerInterceptor(grpc.aio.ServerInterceptor):
+    """Maps CoEError to its status. Anything else is logged and becomes an InternalError that shows no internals."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        handler = await continuation(handler_call_details)
+        method = handler_call_details.method
+        if handler is None or method.startswith(_UNTRACED):
+            return handler
+        if handler.request_streaming:
+            # None of our services takes a stream of requests.
+            return handler
+        make, wrap, inner = (
+            (grpc.unary_stream_rpc_method_handler, _stream, handler.unary_stream)
+            if handler.response_streaming
+            else (grpc.unary_unary_rpc_method_handler, _unary, handler.unary_unary)
+        )
+        return make(wrap(inner, method.lstrip("/")), handler.request_deserializer, handler.response_serializer)
+
+
+def _unary(inner: Callable[..., Awaitable[Any]], method: str) -> Callable[..., Awaitable[Any]]:
+    async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        with _span(method, context) as span:
+            try:
+                return await inner(request, context)
+            except Exception as error:
+                await _abort(error, context, span, method)
+
+    return call
+
+
+def _stream(inner: Callable[..., Any], method: str) -> Callable[..., Any]:
+    async def generate(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+        with _span(method, context) as span:
+            try:
+                async for response in inner(request, context):
+                    yield response
+            except Exception as error:
+                await _abort(error, context, span, method)
+
+    async def write(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        with _span(method, context) as span:
+            try:
+                await inner(request, context)
+            except Exception as error:
+                await _abort(error, context, span, method)
+
+    return generate if inspect.isasyncgenfunction(inner) else write
+
+
+async def _abort(error: Exception, context: grpc.aio.ServicerContext[Any, Any], span: Span, method: str) -> None:
+    if isinstance(error, grpc.aio.AbortError):
+        raise error
+    if isinstance(error, grpc.RpcError):
+        error = from_call(error)
+    if not isinstance(error, CoEError):
+        _log.error("a call failed unexpectedly", method=method, exc_info=error)
+        error = InternalError(
+            f"{method} failed; the service's log has the reason",
+            trace_id=format_trace_id(span.get_span_context().trace_id),
+        )
+    span.set_attribute(names.ERROR_TYPE, error.code)
+    span.set_attribute(names.RPC_STATUS, error.grpc_status.name)
+    await context.abort_with_status(to_grpc(error))
+
+
+@contextmanager
+def _span(method: str, context: grpc.aio.ServicerContext[Any, Any]) -> Iterator[Span]:
+    carrier = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+    attributes = {names.RPC_SYSTEM: "grpc", names.RPC_METHOD: method}
+    with tracer().start_as_current_span(
+        method, context=extract(carrier), kind=SpanKind.SERVER, attributes=attributes, record_exception=False
+    ) as span:
+        yield span

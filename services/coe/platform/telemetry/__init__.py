@@ -1,0 +1,5 @@
+"""OpenTelemetry of every process: providers, names, spans of Kafka and gRPC."""
+
+from coe.platform.telemetry.providers import Telemetry, configure, tracer
+
+__all__ = ["Telemetry", "configure", "tracer"]

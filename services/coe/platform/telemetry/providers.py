@@ -1,0 +1,74 @@
+"""Trace and metric providers of a process, and their exporters when there is somewhere to export to."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from opentelemetry import metrics, trace
+from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
+from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+from opentelemetry.exporter.prometheus import PrometheusMetricReader
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased
+from prometheus_client import start_http_server
+
+from coe.platform.settings import CoreSettings
+from coe.platform.telemetry.file_exporter import FileSpanExporter
+
+
+@dataclass(frozen=True)
+class Telemetry:
+    """Owns the exporters of the process; `shutdown` flushes them (bounded)."""
+
+    traces: TracerProvider
+    meters: MeterProvider
+
+    def shutdown(self) -> None:
+        self.traces.force_flush(timeout_millis=3000)
+        self.traces.shutdown()
+        self.meters.shutdown(timeout_millis=3000)
+
+
+def configure(service: str, settings: CoreSettings) -> Telemetry:
+    """Installs the providers of this process. Call once.
+
+    Spans are recorded only when something exports them. Trace ids exist and travel in any case, so that logs of all
+    processes can be joined; a caller's sampling decision is kept.
+    """
+    resource = Resource.create(
+        {"service.name": f"coe-{service}", "service.namespace": "coe", "service.instance.id": settings.node}
+    )
+    exports = bool(settings.otlp_endpoint or settings.trace_file)
+    traces = TracerProvider(
+        resource=resource, sampler=ParentBased(ALWAYS_ON if exports else ALWAYS_OFF), shutdown_on_exit=False
+    )
+    if settings.otlp_endpoint:
+        insecure = not settings.otlp_endpoint.startswith("https:")
+        exporter = OTLPSpanExporter(endpoint=settings.otlp_endpoint, insecure=insecure)
+        traces.add_span_processor(BatchSpanProcessor(exporter))
+    if settings.trace_file:
+        traces.add_span_processor(SimpleSpanProcessor(FileSpanExporter(Path(settings.trace_file))))
+    meters = MeterProvider(metric_readers=_readers(settings), resource=resource, shutdown_on_exit=False)
+    trace.set_tracer_provider(traces)
+    metrics.set_meter_provider(meters)
+    return Telemetry(traces, meters)
+
+
+def tracer() -> trace.Tracer:
+    return trace.get_tracer("coe")
+
+
+def _readers(settings: CoreSettings) -> list[MetricReader]:
+    readers: list[MetricReader] = []
+    if settings.otlp_endpoint:
+        insecure = not settings.otlp_endpoint.startswith("https:")
+        readers.append(
+            PeriodicExportingMetricReader(OTLPMetricExporter(endpoint=settings.otlp_endpoint, insecure=insecure))
+        )
+    if settings.metrics_port:
+        readers.append(PrometheusMetricReader())
+        start_http_server(settings.metrics_port)
+    return readers

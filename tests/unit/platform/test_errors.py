@@ -1,0 +1,45 @@
+"""Every error of the tree survives gRPC, and the table in the module's docstring tells the truth."""
+
+import re
+
+import grpc
+import grpc.aio
+import pytest
+
+from coe.platform import errors
+from coe.platform.rpc import status
+
+KINDS = [kind for kind in errors.walk(errors.CoEError) if kind is not errors.CoEError]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_error_comes_back_from_its_status(kind: type[errors.CoEError]) -> None:
+    sent = status.to_grpc(kind("it broke", expert="a"))
+    received = status.from_call(
+        grpc.aio.AioRpcError(sent.code, grpc.aio.Metadata(), grpc.aio.Metadata(*sent.trailing_metadata), sent.details)
+    )
+    assert type(received) is kind
+    assert received.message == "it broke"
+    assert received.details == {"expert": "a"}
+
+
+def test_a_failure_of_grpc_itself_is_named() -> None:
+    lost = grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata(), "no route")
+    assert isinstance(status.from_call(lost), errors.Unavailable)
+
+
+def test_long_messages_fit_the_trailers() -> None:
+    packed = status.to_status(errors.InvalidPrompt("x" * 100_000, prompt="y" * 100_000))
+    assert packed.ByteSize() < 4096
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_table_agrees(kind: type[errors.CoEError]) -> None:
+    assert errors.__doc__ is not None
+    retry = "yes" if kind.retryable else "no"
+    row = rf"\* {kind.__name__}\s+{kind.code}\s+{retry}\s+{kind.grpc_status.name}\s+{kind.http_status}\n"
+    assert re.search(row, errors.__doc__)
+
+
+def test_codes_are_unique() -> None:
+    assert len({kind.code for kind in KINDS}) == len(KINDS)

@@ -1,0 +1,102 @@
+"""A real server and channel on loopback: errors, deadlines, health, the announced address."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from coe._proto import gateway_pb2, gateway_pb2_grpc, mapper_pb2, mapper_pb2_grpc
+from coe.platform.errors import DeadlineExceeded, ExpertNotFound, InternalError, Unavailable
+from coe.platform.rpc.client import calls, channel
+from coe.platform.rpc.endpoint import Endpoint
+from coe.platform.settings import GrpcSettings
+
+
+class Mapper(mapper_pb2_grpc.MapperServicer):
+    async def Resolve(self, request: mapper_pb2.ResolveRequest, context: Any) -> mapper_pb2.ResolveResponse:
+        match request.category:
+            case "unknown":
+                raise ExpertNotFound("no such expert", expert_id="x")
+            case "bug":
+                raise KeyError("secret")
+            case "slow":
+                await asyncio.Event().wait()
+        return mapper_pb2.ResolveResponse()
+
+
+class Gateway(gateway_pb2_grpc.GatewayServicer):
+    async def Generate(
+        self, request: gateway_pb2.GenerateRequest, context: Any
+    ) -> AsyncIterator[gateway_pb2.GenerateResponse]:
+        yield gateway_pb2.GenerateResponse(accepted=gateway_pb2.GenerateResponse.Accepted(request_id="r"))
+        raise ExpertNotFound("gone")
+
+
+@pytest.fixture
+async def endpoint(tmp_path: Path) -> AsyncIterator[Endpoint]:
+    endpoint = Endpoint(GrpcSettings(port=0, grace_s=0.1, ready_file=tmp_path / "ready"))
+    mapper_pb2_grpc.add_MapperServicer_to_server(Mapper(), endpoint.server)
+    gateway_pb2_grpc.add_GatewayServicer_to_server(Gateway(), endpoint.server)
+    await endpoint.start(["coe.v1.Mapper", "coe.v1.Gateway"])
+    yield endpoint
+    await endpoint.stop()
+
+
+async def resolve(endpoint: Endpoint, category: str) -> None:
+    async with channel(endpoint.address, timeout_s=0.2) as to:
+        with calls():
+            await mapper_pb2_grpc.MapperStub(to).Resolve(mapper_pb2.ResolveRequest(category=category))
+
+
+async def test_a_coe_error_arrives_as_itself(endpoint: Endpoint) -> None:
+    with pytest.raises(ExpertNotFound, match="no such expert") as caught:
+        await resolve(endpoint, "unknown")
+    assert caught.value.details == {"expert_id": "x"}
+
+
+async def test_a_bug_shows_no_internals(endpoint: Endpoint) -> None:
+    with pytest.raises(InternalError) as caught:
+        await resolve(endpoint, "bug")
+    assert "secret" not in caught.value.message
+    assert "trace_id" in caught.value.details
+
+
+async def test_a_call_without_deadline_gets_one(endpoint: Endpoint) -> None:
+    with pytest.raises(DeadlineExceeded):
+        await resolve(endpoint, "slow")
+
+
+async def generate(endpoint: Endpoint, seen: list[str]) -> None:
+    async with channel(endpoint.address) as to:
+        with calls():
+            async for response in gateway_pb2_grpc.GatewayStub(to).Generate(gateway_pb2.GenerateRequest(), timeout=5):
+                seen.append(response.accepted.request_id)
+
+
+async def test_a_stream_ends_with_the_error(endpoint: Endpoint) -> None:
+    seen: list[str] = []
+    with pytest.raises(ExpertNotFound, match="gone"):
+        await generate(endpoint, seen)
+    assert seen == ["r"]
+
+
+async def test_health_follows(endpoint: Endpoint) -> None:
+    async with channel(endpoint.address) as to:
+        health = health_pb2_grpc.HealthStub(to)
+        asked = health_pb2.HealthCheckRequest(service="coe.v1.Mapper")
+        assert (await health.Check(asked)).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        await endpoint.set_serving(True)
+        assert (await health.Check(asked)).status == health_pb2.HealthCheckResponse.SERVING
+
+
+async def test_the_address_is_announced(endpoint: Endpoint, tmp_path: Path) -> None:
+    assert (tmp_path / "ready").read_text() == f"{endpoint.address}\n"
+
+
+async def test_a_taken_port_is_one_clear_error(endpoint: Endpoint) -> None:
+    port = int(endpoint.address.rpartition(":")[2])
+    with pytest.raises(Unavailable, match="can't listen"):
+        await Endpoint(GrpcSettings(port=port)).start([])

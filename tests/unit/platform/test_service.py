@@ -1,0 +1,90 @@
+"""The life of a service: order of its steps, ends by event and by failure; the whole process by signal."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+
+import grpc.aio
+import pytest
+
+from coe.platform.errors import Unavailable
+from coe.platform.service import run, serve
+from coe.platform.settings import GrpcSettings
+
+
+class Probe:
+    name = "probe"
+
+    def __init__(self, *, start: BaseException | None = None, task: BaseException | None = None) -> None:
+        self.steps: list[str] = []
+        self._start_error, self._task_error = start, task
+        self.started = asyncio.Event()
+
+    def register(self, server: grpc.aio.Server) -> list[str]:
+        return []
+
+    async def start(self) -> None:
+        self.steps.append("start")
+        if self._start_error:
+            raise self._start_error
+        self.started.set()
+
+    def tasks(self) -> list[Coroutine[object, object, None]]:
+        return [self._task()]
+
+    async def _task(self) -> None:
+        if self._task_error:
+            raise self._task_error
+        await asyncio.Event().wait()
+
+    async def stop(self) -> None:
+        self.steps.append("stop")
+
+
+async def test_runs_until_it_is_told_to_stop() -> None:
+    probe, stopping = Probe(), asyncio.Event()
+    serving = asyncio.create_task(serve(probe, GrpcSettings(), stopping))
+    await probe.started.wait()
+    stopping.set()
+    await serving
+    assert probe.steps == ["start", "stop"]
+
+
+@pytest.mark.parametrize("probe", [{"start": Unavailable("no broker")}, {"task": Unavailable("broker lost")}])
+async def test_a_failure_stops_what_was_started(probe: dict[str, BaseException]) -> None:
+    service = Probe(**probe)
+    with pytest.raises(Unavailable):
+        await serve(service, GrpcSettings(grace_s=0))
+    assert service.steps == ["start", "stop"]
+
+
+def start_process(ready: Path, **env: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "COE_GRPC_READY_FILE": str(ready), **env}
+    return subprocess.Popen([sys.executable, __file__], env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_process_ends_in_order_on_sigterm(tmp_path: Path) -> None:
+    process = start_process(tmp_path / "ready")
+    assert process.stderr is not None
+    for line in process.stderr:
+        if '"serving"' in line:
+            break
+    assert (tmp_path / "ready").read_text().startswith("127.0.0.1:")
+    process.send_signal(signal.SIGTERM)
+    rest = process.communicate(timeout=30)[1]
+    assert process.returncode == 0, rest
+    assert '"stopping"' in rest
+
+
+def test_a_process_whose_parent_is_gone_does_not_start(tmp_path: Path) -> None:
+    process = start_process(tmp_path / "ready", COE_PARENT_PID="1")
+    assert "parent process is gone" in process.communicate(timeout=30)[1]
+    assert process.returncode == 1
+
+
+if __name__ == "__main__":
+    run(Probe())
