@@ -74,3 +74,8 @@ def _copy_dependencies(target: Path) -> None:
 
 def _pom_digest() -> str:
     return hashlib.sha256(_POM.read_bytes()).hexdigest()
+
+
+if __name__ == "__main__":
+    print(f"Kafka {version()}: {'there' if is_fetched() else 'fetching with Maven'}", flush=True)
+    fetch()

