@@ -1,0 +1,148 @@
+"""The sequences of the expert that runs: who is live, what each has got, what each has cost. Pure."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from coe.expert_worker.effects import Answer, Effect, Emission, Finish, Grant, Loading, Spent, Text
+from coe.expert_worker.prompt import Prompt
+from coe.platform.errors import CoEError
+
+
+@dataclass(slots=True)
+class Sequence:
+    """One live prompt. The weights' copy is charged to the one prompt that joined first after it was asked for."""
+
+    prompt: Prompt
+    started_at: float
+    load_s: float
+    found_in: str
+    copied: Grant | None
+    first_token_at: float | None = None
+    chunks: int = 0
+    tokens: int = 0
+
+    def spent(self, now: float) -> Spent:
+        first = self.first_token_at if self.first_token_at is not None else now
+        return Spent(
+            queue_s=max(0.0, self.started_at - self.prompt.taken_at - self.load_s),
+            load_s=self.load_s,
+            prefill_s=first - self.started_at,
+            decode_s=now - first,
+            time_to_first_token_s=first - self.prompt.submitted_at if self.first_token_at is not None else 0.0,
+            total_s=now - self.prompt.submitted_at,
+            found_in=self.found_in,
+            bytes_copied=self.copied.bytes_to_copy if self.copied else 0,
+            modelled_copy_s=self.copied.modelled_copy_s if self.copied else 0.0,
+        )
+
+
+def never_started(prompt: Prompt, error: CoEError, now: float) -> Finish:
+    """The end of a prompt that only waited."""
+    return Finish(prompt, error, Spent(queue_s=now - prompt.taken_at, total_s=now - prompt.submitted_at))
+
+
+class Batch:
+    """`grant` is None while the lease is asked for. `leaving`: sequences that the runner must still drop."""
+
+    def __init__(self, expert_id: str, asked_at: float) -> None:
+        self.expert_id = expert_id
+        self.live: dict[str, Sequence] = {}
+        self.leaving: list[str] = []
+        self.grant: Grant | None = None
+        # Prompts that the runner had no room for: they join when a sequence ends.
+        self.postponed: list[Prompt] = []
+        self._ended_since_postponed = False
+        # Prompts that ended here.
+        self.served = 0
+        # Lost leases since the last step that succeeded.
+        self.failures = 0
+        self._asked_at = asked_at
+        self.granted_at = asked_at
+        self._uncharged: Grant | None = None
+
+    def granted(self, grant: Grant, now: float) -> None:
+        self.grant = self._uncharged = grant
+        self.granted_at = now
+
+    def lost(self, now: float) -> None:
+        self.grant = None
+        self._asked_at = now
+
+    def join(self, prompt: Prompt, now: float) -> list[Effect]:
+        """Returns a Loading event when the prompt waits for weights."""
+        assert self.grant is not None
+        waited = prompt.taken_at <= self.granted_at
+        sequence = Sequence(
+            prompt,
+            started_at=now,
+            load_s=self.granted_at - max(self._asked_at, prompt.taken_at) if waited else 0.0,
+            found_in=self.grant.found_in if waited else "hbm",
+            copied=self._uncharged,
+            chunks=prompt.chunks,
+        )
+        self.live[prompt.key] = sequence
+        self._uncharged = None
+        if sequence.found_in == "hbm":
+            return []
+        sequence.chunks += 1
+        return [Loading(prompt, prompt.chunks, sequence.found_in)]
+
+    def on_emissions(self, emissions: Iterable[Emission], now: float) -> list[Effect]:
+        effects: list[Effect] = []
+        for emission in emissions:
+            sequence = self.live.get(emission.request_id)
+            if sequence is None:
+                continue  # cancelled while the step ran
+            sequence.tokens += emission.tokens
+            if sequence.first_token_at is None and emission.tokens:
+                sequence.first_token_at = now
+            if emission.text:
+                effects.append(Text(sequence.prompt, sequence.chunks, emission.text, emission.tokens))
+                sequence.chunks += 1
+            if emission.finish_reason is not None:
+                answer = Answer(
+                    emission.final_text, emission.finish_reason, emission.prompt_tokens, emission.completion_tokens
+                )
+                effects.append(self._end(emission.request_id, answer, now))
+        return effects
+
+    def refuse(self, key: str, error: CoEError, now: float) -> Finish:
+        """Ends a sequence that the runner does not hold."""
+        return self._end(key, error, now)
+
+    def postpone(self, key: str) -> None:
+        """Takes back a sequence that the runner has no room for."""
+        sequence = self.live.pop(key)
+        self.postponed.append(replace(sequence.prompt, chunks=sequence.chunks))
+        self._ended_since_postponed = False
+
+    def take_postponed(self) -> list[Prompt]:
+        """Those that may have room now."""
+        if self.live and not self._ended_since_postponed:
+            return []
+        postponed, self.postponed = self.postponed, []
+        return postponed
+
+    def abort(self, key: str, error: CoEError, now: float) -> Finish:
+        """Ends a sequence that the runner must drop before its next step."""
+        self.leaving.append(key)
+        return self._end(key, error, now)
+
+    def forget(self, key: str) -> None:
+        """Drops a sequence without an event: another worker answers."""
+        self.leaving.append(key)
+        del self.live[key]
+        self._ended_since_postponed = True
+
+    def fail(self, error: CoEError, now: float) -> list[Effect]:
+        """Ends every sequence; their runner is gone."""
+        self.leaving.clear()
+        postponed, self.postponed = self.postponed, []
+        ends: list[Effect] = [self._end(key, error, now) for key in list(self.live)]
+        return ends + [never_started(prompt, error, now) for prompt in postponed]
+
+    def _end(self, key: str, result: Answer | CoEError, now: float) -> Finish:
+        sequence = self.live.pop(key)
+        self.served += 1
+        self._ended_since_postponed = True
+        return Finish(sequence.prompt, result, sequence.spent(now))

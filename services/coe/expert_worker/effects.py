@@ -1,0 +1,146 @@
+"""What the loop asks the outside world to do, and what it hears back. Plain values: the loop itself does no I/O."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from coe.expert_worker.prompt import Prompt
+from coe.platform.errors import CoEError
+from coe.scheduling import NextUse
+
+
+class Emission(Protocol):
+    """What one step of an expert made for one sequence (coe.experts.Emission)."""
+
+    @property
+    def request_id(self) -> str: ...
+    @property
+    def text(self) -> str: ...
+    @property
+    def tokens(self) -> int: ...
+    @property
+    def prompt_tokens(self) -> int: ...
+    @property
+    def completion_tokens(self) -> int: ...
+    @property
+    def finish_reason(self) -> str | None: ...
+    @property
+    def final_text(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A lease on an expert's bytes. `handle` is what the graph reads; `found_in` is "hbm", "ddr" or "disk"."""
+
+    lease_id: int
+    handle: int
+    epoch: int
+    found_in: str
+    bytes_to_copy: int = 0
+    modelled_copy_s: float = 0.0
+
+
+# Effects.
+
+
+@dataclass(frozen=True, slots=True)
+class Acquire:
+    """Ask for a lease. Answered by `on_granted` or, after the lease source's own retries, `on_refused`.
+
+    `forecast`: when experts are wanted next, so that the right one is evicted.
+    """
+
+    expert_id: str
+    forecast: Sequence[NextUse] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    expert_id: str
+    grant: Grant
+
+
+@dataclass(frozen=True, slots=True)
+class Prefetch:
+    expert_id: str
+    forecast: Sequence[NextUse] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of the expert's runner, after these joined and these left. Answered by `on_step`."""
+
+    expert_id: str
+    grant: Grant
+    join: Sequence[Prompt] = ()
+    leave: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Discard:
+    """Throw the expert's runner away: it failed, or nothing runs in it any more."""
+
+    expert_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Loading:
+    """The prompt waits for weights that were found in `tier`."""
+
+    prompt: Prompt
+    sequence: int
+    tier: str
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    prompt: Prompt
+    sequence: int
+    text: str
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """Seconds of one prompt, and what its weights cost. Zero where the prompt did not get that far."""
+
+    queue_s: float = 0.0
+    load_s: float = 0.0
+    prefill_s: float = 0.0
+    decode_s: float = 0.0
+    time_to_first_token_s: float = 0.0
+    total_s: float = 0.0
+    found_in: str = ""
+    bytes_copied: int = 0
+    copy_s: float = 0.0
+    modelled_copy_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    text: str
+    finish_reason: str
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The prompt's one terminal event."""
+
+    prompt: Prompt
+    result: Answer | CoEError
+    spent: Spent
+
+
+Effect = Acquire | Release | Prefetch | Step | Discard | Loading | Text | Finish
+
+
+@dataclass(frozen=True, slots=True)
+class StepDone:
+    """How a step went. `refused`: prompts that could not join. `error`: the step failed, for all the sequences."""
+
+    expert_id: str
+    emissions: Sequence[Emission] = ()
+    refused: Sequence[tuple[str, CoEError]] = ()
+    error: CoEError | None = None

@@ -1,0 +1,42 @@
+"""What the loop expects of the near future, learned from what it saw: seconds a step, tokens an answer. Pure."""
+
+import math
+from collections.abc import Iterable
+
+from coe.expert_worker.batch import Batch, Sequence
+from coe.scheduling import Exponential, LearnedCosts
+
+WEIGHT = 0.1
+
+
+class Expected:
+    """Feeds the scheduling policy's estimates."""
+
+    def __init__(self, costs: LearnedCosts, popularity: Exponential, max_batch: int) -> None:
+        self.costs = costs
+        self.popularity = popularity
+        self._max_batch = max_batch
+        self._step_s = 0.02
+        self._tokens = 32.0
+
+    def remaining_s(self, live: Iterable[Sequence]) -> float:
+        """Until the last of these sequences ends, if they get as long as answers usually get."""
+        left = [min(self._tokens, _max_tokens(sequence)) - sequence.tokens for sequence in live]
+        return max(1.0, *left) * self._step_s if left else 0.0
+
+    def saw_step(self, seconds: float) -> None:
+        self._step_s += WEIGHT * (seconds - self._step_s)
+
+    def saw_answer(self, tokens: int) -> None:
+        self._tokens += WEIGHT * (tokens - self._tokens)
+
+    def saw_batch(self, batch: Batch, now: float) -> None:
+        """A batch that refilled itself counts as several full ones, each with its part of the time."""
+        if batch.served and now > batch.granted_at:
+            rounds = math.ceil(batch.served / self._max_batch)
+            self.costs.observe_batch(math.ceil(batch.served / rounds), (now - batch.granted_at) / rounds)
+
+
+def _max_tokens(sequence: Sequence) -> float:
+    sampling = sequence.prompt.assigned.prompt.sampling
+    return float(sampling.max_tokens) if sampling.HasField("max_tokens") else math.inf

@@ -1,0 +1,252 @@
+"""The worker's one state machine: events in, effects out. No I/O, no clock, no awaits; owned by one task.
+
+Every prompt given to `on_prompt` ends in exactly one of: a `Finish` effect; `on_revoked` or `drain`, which hand it back
+to the topic. One expert runs at a time, chosen by the scheduling policy (coe.scheduling): its prompts share a batch,
+which others of its queue join as the policy allows. When the batch has run out, the next expert is leased. One step is
+under way at most; what arrives meanwhile changes the state and takes effect with the next step.
+
+Call `advance` after each burst of events: only it starts work.
+"""
+
+from collections import OrderedDict
+from collections.abc import Collection
+
+from coe.expert_worker.batch import Batch, never_started
+from coe.expert_worker.effects import Acquire, Answer, Discard, Effect, Finish, Grant, Prefetch, Release, Step, StepDone
+from coe.expert_worker.expected import Expected
+from coe.expert_worker.prompt import Prompt
+from coe.platform.errors import Cancelled, CapacityExceeded, CoEError, DeadlineExceeded, LeaseLost, Unavailable
+from coe.scheduling import Batch as Plan
+from coe.scheduling import Decision, ExpertQueues, QueuedPrompt, QueuePolicy, QueueView, Running
+
+# Cancellations that came before their prompt: as many are remembered.
+MAX_TOMBSTONES = 10_000
+
+
+class WorkerLoop:
+    """`max_batch`: sequences that run together. `max_failures`: steps in a row that may lose their lease."""
+
+    def __init__(self, policy: QueuePolicy, expected: Expected, *, max_batch: int, max_failures: int = 3) -> None:
+        self.queues = ExpertQueues()
+        self.batch: Batch | None = None
+        self._policy = policy
+        self._expected = expected
+        self._max_batch = max_batch
+        self._max_failures = max_failures
+        self._prompts: dict[str, Prompt] = {}
+        self._plan: Plan | None = None
+        self._stepped_at: float | None = None
+        self._epoch: int | None = None
+        self._resident: set[str] = set()
+        self._prefetched: set[str] = set()
+        self._last: str | None = None
+        self._tombstones: OrderedDict[str, None] = OrderedDict()
+
+    @property
+    def idle(self) -> bool:
+        return self.batch is None and not len(self.queues)
+
+    def held(self) -> list[Prompt]:
+        """Every prompt that has not ended."""
+        batch = self.batch
+        started = [*(sequence.prompt for sequence in batch.live.values()), *batch.postponed] if batch else []
+        return [*self._prompts.values(), *started]
+
+    # Events.
+
+    def on_prompt(self, prompt: Prompt, now: float) -> list[Effect]:
+        self._expected.popularity.observe(prompt.expert_id)
+        if prompt.request_id in self._tombstones:
+            del self._tombstones[prompt.request_id]
+            return [never_started(prompt, _cancelled(prompt), now)]
+        if prompt.deadline <= now:
+            return [never_started(prompt, _expired(prompt), now)]
+        try:
+            self.queues.push(QueuedPrompt(prompt.key, prompt.expert_id, prompt.taken_at, prompt.deadline))
+        except CapacityExceeded as error:
+            return [never_started(prompt, error, now)]
+        self._prompts[prompt.key] = prompt
+        return []
+
+    def on_cancel(self, request_id: str, now: float) -> list[Effect]:
+        effects = [
+            effect
+            for prompt in self.held()
+            if prompt.request_id == request_id
+            for effect in self._end(prompt, _cancelled(prompt), now)
+        ]
+        if not effects:
+            self._tombstones[request_id] = None
+            if len(self._tombstones) > MAX_TOMBSTONES:
+                self._tombstones.popitem(last=False)
+        return effects
+
+    def on_tick(self, now: float) -> list[Effect]:
+        """Ends what waits beyond its deadline, though nothing else happens."""
+        expired = [self._prompts.pop(queued.key) for queued in self.queues.expire(now)]
+        return [never_started(prompt, _expired(prompt), now) for prompt in expired]
+
+    def on_revoked(self, keys: Collection[str]) -> None:
+        """These prompts are another worker's now."""
+        for key in keys:
+            self.queues.remove(key)
+            self._prompts.pop(key, None)
+        if self.batch is not None:
+            self.batch.postponed = [prompt for prompt in self.batch.postponed if prompt.key not in keys]
+            for key in [key for key in self.batch.live if key in keys]:
+                self.batch.forget(key)
+
+    def on_residency(self, expert_id: str, *, in_hbm: bool) -> None:
+        """`in_hbm`: resident there, or on the way."""
+        if in_hbm:
+            self._resident.add(expert_id)
+        else:
+            self._resident.discard(expert_id)
+
+    def on_attached(self, epoch: int) -> None:
+        """The tier manager answers, maybe another incarnation of it: leases of older epochs are void."""
+        if epoch != self._epoch:
+            self._epoch = epoch
+            self._resident.clear()
+
+    def on_granted(self, expert_id: str, grant: Grant, now: float) -> list[Effect]:
+        if self.batch is None or self.batch.expert_id != expert_id or self.batch.grant is not None:
+            return [Release(expert_id, grant)]
+        self.batch.granted(grant, now)
+        return []
+
+    def on_refused(self, expert_id: str, error: CoEError, now: float) -> list[Effect]:
+        """No lease can be had: whatever waits for this expert ends with the error."""
+        if self.batch is None or self.batch.expert_id != expert_id or self.batch.grant is not None:
+            return []
+        effects = self.batch.fail(error, now)
+        waiting = self.queues.take(expert_id, len(self.queues))
+        effects += [never_started(self._prompts.pop(queued.key), error, now) for queued in waiting]
+        self.batch = None
+        return [*effects, Discard(expert_id)]
+
+    def on_step(self, done: StepDone, now: float) -> list[Effect]:
+        batch, stepped_at = self.batch, self._stepped_at
+        assert batch is not None
+        assert stepped_at is not None
+        self._stepped_at = None
+        effects = self._on_refusals(batch, done, now)
+        if done.error is not None:
+            return effects + self._on_step_failed(batch, done.error, now)
+        batch.failures = 0
+        self._expected.saw_step(now - stepped_at)
+        for effect in batch.on_emissions(done.emissions, now):
+            effects.append(effect)
+            if isinstance(effect, Finish) and isinstance(effect.result, Answer):
+                self._expected.saw_answer(effect.result.completion_tokens)
+        for prompt in [s.prompt for s in batch.live.values() if s.prompt.deadline <= now]:
+            effects += self._end(prompt, _expired(prompt), now)
+        return effects
+
+    def drain(self) -> None:
+        """Hands back what has not started. What runs goes on to its end."""
+        self.queues = ExpertQueues()
+        self._prompts.clear()
+
+    # Work.
+
+    def advance(self, now: float) -> list[Effect]:
+        if self._stepped_at is not None:
+            return []
+        effects = self.on_tick(now)
+        if self.batch is not None and self.batch.grant is not None:
+            effects += self._run(self.batch, self.batch.grant, now)
+        if self.batch is None:
+            self._prefetched.clear()
+            decision = self._decide(now)
+            if decision.run is not None:
+                self._plan = decision.run
+                self.batch = Batch(decision.run.expert, now)
+                effects.append(Acquire(decision.run.expert, decision.forecast))
+        return effects
+
+    def _run(self, batch: Batch, grant: Grant, now: float) -> list[Effect]:
+        if self._epoch is not None and grant.epoch not in (self._epoch, 0):
+            batch.lost(now)
+            return [Acquire(batch.expert_id)]
+        joined = batch.take_postponed() + self._take(self._plan)
+        self._plan = None
+        live = len(batch.live) + len(joined)
+        decision = self._decide(now, Running(batch.expert_id, live, self._expected.remaining_s(batch.live.values())))
+        if not batch.postponed:
+            joined += self._take(decision.join)
+        effects = [effect for prompt in joined for effect in batch.join(prompt, now)]
+        if not batch.live and not batch.leaving:
+            self.batch, self._last = None, batch.expert_id
+            self._expected.saw_batch(batch, now)
+            return [*effects, Release(batch.expert_id, grant)]
+        leave, batch.leaving = batch.leaving, []
+        self._stepped_at = now
+        return [*effects, Step(batch.expert_id, grant, joined, leave), *self._prefetch(decision)]
+
+    def _decide(self, now: float, running: Running | None = None) -> Decision:
+        view = QueueView(
+            queues=self.queues,
+            costs=self._expected.costs,
+            popularity=self._expected.popularity,
+            resident=self._resident,
+            max_batch=self._max_batch,
+            running=running,
+            last=self._last,
+        )
+        return self._policy.decide(view, now)
+
+    def _take(self, plan: Plan | None) -> list[Prompt]:
+        if plan is None:
+            return []
+        return [self._prompts.pop(q.key) for q in self.queues.take(plan.expert, plan.count, plan.arrived_by)]
+
+    def _prefetch(self, decision: Decision) -> list[Effect]:
+        """Each expert is asked for once a batch: the tier manager says no when there is no room."""
+        wanted = [expert_id for expert_id in decision.prefetch if expert_id not in self._prefetched]
+        self._prefetched.update(wanted)
+        return [Prefetch(expert_id, decision.forecast) for expert_id in wanted]
+
+    # Ends that nobody wanted.
+
+    def _end(self, prompt: Prompt, error: CoEError, now: float) -> list[Effect]:
+        """Ends a held prompt, wherever it is."""
+        if self._prompts.pop(prompt.key, None) is not None:
+            self.queues.remove(prompt.key)
+            return [never_started(prompt, error, now)]
+        assert self.batch is not None
+        if prompt.key in self.batch.live:
+            return [self.batch.abort(prompt.key, error, now)]
+        self.batch.postponed.remove(prompt)
+        return [never_started(prompt, error, now)]
+
+    def _on_refusals(self, batch: Batch, done: StepDone, now: float) -> list[Effect]:
+        effects: list[Effect] = []
+        others = len(batch.live) > len(done.refused)
+        for key, error in done.refused:
+            if key not in batch.live:
+                continue
+            if isinstance(error, CapacityExceeded) and others:
+                batch.postpone(key)
+            else:
+                effects.append(batch.refuse(key, error, now))
+        return effects
+
+    def _on_step_failed(self, batch: Batch, error: CoEError, now: float) -> list[Effect]:
+        assert batch.grant is not None
+        release = Release(batch.expert_id, batch.grant)
+        batch.failures += 1
+        if isinstance(error, LeaseLost | Unavailable) and batch.failures <= self._max_failures:
+            batch.lost(now)
+            return [release, Acquire(batch.expert_id)]
+        effects = batch.fail(error, now)
+        self.batch = None
+        return [*effects, Discard(batch.expert_id), release]
+
+
+def _cancelled(prompt: Prompt) -> Cancelled:
+    return Cancelled("the prompt was cancelled", request_id=prompt.request_id)
+
+
+def _expired(prompt: Prompt) -> DeadlineExceeded:
+    return DeadlineExceeded("the prompt's deadline passed before its answer was complete", request_id=prompt.request_id)
