@@ -1,17 +1,20 @@
 """Text to unit vectors: tokenise, run the ONNX model, pool."""
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Tokenizer
 
 from coe.platform.errors import ArtifactError
 
 # Padded tokens a run may hold: bounds memory and keeps the working set near the cache.
 TOKENS_PER_RUN = 2048
+# No more characters are tokenised than this for each token that is kept.
+CHARS_PER_TOKEN = 16
 
 
 class Encoder:
@@ -21,13 +24,26 @@ class Encoder:
     """
 
     def __init__(
-        self, name: str, fingerprint: str, model: Path, tokenizer: Path, *, max_tokens: int, threads: int = 1
+        self,
+        name: str,
+        fingerprint: str,
+        model: Path,
+        tokenizer: Path,
+        *,
+        max_tokens: int,
+        tail_tokens: int = 0,
+        batched: bool = True,
+        threads: int = 1,
     ) -> None:
         self.name = name
         self.fingerprint = fingerprint
         self.max_tokens = max_tokens
+        self.tail_tokens = tail_tokens
+        # int8 activations share one scale a run, so texts that run together would change each other's vectors.
+        self._batched = batched
+        self._pool = None if batched or threads == 1 else ThreadPoolExecutor(threads, "encoder")
         options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = threads if batched else 1
         options.inter_op_num_threads = 1
         # Idle worker threads must not spin on cores that experts need.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -44,27 +60,52 @@ class Encoder:
         self.dimensions = int(self._output.shape[-1])
         self._tokenizer = Tokenizer.from_file(str(tokenizer))
         self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(max_length=max_tokens)
+        self._tokenizer.no_truncation()
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Embeddings float32 [len(texts), dimensions], each of length 1, in the order given."""
         result = np.empty((len(texts), self.dimensions), np.float32)
-        encodings = self._tokenizer.encode_batch_fast(list(texts))
-        for rows in _batches([len(encoding.ids) for encoding in encodings]):
-            result[rows] = self._run([encodings[row] for row in rows])
+        sequences = self._tokens(texts)
+        lengths = [len(ids) for ids in sequences]
+        batches = list(_batches(lengths)) if self._batched else [[row] for row in range(len(texts))]
+
+        def run(rows: list[int]) -> None:
+            result[rows] = self._run([sequences[row] for row in rows])
+
+        if self._pool is None or len(batches) == 1:
+            for rows in batches:
+                run(rows)
+        else:
+            list(self._pool.map(run, batches))
         return result
 
     def count_tokens(self, text: str) -> int:
         """Tokens that `encode` looks at, the special ones included."""
-        return len(self._tokenizer.encode(text).ids)
+        return len(self._tokens([text])[0])
 
-    def _run(self, encodings: Sequence[Encoding]) -> NDArray[np.float32]:
-        width = max(len(encoding.ids) for encoding in encodings)
-        ids = np.zeros((len(encodings), width), np.int64)
+    def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text; one that is too long keeps its start and its last `tail_tokens`."""
+        reach = self.max_tokens * CHARS_PER_TOKEN
+        starts = self._tokenizer.encode_batch_fast([text[:reach] for text in texts])
+        sequences = [encoding.ids for encoding in starts]
+        for row, ids in enumerate(sequences):
+            if len(ids) > self.max_tokens:
+                separator, kept = ids[-1], self.max_tokens - self.tail_tokens - 1
+                tail = self._tail(texts[row]) if self.tail_tokens else []
+                sequences[row] = [*ids[:kept], *tail, separator]
+        return sequences
+
+    def _tail(self, text: str) -> list[int]:
+        ids = self._tokenizer.encode(text[-self.tail_tokens * CHARS_PER_TOKEN :], add_special_tokens=False).ids
+        return ids[-self.tail_tokens :]
+
+    def _run(self, sequences: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+        width = max(map(len, sequences))
+        ids = np.zeros((len(sequences), width), np.int64)
         mask = np.zeros_like(ids)
-        for row, encoding in enumerate(encodings):
-            ids[row, : len(encoding.ids)] = encoding.ids
-            mask[row, : len(encoding.ids)] = 1
+        for row, tokens in enumerate(sequences):
+            ids[row, : len(tokens)] = tokens
+            mask[row, : len(tokens)] = 1
         feeds = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
         typed = {name: feeds[name].astype(dtype) for name, dtype in self._inputs.items()}
         output: NDArray[np.float32] = self._session.run([self._output.name], typed)[0]

