@@ -16,6 +16,8 @@ from pathlib import Path
 from coe.platform.errors import Unavailable
 
 _LOG_TAIL_BYTES = 4096
+# Run after setpriv: the parent may have died before the kernel was told to watch it.
+_UNLESS_ORPHANED = '[ "$PPID" = "$0" ] || exit 125; exec "$@"'
 
 
 class Child:
@@ -60,7 +62,7 @@ class Child:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [_setpriv(), "--pdeathsig", "KILL", *self._argv],
+                [_setpriv(), "--pdeathsig", "KILL", "sh", "-c", _UNLESS_ORPHANED, str(os.getpid()), *self._argv],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

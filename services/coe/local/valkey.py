@@ -20,11 +20,18 @@ class ValkeyServer(LocalServer):
     """
 
     def __init__(
-        self, directory: Path, *, port: int | None = None, start_timeout_s: float = 30.0, grace_s: float = 5.0
+        self,
+        directory: Path,
+        *,
+        port: int | None = None,
+        log: Path | None = None,
+        start_timeout_s: float = 30.0,
+        grace_s: float = 5.0,
     ) -> None:
         super().__init__()
         self._directory = directory
         self.port = port or free_port()
+        self._log = log or directory / "valkey.log"
         self._start_timeout_s = start_timeout_s
         self._grace_s = grace_s
 
@@ -43,7 +50,7 @@ class ValkeyServer(LocalServer):
             "maxmemory": "64mb",
         }
         arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
-        self._child = Child("valkey", [binary(), *arguments], log=self._directory / "valkey.log", grace_s=self._grace_s)
+        self._child = Child("valkey", [binary(), *arguments], log=self._log, grace_s=self._grace_s)
         self._child.start()
         try:
             await until_ready(self._child, self._answers, self._start_timeout_s)

@@ -36,24 +36,22 @@ class KafkaServer(LocalServer):
         node: KafkaNode | None = None,
         *,
         cluster_id: str | None = None,
+        log: Path | None = None,
         start_timeout_s: float = 90.0,
         grace_s: float = 20.0,
     ) -> None:
-        """Without `node`: a cluster of one on free ports. Nodes of one cluster share `cluster_id`."""
+        """Without `node`: a cluster of one on free ports. Nodes of one cluster share `cluster_id`. `log`: where to."""
         super().__init__()
         self._directory = directory
         self._node = node or KafkaNode(node_id=1, port=free_port(), voters={1: free_port()})
         self._cluster_id = cluster_id or new_cluster_id()
+        self._log = log or directory / "kafka.log"
         self._start_timeout_s = start_timeout_s
         self._grace_s = grace_s
 
     @property
     def bootstrap(self) -> str:
         return self._node.bootstrap
-
-    @property
-    def log(self) -> Path:
-        return self._directory / "kafka.log"
 
     async def start(self) -> None:
         java, jars = _java(), await asyncio.to_thread(artifacts.fetch)
@@ -67,7 +65,7 @@ class KafkaServer(LocalServer):
                 self._format, [java, "-XX:TieredStopAtLevel=1", *options, "kafka.tools.StorageTool"], settings
             )
         command = [java, *options, "kafka.Kafka", str(settings)]
-        self._child = Child("kafka", command, log=self.log, grace_s=self._grace_s)
+        self._child = Child("kafka", command, log=self._log, grace_s=self._grace_s)
         self._child.start()
         try:
             await until_ready(self._child, self._answers, self._start_timeout_s)

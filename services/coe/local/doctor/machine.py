@@ -1,0 +1,83 @@
+"""What the machine offers: memory, shared memory, huge pages, locking, ports, disk."""
+
+import resource
+import shutil
+from pathlib import Path
+
+import psutil
+
+from coe.local.doctor.check import Check, Level, judged
+from coe.local.options import StackOptions
+from coe.local.ports import is_free
+from coe.platform.settings import CoreSettings
+
+_MIB = 2**20
+_LEAST_MEMORY = 4096 * _MIB
+_LEAST_SHARED = 1024 * _MIB
+_LEAST_DISK = 2048 * _MIB
+_LEAST_FILES = 4096
+_SHARED_HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/shmem_enabled")
+
+
+def machine_checks() -> list[Check]:
+    return [_memory(), _shared_memory(), _huge_pages(), _locked_memory(), _open_files(), _disk(), *_ports()]
+
+
+def _memory() -> Check:
+    available = psutil.virtual_memory().available
+    return judged("memory", available >= _LEAST_MEMORY, f"{_mib(available)} available", "free some: 4 GiB are needed")
+
+
+def _shared_memory() -> Check:
+    mend = "the HBM tier lives there: mount -o remount,size=4g /dev/shm (docker: --shm-size)"
+    try:
+        free = shutil.disk_usage("/dev/shm").free
+    except FileNotFoundError:
+        return Check("/dev/shm", Level.PROBLEM, "missing", mend)
+    return judged("/dev/shm", free >= _LEAST_SHARED, f"{_mib(free)} free", mend)
+
+
+def _huge_pages() -> Check:
+    """The line names all modes, the one in force in brackets."""
+    try:
+        line = _SHARED_HUGE_PAGES.read_text()
+    except OSError:
+        line = "[never]"
+    mode = line.partition("[")[2].partition("]")[0]
+    mend = f"faster expert switches: echo advise > {_SHARED_HUGE_PAGES}"
+    good = mode in ("advise", "always", "within_size", "force")
+    return judged("huge pages in shared memory", good, mode, mend, otherwise=Level.WARNING)
+
+
+def _locked_memory() -> Check:
+    soft, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    unlimited = soft == resource.RLIM_INFINITY
+    found = "unlimited" if unlimited else _mib(soft)
+    mend = "the DDR tier can't lock its weights in memory: ulimit -l unlimited (or CAP_IPC_LOCK)"
+    return judged("locked memory", unlimited or soft >= _LEAST_SHARED, found, mend, otherwise=Level.WARNING)
+
+
+def _open_files() -> Check:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return judged("open files", soft >= _LEAST_FILES, str(soft), f"ulimit -n {_LEAST_FILES}", otherwise=Level.WARNING)
+
+
+def _disk() -> Check:
+    home = CoreSettings().home
+    existing = next(folder for folder in (home, *home.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(existing).free
+    mend = "free 2 GiB there, or set COE_HOME to a folder on another disk"
+    return judged("disk", free >= _LEAST_DISK, f"{_mib(free)} free for {home}", mend)
+
+
+def _ports() -> list[Check]:
+    options = StackOptions()
+    wanted = {"gateway port": options.gateway_port, "gateway HTTP port": options.gateway_http_port}
+    mend = "in use: `coe up` takes another one (it prints which), or set COE_STACK_GATEWAY_PORT, .._GATEWAY_HTTP_PORT"
+    return [
+        judged(name, is_free(port), f"{port}", mend, otherwise=Level.WARNING) for name, port in wanted.items() if port
+    ]
+
+
+def _mib(size: int) -> str:
+    return f"{size // _MIB} MiB"

@@ -1,0 +1,30 @@
+"""What the embedded stack consists of, from COE_STACK_* environment variables or arguments."""
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class StackOptions(BaseSettings):
+    """Servers that COE_KAFKA_BOOTSTRAP or COE_REDIS_URL name are used instead of started."""
+
+    model_config = SettingsConfigDict(env_prefix="COE_STACK_", frozen=True, extra="ignore")
+
+    # COE_HOME when not given.
+    home: Path | None = None
+    workers: int = Field(default=1, ge=1, le=64)
+    # Bundles of the packaged expert to host when COE_HOME has none: the original and copies under names of their own.
+    replicas: int = Field(default=5, ge=1, le=1024)
+    # Bytes of the HBM tier. None: room for three of the largest expert hosted.
+    hbm_bytes: int | None = Field(default=None, ge=1)
+    # Bytes of the DDR tier. None: the memory-tier manager's own default.
+    ddr_bytes: int | None = Field(default=None, ge=1)
+    # Ports of the gateway. A free one is taken instead when somebody else listens there.
+    gateway_port: int = 7000
+    gateway_http_port: int = 8080
+    # Seconds that one server may take to start. Generous: the first start on a small machine reads cold files.
+    start_timeout_s: float = Field(default=120.0, gt=0)
+    # Seconds between asking a server to end and ending it by force.
+    grace_s: float = Field(default=15.0, ge=0)
+    log_level: str = "INFO"

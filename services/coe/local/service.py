@@ -1,0 +1,63 @@
+"""One of our services as a child process."""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc.aio
+from grpc_health.v1 import health_pb2
+
+from coe.local.process import Child
+from coe.local.readiness import until_ready
+from coe.local.server import LocalServer
+
+
+@dataclass(frozen=True)
+class ServiceSpec:
+    """What to run: `python -m coe.<package>.service` with this environment, listening on `port`."""
+
+    name: str
+    package: str
+    port: int
+    env: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+
+class ServiceProcess(LocalServer):
+    """Ready when its gRPC health says SERVING. It may be started again after it ended: same port, same log."""
+
+    def __init__(self, spec: ServiceSpec, logs: Path, *, start_timeout_s: float, grace_s: float) -> None:
+        super().__init__()
+        self.spec = spec
+        self._log = logs / f"{spec.name}.log"
+        self._start_timeout_s = start_timeout_s
+        self._grace_s = grace_s
+
+    async def start(self) -> None:
+        env = {
+            **self.spec.env,
+            "COE_GRPC_HOST": "127.0.0.1",
+            "COE_GRPC_PORT": str(self.spec.port),
+            "PYTHONUNBUFFERED": "1",
+        }
+        command = [sys.executable, "-m", f"coe.{self.spec.package}.service"]
+        self._child = Child(self.spec.name, command, log=self._log, env=env, grace_s=self._grace_s)
+        self._child.start()
+        await until_ready(self._child, self._serves, self._start_timeout_s)
+
+    async def _serves(self) -> bool:
+        async with grpc.aio.insecure_channel(self.spec.address) as channel:
+            check = channel.unary_unary(
+                "/grpc.health.v1.Health/Check",
+                request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+                response_deserializer=health_pb2.HealthCheckResponse.FromString,
+            )
+            try:
+                reply = await check(health_pb2.HealthCheckRequest(), timeout=2.0)
+            except grpc.aio.AioRpcError:
+                return False
+        return bool(reply.status == health_pb2.HealthCheckResponse.SERVING)

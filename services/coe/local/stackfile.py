@@ -1,0 +1,76 @@
+"""run/stack.json: where the servers of a running stack are, for commands and other programs."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import psutil
+
+from coe.platform.errors import Unavailable
+
+
+@dataclass(frozen=True)
+class ServiceAddress:
+    """`grpc` is host:port."""
+
+    pid: int
+    grpc: str
+
+
+@dataclass(frozen=True)
+class StackInfo:
+    """Addresses are host:port; `gateway_http` is empty when the HTTP API is off. `pid` is the stack's own process."""
+
+    home: str
+    kafka_bootstrap: str
+    redis_url: str
+    gateway: str
+    gateway_http: str
+    services: Mapping[str, ServiceAddress] = field(default_factory=dict)
+    pid: int = field(default_factory=os.getpid)
+    # With the pid, tells this process from a later one of the same number. Seconds since the epoch.
+    pid_created: float = field(default_factory=lambda: psutil.Process().create_time())
+
+
+def path(home: Path) -> Path:
+    return home / "run" / "stack.json"
+
+
+def write(info: StackInfo) -> None:
+    """Replaces the file in one step: readers see the old one or the new one."""
+    target = path(Path(info.home))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    scratch = target.with_suffix(".tmp")
+    scratch.write_text(json.dumps(asdict(info), indent=2) + "\n")
+    scratch.replace(target)
+
+
+def remove(home: Path) -> None:
+    path(home).unlink(missing_ok=True)
+
+
+def running_stack(home: Path) -> StackInfo | None:
+    """The stack that runs on this home; None when there is none, or only the file of one that died.
+
+    Raises Unavailable when the file can't be understood.
+    """
+    try:
+        text = path(home).read_text()
+    except FileNotFoundError:
+        return None
+    try:
+        fields = json.loads(text)
+        services = {name: ServiceAddress(**service) for name, service in fields.pop("services").items()}
+        info = StackInfo(**fields, services=services)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise Unavailable(f"{path(home)} is not a stack file of this version: stop that stack and remove it") from None
+    return info if _lives(info) else None
+
+
+def _lives(info: StackInfo) -> bool:
+    try:
+        return abs(psutil.Process(info.pid).create_time() - info.pid_created) < 1.0
+    except psutil.NoSuchProcess:
+        return False

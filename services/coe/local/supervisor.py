@@ -1,0 +1,96 @@
+"""Keeps one server running: states for the view, restarts with back-off, an error when it ended too often."""
+
+import asyncio
+from collections.abc import Callable
+from enum import StrEnum
+
+from coe.local.restart import RestartHistory, RestartPolicy
+from coe.local.server import LocalServer
+from coe.platform.errors import Unavailable
+
+
+class State(StrEnum):
+    WAITING = "waiting"
+    STARTING = "starting"
+    SERVING = "serving"
+    RESTARTING = "restarting"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+class Supervised:
+    """`on_change(self)` is called after every change of state."""
+
+    def __init__(
+        self,
+        name: str,
+        server: LocalServer,
+        *,
+        address: str,
+        restarts: RestartPolicy,
+        on_change: Callable[["Supervised"], None],
+    ) -> None:
+        self.name = name
+        self.server = server
+        self.address = address
+        self.state = State.WAITING
+        # Why it ended last; empty while nothing went wrong.
+        self.trouble = ""
+        self._history = RestartHistory(restarts)
+        self._on_change = on_change
+
+    @property
+    def pid(self) -> int | None:
+        child = self.server.child
+        return child.pid if child is not None and child.running else None
+
+    @property
+    def restarts(self) -> int:
+        return self._history.restarts
+
+    async def start(self) -> None:
+        self._enter(State.STARTING)
+        try:
+            await self.server.start()
+        except BaseException:
+            self._enter(State.FAILED)
+            raise
+        self._enter(State.SERVING)
+
+    async def keep(self) -> None:
+        """Until cancelled: starts it again whenever it ends. Raises Unavailable when that is not allowed any more."""
+        while True:
+            await self._ended()
+            delay = self._history.after_end(asyncio.get_running_loop().time())
+            if delay is None:
+                self._enter(State.FAILED)
+                raise Unavailable(f"{self.name} {self.trouble}", process=self.name)
+            self._enter(State.RESTARTING)
+            await asyncio.sleep(delay)
+            try:
+                await self.server.start()
+            except Unavailable as error:
+                self.trouble = error.message
+                await self.server.stop()
+            else:
+                self._enter(State.SERVING)
+
+    async def _ended(self) -> None:
+        """Returns when there is no process; says why in `trouble`, unless a failed start has said so."""
+        child = self.server.child
+        if child is None:
+            return
+        status = await child.wait()
+        self.trouble = f"ended with status {status}; its log: {child.log}"
+
+    async def stop(self) -> None:
+        if self.server.child is None:
+            return
+        self._enter(State.STOPPING)
+        await self.server.stop()
+        self._enter(State.STOPPED)
+
+    def _enter(self, state: State) -> None:
+        self.state = state
+        self._on_change(self)

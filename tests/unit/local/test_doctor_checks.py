@@ -1,0 +1,62 @@
+"""The doctor finds what is missing and says the mend."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from coe.cli import doctor as command
+from coe.local import doctor
+from coe.local.doctor import Check, Level
+from coe.local.doctor.software import software_checks, version_of
+
+
+def program(folder: Path, name: str, prints: str) -> None:
+    path = folder / name
+    path.write_text(f"#!/bin/sh\nprintf '{prints}'\n")
+    path.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("prints", "version"),
+    [
+        ("g++ (Debian 12.2.0-14) 12.2.0", (12, 2, 0)),
+        (r'openjdk version "17.0.15" 2025-04-15', (17, 0, 15)),
+        (r"\033[1mApache Maven 3.8.7\033[m", (3, 8, 7)),
+        ("setpriv from util-linux 2.38.1", (2, 38, 1)),
+        ("nothing of the kind", ()),
+    ],
+)
+def test_versions_are_read_off_what_programs_print(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prints: str, version: tuple[int, ...]
+) -> None:
+    program(tmp_path, "tool", prints)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    assert version_of("tool") == version
+
+
+def test_missing_and_old_programs_have_a_mend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program(tmp_path, "java", "openjdk version 11.0.1")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    checks = {check.name: check for check in software_checks()}
+    assert checks["java"] == Check(
+        "java", Level.PROBLEM, "11.0.1", "17 or newer: apt-get install openjdk-17-jre-headless"
+    )
+    assert checks["mvn"] == Check("mvn", Level.WARNING, "missing", "apt-get install maven")
+    assert checks["Kafka"].level is Level.WARNING
+
+
+def test_every_finding_that_is_not_good_says_the_mend() -> None:
+    checks = doctor.examine()
+    assert all(bool(check.mend) == (check.level is not Level.GOOD) for check in checks)
+    assert len({check.name for check in checks}) == len(checks)
+
+
+def test_problems_make_the_command_fail(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(command, "examine", lambda: [Check("a", Level.GOOD, "1"), Check("b", Level.PROBLEM, "2", "3")])
+    with pytest.raises(SystemExit, match="1"):
+        command.command(as_json=True)
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert lines[1] == {"name": "b", "level": "problem", "found": "2", "mend": "3"}

@@ -1,0 +1,31 @@
+"""One stack at a time on a home, and nothing left from one that was killed."""
+
+from pathlib import Path
+
+import pytest
+
+from coe.local.home import claimed, rotate_logs
+from coe.local.plan import arena_name
+from coe.platform.errors import Unavailable
+
+
+def test_a_second_stack_is_refused(tmp_path: Path) -> None:
+    with claimed(tmp_path), pytest.raises(Unavailable, match="already runs"), claimed(tmp_path):
+        pass
+    with claimed(tmp_path):
+        pass
+
+
+def test_shared_memory_of_a_killed_stack_is_freed(tmp_path: Path) -> None:
+    left = Path("/dev/shm") / arena_name(tmp_path)
+    left.write_bytes(b"x")
+    with claimed(tmp_path):
+        assert not left.exists()
+
+
+def test_the_last_logs_are_kept(tmp_path: Path) -> None:
+    log = tmp_path / "router.log"
+    log.write_text("old")
+    rotate_logs(tmp_path)
+    assert not log.exists()
+    assert (tmp_path / "router.log.1").read_text() == "old"
