@@ -1,0 +1,61 @@
+"""Headers of our messages: CloudEvents in binary mode, what travels from hop to hop, reasons of dead letters.
+
+CloudEvents: bindings/kafka-protocol-binding, section 3 (binary content mode).
+"""
+
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from uuid import uuid4
+
+from coe.platform.bus.api import Outgoing, Record
+from coe.platform.bus.codec import PROTOBUF
+from coe.platform.deadline import DEADLINE_HEADER
+from coe.platform.errors import CoEError
+
+Headers = list[tuple[str, bytes]]
+
+_CARRIED = (DEADLINE_HEADER,)
+_MAX_REASON = 1024
+
+
+def cloud_event(outgoing: Outgoing, source: str, now_ms: int) -> Headers:
+    """`coe.v1.PromptSubmitted` becomes the type `ai.coe.prompt.submitted.v1`; the id is new for every message."""
+    when = datetime.fromtimestamp(now_ms / 1000, UTC).isoformat(timespec="milliseconds")
+    fields = {
+        "ce_specversion": "1.0",
+        "ce_type": event_type(outgoing.message.DESCRIPTOR.name),
+        "ce_source": source,
+        "ce_id": uuid4().hex,
+        "ce_time": when.replace("+00:00", "Z"),
+        "ce_subject": outgoing.key,
+        "content-type": PROTOBUF,
+        **dict(outgoing.headers),
+    }
+    return [(name, value.encode()) for name, value in fields.items()]
+
+
+def event_type(message_name: str) -> str:
+    words = re.findall(r"[A-Z][a-z0-9]*", message_name)
+    return f"ai.coe.{'.'.join(word.lower() for word in words)}.v1"
+
+
+def carried(record: Record, headers: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """Headers of the input that its outputs inherit, unless they set them themselves."""
+    own = {name for name, _ in headers}
+    inherited = [(name, value) for name in _CARRIED if name not in own and (value := record.header(name)) is not None]
+    return (*headers, *inherited)
+
+
+def dead_letter(record: Record, error: CoEError, attempts: int) -> Headers:
+    """The record's own headers, then where it was and why it could not be handled."""
+    why = {
+        "coe-dlt-original-topic": record.topic,
+        "coe-dlt-original-partition": str(record.partition),
+        "coe-dlt-original-offset": str(record.offset),
+        "coe-dlt-original-timestamp": str(record.timestamp_ms),
+        "coe-dlt-reason": error.code,
+        "coe-dlt-message": error.message[:_MAX_REASON],
+        "coe-dlt-attempts": str(attempts),
+    }
+    return [*record.headers, *((name, value.encode()) for name, value in why.items())]

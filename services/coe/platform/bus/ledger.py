@@ -1,0 +1,159 @@
+"""Which offsets of one partition are done, in flight or still to come. Pure: no I/O, no clock.
+
+Records are taken in order and end in any order. What Kafka keeps of it is one committed offset (everything below is
+done) and up to 4096 bytes of metadata beside it. The metadata says, for the offsets from the committed one to the end
+of what was handed out, which are done and which are not, and how often those were handed out before: after a crash
+the next owner repeats exactly what was not done.
+
+Encoding: a version, then base64 of runs (length, state), both varints. State 0 is done; n + 1 is "handed out, n times
+before that". Gaps (transaction markers, compacted records) count as done.
+"""
+
+import binascii
+from base64 import b64decode, b64encode
+from collections.abc import Iterator
+
+# Most records of one partition in flight, and most offsets between the oldest of them and the newest. With both bounds
+# the metadata has at most 2 * 400 + 1 runs of at most 3 bytes: about 3200 characters of base64.
+MAX_IN_FLIGHT = 400
+MAX_WINDOW = 1 << 14
+METADATA_LIMIT = 4096
+
+_VERSION = "coe1:"
+_MAX_ATTEMPT = 100
+
+
+class OffsetLedger:
+    """The state of one partition between take and completion."""
+
+    def __init__(self, committed: int = 0, metadata: str = "") -> None:
+        """Continues from what was committed. Metadata of another program counts as none."""
+        # Next offset that may come.
+        self.position = committed
+        # Handed out by us: offset -> attempt.
+        self._in_flight: dict[int, int] = {}
+        # Handed out by an earlier owner and not done: offset -> its attempt.
+        self._inherited: dict[int, int] = {}
+        # What the metadata tells about ends here.
+        self._known_until = committed
+        for length, state in _decode(metadata):
+            if state:
+                offsets = range(self._known_until, self._known_until + length)
+                self._inherited.update(dict.fromkeys(offsets, state - 1))
+            self._known_until += length
+
+    @property
+    def committed(self) -> int:
+        """The lowest offset that is not done."""
+        return min((*self._in_flight, *self._inherited), default=max(self.position, self._known_until))
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._in_flight)
+
+    @property
+    def full(self) -> bool:
+        """True: nothing more may be taken until something ends."""
+        return len(self._in_flight) >= MAX_IN_FLIGHT or (
+            bool(self._in_flight) and self.position - self.committed >= MAX_WINDOW
+        )
+
+    def take(self, offset: int) -> bool:
+        """Hands out the record at `offset`. False: it is done or in flight already, skip it."""
+        if offset < self.position:
+            return False
+        self.position = offset + 1
+        # Records come in order: what lay before this one and did not come does not exist any more.
+        for gone in [known for known in self._inherited if known < offset]:
+            del self._inherited[gone]
+        if offset in self._inherited:
+            self._in_flight[offset] = min(self._inherited.pop(offset) + 1, _MAX_ATTEMPT)
+            return True
+        if offset < self._known_until:
+            return False
+        self._in_flight[offset] = 0
+        return True
+
+    def attempt(self, offset: int) -> int:
+        """How often an earlier owner had handed it out, as far as was committed."""
+        return self._in_flight.get(offset, 0)
+
+    def holds(self, offset: int) -> bool:
+        """Whether it is in flight."""
+        return offset in self._in_flight
+
+    def is_done(self, offset: int) -> bool:
+        """Whether the work on it has ended, ours or an earlier owner's."""
+        known = max(self.position, self._known_until)
+        return offset < known and offset not in self._in_flight and offset not in self._inherited
+
+    def complete(self, offset: int) -> None:
+        """Raises KeyError when it is not in flight."""
+        del self._in_flight[offset]
+
+    def reconcile(self, committed: "OffsetLedger") -> list[int]:
+        """Goes on after a break with what is committed now. Returns offsets in flight that somebody else has done."""
+        taken_over = [offset for offset in self._in_flight if committed.is_done(offset)]
+        for offset in taken_over:
+            del self._in_flight[offset]
+        for offset in [offset for offset in self._inherited if committed.is_done(offset)]:
+            del self._inherited[offset]
+        return taken_over
+
+    def metadata(self) -> str:
+        """What to commit beside `committed`; empty when nothing was handed out beyond it."""
+        states = {offset: attempt + 1 for offset, attempt in (self._inherited | self._in_flight).items()}
+        return _encode(_runs(states, self.committed, max(self.position, self._known_until)))
+
+
+def _runs(states: dict[int, int], low: int, high: int) -> Iterator[tuple[int, int]]:
+    """(length, state) from `low` to `high`; offsets without a state have 0."""
+    length, state = 0, 0
+    for offset in sorted(states):
+        gap = offset - low - length
+        if gap or states[offset] != state:
+            if length:
+                yield length, state
+            if gap:
+                yield gap, 0
+            low, length, state = offset, 0, states[offset]
+        length += 1
+    if length:
+        yield length, state
+    if low + length < high:
+        yield high - low - length, 0
+
+
+def _encode(runs: Iterator[tuple[int, int]]) -> str:
+    data = b"".join(_varint(length) + _varint(state) for length, state in runs)
+    return _VERSION + b64encode(data).decode() if data else ""
+
+
+def _decode(metadata: str) -> list[tuple[int, int]]:
+    if not metadata.startswith(_VERSION):
+        return []
+    try:
+        numbers = list(_numbers(b64decode(metadata.removeprefix(_VERSION), validate=True)))
+    except (binascii.Error, ValueError):
+        return []
+    return list(zip(numbers[::2], numbers[1::2], strict=False))
+
+
+def _varint(number: int) -> bytes:
+    """LEB128, as protobuf writes it."""
+    encoded = bytearray()
+    while number > 0x7F:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)
+
+
+def _numbers(data: bytes) -> Iterator[int]:
+    number, shift = 0, 0
+    for byte in data:
+        number |= (byte & 0x7F) << shift
+        shift += 7
+        if not byte & 0x80:
+            yield number
+            number, shift = 0, 0

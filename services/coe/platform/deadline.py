@@ -1,0 +1,23 @@
+"""A prompt's deadline: milliseconds since the epoch, by the wall clock. The header wins over the field."""
+
+from coe._proto import events_pb2
+from coe.platform.bus.api import Record
+from coe.platform.errors import DeadlineExceeded
+
+DEADLINE_HEADER = "coe-deadline-ms"
+
+
+def deadline_ms(record: Record | None, submitted: events_pb2.PromptSubmitted | None) -> int | None:
+    """None when the prompt has none. A header that is no positive number counts as absent."""
+    text = record.header(DEADLINE_HEADER) if record is not None else None
+    if text is not None and text.isascii() and text.isdecimal() and int(text) > 0:
+        return int(text)
+    if submitted is not None and submitted.deadline_ms > 0:
+        return submitted.deadline_ms
+    return None
+
+
+def check(deadline: int | None, now_ms: int) -> None:
+    """Raises DeadlineExceeded when the deadline has passed."""
+    if deadline is not None and now_ms >= deadline:
+        raise DeadlineExceeded("the deadline passed before the prompt was started", deadline_ms=deadline)

@@ -1,0 +1,57 @@
+"""How a prompt that can't go on ends: one terminal error event, or a dead letter when nobody can be told."""
+
+import time
+
+from coe._proto import common_pb2, events_pb2
+from coe.platform import topics
+from coe.platform.bus.api import Outcome, Outgoing, Record
+from coe.platform.errors import CoEError
+
+# Topics whose key is the request id: an undecodable message there still names its prompt.
+_KEYED_BY_REQUEST = frozenset({topics.PROMPTS, topics.ROUTED})
+_MAX_ID_CHARS = 256
+
+
+def error_outcome(
+    record: Record | None,
+    submitted: events_pb2.PromptSubmitted | None,
+    error: CoEError,
+    *,
+    routing: common_pb2.RoutingDecision | None = None,
+    assignment: common_pb2.Assignment | None = None,
+    timings: common_pb2.Timings | None = None,
+    attempt: int = 0,
+    worker: str = "",
+    now_ms: int | None = None,
+) -> Outcome:
+    """The outcome of handling `record`: PromptCompleted with the error, published under the request id.
+
+    `submitted` None: the message could not be decoded. Its bytes go to the dead letters then, and the terminal event
+    goes out too where the record's key is the request id. A message that names no prompt is a dead letter only.
+    """
+    request_id = submitted.request_id if submitted is not None else _id_from_key(record)
+    dead_letter = error if submitted is None or not request_id else None
+    if not request_id:
+        return Outcome(dead_letter=dead_letter)
+    completed = events_pb2.PromptCompleted(
+        request_id=request_id,
+        error=error.to_proto(),
+        routing=routing,
+        assignment=assignment,
+        timings=timings,
+        attempt=attempt,
+        worker=worker,
+        tenant=submitted.tenant if submitted is not None else "",
+        completed_at_ms=now_ms if now_ms is not None else time.time_ns() // 1_000_000,
+    )
+    return Outcome(publish=(Outgoing(topics.COMPLETIONS, request_id, completed),), dead_letter=dead_letter)
+
+
+def _id_from_key(record: Record | None) -> str:
+    if record is None or record.key is None or record.topic not in _KEYED_BY_REQUEST:
+        return ""
+    try:
+        key = record.key.decode("utf-8")
+    except UnicodeDecodeError:
+        return ""
+    return key if key.isprintable() and len(key) <= _MAX_ID_CHARS else ""
