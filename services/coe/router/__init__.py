@@ -1,0 +1,1 @@
+"""Classifies each prompt into a category, with calibrated uncertainty."""

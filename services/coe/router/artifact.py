@@ -1,0 +1,136 @@
+"""The trained router in one file: safetensors for the numbers, its metadata for the rest. No text of any prompt."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, deserialize
+from safetensors.numpy import save_file
+
+from coe.platform.errors import ArtifactError
+from coe.router.model import NeighbourSettings, RouterModel
+from coe.router.policy import Thresholds
+
+FORMAT = "1"
+FILE_NAME = "router.safetensors"
+# Prototypes are unit vectors stored as int8 of the largest component.
+INT8_MAX = 127
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderKind:
+    """How the encoder was opened when the artifact was trained; vectors of another kind would mean nothing to it."""
+
+    fingerprint: str
+    max_tokens: int
+    tail_tokens: int
+    int8: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """`version` names the artifact in every event; `figures` are its validation results."""
+
+    model: RouterModel
+    thresholds: Thresholds
+    encoder: EncoderKind
+    version: str
+    figures: Mapping[str, float]
+
+
+def packaged() -> Path:
+    """The artifact that comes with the package."""
+    return Path(str(files("coe.router") / "artifacts" / FILE_NAME))
+
+
+def trained(home: Path) -> Path:
+    """Where `coe train router` puts an artifact, and where a service looks first."""
+    return home / "artifacts" / FILE_NAME
+
+
+def locate(home: Path) -> Path:
+    """The artifact that was trained here, else the packaged one."""
+    path = trained(home)
+    return path if path.is_file() else packaged()
+
+
+def save(path: Path, artifact: Artifact) -> None:
+    model = artifact.model
+    scale = np.abs(model.prototypes).max(1, keepdims=True) / INT8_MAX
+    tensors = {
+        "head.weight": model.weight.astype(np.float16),
+        "head.bias": model.bias.astype(np.float32),
+        "prototypes": np.rint(model.prototypes / scale).astype(np.int8),
+        "prototype_labels": model.prototype_labels.astype(np.uint8),
+    }
+    facts = {
+        "categories": model.categories,
+        "neighbours": asdict(model.neighbours),
+        "temperature": model.temperature,
+        "thresholds": asdict(artifact.thresholds),
+        "encoder": asdict(artifact.encoder),
+        "version": artifact.version,
+        "figures": dict(artifact.figures),
+    }
+    header = json.dumps(facts, sort_keys=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    save_file(tensors, partial, {"format": FORMAT, "router": header, "checksum": _checksum(header, tensors)})
+    partial.replace(path)
+
+
+def load(path: Path) -> Artifact:
+    """Raises ArtifactError when the file is missing, corrupt or of another format."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ArtifactError(f"No router artifact at {path}: train one with `coe train router`", path=path) from error
+    try:
+        return _parse(content, path)
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"The router artifact {path.name} is corrupt: {error}", path=path) from error
+
+
+def _parse(content: bytes, path: Path) -> Artifact:
+    tensors = {
+        name: np.frombuffer(tensor["data"], _DTYPES[tensor["dtype"]]).reshape(tensor["shape"])
+        for name, tensor in deserialize(content)  # type: ignore[no-untyped-call]
+    }
+    size = int.from_bytes(content[:8], "little")
+    metadata = json.loads(content[8 : 8 + size])["__metadata__"]
+    if metadata["format"] != FORMAT:
+        found = metadata["format"]
+        message = f"The router artifact {path.name} has format {found}, this version reads {FORMAT}: train it again"
+        raise ArtifactError(message, path=path, format=found)
+    if metadata["checksum"] != _checksum(metadata["router"], tensors):
+        raise ValueError("its checksum does not match")
+    facts = json.loads(metadata["router"])
+    prototypes = tensors["prototypes"].astype(np.float32)
+    model = RouterModel(
+        categories=tuple(facts["categories"]),
+        weight=tensors["head.weight"].astype(np.float32),
+        bias=tensors["head.bias"],
+        prototypes=prototypes / np.linalg.norm(prototypes, axis=1, keepdims=True),
+        prototype_labels=tensors["prototype_labels"].astype(np.int64),
+        neighbours=NeighbourSettings(**facts["neighbours"]),
+        temperature=facts["temperature"],
+    )
+    return Artifact(
+        model, Thresholds(**facts["thresholds"]), EncoderKind(**facts["encoder"]), facts["version"], facts["figures"]
+    )
+
+
+_DTYPES = {"F16": np.float16, "F32": np.float32, "I8": np.int8, "U8": np.uint8}
+
+
+def _checksum(header: str, tensors: Mapping[str, NDArray[np.generic]]) -> str:
+    digest = hashlib.sha256(header.encode())
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(tensors[name]).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,45 @@
+"""Gathers calls that arrive at about the same time, so that they are classified together."""
+
+import asyncio
+from collections.abc import Sequence
+
+from coe._proto import common_pb2
+from coe.platform.errors import CapacityExceeded
+from coe.router.handler import Classify
+
+
+class MicroBatcher:
+    """While one batch is classified in a thread, the next one gathers: no timer, no added wait when idle."""
+
+    def __init__(self, classify: Classify, *, max_batch: int, max_waiting: int = 4096) -> None:
+        self._classify = classify
+        self._max_batch = max_batch
+        self._waiting: asyncio.Queue[tuple[str, asyncio.Future[common_pb2.RoutingDecision]]] = asyncio.Queue(
+            max_waiting
+        )
+
+    async def classify(self, text: str) -> common_pb2.RoutingDecision:
+        """Raises CapacityExceeded when too many texts wait already."""
+        answer: asyncio.Future[common_pb2.RoutingDecision] = asyncio.get_running_loop().create_future()
+        try:
+            self._waiting.put_nowait((text, answer))
+        except asyncio.QueueFull:
+            raise CapacityExceeded("too many prompts wait for the router", waiting=self._waiting.qsize()) from None
+        return await answer
+
+    async def run(self) -> None:
+        """Classifies until cancelled."""
+        while True:
+            batch = [await self._waiting.get()]
+            while len(batch) < self._max_batch and not self._waiting.empty():
+                batch.append(self._waiting.get_nowait())
+            # A caller that gave up has cancelled its future.
+            batch = [(text, answer) for text, answer in batch if not answer.done()]
+            if batch:
+                await self._answer(batch)
+
+    async def _answer(self, batch: Sequence[tuple[str, asyncio.Future[common_pb2.RoutingDecision]]]) -> None:
+        decisions = await asyncio.to_thread(self._classify, [text for text, _ in batch])
+        for (_, answer), decision in zip(batch, decisions, strict=True):
+            if not answer.done():
+                answer.set_result(decision)

@@ -1,0 +1,66 @@
+"""Text to routing decisions: encoder, model and policy in a row. Blocking: call it in a thread."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from coe._proto import common_pb2
+from coe.encoder import Encoder, EncoderSpec, open_encoder
+from coe.platform.errors import ArtifactError
+from coe.router import artifact as artifacts
+from coe.router.artifact import Artifact
+from coe.router.policy import Decision, decide, empty
+
+
+class Classifier:
+    """One artifact with the encoder it was trained with. Raises ArtifactError when they don't belong together."""
+
+    def __init__(self, artifact: Artifact, encoder: Encoder) -> None:
+        if artifact.encoder.fingerprint != encoder.fingerprint:
+            raise ArtifactError(
+                "The router artifact was trained with another encoder: train it again",
+                trained_with=artifact.encoder.fingerprint,
+                encoder=encoder.fingerprint,
+            )
+        self._artifact = artifact
+        self._encoder = encoder
+
+    @property
+    def version(self) -> str:
+        return self._artifact.version
+
+    def classify(self, texts: Sequence[str]) -> list[common_pb2.RoutingDecision]:
+        """One decision a text, in order."""
+        filled = [index for index, text in enumerate(texts) if text.strip()]
+        decisions = [empty()] * len(texts)
+        if filled:
+            model = self._artifact.model
+            scores = model.scores(self._encoder.encode([texts[index] for index in filled]))
+            for row, index in enumerate(filled):
+                decisions[index] = decide(
+                    model.categories,
+                    scores.probabilities[row].tolist(),
+                    float(scores.out_of_distribution[row]),
+                    self._artifact.thresholds,
+                )
+        return [self._message(decision) for decision in decisions]
+
+    def _message(self, decision: Decision) -> common_pb2.RoutingDecision:
+        return common_pb2.RoutingDecision(
+            category=decision.category,
+            confidence=decision.confidence,
+            distribution=[
+                common_pb2.CategoryScore(category=category, probability=probability)
+                for category, probability in decision.distribution
+            ],
+            fallback_reason=decision.fallback_reason,
+            router_version=self.version,
+            out_of_distribution_score=decision.out_of_distribution,
+        )
+
+
+def open_classifier(path: Path, *, encoder_folder: Path | None = None, threads: int = 1) -> Classifier:
+    """The artifact at `path` with its encoder. Raises ArtifactError."""
+    artifact = artifacts.load(path)
+    kind = artifact.encoder
+    spec = EncoderSpec(encoder_folder, kind.max_tokens, kind.tail_tokens, kind.int8, threads)
+    return Classifier(artifact, open_encoder(spec))

@@ -1,0 +1,28 @@
+"""How well a router does. Pure."""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+Floats = NDArray[np.float64] | NDArray[np.float32]
+
+
+def expected_calibration_error(confidence: Floats, correct: NDArray[np.bool_], bins: int = 15) -> float:
+    """Mean gap between confidence and accuracy over equal-width bins, weighted by their size (Naeini et al. 2015)."""
+    if not len(confidence):
+        return 0.0
+    index = np.minimum((np.asarray(confidence) * bins).astype(int), bins - 1)
+    size = np.bincount(index, minlength=bins)
+    gap = np.abs(
+        np.bincount(index, weights=confidence, minlength=bins) - np.bincount(index, weights=correct, minlength=bins)
+    )
+    return float(gap[size > 0].sum() / size.sum())
+
+
+def auroc(inside: Floats, outside: Floats) -> float:
+    """Probability that an outside score exceeds an inside one, ties counted half (Mann-Whitney U)."""
+    if not len(inside) or not len(outside):
+        return float("nan")
+    ranks = rankdata(np.concatenate([outside, inside]))
+    above = ranks[: len(outside)].sum() - len(outside) * (len(outside) + 1) / 2
+    return float(above / (len(outside) * len(inside)))

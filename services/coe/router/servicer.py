@@ -1,0 +1,23 @@
+"""The gRPC service coe.v1.Router."""
+
+from collections.abc import Awaitable, Callable
+
+import grpc.aio
+
+from coe._proto import common_pb2, router_pb2, router_pb2_grpc
+from coe.router.prompt import classified_text, validate_text
+
+
+class RouterServicer(router_pb2_grpc.RouterServicer):
+    def __init__(self, classify: Callable[[str], Awaitable[common_pb2.RoutingDecision]], *, max_bytes: int) -> None:
+        self._classify = classify
+        self._max_bytes = max_bytes
+
+    async def Classify(
+        self,
+        request: router_pb2.ClassifyRequest,
+        context: grpc.aio.ServicerContext[router_pb2.ClassifyRequest, router_pb2.ClassifyResponse],
+    ) -> router_pb2.ClassifyResponse:
+        validate_text(request.prompt, request.messages, max_bytes=self._max_bytes)
+        decision = await self._classify(classified_text(request.prompt, request.messages))
+        return router_pb2.ClassifyResponse(routing=decision)

@@ -1,0 +1,18 @@
+"""The router's settings, from COE_ROUTER_* environment variables."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class RouterSettings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="COE_ROUTER_", frozen=True, extra="ignore")
+
+    # Empty: the one trained here (COE_HOME/artifacts/router), else the one that came with the package.
+    artifact: Path | None = None
+    # A folder with an ONNX encoder that the artifact was trained with. Empty: the packaged all-MiniLM-L6-v2.
+    encoder: Path | None = None
+    threads: Annotated[int, Field(ge=1)] = 1
+    max_batch: Annotated[int, Field(ge=1)] = 64

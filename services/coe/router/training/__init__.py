@@ -1,0 +1,1 @@
+"""`coe train router`: from labelled prompts to an artifact."""

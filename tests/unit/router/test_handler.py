@@ -1,0 +1,121 @@
+"""Records of coe.prompts.v1 to outcomes, with a classifier that knows one word."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from coe._proto.common_pb2 import RoutingDecision
+from coe._proto.events_pb2 import PromptCompleted, PromptRouted, PromptSubmitted
+from coe.platform import topics
+from coe.platform.bus.api import Outcome, Record
+from coe.router.handler import RouteHandler
+
+NOW = 1_000_000
+
+
+class KnowsPython:
+    def __init__(self) -> None:
+        self.batches: list[list[str]] = []
+
+    def __call__(self, texts: Sequence[str]) -> list[RoutingDecision]:
+        self.batches.append(list(texts))
+        return [RoutingDecision(category="coding" if "python" in text else "general") for text in texts]
+
+
+@pytest.fixture
+def classify() -> KnowsPython:
+    return KnowsPython()
+
+
+@pytest.fixture
+def handler(classify: KnowsPython) -> RouteHandler:
+    return RouteHandler(classify, max_bytes=1000, now_ms=lambda: NOW)
+
+
+def record(
+    value: bytes | PromptSubmitted, headers: tuple[tuple[str, bytes], ...] = (), key: bytes | None = None
+) -> Record:
+    raw = value.SerializeToString() if isinstance(value, PromptSubmitted) else value
+    return Record(topics.PROMPTS, 0, 0, key, raw, headers, timestamp_ms=NOW - 5)
+
+
+def routed(outcome: Outcome) -> PromptRouted:
+    (outgoing,) = outcome.publish
+    assert outgoing.topic == topics.ROUTED
+    assert isinstance(outgoing.message, PromptRouted)
+    assert outgoing.key == outgoing.message.prompt.request_id
+    return outgoing.message
+
+
+def error_code(outcome: Outcome) -> str:
+    (outgoing,) = outcome.publish
+    assert outgoing.topic == topics.COMPLETIONS
+    assert isinstance(outgoing.message, PromptCompleted)
+    return outgoing.message.error.code
+
+
+async def test_a_batch_is_classified_at_once_and_keeps_its_order(handler: RouteHandler, classify: KnowsPython) -> None:
+    records = [
+        record(PromptSubmitted(request_id="a", prompt="a python loop")),
+        record(b"\xff\xff", key=b"b"),
+        record(PromptSubmitted(request_id="c", prompt="a poem")),
+    ]
+    first, second, third = await handler(records)
+    assert routed(first).routing.category == "coding"
+    assert error_code(second) == "undecodable_message"
+    assert routed(third).routing.category == "general"
+    assert classify.batches == [["a python loop", "a poem"]]
+
+
+async def test_json_from_any_producer(handler: RouteHandler) -> None:
+    json = b'{"request_id": "a", "prompt": "python", "made_by": "someone else"}'
+    (outcome,) = await handler([record(json, (("content-type", b"application/json"),))])
+    assert routed(outcome).routing.category == "coding"
+    assert routed(outcome).prompt.submitted_at_ms == NOW - 5
+
+
+@pytest.mark.parametrize(
+    ("prompt", "category"),
+    [
+        (PromptSubmitted(request_id="a", prompt="python", category="law"), "law"),
+        (PromptSubmitted(request_id="a", prompt="python", expert_id="smollm2-135m"), ""),
+    ],
+)
+async def test_what_the_client_decided_is_not_classified(
+    prompt: PromptSubmitted, category: str, handler: RouteHandler, classify: KnowsPython
+) -> None:
+    (outcome,) = await handler([record(prompt)])
+    assert routed(outcome).routing.category == category
+    assert classify.batches == []
+
+
+async def test_errors_end_one_prompt_each(handler: RouteHandler, classify: KnowsPython) -> None:
+    late = (("coe-deadline-ms", str(NOW).encode()),)
+    outcomes = await handler(
+        [
+            record(PromptSubmitted(request_id="a", prompt="x" * 1001)),
+            record(PromptSubmitted(request_id="b", prompt="x"), late),
+            record(PromptSubmitted(request_id="c", prompt="x", deadline_ms=NOW - 1)),
+        ]
+    )
+    assert [error_code(outcome) for outcome in outcomes] == [
+        "prompt_too_large",
+        "deadline_exceeded",
+        "deadline_exceeded",
+    ]
+    assert classify.batches == []
+
+
+async def test_a_message_that_names_no_prompt_is_a_dead_letter(handler: RouteHandler) -> None:
+    outcomes = await handler([record(b"\xff\xff"), record(PromptSubmitted(prompt="who asks?"))])
+    assert [outcome.dead_letter.code for outcome in outcomes if outcome.dead_letter] == [
+        "undecodable_message",
+        "invalid_prompt",
+    ]
+    assert all(not outcome.publish for outcome in outcomes)
+
+
+async def test_the_deadline_header_becomes_the_field(handler: RouteHandler) -> None:
+    headers = (("coe-deadline-ms", str(NOW + 500).encode()),)
+    (outcome,) = await handler([record(PromptSubmitted(request_id="a", prompt="x", deadline_ms=NOW - 1), headers)])
+    assert routed(outcome).prompt.deadline_ms == NOW + 500
