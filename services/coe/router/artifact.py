@@ -68,6 +68,8 @@ def save(path: Path, artifact: Artifact) -> None:
         "prototypes": np.rint(model.prototypes / scale).astype(np.int8),
         "prototype_labels": model.prototype_labels.astype(np.uint8),
     }
+    # safetensors writes memory as it lies.
+    tensors = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
     facts = {
         "categories": model.categories,
         "neighbours": asdict(model.neighbours),
@@ -132,5 +134,5 @@ def _checksum(header: str, tensors: Mapping[str, NDArray[np.generic]]) -> str:
     digest = hashlib.sha256(header.encode())
     for name in sorted(tensors):
         digest.update(name.encode())
-        digest.update(np.ascontiguousarray(tensors[name]).tobytes())
+        digest.update(tensors[name].tobytes())
     return digest.hexdigest()

@@ -20,7 +20,7 @@ def artifact() -> Artifact:
     prototypes = rng.normal(size=(6, 16)).astype(np.float32)
     model = RouterModel(
         categories=("coding", "general", "math"),
-        weight=rng.normal(size=(3, 16)).astype(np.float32),
+        weight=rng.normal(size=(16, 3)).astype(np.float32).T,
         bias=np.zeros(3, np.float32),
         prototypes=prototypes / np.linalg.norm(prototypes, axis=1, keepdims=True),
         prototype_labels=np.array([0, 0, 1, 1, 2, 2]),
