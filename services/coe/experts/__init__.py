@@ -1,0 +1,1 @@
+"""Expert LLMs: bundles and their import, weightless graphs, tokenizers, and the engine that generates with them."""

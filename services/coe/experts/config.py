@@ -1,0 +1,76 @@
+"""What a decoder-only architecture needs to know about itself: dimensions and the switches between families.
+
+The families differ in few places, so one frozen record describes Llama, Qwen2, Gemma 2 and Gemma 3; the graph is built
+from it alone. Sources of the switches: the models' reports and their public configuration files.
+"""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+
+Activation = Literal["silu", "gelu"]
+
+
+class ModelConfig(BaseModel):
+    """One architecture and shape. Everything in it changes the graph, nothing in it belongs to one expert's weights."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    architecture: Literal["llama", "qwen2", "gemma2", "gemma3"]
+    layers: PositiveInt = Field(le=1024)
+    hidden: PositiveInt
+    heads: PositiveInt
+    kv_heads: PositiveInt
+    head_dim: PositiveInt
+    feed_forward: PositiveInt
+    vocabulary: PositiveInt
+    context_length: PositiveInt
+    norm_epsilon: float
+    rope_theta: float
+    # How many of a head's dimensions rotate.
+    rope_dim: PositiveInt
+    # Divisors of the rotary frequencies, one for each pair: Llama 3.1's scaling, or Gemma 3's linear one. Empty: none.
+    rope_factors: tuple[float, ...] = ()
+    # Base of the layers with a sliding window where it differs (Gemma 3), else 0.
+    local_rope_theta: float = 0.0
+    # Tokens that a local layer sees, itself included. 0: every layer sees all.
+    window: int = 0
+    # One layer in so many is global: the last of each group. 1 with a window: all are local.
+    window_pattern: PositiveInt = 1
+    attention_scale: float
+    # tanh soft caps of Gemma 2. 0: none.
+    attention_softcap: float = 0.0
+    logit_softcap: float = 0.0
+    # Gemma multiplies embeddings by the square root of the width.
+    embedding_scale: float = 1.0
+    activation: Activation = "silu"
+    qkv_bias: bool = False
+    qk_norm: bool = False
+    # A second RMSNorm after attention and after the feed-forward block, before the residual is added.
+    post_norms: bool = False
+    # The output matrix is the embedding.
+    tied: bool = False
+
+    @property
+    def query_rows(self) -> int:
+        return self.heads * self.head_dim
+
+    @property
+    def kv_rows(self) -> int:
+        return self.kv_heads * self.head_dim
+
+    @property
+    def kv_floats_per_token(self) -> int:
+        """Keys and values of one token over all layers."""
+        return self.layers * 2 * self.kv_rows
+
+    def is_local(self, layer: int) -> bool:
+        """Whether this layer has the sliding window."""
+        return self.window > 0 and (self.window_pattern == 1 or (layer + 1) % self.window_pattern != 0)
+
+    def layer_rope_theta(self, layer: int) -> float:
+        return self.local_rope_theta if self.local_rope_theta and self.is_local(layer) else self.rope_theta
+
+    def layer_rope_factors(self, layer: int) -> tuple[float, ...]:
+        """Local layers of a model with two rotary bases are never scaled."""
+        return () if self.local_rope_theta and self.is_local(layer) else self.rope_factors

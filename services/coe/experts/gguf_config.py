@@ -1,0 +1,112 @@
+"""ModelConfig from GGUF metadata."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from coe.experts.config import ModelConfig
+from coe.experts.gguf_file import GgufFile, Value
+from coe.platform.errors import ArtifactError
+
+SUPPORTED = ("llama", "qwen2", "gemma2", "gemma3")
+# Layers of the largest Gemma 2 and 3, which scale queries by the width of a head's share of the model, not by head_dim.
+GEMMA_27B_LAYERS = {"gemma2": 46, "gemma3": 62}
+# Gemma 3's local rotary base, which its GGUF files imply.
+GEMMA3_LOCAL_THETA = 10_000.0
+GEMMA3_PATTERN = 6
+
+
+def read_config(file: GgufFile, rope_factors: tuple[float, ...] = ()) -> ModelConfig:
+    """`rope_factors`: the content of `rope_freqs.weight` when the file has one."""
+    metadata = file.metadata
+    architecture = metadata.get("general.architecture")
+    if architecture not in SUPPORTED:
+        raise ArtifactError(f"architecture {architecture!r} is not supported; these are: {', '.join(SUPPORTED)}")
+    keys = _Keys(metadata, str(architecture))
+    heads, hidden = keys.integer("attention.head_count"), keys.integer("embedding_length")
+    if heads < 1:
+        raise ArtifactError("the model has no attention heads")
+    head_dim = keys.integer("attention.key_length", hidden // heads)
+    if keys.integer("attention.value_length", head_dim) != head_dim:
+        raise ArtifactError("keys and values of different width are not supported")
+    embedding = file.tensors.get("token_embd.weight")
+    if embedding is None:
+        raise ArtifactError("the file has no token_embd.weight")
+    rope_dim = keys.integer("rope.dimension_count", head_dim)
+    values: dict[str, Any] = {
+        "architecture": architecture,
+        "layers": keys.integer("block_count"),
+        "hidden": hidden,
+        "heads": heads,
+        "kv_heads": keys.integer("attention.head_count_kv", heads),
+        "head_dim": head_dim,
+        "feed_forward": keys.integer("feed_forward_length"),
+        "vocabulary": embedding.rows,
+        "context_length": keys.integer("context_length"),
+        "norm_epsilon": keys.number("attention.layer_norm_rms_epsilon"),
+        "rope_theta": keys.number("rope.freq_base", 10_000.0),
+        "rope_dim": rope_dim,
+        "rope_factors": rope_factors or _linear_factors(keys, rope_dim),
+        "attention_scale": head_dim**-0.5,
+        "tied": "output.weight" not in file.tensors,
+        "qkv_bias": "blk.0.attn_q.bias" in file.tensors,
+    }
+    if architecture == "llama" and (rope_dim != head_dim or values["qkv_bias"]):
+        raise ArtifactError("Llama files with partial rotary or attention biases are not supported")
+    if architecture in GEMMA_27B_LAYERS:
+        values |= _gemma(keys, str(architecture), values)
+    try:
+        return ModelConfig(**values)
+    except ValidationError as error:
+        raise ArtifactError(f"the model's dimensions make no sense: {error.errors()[0]['msg']}") from error
+
+
+def _gemma(keys: "_Keys", architecture: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    switches: dict[str, Any] = {
+        "activation": "gelu",
+        "post_norms": True,
+        "embedding_scale": values["hidden"] ** 0.5,
+        "window": keys.integer("attention.sliding_window", 0),
+        "attention_softcap": keys.number("attn_logit_softcapping", 0.0),
+        "logit_softcap": keys.number("final_logit_softcapping", 0.0),
+    }
+    if values["layers"] == GEMMA_27B_LAYERS[architecture]:
+        switches["attention_scale"] = (values["hidden"] / values["heads"]) ** -0.5
+    if architecture == "gemma2":
+        return switches | {"window_pattern": 2}
+    return switches | {
+        "window_pattern": GEMMA3_PATTERN,
+        "qk_norm": True,
+        "local_rope_theta": keys.number("rope.freq_base_swa", GEMMA3_LOCAL_THETA),
+    }
+
+
+def _linear_factors(keys: "_Keys", rope_dim: int) -> tuple[float, ...]:
+    kind = keys.metadata.get(f"{keys.architecture}.rope.scaling.type", "none")
+    if kind == "none":
+        return ()
+    if kind != "linear":
+        raise ArtifactError(f"rotary scaling {kind!r} is not supported")
+    factor = keys.number("rope.scaling.factor", 1.0)
+    return () if factor in (0.0, 1.0) else (factor,) * (rope_dim // 2)
+
+
+class _Keys:
+    def __init__(self, metadata: Mapping[str, Value], architecture: str) -> None:
+        self.metadata = metadata
+        self.architecture = architecture
+
+    def integer(self, key: str, default: int | None = None) -> int:
+        value = self.metadata.get(f"{self.architecture}.{key}", default)
+        if isinstance(value, list) and value and all(item == value[0] for item in value):
+            value = value[0]
+        if not isinstance(value, int):
+            raise ArtifactError(f"metadata {self.architecture}.{key} is missing or no integer")
+        return value
+
+    def number(self, key: str, default: float | None = None) -> float:
+        value = self.metadata.get(f"{self.architecture}.{key}", default)
+        if not isinstance(value, int | float):
+            raise ArtifactError(f"metadata {self.architecture}.{key} is missing or no number")
+        return float(value)

@@ -1,0 +1,181 @@
+"""The weightless ONNX graph of a layout: every weight is reached by an op of domain `ai.coe.tiered` at its offset."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import onnx
+from onnx import TensorProto, helper
+
+from coe.experts.config import ModelConfig
+from coe.experts.manifest import PlacedTensor
+from coe.platform.errors import ArtifactError
+
+DOMAIN = "ai.coe.tiered"
+KV_BLOCK_TOKENS = 16
+# What a graph may hold of itself: shape constants, never weights.
+MAX_INITIALISER_BYTES = 1024
+ONNX_OPSET = 21
+IR_VERSION = 10
+
+INPUTS = {
+    "expert_slot": (TensorProto.INT64, [1]),
+    "token_ids": (TensorProto.INT64, ["tokens"]),
+    "positions": (TensorProto.INT64, ["tokens"]),
+    "sequence_ids": (TensorProto.INT64, ["tokens"]),
+    "block_table": (TensorProto.INT64, ["sequences", "blocks_per_sequence"]),
+    "logit_rows": (TensorProto.INT64, ["rows"]),
+}
+
+
+def build_graph(config: ModelConfig, tensors: Mapping[str, PlacedTensor]) -> onnx.ModelProto:
+    """One step of all sequences: prefill chunks and decode tokens, flattened."""
+    builder = _Builder(config, tensors)
+    builder.build()
+    inputs = [helper.make_tensor_value_info(name, kind, shape) for name, (kind, shape) in INPUTS.items()]
+    kv_shape = [config.layers, "blocks", 2, config.kv_heads, KV_BLOCK_TOKENS, config.head_dim]
+    inputs.append(helper.make_tensor_value_info("kv", TensorProto.FLOAT, kv_shape))
+    output = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["rows", config.vocabulary])
+    graph = helper.make_graph(builder.nodes, f"{config.architecture}-weightless", inputs, [output])
+    opsets = [helper.make_opsetid("", ONNX_OPSET), helper.make_opsetid(DOMAIN, 1)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="coe")
+    require_weightless(model)
+    return model
+
+
+def require_weightless(model: onnx.ModelProto) -> None:
+    """Raises ArtifactError when the graph carries data that belongs in a bundle."""
+    held = [len(initialiser.SerializeToString()) for initialiser in model.graph.initializer]
+    for node in model.graph.node:
+        held += [attribute.t.ByteSize() for attribute in node.attribute if attribute.HasField("t")]
+    if any(size > MAX_INITIALISER_BYTES for size in held):
+        raise ArtifactError("the graph holds weights")
+
+
+@dataclass
+class _Builder:
+    config: ModelConfig
+    tensors: Mapping[str, PlacedTensor]
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+
+    def build(self) -> None:
+        config = self.config
+        hidden = self._tiered(
+            "TieredEmbedding", "embedded", ["token_ids"], scale=config.embedding_scale, **self._matrix("embedding")
+        )
+        for layer in range(config.layers):
+            hidden = self._layer(layer, hidden)
+        head = "embedding" if config.tied else "lm_head"
+        self._tiered(
+            "TieredLMHead",
+            "logits",
+            [hidden, "logit_rows"],
+            softcap=config.logit_softcap,
+            **self._normed("final_norm"),
+            **self._matrix(head),
+        )
+
+    def _layer(self, layer: int, hidden: str) -> str:
+        name = f"layer.{layer}"
+        attended = self._attention(layer, self._queries_keys_values(name, hidden))
+        hidden = self._residual_linear(f"{name}.attention_output", attended, hidden, f"{name}.post_attention_norm")
+        gated = self._gated(name, hidden)
+        return self._residual_linear(f"{name}.down", gated, hidden, f"{name}.post_feed_forward_norm")
+
+    def _queries_keys_values(self, name: str, hidden: str) -> str:
+        norm = f"{name}.attention_norm"
+        if f"{name}.qkv" in self.tensors:
+            bias = self._offset(f"{name}.qkv_bias") if self.config.qkv_bias else -1
+            return self._linear(f"{name}.qkv", hidden, norm=norm, bias_offset=bias)
+        normed = self._norm(norm, hidden)
+        parts = []
+        bias = self._offset(f"{name}.qkv_bias") if self.config.qkv_bias else -1
+        for part in "qkv":
+            parts.append(self._linear(f"{name}.{part}", normed, bias_offset=bias))
+            bias += 4 * self.tensors[f"{name}.{part}"].rows if bias >= 0 else 0
+        return self._plain("Concat", f"{name}.qkv", parts, axis=1)
+
+    def _attention(self, layer: int, qkv: str) -> str:
+        config, name = self.config, f"layer.{layer}"
+        factors = config.layer_rope_factors(layer)
+        return self._tiered(
+            "PagedAttention",
+            f"{name}.attended",
+            [qkv, "positions", "sequence_ids", "block_table", "kv"],
+            layer=layer,
+            num_heads=config.heads,
+            num_kv_heads=config.kv_heads,
+            head_dim=config.head_dim,
+            block_size=KV_BLOCK_TOKENS,
+            rope_theta=config.layer_rope_theta(layer),
+            rope_dim=config.rope_dim,
+            scale=config.attention_scale,
+            window=config.window if config.is_local(layer) else 0,
+            softcap=config.attention_softcap,
+            q_norm_offset=self._offset(f"{name}.q_norm") if config.qk_norm else -1,
+            k_norm_offset=self._offset(f"{name}.k_norm") if config.qk_norm else -1,
+            epsilon=config.norm_epsilon,
+            **({"rope_factors": list(factors)} if factors else {}),
+        )
+
+    def _gated(self, name: str, hidden: str) -> str:
+        norm = f"{name}.feed_forward_norm"
+        if f"{name}.gate_up" in self.tensors:
+            return self._linear(f"{name}.gate_up", hidden, norm=norm, activation=f"{self.config.activation}_gate")
+        normed = self._norm(norm, hidden)
+        gate = self._linear(f"{name}.gate", normed)
+        up = self._linear(f"{name}.up", normed)
+        if self.config.activation == "gelu":
+            active = self._plain("Gelu", f"{name}.active", [gate], approximate="tanh")
+        else:
+            active = self._plain("Mul", f"{name}.active", [gate, self._plain("Sigmoid", f"{name}.sigmoid", [gate])])
+        return self._plain("Mul", f"{name}.gated", [active, up])
+
+    def _residual_linear(self, name: str, x: str, residual: str, post_norm: str) -> str:
+        if not self.config.post_norms:
+            return self._linear(name, x, residual=residual)
+        return self._plain("Add", f"{name}.sum", [residual, self._norm(post_norm, self._linear(name, x))])
+
+    def _linear(
+        self,
+        name: str,
+        x: str,
+        *,
+        residual: str = "",
+        norm: str = "",
+        bias_offset: int = -1,
+        activation: str = "none",
+    ) -> str:
+        inputs = [x, residual] if residual else [x]
+        fused = self._normed(norm) if norm else {}
+        attributes = {**self._matrix(name), **fused, "bias_offset": bias_offset, "activation": activation}
+        return self._tiered("TieredLinear", f"{name}.out", inputs, **attributes)
+
+    def _norm(self, name: str, x: str) -> str:
+        tensor = self.tensors[name]
+        return self._tiered(
+            "TieredRMSNorm",
+            f"{name}.out",
+            [x],
+            offset=tensor.offset,
+            cols=tensor.cols,
+            epsilon=self.config.norm_epsilon,
+        )
+
+    def _matrix(self, name: str) -> dict[str, int | str]:
+        tensor = self.tensors[name]
+        return {"offset": tensor.offset, "format": tensor.format, "rows": tensor.rows, "cols": tensor.cols}
+
+    def _normed(self, name: str) -> dict[str, int | float]:
+        return {"norm_offset": self._offset(name), "epsilon": self.config.norm_epsilon}
+
+    def _offset(self, name: str) -> int:
+        return self.tensors[name].offset
+
+    def _tiered(self, kind: str, output: str, inputs: list[str], **attributes: object) -> str:
+        node = helper.make_node(kind, ["expert_slot", *inputs], [output], output, domain=DOMAIN, **attributes)
+        self.nodes.append(node)
+        return output
+
+    def _plain(self, kind: str, output: str, inputs: list[str], **attributes: object) -> str:
+        self.nodes.append(helper.make_node(kind, inputs, [output], output, **attributes))
+        return output

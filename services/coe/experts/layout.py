@@ -1,0 +1,115 @@
+"""How an expert's tensors lie in weights.coe: in execution order, fused where the formats allow it, page aligned."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from coe.experts.config import ModelConfig
+from coe.experts.manifest import PlacedTensor
+from coe.experts.source import SourceTensor
+from coe.platform.errors import ArtifactError
+
+ALIGNMENT = 4096
+
+
+@dataclass(frozen=True)
+class PlannedTensor:
+    """A tensor of the bundle: the rows of its sources one after the other, or one float32 vector (never packed)."""
+
+    name: str
+    format: str
+    sources: tuple[SourceTensor, ...]
+    is_vector: bool = False
+
+    @property
+    def rows(self) -> int:
+        return 1 if self.is_vector else sum(source.rows for source in self.sources)
+
+    @property
+    def cols(self) -> int:
+        return sum(source.cols for source in self.sources) if self.is_vector else self.sources[0].cols
+
+
+def plan_tensors(config: ModelConfig, tensors: Mapping[str, SourceTensor]) -> list[PlannedTensor]:
+    """Every tensor of the expert in execution order. Raises ArtifactError when one is missing or misshapen."""
+    return list(_Planner(config, tensors).plan())
+
+
+def place(planned: list[PlannedTensor], packed_nbytes: Callable[[str, int, int], int]) -> dict[str, PlacedTensor]:
+    """Offsets in weights.coe. `packed_nbytes(format, rows, cols)` is the packing's."""
+    placed: dict[str, PlacedTensor] = {}
+    end = 0
+    for tensor in planned:
+        offset = -(-end // ALIGNMENT) * ALIGNMENT
+        nbytes = 4 * tensor.cols if tensor.is_vector else packed_nbytes(tensor.format, tensor.rows, tensor.cols)
+        placed[tensor.name] = PlacedTensor(
+            offset=offset, nbytes=nbytes, format=tensor.format, rows=tensor.rows, cols=tensor.cols
+        )
+        end = offset + nbytes
+    return placed
+
+
+class _Planner:
+    def __init__(self, config: ModelConfig, tensors: Mapping[str, SourceTensor]) -> None:
+        self._config = config
+        self._tensors = tensors
+
+    def plan(self) -> Iterator[PlannedTensor]:
+        config = self._config
+        yield self._matrix("embedding", "token_embd", config.vocabulary, config.hidden)
+        for layer in range(config.layers):
+            yield from self._layer(layer)
+        yield self._vector("final_norm", "output_norm.weight", config.hidden)
+        if not config.tied:
+            yield self._matrix("lm_head", "output", config.vocabulary, config.hidden)
+
+    def _layer(self, layer: int) -> Iterator[PlannedTensor]:
+        config, block, name = self._config, f"blk.{layer}", f"layer.{layer}"
+        hidden = config.hidden
+        rows = {"q": config.query_rows, "k": config.kv_rows, "v": config.kv_rows}
+        yield self._vector(f"{name}.attention_norm", f"{block}.attn_norm.weight", hidden)
+        parts = {part: self._matrix(f"{name}.{part}", f"{block}.attn_{part}", rows[part], hidden) for part in rows}
+        yield from _fused(f"{name}.qkv", parts)
+        if config.qkv_bias:
+            biases = [self._source(f"{block}.attn_{part}.bias", 1, rows[part], only="f32") for part in rows]
+            yield PlannedTensor(f"{name}.qkv_bias", "f32", tuple(biases), is_vector=True)
+        if config.qk_norm:
+            yield self._vector(f"{name}.q_norm", f"{block}.attn_q_norm.weight", config.head_dim)
+            yield self._vector(f"{name}.k_norm", f"{block}.attn_k_norm.weight", config.head_dim)
+        yield self._matrix(f"{name}.attention_output", f"{block}.attn_output", hidden, config.query_rows)
+        if config.post_norms:
+            yield self._vector(f"{name}.post_attention_norm", f"{block}.post_attention_norm.weight", hidden)
+        yield self._vector(f"{name}.feed_forward_norm", f"{block}.ffn_norm.weight", hidden)
+        gates = {
+            part: self._matrix(f"{name}.{part}", f"{block}.ffn_{part}", config.feed_forward, hidden)
+            for part in ("gate", "up")
+        }
+        yield from _fused(f"{name}.gate_up", gates)
+        yield self._matrix(f"{name}.down", f"{block}.ffn_down", hidden, config.feed_forward)
+        if config.post_norms:
+            yield self._vector(f"{name}.post_feed_forward_norm", f"{block}.post_ffw_norm.weight", hidden)
+
+    def _matrix(self, name: str, source: str, rows: int, cols: int) -> PlannedTensor:
+        tensor = self._source(f"{source}.weight", rows, cols)
+        return PlannedTensor(name, tensor.format, (tensor,))
+
+    def _vector(self, name: str, source: str, cols: int) -> PlannedTensor:
+        return PlannedTensor(name, "f32", (self._source(source, 1, cols, only="f32"),), is_vector=True)
+
+    def _source(self, name: str, rows: int, cols: int, only: str | None = None) -> SourceTensor:
+        tensor = self._tensors.get(name)
+        if tensor is None:
+            raise ArtifactError(f"the model has no tensor {name}")
+        if (tensor.rows, tensor.cols) != (rows, cols):
+            raise ArtifactError(f"{name} is {tensor.rows} x {tensor.cols}, expected {rows} x {cols}")
+        if only is not None and tensor.format != only:
+            raise ArtifactError(f"{name} is {tensor.format}, expected {only}")
+        return tensor
+
+
+def _fused(name: str, parts: dict[str, PlannedTensor]) -> Iterator[PlannedTensor]:
+    """One tensor where all parts have one format, else the parts: mixed quantisations often keep v in more bits."""
+    formats = {part.format for part in parts.values()}
+    if len(formats) == 1:
+        yield PlannedTensor(name, formats.pop(), tuple(part.sources[0] for part in parts.values()))
+    else:
+        yield from parts.values()

@@ -1,0 +1,100 @@
+"""manifest.json of a bundle: all that is known of an expert without reading its weights."""
+
+import hashlib
+from itertools import pairwise
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from coe.experts.config import ModelConfig
+from coe.platform.errors import ArtifactError
+
+CHUNK_BYTES = 4 << 20
+MAX_MANIFEST_BYTES = 64 << 20
+# A name, or a name and what is special about this copy: smollm2-135m, smollm2-135m@replica-2.
+ID_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,79}(@[a-z0-9][a-z0-9.-]{0,39})?$"
+
+
+class PlacedTensor(BaseModel):
+    """A tensor's place in weights.coe (bytes) and its shape. `format` names a layout of coe.native.packing."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    offset: int = Field(ge=0)
+    nbytes: int = Field(gt=0)
+    format: str
+    rows: int = Field(gt=0)
+    cols: int = Field(gt=0)
+
+
+class TokenizerFacts(BaseModel):
+    """How text is put to this expert and when it has finished."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    chat_template: str
+    bos_id: int | None
+    add_bos: bool
+    eos_ids: tuple[int, ...]
+    sha256: str
+
+
+class Manifest(BaseModel):
+    """The whole file. Unknown versions and fields are refused: a bundle is imported again, never guessed at."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: Literal[1] = 1
+    id: str = Field(pattern=ID_PATTERN)
+    name: str
+    # Where the weights came from: a file name, or a package and its version.
+    source: str
+    fingerprint: str
+    licence: str
+    # Weights that were altered or drawn by us: such an expert is for tests and benchmarks only.
+    synthetic: bool = False
+    # The bundle whose weights this one shares, for replicas.
+    replica_of: str | None = None
+    parameters: int = Field(gt=0)
+    # The format most parameters are in.
+    quantisation: str
+    config: ModelConfig
+    tokenizer: TokenizerFacts
+    # In execution order.
+    tensors: dict[str, PlacedTensor]
+    weights_bytes: int = Field(gt=0)
+    chunk_bytes: int = Field(gt=0)
+    checksums: tuple[int, ...]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        placed = list(self.tensors.values())
+        if not placed or any(one.offset + one.nbytes > two.offset for one, two in pairwise(placed)):
+            raise ValueError("tensors overlap or are missing")
+        if placed[-1].offset + placed[-1].nbytes > self.weights_bytes:
+            raise ValueError("a tensor lies beyond the end of weights.coe")
+        if len(self.checksums) != -(-self.weights_bytes // self.chunk_bytes):
+            raise ValueError("checksums are missing")
+        return self
+
+    @property
+    def layout_key(self) -> str:
+        """Equal for experts that run in the same graph: same configuration, same tensors at the same offsets."""
+        digest = hashlib.sha256(self.config.model_dump_json().encode())
+        for name, tensor in self.tensors.items():
+            digest.update(f"{name} {tensor.format} {tensor.rows} {tensor.cols} {tensor.offset}\n".encode())
+        return digest.hexdigest()[:32]
+
+
+def read_manifest(path: Path) -> Manifest:
+    try:
+        if path.stat().st_size > MAX_MANIFEST_BYTES:
+            raise ArtifactError(f"{path} is too large to be a manifest")
+        return Manifest.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise ArtifactError(f"can't read {path}: {error.strerror}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "manifest"
+        raise ArtifactError(f"{path} is no valid manifest: {where}: {first['msg']}") from error

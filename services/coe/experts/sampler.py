@@ -1,0 +1,88 @@
+"""Draws one token from one row of logits. All randomness of a sequence comes from its own seed."""
+
+import secrets
+
+import numpy as np
+import numpy.typing as npt
+
+from coe.experts.sampling_params import SamplingParams
+
+Logits = npt.NDArray[np.float32]
+# Nucleus sampling looks at this many likeliest tokens before it sorts a whole vocabulary.
+LIKELY = 1024
+
+
+class Sampler:
+    """The state of one sequence: its random stream, and the tokens it has seen for the repetition penalty."""
+
+    def __init__(self, params: SamplingParams, prompt: list[int], vocabulary: int) -> None:
+        self._params = params
+        seed = secrets.randbits(64) if params.seed is None else params.seed
+        self._random = np.random.Generator(np.random.Philox(key=seed))
+        self._seen: npt.NDArray[np.bool_] | None = None
+        if params.repetition_penalty != 1:
+            self._seen = np.zeros(vocabulary, np.bool_)
+            self._seen[prompt] = True
+
+    def sample(self, logits: Logits) -> int:
+        """The next token. `logits` [V] is not changed. Ties of a greedy choice go to the lowest id."""
+        if self._seen is not None:
+            logits = penalised(logits, self._seen, self._params.repetition_penalty)
+        token = int(np.argmax(logits)) if self._params.greedy else self._draw(logits)
+        if self._seen is not None:
+            self._seen[token] = True
+        return token
+
+    def _draw(self, logits: Logits) -> int:
+        ids, weights = candidates(logits, self._params)
+        total = np.cumsum(weights)
+        index = int(np.searchsorted(total, self._random.random() * total[-1], side="right"))
+        return int(ids[min(index, len(ids) - 1)])
+
+
+def penalised(logits: Logits, seen: npt.NDArray[np.bool_], penalty: float) -> Logits:
+    """Seen tokens made less likely, whatever the sign of their logit (CTRL, arXiv 1909.05858, as transformers does)."""
+    lowered = np.where(logits > 0, logits / np.float32(penalty), logits * np.float32(penalty))
+    return np.where(seen, lowered, logits)
+
+
+def candidates(logits: Logits, params: SamplingParams) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Ids that may be drawn and their relative weights.
+
+    In this order: temperature, top-k, top-p (the smallest set that reaches it), min-p.
+    """
+    scaled = logits.astype(np.float64) / params.temperature
+    weights = np.exp(scaled - scaled.max())
+    ids = _likeliest(weights, params)
+    kept = weights[ids]
+    if params.top_p < 1:
+        whole = kept.sum() if params.top_k else weights.sum()
+        reached = np.cumsum(kept) >= params.top_p * whole
+        size = int(np.argmax(reached)) + 1 if reached[-1] else len(ids)
+        ids, kept = ids[:size], kept[:size]
+    if params.min_p > 0:  # the likeliest has weight 1
+        ids, kept = ids[kept >= params.min_p], kept[kept >= params.min_p]
+    return ids, kept
+
+
+def _likeliest(weights: npt.NDArray[np.float64], params: SamplingParams) -> npt.NDArray[np.int64]:
+    """Ids in descending weight, only as many as top-k and top-p can keep. Equal weights: lowest id first."""
+    if params.top_k:
+        return _top(weights, params.top_k)
+    if params.top_p == 1:  # nothing is cut by rank, so nothing needs sorting
+        return np.arange(len(weights))
+    count = LIKELY
+    while count < len(weights):
+        ids = _top(weights, count)
+        if weights[ids].sum() >= params.top_p * weights.sum():
+            return ids
+        count *= 8
+    return np.argsort(-weights, kind="stable")
+
+
+def _top(weights: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.int64]:
+    if count >= len(weights):
+        return np.argsort(-weights, kind="stable")
+    threshold = np.partition(weights, len(weights) - count)[len(weights) - count]
+    ids = np.flatnonzero(weights >= threshold)
+    return ids[np.argsort(-weights[ids], kind="stable")][:count]

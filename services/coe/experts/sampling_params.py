@@ -1,0 +1,47 @@
+"""How tokens are drawn. Defaults as in the comments of coe.v1.SamplingParams."""
+
+import math
+from dataclasses import dataclass
+
+from coe.platform.errors import InvalidPrompt
+
+MAX_STOP_STRINGS = 16
+MAX_STOP_LENGTH = 1024
+
+
+@dataclass(frozen=True)
+class SamplingParams:
+    """Raises InvalidPrompt for a value outside its range."""
+
+    max_tokens: int = 128
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    # None: drawn by the machine, so that two answers differ.
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        checks = {
+            "max_tokens must be at least 1": self.max_tokens >= 1,
+            "temperature must be between 0 and 100": 0 <= self.temperature <= 100,
+            "top_p must be above 0 and at most 1": 0 < self.top_p <= 1,
+            "top_k must not be negative": self.top_k >= 0,
+            "min_p must be between 0 and 1": 0 <= self.min_p <= 1,
+            "repetition_penalty must be above 0": self.repetition_penalty > 0
+            and math.isfinite(self.repetition_penalty),
+            "seed must be an unsigned 64 bit number": self.seed is None or 0 <= self.seed < 1 << 64,
+            f"at most {MAX_STOP_STRINGS} stop strings": len(self.stop) <= MAX_STOP_STRINGS,
+            f"stop strings have 1 to {MAX_STOP_LENGTH} characters": all(
+                1 <= len(text) <= MAX_STOP_LENGTH for text in self.stop
+            ),
+        }
+        for message, holds in checks.items():
+            if not holds:
+                raise InvalidPrompt(message)
+
+    @property
+    def greedy(self) -> bool:
+        return self.temperature == 0

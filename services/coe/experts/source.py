@@ -1,0 +1,58 @@
+"""The port between an importer and the files a model comes in."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from coe.experts.config import ModelConfig
+
+
+@dataclass(frozen=True)
+class SourceTensor:
+    """A matrix of the source, under GGUF's canonical name. A vector has one row."""
+
+    name: str
+    format: str
+    rows: int
+    cols: int
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What the source says about the model besides its weights."""
+
+    name: str
+    licence: str
+    description: str
+    # SHA-256 of the source's header or configuration: tells two sources apart when an import is resumed.
+    fingerprint: str
+    parameters: int
+
+
+@dataclass(frozen=True)
+class TokenizerSpec:
+    """A tokenizer in the `tokenizers` library's JSON, and how conversations are put to it."""
+
+    json: str
+    chat_template: str
+    bos_id: int | None
+    add_bos: bool
+    # Generation ends at any of these.
+    eos_ids: tuple[int, ...]
+
+
+class ModelSource(Protocol):
+    """Rows come in the order of the graph's convention: rotary halves (NeoX), Gemma norms with their one added."""
+
+    card: ModelCard
+    config: ModelConfig
+    tensors: Mapping[str, SourceTensor]
+
+    def tokenizer(self) -> TokenizerSpec: ...
+
+    def read_rows(self, tensor: SourceTensor, start: int, stop: int) -> np.ndarray:
+        """Rows [start, stop) as uint8 [stop - start, bytes of a row] in the tensor's format."""
+
+    def close(self) -> None: ...

@@ -1,0 +1,96 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from coe.experts.sampler import Sampler, candidates, penalised
+from coe.experts.sampling_params import SamplingParams
+from coe.platform.errors import InvalidPrompt
+
+LOGITS = arrays(np.float32, st.integers(1, 3000), elements=st.floats(-30, 30, width=32))
+PARAMS = st.builds(
+    SamplingParams,
+    temperature=st.floats(0.05, 5),
+    top_p=st.floats(0.01, 1),
+    top_k=st.integers(0, 50),
+    min_p=st.floats(0, 1),
+)
+
+
+def reference(logits: np.ndarray, params: SamplingParams) -> dict[int, float]:
+    """The same filters, told token by token over a sorted list."""
+    weights = np.exp((logits.astype(np.float64) - logits.max()) / params.temperature)
+    ranked = sorted(range(len(weights)), key=lambda token: -weights[token])
+    if params.top_k:
+        ranked = ranked[: params.top_k]
+    whole = sum(weights[token] for token in ranked)
+    kept, mass = [], 0.0
+    for token in ranked:
+        kept.append(token)
+        mass += weights[token]
+        if params.top_p < 1 and mass >= params.top_p * whole * (1 - 1e-12):
+            break
+    return {token: weights[token] for token in kept if weights[token] >= params.min_p}
+
+
+@given(LOGITS, PARAMS)
+def test_filters_keep_what_a_plain_reference_keeps(logits: np.ndarray, params: SamplingParams) -> None:
+    ids, weights = candidates(logits, params)
+    expected = reference(logits, params)
+    # A sum that meets top_p to the last bit may fall on either side.
+    assert abs(len(ids) - len(expected)) <= 1
+    np.testing.assert_allclose(
+        sorted(weights)[::-1][:5], sorted(expected.values())[::-1][: min(5, len(ids))], rtol=1e-9
+    )
+
+
+@given(LOGITS)
+def test_greedy_takes_the_first_of_the_largest(logits: np.ndarray) -> None:
+    assert Sampler(SamplingParams(), [], len(logits)).sample(logits) == int(np.argmax(logits))
+
+
+@given(LOGITS, PARAMS, st.integers(0, 2**64 - 1))
+def test_a_seed_decides_everything(logits: np.ndarray, params: SamplingParams, seed: int) -> None:
+    seeded = SamplingParams(temperature=params.temperature, top_p=params.top_p, seed=seed)
+    one, two = (Sampler(seeded, [], len(logits)) for _ in range(2))
+    assert [one.sample(logits) for _ in range(5)] == [two.sample(logits) for _ in range(5)]
+
+
+def test_draws_follow_the_probabilities() -> None:
+    probabilities = np.array([0.5, 0.3, 0.15, 0.05])
+    sampler = Sampler(SamplingParams(temperature=1, seed=3), [], 4)
+    logits = np.log(probabilities).astype(np.float32)
+    counts = np.bincount([sampler.sample(logits) for _ in range(20_000)], minlength=4)
+    np.testing.assert_allclose(counts / counts.sum(), probabilities, atol=0.015)
+
+
+def test_penalty_lowers_seen_tokens_of_either_sign() -> None:
+    lowered = penalised(np.array([2.0, -2.0, 2.0], np.float32), np.array([True, True, False]), 2.0)
+    np.testing.assert_allclose(lowered, [1.0, -4.0, 2.0])
+
+
+def test_penalty_counts_prompt_and_drawn_tokens() -> None:
+    logits = np.array([1.0, 0.9, 0.8], np.float32)
+    sampler = Sampler(SamplingParams(repetition_penalty=10), [0], 3)
+    assert [sampler.sample(logits), sampler.sample(logits)] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"max_tokens": 0},
+        {"temperature": -1},
+        {"temperature": float("nan")},
+        {"top_p": 0},
+        {"top_k": -1},
+        {"min_p": 2},
+        {"repetition_penalty": 0},
+        {"seed": -1},
+        {"stop": ("",)},
+        {"stop": ("a",) * 17},
+    ],
+)
+def test_values_out_of_range_are_refused(values: dict) -> None:
+    with pytest.raises(InvalidPrompt):
+        SamplingParams(**values)
