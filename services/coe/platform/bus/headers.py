@@ -19,8 +19,10 @@ _CARRIED = (DEADLINE_HEADER,)
 _MAX_REASON = 1024
 
 
-def cloud_event(outgoing: Outgoing, source: str, now_ms: int) -> Headers:
-    """`coe.v1.PromptSubmitted` becomes the type `ai.coe.prompt.submitted.v1`; the id is new for every message."""
+def cloud_event(
+    outgoing: Outgoing, source: str, now_ms: int, headers: Sequence[tuple[str, str]] | None = None
+) -> Headers:
+    """Headers of a new event. `headers` replace those of `outgoing`."""
     when = datetime.fromtimestamp(now_ms / 1000, UTC).isoformat(timespec="milliseconds")
     fields = {
         "ce_specversion": "1.0",
@@ -30,12 +32,13 @@ def cloud_event(outgoing: Outgoing, source: str, now_ms: int) -> Headers:
         "ce_time": when.replace("+00:00", "Z"),
         "ce_subject": outgoing.key,
         "content-type": PROTOBUF,
-        **dict(outgoing.headers),
+        **dict(outgoing.headers if headers is None else headers),
     }
     return [(name, value.encode()) for name, value in fields.items()]
 
 
 def event_type(message_name: str) -> str:
+    """`PromptSubmitted` becomes `ai.coe.prompt.submitted.v1`."""
     words = re.findall(r"[A-Z][a-z0-9]*", message_name)
     return f"ai.coe.{'.'.join(word.lower() for word in words)}.v1"
 

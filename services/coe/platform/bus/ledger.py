@@ -11,7 +11,7 @@ before that". Gaps (transaction markers, compacted records) count as done.
 
 import binascii
 from base64 import b64decode, b64encode
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 # Most records of one partition in flight, and most offsets between the oldest of them and the newest. With both bounds
 # the metadata has at most 2 * 400 + 1 runs of at most 3 bytes: about 3200 characters of base64.
@@ -96,14 +96,26 @@ class OffsetLedger:
         taken_over = [offset for offset in self._in_flight if committed.is_done(offset)]
         for offset in taken_over:
             del self._in_flight[offset]
-        for offset in [offset for offset in self._inherited if committed.is_done(offset)]:
-            del self._inherited[offset]
+        self._known_until = committed._known_until
+        self._inherited = {
+            offset: attempt
+            for offset, attempt in committed._inherited.items()
+            if offset >= self.position and offset not in self._in_flight
+        }
         return taken_over
 
     def metadata(self) -> str:
         """What to commit beside `committed`; empty when nothing was handed out beyond it."""
+        return self.after(())[1]
+
+    def after(self, ended: Sequence[int]) -> tuple[int, str]:
+        """What to commit, offset and metadata, once these in-flight offsets have ended as well. Changes nothing."""
         states = {offset: attempt + 1 for offset, attempt in (self._inherited | self._in_flight).items()}
-        return _encode(_runs(states, self.committed, max(self.position, self._known_until)))
+        for offset in ended:
+            del states[offset]
+        end = max(self.position, self._known_until)
+        low = min(states, default=end)
+        return low, _encode(_runs(states, low, end))
 
 
 def _runs(states: dict[int, int], low: int, high: int) -> Iterator[tuple[int, int]]:

@@ -1,9 +1,8 @@
 """Spans of Kafka messages. The headers `traceparent` and `tracestate` carry the context, anew on each hop."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
-from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.propagate import extract, inject
@@ -12,6 +11,9 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from coe.platform.bus.api import Record
 from coe.platform.telemetry import names
 from coe.platform.telemetry.providers import tracer
+
+# Spans of the records that are being handled, by identity; the record is kept so that its id stays its own.
+_open: dict[int, tuple[Record, Span]] = {}
 
 
 def trace_headers(context: Context | None = None) -> list[tuple[str, bytes]]:
@@ -28,7 +30,8 @@ def remote_context(record: Record) -> Context:
 
 
 @contextmanager
-def send_span(topic: str, key: str, context: Context | None = None) -> Iterator[Span]:
+def send_span(topic: str, key: str, parent: Span | None = None) -> Iterator[Span]:
+    """Around handing one message to the broker. Child of `parent`, else of the current span."""
     attributes = {
         names.MESSAGING_SYSTEM: "kafka",
         names.MESSAGING_OPERATION: "send",
@@ -36,14 +39,15 @@ def send_span(topic: str, key: str, context: Context | None = None) -> Iterator[
         names.MESSAGING_DESTINATION: topic,
         names.MESSAGING_KEY: key,
     }
+    context = trace.set_span_in_context(parent) if parent is not None else None
     with tracer().start_as_current_span(
         f"send {topic}", context=context, kind=SpanKind.PRODUCER, attributes=attributes
     ) as span:
         yield span
 
 
-def start_process_span(record: Record, group: str) -> Span:
-    """The span of handling one record, child of the span that sent it. The caller ends it."""
+def start_record(record: Record, group: str) -> Span:
+    """Starts the span of handling one record, child of the span that sent it. `end_record` ends it."""
     attributes: dict[str, str | int] = {
         names.MESSAGING_SYSTEM: "kafka",
         names.MESSAGING_OPERATION: "process",
@@ -55,33 +59,33 @@ def start_process_span(record: Record, group: str) -> Span:
     }
     if record.key is not None:
         attributes[names.MESSAGING_KEY] = record.key.decode("utf-8", "replace")
-    return tracer().start_span(
+    span = tracer().start_span(
         f"process {record.topic}", context=remote_context(record), kind=SpanKind.CONSUMER, attributes=attributes
     )
-
-
-def fail(span: Span, code: str, message: str = "") -> None:
-    span.set_attribute(names.ERROR_TYPE, code)
-    span.set_status(Status(StatusCode.ERROR, message))
-
-
-# Spans of the records that are being handled, by identity of the record: a handler of a batch finds each record's own.
-_SPANS = otel_context.create_key("coe-record-spans")
-
-
-@contextmanager
-def batch(records: Sequence[Record], spans: Sequence[Span]) -> Iterator[None]:
-    """Makes `record_span` work for these records in the block."""
-    known = {id(record): span for record, span in zip(records, spans, strict=True)}
-    token = otel_context.attach(otel_context.set_value(_SPANS, known))
-    try:
-        yield
-    finally:
-        otel_context.detach(token)
+    _open[id(record)] = (record, span)
+    return span
 
 
 def record_span(record: Record) -> Span:
-    """The span of handling `record`, to add attributes to; a span that ignores them outside of handling."""
-    known = otel_context.get_value(_SPANS)
-    span = known.get(id(record)) if isinstance(known, dict) else None
-    return span if span is not None else trace.INVALID_SPAN
+    """The span of handling `record`, to add attributes to. One that ignores them when the record is not in hand."""
+    entry = _open.get(id(record))
+    return entry[1] if entry is not None else trace.INVALID_SPAN
+
+
+@contextmanager
+def handling(record: Record) -> Iterator[Span]:
+    """Makes the record's span the current one: what is sent, called and logged in the block belongs to it."""
+    with trace.use_span(record_span(record), end_on_exit=False, record_exception=False) as span:
+        yield span
+
+
+def end_record(record: Record, error_code: str | None = None, message: str = "") -> None:
+    """Ends the record's span, if it has one."""
+    entry = _open.pop(id(record), None)
+    if entry is None:
+        return
+    span = entry[1]
+    if error_code is not None:
+        span.set_attribute(names.ERROR_TYPE, error_code)
+        span.set_status(Status(StatusCode.ERROR, message))
+    span.end()

@@ -1,0 +1,35 @@
+"""How to reach the broker, as keyword arguments of aiokafka's classes."""
+
+from dataclasses import dataclass
+from typing import Any
+
+# Most bytes of one message, its headers included. Topics are made with the same limit.
+MAX_MESSAGE_BYTES = 2 * 1024 * 1024
+REQUEST_TIMEOUT_MS = 15_000
+
+
+@dataclass(frozen=True)
+class Connection:
+    """`bootstrap`: host:port, several of them separated by commas."""
+
+    bootstrap: str
+    client_id: str
+
+    def options(self) -> dict[str, Any]:
+        return {
+            "bootstrap_servers": [address.strip() for address in self.bootstrap.split(",")],
+            "client_id": self.client_id,
+            "request_timeout_ms": REQUEST_TIMEOUT_MS,
+            "metadata_max_age_ms": 60_000,
+        }
+
+    def producer(self) -> dict[str, Any]:
+        """Idempotent, acknowledged by all in-sync replicas, compressed."""
+        return {
+            **self.options(),
+            "acks": "all",
+            "enable_idempotence": True,
+            "compression_type": "lz4",
+            "max_batch_size": 256 * 1024,
+            "max_request_size": MAX_MESSAGE_BYTES,
+        }

@@ -1,0 +1,173 @@
+"""A process's place in a consumer group: the consumer, and a session for each partition it was given.
+
+The rebalance listener only changes state and starts tasks. It never waits: aiokafka calls it inside the rebalance, and
+what it waited for might wait for the rebalance.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Iterable
+
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.abc import ConsumerRebalanceListener
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.errors import KafkaError
+
+from coe.platform import backoff
+from coe.platform.bus.api import Record, Subscription
+from coe.platform.bus.kafka.admin import Admin
+from coe.platform.bus.kafka.connection import Connection
+from coe.platform.bus.kafka.session import PartitionSession
+
+_log = structlog.stdlib.get_logger(__name__)
+
+_POLL_MS = 200
+_FLUSH_TIMEOUT_S = 10.0
+_CLOSE_TIMEOUT_S = 10.0
+
+
+class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
+    """`poll` gives records of ready partitions. `marks`: see PartitionSession."""
+
+    def __init__(self, connection: Connection, admin: Admin, subscription: Subscription, *, marks: bool) -> None:
+        self._connection = connection
+        self._admin = admin
+        self._subscription = subscription
+        self._marks = marks
+        self._consumer: AIOKafkaConsumer | None = None
+        self._failures = 0
+        self._closing: set[asyncio.Task[None]] = set()
+        self.sessions: dict[TopicPartition, PartitionSession] = {}
+
+    @property
+    def in_flight(self) -> int:
+        return sum(session.in_flight for session in self.sessions.values())
+
+    def session(self, topic: str, partition: int) -> PartitionSession | None:
+        return self.sessions.get(TopicPartition(topic, partition))
+
+    async def poll(self, room: int) -> list[tuple[PartitionSession, Record]]:
+        """Up to `room` records that may be handed out, after at most 0.2 s. Backs off while the broker is away."""
+        try:
+            consumer = self._consumer or await self._join()
+            self._pause_or_resume(consumer, room)
+            batches = await consumer.getmany(timeout_ms=_POLL_MS, max_records=max(room, 1))
+            self._failures = 0
+        except (KafkaError, OSError) as error:
+            await self._recover(error)
+            return []
+        found = []
+        for tp, records in batches.items():
+            if (session := self.sessions.get(tp)) is not None:
+                found += [(session, as_record(record)) for record in records]
+        return found
+
+    async def stop(self) -> None:
+        """Commits what is complete, leaves the group; the rest comes again to another member."""
+        flushing = [session.flush() for session in self.sessions.values()]
+        if self._consumer is not None:
+            # No new work, and no rebalance callbacks from here on.
+            consumer, self._consumer = self._consumer, None
+            await _bounded(asyncio.gather(*flushing), _FLUSH_TIMEOUT_S)
+            await _bounded(consumer.stop(), _CLOSE_TIMEOUT_S)
+        else:
+            await _bounded(asyncio.gather(*flushing), _FLUSH_TIMEOUT_S)
+        self._close(list(self.sessions))
+        await asyncio.gather(*self._closing, return_exceptions=True)
+
+    def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        """Nothing yet: most of them come back with the next assignment, and the others' sessions are fenced."""
+
+    def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        consumer, assigned = self._consumer, set(assigned)
+        if consumer is None:
+            return
+        self._close([tp for tp in self.sessions if tp not in assigned])
+        for tp in assigned:
+            consumer.pause(tp)
+            if tp not in self.sessions:
+                self.sessions[tp] = PartitionSession(
+                    tp,
+                    self._subscription.group,
+                    self._connection,
+                    self._admin,
+                    marks=self._marks,
+                    on_ready=self._on_ready,
+                )
+
+    def _on_ready(self, tp: TopicPartition, offset: int | None) -> None:
+        if self._consumer is not None and tp in self._consumer.assignment():
+            if offset is not None:
+                self._consumer.seek(tp, offset)
+            self._consumer.resume(tp)
+
+    def _pause_or_resume(self, consumer: AIOKafkaConsumer, room: int) -> None:
+        paused = consumer.paused()
+        for tp in consumer.assignment():
+            session = self.sessions.get(tp)
+            wanted = room > 0 and session is not None and session.ready and not session.ledger.full
+            if wanted and tp in paused:
+                consumer.resume(tp)
+            elif not wanted and tp not in paused:
+                consumer.pause(tp)
+
+    async def _join(self) -> AIOKafkaConsumer:
+        consumer = AIOKafkaConsumer(
+            **self._connection.options(),
+            group_id=self._subscription.group,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            isolation_level="read_committed",
+            session_timeout_ms=10_000,
+            heartbeat_interval_ms=1_000,
+            partition_assignment_strategy=(RangePartitionAssignor,),
+        )
+        # Before the start: it joins the group, which calls the listener.
+        self._consumer = consumer
+        consumer.subscribe([self._subscription.topic], listener=self)
+        try:
+            await consumer.start()
+        except BaseException:
+            self._consumer = None
+            await consumer.stop()
+            raise
+        return consumer
+
+    async def _recover(self, error: Exception) -> None:
+        """A consumer whose error does not pass by itself is replaced; its sessions end."""
+        self._failures += 1
+        pause = backoff.delay_s(self._failures)
+        _log.warning("the topic can't be read", topic=self._subscription.topic, error=repr(error), retry_s=pause)
+        consumer = self._consumer
+        if consumer is not None and not getattr(error, "retriable", False):
+            self._consumer = None
+            await _bounded(consumer.stop(), _CLOSE_TIMEOUT_S)
+            self._close(list(self.sessions))
+        await asyncio.sleep(pause)
+
+    def _close(self, gone: Iterable[TopicPartition]) -> None:
+        for tp in gone:
+            task = asyncio.create_task(self.sessions.pop(tp).close())
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+
+def as_record(record: ConsumerRecord) -> Record:
+    return Record(
+        record.topic,
+        record.partition,
+        record.offset,
+        record.key,
+        record.value or b"",
+        tuple(record.headers),
+        record.timestamp,
+    )
+
+
+async def _bounded(work: Awaitable[object], timeout_s: float) -> None:
+    """A shutdown step: what takes longer or fails is given up."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            await work
+    except (TimeoutError, KafkaError, OSError) as error:
+        _log.warning("a step of the shutdown was given up", error=repr(error))

@@ -1,0 +1,71 @@
+"""Bytes that go out in a transaction: an outcome's messages and dead letters."""
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+from aiokafka import AIOKafkaProducer
+from opentelemetry.trace import Span
+
+from coe.platform import topics
+from coe.platform.bus.api import Outcome, Record
+from coe.platform.bus.headers import Headers, carried, cloud_event, dead_letter
+from coe.platform.bus.kafka.connection import MAX_MESSAGE_BYTES
+from coe.platform.errors import CoEError, InternalError
+from coe.platform.telemetry import messaging
+from coe.platform.terminal import error_outcome
+
+# Room for headers and the record's own framing.
+_MAX_VALUE_BYTES = MAX_MESSAGE_BYTES - 16 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    topic: str
+    key: bytes | None
+    value: bytes
+    headers: Headers
+    partition: int | None = None
+
+    async def send(self, producer: AIOKafkaProducer, parent: Span) -> "asyncio.Future[object]":
+        """Hands it to the producer; the future ends with its delivery."""
+        key = self.key.decode("utf-8", "replace") if self.key is not None else ""
+        with messaging.send_span(self.topic, key, parent):
+            sent: asyncio.Future[object] = await producer.send(
+                self.topic,
+                self.value,
+                self.key,
+                partition=self.partition,
+                headers=self.headers + messaging.trace_headers(),
+            )
+        # A transaction that fails for another reason leaves it unawaited.
+        sent.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return sent
+
+
+def messages(record: Record, outcome: Outcome, source: str, attempt: int) -> list[Message]:
+    """What to publish for one record. An outcome that no topic would take becomes its terminal error."""
+    now_ms = time.time_ns() // 1_000_000
+    out = [
+        Message(
+            one.topic,
+            one.key.encode(),
+            one.message.SerializeToString(),
+            cloud_event(one, source, now_ms, carried(record, one.headers)),
+            one.partition,
+        )
+        for one in outcome.publish
+    ]
+    large = next((message for message in out if len(message.value) > _MAX_VALUE_BYTES), None)
+    if large is not None:
+        error = InternalError(f"the result has {len(large.value)} bytes, more than a message may have")
+        return messages(record, error_outcome(record, None, error), source, attempt)
+    if outcome.dead_letter is not None:
+        out.append(_letter(record, outcome.dead_letter, attempt))
+    return out
+
+
+def _letter(record: Record, error: CoEError, attempt: int) -> Message:
+    own = ("traceparent", "tracestate")
+    headers = [(name, value) for name, value in dead_letter(record, error, attempt + 1) if name not in own]
+    return Message(topics.DEAD_LETTER, record.key, record.value, headers)

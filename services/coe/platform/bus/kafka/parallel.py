@@ -1,0 +1,88 @@
+"""Long work: records out in order, completed in any order."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from types import TracebackType
+
+from coe.platform.bus.api import Outcome, Record, Subscription
+from coe.platform.bus.kafka.membership import Membership
+from coe.platform.bus.kafka.messages import messages
+from coe.platform.bus.kafka.session import PartitionSession
+
+
+class KafkaParallelConsumer:
+    """Polls only while somebody iterates and fewer than `max_in_flight` records are in hand."""
+
+    def __init__(self, membership: Membership, subscription: Subscription, source: str) -> None:
+        self._membership = membership
+        self._max_in_flight = subscription.max_in_flight
+        self._source = source
+        self._fetched: deque[tuple[PartitionSession, Record]] = deque()
+        self._room = asyncio.Event()
+
+    def __aiter__(self) -> AsyncIterator[Record]:
+        return self
+
+    async def __anext__(self) -> Record:
+        while True:
+            room = self._max_in_flight - self._membership.in_flight
+            if room <= 0:
+                await self._wait_for_room()
+                continue
+            while self._fetched:
+                session, record = self._fetched.popleft()
+                if session.take(record):
+                    return record
+            self._fetched.extend(await self._membership.poll(room))
+
+    async def complete(self, record: Record, outcome: Outcome) -> bool:
+        session = self._session(record)
+        if session is None:
+            return False
+        out = messages(record, outcome, self._source, session.ledger.attempt(record.offset))
+        done = await session.complete(record, out)
+        self._room.set()
+        return done
+
+    def attempt(self, record: Record) -> int:
+        session = self._session(record)
+        return session.ledger.attempt(record.offset) if session is not None else 0
+
+    def revoked(self, record: Record) -> bool:
+        return self._session(record) is None
+
+    def _session(self, record: Record) -> PartitionSession | None:
+        """The session that this very hand-out of the record belongs to, if it is in flight still."""
+        session = self._membership.session(record.topic, record.partition)
+        return session if session is not None and session.holds(record) else None
+
+    async def _wait_for_room(self) -> None:
+        """Keeps the membership alive meanwhile. Starts again with a quarter of the room, not record by record."""
+        low = self._max_in_flight - max(1, self._max_in_flight // 4)
+        while self._membership.in_flight > low:
+            self._room.clear()
+            self._fetched.extend(await self._membership.poll(0))
+            if self._membership.in_flight <= low:
+                return
+            try:
+                async with asyncio.timeout(0.5):
+                    await self._room.wait()
+            except TimeoutError:
+                continue
+
+
+class KafkaParallelContext:
+    """Joins the group with the first iteration, leaves it at the end."""
+
+    def __init__(self, membership: Membership, subscription: Subscription, source: str) -> None:
+        self._membership = membership
+        self._consumer = KafkaParallelConsumer(membership, subscription, source)
+
+    async def __aenter__(self) -> KafkaParallelConsumer:
+        return self._consumer
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._membership.stop()

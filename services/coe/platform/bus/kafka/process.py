@@ -1,0 +1,62 @@
+"""Consume, handle, publish, commit: batches of cheap work, one transaction per partition of a batch."""
+
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+
+from coe.platform.bus.api import BatchHandler, Outcome, Record, Subscription
+from coe.platform.bus.handle import handle
+from coe.platform.bus.kafka.membership import Membership
+from coe.platform.bus.kafka.messages import messages
+from coe.platform.bus.kafka.session import PartitionSession
+
+_log = structlog.stdlib.get_logger(__name__)
+
+DRAIN_S = 10.0
+
+Taken = tuple[PartitionSession, Record]
+
+
+async def process(membership: Membership, subscription: Subscription, handler: BatchHandler, source: str) -> None:
+    """Until cancelled: then what is taken is handled and committed first, for at most 10 s."""
+    stopping = asyncio.Event()
+    loop = asyncio.create_task(_loop(membership, subscription, handler, source, stopping))
+    try:
+        await asyncio.shield(loop)
+    except asyncio.CancelledError:
+        stopping.set()
+        await asyncio.wait({loop}, timeout=DRAIN_S)
+        raise
+    finally:
+        loop.cancel()
+        await asyncio.gather(loop, return_exceptions=True)
+        await membership.stop()
+
+
+async def _loop(
+    membership: Membership, subscription: Subscription, handler: BatchHandler, source: str, stopping: asyncio.Event
+) -> None:
+    """Handles the next batch while the one before is being committed."""
+    committing: asyncio.Task[None] | None = None
+    while not stopping.is_set():
+        found = await membership.poll(subscription.max_batch)
+        taken = [(session, record) for session, record in found if session.take(record)]
+        if not taken:
+            continue
+        outcomes = await handle(handler, [record for _, record in taken])
+        if committing is not None:
+            await committing
+        committing = asyncio.create_task(_commit(taken, outcomes, source))
+    if committing is not None:
+        await committing
+
+
+async def _commit(taken: Sequence[Taken], outcomes: Sequence[Outcome], source: str) -> None:
+    """Each partition's records in one transaction. Those of a partition that is gone come again elsewhere."""
+    await asyncio.gather(
+        *(
+            session.complete(record, messages(record, outcome, source, session.ledger.attempt(record.offset)))
+            for (session, record), outcome in zip(taken, outcomes, strict=True)
+        )
+    )

@@ -1,0 +1,33 @@
+"""Ends aiokafka producers for sure, also when the broker is away."""
+
+import asyncio
+
+from aiokafka import AIOKafkaProducer
+
+STOP_TIMEOUT_S = 3.0
+
+
+async def stop_producer(producer: AIOKafkaProducer, timeout_s: float = STOP_TIMEOUT_S) -> None:
+    """Flushes and closes; after `timeout_s` gives up what is not delivered yet."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            await producer.stop()
+    except TimeoutError:
+        await _abandon(producer)
+    except Exception:
+        # What failed was reported to whoever awaited the send.
+        await _abandon(producer)
+
+
+async def _abandon(producer: AIOKafkaProducer) -> None:
+    """aiokafka's `stop` waits until everything is delivered and has no way out: end its task by force.
+
+    The first cancellation makes the task wait for the requests under way, the next ones cancel those.
+    """
+    task = producer._sender.sender_task
+    for _ in range(20):
+        if task is None or task.done():
+            break
+        task.cancel()
+        await asyncio.wait({task}, timeout=0.1)
+    await producer.client.close()

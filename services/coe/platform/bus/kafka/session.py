@@ -1,0 +1,208 @@
+"""One input partition in this process's hands: its ledger and its transactional producer.
+
+Why a producer per input partition: aiokafka's TxnOffsetCommit does not carry the consumer's generation, so the broker
+can't tell a zombie's commit by the group. It can by the producer's epoch: the transactional id is the partition's, a
+new owner's first act is to raise the epoch (which also ends the old owner's open transaction), and only then does it
+read the committed offset. Whatever the old owner tries after that fails.
+
+So a session needs no goodbye to be safe, and one that is kept over a rebalance may simply go on: had somebody else
+owned the partition in between, its next transaction is fenced, and it starts over from what is committed.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import islice
+
+import structlog
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError, ProducerFenced
+
+from coe.platform import backoff
+from coe.platform.bus.api import Record
+from coe.platform.bus.kafka.admin import Admin
+from coe.platform.bus.kafka.connection import Connection
+from coe.platform.bus.kafka.messages import Message
+from coe.platform.bus.kafka.producers import stop_producer
+from coe.platform.bus.ledger import OffsetLedger
+from coe.platform.telemetry import messaging
+
+_log = structlog.stdlib.get_logger(__name__)
+
+# The broker ends a transaction of a process that hangs after this; readers of what it wrote wait no longer.
+_TRANSACTION_TIMEOUT_MS = 20_000
+_COMMIT_TIMEOUT_S = 15.0
+# A consumer that was thrown out of its group learns of it with its next heartbeat. Don't fight the new owner before.
+_FENCED_PAUSE_S = 2.0
+_MAX_PER_TRANSACTION = 512
+
+
+@dataclass(eq=False)
+class Completion:
+    """A record that ended, waiting for its transaction."""
+
+    record: Record
+    messages: list[Message]
+    committed: "asyncio.Future[bool]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+
+class PartitionSession:
+    """Take records, complete them in any order. `close` when the partition is gone.
+
+    `on_ready(partition, offset)` is called whenever the session can take records: from `offset`, None being the start.
+    `marks`: also commit what was handed out, so that a next owner counts attempts.
+    """
+
+    def __init__(
+        self,
+        tp: TopicPartition,
+        group: str,
+        connection: Connection,
+        admin: Admin,
+        *,
+        marks: bool,
+        on_ready: Callable[[TopicPartition, int | None], None],
+    ) -> None:
+        self.tp = tp
+        self.ready = False
+        self.ledger = OffsetLedger()
+        self._group = group
+        self._connection = connection
+        self._admin = admin
+        self._marks = marks
+        self._on_ready = on_ready
+        self._records: dict[int, Record] = {}
+        self._waiting: dict[int, Completion] = {}
+        self._unmarked = False
+        # The ledger was full: what came since was not taken, and must be fetched again.
+        self._behind = False
+        self._wake = asyncio.Event()
+        self._task = asyncio.create_task(self._run(), name=f"session {tp}")
+
+    @property
+    def transactional_id(self) -> str:
+        return f"{self._group}.{self.tp.topic}.{self.tp.partition}"
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._records)
+
+    def take(self, record: Record) -> bool:
+        """False: skip this record, it is done or in flight."""
+        if not self.ready or self._behind:
+            return False
+        if self.ledger.full:
+            self._behind = True
+            return False
+        if not self.ledger.take(record.offset):
+            return False
+        self._records[record.offset] = record
+        messaging.start_record(record, self._group)
+        if self._marks:
+            self._unmarked = True
+            self._wake.set()
+        return True
+
+    def holds(self, record: Record) -> bool:
+        """Whether this very hand-out of the record is in flight here."""
+        return self._records.get(record.offset) is record
+
+    async def complete(self, record: Record, messages: list[Message]) -> bool:
+        """Publishes and commits; False when the record is not ours any more."""
+        if not self.holds(record):
+            return False
+        completion = self._waiting.setdefault(record.offset, Completion(record, messages))
+        self._wake.set()
+        return await asyncio.shield(completion.committed)
+
+    async def flush(self) -> None:
+        """Returns when no completion waits any more, or the session is closed."""
+        await asyncio.gather(*(completion.committed for completion in self._waiting.values()))
+
+    async def close(self) -> None:
+        """Everything in flight is lost: its completions end with False."""
+        self.ready = False
+        self._task.cancel()
+        for offset in list(self._records):
+            self._finish(offset, committed=False)
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        failures = 0
+        while True:
+            producer = AIOKafkaProducer(
+                **self._connection.producer(),
+                transactional_id=self.transactional_id,
+                transaction_timeout_ms=_TRANSACTION_TIMEOUT_MS,
+            )
+            try:
+                await self._acquire(producer)
+                failures = 0
+                await self._serve(producer)
+            except ProducerFenced:
+                _log.info("another process owned the partition", partition=str(self.tp), group=self._group)
+                pause = _FENCED_PAUSE_S
+            except (KafkaError, TimeoutError, OSError) as error:
+                failures += 1
+                pause = backoff.delay_s(failures)
+                _log.warning("a partition's transactions failed", partition=str(self.tp), error=repr(error))
+            finally:
+                self.ready = False
+                await stop_producer(producer)
+            await asyncio.sleep(pause)
+
+    async def _acquire(self, producer: AIOKafkaProducer) -> None:
+        """Fences the former owner, then takes over from what is committed."""
+        async with asyncio.timeout(_COMMIT_TIMEOUT_S):
+            await producer.start()
+            offset, metadata = await self._admin.committed(self._group, self.tp)
+        committed = OffsetLedger(offset or 0, metadata)
+        if self._records:
+            for taken_over in self.ledger.reconcile(committed):
+                # By us, in a transaction whose end we did not hear of, or by another owner in between.
+                self._finish(taken_over, committed=True)
+        else:
+            self.ledger = committed
+        self.ready, self._behind = True, False
+        self._on_ready(self.tp, self.ledger.position if self._records else offset)
+        self._unmarked = self._marks and bool(self._records)
+        self._wake.set()
+
+    async def _serve(self, producer: AIOKafkaProducer) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._waiting or self._unmarked:
+                batch = list(islice(self._waiting.values(), _MAX_PER_TRANSACTION))
+                self._unmarked = False
+                await self._commit(producer, batch)
+                for completion in batch:
+                    self._finish(completion.record.offset, committed=True)
+                if self._behind and not self.ledger.full:
+                    self._behind = False
+                    self._on_ready(self.tp, self.ledger.position)
+
+    async def _commit(self, producer: AIOKafkaProducer, batch: list[Completion]) -> None:
+        """One transaction. KafkaError or TimeoutError: whether it is committed is not known."""
+        ended = [completion.record.offset for completion in batch]
+        async with asyncio.timeout(_COMMIT_TIMEOUT_S):
+            await producer.begin_transaction()
+            sent = []
+            for completion in batch:
+                span = messaging.record_span(completion.record)
+                for message in completion.messages:
+                    sent.append(await message.send(producer, span))
+            await producer.send_offsets_to_transaction({self.tp: self.ledger.after(ended)}, self._group)
+            # Before the commit: aiokafka would commit without a message that the broker refused.
+            await asyncio.gather(*sent)
+            await producer.commit_transaction()
+
+    def _finish(self, offset: int, *, committed: bool) -> None:
+        record = self._records.pop(offset, None)
+        if self.ledger.holds(offset):
+            self.ledger.complete(offset)
+        if record is not None:
+            messaging.end_record(record, None if committed else "revoked")
+        completion = self._waiting.pop(offset, None)
+        if completion is not None and not completion.committed.done():
+            completion.committed.set_result(committed)

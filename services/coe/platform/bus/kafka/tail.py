@@ -1,0 +1,73 @@
+"""Follows topics from now on, without a group."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from types import TracebackType
+
+import structlog
+from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import KafkaError
+
+from coe.platform import backoff
+from coe.platform.bus.api import Record
+from coe.platform.bus.kafka.connection import Connection
+from coe.platform.bus.kafka.membership import as_record
+from coe.platform.errors import Unavailable
+
+_log = structlog.stdlib.get_logger(__name__)
+_ENTER_TIMEOUT_S = 30.0
+_MAX_RECORDS = 1000
+
+
+class KafkaTail:
+    """Entered once the end of every partition is known. Raises Unavailable when that takes longer than 30 s."""
+
+    def __init__(self, connection: Connection, topics: Sequence[str]) -> None:
+        self._topics = tuple(topics)
+        self._connection = connection
+        self._consumer: AIOKafkaConsumer | None = None
+
+    async def __aenter__(self) -> AsyncIterator[Record]:
+        self._consumer = consumer = AIOKafkaConsumer(
+            *self._topics,
+            **self._connection.options(),
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="latest",
+            isolation_level="read_committed",
+        )
+        try:
+            async with asyncio.timeout(_ENTER_TIMEOUT_S):
+                await consumer.start()
+                await consumer.seek_to_end()
+                for tp in consumer.assignment():
+                    await consumer.position(tp)
+        except (TimeoutError, KafkaError, OSError) as error:
+            await consumer.stop()
+            raise Unavailable(f"the ends of {', '.join(self._topics)} can't be found: {error!r}") from error
+        except BaseException:
+            await consumer.stop()
+            raise
+        return _records(consumer)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._consumer is not None:
+            await self._consumer.stop()
+
+
+async def _records(consumer: AIOKafkaConsumer) -> AsyncIterator[Record]:
+    failures = 0
+    while True:
+        try:
+            batches = await consumer.getmany(timeout_ms=1000, max_records=_MAX_RECORDS)
+            failures = 0
+        except KafkaError as error:
+            failures += 1
+            _log.warning("a followed topic can't be read", error=repr(error))
+            await asyncio.sleep(backoff.delay_s(failures))
+            continue
+        for records in batches.values():
+            for record in records:
+                yield as_record(record)
