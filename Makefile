@@ -61,6 +61,7 @@ lint: $(STAMPS)/venv
 types: $(STAMPS)/venv
 	$(say) "mypy"
 	@$(BIN)/mypy
+	@MYPYPATH=services:. $(BIN)/mypy --explicit-package-bases -p loadtest
 
 stubs: $(STAMPS)/venv
 	$(say) "generated stubs"

@@ -1,0 +1,77 @@
+"""What a load test does, read from a YAML file in profiles/."""
+
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from coe.platform.errors import InvalidPrompt
+
+PROFILES = Path(__file__).with_name("profiles")
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Phase(_Part):
+    """A stretch of time with one mean rate. `rate` is prompts a second, `burst` how much the peaks exceed it."""
+
+    duration_s: float = Field(gt=0)
+    rate: float = Field(gt=0)
+    arrivals: Literal["poisson", "bursty", "steady"] = "poisson"
+    # Bursty: peaks of this times the mean rate, each `burst_s` long, silence between them.
+    burst: float = Field(default=5.0, gt=1)
+    burst_s: float = Field(default=0.5, gt=0)
+    # Counted in the report; the warm-up is not.
+    measured: bool = True
+
+
+class Prompts(_Part):
+    """What is asked. Empty `expert` and `category`: the router and the mapper decide."""
+
+    expert: str = ""
+    category: str = ""
+    max_tokens: int = Field(default=16, ge=1)
+    # Words of filler in front of each question, to make prompts longer.
+    padding_words: int = Field(default=0, ge=0)
+
+
+class Bounds(_Part):
+    """What makes the run fail. Ratios and counts, never wall times of one machine."""
+
+    # Of all measured prompts.
+    most_errors: float = Field(default=0.0, ge=0, le=1)
+    # Completed during the measured time, divided by what the profile offered.
+    least_throughput_ratio: float = Field(default=0.9, ge=0, le=1)
+
+
+class Profile(_Part):
+    name: str
+    about: str = ""
+    phases: tuple[Phase, ...] = Field(min_length=1)
+    prompts: Prompts = Prompts()
+    bounds: Bounds = Bounds()
+    # Seconds after which a prompt without a terminal event counts as lost.
+    timeout_s: float = Field(default=60.0, gt=0)
+    seed: int = 1
+    # Settings of the stack that the run starts (COE_*), when it starts one.
+    stack: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def offered(self) -> float:
+        """Prompts that the measured phases send, on average."""
+        return sum(phase.rate * phase.duration_s for phase in self.phases if phase.measured)
+
+
+def load(name_or_path: str) -> Profile:
+    """A profile by its name in profiles/ or by its path. Raises InvalidPrompt when it is missing or wrong."""
+    path = Path(name_or_path) if name_or_path.endswith((".yaml", ".yml")) else PROFILES / f"{name_or_path}.yaml"
+    try:
+        return Profile(name=path.stem, **yaml.safe_load(path.read_text()))
+    except FileNotFoundError:
+        known = ", ".join(sorted(found.stem for found in PROFILES.glob("*.yaml")))
+        raise InvalidPrompt(f"no load profile {path}; there are: {known}") from None
+    except (ValidationError, TypeError, yaml.YAMLError) as error:
+        raise InvalidPrompt(f"load profile {path}: {error}") from None

@@ -1,0 +1,94 @@
+"""What came of the prompts: counts and HdrHistogram percentiles.
+
+Safe from coordinated omission: every latency counts from the moment at which the schedule wanted the prompt to be sent,
+so a generator or a system that falls behind shows in the figures.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from hdrh.histogram import HdrHistogram
+
+PERCENTILES = (50.0, 90.0, 99.0, 99.9)
+# One microsecond to half an hour, to three digits.
+_LOWEST_US, _HIGHEST_US, _DIGITS = 1, 1_800_000_000, 3
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One prompt's fate. Times are seconds after its scheduled arrival; None: never happened."""
+
+    at_s: float
+    sent_s: float
+    first_text_s: float | None = None
+    done_s: float | None = None
+    error: str = ""
+    expert: str = ""
+    category: str = ""
+    found_in: str = ""
+    tokens: int = 0
+    # Seconds inside the services, as the terminal event tells them.
+    stages: dict[str, float] = field(default_factory=dict)
+
+
+class Latencies:
+    """One distribution, in seconds."""
+
+    def __init__(self) -> None:
+        self._histogram = HdrHistogram(_LOWEST_US, _HIGHEST_US, _DIGITS)
+
+    def add(self, seconds: float) -> None:
+        self._histogram.record_value(min(_HIGHEST_US, max(_LOWEST_US, round(seconds * 1e6))))
+
+    def summary(self) -> dict[str, float]:
+        """Percentiles, mean and maximum in milliseconds; empty without samples."""
+        histogram = self._histogram
+        if not histogram.get_total_count():
+            return {}
+        found = {f"p{point:g}": histogram.get_value_at_percentile(point) / 1000 for point in PERCENTILES}
+        return {**found, "mean": histogram.get_mean_value() / 1000, "max": histogram.get_max_value() / 1000}
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A run in figures. Rates are per second over `span_s`, latencies milliseconds."""
+
+    sent: int
+    completed: int
+    errors: dict[str, int]
+    span_s: float
+    throughput: float
+    tokens_per_s: float
+    latency_ms: dict[str, dict[str, float]]
+    experts: dict[str, int]
+    categories: dict[str, int]
+    found_in: dict[str, int]
+
+
+def summarise(samples: list[Sample]) -> Summary:
+    """Figures of the measured samples, from the first scheduled arrival to the last terminal event."""
+    good = [sample for sample in samples if not sample.error]
+    distributions = {"total": Latencies(), "first_text": Latencies(), "send_delay": Latencies()}
+    for sample in samples:
+        distributions["send_delay"].add(sample.sent_s)
+    for sample in good:
+        if sample.done_s is not None:
+            distributions["total"].add(sample.done_s)
+        if sample.first_text_s is not None:
+            distributions["first_text"].add(sample.first_text_s)
+        for stage, seconds in sample.stages.items():
+            distributions.setdefault(stage, Latencies()).add(seconds)
+    ends = [sample.at_s + (sample.done_s or 0.0) for sample in samples]
+    span = max(ends) - min(sample.at_s for sample in samples) if samples else 0.0
+    return Summary(
+        sent=len(samples),
+        completed=len(good),
+        errors=dict(Counter(sample.error for sample in samples if sample.error)),
+        span_s=span,
+        throughput=len(good) / span if span else 0.0,
+        tokens_per_s=sum(sample.tokens for sample in good) / span if span else 0.0,
+        latency_ms={name: found for name, values in distributions.items() if (found := values.summary())},
+        experts=dict(Counter(sample.expert for sample in good)),
+        categories=dict(Counter(sample.category for sample in good)),
+        found_in=dict(Counter(sample.found_in for sample in good if sample.found_in)),
+    )

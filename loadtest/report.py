@@ -1,0 +1,68 @@
+"""A run as tables for people and as one object for programs."""
+
+from dataclasses import asdict, dataclass
+
+from rich.console import Console
+from rich.table import Table
+
+from loadtest.loadprofile import Profile
+from loadtest.recorder import Summary
+
+
+@dataclass(frozen=True)
+class Result:
+    """`complaints` is empty when the run kept its profile's bounds."""
+
+    profile: Profile
+    transport: str
+    summary: Summary
+    cost: dict[str, dict[str, float]]
+
+    @property
+    def complaints(self) -> list[str]:
+        bounds, summary = self.profile.bounds, self.summary
+        found = []
+        errors = sum(summary.errors.values()) / max(1, summary.sent)
+        if errors > bounds.most_errors:
+            found.append(f"{errors:.1%} of the prompts failed: {summary.errors}")
+        offered = sum(phase.duration_s for phase in self.profile.phases if phase.measured)
+        ratio = summary.throughput * offered / max(1, summary.sent)
+        if ratio < bounds.least_throughput_ratio:
+            found.append(f"throughput is {ratio:.0%} of what was offered: the system fell behind")
+        return found
+
+    def to_json(self) -> dict[str, object]:
+        return {
+            "profile": self.profile.name,
+            "transport": self.transport,
+            **asdict(self.summary),
+            "cost": self.cost,
+            "complaints": self.complaints,
+        }
+
+
+def print_result(console: Console, result: Result) -> None:
+    summary = result.summary
+    console.print(
+        f"[bold]{result.profile.name}[/] over {result.transport}: {summary.completed} of {summary.sent} prompts "
+        f"completed, {summary.throughput:.1f} prompts/s, {summary.tokens_per_s:.1f} tokens/s"
+    )
+    latencies = Table("milliseconds", title_justify="left")
+    columns = list(summary.latency_ms.get("total", {}))
+    for column in columns:
+        latencies.add_column(column, justify="right")
+    for name, values in summary.latency_ms.items():
+        latencies.add_row(name, *(f"{values[column]:.1f}" for column in columns))
+    console.print(latencies)
+    if result.cost:
+        cost = Table("process", title_justify="left")
+        for column in ("CPU ms a prompt", "memory MiB", "grown MiB"):
+            cost.add_column(column, justify="right")
+        for name, use in sorted(result.cost.items()):
+            cost.add_row(name, *(f"{value:.2f}" for value in use.values()))
+        console.print(cost)
+    for name, counts in (("experts", summary.experts), ("weights found in", summary.found_in)):
+        if counts:
+            console.print(f"{name}: " + ", ".join(f"{key or '-'} {count}" for key, count in sorted(counts.items())))
+    for complaint in result.complaints:
+        console.print(f"[red]{complaint}[/]")

@@ -1,0 +1,103 @@
+"""The generator against a system of known behaviour: nothing is omitted, nothing is lost silently."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import pytest
+
+from coe._proto import events_pb2
+from coe.client.events import Completed, Event, Text
+from coe.platform.errors import DeadlineExceeded, InvalidPrompt
+from loadtest import page
+from loadtest.loadprofile import PROFILES, Phase, Profile, load
+from loadtest.recorder import Sample, summarise
+from loadtest.report import Result
+from loadtest.runner import run
+
+PROFILE = Profile(name="test", phases=(Phase(duration_s=0.2, rate=100, arrivals="steady"),))
+
+
+class Answering:
+    """Answers at once; every fifth prompt fails, every seventh gets no terminal event."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def submit(self, prompt: events_pb2.PromptSubmitted, *, timeout_s: float) -> AsyncGenerator[Event, None]:
+        self.asked += 1
+        number = self.asked
+        if number % 7 == 0:
+            raise DeadlineExceeded("no answer")
+        result = events_pb2.PromptCompleted(request_id=prompt.request_id)
+        if number % 5 == 0:
+            result.error.code = "context_exceeded"
+        else:
+            yield Text("hello", 0)
+            result.completion.text = "hello"
+            result.usage.completion_tokens = 1
+            result.timings.decode_s = 0.25
+        yield Completed(result)
+
+
+async def test_every_prompt_has_a_fate() -> None:
+    seen: list[Sample] = []
+    samples = await run(PROFILE, Answering(), seen.append)
+    summary = summarise(samples)
+    assert len(seen) == len(samples) == summary.sent == 20
+    assert summary.errors == {"context_exceeded": 4, "deadline_exceeded": 2}
+    assert summary.completed == 14
+    assert summary.latency_ms["service.decode"]["p50"] == pytest.approx(250, rel=0.01)
+    assert "first_text" in summary.latency_ms
+
+
+async def test_a_stalled_generator_does_not_hide_latency() -> None:
+    """What a late start costs counts: from the schedule, not from the sending."""
+
+    class Stalling(Answering):
+        async def submit(self, prompt: events_pb2.PromptSubmitted, *, timeout_s: float) -> AsyncGenerator[Event, None]:
+            if self.asked == 0:
+                # Blocks the loop as a stalled client would: the prompts behind it are sent late.
+                stop = asyncio.get_running_loop().time() + 0.15
+                while asyncio.get_running_loop().time() < stop:
+                    pass
+            async for event in super().submit(prompt, timeout_s=timeout_s):
+                yield event
+
+    samples = await run(PROFILE, Stalling(), lambda _: None)
+    late = [sample for sample in samples if sample.sent_s > 0.05]
+    assert len(late) >= 5
+    assert all(sample.done_s is not None and sample.done_s >= sample.sent_s for sample in late)
+
+
+def test_bounds_are_judged() -> None:
+    good = Sample(0.0, 0.0, 0.1, 0.2, tokens=1)
+    slow = Sample(0.1, 0.0, None, 50.0)
+    assert Result(PROFILE, "kafka", summarise([good] * 20), {}).complaints == []
+    complaints = Result(PROFILE, "kafka", summarise([good, slow, Sample(0.1, 0, error="lost")]), {}).complaints
+    assert len(complaints) == 2
+    assert "33.3%" in complaints[0]
+    assert "fell behind" in complaints[1]
+
+
+def test_the_page_has_plots_and_escapes() -> None:
+    samples = [Sample(0.0, 0.0, 0.1, 0.2, expert="<b>", found_in="hbm"), Sample(1.0, 0.0, error="lost")]
+    text = page.render(Result(PROFILE, "kafka", summarise(samples), {}), samples)
+    assert "<svg" in text
+    assert "&lt;b&gt;" in text
+
+
+@pytest.mark.parametrize("path", sorted(PROFILES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_profile_can_be_read(path: Path) -> None:
+    profile = load(path.stem)
+    assert profile.about
+    assert profile.offered > 0
+
+
+def test_a_wrong_profile_says_what_is_wrong(tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text("phases: [{duration_s: 1, rate: 0}]")
+    with pytest.raises(InvalidPrompt, match=r"phases\.0\.rate"):
+        load(str(path))
+    with pytest.raises(InvalidPrompt, match=r"there are: .*smoke"):
+        load("none-such")
