@@ -1,0 +1,70 @@
+"""The experts a mapping chooses from, and what each costs."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from coe.platform.errors import ArtifactError
+
+PACKAGED = Path(__file__).parent / "artifacts" / "experts.yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class PoolExpert:
+    """`active_params_b` are the parameters a token passes through, `total_params_b` those that must be held; billions.
+
+    They differ for mixtures of experts inside one model.
+    """
+
+    name: str
+    active_params_b: float
+    total_params_b: float
+
+
+def read_pool(path: Path = PACKAGED) -> dict[str, PoolExpert]:
+    """Reads a YAML file of experts: `name: 7.6`, or `name: {active_params_b: 12.9, total_params_b: 46.7}`.
+
+    The names may stand under a key `experts`, or be a list of `{name, active_params_b}`; `params_b` is another name
+    of `active_params_b`. Raises ArtifactError.
+    """
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ArtifactError(f"The experts file can't be read: {error}", path=path) from error
+    except yaml.YAMLError as error:
+        raise ArtifactError(f"{path.name} is not YAML: {error}", path=path) from error
+    if isinstance(data, dict) and isinstance(data.get("experts"), dict | list):
+        data = data["experts"]
+    if isinstance(data, list):
+        data = {entry.get("name"): entry for entry in data if isinstance(entry, dict)}
+    if not isinstance(data, dict) or not data:
+        raise ArtifactError(f"{path.name} must map each expert's name to its parameters in billions", path=path)
+    return {str(name): parse_expert(str(name), value) for name, value in data.items()}
+
+
+def parse_expert(name: str, value: object) -> PoolExpert:
+    """One entry of an experts file or of a mapping's pool. Raises ArtifactError."""
+    fields = value if isinstance(value, dict) else {"active_params_b": value}
+    active = fields.get("active_params_b", fields.get("params_b"))
+    total = fields.get("total_params_b", active)
+    for figure in (active, total):
+        if isinstance(figure, bool) or not isinstance(figure, int | float) or not figure > 0:
+            raise ArtifactError(f"The parameters of {name!r} must be a positive number of billions", expert=name)
+    assert isinstance(active, int | float)
+    assert isinstance(total, int | float)
+    return PoolExpert(name, float(active), float(total))
+
+
+def select(models: Iterable[str], known: dict[str, PoolExpert]) -> tuple[list[PoolExpert], list[str]]:
+    """The models whose parameters are known, and the names of the others.
+
+    Raises ArtifactError when none is known.
+    """
+    models = list(models)
+    pool = [known[model] for model in models if model in known]
+    unknown = [model for model in models if model not in known]
+    if not pool:
+        raise ArtifactError(f"No parameter counts for any of {', '.join(unknown)}: name them in an experts file")
+    return pool, unknown

@@ -1,0 +1,63 @@
+"""Expected quality of each expert in each cell (a category or a part of one), from outcomes. Pure.
+
+A small cell knows little, so its mean is shrunk towards a prior: with n outcomes and prior p,
+`(sum + k * p) / (n + k)`. The prior of a cell is additive, `cell level + expert level`, fitted on all outcomes: an
+expert that is strong elsewhere is expected to be strong here until this cell's own outcomes say otherwise.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Outcomes that the prior is worth.
+SHRINKAGE = 10.0
+# Fewer outcomes of an expert in a cell: it is not chosen there.
+MIN_SUPPORT = 8
+ROUNDS = 30
+
+
+@dataclass(frozen=True, eq=False)
+class QualityTable:
+    """Cells by experts. `share` sums to 1; an expert is `eligible` in a cell when enough outcomes speak for it."""
+
+    cells: tuple[str, ...]
+    quality: NDArray[np.float64]
+    support: NDArray[np.int64]
+    share: NDArray[np.float64]
+    eligible: NDArray[np.bool_]
+
+
+def build_table(
+    cells: Sequence[str], scores: NDArray[np.float64], *, shrinkage: float = SHRINKAGE, min_support: int = MIN_SUPPORT
+) -> QualityTable:
+    """`cells` names the cell of each prompt, `scores` is [prompts, experts] with NaN where an expert was not run."""
+    names = tuple(sorted(set(cells)))
+    row_of = {name: row for row, name in enumerate(names)}
+    rows = np.array([row_of[cell] for cell in cells])
+    ran = ~np.isnan(scores)
+    filled = np.where(ran, scores, 0.0)
+    support = np.zeros((len(names), scores.shape[1]), np.int64)
+    total = np.zeros(support.shape)
+    np.add.at(support, rows, ran.astype(np.int64))
+    np.add.at(total, rows, filled)
+    prior = additive_prior(total, support)
+    quality = (total + shrinkage * prior) / (support + shrinkage)
+    eligible = support >= np.minimum(min_support, np.maximum(1, support.max(axis=1, keepdims=True)))
+    share = np.bincount(rows, minlength=len(names)) / len(cells)
+    return QualityTable(names, quality, support, share, eligible)
+
+
+def additive_prior(total: NDArray[np.float64], support: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Cell level plus expert level, least squares over all outcomes, in 0..1. Sums and counts are [cells, experts]."""
+    count = support.astype(np.float64)
+    cell_count = np.maximum(count.sum(1), 1)
+    expert_count = np.maximum(count.sum(0), 1)
+    cell = total.sum(1) / cell_count
+    expert = np.zeros(total.shape[1])
+    for _ in range(ROUNDS):
+        expert = (total - count * cell[:, None]).sum(0) / expert_count
+        cell = (total - count * expert[None, :]).sum(1) / cell_count
+    prior: NDArray[np.float64] = np.clip(cell[:, None] + expert[None, :], 0.0, 1.0)
+    return prior

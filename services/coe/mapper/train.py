@@ -1,0 +1,100 @@
+"""Solves a mapping from outcomes. Pure but for the file names in `train_mapping`."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from coe.mapper.mapping import FALLBACK, Cell, Mapping
+from coe.mapper.mapping_file import dump_mapping, parse_mapping
+from coe.mapper.outcomes import Outcomes, read_outcomes
+from coe.mapper.pool import PACKAGED, PoolExpert, read_pool, select
+from coe.mapper.solve import Limits
+from coe.mapper.table import MIN_SUPPORT, SHRINKAGE, build_table
+
+# The categories of the packaged router: the mapping must answer for each.
+ROUTER_CATEGORIES = (
+    "coding", "finance", "general", "japanese", "law", "math", "medical", "multilingual", "tool-use",
+)  # fmt: skip
+# A part of a category with fewer prompts is not worth a row of its own.
+MIN_PART = 30
+# Average active parameters of the named budgets, in billions; quality has no limit.
+BALANCED_B = 31.0
+ECONOMY_B = 15.0
+
+
+def build_mapping(
+    outcomes: Outcomes,
+    pool: Sequence[PoolExpert],
+    *,
+    categories: Sequence[str] = ROUTER_CATEGORIES,
+    balanced_b: float = BALANCED_B,
+    economy_b: float = ECONOMY_B,
+    hosted_b: float | None = None,
+    min_support: int = MIN_SUPPORT,
+    shrinkage: float = SHRINKAGE,
+) -> Mapping:
+    """Cells for the categories of the outcomes, their larger parts, and every router category.
+
+    `hosted_b` bounds the total parameters hosted, under every budget. Raises InvalidPrompt when nothing fits.
+    """
+    outcomes = outcomes.of_models([expert.name for expert in pool])
+    whole = [category.split("/")[0] for category in outcomes.categories]
+    cells = _cells(whole, outcomes, min_support, shrinkage)
+    parts = _cells(_parts(outcomes.categories), outcomes, min_support, shrinkage)
+    cells += [cell for cell in parts if cell.is_part]
+    if len(cells) > len(set(whole)):
+        # Categories that have no parts stand in both groups: as the part `other` in the finer one.
+        cells += [replace(cell, name=f"{cell.name}/other") for cell in parts if not cell.is_part]
+    pooled = _cells([FALLBACK] * len(outcomes), outcomes, min_support, shrinkage)[0]
+    known = {cell.name for cell in cells}
+    cells += [
+        replace(pooled, name=name, share=0.0, pooled=True) for name in {*categories, FALLBACK} if name not in known
+    ]
+    mapping = Mapping("unsaved", tuple(pool), tuple(sorted(cells, key=lambda cell: cell.name)), min_support)
+    limits = {"quality": None, "balanced": balanced_b, "economy": economy_b}
+    return replace(mapping, budgets={name: mapping.plan(Limits(limit, hosted_b)) for name, limit in limits.items()})
+
+
+def train_mapping(
+    outcomes_path: Path,
+    *,
+    experts_path: Path | None = None,
+    balanced_b: float = BALANCED_B,
+    economy_b: float = ECONOMY_B,
+    hosted_b: float | None = None,
+) -> tuple[Mapping, str, list[str]]:
+    """The mapping, its file's text, and the models left out because their parameters are not known."""
+    outcomes = read_outcomes(outcomes_path)
+    pool, unknown = select(outcomes.models, read_pool(experts_path or PACKAGED))
+    mapping = build_mapping(outcomes, pool, balanced_b=balanced_b, economy_b=economy_b, hosted_b=hosted_b)
+    digest = hashlib.sha256(outcomes_path.read_bytes()).hexdigest()
+    source: dict[str, object] = {
+        "outcomes": outcomes_path.name,
+        "sha256": digest,
+        "prompts": len(outcomes),
+        "shrinkage": SHRINKAGE,
+    }
+    text = dump_mapping(mapping, source)
+    return parse_mapping(text), text, unknown
+
+
+def _parts(categories: Sequence[str]) -> list[str]:
+    """The whole name where enough prompts have it, else the category alone."""
+    counts = {name: categories.count(name) for name in set(categories)}
+    return [name if counts[name] >= MIN_PART else name.split("/")[0] for name in categories]
+
+
+def _cells(names: Sequence[str], outcomes: Outcomes, min_support: int, shrinkage: float) -> list[Cell]:
+    table = build_table(names, outcomes.scores, shrinkage=shrinkage, min_support=min_support)
+    return [
+        Cell(
+            name,
+            tuple(float(value) for value in np.round(table.quality[row], 4)),
+            tuple(int(value) for value in table.support[row]),
+            round(float(table.share[row]), 6),
+        )
+        for row, name in enumerate(table.cells)
+    ]

@@ -1,0 +1,97 @@
+"""The programme against brute force, and what must hold of any solution."""
+
+from itertools import pairwise, product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from coe.mapper.solve import Limits, Solution, solve
+from coe.platform.errors import InvalidPrompt
+
+PARAMS = [1.0, 2.0, 3.5, 7.0]
+
+
+@st.composite
+def problems(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    cells, experts = draw(st.integers(1, 4)), draw(st.integers(1, 4))
+    seed = draw(st.integers(0, 2**32 - 1))
+    random = np.random.default_rng(seed)
+    active = random.choice(PARAMS, experts)
+    return (
+        random.random((cells, experts)).round(3),
+        random.dirichlet(np.ones(cells)),
+        active,
+        active * random.choice([1.0, 3.0], experts),
+    )
+
+
+def objective(problem: tuple[np.ndarray, ...], chosen: tuple[int, ...], penalty: float) -> float:
+    quality, share, active, _ = problem
+    return float(
+        sum(w * (quality[c, e] - penalty * active[e]) for c, (w, e) in enumerate(zip(share, chosen, strict=True)))
+    )
+
+
+def brute_force(problem: tuple[np.ndarray, ...], limits: Limits, allowed: np.ndarray) -> float | None:
+    quality, share, active, total = problem
+    best = None
+    for chosen in product(range(quality.shape[1]), repeat=quality.shape[0]):
+        average = sum(w * active[e] for w, e in zip(share, chosen, strict=True))
+        hosted = sum(total[e] for e in set(chosen))
+        if limits.active_params_b is not None and average > limits.active_params_b + 1e-9:
+            continue
+        if limits.hosted_params_b is not None and hosted > limits.hosted_params_b + 1e-9:
+            continue
+        if not all(allowed[c, e] for c, e in enumerate(chosen)):
+            continue
+        value = objective(problem, chosen, limits.penalty)
+        best = value if best is None else max(best, value)
+    return best
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    problems(),
+    st.one_of(st.none(), st.floats(0.5, 8).map(lambda v: round(v, 2))),
+    st.one_of(st.none(), st.floats(0.5, 30).map(lambda v: round(v, 2))),
+    st.sampled_from([0.0, 0.02, 0.3]),
+    st.integers(0, 2**16),
+)
+def test_equals_brute_force(
+    problem: tuple[np.ndarray, ...], active: float | None, hosted: float | None, penalty: float, seed: int
+) -> None:
+    limits = Limits(active, hosted, penalty)
+    allowed = np.random.default_rng(seed).random(problem[0].shape) < 0.8
+    allowed[:, 0] = True
+    expected = brute_force(problem, limits, allowed)
+    if expected is None:
+        with pytest.raises(InvalidPrompt):
+            solve(*problem, limits, allowed)
+        return
+    solution = solve(*problem, limits, allowed)
+    assert objective(problem, tuple(solution.chosen), penalty) == pytest.approx(expected, abs=1e-6)
+    assert active is None or solution.active_params_b <= active + 1e-6
+    assert hosted is None or solution.hosted_params_b <= hosted + 1e-6
+
+
+@settings(max_examples=60, deadline=None)
+@given(problems(), st.lists(st.floats(1, 8), min_size=2, max_size=4))
+def test_a_larger_budget_never_lowers_the_objective(problem: tuple[np.ndarray, ...], budgets: list[float]) -> None:
+    def quality(budget: float) -> float:
+        try:
+            return solve(*problem, Limits(budget)).quality
+        except InvalidPrompt:
+            return -1.0
+
+    found = [quality(budget) for budget in sorted(budgets)]
+    assert all(later >= earlier - 1e-6 for earlier, later in pairwise(found))
+    assert solve(*problem, Limits()).quality >= max(found) - 1e-6
+
+
+def test_equal_quality_goes_to_the_smaller_expert() -> None:
+    solution = solve(np.array([[1.0, 1.0], [0.2, 0.9]]), np.array([0.5, 0.5]), *[np.array([1.0, 9.0])] * 2, Limits())
+    assert list(solution.chosen) == [0, 1]
+    assert isinstance(solution, Solution)
+    assert solution.active_params_b == 5.0
