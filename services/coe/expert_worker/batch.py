@@ -21,7 +21,7 @@ class Sequence:
     chunks: int = 0
     tokens: int = 0
 
-    def spent(self, now: float) -> Spent:
+    def spent(self, now: float, copy_s: float) -> Spent:
         first = self.first_token_at if self.first_token_at is not None else now
         return Spent(
             queue_s=max(0.0, self.started_at - self.prompt.taken_at - self.load_s),
@@ -32,6 +32,7 @@ class Sequence:
             total_s=now - self.prompt.submitted_at,
             found_in=self.found_in,
             bytes_copied=self.copied.bytes_to_copy if self.copied else 0,
+            copy_s=copy_s if self.copied else 0.0,
             modelled_copy_s=self.copied.modelled_copy_s if self.copied else 0.0,
         )
 
@@ -52,6 +53,10 @@ class Batch:
         # Prompts that the runner had no room for: they join when a sequence ends.
         self.postponed: list[Prompt] = []
         self._ended_since_postponed = False
+        # Whether a step succeeded since the lease was granted.
+        self.proven = False
+        # Seconds that the copy of the weights took, once it ended.
+        self.copy_s = 0.0
         # Prompts that ended here.
         self.served = 0
         # Lost leases since the last step that succeeded.
@@ -62,6 +67,7 @@ class Batch:
 
     def granted(self, grant: Grant, now: float) -> None:
         self.grant = self._uncharged = grant
+        self.proven = False
         self.granted_at = now
 
     def lost(self, now: float) -> None:
@@ -145,4 +151,4 @@ class Batch:
         sequence = self.live.pop(key)
         self.served += 1
         self._ended_since_postponed = True
-        return Finish(sequence.prompt, result, sequence.spent(now))
+        return Finish(sequence.prompt, result, sequence.spent(now, self.copy_s))

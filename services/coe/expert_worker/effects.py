@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Protocol
 
 from coe.expert_worker.prompt import Prompt
@@ -40,6 +41,24 @@ class Grant:
     modelled_copy_s: float = 0.0
 
 
+class Residency(Enum):
+    """Where an expert's weights are, as far as HBM is concerned."""
+
+    ABSENT = "absent"
+    LOADING = "loading"
+    RESIDENT = "resident"
+
+
+class LeaseSource(Protocol):
+    """Where leases come from (TierClient)."""
+
+    async def acquire(self, expert_id: str, *, until_resident: bool) -> Grant: ...
+
+    async def release(self, grant: Grant) -> None: ...
+
+    async def prefetch(self, expert_id: str) -> None: ...
+
+
 # Effects.
 
 
@@ -47,11 +66,13 @@ class Grant:
 class Acquire:
     """Ask for a lease. Answered by `on_granted` or, after the lease source's own retries, `on_refused`.
 
-    `forecast`: when experts are wanted next, so that the right one is evicted.
+    `forecast`: when experts are wanted next, so that the right one is evicted. `until_resident`: after a step that
+    failed, so that a load that fails is the answer.
     """
 
     expert_id: str
     forecast: Sequence[NextUse] = ()
+    until_resident: bool = False
 
 
 @dataclass(frozen=True, slots=True)

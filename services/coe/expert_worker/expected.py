@@ -21,7 +21,7 @@ class Expected:
 
     def remaining_s(self, live: Iterable[Sequence]) -> float:
         """Until the last of these sequences ends, if they get as long as answers usually get."""
-        left = [min(self._tokens, _max_tokens(sequence)) - sequence.tokens for sequence in live]
+        left = [min(self._tokens, sequence.prompt.sampling.max_tokens) - sequence.tokens for sequence in live]
         return max(1.0, *left) * self._step_s if left else 0.0
 
     def saw_step(self, seconds: float) -> None:
@@ -35,8 +35,3 @@ class Expected:
         if batch.served and now > batch.granted_at:
             rounds = math.ceil(batch.served / self._max_batch)
             self.costs.observe_batch(math.ceil(batch.served / rounds), (now - batch.granted_at) / rounds)
-
-
-def _max_tokens(sequence: Sequence) -> float:
-    sampling = sequence.prompt.assigned.prompt.sampling
-    return float(sampling.max_tokens) if sampling.HasField("max_tokens") else math.inf

@@ -12,7 +12,19 @@ from collections import OrderedDict
 from collections.abc import Collection
 
 from coe.expert_worker.batch import Batch, never_started
-from coe.expert_worker.effects import Acquire, Answer, Discard, Effect, Finish, Grant, Prefetch, Release, Step, StepDone
+from coe.expert_worker.effects import (
+    Acquire,
+    Answer,
+    Discard,
+    Effect,
+    Finish,
+    Grant,
+    Prefetch,
+    Release,
+    Residency,
+    Step,
+    StepDone,
+)
 from coe.expert_worker.expected import Expected
 from coe.expert_worker.prompt import Prompt
 from coe.platform.errors import Cancelled, CapacityExceeded, CoEError, DeadlineExceeded, LeaseLost, Unavailable
@@ -38,6 +50,7 @@ class WorkerLoop:
         self._stepped_at: float | None = None
         self._epoch: int | None = None
         self._resident: set[str] = set()
+        self._loading: dict[str, float] = {}
         self._prefetched: set[str] = set()
         self._last: str | None = None
         self._tombstones: OrderedDict[str, None] = OrderedDict()
@@ -86,7 +99,7 @@ class WorkerLoop:
         expired = [self._prompts.pop(queued.key) for queued in self.queues.expire(now)]
         return [never_started(prompt, _expired(prompt), now) for prompt in expired]
 
-    def on_revoked(self, keys: Collection[str]) -> None:
+    def on_revoked(self, keys: Collection[str]) -> list[Effect]:
         """These prompts are another worker's now."""
         for key in keys:
             self.queues.remove(key)
@@ -95,19 +108,28 @@ class WorkerLoop:
             self.batch.postponed = [prompt for prompt in self.batch.postponed if prompt.key not in keys]
             for key in [key for key in self.batch.live if key in keys]:
                 self.batch.forget(key)
+        return []
 
-    def on_residency(self, expert_id: str, *, in_hbm: bool) -> None:
-        """`in_hbm`: resident there, or on the way."""
-        if in_hbm:
-            self._resident.add(expert_id)
-        else:
+    def on_residency(self, expert_id: str, nbytes: int, residency: Residency, now: float) -> list[Effect]:
+        if residency is Residency.LOADING:
+            self._loading.setdefault(expert_id, now)
+        elif (since := self._loading.pop(expert_id, None)) is not None and residency is Residency.RESIDENT:
+            self._expected.costs.observe_load(nbytes, now - since)
+            if self.batch is not None and self.batch.expert_id == expert_id:
+                self.batch.copy_s = now - since
+        if residency is Residency.ABSENT:
             self._resident.discard(expert_id)
+        else:
+            self._resident.add(expert_id)
+        return []
 
-    def on_attached(self, epoch: int) -> None:
+    def on_attached(self, epoch: int) -> list[Effect]:
         """The tier manager answers, maybe another incarnation of it: leases of older epochs are void."""
         if epoch != self._epoch:
             self._epoch = epoch
             self._resident.clear()
+            self._loading.clear()
+        return []
 
     def on_granted(self, expert_id: str, grant: Grant, now: float) -> list[Effect]:
         if self.batch is None or self.batch.expert_id != expert_id or self.batch.grant is not None:
@@ -133,7 +155,7 @@ class WorkerLoop:
         effects = self._on_refusals(batch, done, now)
         if done.error is not None:
             return effects + self._on_step_failed(batch, done.error, now)
-        batch.failures = 0
+        batch.failures, batch.proven = 0, True
         self._expected.saw_step(now - stepped_at)
         for effect in batch.on_emissions(done.emissions, now):
             effects.append(effect)
@@ -143,10 +165,11 @@ class WorkerLoop:
             effects += self._end(prompt, _expired(prompt), now)
         return effects
 
-    def drain(self) -> None:
+    def drain(self) -> list[Effect]:
         """Hands back what has not started. What runs goes on to its end."""
         self.queues = ExpertQueues()
         self._prompts.clear()
+        return []
 
     # Work.
 
@@ -236,9 +259,11 @@ class WorkerLoop:
         assert batch.grant is not None
         release = Release(batch.expert_id, batch.grant)
         batch.failures += 1
-        if isinstance(error, LeaseLost | Unavailable) and batch.failures <= self._max_failures:
+        # The graph can't tell why bytes that it waited for did not come: the next lease says.
+        loading = not batch.proven and batch.grant.found_in != "hbm"
+        if (loading or isinstance(error, LeaseLost | Unavailable)) and batch.failures <= self._max_failures:
             batch.lost(now)
-            return [release, Acquire(batch.expert_id)]
+            return [release, Acquire(batch.expert_id, until_resident=True)]
         effects = batch.fail(error, now)
         self.batch = None
         return [*effects, Discard(batch.expert_id), release]

@@ -3,13 +3,13 @@
 import math
 from dataclasses import dataclass
 
-from google.protobuf.message import DecodeError
-
 from coe._proto import common_pb2, events_pb2
+from coe.experts.sampling_params import SamplingParams
+from coe.platform.bus import codec
 from coe.platform.bus.api import Record
+from coe.platform.deadline import deadline_ms
 from coe.platform.errors import InvalidPrompt, PromptTooLarge, UndecodableMessage
 
-DEADLINE_HEADER = "coe-deadline-ms"
 ROLES = frozenset({"system", "user", "assistant"})
 
 
@@ -27,6 +27,7 @@ class Prompt:
     taken_at: float
     submitted_at: float
     deadline: float
+    sampling: SamplingParams
     # Stream chunks already sent: the prompt joined before, and had to go back to its queue.
     chunks: int = 0
 
@@ -41,10 +42,7 @@ class Prompt:
 
 def decode(record: Record) -> events_pb2.PromptAssigned:
     """Raises UndecodableMessage, also when the message names no request or no expert."""
-    try:
-        assigned = events_pb2.PromptAssigned.FromString(record.value)
-    except DecodeError:
-        raise UndecodableMessage("the assignment is not a PromptAssigned message") from None
+    assigned = codec.decode(record, events_pb2.PromptAssigned)
     if not assigned.prompt.request_id:
         raise UndecodableMessage("the assignment has no request id")
     if not assigned.assignment.expert_id:
@@ -55,9 +53,12 @@ def decode(record: Record) -> events_pb2.PromptAssigned:
 def admit(
     record: Record, assigned: events_pb2.PromptAssigned, *, key: str, attempt: int, now: float, wall_ms: int
 ) -> Prompt:
-    """Places the prompt's wall-clock times on the loop's clock: `now` and `wall_ms` are the same instant."""
+    """Places the prompt's wall-clock times on the loop's clock: `now` and `wall_ms` are the same instant.
+
+    Raises InvalidPrompt for a sampling value outside its range.
+    """
     submitted_ms = assigned.prompt.submitted_at_ms or record.timestamp_ms
-    deadline_ms = _deadline_ms(record, assigned.prompt)
+    deadline = deadline_ms(record, assigned.prompt)
     return Prompt(
         key=key,
         record=record,
@@ -65,7 +66,8 @@ def admit(
         attempt=attempt,
         taken_at=now,
         submitted_at=min(now, now - (wall_ms - submitted_ms) / 1000),
-        deadline=now + (deadline_ms - wall_ms) / 1000 if deadline_ms else math.inf,
+        deadline=now + (deadline - wall_ms) / 1000 if deadline is not None else math.inf,
+        sampling=sampling_params(assigned.prompt.sampling),
     )
 
 
@@ -79,25 +81,11 @@ def check(submitted: events_pb2.PromptSubmitted, *, max_prompt_bytes: int) -> No
     for message in submitted.messages:
         if message.role not in ROLES:
             raise InvalidPrompt(f"unknown role {message.role!r}: use system, user or assistant")
-    _check_sampling(submitted.sampling)
 
 
-def _check_sampling(sampling: common_pb2.SamplingParams) -> None:
-    checks = {
-        "max_tokens": not sampling.HasField("max_tokens") or sampling.max_tokens >= 1,
-        "temperature": 0 <= sampling.temperature <= 100,
-        "top_p": not sampling.HasField("top_p") or 0 < sampling.top_p <= 1,
-        "min_p": 0 <= sampling.min_p <= 1,
-        "repetition_penalty": not sampling.HasField("repetition_penalty") or 0 < sampling.repetition_penalty <= 100,
-        "stop": all(sampling.stop),
-    }
-    for name, good in checks.items():
-        if not good:
-            raise InvalidPrompt(f"sampling.{name} is out of its range: {getattr(sampling, name)}", field=name)
-
-
-def _deadline_ms(record: Record, submitted: events_pb2.PromptSubmitted) -> int:
-    header = record.header(DEADLINE_HEADER)
-    if header is not None and header.isdecimal():
-        return int(header)
-    return submitted.deadline_ms
+def sampling_params(sampling: common_pb2.SamplingParams) -> SamplingParams:
+    """Fields that are not set keep their defaults. Raises InvalidPrompt."""
+    fields = {field.name: value for field, value in sampling.ListFields()}
+    if "stop" in fields:
+        fields["stop"] = tuple(sampling.stop)
+    return SamplingParams(**fields)

@@ -1,6 +1,6 @@
 """The loop, event by event."""
 
-from coe.expert_worker.effects import Acquire, Answer, Discard, Prefetch, Release, Step
+from coe.expert_worker.effects import Acquire, Answer, Discard, Prefetch, Release, Residency, Step
 from coe.platform.errors import (
     Cancelled,
     CapacityExceeded,
@@ -74,7 +74,7 @@ def test_the_next_expert_is_prefetched_once_while_the_batch_runs() -> None:
 
 def test_a_resident_expert_is_not_prefetched() -> None:
     world = World(max_batch=1)
-    world.loop.on_residency("b", in_hbm=True)
+    world.loop.on_residency("b", 10, Residency.RESIDENT, world.now)
     world.submit(make_prompt("1", "a", tokens=3), make_prompt("2", "b"))
     world.run_out()
     assert "b" not in prefetched(world)
@@ -164,10 +164,21 @@ def test_a_new_epoch_voids_the_lease_without_a_step_on_it() -> None:
     assert answer(world, "1").text == "ttt"
 
 
+def test_a_load_that_fails_under_the_first_step_ends_with_the_manager_s_reason() -> None:
+    world = World()
+    world.submit(make_prompt("1", tokens=3))
+    world.grant("disk")
+    world.finish_step(InternalError("the graph failed"))
+    assert [effect.until_resident for effect in world.log if isinstance(effect, Acquire)] == [False, True]
+    world.refuse(ChecksumMismatch("chunk 3 of a"))
+    assert isinstance(error(world, "1"), ChecksumMismatch)
+    assert world.loop.idle
+
+
 def test_an_engine_fault_ends_the_sequences_of_its_expert_only() -> None:
     world = World()
     world.submit(make_prompt("1", "a", tokens=3), make_prompt("2", "a", tokens=3), make_prompt("3", "b"))
-    world.grant()
+    world.grant("hbm")
     world.finish_step(InternalError("boom"))
     assert Discard("a") in world.log
     world.run_out()
@@ -239,6 +250,16 @@ def test_a_copy_is_charged_to_one_prompt() -> None:
     world.run_out()
     assert sorted(finish.spent.bytes_copied for finish in world.finished.values()) == [0, 10]
     assert {finish.spent.found_in for finish in world.finished.values()} == {"ddr"}
+
+
+def test_the_time_of_a_copy_is_told_to_the_prompt_that_caused_it() -> None:
+    world = World()
+    world.submit(make_prompt("1"))
+    world.loop.on_residency("a", 10, Residency.LOADING, 1.0)
+    world.grant()
+    world.loop.on_residency("a", 10, Residency.RESIDENT, 1.5)
+    world.run_out()
+    assert world.finished["1"].spent.copy_s == 0.5
 
 
 def test_nothing_starts_while_a_step_runs() -> None:

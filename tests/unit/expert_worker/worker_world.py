@@ -21,6 +21,7 @@ from coe.expert_worker.effects import (
 from coe.expert_worker.expected import Expected
 from coe.expert_worker.loop import WorkerLoop
 from coe.expert_worker.prompt import Prompt
+from coe.experts.sampling_params import SamplingParams
 from coe.platform import topics
 from coe.platform.bus.api import Record
 from coe.platform.errors import CapacityExceeded, CoEError
@@ -38,7 +39,8 @@ def make_prompt(
         prompt={"request_id": request_id or key, "prompt": "p", "sampling": {"max_tokens": tokens}},
         assignment={"expert_id": expert},
     )
-    return Prompt(key, record(), assigned, 0, taken_at=at, submitted_at=at, deadline=deadline)
+    sampling = SamplingParams(max_tokens=tokens)
+    return Prompt(key, record(), assigned, 0, taken_at=at, submitted_at=at, deadline=deadline, sampling=sampling)
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,7 @@ class World:
             if len(live) >= self.room:
                 refused.append((prompt.key, CapacityExceeded("no KV blocks")))
             else:
-                live[prompt.key] = (0, prompt.assigned.prompt.sampling.max_tokens)
+                live[prompt.key] = (0, prompt.sampling.max_tokens)
         emissions = [] if error else self._decode(live)
         done = StepDone(step.expert_id, emissions, refused, error)
         self.apply(self.loop.on_step(done, self.now))

@@ -1,0 +1,75 @@
+"""The expert `echo` gives the prompt back, its words counted as tokens. It needs no weights and no lease.
+
+For load tests of the pipeline: refused unless the worker allows it.
+"""
+
+from dataclasses import dataclass
+
+from coe.expert_worker.effects import Grant, LeaseSource
+from coe.experts.sampling_params import SamplingParams
+
+EXPERT_ID = "echo"
+# Epoch 0: valid whatever the tier manager does.
+GRANT = Grant(lease_id=0, handle=0, epoch=0, found_in="hbm")
+
+
+@dataclass(frozen=True, slots=True)
+class EchoEmission:
+    request_id: str
+    text: str
+    tokens: int
+    prompt_tokens: int
+    completion_tokens: int
+    finish_reason: str
+    final_text: str
+
+
+class EchoRunner:
+    """Answers whatever joined with the next step."""
+
+    def __init__(self) -> None:
+        self._texts: dict[str, str] = {}
+
+    @property
+    def live(self) -> int:
+        return len(self._texts)
+
+    def add(
+        self, request_id: str, messages: list[dict[str, str]] | None, prompt: str | None, sampling: SamplingParams
+    ) -> None:
+        self._texts[request_id] = messages[-1]["content"] if messages else prompt or ""
+
+    def step(self, lease: int) -> list[EchoEmission]:
+        texts, self._texts = self._texts, {}
+        return [_emission(request_id, text) for request_id, text in texts.items()]
+
+    def cancel(self, request_id: str) -> None:
+        self._texts.pop(request_id, None)
+
+    def close(self) -> None:
+        self._texts.clear()
+
+
+class LeasesWithEcho:
+    """Leases of real experts from `leases`; echo's cost nothing."""
+
+    def __init__(self, leases: LeaseSource) -> None:
+        self._leases = leases
+
+    async def acquire(self, expert_id: str, *, until_resident: bool) -> Grant:
+        if expert_id == EXPERT_ID:
+            return GRANT
+        return await self._leases.acquire(expert_id, until_resident=until_resident)
+
+    async def release(self, grant: Grant) -> None:
+        if grant is not GRANT:
+            await self._leases.release(grant)
+
+    async def prefetch(self, expert_id: str) -> None:
+        if expert_id != EXPERT_ID:
+            await self._leases.prefetch(expert_id)
+
+
+def _emission(request_id: str, text: str) -> EchoEmission:
+    words = max(1, len(text.split()))
+    return EchoEmission(request_id, text, words, words, words, "stop", text)

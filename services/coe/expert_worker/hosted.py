@@ -1,0 +1,53 @@
+"""The experts this worker can run: the machine's bundles, and `echo` where it is allowed."""
+
+from pathlib import Path
+
+from coe.expert_worker import echo
+from coe.experts.bundle import MANIFEST, Bundle
+from coe.experts.catalogue import Catalogue
+from coe.platform.errors import CoEError, ExpertNotFound
+
+
+class HostedExperts:
+    """Manifests are read once and again when their file changed: each prompt asks."""
+
+    def __init__(self, directory: Path, *, allow_echo: bool) -> None:
+        self._catalogue = Catalogue(directory)
+        self._allow_echo = allow_echo
+        self._known: dict[str, tuple[int, Bundle]] = {}
+
+    def check(self, expert_id: str) -> None:
+        """Raises ExpertNotFound, or ArtifactError for a damaged bundle."""
+        if not self._is_echo(expert_id):
+            self.bundle(expert_id)
+
+    def bundle(self, expert_id: str) -> Bundle:
+        changed_at = self._changed_at(expert_id)
+        known = self._known.get(expert_id)
+        if known is None or known[0] != changed_at:
+            known = self._known[expert_id] = (changed_at, self._catalogue.get(expert_id))
+        return known[1]
+
+    def weight_bytes(self, expert_id: str) -> int:
+        """0 for an expert that has none, or is gone."""
+        try:
+            return 0 if self._is_echo(expert_id) else self.bundle(expert_id).weights_bytes
+        except CoEError:
+            return 0
+
+    def list(self) -> list[Bundle]:
+        return self._catalogue.list()
+
+    def _is_echo(self, expert_id: str) -> bool:
+        if expert_id != echo.EXPERT_ID:
+            return False
+        if not self._allow_echo:
+            raise ExpertNotFound("the expert echo is for load tests: set COE_WORKER_ALLOW_ECHO=1", expert_id=expert_id)
+        return True
+
+    def _changed_at(self, expert_id: str) -> int:
+        try:
+            return (self._catalogue.directory / expert_id / MANIFEST).stat().st_mtime_ns
+        except (OSError, ValueError):
+            self._known.pop(expert_id, None)
+            return 0

@@ -1,0 +1,45 @@
+"""From a record to a prompt that can run, or to the terminal error that ends it at once."""
+
+import time
+from collections.abc import Callable
+from itertools import count
+
+from coe._proto import events_pb2
+from coe.expert_worker.prompt import Prompt, admit, check, decode
+from coe.platform.bus.api import Outcome, Record
+from coe.platform.errors import CoEError
+from coe.platform.terminal import error_outcome
+
+
+class Intake:
+    """`known` raises the CoEError of an expert that this worker can't run. `clock` is the loop's."""
+
+    def __init__(
+        self, known: Callable[[str], object], clock: Callable[[], float], *, max_prompt_bytes: int, worker: str
+    ) -> None:
+        self._known = known
+        self._clock = clock
+        self._max_prompt_bytes = max_prompt_bytes
+        self._worker = worker
+        self._keys = map(str, count())
+
+    def receive(self, record: Record, attempt: int) -> Prompt | Outcome:
+        assigned: events_pb2.PromptAssigned | None = None
+        now_ms = time.time_ns() // 1_000_000
+        try:
+            assigned = decode(record)
+            check(assigned.prompt, max_prompt_bytes=self._max_prompt_bytes)
+            self._known(assigned.assignment.expert_id)
+            key = next(self._keys)
+            return admit(record, assigned, key=key, attempt=attempt, now=self._clock(), wall_ms=now_ms)
+        except CoEError as error:
+            return error_outcome(
+                record,
+                assigned.prompt if assigned is not None else None,
+                error,
+                routing=assigned.routing if assigned is not None else None,
+                assignment=assigned.assignment if assigned is not None else None,
+                attempt=attempt,
+                worker=self._worker,
+                now_ms=now_ms,
+            )

@@ -1,0 +1,57 @@
+"""gRPC of the worker: what it can run and how much waits, and an orderly end."""
+
+from collections.abc import Iterable
+from typing import Protocol
+
+import grpc.aio
+
+from coe._proto import expert_worker_pb2 as pb
+from coe._proto import expert_worker_pb2_grpc
+from coe.expert_worker.loop import WorkerLoop
+from coe.experts.bundle import Bundle
+
+
+class Drainable(Protocol):
+    """The worker, as far as gRPC callers reach it."""
+
+    loop: WorkerLoop
+
+    async def drain(self, grace_s: float) -> int: ...
+
+
+class ExpertWorkerServicer(expert_worker_pb2_grpc.ExpertWorkerServicer):
+    def __init__(self, worker: Drainable, catalogue: "Listing", *, drain_grace_s: float) -> None:
+        self._worker = worker
+        self._catalogue = catalogue
+        self._drain_grace_s = drain_grace_s
+
+    async def ListExperts(
+        self,
+        request: pb.ListExpertsRequest,
+        context: grpc.aio.ServicerContext[pb.ListExpertsRequest, pb.ListExpertsResponse],
+    ) -> pb.ListExpertsResponse:
+        loop = self._worker.loop
+        batch = loop.batch
+        return pb.ListExpertsResponse(
+            experts=[
+                pb.WorkerExpert(
+                    expert_id=bundle.id,
+                    architecture=bundle.manifest.config.architecture,
+                    params_b=bundle.manifest.parameters / 1e9,
+                    weight_bytes=bundle.weights_bytes,
+                    queued=loop.queues.depth(bundle.id),
+                    running=len(batch.live) if batch is not None and batch.expert_id == bundle.id else 0,
+                )
+                for bundle in self._catalogue.list()
+            ]
+        )
+
+    async def Drain(
+        self, request: pb.DrainRequest, context: grpc.aio.ServicerContext[pb.DrainRequest, pb.DrainResponse]
+    ) -> pb.DrainResponse:
+        """Within the caller's deadline, if it has one."""
+        return pb.DrainResponse(finished=await self._worker.drain(context.time_remaining() or self._drain_grace_s))
+
+
+class Listing(Protocol):
+    def list(self) -> Iterable[Bundle]: ...

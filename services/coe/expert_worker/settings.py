@@ -1,0 +1,36 @@
+"""Settings of the worker, from COE_WORKER_* environment variables."""
+
+import os
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class WorkerSettings(BaseSettings):
+    """Sizes are bytes, times are seconds."""
+
+    model_config = SettingsConfigDict(env_prefix="COE_WORKER_", frozen=True, extra="ignore")
+
+    # Unique among the workers of a node.
+    id: str = "expert-worker-0"
+    # host:port of the node's memory-tier manager.
+    tier_manager: str = "127.0.0.1:7040"
+    # Consumer group on the assignments topic.
+    group: str = "coe-expert-worker"
+    # Prompts taken off the topic and not ended: what the scheduling policy can choose from.
+    max_in_flight: Annotated[int, Field(ge=1)] = 1024
+    # Sequences that generate together.
+    max_batch: Annotated[int, Field(ge=1)] = 16
+    kv_bytes: Annotated[int, Field(ge=1 << 20)] = 512 << 20
+    threads: Annotated[int, Field(ge=1)] = os.cpu_count() or 1
+    # A policy of coe.scheduling.
+    policy: Literal["fifo", "samba-coe", "lru", "coserve", "lookahead"] = "lookahead"
+    # Ageing bound of the lookahead policy.
+    max_wait_s: Annotated[float, Field(gt=0)] = 20.0
+    # How long a batch waits for its lease, over restarts of the manager, before its prompts end with an error.
+    acquire_timeout_s: Annotated[float, Field(gt=0)] = 60.0
+    # How long running prompts may go on after the signal to stop.
+    grace_s: Annotated[float, Field(ge=0)] = 8.0
+    # Serves the expert `echo`, which gives the prompt back. For load tests of the pipeline only.
+    allow_echo: bool = False

@@ -1,0 +1,152 @@
+"""The tier manager over gRPC: attaches this worker and keeps it attached, gets and gives back leases."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import NoReturn
+
+from coe._proto import memory_tier_manager_pb2 as pb
+from coe._proto import memory_tier_manager_pb2_grpc
+from coe.expert_worker.effects import Grant, Residency
+from coe.platform import logs
+from coe.platform.errors import CoEError, DeadlineExceeded, TierLoadError
+from coe.platform.rpc.client import calls, channel
+
+_log = logs.get(__name__)
+_FIRST_RETRY_S, _MAX_RETRY_S = 0.05, 1.0
+_TIERS = {pb.TIER_HBM: "hbm", pb.TIER_DDR: "ddr", pb.TIER_DISK: "disk"}
+
+OnAttached = Callable[[pb.AttachResponse], None]
+OnResidency = Callable[[str, int, Residency], None]
+LeaseHandle = Callable[[int, int], int]
+
+
+class TierClient:
+    """`lease_handle(slot, generation)` makes what the graph reads (coe.native.lease_handle). `open` it in the loop."""
+
+    def __init__(self, address: str, worker_id: str, lease_handle: LeaseHandle, *, acquire_timeout_s: float) -> None:
+        self._address = address
+        self._worker_id = worker_id
+        self._lease_handle = lease_handle
+        self._acquire_timeout_s = acquire_timeout_s
+        self._attached = asyncio.Event()
+
+    @property
+    def attached(self) -> bool:
+        return self._attached.is_set()
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        async with channel(self._address) as connection:
+            self._manager = memory_tier_manager_pb2_grpc.MemoryTierManagerStub(connection)
+            yield
+
+    async def stay_attached(self, on_attached: OnAttached) -> None:
+        """Until cancelled. The stream holds our leases: when it breaks, the manager takes them back."""
+
+        async def attach() -> None:
+            try:
+                with calls():
+                    request = pb.AttachRequest(worker_id=self._worker_id, pid=os.getpid())
+                    async for response in self._manager.Attach(request):
+                        on_attached(response)
+                        self._attached.set()
+            finally:
+                self._attached.clear()
+
+        await _again("the tier manager's attach stream", attach)
+
+    async def watch(self, on_residency: OnResidency) -> None:
+        """Until cancelled."""
+
+        async def follow() -> None:
+            await self._attached.wait()
+            with calls():
+                async for change in self._manager.WatchResidency(pb.WatchResidencyRequest()):
+                    expert = change.expert
+                    on_residency(expert.expert_id, expert.bytes, _residency(expert))
+
+        await _again("the tier manager's residency stream", follow)
+
+    async def acquire(self, expert_id: str, *, until_resident: bool) -> Grant:
+        """Tries again while the manager is away or full. Raises TierLoadError when that takes too long."""
+        deadline = asyncio.get_running_loop().time() + self._acquire_timeout_s
+        delay = _FIRST_RETRY_S
+        reason = "the memory-tier manager does not answer"
+        while True:
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await self._attached.wait()
+                    return await self._acquire_once(expert_id, until_resident, deadline)
+            except TimeoutError:
+                raise self._too_long(expert_id, reason) from None
+            except CoEError as error:
+                if not error.retryable and not isinstance(error, DeadlineExceeded):
+                    raise
+                reason = error.message
+            if asyncio.get_running_loop().time() + delay >= deadline:
+                raise self._too_long(expert_id, reason)
+            await asyncio.sleep(delay)
+            delay = min(2 * delay, _MAX_RETRY_S)
+
+    async def release(self, grant: Grant) -> None:
+        """Best effort: a lease that can't be given back ends with the attach stream."""
+        request = pb.ReleaseRequest(worker_id=self._worker_id, lease_id=grant.lease_id)
+        try:
+            with calls():
+                await self._manager.Release(request)
+        except CoEError as error:
+            _log.warning("a lease was not released", lease=grant.lease_id, reason=error.message)
+
+    async def prefetch(self, expert_id: str) -> None:
+        """Best effort: without it the expert loads when it is acquired."""
+        try:
+            with calls():
+                await self._manager.Prefetch(pb.PrefetchRequest(expert_id=expert_id, may_evict=True))
+        except CoEError as error:
+            _log.info("not prefetched", expert=expert_id, reason=error.message)
+
+    async def _acquire_once(self, expert_id: str, until_resident: bool, deadline: float) -> Grant:
+        request = pb.AcquireRequest(worker_id=self._worker_id, expert_id=expert_id, wait_until_resident=until_resident)
+        with calls():
+            timeout = deadline - asyncio.get_running_loop().time()
+            response = await self._manager.Acquire(request, timeout=timeout)
+        lease = response.lease
+        return Grant(
+            lease_id=lease.lease_id,
+            handle=self._lease_handle(lease.slot, lease.generation),
+            epoch=lease.epoch,
+            found_in=_TIERS.get(response.found_in, ""),
+            bytes_to_copy=response.bytes_to_copy,
+            modelled_copy_s=response.modelled_copy_s,
+        )
+
+    def _too_long(self, expert_id: str, reason: str) -> TierLoadError:
+        message = f"the weights of {expert_id} could not be had within {self._acquire_timeout_s:.0f} s: {reason}"
+        return TierLoadError(message, expert_id=expert_id)
+
+
+def _residency(expert: pb.ExpertResidency) -> Residency:
+    if expert.tier != pb.TIER_HBM:
+        return Residency.ABSENT
+    if expert.state == pb.RESIDENCY_STATE_LOADING:
+        return Residency.LOADING
+    return Residency.RESIDENT if expert.state == pb.RESIDENCY_STATE_RESIDENT else Residency.ABSENT
+
+
+async def _again(what: str, work: Callable[[], Awaitable[None]]) -> NoReturn:
+    """Works until cancelled. When it ends or fails with a CoEError it starts anew, a little later."""
+    delay = _FIRST_RETRY_S
+    while True:
+        began = asyncio.get_running_loop().time()
+        try:
+            await work()
+            reason = "it ended"
+        except CoEError as error:
+            reason = error.message
+        if asyncio.get_running_loop().time() - began > _MAX_RETRY_S:
+            delay = _FIRST_RETRY_S
+        _log.warning(f"{what} broke", reason=reason, retry_s=delay)
+        await asyncio.sleep(delay)
+        delay = min(2 * delay, _MAX_RETRY_S)

@@ -1,0 +1,262 @@
+"""The loop's outside: one task feeds it events and carries out its effects; the engine steps in a thread of its own."""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+
+from coe._proto import events_pb2
+from coe.expert_worker.effects import (
+    Acquire,
+    Discard,
+    Effect,
+    Finish,
+    LeaseSource,
+    Loading,
+    Prefetch,
+    Release,
+    Residency,
+    Step,
+    StepDone,
+    Text,
+)
+from coe.expert_worker.intake import Intake
+from coe.expert_worker.loop import WorkerLoop
+from coe.expert_worker.outcome import Identity, chunk, outcome
+from coe.expert_worker.prompt import Prompt
+from coe.expert_worker.runners import Runners
+from coe.platform import logs, topics
+from coe.platform.bus import codec
+from coe.platform.bus.api import Bus, Outcome, ParallelConsumer, Record, Subscription
+from coe.platform.errors import CoEError
+
+_log = logs.get(__name__)
+# How often deadlines and lost partitions are looked for.
+TICK_S = 0.25
+# Stream chunks that may wait for the broker. More are dropped: the completion has the text.
+MAX_CHUNKS = 10_000
+
+Event = Callable[[float], list[Effect]]
+
+
+class Worker:
+    """`known` raises the CoEError of an expert that can't run here."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        leases: LeaseSource,
+        runners: Runners,
+        loop: WorkerLoop,
+        identity: Identity,
+        subscription: Subscription,
+        *,
+        known: Callable[[str], object],
+        max_prompt_bytes: int,
+    ) -> None:
+        self.loop = loop
+        self._bus = bus
+        self._leases = leases
+        self._runners = runners
+        self._identity = identity
+        self._subscription = subscription
+        self._clock = time.monotonic
+        self._intake = Intake(known, self._clock, max_prompt_bytes=max_prompt_bytes, worker=identity.worker)
+        # Bounded by what feeds them: the bus's max_in_flight, one step, one lease, one tick.
+        self._inbox: asyncio.Queue[Event] = asyncio.Queue()
+        self._outbox: asyncio.Queue[Finish | Loading | Text] = asyncio.Queue()
+        self._engine = ThreadPoolExecutor(1, thread_name_prefix="engine")
+        self._tasks: set[asyncio.Task[None]] = set()
+        # Terminal events on their way.
+        self._ending: set[asyncio.Task[None]] = set()
+        self._taking: asyncio.Task[None] | None = None
+        self.draining = False
+        # The first failure of a task.
+        self._failure: BaseException | None = None
+        self._over = asyncio.Event()
+
+    async def run(self) -> None:
+        """Until drained. Raises what broke it."""
+        try:
+            async with self._bus.parallel(self._subscription) as consumer:
+                try:
+                    self._taking = self._spawn(self._take(consumer))
+                    self._spawn(self._follow_cancellations())
+                    self._spawn(self._tick(consumer))
+                    self._spawn(self._send(consumer))
+                    self._spawn(self._handle())
+                    await self._over.wait()
+                finally:
+                    await self._cancel_tasks()
+            if self._failure is not None:
+                raise self._failure
+        finally:
+            await asyncio.to_thread(self._close_engine)
+
+    async def drain(self, grace_s: float) -> int:
+        """Stops taking prompts, lets running ones end within the grace, hands back the others; `run` then returns.
+
+        Returns how many were running.
+        """
+        running = len(self.loop.batch.live) if self.loop.batch else 0
+        if not self.draining:
+            self.draining = True
+            if self._taking is not None:
+                self._taking.cancel()
+            self.post(lambda now: self.loop.drain())
+        with suppress(TimeoutError):
+            async with asyncio.timeout(grace_s):
+                await self._over.wait()
+        self._over.set()
+        return running
+
+    def post(self, event: Event) -> None:
+        """The event's function runs in the task that owns the loop's state, with the time as its argument."""
+        self._inbox.put_nowait(event)
+
+    def attached(self, epoch: int, tier_profile: str, bind: Callable[[], None]) -> None:
+        """The tier manager answers. `bind` maps its arena: in the engine's thread, between two steps."""
+
+        def event(now: float) -> list[Effect]:
+            self._identity = replace(self._identity, tier_profile=tier_profile)
+            self._spawn(_result(asyncio.wrap_future(self._engine.submit(bind))))
+            return self.loop.on_attached(epoch)
+
+        self.post(event)
+
+    def residency_changed(self, expert_id: str, nbytes: int, residency: Residency) -> None:
+        self.post(partial(self.loop.on_residency, expert_id, nbytes, residency))
+
+    # Events in.
+
+    async def _take(self, consumer: ParallelConsumer) -> None:
+        async for record in consumer:
+            received = self._intake.receive(record, consumer.attempt(record))
+            if isinstance(received, Prompt):
+                self.post(partial(self.loop.on_prompt, received))
+            else:
+                self._end(consumer, record, received)
+
+    async def _follow_cancellations(self) -> None:
+        async with self._bus.tail((topics.CANCELLATIONS,)) as records:
+            async for record in records:
+                with suppress(CoEError):
+                    cancelled = codec.decode(record, events_pb2.PromptCancelled)
+                    self.post(partial(self.loop.on_cancel, cancelled.request_id))
+
+    async def _tick(self, consumer: ParallelConsumer) -> None:
+        def look(now: float) -> list[Effect]:
+            self.loop.on_revoked({prompt.key for prompt in self.loop.held() if consumer.revoked(prompt.record)})
+            return self.loop.on_tick(now)
+
+        while True:
+            await asyncio.sleep(TICK_S)
+            self.post(look)
+
+    async def _handle(self) -> None:
+        while True:
+            event = await self._inbox.get()
+            now = self._clock()
+            effects = event(now)
+            while not self._inbox.empty():
+                effects += self._inbox.get_nowait()(now)
+            for effect in [*effects, *self.loop.advance(now)]:
+                self._carry_out(effect)
+            self._rest_if_done()
+
+    # Effects out.
+
+    def _carry_out(self, effect: Effect) -> None:
+        match effect:
+            case Acquire():
+                self._spawn(self._acquire(effect))
+            case Release():
+                self._spawn(self._leases.release(effect.grant))
+            case Prefetch():
+                self._spawn(self._leases.prefetch(effect.expert_id))
+            case Step():
+                # Handed to the thread at once, so that what is bound there later comes after this step.
+                stepping = asyncio.wrap_future(self._engine.submit(self._runners.step, effect))
+                self._spawn(self._report(stepping))
+            case Discard():
+                self._engine.submit(self._runners.discard, effect.expert_id)
+            case Finish():
+                self._outbox.put_nowait(effect)
+            case Loading() | Text():
+                if self._outbox.qsize() < MAX_CHUNKS:
+                    self._outbox.put_nowait(effect)
+
+    async def _acquire(self, wish: Acquire) -> None:
+        try:
+            grant = await self._leases.acquire(wish.expert_id, until_resident=wish.until_resident)
+        except CoEError as error:
+            self.post(partial(self.loop.on_refused, wish.expert_id, error))
+        else:
+            self.post(partial(self.loop.on_granted, wish.expert_id, grant))
+
+    async def _report(self, stepping: "asyncio.Future[StepDone]") -> None:
+        self.post(partial(self.loop.on_step, await stepping))
+
+    async def _send(self, consumer: ParallelConsumer) -> None:
+        """In order: the chunks of an answer are with the broker's client before its end is on the way."""
+        while True:
+            effect = await self._outbox.get()
+            if isinstance(effect, Finish):
+                self._end(consumer, effect.prompt.record, outcome(effect, self._identity, time.time_ns() // 1_000_000))
+                continue
+            try:
+                await self._bus.publisher.post(chunk(effect))
+            except CoEError as error:
+                _log.warning("a stream chunk was not sent", request=effect.prompt.request_id, reason=error.message)
+
+    def _end(self, consumer: ParallelConsumer, record: Record, result: Outcome) -> None:
+        task = self._spawn(self._complete(consumer, record, result))
+        self._ending.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        self._ending.discard(task)
+        if self.draining:
+            # The loop may have been at rest already, waiting for this.
+            self.post(lambda now: [])
+
+    async def _complete(self, consumer: ParallelConsumer, record: Record, result: Outcome) -> None:
+        if not await consumer.complete(record, result):
+            _log.info("a prompt went to another worker", partition=record.partition, offset=record.offset)
+
+    # Life of the tasks.
+
+    def _spawn(self, work: Coroutine[object, object, None]) -> "asyncio.Task[None]":
+        """A task whose failure breaks the worker."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._failure = self._failure or error
+            self._over.set()
+
+    def _rest_if_done(self) -> None:
+        if self.draining and self.loop.idle and self._outbox.empty() and not self._ending:
+            self._over.set()
+
+    async def _cancel_tasks(self) -> None:
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _close_engine(self) -> None:
+        """Waits for the step under way."""
+        self._engine.submit(self._runners.close)
+        self._engine.shutdown(wait=True)
+
+
+async def _result(future: "asyncio.Future[None]") -> None:
+    await future

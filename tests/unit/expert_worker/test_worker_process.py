@@ -1,0 +1,229 @@
+"""The worker around its loop, on ports in memory: good and bad prompts in, one terminal event each out."""
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+
+from coe._proto import events_pb2
+from coe.expert_worker import echo
+from coe.expert_worker.expected import Expected
+from coe.expert_worker.loop import WorkerLoop
+from coe.expert_worker.outcome import Identity
+from coe.expert_worker.runners import Runners
+from coe.expert_worker.worker import Worker
+from coe.platform import topics
+from coe.platform.bus.api import Subscription
+from coe.platform.errors import ChecksumMismatch, ExpertNotFound, UndecodableMessage
+from coe.scheduling import Exponential, LearnedCosts, make_policy
+from unit.expert_worker.worker_fakes import WAIT_S, FakeBus, FakeLeases, FakeRunner
+
+
+@dataclass
+class Rig:
+    bus: FakeBus = field(default_factory=FakeBus)
+    leases: FakeLeases = field(default_factory=FakeLeases)
+    gate: threading.Event = field(default_factory=threading.Event)
+    runners: dict[str, FakeRunner] = field(default_factory=dict)
+    worker: Worker = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.gate.set()
+        expected = Expected(LearnedCosts(lambda _: 10, 2), Exponential(), 2)
+        self.worker = Worker(
+            self.bus,  # type: ignore[arg-type]
+            echo.LeasesWithEcho(self.leases),
+            Runners(self._make),
+            WorkerLoop(make_policy("lookahead"), expected, max_batch=2),
+            Identity("w", "n"),
+            Subscription(topics.ASSIGNMENTS, "g"),
+            known=self._known,
+            max_prompt_bytes=1000,
+        )
+
+    def _make(self, expert_id: str) -> FakeRunner | echo.EchoRunner:
+        if expert_id == "echo":
+            return echo.EchoRunner()
+        self.runners[expert_id] = FakeRunner(self.gate)
+        return self.runners[expert_id]
+
+    def _known(self, expert_id: str) -> None:
+        if expert_id == "unknown":
+            raise ExpertNotFound("no expert 'unknown' is hosted here")
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["Rig"]:
+        task = asyncio.create_task(self.worker.run())
+        try:
+            yield self
+        finally:
+            self.gate.set()
+            await self.worker.drain(WAIT_S)
+            await task
+
+
+def assigned(request_id: str, text: str = "hi", expert: str = "a", **sampling: object) -> events_pb2.PromptAssigned:
+    message = events_pb2.PromptAssigned(assignment={"expert_id": expert}, routing_s=0.25)
+    message.prompt.request_id, message.prompt.prompt = request_id, text
+    message.prompt.submitted_at_ms = time.time_ns() // 1_000_000
+    for name, value in {"max_tokens": 3, **sampling}.items():
+        setattr(message.prompt.sampling, name, value)
+    return message
+
+
+async def test_an_answer_with_its_stream_usage_route_and_tiers() -> None:
+    async with Rig().running() as rig:
+        done = await rig.bus.completed(rig.bus.put(assigned("r")))
+    assert (done.request_id, done.completion.text, done.completion.finish_reason) == ("r", "ttt", "length")
+    assert (done.usage.prompt_tokens, done.usage.completion_tokens) == (3, 3)
+    assert (done.worker, done.tiers.node, done.tiers.found_in, done.tiers.bytes_copied) == ("w", "n", "ddr", 100)
+    assert (done.assignment.expert_id, done.timings.routing_s) == ("a", 0.25)
+    assert done.timings.total_s >= done.timings.time_to_first_token_s > 0
+    chunks = rig.bus.posted
+    assert [chunk.sequence for chunk in chunks] == [0, 1, 2, 3]
+    assert chunks[0].loading.tier == "ddr"
+    assert "".join(chunk.text.text for chunk in chunks) == "ttt"
+    assert rig.leases.held == {}
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        (assigned("r", expert="unknown"), "expert_not_found"),
+        (assigned("r", "x" * 2000), "prompt_too_large"),
+        (assigned("r", "long"), "context_exceeded"),
+        (assigned("r", temperature=-1.0), "invalid_prompt"),
+        (assigned("r", top_p=2.0), "invalid_prompt"),
+        (assigned("r", max_tokens=0), "invalid_prompt"),
+        (assigned("r", "boom"), "internal"),
+    ],
+)
+async def test_a_bad_prompt_ends_with_its_error_and_stops_nothing(
+    message: events_pb2.PromptAssigned, code: str
+) -> None:
+    async with Rig().running() as rig:
+        bad = rig.bus.put(message)
+        other = rig.bus.put(assigned("good", expert="b"))
+        done = await rig.bus.completed(bad)
+        assert (done.request_id, done.error.code) == ("r", code)
+        assert done.error.message
+        assert (await rig.bus.completed(other)).completion.text == "ttt"
+        assert (await rig.bus.completed(rig.bus.put(assigned("again")))).completion.text == "ttt"
+
+
+@pytest.mark.parametrize("value", [b"\xff\xff\xff", b"", events_pb2.PromptAssigned(prompt={"request_id": "r"})])
+async def test_an_undecodable_message_is_a_dead_letter(value: bytes | events_pb2.PromptAssigned) -> None:
+    async with Rig().running() as rig:
+        bad = rig.bus.put(value)
+        await rig.bus.completed(rig.bus.put(assigned("good")))
+        await rig.bus.until(lambda: bad in rig.bus.ended)
+    assert isinstance(rig.bus.ended[bad].dead_letter, UndecodableMessage)
+
+
+async def test_deadlines_of_header_and_field_are_honoured() -> None:
+    async with Rig().running() as rig:
+        past = assigned("past")
+        past.prompt.deadline_ms = 1000
+        by_field = rig.bus.put(past)
+        by_header = rig.bus.put(assigned("past"), headers=(("coe-deadline-ms", b"1000"),))
+        for offset in (by_field, by_header):
+            assert (await rig.bus.completed(offset)).error.code == "deadline_exceeded"
+
+
+async def test_a_damaged_bundle_ends_the_prompts_of_that_expert() -> None:
+    rig = Rig()
+    rig.leases.refusal = ChecksumMismatch("weights.coe is damaged")
+    async with rig.running():
+        assert (await rig.bus.completed(rig.bus.put(assigned("r")))).error.code == "checksum_mismatch"
+        rig.leases.refusal = None
+        assert (await rig.bus.completed(rig.bus.put(assigned("s")))).completion.text == "ttt"
+
+
+async def test_a_cancelled_prompt_ends_though_it_runs() -> None:
+    rig = Rig()
+    async with rig.running():
+        long = rig.bus.put(assigned("r", max_tokens=100_000))
+        await rig.bus.until(lambda: len(rig.bus.posted) > 3)
+        rig.bus.cancel("r")
+        assert (await rig.bus.completed(long)).error.code == "cancelled"
+        assert (await rig.bus.completed(rig.bus.put(assigned("s")))).completion.text == "ttt"
+
+
+async def test_prompts_of_a_lost_partition_are_given_up() -> None:
+    rig = Rig()
+    async with rig.running():
+        rig.bus.put(assigned("r", max_tokens=100_000))
+        await rig.bus.until(lambda: len(rig.bus.posted) > 3)
+        rig.bus.lost.add(0)
+        assert (await rig.bus.completed(rig.bus.put(assigned("s", expert="b")))).completion.text == "ttt"
+    assert set(rig.bus.ended) == {1}
+
+
+async def test_drain_ends_what_runs_and_hands_back_what_waits() -> None:
+    rig = Rig()
+    task = asyncio.create_task(rig.worker.run())
+    rig.gate.clear()
+    running = rig.bus.put(assigned("r"))
+    waiting = rig.bus.put(assigned("s", expert="b"))
+    # Its chunk says that the first prompt is in the engine, which waits at the gate; the second was posted before.
+    await rig.bus.until(lambda: rig.bus.posted)
+    draining = asyncio.create_task(rig.worker.drain(WAIT_S))
+    await asyncio.sleep(0)
+    rig.gate.set()
+    assert await draining == 1
+    await task
+    assert running in rig.bus.ended
+    assert waiting not in rig.bus.ended
+    assert rig.leases.held == {}
+
+
+async def test_a_drain_without_grace_gives_up_what_runs() -> None:
+    rig = Rig()
+    task = asyncio.create_task(rig.worker.run())
+    rig.bus.put(assigned("r", max_tokens=100_000))
+    await rig.bus.until(lambda: rig.bus.posted)
+    await rig.worker.drain(0.0)
+    await task
+    assert rig.bus.ended == {}
+
+
+async def test_an_arena_is_bound_between_steps_and_old_leases_are_not_used_in_it() -> None:
+    rig = Rig()
+    bound: list[int] = []
+    async with rig.running():
+        rig.worker.attached(1, "host", lambda: None)
+        offset = rig.bus.put(assigned("r", max_tokens=50))
+        await rig.bus.until(lambda: len(rig.bus.posted) > 3)
+        rig.leases.epoch = 2
+        rig.worker.attached(2, "host", lambda: bound.extend(rig.runners["a"].leases))
+        done = await rig.bus.completed(offset)
+    leases = rig.runners["a"].leases
+    assert done.completion.text == "t" * 50
+    assert leases[: len(bound)] == [1] * len(bound)
+    assert set(leases[len(bound) :]) == {2}
+    assert done.tiers.tier_profile == "host"
+
+
+async def test_echo_needs_no_lease() -> None:
+    rig = Rig()
+    rig.leases.refusal = ChecksumMismatch("not asked")
+    async with rig.running():
+        done = await rig.bus.completed(rig.bus.put(assigned("r", "one two", expert="echo")))
+    assert (done.completion.text, done.usage.completion_tokens) == ("one two", 2)
+
+
+async def test_a_failure_of_the_bus_ends_the_worker() -> None:
+    rig = Rig()
+
+    async def fail(record: object, outcome: object) -> bool:
+        raise ConnectionError("gone")
+
+    rig.bus.complete = fail  # type: ignore[assignment]
+    rig.bus.put(assigned("r"))
+    async with asyncio.timeout(WAIT_S):
+        with pytest.raises(ConnectionError):
+            await rig.worker.run()
