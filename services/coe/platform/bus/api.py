@@ -11,6 +11,7 @@ The in-memory bus and the Kafka bus pass the same contract suite (tests/contract
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from types import TracebackType
 from typing import Protocol
 
 from google.protobuf.message import Message
@@ -125,7 +126,9 @@ class Bus(Protocol):
 class ParallelConsumerContext(Protocol):
     async def __aenter__(self) -> ParallelConsumer: ...
 
-    async def __aexit__(self, *exc: object) -> None: ...
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
 
 
 class TailContext(Protocol):
@@ -133,7 +136,9 @@ class TailContext(Protocol):
 
     async def __aenter__(self) -> AsyncIterator[Record]: ...
 
-    async def __aexit__(self, *exc: object) -> None: ...
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
