@@ -1,0 +1,21 @@
+"""Which expert is where, as a published view in Redis. Never the authority: the memory-tier manager is.
+
+Keys, all with values of the messages of protos/coe/v1:
+
+| key | type | content |
+|---|---|---|
+| `coe:epochs` | sorted set | node -> its newest epoch |
+| `coe:node:{<node>}:<epoch>` | hash | `expert:<id>` -> ExpertResidency, `tier:<number>` -> TierUsage |
+| `coe:workers` | set | names of workers |
+| `coe:queues:{<worker>}` | hash | `node` -> its node, `expert:<id>` -> prompts waiting or running |
+
+The hashes live for 15 s beyond their publisher's last sign of life. An epoch is one life of a node's memory-tier
+manager: a publisher of an older epoch writes to a key that nobody reads any more. Redis may lose everything at any
+time: publishers notice within 5 s and write all again.
+"""
+
+from coe.platform.residency.publisher import ResidencyPublisher
+from coe.platform.residency.reader import ResidencyReader
+from coe.platform.residency.view import ClusterView, NodeView
+
+__all__ = ["ClusterView", "NodeView", "ResidencyPublisher", "ResidencyReader"]

@@ -1,0 +1,140 @@
+"""Writes residency to Redis in the background: callers never wait and never fail."""
+
+import asyncio
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Self
+
+import structlog
+from redis.exceptions import RedisError
+
+from coe._proto import memory_tier_manager_pb2 as pb
+from coe.platform import backoff
+from coe.platform.residency import view
+from coe.platform.residency.connection import connect
+
+_log = structlog.stdlib.get_logger(__name__)
+
+
+class ResidencyPublisher:
+    """`publish*` only note the newest state. Use as a context, or `start` and `close`.
+
+    `epoch`: grows with every life of the node's memory-tier manager; its start in milliseconds since 1970 will do.
+    """
+
+    def __init__(self, redis_url: str, node: str, epoch: int) -> None:
+        self._redis = connect(redis_url)
+        self._node = node
+        self._epoch = epoch
+        # Everything that Redis should hold: key -> field -> value (None: the field is to go).
+        self._state: dict[str, dict[str, bytes | None]] = {}
+        self._changed: dict[str, set[str]] = {}
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name="residency publisher")
+
+    async def close(self) -> None:
+        """Takes its keys away, if Redis answers."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+        try:
+            if self._state:
+                await self._redis.delete(*self._state)
+        except (RedisError, OSError):
+            pass
+        finally:
+            await self._redis.aclose()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def publish(self, *experts: pb.ExpertResidency) -> None:
+        self._note(
+            view.node_key(self._node, self._epoch),
+            {f"{view.EXPERT}{expert.expert_id}": expert.SerializeToString() for expert in experts},
+        )
+
+    def publish_usage(self, *tiers: pb.TierUsage) -> None:
+        self._note(
+            view.node_key(self._node, self._epoch),
+            {f"{view.TIER}{int(tier.tier)}": tier.SerializeToString() for tier in tiers},
+        )
+
+    def publish_queue(self, worker: str, depths: Mapping[str, int]) -> None:
+        """Prompts waiting or running by expert: all of the worker's, an expert that is left out has none."""
+        key = view.queue_key(worker)
+        fields: dict[str, bytes | None] = dict.fromkeys(self._state.get(key, {}))
+        fields |= {f"{view.EXPERT}{expert}": str(depth).encode() for expert, depth in depths.items() if depth}
+        self._note(key, fields | {view.NODE: self._node.encode()})
+
+    def _note(self, key: str, fields: Mapping[str, bytes | None]) -> None:
+        state = self._state.setdefault(key, {})
+        changed = [name for name, value in fields.items() if state.get(name) != value]
+        state.update(fields)
+        if changed:
+            self._changed.setdefault(key, set()).update(changed)
+            self._wake.set()
+
+    async def _run(self) -> None:
+        failures = 0
+        while True:
+            try:
+                await self._write()
+                failures = 0
+            except (RedisError, OSError) as error:
+                failures += 1
+                if failures == 1:
+                    _log.warning("Redis is away: residency is not published", error=repr(error))
+                self._all_changed()
+                await asyncio.sleep(backoff.delay_s(failures, cap_s=view.SIGN_OF_LIFE_S))
+                continue
+            await self._change_or_sign_of_life()
+
+    async def _change_or_sign_of_life(self) -> None:
+        try:
+            async with asyncio.timeout(view.SIGN_OF_LIFE_S):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    async def _write(self) -> None:
+        """What changed, and a sign of life of every key. A key that Redis has lost is written whole."""
+        self._wake.clear()
+        changed, self._changed = self._changed, {}
+        for key in list(self._state):
+            if not await self._redis.exists(key):
+                changed[key] = set(self._state[key])
+            async with self._redis.pipeline(transaction=True) as pipe:
+                fields = {name: self._state[key][name] for name in changed.get(key, ())}
+                gone = [name for name, value in fields.items() if value is None]
+                for name, value in fields.items():
+                    if value is not None:
+                        pipe.hset(key, name, value)
+                if gone:
+                    pipe.hdel(key, *gone)
+                pipe.expire(key, view.LIFETIME_S)
+                await pipe.execute()
+            for name in gone:
+                if self._state[key][name] is None:
+                    del self._state[key][name]
+            await self._register(key)
+
+    async def _register(self, key: str) -> None:
+        if key == view.node_key(self._node, self._epoch):
+            # GT: an older life of the node never takes its name back.
+            await self._redis.zadd(view.EPOCHS, {self._node: self._epoch}, gt=True)
+        else:
+            await self._redis.sadd(view.WORKERS, key.removeprefix("coe:queues:{").removesuffix("}"))
+
+    def _all_changed(self) -> None:
+        self._changed = {key: set(fields) for key, fields in self._state.items()}

@@ -1,0 +1,68 @@
+"""Reads residency. Never fails: without Redis the view is empty, and whoever asks decides without it."""
+
+import asyncio
+import time
+
+import structlog
+from google.protobuf.message import DecodeError
+from redis.exceptions import RedisError
+
+from coe.platform.residency import view
+from coe.platform.residency.connection import connect
+
+_log = structlog.stdlib.get_logger(__name__)
+
+_SNAPSHOT_TIMEOUT_S = 1.0
+# After a failure Redis is left alone for a moment, so that no prompt waits for its time-outs.
+_PAUSE_S = 1.0
+
+
+class ResidencyReader:
+    """`max_age_s`: a snapshot that young is given again instead of read anew."""
+
+    def __init__(self, redis_url: str, *, max_age_s: float = 0.1) -> None:
+        self._redis = connect(redis_url)
+        self._max_age_s = max_age_s
+        self._view = view.ClusterView()
+        self._valid_until = 0.0
+        self._lock = asyncio.Lock()
+
+    async def snapshot(self) -> view.ClusterView:
+        async with self._lock:
+            if time.monotonic() < self._valid_until:
+                return self._view
+            try:
+                async with asyncio.timeout(_SNAPSHOT_TIMEOUT_S):
+                    self._view, age = await self._read(), self._max_age_s
+            except (RedisError, OSError, TimeoutError, DecodeError, ValueError) as error:
+                _log.warning("residency can't be read: going on without it", error=repr(error))
+                self._view, age = view.ClusterView(), _PAUSE_S
+            self._valid_until = time.monotonic() + age
+            return self._view
+
+    async def close(self) -> None:
+        await self._redis.aclose()
+
+    async def _read(self) -> view.ClusterView:
+        epochs = {
+            name.decode(): int(score) for name, score in await self._redis.zrange(view.EPOCHS, 0, -1, withscores=True)
+        }
+        workers = [name.decode() for name in await self._redis.smembers(view.WORKERS)]
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for node, epoch in epochs.items():
+                pipe.hgetall(view.node_key(node, epoch))
+            for worker in workers:
+                pipe.hgetall(view.queue_key(worker))
+            answers = await pipe.execute()
+        queues: dict[str, dict[str, dict[str, int]]] = {}
+        for worker, fields in zip(workers, answers[len(epochs) :], strict=True):
+            if fields:
+                node, depths = view.parse_queues(fields)
+                queues.setdefault(node, {})[worker] = depths
+        return view.ClusterView(
+            {
+                node: view.parse_node(epoch, fields, queues.get(node, {}))
+                for (node, epoch), fields in zip(epochs.items(), answers, strict=False)
+                if fields
+            }
+        )
