@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-# Most bytes of one message, its headers included. Topics are made with the same limit.
-MAX_MESSAGE_BYTES = 2 * 1024 * 1024
+from coe.platform.bus.messages import MAX_MESSAGE_BYTES
+
 REQUEST_TIMEOUT_MS = 15_000
 
 

@@ -7,8 +7,8 @@ from types import TracebackType
 
 from coe.platform.bus.api import Outcome, Record, Subscription
 from coe.platform.bus.kafka.membership import Membership
-from coe.platform.bus.kafka.messages import messages
 from coe.platform.bus.kafka.session import PartitionSession
+from coe.platform.bus.messages import messages
 
 
 class KafkaParallelConsumer:

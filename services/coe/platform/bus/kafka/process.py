@@ -8,8 +8,8 @@ import structlog
 from coe.platform.bus.api import BatchHandler, Outcome, Record, Subscription
 from coe.platform.bus.handle import handle
 from coe.platform.bus.kafka.membership import Membership
-from coe.platform.bus.kafka.messages import messages
 from coe.platform.bus.kafka.session import PartitionSession
+from coe.platform.bus.messages import messages
 
 _log = structlog.stdlib.get_logger(__name__)
 

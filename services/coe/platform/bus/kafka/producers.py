@@ -1,10 +1,30 @@
-"""Ends aiokafka producers for sure, also when the broker is away."""
+"""Sends in a transaction, and ends producers for sure, also when the broker is away."""
 
 import asyncio
 
 from aiokafka import AIOKafkaProducer
+from opentelemetry.trace import Span
+
+from coe.platform.bus.messages import Message
+from coe.platform.telemetry import messaging
 
 STOP_TIMEOUT_S = 3.0
+
+
+async def send(producer: AIOKafkaProducer, message: Message, parent: Span) -> "asyncio.Future[object]":
+    """Hands the message over, under a span below `parent`; the future ends with its delivery."""
+    key = message.key.decode("utf-8", "replace") if message.key is not None else ""
+    with messaging.send_span(message.topic, key, parent):
+        sent: asyncio.Future[object] = await producer.send(
+            message.topic,
+            message.value,
+            message.key,
+            partition=message.partition,
+            headers=message.headers + messaging.trace_headers(),
+        )
+    # A transaction that fails for another reason leaves it unawaited.
+    sent.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return sent
 
 
 async def stop_producer(producer: AIOKafkaProducer, timeout_s: float = STOP_TIMEOUT_S) -> None:

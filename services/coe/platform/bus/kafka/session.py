@@ -22,9 +22,9 @@ from coe.platform import backoff
 from coe.platform.bus.api import Record
 from coe.platform.bus.kafka.admin import Admin
 from coe.platform.bus.kafka.connection import Connection
-from coe.platform.bus.kafka.messages import Message
-from coe.platform.bus.kafka.producers import stop_producer
+from coe.platform.bus.kafka.producers import send, stop_producer
 from coe.platform.bus.ledger import OffsetLedger
+from coe.platform.bus.messages import Message
 from coe.platform.telemetry import messaging
 
 _log = structlog.stdlib.get_logger(__name__)
@@ -191,7 +191,7 @@ class PartitionSession:
             for completion in batch:
                 span = messaging.record_span(completion.record)
                 for message in completion.messages:
-                    sent.append(await message.send(producer, span))
+                    sent.append(await send(producer, message, span))
             await producer.send_offsets_to_transaction({self.tp: self.ledger.after(ended)}, self._group)
             # Before the commit: aiokafka would commit without a message that the broker refused.
             await asyncio.gather(*sent)

@@ -1,46 +1,29 @@
-"""Bytes that go out in a transaction: an outcome's messages and dead letters."""
+"""The bytes that an outcome becomes: its messages and dead letters."""
 
-import asyncio
 import time
 from dataclasses import dataclass
-
-from aiokafka import AIOKafkaProducer
-from opentelemetry.trace import Span
 
 from coe.platform import topics
 from coe.platform.bus.api import Outcome, Record
 from coe.platform.bus.headers import Headers, carried, cloud_event, dead_letter
-from coe.platform.bus.kafka.connection import MAX_MESSAGE_BYTES
 from coe.platform.errors import CoEError, InternalError
-from coe.platform.telemetry import messaging
 from coe.platform.terminal import error_outcome
 
+# Most bytes of one message, its headers included. Topics are made with the same limit.
+MAX_MESSAGE_BYTES = 2 * 1024 * 1024
 # Room for headers and the record's own framing.
 _MAX_VALUE_BYTES = MAX_MESSAGE_BYTES - 16 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
+    """A message ready to go, but for the trace context."""
+
     topic: str
     key: bytes | None
     value: bytes
     headers: Headers
     partition: int | None = None
-
-    async def send(self, producer: AIOKafkaProducer, parent: Span) -> "asyncio.Future[object]":
-        """Hands it to the producer; the future ends with its delivery."""
-        key = self.key.decode("utf-8", "replace") if self.key is not None else ""
-        with messaging.send_span(self.topic, key, parent):
-            sent: asyncio.Future[object] = await producer.send(
-                self.topic,
-                self.value,
-                self.key,
-                partition=self.partition,
-                headers=self.headers + messaging.trace_headers(),
-            )
-        # A transaction that fails for another reason leaves it unawaited.
-        sent.add_done_callback(lambda done: done.cancelled() or done.exception())
-        return sent
 
 
 def messages(record: Record, outcome: Outcome, source: str, attempt: int) -> list[Message]:
