@@ -1,0 +1,128 @@
+"""The worker process: wiring and lifecycle."""
+
+import asyncio
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack
+
+import grpc.aio
+
+from coe._proto import expert_worker_pb2_grpc
+from coe._proto import memory_tier_manager_pb2 as tiers_pb
+from coe.expert_worker import echo
+from coe.expert_worker.expected import Expected
+from coe.expert_worker.hosted import HostedExperts
+from coe.expert_worker.loop import WorkerLoop
+from coe.expert_worker.outcome import Identity
+from coe.expert_worker.runners import Runner, Runners
+from coe.expert_worker.servicer import ExpertWorkerServicer
+from coe.expert_worker.settings import WorkerSettings
+from coe.expert_worker.tier_client import TierClient
+from coe.expert_worker.worker import Worker
+from coe.experts.engine import Engine
+from coe.native import HbmArena, lease_handle
+from coe.platform import topics
+from coe.platform.bus.api import Subscription
+from coe.platform.bus.kafka import KafkaBus
+from coe.platform.service import run
+from coe.platform.settings import CoreSettings
+from coe.scheduling import Exponential, LearnedCosts, make_policy
+
+
+class ExpertWorkerService:
+    """Owns the bus, the engine, the tier client and the worker."""
+
+    name = "expert-worker"
+
+    def __init__(self, core: CoreSettings, settings: WorkerSettings) -> None:
+        self._settings = settings
+        self._bus = KafkaBus(core.kafka_bootstrap, source=f"coe/expert-worker/{settings.id}")
+        self._hosted = HostedExperts(core.experts_dir, allow_echo=settings.allow_echo)
+        self._engine = Engine(threads=settings.threads, kv_bytes=settings.kv_bytes, max_batch=settings.max_batch)
+        self._tiers = TierClient(
+            settings.tier_manager, settings.id, lease_handle, acquire_timeout_s=settings.acquire_timeout_s
+        )
+        self._arena: HbmArena | None = None
+        costs = LearnedCosts(self._hosted.weight_bytes, settings.max_batch)
+        self._worker = Worker(
+            self._bus,
+            echo.LeasesWithEcho(self._tiers),
+            Runners(self._make_runner),
+            WorkerLoop(
+                make_policy(settings.policy, max_wait=settings.max_wait_s),
+                Expected(costs, Exponential(), settings.max_batch),
+                max_batch=settings.max_batch,
+            ),
+            Identity(settings.id, core.node),
+            Subscription(topics.ASSIGNMENTS, settings.group, max_in_flight=settings.max_in_flight),
+            known=self._hosted.check,
+            max_prompt_bytes=core.max_prompt_bytes,
+        )
+        self._worker_run: asyncio.Task[None] | None = None
+        # Kept up until the last sequence has ended: leases end with the attach stream.
+        self._links: list[asyncio.Task[None]] = []
+        self._open = AsyncExitStack()
+
+    def register(self, server: grpc.aio.Server) -> list[str]:
+        servicer = ExpertWorkerServicer(self._worker, self._hosted, drain_grace_s=self._settings.grace_s)
+        expert_worker_pb2_grpc.add_ExpertWorkerServicer_to_server(servicer, server)
+        return ["coe.v1.ExpertWorker"]
+
+    async def start(self) -> None:
+        await self._bus.start()
+        self._open.push_async_callback(self._bus.stop)
+        await self._open.enter_async_context(self._tiers.open())
+        self._links = [
+            asyncio.create_task(self._tiers.stay_attached(self._on_attached)),
+            asyncio.create_task(self._tiers.watch(self._worker.residency_changed)),
+        ]
+        self._worker_run = asyncio.create_task(self._worker.run())
+
+    def tasks(self) -> list[Coroutine[object, object, None]]:
+        return [self._watch()]
+
+    async def healthy(self) -> bool:
+        return self._tiers.attached and not self._worker.draining and await self._bus.healthy()
+
+    async def stop(self) -> None:
+        if self._worker_run is not None:
+            await self._worker.drain(self._settings.grace_s)
+            await asyncio.gather(self._worker_run, return_exceptions=True)
+        for link in self._links:
+            link.cancel()
+        await asyncio.gather(*self._links, return_exceptions=True)
+        if self._arena is not None:
+            self._arena.close()
+        await self._open.aclose()
+
+    async def _watch(self) -> None:
+        """Fails when the worker or a link does. A drained worker stays up for health checks."""
+        assert self._worker_run is not None
+        await asyncio.wait({self._worker_run, *self._links}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (self._worker_run, *self._links):
+            if task.done():
+                task.result()
+        await asyncio.Event().wait()
+
+    def _make_runner(self, expert_id: str) -> Runner:
+        """In the engine's thread."""
+        if expert_id == echo.EXPERT_ID:
+            return echo.EchoRunner()
+        return self._engine.runner(self._hosted.bundle(expert_id))
+
+    def _on_attached(self, response: tiers_pb.AttachResponse) -> None:
+        self._worker.attached(response.epoch, response.tier_profile, lambda: self._bind(response.arena))
+
+    def _bind(self, name: str) -> None:
+        """In the engine's thread: from the next step on, leases are looked up in this arena."""
+        former, self._arena = self._arena, HbmArena.attach(name)
+        self._arena.bind()
+        if former is not None:
+            former.close()
+
+
+def main() -> None:
+    run(ExpertWorkerService(CoreSettings(), WorkerSettings()))
+
+
+if __name__ == "__main__":
+    main()
