@@ -1,0 +1,75 @@
+"""The packed weight layouts of the kernels: re-laid out from GGUF's blocks without loss.
+
+Rows are independent in groups of 8, so a large matrix may be packed in slices of a multiple of 8 rows.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from coe.native._gguf_blocks import BLOCKS, Bytes, Fields, fields
+from coe.native._panels import LAYOUTS, PANEL, interleave, pack_fields, panels, separate, unpack_fields
+
+_FLOATS: dict[str, type[Any]] = {"f32": np.uint32, "f16": np.uint16, "bf16": np.uint16}
+FORMATS = (*_FLOATS, *LAYOUTS)
+# What is taken off a quant before its scale, in the formats without minima.
+_ZERO = {"q4_0": 8, "q5_0": 16, "q6_k": 32}
+
+
+def packed_nbytes(fmt: str, rows: int, cols: int) -> int:
+    """Bytes of a packed matrix. Raises ValueError for an unknown format or columns that are not whole blocks."""
+    _require(fmt, cols)
+    if fmt in _FLOATS:
+        return panels(rows) * PANEL * cols * np.dtype(_FLOATS[fmt]).itemsize
+    layout = LAYOUTS[fmt]
+    return panels(rows) * (cols // layout.width) * layout.record_bytes
+
+
+def pack(fmt: str, raw_gguf_blocks: npt.NDArray[Any], rows: int, cols: int) -> Bytes:
+    """`raw_gguf_blocks`: the bytes of `rows` rows as GGUF stores them, in any shape. Returns `packed_nbytes` bytes."""
+    _require(fmt, cols)
+    raw = np.ascontiguousarray(raw_gguf_blocks).view(np.uint8).reshape(-1)
+    if fmt not in _FLOATS:
+        return pack_fields(LAYOUTS[fmt], fields(fmt, raw, rows, cols))
+    kind = np.dtype(_FLOATS[fmt])
+    if raw.size != rows * cols * kind.itemsize:
+        raise ValueError(f"{raw.size} bytes are not {rows} x {cols} in {fmt}")
+    return interleave(raw.view(kind).reshape(rows, cols), 1).reshape(-1)
+
+
+def unpack(fmt: str, packed: Bytes, rows: int, cols: int) -> npt.NDArray[np.float32]:
+    """The matrix that the packed bytes mean, float32 [rows, cols]."""
+    if packed.size != packed_nbytes(fmt, rows, cols):
+        raise ValueError(f"{packed.size} bytes are not a packed {rows} x {cols} in {fmt}")
+    if fmt in _FLOATS:
+        bits = separate(packed, _FLOATS[fmt], rows)
+        if fmt == "bf16":
+            bits = bits.astype(np.uint32) << 16
+        return np.ascontiguousarray(bits).view(np.float16 if fmt == "f16" else np.float32).astype(np.float32)
+    return _values(fmt, unpack_fields(LAYOUTS[fmt], packed, rows, cols))
+
+
+def _values(fmt: str, f: Fields) -> npt.NDArray[np.float32]:
+    rows, cols = f.q.shape
+
+    def spread(field: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        return np.repeat(field.astype(np.float32), cols // field.shape[1], axis=1)
+
+    q = f.q.view(np.int8) if fmt == "q8_0" else f.q.astype(np.int16) - _ZERO.get(fmt, 0)
+    scale = spread(f.d.view(np.float16))
+    if f.sc is not None:
+        scale = scale * spread(f.sc.view(np.int8))
+    values: npt.NDArray[np.float32] = scale * q.astype(np.float32)
+    if f.m is not None:
+        minimum = spread(f.m.view(np.float16))
+        values = values - minimum * spread(f.mn) if f.mn is not None else values + minimum
+    return values.reshape(rows, cols)
+
+
+def _require(fmt: str, cols: int) -> None:
+    if fmt not in FORMATS:
+        raise ValueError(f"unknown format {fmt}: one of {', '.join(FORMATS)}")
+    width = BLOCKS[fmt][1] if fmt in BLOCKS else 1
+    if cols % width:
+        raise ValueError(f"{fmt} needs a multiple of {width} columns, not {cols}")

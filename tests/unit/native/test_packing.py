@@ -1,0 +1,54 @@
+"""Packing against the `gguf` package's own dequantisation: nothing may be lost."""
+
+import gguf
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from coe.native import packing
+
+KINDS = {fmt: gguf.GGMLQuantizationType[fmt.upper()] for fmt in packing.FORMATS}
+
+
+def random_blocks(fmt: str, rows: int, cols: int, seed: int) -> np.ndarray:
+    """Any bits are a valid block but for NaN scales, which equal nothing."""
+    width, nbytes = gguf.GGML_QUANT_SIZES[KINDS[fmt]]
+    raw = np.random.default_rng(seed).integers(0, 256, (rows, cols // width * nbytes), np.uint8)
+    if fmt in ("f32", "f16", "bf16"):
+        values = np.random.default_rng(seed).standard_normal((rows, cols), np.float32)
+        return gguf.quants.quantize(values, KINDS[fmt]).view(np.uint8)
+    blocks = raw.reshape(-1, nbytes)
+    halves = {"q6_k": [208]}.get(fmt, [0] if fmt in ("q4_0", "q5_0", "q8_0") else [0, 2])
+    for at in halves:
+        blocks[:, at + 1] &= 0xBB  # exponent bits that make infinity or NaN
+    return raw
+
+
+@pytest.mark.parametrize("fmt", packing.FORMATS)
+@given(rows=st.integers(1, 20), blocks=st.integers(1, 3), seed=st.integers(0, 2**16))
+@settings(max_examples=15, deadline=None)
+def test_unpacked_values_are_ggufs(fmt: str, rows: int, blocks: int, seed: int) -> None:
+    cols = blocks * max(32, gguf.GGML_QUANT_SIZES[KINDS[fmt]][0])
+    raw = random_blocks(fmt, rows, cols, seed)
+    packed = packing.pack(fmt, raw, rows, cols)
+    assert packed.size == packing.packed_nbytes(fmt, rows, cols)
+    expected = gguf.quants.dequantize(raw, KINDS[fmt]).reshape(rows, cols)
+    np.testing.assert_array_equal(packing.unpack(fmt, packed, rows, cols), expected)
+
+
+@pytest.mark.parametrize("fmt", packing.FORMATS)
+def test_slices_of_whole_panels_join_to_the_whole(fmt: str) -> None:
+    raw = random_blocks(fmt, 24, 256, 7)
+    whole = packing.pack(fmt, raw, 24, 256)
+    parts = [packing.pack(fmt, raw[:16], 16, 256), packing.pack(fmt, raw[16:], 8, 256)]
+    np.testing.assert_array_equal(np.concatenate(parts), whole)
+
+
+def test_bad_arguments_are_refused() -> None:
+    with pytest.raises(ValueError, match="unknown format"):
+        packing.packed_nbytes("q9", 8, 32)
+    with pytest.raises(ValueError, match="multiple of 256"):
+        packing.packed_nbytes("q4_k", 8, 32)
+    with pytest.raises(ValueError, match="bytes are not"):
+        packing.pack("q4_0", np.zeros(17, np.uint8), 1, 32)
