@@ -36,7 +36,8 @@ def run_command(
 ) -> None:
     """Sends what the profile says; exit status 1 when its bounds are not kept.
 
-    Uses the stack that runs on COE_HOME; when none does, starts one and stops it again.
+    Uses the servers that COE_KAFKA_BOOTSTRAP, COE_GATEWAY and COE_GATEWAY_HTTP name; without these the stack that runs
+    on COE_HOME; when none does, starts one and stops it again.
     """
     try:
         wanted = load(profile)
@@ -80,13 +81,22 @@ async def _run(profile: Profile, transport: str) -> tuple[Result, list[Sample]]:
 
 @asynccontextmanager
 async def _stack(profile: Profile) -> AsyncIterator[StackInfo]:
-    running = running_stack(CoreSettings().home)
+    running = elsewhere() or running_stack(CoreSettings().home)
     if running is not None:
         yield running
         return
     os.environ.update(profile.stack)
     async with Stack(StackOptions(), on_step=lambda step: err.print(f"{step} ...")) as stack:
         yield stack.info
+
+
+def elsewhere() -> StackInfo | None:
+    """Servers that the environment names; None when it names no broker."""
+    core = CoreSettings()
+    if "kafka_bootstrap" not in core.model_fields_set:
+        return None
+    gateway, http = os.environ.get("COE_GATEWAY", ""), os.environ.get("COE_GATEWAY_HTTP", "")
+    return StackInfo(str(core.home), core.kafka_bootstrap, core.redis_url, gateway, http)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,8 @@ class Use:
 
 def measure(stack: StackInfo) -> dict[str, Use]:
     """Every child of the stack's process by name, broker and Redis included. Empty for servers of another machine."""
+    if not stack.services:
+        return {}
     names = {service.pid: name for name, service in stack.services.items()}
     try:
         children = psutil.Process(stack.pid).children()

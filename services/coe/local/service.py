@@ -5,9 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import grpc.aio
-from grpc_health.v1 import health_pb2
-
+from coe.local.probe import serves
 from coe.local.process import Child
 from coe.local.readiness import until_ready
 from coe.local.server import LocalServer
@@ -50,14 +48,4 @@ class ServiceProcess(LocalServer):
         await until_ready(self._child, self._serves, self._start_timeout_s)
 
     async def _serves(self) -> bool:
-        async with grpc.aio.insecure_channel(self.spec.address) as channel:
-            check = channel.unary_unary(
-                "/grpc.health.v1.Health/Check",
-                request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
-                response_deserializer=health_pb2.HealthCheckResponse.FromString,
-            )
-            try:
-                reply = await check(health_pb2.HealthCheckRequest(), timeout=2.0)
-            except grpc.aio.AioRpcError:
-                return False
-        return bool(reply.status == health_pb2.HealthCheckResponse.SERVING)
+        return await serves(self.spec.address)

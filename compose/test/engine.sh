@@ -1,0 +1,58 @@
+# Sourced. A container engine of our own: `engine_start` (1: this machine can't run one, the reason is in $skip), `engine_stop`.
+# State is in $state; nothing of a Docker that runs here already is touched.
+engine_pid=""
+
+engine_install() {
+    missing=""
+    command -v dockerd >/dev/null || missing="$missing docker.io"
+    command -v docker-compose >/dev/null || missing="$missing docker-compose"
+    command -v debootstrap >/dev/null || missing="$missing debootstrap"
+    [ -z "$missing" ] && return
+    command -v apt-get >/dev/null || { skip="no$missing, and no apt-get"; return 1; }
+    apt-get update -qq
+    # shellcheck disable=SC2086
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >"$state/apt.log" 2>&1 ||
+        { skip="could not install$missing (see $state/apt.log)"; return 1; }
+}
+
+engine_start() {
+    [ "$(id -u)" = 0 ] || { skip="a container engine needs root"; return 1; }
+    engine_install || return 1
+    export DOCKER_HOST="unix://$state/docker.sock" DOCKER_BUILDKIT=0 COMPOSE_DOCKER_CLI_BUILD=0
+    # No bridge and no firewall rules: containers share the host's network.
+    setsid dockerd --data-root "$state/data" --exec-root "$state/exec" --pidfile "$state/dockerd.pid" \
+        --host "$DOCKER_HOST" --bridge=none --iptables=false --ip6tables=false >"$state/dockerd.log" 2>&1 &
+    engine_pid=$!
+    for _ in $(seq 60); do
+        docker version >/dev/null 2>&1 && return
+        kill -0 "$engine_pid" 2>/dev/null || break
+        sleep 0.5
+    done
+    skip="the kernel does not allow a container engine: $(grep -E 'level=(error|fatal)|failed' "$state/dockerd.log" | tail -1)"
+    return 1
+}
+
+engine_stop() {
+    [ -n "$engine_pid" ] || return 0
+    kill "$engine_pid" 2>/dev/null || true
+    wait "$engine_pid" 2>/dev/null || true
+    engine_pid=""
+}
+
+# base_image NAME PACKAGES: a Debian image by debootstrap, kept as an archive in the user's cache.
+base_image() {
+    name=$1 packages=$2
+    archive="${XDG_CACHE_HOME:-$HOME/.cache}/coe/images/$name.tar"
+    if [ ! -e "$archive" ]; then
+        mkdir -p "$(dirname "$archive")"
+        debootstrap --variant=minbase --include="$packages" bookworm "$state/root" >"$state/debootstrap.log" 2>&1 ||
+            { tail -5 "$state/debootstrap.log"; return 1; }
+        tar -C "$state/root" --exclude='./usr/share/doc/*' --exclude='./usr/share/man/*' --exclude='./usr/share/locale/*' \
+            --exclude='./var/cache/apt/*' --exclude='./var/lib/apt/lists/*' --exclude='./proc/*' --exclude='./sys/*' \
+            --exclude='./dev/*' -cf "$archive.part" .
+        mv "$archive.part" "$archive"
+        rm -rf "$state/root"
+    fi
+    docker import --change 'ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8' \
+        "$archive" "$name:bookworm" >/dev/null
+}

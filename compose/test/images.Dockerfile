@@ -1,0 +1,15 @@
+# Stand-ins for the official broker and Redis images where no image can be pulled: same settings, same paths.
+ARG JAVA_IMAGE
+ARG BASE_IMAGE
+
+FROM ${JAVA_IMAGE} AS kafka
+RUN useradd --system --uid 10001 kafka && mkdir -p /var/lib/kafka/data && chown -R kafka /var/lib/kafka
+COPY kafka /opt/kafka/libs
+COPY kafka-entrypoint.sh log4j2.properties /opt/kafka/
+USER 10001
+VOLUME /var/lib/kafka/data
+CMD ["sh", "/opt/kafka/kafka-entrypoint.sh"]
+
+FROM ${BASE_IMAGE} AS valkey
+COPY valkey-server /usr/local/bin/valkey-server
+USER 10001

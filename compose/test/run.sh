@@ -1,0 +1,85 @@
+#!/usr/bin/env bash
+# Builds every image without a registry, brings the stack up on the host's loopback, submits, loads, breaks, takes all down.
+# Where the kernel allows no container engine it says so and ends with 0.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+coe=$PWD/.venv/bin
+state=$(mktemp -d "${TMPDIR:-/tmp}/coe-compose.XXXXXX")
+say() { printf '\033[1m==>\033[0m %s\n' "$*"; }
+. compose/test/engine.sh
+
+files=(-f compose.yaml -f compose.hostnet.yaml -f compose.load.yaml -f compose.load.hostnet.yaml -f compose.chaos.yaml)
+compose() { (cd compose && docker-compose "${files[@]}" "$@"); }
+
+finish() {
+    status=$?
+    trap - EXIT
+    if [ -n "$engine_pid" ]; then
+        if [ "$status" != 0 ]; then
+            say "failed: the ends of the logs"
+            compose ps || true
+            compose logs --tail=15 --no-color || true
+        fi
+        say "taking everything down"
+        compose down --volumes --timeout 20 >"$state/down.log" 2>&1 || cat "$state/down.log"
+    fi
+    engine_stop
+    rm -rf "$state"
+    exit "$status"
+}
+trap finish EXIT
+trap 'exit 130' INT TERM
+
+say "container engine"
+if ! engine_start; then
+    engine_pid=""
+    say "skipped: $skip"
+    exit 0
+fi
+docker version --format 'engine {{.Server.Version}}'
+
+# Ports of this run: away from the defaults, so that a stack on this machine is not disturbed.
+export KAFKA_PORT=27092 KAFKA_INTERNAL_PORT=27094 KAFKA_CONTROLLER_PORT=27093 VALKEY_PORT=27379
+export GATEWAY_PORT=27000 GATEWAY_HTTP_PORT=27080 ROUTER_PORT=27010 MAPPER_PORT=27020 TIERS_PORT=27040
+export WORKER_0_PORT=27050 WORKER_1_PORT=27051 COMPOSE_PROJECT_NAME=coetest SHARED_MEMORY=1g
+export BASE_IMAGE=coe-base:bookworm KAFKA_IMAGE=coe-test/kafka VALKEY_IMAGE=coe-test/valkey
+
+say "base images (debootstrap)"
+base_image coe-base python3,python3-venv
+base_image coe-java openjdk-17-jre-headless
+
+say "broker and Redis images"
+context="$state/context"
+mkdir "$context"
+cp -r "${XDG_CACHE_HOME:-$HOME/.cache}"/coe/kafka-*/ "$context/kafka"
+cp compose/test/kafka-entrypoint.sh services/coe/local/kafka/log4j2.properties compose/test/images.Dockerfile "$context"
+cp "$("$coe/python" -c 'from coe.local.valkey import binary; print(binary())')" "$context/valkey-server"
+for target in kafka valkey; do
+    docker build --quiet --target "$target" --tag "coe-test/$target" --build-arg BASE_IMAGE --build-arg JAVA_IMAGE=coe-java:bookworm \
+        -f "$context/images.Dockerfile" "$context" >/dev/null
+done
+
+say "service images"
+compose build --quiet >"$state/build.log" 2>&1 || { tail -30 "$state/build.log"; exit 1; }
+docker images --format '{{.Repository}} {{.Size}}' | grep -E '^(coe|coe-test)/' | sort | column -t
+
+say "up"
+compose up -d --no-build >"$state/up.log" 2>&1 || { cat "$state/up.log"; exit 1; }
+compose/test/wait-healthy.sh "$COMPOSE_PROJECT_NAME" 240
+
+say "submit"
+export COE_KAFKA_BOOTSTRAP=127.0.0.1:$KAFKA_PORT
+"$coe/coe" submit "What is two plus two?" --max-tokens 8
+
+say "load"
+load() { compose run --rm load run "$@"; }
+load --profile pipeline-small
+load --profile smoke --transport grpc
+
+say "chaos: containers are killed while load runs; nothing may be lost"
+compose/chaos.sh "$COMPOSE_PROJECT_NAME" 3 expert-worker-0 router memory-tier-manager &
+chaos=$!
+load --profile chaos
+wait "$chaos"
+compose/test/wait-healthy.sh "$COMPOSE_PROJECT_NAME" 120
+say "all well"

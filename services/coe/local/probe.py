@@ -1,0 +1,31 @@
+"""Asks a service for its gRPC health: `python -m coe.local.probe [HOST:PORT]`, exit status 0 when it serves."""
+
+import asyncio
+import sys
+
+import grpc.aio
+from grpc_health.v1 import health_pb2
+
+from coe.platform.settings import GrpcSettings
+
+_TIMEOUT_S = 2.0
+
+
+async def serves(address: str) -> bool:
+    """Whether the server at host:port says SERVING within two seconds."""
+    async with grpc.aio.insecure_channel(address) as channel:
+        check = channel.unary_unary(
+            "/grpc.health.v1.Health/Check",
+            request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+            response_deserializer=health_pb2.HealthCheckResponse.FromString,
+        )
+        try:
+            reply = await check(health_pb2.HealthCheckRequest(), timeout=_TIMEOUT_S)
+        except grpc.aio.AioRpcError:
+            return False
+    return bool(reply.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+if __name__ == "__main__":
+    address = sys.argv[1] if len(sys.argv) > 1 else f"127.0.0.1:{GrpcSettings().port}"
+    sys.exit(0 if asyncio.run(serves(address)) else 1)

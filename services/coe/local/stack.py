@@ -1,0 +1,183 @@
+"""The embedded stack as a resource: entered, it serves; left, nothing of it runs any more."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from coe.local import home as homes
+from coe.local import prepare, stackfile
+from coe.local.kafka import KafkaServer
+from coe.local.options import StackOptions
+from coe.local.plan import Plan, Servers, plan
+from coe.local.ports import free_port, is_free
+from coe.local.restart import NEVER, RestartPolicy
+from coe.local.server import LocalServer
+from coe.local.service import ServiceProcess, ServiceSpec
+from coe.local.supervisor import Supervised
+from coe.local.valkey import ValkeyServer
+from coe.platform.bus.kafka import KafkaBus
+from coe.platform.settings import CoreSettings
+
+
+class Stack:
+    """Broker, Redis, services and gateway of one COE_HOME.
+
+    async with Stack(StackOptions(workers=2)) as stack:
+        ... stack.kafka_bootstrap, stack.info
+
+    `on_change` is called after every change of a process's state, `on_step` with what is being done before that.
+    """
+
+    def __init__(
+        self,
+        options: StackOptions | None = None,
+        *,
+        on_change: Callable[[Supervised], None] = lambda _: None,
+        on_step: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._options = options or StackOptions()
+        self._core = CoreSettings()
+        self.home = (self._options.home or self._core.home).absolute()
+        self._on_change = on_change
+        self._on_step = on_step
+        self.processes: list[Supervised] = []
+        self._stages: list[list[Supervised]] = []
+        self._keepers: list[asyncio.Task[None]] = []
+        self._info: stackfile.StackInfo | None = None
+        self._exit = AsyncExitStack()
+
+    @property
+    def info(self) -> stackfile.StackInfo:
+        """Where everything is. Only while the stack runs."""
+        if self._info is None:
+            raise RuntimeError("the stack is not running")
+        return self._info
+
+    @property
+    def kafka_bootstrap(self) -> str:
+        return self.info.kafka_bootstrap
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._start()
+        except BaseException:
+            await self._stop()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stop()
+
+    async def run_until_failed(self) -> None:
+        """Returns never. Raises Unavailable when a process ended that may not be started again."""
+        await asyncio.gather(*self._keepers)
+
+    async def _start(self) -> None:
+        self._exit.enter_context(homes.claimed(self.home))
+        homes.rotate_logs(self._logs)
+        hosted = await prepare.prepare(self.home, self._options, self._on_step)
+        servers = await self._start_servers()
+        layout = plan(self._options, self.home, servers, prepare.hbm_bytes(self._options, hosted), _take_port)
+        stages = [[self._service(spec) for spec in stage] for stage in layout.stages]
+        self.processes += [process for stage in stages for process in stage]
+        for stage in stages:
+            await self._start_stage(stage)
+        self._publish(layout, servers)
+
+    async def _start_servers(self) -> Servers:
+        """Broker and Redis, unless the settings name others; then the topics."""
+        run = self.home / "run"
+        given = self._core.model_fields_set
+        kafka, redis = self._core.kafka_bootstrap, self._core.redis_url
+        stage = []
+        if "redis_url" not in given:
+            valkey = ValkeyServer(run / "valkey", log=self._logs / "valkey.log")
+            redis = valkey.url
+            stage.append(self._supervised("valkey", valkey, f"127.0.0.1:{valkey.port}", RestartPolicy()))
+        if "kafka_bootstrap" not in given:
+            broker = KafkaServer(run / "kafka", log=self._logs / "kafka.log")
+            kafka = broker.bootstrap
+            # Its clients have lost their transactions: a clean end and a new start are the honest answer.
+            stage.append(self._supervised("kafka", broker, kafka, NEVER))
+        self.processes += stage
+        await self._start_stage(stage)
+        self._on_step("creating topics")
+        bus = KafkaBus(kafka, source="coe/stack", start_timeout_s=self._options.start_timeout_s)
+        await bus.start()
+        await bus.stop()
+        return Servers(kafka, redis)
+
+    async def _start_stage(self, stage: list[Supervised]) -> None:
+        """All at once. When one fails the others are left to `_stop`."""
+        self._stages.append(stage)
+        starts = [asyncio.create_task(process.start()) for process in stage]
+        try:
+            await asyncio.gather(*starts)
+        finally:
+            await _cancel(starts)
+        self._keepers += [asyncio.create_task(process.keep(), name=process.name) for process in stage]
+
+    async def _stop(self) -> None:
+        """In the reverse order of the start: nothing new comes in while what is under way is finished."""
+        await _cancel(self._keepers)
+        if self._info is not None:
+            stackfile.remove(self.home)
+            self._info = None
+        for stage in reversed(self._stages):
+            await asyncio.gather(*(process.stop() for process in stage))
+        self._stages.clear()
+        await self._exit.aclose()
+
+    @property
+    def _logs(self) -> Path:
+        return self.home / "run" / "logs"
+
+    def _service(self, spec: ServiceSpec) -> Supervised:
+        options = self._options
+        process = ServiceProcess(spec, self._logs, start_timeout_s=options.start_timeout_s, grace_s=options.grace_s)
+        return self._supervised(spec.name, process, spec.address, RestartPolicy())
+
+    def _supervised(self, name: str, server: LocalServer, address: str, restarts: RestartPolicy) -> Supervised:
+        return Supervised(name, server, address=address, restarts=restarts, on_change=self._changed)
+
+    def _changed(self, process: Supervised) -> None:
+        """A service that was started again has another pid: the file follows."""
+        if self._info is not None and process.pid is not None:
+            self._write(self._info)
+        self._on_change(process)
+
+    def _publish(self, layout: Plan, servers: Servers) -> None:
+        self._write(
+            stackfile.StackInfo(
+                home=str(self.home),
+                kafka_bootstrap=servers.kafka_bootstrap,
+                redis_url=servers.redis_url,
+                gateway=layout.gateway,
+                gateway_http=layout.gateway_http,
+            )
+        )
+
+    def _write(self, info: stackfile.StackInfo) -> None:
+        services = {
+            process.name: stackfile.ServiceAddress(process.pid, process.address)
+            for process in self.processes
+            if process.pid is not None and isinstance(process.server, ServiceProcess)
+        }
+        self._info = replace(info, services=services)
+        stackfile.write(self._info)
+
+
+def _take_port(preferred: int | None) -> int:
+    return preferred if preferred and is_free(preferred) else free_port()
+
+
+async def _cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
