@@ -8,7 +8,7 @@ under way at most; what arrives meanwhile changes the state and takes effect wit
 Call `advance` after each burst of events: only it starts work.
 """
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Collection
 
 from coe.expert_worker.batch import Batch, never_started
@@ -64,6 +64,10 @@ class WorkerLoop:
         batch = self.batch
         started = [*(sequence.prompt for sequence in batch.live.values()), *batch.postponed] if batch else []
         return [*self._prompts.values(), *started]
+
+    def depths(self) -> Counter[str]:
+        """Prompts that have not ended, by expert."""
+        return Counter(prompt.expert_id for prompt in self.held())
 
     # Events.
 

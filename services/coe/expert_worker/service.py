@@ -19,10 +19,11 @@ from coe.expert_worker.settings import WorkerSettings
 from coe.expert_worker.tier_client import TierClient
 from coe.expert_worker.worker import Worker
 from coe.experts.engine import Engine
-from coe.native import HbmArena, lease_handle
+from coe.native import HbmArena, lease_handle, set_threads
 from coe.platform import topics
 from coe.platform.bus.api import Subscription
 from coe.platform.bus.kafka import KafkaBus
+from coe.platform.residency import ResidencyPublisher
 from coe.platform.service import run
 from coe.platform.settings import CoreSettings
 from coe.scheduling import Exponential, LearnedCosts, make_policy
@@ -41,6 +42,8 @@ class ExpertWorkerService:
         self._tiers = TierClient(
             settings.tier_manager, settings.id, lease_handle, acquire_timeout_s=settings.acquire_timeout_s
         )
+        # Of the node's residency, the worker publishes its own queues only: they have no epoch.
+        self._residency = ResidencyPublisher(core.redis_url, core.node, epoch=0)
         self._arena: HbmArena | None = None
         costs = LearnedCosts(self._hosted.weight_bytes, settings.max_batch)
         self._worker = Worker(
@@ -55,6 +58,7 @@ class ExpertWorkerService:
             Identity(settings.id, core.node),
             Subscription(topics.ASSIGNMENTS, settings.group, max_in_flight=settings.max_in_flight),
             known=self._hosted.check,
+            on_depths=lambda depths: self._residency.publish_queue(settings.id, depths),
             max_prompt_bytes=core.max_prompt_bytes,
         )
         self._worker_run: asyncio.Task[None] | None = None
@@ -70,6 +74,7 @@ class ExpertWorkerService:
     async def start(self) -> None:
         await self._bus.start()
         self._open.push_async_callback(self._bus.stop)
+        await self._open.enter_async_context(self._residency)
         await self._open.enter_async_context(self._tiers.open())
         self._links = [
             asyncio.create_task(self._tiers.stay_attached(self._on_attached)),
@@ -114,6 +119,7 @@ class ExpertWorkerService:
 
     def _bind(self, name: str) -> None:
         """In the engine's thread: from the next step on, leases are looked up in this arena."""
+        set_threads(self._settings.threads)
         former, self._arena = self._arena, HbmArena.attach(name)
         self._arena.bind()
         if former is not None:

@@ -138,6 +138,7 @@ def _residency(expert: pb.ExpertResidency) -> Residency:
 async def _again(what: str, work: Callable[[], Awaitable[None]]) -> NoReturn:
     """Works until cancelled. When it ends or fails with a CoEError it starts anew, a little later."""
     delay = _FIRST_RETRY_S
+    last = ""
     while True:
         began = asyncio.get_running_loop().time()
         try:
@@ -146,7 +147,9 @@ async def _again(what: str, work: Callable[[], Awaitable[None]]) -> NoReturn:
         except CoEError as error:
             reason = error.message
         if asyncio.get_running_loop().time() - began > _MAX_RETRY_S:
-            delay = _FIRST_RETRY_S
-        _log.warning(f"{what} broke", reason=reason, retry_s=delay)
+            delay, last = _FIRST_RETRY_S, ""
+        if reason != last:
+            _log.warning(f"{what} broke", reason=reason)
+            last = reason
         await asyncio.sleep(delay)
         delay = min(2 * delay, _MAX_RETRY_S)

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -25,6 +25,7 @@ from coe.expert_worker.effects import (
 )
 from coe.expert_worker.intake import Intake
 from coe.expert_worker.loop import WorkerLoop
+from coe.expert_worker.metrics import WorkerMetrics
 from coe.expert_worker.outcome import Identity, chunk, outcome
 from coe.expert_worker.prompt import Prompt
 from coe.expert_worker.runners import Runners
@@ -32,6 +33,7 @@ from coe.platform import logs, topics
 from coe.platform.bus import codec
 from coe.platform.bus.api import Bus, Outcome, ParallelConsumer, Record, Subscription
 from coe.platform.errors import CoEError
+from coe.platform.telemetry import messaging
 
 _log = logs.get(__name__)
 # How often deadlines and lost partitions are looked for.
@@ -43,7 +45,10 @@ Event = Callable[[float], list[Effect]]
 
 
 class Worker:
-    """`known` raises the CoEError of an expert that can't run here."""
+    """`known` raises the CoEError of an expert that can't run here.
+
+    `on_depths` hears four times a second how many prompts each expert has here, waiting or running.
+    """
 
     def __init__(
         self,
@@ -55,6 +60,7 @@ class Worker:
         subscription: Subscription,
         *,
         known: Callable[[str], object],
+        on_depths: Callable[[Mapping[str, int]], None],
         max_prompt_bytes: int,
     ) -> None:
         self.loop = loop
@@ -63,6 +69,8 @@ class Worker:
         self._runners = runners
         self._identity = identity
         self._subscription = subscription
+        self._on_depths = on_depths
+        self._metrics = WorkerMetrics()
         self._clock = time.monotonic
         self._intake = Intake(known, self._clock, max_prompt_bytes=max_prompt_bytes, worker=identity.worker)
         # Bounded by what feeds them: the bus's max_in_flight, one step, one lease, one tick.
@@ -153,8 +161,9 @@ class Worker:
             return self.loop.on_tick(now)
 
         while True:
-            await asyncio.sleep(TICK_S)
             self.post(look)
+            self._on_depths(self.loop.depths())
+            await asyncio.sleep(TICK_S)
 
     async def _handle(self) -> None:
         while True:
@@ -190,11 +199,13 @@ class Worker:
                     self._outbox.put_nowait(effect)
 
     async def _acquire(self, wish: Acquire) -> None:
+        asked_at = self._clock()
         try:
             grant = await self._leases.acquire(wish.expert_id, until_resident=wish.until_resident)
         except CoEError as error:
             self.post(partial(self.loop.on_refused, wish.expert_id, error))
         else:
+            self._metrics.granted(wish.expert_id, grant, self._clock() - asked_at)
             self.post(partial(self.loop.on_granted, wish.expert_id, grant))
 
     async def _report(self, stepping: "asyncio.Future[StepDone]") -> None:
@@ -205,10 +216,13 @@ class Worker:
         while True:
             effect = await self._outbox.get()
             if isinstance(effect, Finish):
-                self._end(consumer, effect.prompt.record, outcome(effect, self._identity, time.time_ns() // 1_000_000))
+                record = effect.prompt.record
+                self._metrics.finished(effect, messaging.record_span(record))
+                self._end(consumer, record, outcome(effect, self._identity, time.time_ns() // 1_000_000))
                 continue
             try:
-                await self._bus.publisher.post(chunk(effect))
+                with messaging.handling(effect.prompt.record):
+                    await self._bus.publisher.post(chunk(effect))
             except CoEError as error:
                 _log.warning("a stream chunk was not sent", request=effect.prompt.request_id, reason=error.message)
 

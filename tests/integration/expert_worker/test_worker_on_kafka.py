@@ -26,6 +26,7 @@ from coe.scheduling import Exponential, LearnedCosts, make_policy
 
 pytestmark = pytest.mark.kafka
 WAIT_S = 60.0
+IN_FLIGHT = 64
 
 
 class NoLeases:
@@ -62,8 +63,9 @@ class Rig:
                 make_policy("lookahead"), Expected(LearnedCosts(lambda _: 0, 16), Exponential(), 16), max_batch=16
             ),
             Identity("w", "n"),
-            Subscription(self.topic, self.topic, max_in_flight=64),
+            Subscription(self.topic, self.topic, max_in_flight=IN_FLIGHT),
             known=hosted.check,
+            on_depths=lambda depths: None,
             max_prompt_bytes=100_000,
         )
         running = asyncio.create_task(worker.run())

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -29,6 +29,7 @@ class Rig:
     leases: FakeLeases = field(default_factory=FakeLeases)
     gate: threading.Event = field(default_factory=threading.Event)
     runners: dict[str, FakeRunner] = field(default_factory=dict)
+    depths: list[Mapping[str, int]] = field(default_factory=list)
     worker: Worker = field(init=False)
 
     def __post_init__(self) -> None:
@@ -42,6 +43,7 @@ class Rig:
             Identity("w", "n"),
             Subscription(topics.ASSIGNMENTS, "g"),
             known=self._known,
+            on_depths=self.depths.append,
             max_prompt_bytes=1000,
         )
 
@@ -206,6 +208,19 @@ async def test_an_arena_is_bound_between_steps_and_old_leases_are_not_used_in_it
     assert leases[: len(bound)] == [1] * len(bound)
     assert set(leases[len(bound) :]) == {2}
     assert done.tiers.tier_profile == "host"
+
+
+async def test_queue_depths_are_told() -> None:
+    rig = Rig()
+    rig.gate.clear()
+    async with rig.running():
+        offset = rig.bus.put(assigned("r"))
+        rig.bus.put(assigned("s", expert="b"))
+        await rig.bus.until(lambda: rig.bus.posted)
+        assert rig.worker.loop.depths() == {"a": 1, "b": 1}
+        rig.gate.set()
+        await rig.bus.completed(offset)
+    assert rig.depths
 
 
 async def test_echo_needs_no_lease() -> None:

@@ -1,0 +1,77 @@
+"""What the worker measures: OpenTelemetry metrics, and what a prompt's span says about its generation.
+
+Names: OpenTelemetry's GenAI conventions where they have one, else the prefix `coe.`.
+"""
+
+from opentelemetry import metrics
+from opentelemetry.trace import Span
+
+from coe.expert_worker.effects import Answer, Finish, Grant
+from coe.platform.telemetry import names
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0)
+_PROVIDER = "coe"
+
+
+class WorkerMetrics:
+    """Instruments of one worker."""
+
+    def __init__(self) -> None:
+        meter = metrics.get_meter("coe.expert_worker")
+
+        def seconds(name: str, description: str) -> metrics.Histogram:
+            return meter.create_histogram(
+                name, unit="s", description=description, explicit_bucket_boundaries_advisory=_SECONDS
+            )
+
+        self._duration = seconds("gen_ai.server.request.duration", "From submission to the terminal event")
+        self._first_token = seconds("gen_ai.server.time_to_first_token", "From submission to the first token")
+        self._per_token = seconds("gen_ai.server.time_per_output_token", "Decode time of a token after the first")
+        self._tokens = meter.create_histogram(
+            "gen_ai.client.token.usage", unit="{token}", description="Tokens of a prompt and of its answer"
+        )
+        self._wait = seconds(
+            "coe.queue.wait.duration", "From taking a prompt to its prefill, less loading"
+        )
+        self._load = seconds("coe.expert.load.wait.duration", "Wait for the lease on an expert's weights")
+        self._hits = meter.create_counter("coe.cache.hit", description="Leases on experts that were in HBM")
+        self._misses = meter.create_counter("coe.cache.miss", description="Leases on experts that were not in HBM")
+        self._switches = meter.create_counter("coe.expert.switch.count", description="Batches of another expert")
+        self._last: str | None = None
+
+    def granted(self, expert_id: str, grant: Grant, waited_s: float) -> None:
+        attributes = {names.COE_EXPERT: expert_id}
+        self._load.record(waited_s, {**attributes, names.COE_TIER: grant.found_in})
+        (self._hits if grant.found_in == "hbm" else self._misses).add(1, attributes)
+        if expert_id != self._last:
+            self._switches.add(1)
+            self._last = expert_id
+
+    def finished(self, finish: Finish, span: Span) -> None:
+        """Records the end of a prompt, also on its span."""
+        expert, spent, result = finish.prompt.expert_id, finish.spent, finish.result
+        attributes = {
+            names.GEN_AI_OPERATION: "chat",
+            names.GEN_AI_PROVIDER: _PROVIDER,
+            names.GEN_AI_REQUEST_MODEL: expert,
+        }
+        span.set_attributes(attributes | {names.COE_REQUEST_ID: finish.prompt.request_id, names.COE_EXPERT: expert})
+        self._wait.record(spent.queue_s, attributes)
+        if not isinstance(result, Answer):
+            self._duration.record(spent.total_s, {**attributes, names.ERROR_TYPE: result.code})
+            span.set_attribute(names.ERROR_TYPE, result.code)
+            return
+        self._duration.record(spent.total_s, attributes)
+        self._first_token.record(spent.time_to_first_token_s, attributes)
+        if result.completion_tokens > 1:
+            self._per_token.record(spent.decode_s / (result.completion_tokens - 1), attributes)
+        self._tokens.record(result.prompt_tokens, {**attributes, "gen_ai.token.type": "input"})
+        self._tokens.record(result.completion_tokens, {**attributes, "gen_ai.token.type": "output"})
+        span.set_attributes(
+            {
+                names.GEN_AI_INPUT_TOKENS: result.prompt_tokens,
+                names.GEN_AI_OUTPUT_TOKENS: result.completion_tokens,
+                names.GEN_AI_FINISH_REASONS: [result.finish_reason],
+                names.COE_TIER: spent.found_in,
+            }
+        )
