@@ -56,3 +56,20 @@ def router(
     else:
         for name, value in summary.items():
             out.print(f"{name:20} {value}")
+
+
+@app.command()
+def mapping(
+    outcomes: Annotated[Path, typer.Option(help="What each model scored on each prompt, JSON lines.")],
+    budget: Annotated[float, typer.Option(help="Average active parameters of `balanced`, billions.")] = 31.0,
+    economy: Annotated[float, typer.Option(help="Average active parameters of `economy`, billions.")] = 15.0,
+    hosted: Annotated[float | None, typer.Option(help="Most total parameters hosted, billions.")] = None,
+    experts: Annotated[Path | None, typer.Option(help="Parameters of the models, YAML.")] = None,
+    out_path: Annotated[Path | None, typer.Option("--out", help="Where to write. Default: COE_HOME.")] = None,
+    json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """Solve the mapping of categories to experts under budgets of parameters."""
+    from coe.cli.mapping import train_and_write
+
+    path = out_path or CoreSettings().home / "artifacts" / "mapping.yaml"
+    train_and_write(outcomes, experts, path, budget=budget, economy=economy, hosted=hosted, as_json=json)

@@ -1,0 +1,51 @@
+"""Which hosted bundle stands in for each expert of the mapping: `bindings.yaml` in COE_HOME."""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import yaml
+
+from coe.platform.errors import ArtifactError
+
+FILE_NAME = "bindings.yaml"
+HEADER = "# Which hosted bundle answers in place of each expert of the mapping.\n"
+
+
+def read_bindings(path: Path) -> dict[str, str]:
+    """Mapped expert to hosted bundle id; empty when there is no file. Raises ArtifactError."""
+    if not path.is_file():
+        return {}
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ArtifactError(f"{path.name} can't be read: {error}", path=path) from error
+    data = {} if data is None else data
+    if not isinstance(data, dict) or not all(isinstance(text, str) for pair in data.items() for text in pair):
+        raise ArtifactError(f"{path.name} must map names of experts to ids of hosted bundles", path=path)
+    return data
+
+
+def write_bindings(path: Path, bindings: Mapping[str, str]) -> None:
+    """All at once: a reader sees the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(HEADER + yaml.safe_dump(dict(bindings), allow_unicode=True), encoding="utf-8")
+    partial.replace(path)
+
+
+def spread(mapped: Iterable[str], hosted: Sequence[str]) -> dict[str, str]:
+    """Gives each mapped expert a bundle of its own, in the order given, and shares them when there are too few.
+
+    An expert that is hosted under its own name keeps it. Empty when nothing is hosted.
+    """
+    mapped = list(mapped)
+    free = [bundle for bundle in hosted if bundle not in mapped] or list(hosted)
+    bound: dict[str, str] = {}
+    for name in mapped:
+        if name in hosted:
+            bound[name] = name
+        elif free:
+            strangers = sum(1 for other in bound if bound[other] != other)
+            bound[name] = free[strangers % len(free)]
+    return bound

@@ -1,0 +1,102 @@
+"""Which expert answers a prompt, and why. Pure."""
+
+from collections.abc import Mapping as Lookup
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+
+from coe.mapper.mapping import DEFAULT_BUDGET, Cell, Mapping, Plan
+from coe.mapper.solve import Limits
+from coe.platform.errors import ExpertNotFound, InvalidPrompt
+
+# Experts named as candidates in an assignment, best first.
+MOST_CANDIDATES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """`expert_id` is the hosted bundle, empty when the mapped expert is not hosted."""
+
+    mapped: str
+    expert_id: str
+    quality: float
+    active_params_b: float
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """`reason`: "category" (the mapping's expert), "default" (it is not hosted, another answers) or "requested"."""
+
+    expert_id: str
+    mapped: str
+    reason: str
+    budget: str
+    cell: str
+    candidates: tuple[Candidate, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Hosted:
+    """The bundles on this cluster, and which stands in for which mapped expert."""
+
+    ids: AbstractSet[str]
+    bindings: Lookup[str, str]
+
+    def bundle(self, mapped: str) -> str:
+        """The hosted bundle of a mapped expert; empty when there is none."""
+        bound = self.bindings.get(mapped, mapped)
+        return bound if bound in self.ids else ""
+
+
+def requested(expert_id: str, hosted: Hosted) -> Choice:
+    """The expert that the client named: a hosted bundle, or a mapped expert with one. Raises ExpertNotFound."""
+    bundle = expert_id if expert_id in hosted.ids else hosted.bundle(expert_id)
+    if not bundle:
+        raise ExpertNotFound(f"no expert {expert_id!r} is hosted here", expert_id=expert_id)
+    return Choice(bundle, expert_id, "requested", "", "")
+
+
+def plan_for(mapping: Mapping, name: str, active_params_b: float | None) -> tuple[str, Plan]:
+    """The plan of a named budget, or of a limit on average active parameters in billions. Raises InvalidPrompt."""
+    if active_params_b is not None:
+        if not 0 < active_params_b < float("inf"):
+            raise InvalidPrompt(f"a budget must be a positive number of billions, not {active_params_b}")
+        # Rounded down, so that the plans worth keeping are few and the limit holds.
+        limit = int(active_params_b * 10) / 10 if active_params_b >= 1 else active_params_b
+        return f"{active_params_b:g}B", mapping.plan(Limits(limit))
+    name = name or DEFAULT_BUDGET
+    if name not in mapping.budgets:
+        raise InvalidPrompt(f"no budget {name!r}: use {', '.join(mapping.budgets)} or a number", budget=name)
+    return name, mapping.budgets[name]
+
+
+def mapped(mapping: Mapping, category: str, part: str, budget: tuple[str, Plan], hosted: Hosted) -> Choice:
+    """The mapping's expert, or when it is not hosted, the best hosted one that is no larger (else the smallest).
+
+    Raises ExpertNotFound when nothing is hosted at all.
+    """
+    name, plan = budget
+    cell = mapping.cell(category, part)
+    candidates = _candidates(mapping, cell, hosted)
+    wanted = plan.experts[cell.name]
+    bundle = hosted.bundle(wanted)
+    if bundle:
+        return Choice(bundle, wanted, "category", name, cell.name, candidates)
+    available = [candidate for candidate in candidates if candidate.expert_id]
+    if available:
+        limit = next(candidate.active_params_b for candidate in candidates if candidate.mapped == wanted)
+        affordable = [candidate for candidate in available if candidate.active_params_b <= limit]
+        best = affordable[0] if affordable else min(available, key=lambda candidate: candidate.active_params_b)
+        return Choice(best.expert_id, best.mapped, "default", name, cell.name, candidates)
+    if hosted.ids:
+        any_bundle = min(hosted.ids)
+        return Choice(any_bundle, any_bundle, "default", name, cell.name, candidates)
+    raise ExpertNotFound("no expert is hosted here: import one with `coe import`", mapped_expert=wanted)
+
+
+def _candidates(mapping: Mapping, cell: Cell, hosted: Hosted) -> tuple[Candidate, ...]:
+    """The pool by expected quality in the cell, best first."""
+    ranked = sorted(zip(cell.quality, mapping.pool, strict=True), key=lambda pair: (-pair[0], pair[1].active_params_b))
+    return tuple(
+        Candidate(expert.name, hosted.bundle(expert.name), quality, expert.active_params_b)
+        for quality, expert in ranked
+    )

@@ -1,0 +1,25 @@
+"""The mapper's settings, from COE_MAPPER_* environment variables."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class MapperSettings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="COE_MAPPER_", frozen=True, extra="ignore")
+
+    # Empty: the one trained here (COE_HOME/artifacts/mapping.yaml), else the one that came with the package.
+    mapping: Path | None = None
+    # A newer mapping on trial: what it would have done is logged, and `canary_share` of the prompts follow it.
+    candidate: Path | None = None
+    canary_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    # Ids of the hosted bundles, as JSON. Empty: those in COE_HOME/experts.
+    experts: frozenset[str] = frozenset()
+    # How often the files are looked at for changes.
+    reload_s: Annotated[float, Field(gt=0)] = 1.0
+    max_batch: Annotated[int, Field(ge=1)] = 64
+    # An expert gets another replica for so many waiting prompts, up to `max_replicas`.
+    queued_per_replica: Annotated[int, Field(ge=1)] = 16
+    max_replicas: Annotated[int, Field(ge=1)] = 4

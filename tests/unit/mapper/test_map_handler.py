@@ -1,0 +1,124 @@
+"""Records of coe.routed.v1 to outcomes."""
+
+from pathlib import Path
+
+import pytest
+import structlog
+
+from coe._proto.common_pb2 import Budget, RoutingDecision
+from coe._proto.events_pb2 import PromptAssigned, PromptCompleted, PromptRouted, PromptSubmitted
+from coe.mapper.handler import MapHandler
+from coe.mapper.mapping import Cell, Mapping, Plan
+from coe.mapper.policy import Hosted
+from coe.mapper.pool import PoolExpert
+from coe.mapper.settings import MapperSettings
+from coe.mapper.solve import Limits
+from coe.mapper.state import State
+from coe.platform import topics
+from coe.platform.bus.api import Outcome, Record
+
+NOW = 1_000_000
+POOL = (PoolExpert("small", 7.0, 7.0), PoolExpert("large", 70.0, 70.0))
+CELLS = (Cell("general", (0.3, 0.6), (9, 9), 0.0, pooled=True), Cell("math", (0.4, 0.9), (9, 9), 1.0))
+
+
+def mapping(version: str, expert: str) -> Mapping:
+    plan = Plan(Limits(), {"general": expert, "math": expert}, 0.5, 7, 7)
+    return Mapping(version, POOL, CELLS, 8, {"quality": plan})
+
+
+HOSTED = Hosted({"tiny", "tiny@replica-1"}, {"small": "tiny", "large": "tiny@replica-1"})
+OLD, NEW = mapping("old", "small"), mapping("new", "large")
+
+
+def handler(state: State | None = None, queued: int = 0, canary_share: float = 0.0) -> MapHandler:
+    settings = MapperSettings(canary_share=canary_share, candidate=Path("new.yaml"))
+    state = state or State(OLD, None, HOSTED)
+    return MapHandler(lambda: state, lambda expert: queued, settings, now_ms=lambda: NOW)
+
+
+def record(prompt: PromptSubmitted, category: str = "math", headers: tuple[tuple[str, bytes], ...] = ()) -> Record:
+    routed = PromptRouted(prompt=prompt, routing=RoutingDecision(category=category), routing_s=0.5)
+    return Record(topics.ROUTED, 0, 0, prompt.request_id.encode(), routed.SerializeToString(), headers, NOW)
+
+
+def assigned(outcome: Outcome) -> PromptAssigned:
+    (outgoing,) = outcome.publish
+    assert outgoing.topic == topics.ASSIGNMENTS
+    assert isinstance(outgoing.message, PromptAssigned)
+    assert outgoing.key == f"{outgoing.message.assignment.expert_id}#{outgoing.message.assignment.replica}"
+    return outgoing.message
+
+
+def error_code(outcome: Outcome) -> str:
+    (outgoing,) = outcome.publish
+    assert outgoing.topic == topics.COMPLETIONS
+    assert isinstance(outgoing.message, PromptCompleted)
+    return outgoing.message.error.code
+
+
+async def test_a_routed_prompt_is_assigned_with_all_that_is_known() -> None:
+    (outcome,) = await handler()([record(PromptSubmitted(request_id="a", prompt="1+1"))])
+    message = assigned(outcome)
+    assert message.assignment.expert_id == "tiny"
+    assert message.assignment.mapped_expert == "small"
+    assert message.assignment.mapping_version == "old"
+    assert message.assignment.budget == "quality"
+    assert [candidate.expert_id for candidate in message.assignment.candidates] == ["large", "small"]
+    assert message.routing_s == 0.5
+    assert message.prompt.prompt == "1+1"
+
+
+async def test_each_bad_prompt_ends_alone() -> None:
+    records = [
+        record(PromptSubmitted(request_id="a", expert_id="nobody")),
+        record(PromptSubmitted(request_id="b", deadline_ms=NOW - 1)),
+        record(PromptSubmitted(request_id="c"), headers=(("coe-deadline-ms", str(NOW - 1).encode()),)),
+        record(PromptSubmitted(request_id="d", budget=Budget(name="lavish"))),
+        record(PromptSubmitted(request_id="e", budget=Budget(active_params_b=1))),
+        Record(topics.ROUTED, 0, 0, b"f", b"\xff", (), NOW),
+        record(PromptSubmitted(request_id="g")),
+    ]
+    outcomes = await handler()(records)
+    assert [error_code(outcome) for outcome in outcomes[:6]] == [
+        "expert_not_found",
+        "deadline_exceeded",
+        "deadline_exceeded",
+        "invalid_prompt",
+        "invalid_prompt",
+        "undecodable_message",
+    ]
+    assert outcomes[5].dead_letter is not None
+    assert assigned(outcomes[6]).prompt.request_id == "g"
+
+
+async def test_a_requested_expert_passes_the_mapping_by() -> None:
+    (outcome,) = await handler()([record(PromptSubmitted(request_id="a", expert_id="tiny@replica-1"), category="")])
+    assert assigned(outcome).assignment.expert_id == "tiny@replica-1"
+    assert assigned(outcome).assignment.reason == "requested"
+
+
+async def test_a_numeric_budget_is_kept() -> None:
+    (outcome,) = await handler(State(NEW, None, HOSTED))(
+        [record(PromptSubmitted(request_id="a", budget=Budget(active_params_b=10)))]
+    )
+    assert assigned(outcome).assignment.mapped_expert == "small"
+    assert assigned(outcome).assignment.budget == "10B"
+
+
+async def test_a_long_queue_spreads_requests_and_keeps_conversations_together() -> None:
+    requests = [record(PromptSubmitted(request_id=f"r{number}")) for number in range(40)]
+    same = [record(PromptSubmitted(request_id=f"s{number}", conversation_id="c")) for number in range(10)]
+    outcomes = await handler(queued=100)([*requests, *same])
+    assert {assigned(outcome).assignment.replica for outcome in outcomes[:40]} == {0, 1, 2, 3}
+    assert len({assigned(outcome).assignment.replica for outcome in outcomes[40:]}) == 1
+
+
+@pytest.mark.parametrize(("share", "version"), [(0.0, "old"), (1.0, "new")])
+async def test_a_candidate_is_logged_and_followed_for_its_share(share: float, version: str) -> None:
+    state = State(OLD, NEW, HOSTED)
+    with structlog.testing.capture_logs() as entries:
+        (outcome,) = await handler(state, canary_share=share)([record(PromptSubmitted(request_id="a"))])
+    assert assigned(outcome).assignment.mapping_version == version
+    (entry,) = [entry for entry in entries if entry["event"] == "mapping on trial"]
+    assert (entry["expert"], entry["candidate_expert"]) == ("small", "large")

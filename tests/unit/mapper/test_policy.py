@@ -1,0 +1,83 @@
+"""Which expert answers: the mapping's, the nearest hosted one, or the one that was asked for."""
+
+import pytest
+
+from coe.mapper.bindings import spread
+from coe.mapper.mapping import Cell, Mapping, Plan
+from coe.mapper.policy import Hosted, mapped, plan_for, requested
+from coe.mapper.pool import PoolExpert
+from coe.mapper.solve import Limits
+from coe.platform.errors import ExpertNotFound, InvalidPrompt
+
+POOL = tuple(PoolExpert(name, size, size) for name, size in (("small", 7.0), ("middle", 27.0), ("large", 70.0)))
+CELLS = (
+    Cell("general", (0.3, 0.5, 0.6), (9, 9, 9), 0.0, pooled=True),
+    Cell("math", (0.4, 0.5, 0.9), (9, 9, 9), 1.0),
+)
+QUALITY = Plan(Limits(), {"general": "middle", "math": "large"}, 0.9, 70, 97)
+MAPPING = Mapping("v1", POOL, CELLS, 8, {"quality": QUALITY})
+
+
+def test_the_mapped_experts_stand_in_answers() -> None:
+    hosted = Hosted({"tiny@replica-1"}, {"large": "tiny@replica-1"})
+    choice = mapped(MAPPING, "math", "", plan_for(MAPPING, "", None), hosted)
+    assert (choice.expert_id, choice.mapped, choice.reason) == ("tiny@replica-1", "large", "category")
+    assert [candidate.mapped for candidate in choice.candidates] == ["large", "middle", "small"]
+
+
+def test_an_unknown_category_is_general() -> None:
+    choice = mapped(MAPPING, "astrology", "", plan_for(MAPPING, "quality", None), Hosted({"middle"}, {}))
+    assert (choice.mapped, choice.cell) == ("middle", "general")
+
+
+@pytest.mark.parametrize(("hosted", "expected"), [({"small", "middle"}, "middle"), ({"small"}, "small")])
+def test_when_it_is_not_hosted_the_best_that_is_no_larger_answers(hosted: set[str], expected: str) -> None:
+    choice = mapped(MAPPING, "math", "", ("quality", QUALITY), Hosted(hosted, {}))
+    assert (choice.expert_id, choice.reason) == (expected, "default")
+
+
+def test_a_budget_is_not_exceeded_when_something_smaller_is_hosted() -> None:
+    choice = mapped(MAPPING, "general", "", ("quality", QUALITY), Hosted({"large", "small"}, {}))
+    assert choice.mapped == "small"
+    choice = mapped(MAPPING, "general", "", ("quality", QUALITY), Hosted({"large"}, {}))
+    assert choice.mapped == "large"
+
+
+def test_a_bundle_outside_the_pool_is_better_than_no_answer() -> None:
+    choice = mapped(MAPPING, "math", "", ("quality", QUALITY), Hosted({"b", "a"}, {}))
+    assert (choice.expert_id, choice.mapped, choice.reason) == ("a", "a", "default")
+    with pytest.raises(ExpertNotFound, match="import"):
+        mapped(MAPPING, "math", "", ("quality", QUALITY), Hosted(set(), {}))
+
+
+def test_a_requested_expert_is_a_bundle_or_a_mapped_name() -> None:
+    hosted = Hosted({"tiny"}, {"large": "tiny", "small": "gone"})
+    assert requested("tiny", hosted).mapped == "tiny"
+    assert requested("large", hosted).expert_id == "tiny"
+    for unknown in ("small", "other"):
+        with pytest.raises(ExpertNotFound, match=unknown):
+            requested(unknown, hosted)
+
+
+def test_a_number_is_solved_when_it_is_asked_for() -> None:
+    name, plan = plan_for(MAPPING, "", 30.0)
+    assert name == "30B"
+    assert plan.experts["math"] == "middle"
+    assert plan.active_params_b <= 30
+
+
+@pytest.mark.parametrize("number", [0.0, -1.0, float("nan"), float("inf"), 2.0, 0.3])
+def test_a_budget_that_nothing_fits_is_refused(number: float) -> None:
+    with pytest.raises(InvalidPrompt):
+        plan_for(MAPPING, "", number)
+
+
+def test_an_unknown_budget_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(InvalidPrompt, match="quality"):
+        plan_for(MAPPING, "lavish", None)
+
+
+def test_bundles_are_spread_over_the_mapped_experts() -> None:
+    assert spread(["a", "b", "c"], ["x", "y"]) == {"a": "x", "b": "y", "c": "x"}
+    assert spread(["a", "b"], ["a", "x"]) == {"a": "a", "b": "x"}
+    assert spread(["a"], []) == {}

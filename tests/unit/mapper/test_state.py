@@ -1,0 +1,59 @@
+"""Files are read again when they change, and a bad one never replaces a good one."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from coe.mapper.bindings import FILE_NAME, read_bindings, write_bindings
+from coe.mapper.mapping_file import PACKAGED
+from coe.mapper.settings import MapperSettings
+from coe.mapper.state import StateFiles
+from coe.platform.errors import ArtifactError
+
+
+def touch(path: Path) -> None:
+    """A change that the clock's resolution can't hide."""
+    stat = path.stat()
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1_000_000_000))
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> StateFiles:
+    files = StateFiles(tmp_path, MapperSettings(experts=frozenset({"tiny"})))
+    files.load()
+    return files
+
+
+def test_the_packaged_mapping_serves_until_one_is_trained(files: StateFiles, tmp_path: Path) -> None:
+    packaged = files.current.mapping.version
+    assert not files.refresh()
+    trained = tmp_path / "artifacts" / "mapping.yaml"
+    trained.parent.mkdir()
+    text = PACKAGED.read_text().replace(f"version: {packaged}\n", "").replace("prompts: 2350", "prompts: 1")
+    trained.write_text(text)
+    assert files.refresh()
+    assert files.current.mapping.version != packaged
+
+
+def test_a_bad_file_leaves_the_old_state(files: StateFiles, tmp_path: Path) -> None:
+    before = files.current
+    (tmp_path / FILE_NAME).write_text("- not\n- bindings\n")
+    assert not files.refresh()
+    assert files.current is before
+    write_bindings(tmp_path / FILE_NAME, {"large": "tiny"})
+    touch(tmp_path / FILE_NAME)
+    assert files.refresh()
+    assert files.current.hosted.bundle("large") == "tiny"
+
+
+def test_a_start_without_a_mapping_fails_clearly(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"none\.yaml|can't be read"):
+        StateFiles(tmp_path, MapperSettings(mapping=tmp_path / "none.yaml")).load()
+
+
+def test_bindings_survive_a_round_trip(tmp_path: Path) -> None:
+    path = tmp_path / FILE_NAME
+    assert read_bindings(path) == {}
+    write_bindings(path, {"Qwen/Qwen2-72B-Instruct": "tiny@replica-1"})
+    assert read_bindings(path) == {"Qwen/Qwen2-72B-Instruct": "tiny@replica-1"}
