@@ -30,9 +30,7 @@ class WorkerMetrics:
         self._tokens = meter.create_histogram(
             "gen_ai.client.token.usage", unit="{token}", description="Tokens of a prompt and of its answer"
         )
-        self._wait = seconds(
-            "coe.queue.wait.duration", "From taking a prompt to its prefill, less loading"
-        )
+        self._wait = seconds("coe.queue.wait.duration", "From taking a prompt to its prefill, less loading")
         self._load = seconds("coe.expert.load.wait.duration", "Wait for the lease on an expert's weights")
         self._hits = meter.create_counter("coe.cache.hit", description="Leases on experts that were in HBM")
         self._misses = meter.create_counter("coe.cache.miss", description="Leases on experts that were not in HBM")
