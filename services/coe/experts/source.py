@@ -46,9 +46,14 @@ class TokenizerSpec:
 class ModelSource(Protocol):
     """Rows come in the order of the graph's convention: rotary halves (NeoX), Gemma norms with their one added."""
 
-    card: ModelCard
-    config: ModelConfig
-    tensors: Mapping[str, SourceTensor]
+    @property
+    def card(self) -> ModelCard: ...
+
+    @property
+    def config(self) -> ModelConfig: ...
+
+    @property
+    def tensors(self) -> Mapping[str, SourceTensor]: ...
 
     def tokenizer(self) -> TokenizerSpec: ...
 

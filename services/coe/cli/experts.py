@@ -1,0 +1,83 @@
+"""`coe experts`: the bundles on this machine."""
+
+from typing import Annotated
+
+import typer
+
+from coe.cli.console import out, print_json
+from coe.cli.import_ import summary
+from coe.experts.bundle import Bundle
+from coe.experts.catalogue import Catalogue
+from coe.platform.settings import CoreSettings
+
+app = typer.Typer(no_args_is_help=True)
+
+ExpertId = Annotated[str, typer.Argument(help="Id of the expert.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One object a line.")]
+
+
+@app.command("list")
+def list_(as_json: AsJson = False) -> None:
+    """All experts that are hosted here."""
+    for bundle in _catalogue().list():
+        _print(bundle, as_json)
+
+
+@app.command()
+def show(expert_id: ExpertId) -> None:
+    """The manifest of an expert, without its tensor table, as JSON."""
+    bundle = _catalogue().get(expert_id)
+    facts = bundle.manifest.model_dump(mode="json", exclude={"tensors", "checksums"})
+    print_json({**facts, "layout_key": bundle.layout_key, "path": str(bundle.path)})
+
+
+@app.command()
+def verify(expert_id: ExpertId, as_json: AsJson = False) -> None:
+    """Reads a whole bundle and compares it with its checksums."""
+    bundle = _catalogue().get(expert_id)
+    bundle.verify()
+    if as_json:
+        print_json({"id": bundle.id, "verified_bytes": bundle.weights_bytes})
+    else:
+        out.print(f"{bundle.id}: {bundle.weights_bytes:,} bytes are as they were imported")
+
+
+@app.command()
+def remove(expert_id: ExpertId) -> None:
+    """Deletes an expert. Replicas that share its weights keep them."""
+    _catalogue().remove(expert_id)
+
+
+@app.command()
+def replicate(
+    expert_id: ExpertId,
+    count: Annotated[int, typer.Option(min=1, max=4096, help="How many replicas there shall be.")] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Makes ID@replica-1, ID@replica-2, ...: the same weights under other ids, at no cost in disk space."""
+    for number in range(1, count + 1):
+        _print(_catalogue().replicate(expert_id, number), as_json)
+
+
+def _catalogue() -> Catalogue:
+    return Catalogue(CoreSettings().experts_dir)
+
+
+def _print(bundle: Bundle, as_json: bool) -> None:
+    if not as_json:
+        out.print(summary(bundle), soft_wrap=True)
+        return
+    manifest = bundle.manifest
+    print_json(
+        {
+            "id": bundle.id,
+            "name": manifest.name,
+            "architecture": manifest.config.architecture,
+            "parameters": manifest.parameters,
+            "quantisation": manifest.quantisation,
+            "weights_bytes": bundle.weights_bytes,
+            "licence": manifest.licence,
+            "replica_of": manifest.replica_of,
+            "synthetic": manifest.synthetic,
+        }
+    )

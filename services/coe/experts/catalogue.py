@@ -1,0 +1,62 @@
+"""The bundles on this machine."""
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+from coe.experts.bundle import MANIFEST, TOKENIZER, WEIGHTS, Bundle
+from coe.experts.manifest import ID_PATTERN, read_manifest
+from coe.platform.errors import ArtifactError, ExpertNotFound
+
+
+class Catalogue:
+    """The directory that holds one bundle a subdirectory. Nothing is cached: an import shows at once."""
+
+    def __init__(self, experts_dir: Path) -> None:
+        self.directory = experts_dir
+
+    def list(self) -> list[Bundle]:
+        """All bundles by id. Hidden directories are imports under way."""
+        if not self.directory.is_dir():
+            return []
+        found = [path for path in self.directory.iterdir() if not path.name.startswith(".") and path.is_dir()]
+        return [Bundle.open(path) for path in sorted(found)]
+
+    def get(self, expert_id: str) -> Bundle:
+        """Raises ExpertNotFound."""
+        path = self.directory / expert_id
+        if not re.match(ID_PATTERN, expert_id) or not path.is_dir():
+            raise ExpertNotFound(f"no expert {expert_id!r} is hosted here", expert_id=expert_id)
+        return Bundle.open(path)
+
+    def remove(self, expert_id: str) -> None:
+        """Deletes a bundle. Replicas keep the weights, which they share by hard links."""
+        bundle = self.get(expert_id)
+        doomed = self.directory / f".removed-{expert_id}-{os.getpid()}"
+        bundle.path.rename(doomed)
+        shutil.rmtree(doomed)
+
+    def replicate(self, expert_id: str, number: int) -> Bundle:
+        """`ID@replica-NUMBER`: another bundle of the very same weights, which says so. Made once."""
+        bundle = self.get(expert_id)
+        if bundle.manifest.replica_of is not None:
+            raise ArtifactError(f"{expert_id} is a replica itself: replicate {bundle.manifest.replica_of}")
+        replica_id = f"{expert_id}@replica-{number}"
+        target = self.directory / replica_id
+        if target.exists():
+            return Bundle.open(target)
+        staging = self.directory / f".replica-{replica_id}-{os.getpid()}"
+        staging.mkdir()
+        try:
+            for name in (WEIGHTS, TOKENIZER):
+                os.link(bundle.path / name, staging / name)
+            changed = read_manifest(bundle.path / MANIFEST).model_copy(
+                update={"id": replica_id, "replica_of": expert_id}
+            )
+            (staging / MANIFEST).write_text(changed.model_dump_json(indent=1))
+            staging.rename(target)
+        except BaseException:
+            shutil.rmtree(staging, ignore_errors=True)
+            raise
+        return Bundle.open(target)

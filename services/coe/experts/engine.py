@@ -1,0 +1,43 @@
+"""The generation engine of a process: a session for each layout, a KV cache for all, a runner for each live expert."""
+
+import threading
+
+from coe import native
+from coe.experts.bundle import Bundle
+from coe.experts.kv_sharing import SharedKv
+from coe.experts.layout_session import LayoutSession
+from coe.experts.runner import Runner
+from coe.experts.tokenizer import ExpertTokenizer
+
+
+class Engine:
+    """`threads` is for one step, `kv_bytes` bounds the KV cache of all experts, `max_batch` the sequences of one."""
+
+    def __init__(self, *, threads: int, kv_bytes: int, max_batch: int) -> None:
+        native.set_threads(threads)
+        self._max_batch = max_batch
+        self._kv = SharedKv(kv_bytes)
+        self._sessions: dict[str, LayoutSession] = {}
+        self._lock = threading.Lock()
+
+    def runner(self, bundle: Bundle) -> Runner:
+        """A runner without sequences. Quick, except for the first expert of a layout, whose graph is built."""
+        return Runner(self._session(bundle), ExpertTokenizer.of(bundle), self._kv, self._max_batch)
+
+    @property
+    def sessions_built(self) -> int:
+        """How many layouts were met. Switching experts of one layout does not change it."""
+        return len(self._sessions)
+
+    @property
+    def kv_bytes_taken(self) -> int:
+        return self._kv.budget.taken
+
+    def _session(self, bundle: Bundle) -> LayoutSession:
+        with self._lock:
+            session = self._sessions.get(bundle.layout_key)
+            if session is None:
+                session = LayoutSession(bundle, self._kv.budget)
+                self._sessions[bundle.layout_key] = session
+                self._kv.join(session)
+            return session

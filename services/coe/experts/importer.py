@@ -1,0 +1,142 @@
+"""Makes a bundle from a model's files: streaming, resumable, and there only when it is complete."""
+
+import fcntl
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from coe.experts.bundle import MANIFEST, TOKENIZER, WEIGHTS, Bundle, tokenizer_digest
+from coe.experts.layout import PlannedTensor, place, plan_tensors
+from coe.experts.manifest import CHUNK_BYTES, Manifest, TokenizerFacts
+from coe.experts.packer import pieces
+from coe.experts.source import ModelSource
+from coe.experts.weights_writer import Progress, WeightsWriter
+from coe.native import packing
+from coe.platform.errors import ArtifactError
+
+# Directories of unfinished imports start so; a catalogue never shows them.
+PARTIAL_PREFIX = ".partial-"
+
+
+def import_model(
+    source: ModelSource, experts_dir: Path, expert_id: str, *, origin: str, progress: Progress, synthetic: bool = False
+) -> Bundle:
+    """Writes `experts_dir/expert_id`. The same model imported again is left as it is.
+
+    Raises ArtifactError when another model has the id, the source is not usable, or another process imports it now.
+    """
+    target = experts_dir / expert_id
+    if target.exists():
+        return _existing(target, source, expert_id)
+    partial = experts_dir / f"{PARTIAL_PREFIX}{expert_id}"
+    with _owned(partial):
+        if target.exists():  # finished by another process meanwhile
+            partial.rmdir()
+            return _existing(target, source, expert_id)
+        _keep_only_if_same(partial, source)
+        _fill(partial, source, expert_id, origin, progress, synthetic)
+        for leftover in ("journal", "origin.json"):
+            (partial / leftover).unlink()
+        partial.rename(target)
+        _sync_directory(experts_dir)
+    return Bundle.open(target)
+
+
+def _fill(partial: Path, source: ModelSource, expert_id: str, origin: str, progress: Progress, synthetic: bool) -> None:
+    planned = plan_tensors(source.config, source.tensors)
+    placed = place(planned, packing.packed_nbytes)
+    last = next(reversed(placed.values()))
+    total = last.offset + last.nbytes
+    tokenizer = source.tokenizer()
+    writer = WeightsWriter(partial / WEIGHTS, partial / "journal")
+    try:
+        checksums = writer.write(pieces(source, planned, placed), total, progress)
+    finally:
+        writer.close()
+    text = tokenizer.json.encode()
+    manifest = Manifest(
+        id=expert_id,
+        name=source.card.name,
+        source=origin,
+        fingerprint=source.card.fingerprint,
+        licence=source.card.licence,
+        synthetic=synthetic,
+        parameters=source.card.parameters,
+        quantisation=_quantisation(planned),
+        config=source.config,
+        tokenizer=TokenizerFacts(
+            chat_template=tokenizer.chat_template,
+            bos_id=tokenizer.bos_id,
+            add_bos=tokenizer.add_bos,
+            eos_ids=tokenizer.eos_ids,
+            sha256=tokenizer_digest(text),
+        ),
+        tensors=placed,
+        weights_bytes=total,
+        chunk_bytes=CHUNK_BYTES,
+        checksums=checksums,
+    )
+    _write_synced(partial / TOKENIZER, text)
+    _write_synced(partial / MANIFEST, manifest.model_dump_json(indent=1).encode())
+
+
+def _quantisation(planned: list[PlannedTensor]) -> str:
+    """The format of most parameters of the layers; embeddings are often kept in more bits."""
+    counts: Counter[str] = Counter()
+    for tensor in planned:
+        if tensor.name not in ("embedding", "lm_head"):
+            counts[tensor.format] += tensor.rows * tensor.cols
+    return counts.most_common(1)[0][0]
+
+
+def _existing(target: Path, source: ModelSource, expert_id: str) -> Bundle:
+    bundle = Bundle.open(target)
+    if bundle.manifest.fingerprint != source.card.fingerprint:
+        raise ArtifactError(f"expert {expert_id} exists already and is another model: remove it or choose another id")
+    return bundle
+
+
+def _keep_only_if_same(partial: Path, source: ModelSource) -> None:
+    """Work of an interrupted import is only worth something for the same source."""
+    origin = partial / "origin.json"
+    expected = json.dumps({"fingerprint": source.card.fingerprint})
+    with suppress(FileNotFoundError):
+        if origin.read_text() == expected:
+            return
+    for entry in partial.iterdir():
+        entry.unlink()
+    origin.write_text(expected)
+
+
+@contextmanager
+def _owned(partial: Path) -> Iterator[None]:
+    """One importer of an id at a time. The lock is on the directory itself and dies with its process."""
+    partial.mkdir(parents=True, exist_ok=True)
+    handle = os.open(partial, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not partial.exists() or os.fstat(handle).st_ino != partial.stat().st_ino:
+            raise BlockingIOError
+        yield
+    except BlockingIOError:
+        raise ArtifactError(f"another process is importing {partial.name.removeprefix(PARTIAL_PREFIX)}") from None
+    finally:
+        os.close(handle)
+
+
+def _write_synced(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_directory(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,63 @@
+"""What experts of one layout share: the ONNX Runtime session of their graph, and the KV cache."""
+
+import mmap
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from coe.experts.bundle import Bundle
+from coe.experts.graph import KV_BLOCK_TOKENS, build_graph
+from coe.experts.kv_blocks import BlockPool, KvBudget
+from coe.experts.step_plan import Int64
+from coe.native import ops_library_path
+from coe.platform.errors import InternalError, LeaseLost
+
+STALE_LEASE = "stale lease"
+FLOAT_BYTES = 4
+
+
+class LayoutSession:
+    """Built once, when the first expert of its layout is met. Safe to run from several threads."""
+
+    def __init__(self, bundle: Bundle, budget: KvBudget) -> None:
+        config = bundle.manifest.config
+        self.config = config
+        self._session = _session(build_graph(config, bundle.manifest.tensors).SerializeToString())
+        block_bytes = config.kv_floats_per_token * KV_BLOCK_TOKENS * FLOAT_BYTES
+        blocks = max(1, budget.limit // block_bytes)
+        self.pool = BlockPool(budget, block_bytes, KV_BLOCK_TOKENS, blocks)
+        self._memory = mmap.mmap(-1, blocks * block_bytes)
+        shape = (config.layers, blocks, 2, config.kv_heads, KV_BLOCK_TOKENS, config.head_dim)
+        self.kv = np.frombuffer(self._memory, np.float32).reshape(shape)
+        self._kv_value = ort.OrtValue.ortvalue_from_numpy(self.kv)
+
+    def run(self, inputs: dict[str, Int64]) -> npt.NDArray[np.float32]:
+        """Logits [rows, V]. Raises LeaseLost when the lease in `expert_slot` is not the slot's any more."""
+        feeds = {name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in inputs.items()}
+        feeds["kv"] = self._kv_value
+        try:
+            (logits,) = self._session.run_with_ort_values(["logits"], feeds)
+        except Exception as error:  # ONNX Runtime has a class an error code, without a common one
+            if STALE_LEASE in str(error):
+                raise LeaseLost("the expert's slot was given to another while it was generating") from error
+            raise InternalError(f"the graph failed: {error}") from error
+        rows: npt.NDArray[np.float32] = logits.numpy()
+        return rows
+
+    def forget_kv(self) -> None:
+        """Gives the memory of an idle cache back to the machine."""
+        self.pool.forget()
+        self._memory.madvise(mmap.MADV_DONTNEED)
+
+
+def _session(model: bytes) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.register_custom_ops_library(str(ops_library_path()))
+    # The ops bring their own threads (native.set_threads): ONNX Runtime's would only compete with them.
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    # Everything worth fusing is fused in the ops already: optimising would only make the first use slower.
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])

@@ -1,0 +1,65 @@
+"""Packs planned tensors piece by piece, so that the largest tensor never has to be in memory as a whole."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from coe.experts.layout import PlannedTensor
+from coe.experts.manifest import PlacedTensor
+from coe.experts.source import ModelSource, SourceTensor
+from coe.native import packing
+
+# Rows of a piece are a multiple of this, so that pieces of a tensor are whole panels of every packed layout.
+ROW_TILE = 64
+PIECE_BYTES = 16 << 20
+
+
+@dataclass(frozen=True)
+class Piece:
+    """`nbytes` of weights.coe from `offset` on, made when asked for."""
+
+    offset: int
+    nbytes: int
+    make: Callable[[], bytes]
+
+
+def pieces(source: ModelSource, planned: list[PlannedTensor], placed: Mapping[str, PlacedTensor]) -> Iterator[Piece]:
+    """All of weights.coe in order; the gaps between pieces are zeros."""
+    for tensor in planned:
+        place = placed[tensor.name]
+        if tensor.is_vector:
+            yield Piece(place.offset, place.nbytes, lambda tensor=tensor: _vector(source, tensor))  # type: ignore[misc]
+        else:
+            yield from _matrix_pieces(source, tensor, place)
+
+
+def _matrix_pieces(source: ModelSource, tensor: PlannedTensor, place: PlacedTensor) -> Iterator[Piece]:
+    def make(start: int, stop: int) -> bytes:
+        raw = _rows(source, tensor.sources, start, stop)
+        return packing.pack(tensor.format, raw, stop - start, tensor.cols).tobytes()
+
+    bytes_per_row = max(1, place.nbytes // tensor.rows)
+    step = max(1, PIECE_BYTES // bytes_per_row // ROW_TILE) * ROW_TILE
+    offset = place.offset
+    for start in range(0, tensor.rows, step):
+        stop = min(start + step, tensor.rows)
+        nbytes = packing.packed_nbytes(tensor.format, stop - start, tensor.cols)
+        yield Piece(offset, nbytes, lambda start=start, stop=stop: make(start, stop))  # type: ignore[misc]
+        offset += nbytes
+
+
+def _rows(source: ModelSource, sources: tuple[SourceTensor, ...], start: int, stop: int) -> np.ndarray:
+    """Rows [start, stop) of the sources laid one after the other."""
+    parts = []
+    first = 0
+    for tensor in sources:
+        low, high = max(start - first, 0), min(stop - first, tensor.rows)
+        if low < high:
+            parts.append(source.read_rows(tensor, low, high))
+        first += tensor.rows
+    return np.concatenate(parts) if len(parts) > 1 else parts[0]
+
+
+def _vector(source: ModelSource, tensor: PlannedTensor) -> bytes:
+    return b"".join(source.read_rows(part, 0, 1).tobytes() for part in tensor.sources)

@@ -1,0 +1,147 @@
+"""Continuous batching within one expert."""
+
+import threading
+from collections.abc import Mapping
+from collections.abc import Sequence as Seq
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from coe.experts.config import ModelConfig
+from coe.experts.kv_sharing import KvOwner, SharedKv
+from coe.experts.sampling_params import SamplingParams
+from coe.experts.sequence import Emission, Sequence, start
+from coe.experts.step_plan import Chunk, Int64, plan_step, step_inputs
+from coe.experts.tokenizer import ExpertTokenizer
+from coe.platform.errors import CapacityExceeded, ContextExceeded, InternalError, InvalidPrompt
+
+
+class StepSession(KvOwner, Protocol):
+    """Computes steps for experts of one layout (coe.experts.layout_session)."""
+
+    config: ModelConfig
+
+    def run(self, inputs: dict[str, Int64]) -> npt.NDArray[np.float32]: ...
+
+
+class Runner:
+    """The live sequences of one expert.
+
+    One thread calls `step`; `add` and `cancel` may come from others meanwhile. A step that raises changed nothing that
+    matters: the same tokens are computed again by the next one.
+    """
+
+    def __init__(self, session: StepSession, tokenizer: ExpertTokenizer, kv: SharedKv, max_batch: int) -> None:
+        self._session = session
+        self._tokenizer = tokenizer
+        self._kv = kv
+        self._max_batch = max_batch
+        self._sequences: dict[str, Sequence] = {}
+        # Sequences of the step under way: their KV must stay until it is over.
+        self._stepping: frozenset[str] = frozenset()
+        self._lock = threading.Lock()
+
+    @property
+    def live(self) -> int:
+        """Sequences that are not finished."""
+        return len(self._sequences)
+
+    def add(
+        self,
+        request_id: str,
+        messages: Seq[Mapping[str, str]] | None,
+        prompt: str | None,
+        sampling: SamplingParams,
+    ) -> None:
+        """Joins the batch at the next step. `prompt` is one user message, for when there are no `messages`.
+
+        Raises InvalidPrompt, ContextExceeded (it can never fit), CapacityExceeded (it does not fit now).
+        """
+        self.add_tokens(request_id, self._tokenizer.encode_prompt(messages, prompt), sampling)
+
+    def add_tokens(self, request_id: str, prompt: Seq[int], sampling: SamplingParams) -> None:
+        """As `add`, for a prompt of token ids."""
+        config = self._session.config
+        if not prompt or not all(0 <= token < config.vocabulary for token in prompt):
+            raise InvalidPrompt("the prompt has no tokens, or tokens this expert does not know")
+        room = len(prompt) + sampling.max_tokens
+        if room > config.context_length:
+            raise ContextExceeded(
+                f"{len(prompt)} prompt tokens and {sampling.max_tokens} new ones exceed the expert's context "
+                f"of {config.context_length}",
+                prompt_tokens=len(prompt),
+                max_tokens=sampling.max_tokens,
+                context_length=config.context_length,
+            )
+        sequence = start(request_id, prompt, sampling, self._tokenizer, config.vocabulary)
+        with self._lock:
+            if request_id in self._sequences:
+                raise InvalidPrompt(f"request {request_id} is being generated already")
+            if len(self._sequences) >= self._max_batch:
+                raise CapacityExceeded(f"the expert's batch of {self._max_batch} is full")
+            # The token drawn last is never computed.
+            sequence.blocks = self._kv.reserve(self._session, room - 1)
+            self._sequences[request_id] = sequence
+
+    def step(self, lease: int) -> list[Emission]:
+        """Computes one prefill chunk or decode step of all live sequences, under a lease that holds until it returns.
+
+        `lease` is coe.native.lease_handle of the expert's slot. Raises LeaseLost when it went stale.
+        """
+        with self._lock:
+            chunks = plan_step(list(self._sequences.values()))
+            if not chunks:
+                return []
+            self._stepping = frozenset(chunk.sequence.request_id for chunk in chunks)
+        computed = False
+        try:
+            logits = self._session.run(step_inputs(chunks, lease))
+            computed = True
+        finally:
+            with self._lock:
+                self._stepping = frozenset()
+                emissions = self._absorb(chunks, logits) if computed else []
+                self._drop_cancelled()
+        return emissions
+
+    def cancel(self, request_id: str) -> None:
+        """Forgets a request and frees its KV: at once, or at the end of the step that is computing it. Idempotent."""
+        with self._lock:
+            sequence = self._sequences.get(request_id)
+            if sequence is None:
+                return
+            if request_id in self._stepping:
+                sequence.cancelled = True
+            else:
+                self._drop(sequence)
+
+    def close(self) -> None:
+        """Cancels everything. Not while a step is under way."""
+        with self._lock:
+            for sequence in list(self._sequences.values()):
+                self._drop(sequence)
+
+    def _absorb(self, chunks: Seq[Chunk], logits: npt.NDArray[np.float32]) -> list[Emission]:
+        drawing = [chunk.sequence for chunk in chunks if chunk.draws]
+        for chunk in chunks:
+            chunk.sequence.computed += chunk.count
+        if not np.isfinite(logits.max(axis=1)).all():
+            raise InternalError("the expert's logits are no numbers")
+        emissions = []
+        for sequence, row in zip(drawing, logits, strict=True):
+            if sequence.cancelled:
+                continue
+            emission = sequence.accept(row)
+            emissions.append(emission)
+            if emission.finish_reason is not None:
+                self._drop(sequence)
+        return emissions
+
+    def _drop_cancelled(self) -> None:
+        for sequence in [sequence for sequence in self._sequences.values() if sequence.cancelled]:
+            self._drop(sequence)
+
+    def _drop(self, sequence: Sequence) -> None:
+        del self._sequences[sequence.request_id]
+        self._kv.release(self._session, sequence.blocks)

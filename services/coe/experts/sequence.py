@@ -1,0 +1,96 @@
+"""One request while it is being generated."""
+
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from coe.experts.sampler import Sampler
+from coe.experts.sampling_params import SamplingParams
+from coe.experts.stop_strings import StopStrings
+from coe.experts.tokenizer import Detokenizer, ExpertTokenizer
+
+
+@dataclass(frozen=True)
+class Emission:
+    """What one step added to one request. `finish_reason` and `final_text` are set on its last emission only."""
+
+    request_id: str
+    text: str
+    tokens: int
+    prompt_tokens: int
+    completion_tokens: int
+    finish_reason: str | None = None
+    final_text: str = ""
+
+
+@dataclass
+class Sequence:
+    """Token ids, how many of them are in the KV cache (`computed`), and the blocks that hold them."""
+
+    request_id: str
+    ids: list[int]
+    params: SamplingParams
+    sampler: Sampler
+    detokenizer: Detokenizer
+    eos_ids: frozenset[int]
+    blocks: list[int]
+    prompt_tokens: int = field(init=False)
+    computed: int = field(default=0, init=False)
+    cancelled: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        self.prompt_tokens = len(self.ids)
+        self._stops = StopStrings(self.params.stop)
+        self._text: list[str] = []
+
+    @property
+    def pending(self) -> int:
+        """Tokens that are not in the KV cache yet: the rest of the prompt, or the token drawn last."""
+        return len(self.ids) - self.computed
+
+    @property
+    def completion_tokens(self) -> int:
+        return len(self.ids) - self.prompt_tokens
+
+    def accept(self, logits: npt.NDArray[np.float32]) -> Emission:
+        """Draws the next token from `logits` [V] and says what it adds to the answer."""
+        token = self.sampler.sample(logits)
+        self.ids.append(token)
+        if token in self.eos_ids:
+            return self._emission(self._stops.push(self.detokenizer.flush()) + self._stops.flush(), "stop")
+        text = self._stops.push(self.detokenizer.push(token))
+        if self._stops.stopped:
+            return self._emission(text, "stop")
+        if self.completion_tokens < self.params.max_tokens:
+            return self._emission(text, None)
+        return self._emission(text + self._stops.push(self.detokenizer.flush()) + self._stops.flush(), "length")
+
+    def _emission(self, text: str, finish_reason: str | None) -> Emission:
+        self._text.append(text)
+        return Emission(
+            request_id=self.request_id,
+            text=text,
+            tokens=1,
+            prompt_tokens=self.prompt_tokens,
+            completion_tokens=self.completion_tokens,
+            finish_reason=finish_reason,
+            final_text="".join(self._text) if finish_reason else "",
+        )
+
+
+def start(
+    request_id: str, prompt: Seq[int], params: SamplingParams, tokenizer: ExpertTokenizer, vocabulary: int
+) -> Sequence:
+    """A sequence without KV blocks."""
+    ids = list(prompt)
+    return Sequence(
+        request_id=request_id,
+        ids=ids,
+        params=params,
+        sampler=Sampler(params, ids, vocabulary),
+        detokenizer=Detokenizer(tokenizer.token_bytes),
+        eos_ids=tokenizer.eos_ids,
+        blocks=[],
+    )

@@ -1,0 +1,67 @@
+"""Which tokens one step computes, and the arrays that tell the graph so."""
+
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from coe.experts.sequence import Sequence
+
+# Prompt tokens a step may compute: many when nobody waits for the next token, few beside running decodes.
+PREFILL_TOKENS = 512
+PREFILL_TOKENS_BESIDE_DECODES = 64
+
+Int64 = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """The next `count` tokens of a sequence; `draws` when they are its last known ones, so that one can be drawn."""
+
+    sequence: Sequence
+    count: int
+
+    @property
+    def draws(self) -> bool:
+        return self.count == self.sequence.pending
+
+
+def plan_step(sequences: Seq[Sequence]) -> list[Chunk]:
+    """Every decoding sequence takes its step; prompts share what prefill is allowed, first come first served."""
+    decoding = [sequence for sequence in sequences if sequence.completion_tokens > 0]
+    left = PREFILL_TOKENS_BESIDE_DECODES if decoding else PREFILL_TOKENS
+    chunks = [Chunk(sequence, sequence.pending) for sequence in decoding]
+    for sequence in sequences:
+        if sequence.completion_tokens == 0 and left > 0:
+            count = min(sequence.pending, left)
+            chunks.append(Chunk(sequence, count))
+            left -= count
+    return chunks
+
+
+def step_inputs(chunks: Seq[Chunk], lease: int) -> dict[str, Int64]:
+    """The graph's inputs but for the KV cache. Logits come out for drawing chunks only, in their order."""
+    ids: list[int] = []
+    positions: list[int] = []
+    owners: list[int] = []
+    rows: list[int] = []
+    widest = max(len(chunk.sequence.blocks) for chunk in chunks)
+    table = np.full((len(chunks), widest), -1, np.int64)
+    for index, chunk in enumerate(chunks):
+        sequence = chunk.sequence
+        first, last = sequence.computed, sequence.computed + chunk.count
+        ids += sequence.ids[first:last]
+        positions += range(first, last)
+        owners += [index] * chunk.count
+        table[index, : len(sequence.blocks)] = sequence.blocks
+        if chunk.draws:
+            rows.append(len(ids) - 1)
+    return {
+        "expert_slot": np.array([lease], np.int64),
+        "token_ids": np.array(ids, np.int64),
+        "positions": np.array(positions, np.int64),
+        "sequence_ids": np.array(owners, np.int64),
+        "block_table": table,
+        "logit_rows": np.array(rows, np.int64),
+    }

@@ -1,0 +1,117 @@
+"""Text to token ids, and token ids to bytes one by one."""
+
+import codecs
+import json
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from coe.experts.bundle import Bundle
+from coe.experts.chat_template import render
+from coe.experts.manifest import TokenizerFacts
+from coe.platform.errors import ArtifactError, InvalidPrompt
+
+SPACE = "\u2581"
+
+
+class ExpertTokenizer:
+    """An expert's tokenizer. Safe to share between threads."""
+
+    def __init__(self, data: str, facts: TokenizerFacts) -> None:
+        try:
+            self._tokenizer = Tokenizer.from_str(data)
+        except Exception as error:  # the library raises plain Exception
+            raise ArtifactError(f"tokenizer.json can't be read: {error}") from error
+        self._facts = facts
+        self.token_bytes = _token_bytes(json.loads(data), self._tokenizer.get_vocab_size())
+        self.eos_ids = frozenset(facts.eos_ids)
+
+    @classmethod
+    def of(cls, bundle: Bundle) -> "ExpertTokenizer":
+        """Replicas share one: a tokenizer is known by its digest."""
+        return _load(bundle.tokenizer_path.read_text(), bundle.manifest.tokenizer)
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of `text`, special tokens in it recognised, nothing added."""
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def encode_prompt(self, messages: Sequence[Mapping[str, str]] | None, prompt: str | None) -> list[int]:
+        """Ids of a conversation by the chat template. `prompt` alone is one user message.
+
+        A base model (no template) continues the text: the prompt, or the messages' contents one below the other.
+        Raises InvalidPrompt when nothing is left to generate from.
+        """
+        turns = list(messages) if messages else [{"role": "user", "content": prompt or ""}]
+        if self._facts.chat_template:
+            text = render(self._facts.chat_template, turns, self._special(self._facts.bos_id), self._end_token())
+        else:
+            text = "\n".join(turn["content"] for turn in turns)
+        ids = self.encode(text)
+        bos = self._facts.bos_id
+        if self._facts.add_bos and bos is not None and ids[:1] != [bos]:
+            ids.insert(0, bos)
+        if not ids:
+            raise InvalidPrompt("the prompt is empty, and this expert has no chat template to make one of it")
+        return ids
+
+    def _special(self, token_id: int | None) -> str:
+        return "" if token_id is None else self._tokenizer.id_to_token(token_id) or ""
+
+    def _end_token(self) -> str:
+        return self._special(self._facts.eos_ids[-1]) if self._facts.eos_ids else ""
+
+
+class Detokenizer:
+    """Grows a text token by token; a character whose bytes are spread over tokens appears when it is whole."""
+
+    def __init__(self, token_bytes: Sequence[bytes]) -> None:
+        self._bytes = token_bytes
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def push(self, token: int) -> str:
+        """What this token adds to the text. Special tokens add nothing."""
+        return self._decoder.decode(self._bytes[token] if token < len(self._bytes) else b"")
+
+    def flush(self) -> str:
+        """What remains of an unfinished character: a replacement character, or nothing."""
+        return self._decoder.decode(b"", final=True)
+
+
+@lru_cache(maxsize=32)
+def _load(data: str, facts: TokenizerFacts) -> ExpertTokenizer:
+    return ExpertTokenizer(data, facts)
+
+
+def _token_bytes(document: Mapping[str, Any], size: int) -> list[bytes]:
+    """The bytes that each id stands for; nothing for special tokens."""
+    special = {entry["content"] for entry in document["added_tokens"] if entry["special"]}
+    plain = {entry["content"] for entry in document["added_tokens"]}
+    of_piece = _byte_level if document["decoder"]["type"] == "ByteLevel" else _sentence_piece
+    table = [b""] * size
+    for token, index in document["model"]["vocab"].items():
+        if token not in special and index < size:
+            table[index] = token.encode() if token in plain else of_piece(token)
+    return table
+
+
+def _byte_level(token: str) -> bytes:
+    alphabet = _alphabet()
+    return b"".join(alphabet[char] if char in alphabet else char.encode() for char in token)
+
+
+def _sentence_piece(token: str) -> bytes:
+    if len(token) == 6 and token.startswith("<0x") and token.endswith(">"):
+        return bytes([int(token[3:5], 16)])
+    return token.replace(SPACE, " ").encode()
+
+
+@lru_cache(maxsize=1)
+def _alphabet() -> dict[str, bytes]:
+    """GPT-2's printable stand-ins for bytes: printable Latin-1 stands for itself, the rest moves above U+0100."""
+    kept = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    moved = [value for value in range(0x100) if value not in kept]
+    table = {chr(value): bytes([value]) for value in kept}
+    return table | {chr(0x100 + index): bytes([value]) for index, value in enumerate(moved)}

@@ -1,0 +1,73 @@
+"""Writes weights.coe from its pieces, with a checksum a chunk, and goes on where an interrupted import stopped."""
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from coe.experts.manifest import CHUNK_BYTES
+from coe.experts.packer import Piece
+from coe.native import checksum
+
+Progress = Callable[[int, int], None]
+
+
+class WeightsWriter:
+    """`path` gets the bytes, `journal` one checksum a line for every chunk that is complete."""
+
+    def __init__(self, path: Path, journal: Path) -> None:
+        self._journal = journal
+        self._file = path.open("r+b" if path.exists() else "w+b")
+        self.checksums = self._resumable()
+        self._done = len(self.checksums) * CHUNK_BYTES
+        self._file.truncate(self._done)
+        self._file.seek(self._done)
+        self._chunk = bytearray()
+        self._journal.write_text("".join(f"{value}\n" for value in self.checksums))
+
+    def write(self, pieces: Iterable[Piece], total: int, progress: Progress) -> tuple[int, ...]:
+        """The checksums of all chunks. Pieces that lie before the point of resumption are not made."""
+        for piece in pieces:
+            position = self._done + len(self._chunk)
+            end = piece.offset + piece.nbytes
+            if end <= position:
+                continue
+            data = piece.make()
+            if len(data) != piece.nbytes:
+                raise AssertionError(f"a piece at {piece.offset} has {len(data)} bytes, planned {piece.nbytes}")
+            self._append(bytes(max(0, piece.offset - position)) + data[max(0, position - piece.offset) :])
+            progress(end, total)
+        self._flush(len(self._chunk))
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        return tuple(self.checksums)
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _append(self, data: bytes) -> None:
+        self._chunk += data
+        while len(self._chunk) >= CHUNK_BYTES:
+            self._flush(CHUNK_BYTES)
+
+    def _flush(self, size: int) -> None:
+        if size == 0:
+            return
+        chunk = bytes(memoryview(self._chunk)[:size])
+        del self._chunk[:size]
+        self._file.write(chunk)
+        self._file.flush()
+        self._done += size
+        self.checksums.append(checksum(chunk))
+        with self._journal.open("a") as journal:
+            journal.write(f"{self.checksums[-1]}\n")
+
+    def _resumable(self) -> list[int]:
+        """Checksums of the leading chunks that are whole and right: what a crash left is believed only when it fits."""
+        lines = self._journal.read_text().splitlines() if self._journal.exists() else []
+        kept: list[int] = []
+        for line in lines:
+            chunk = self._file.read(CHUNK_BYTES)
+            if len(chunk) < CHUNK_BYTES or line != str(checksum(chunk)):
+                break
+            kept.append(int(line))
+        return kept

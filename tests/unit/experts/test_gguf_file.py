@@ -1,0 +1,79 @@
+import random
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gguf import GGUFReader
+
+from coe.experts.gguf_file import GgufFile
+from coe.experts.gguf_source import GgufSource
+from coe.experts.layout import plan_tensors
+from coe.platform.errors import ArtifactError
+from support.gguf_files import TinyModel, write_tiny_gguf
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return write_tiny_gguf(tmp_path / "tiny.gguf", TinyModel())
+
+
+def test_everything_reads_as_the_gguf_package_reads_it(path: Path) -> None:
+    reference = GGUFReader(path)
+    with GgufFile.open(path) as file:
+        assert {name: field.contents() for name, field in reference.fields.items() if "GGUF." not in name} == dict(
+            file.metadata
+        )
+        for tensor in reference.tensors:
+            ours = file.tensors[tensor.name]
+            assert (ours.kind, ours.cols) == (tensor.tensor_type.name.lower(), tensor.shape[0])
+            rows = file.read_rows(ours, 0, ours.rows)
+            assert rows.tobytes() == np.ascontiguousarray(tensor.data).tobytes()
+
+
+def test_rows_can_be_read_apart(path: Path) -> None:
+    with GgufFile.open(path) as file:
+        tensor = file.tensors["token_embd.weight"]
+        whole = file.read_rows(tensor, 0, tensor.rows)
+        np.testing.assert_array_equal(file.read_rows(tensor, 5, 9), whole[5:9])
+
+
+def test_every_truncation_is_a_clear_error(path: Path, tmp_path: Path) -> None:
+    data = path.read_bytes()
+    short = tmp_path / "short.gguf"
+    for size in [*range(0, 400, 7), *range(400, len(data), len(data) // 60), len(data) - 64]:
+        short.write_bytes(data[:size])
+        with pytest.raises(ArtifactError):
+            _read_all(short)
+
+
+def test_damaged_files_read_or_fail_clearly(path: Path, tmp_path: Path) -> None:
+    draw = random.Random(1)
+    data = path.read_bytes()
+    header = len(data) - sum(tensor.n_bytes for tensor in GGUFReader(path).tensors)
+    damaged = tmp_path / "damaged.gguf"
+    for _ in range(400):
+        changed = bytearray(data)
+        for _ in range(draw.randint(1, 4)):
+            at = draw.randrange(header)
+            changed[at] = draw.choice((0, 1, 0x7F, 0x80, 0xFF, draw.randrange(256)))
+        damaged.write_bytes(changed)
+        with suppress(ArtifactError):
+            _read_all(damaged)
+
+
+@pytest.mark.parametrize("case", sorted((Path(__file__).parent / "corpus").glob("*.gguf")), ids=lambda case: case.stem)
+def test_hostile_files_are_refused(case: Path) -> None:
+    with pytest.raises(ArtifactError):
+        _read_all(case)
+
+
+def _read_all(path: Path) -> None:
+    source = GgufSource.open(path)
+    try:
+        source.tokenizer()
+        for tensor in plan_tensors(source.config, source.tensors):
+            for part in tensor.sources:
+                source.read_rows(part, 0, part.rows)
+    finally:
+        source.close()

@@ -1,0 +1,107 @@
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gguf import GGMLQuantizationType, GGUFReader
+from onnx import helper, numpy_helper
+
+from coe.experts.gguf_source import GgufSource
+from coe.experts.graph import DOMAIN, build_graph, require_weightless
+from coe.experts.layout import ALIGNMENT, place, plan_tensors
+from coe.platform.errors import ArtifactError
+from support.gguf_files import TinyModel, write_tiny_gguf
+
+Open = Callable[..., GgufSource]
+
+
+@pytest.fixture
+def source_of(tmp_path: Path) -> Iterator[Open]:
+    opened: list[GgufSource] = []
+
+    def open_tiny(**changes: object) -> GgufSource:
+        opened.append(GgufSource.open(write_tiny_gguf(tmp_path / "tiny.gguf", TinyModel(**changes))))
+        return opened[-1]
+
+    yield open_tiny
+    for source in opened:
+        source.close()
+
+
+def nbytes(kind: str, rows: int, cols: int) -> int:
+    return rows * cols
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "gemma2", "gemma3"])
+def test_tensors_lie_aligned_and_in_execution_order(source_of: Open, family: str) -> None:
+    source = source_of(family=family)
+    placed = place(plan_tensors(source.config, source.tensors), nbytes)
+    names = list(placed)
+    assert names[0] == "embedding"
+    assert names[-1] == "final_norm"
+    assert names.index("layer.0.down") < names.index("layer.1.attention_norm")
+    end = 0
+    for tensor in placed.values():
+        assert tensor.offset % ALIGNMENT == 0
+        assert tensor.offset >= end
+        end = tensor.offset + tensor.nbytes
+
+
+def test_equal_formats_are_fused_and_different_ones_are_not(source_of: Open) -> None:
+    source = source_of(kinds={"attn_v.weight": GGMLQuantizationType.Q4_0})
+    planned = {tensor.name: tensor for tensor in plan_tensors(source.config, source.tensors)}
+    assert "layer.0.qkv" not in planned
+    assert planned["layer.0.v"].format == "q4_0"
+    assert planned["layer.0.gate_up"].rows == 2 * source.config.feed_forward
+
+
+def test_llama_rows_leave_the_interleaved_order(tmp_path: Path, source_of: Open) -> None:
+    source = source_of()
+    stored = {tensor.name: tensor for tensor in GGUFReader(tmp_path / "tiny.gguf").tensors}["blk.0.attn_q.weight"]
+    raw = np.asarray(stored.data)
+    rows = source.read_rows(source.tensors["blk.0.attn_q.weight"], 0, 64)
+    # Head 1 begins at row 16: its halves are the even and the odd rows of the file.
+    np.testing.assert_array_equal(rows[16:24], raw[16:32:2])
+    np.testing.assert_array_equal(rows[24:32], raw[17:32:2])
+    np.testing.assert_array_equal(source.read_rows(source.tensors["blk.0.attn_q.weight"], 10, 21), rows[10:21])
+
+
+def test_a_missing_or_misshapen_tensor_is_named(source_of: Open) -> None:
+    source = source_of()
+    tensors = dict(source.tensors)
+    del tensors["blk.1.ffn_up.weight"]
+    with pytest.raises(ArtifactError, match=r"blk\.1\.ffn_up"):
+        plan_tensors(source.config, tensors)
+    with pytest.raises(ArtifactError, match="expected"):
+        plan_tensors(source.config.model_copy(update={"hidden": 32}), source.tensors)
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "gemma2", "gemma3"])
+@pytest.mark.parametrize("mixed", [False, True])
+def test_the_graph_is_weightless_and_connected(source_of: Open, family: str, mixed: bool) -> None:
+    kinds = {"attn_v.weight": GGMLQuantizationType.Q4_0, "ffn_up.weight": GGMLQuantizationType.F16} if mixed else {}
+    source = source_of(family=family, kinds=kinds)
+    placed = place(plan_tensors(source.config, source.tensors), nbytes)
+    model = build_graph(source.config, placed)
+    assert not model.graph.initializer
+    known = {value.name for value in model.graph.input}
+    for node in model.graph.node:
+        assert set(node.input) <= known
+        known |= set(node.output)
+        if node.domain == DOMAIN:
+            assert node.input[0] == "expert_slot"
+    assert "logits" in known
+
+
+def test_a_graph_with_weights_is_refused(source_of: Open) -> None:
+    source = source_of()
+    model = build_graph(source.config, place(plan_tensors(source.config, source.tensors), nbytes))
+    model.graph.initializer.append(numpy_helper.from_array(np.zeros(1000, np.float32), "weights"))
+    with pytest.raises(ArtifactError):
+        require_weightless(model)
+    del model.graph.initializer[:]
+    model.graph.node.append(
+        helper.make_node("Constant", [], ["c"], value=numpy_helper.from_array(np.zeros(1000, np.float32)))
+    )
+    with pytest.raises(ArtifactError):
+        require_weightless(model)

@@ -1,0 +1,238 @@
+"""Continuous batching over a session whose next token is a function of the tokens before: no model needed."""
+
+import random
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer, decoders, models
+
+from coe.experts.config import ModelConfig
+from coe.experts.kv_blocks import BlockPool
+from coe.experts.kv_sharing import SharedKv
+from coe.experts.manifest import TokenizerFacts
+from coe.experts.runner import Runner
+from coe.experts.sampling_params import SamplingParams
+from coe.experts.sequence import Emission
+from coe.experts.step_plan import PREFILL_TOKENS, PREFILL_TOKENS_BESIDE_DECODES
+from coe.experts.tokenizer import ExpertTokenizer
+from coe.platform.errors import CapacityExceeded, ContextExceeded, InvalidPrompt, LeaseLost
+
+VOCABULARY = 64
+EOS = 63
+BLOCK = 4
+CONFIG = ModelConfig(
+    architecture="llama", layers=1, hidden=8, heads=1, kv_heads=1, head_dim=8, feed_forward=8, vocabulary=VOCABULARY,
+    context_length=2048, norm_epsilon=1e-5, rope_theta=1e4, rope_dim=8, attention_scale=1.0,
+)  # fmt: skip
+
+
+class FakeSession:
+    """Keeps tokens where a real one keeps keys and values, and derives logits from what the block table shows."""
+
+    def __init__(self, kv: SharedKv) -> None:
+        self.config = CONFIG
+        self.pool = BlockPool(kv.budget, block_bytes=BLOCK, block_tokens=BLOCK, blocks=kv.budget.limit // BLOCK)
+        self.kv = np.full((self.pool.blocks, BLOCK), -1)
+        self.steps: list[int] = []
+        self.stale = False
+        self.during = lambda: None
+        kv.join(self)
+
+    def forget_kv(self) -> None:
+        self.pool.forget()
+        self.kv[:] = -1
+
+    def run(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
+        if self.stale:
+            raise LeaseLost("stale lease")
+        self.during()
+        self.steps.append(len(inputs["token_ids"]))
+        table = inputs["block_table"]
+        for token, position, owner in zip(
+            inputs["token_ids"], inputs["positions"], inputs["sequence_ids"], strict=True
+        ):
+            self.kv[table[owner, position // BLOCK], position % BLOCK] = token
+        rows = [
+            self._logits(table[inputs["sequence_ids"][row]], inputs["positions"][row]) for row in inputs["logit_rows"]
+        ]
+        return np.array(rows, np.float32).reshape(len(rows), VOCABULARY)
+
+    def _logits(self, blocks: np.ndarray, position: int) -> np.ndarray:
+        seen = self.kv[blocks].ravel()[: position + 1]
+        assert (seen >= 0).all()
+        return logits_after(seen.tolist())
+
+
+def logits_after(ids: list[int]) -> np.ndarray:
+    return np.random.default_rng(ids).standard_normal(VOCABULARY).astype(np.float32)
+
+
+def greedy(prompt: list[int], count: int) -> list[int]:
+    ids = list(prompt)
+    while len(ids) < len(prompt) + count and (len(ids) == len(prompt) or ids[-1] != EOS):
+        ids.append(int(np.argmax(logits_after(ids))))
+    return ids[len(prompt) :]
+
+
+def tokenizer() -> ExpertTokenizer:
+    vocabulary = {chr(33 + index): index for index in range(VOCABULARY)}
+    built = Tokenizer(models.BPE(vocabulary, []))
+    built.decoder = decoders.ByteLevel()
+    facts = TokenizerFacts(chat_template="", bos_id=None, add_bos=False, eos_ids=(EOS,), sha256="")
+    return ExpertTokenizer(built.to_str(), facts)
+
+
+def spelled(tokens: list[int]) -> str:
+    return "".join(chr(33 + token) for token in tokens if token != EOS)
+
+
+@pytest.fixture
+def kv() -> SharedKv:
+    return SharedKv(4096)
+
+
+@pytest.fixture
+def session(kv: SharedKv) -> FakeSession:
+    return FakeSession(kv)
+
+
+@pytest.fixture
+def runner(kv: SharedKv, session: FakeSession) -> Runner:
+    return Runner(session, tokenizer(), kv, max_batch=16)
+
+
+def finish(runner: Runner, before: Sequence[Emission] = ()) -> dict[str, Emission]:
+    """The last emission of every request; `before` are emissions of steps that a test took itself."""
+    done: dict[str, Emission] = {}
+    text: dict[str, str] = {}
+    emissions = list(before)
+    while emissions or runner.live:
+        for emission in emissions or runner.step(1):
+            assert emission.request_id not in done
+            text[emission.request_id] = text.get(emission.request_id, "") + emission.text
+            if emission.finish_reason:
+                done[emission.request_id] = emission
+        emissions = []
+    assert {request_id: emission.final_text for request_id, emission in done.items()} == text
+    return done
+
+
+def test_many_sequences_generate_what_each_generates_alone(runner: Runner, session: FakeSession) -> None:
+    draw = random.Random(5)
+    prompts = {f"r{n}": [draw.randrange(EOS) for _ in range(draw.choice((1, 3, 70, 200)))] for n in range(12)}
+    emissions: list[Emission] = []
+    for request_id, prompt in prompts.items():
+        runner.add_tokens(request_id, prompt, SamplingParams(max_tokens=20))
+        emissions += runner.step(1)
+    done = finish(runner, emissions)
+    assert {request_id: emission.final_text for request_id, emission in done.items()} == {
+        request_id: spelled(greedy(prompt, 20)) for request_id, prompt in prompts.items()
+    }
+    session.pool.check_integrity()
+    assert session.pool.idle
+
+
+def test_sampling_does_not_depend_on_the_batch(kv: SharedKv, runner: Runner) -> None:
+    params = SamplingParams(max_tokens=30, temperature=1.0, top_p=0.9, seed=11)
+    runner.add_tokens("alone", [1, 2, 3], params)
+    alone = finish(runner)["alone"]
+    for number in range(5):
+        runner.add_tokens(f"other{number}", [number] * 9, SamplingParams(max_tokens=25, temperature=1.0))
+    before = runner.step(1)
+    runner.add_tokens("shared", [1, 2, 3], params)
+    assert finish(runner, before)["shared"].final_text == alone.final_text
+
+
+def test_prefill_is_chunked_and_small_beside_decodes(runner: Runner, session: FakeSession) -> None:
+    runner.add_tokens("decoding", [1], SamplingParams(max_tokens=60))
+    assert len(runner.step(1)) == 1
+    runner.add_tokens("long", [2] * 200, SamplingParams(max_tokens=1))
+    emissions = runner.step(1)
+    assert [emission.request_id for emission in emissions] == ["decoding"]
+    assert session.steps[-1] == 1 + PREFILL_TOKENS_BESIDE_DECODES
+    runner.cancel("decoding")
+    runner.add_tokens("longer", [3] * 900, SamplingParams(max_tokens=1))
+    runner.step(1)
+    assert session.steps[-1] == PREFILL_TOKENS
+
+
+def test_a_stale_lease_loses_nothing(runner: Runner, session: FakeSession) -> None:
+    runner.add_tokens("a", [1, 2, 3], SamplingParams(max_tokens=8))
+    runner.step(1)
+    session.stale = True
+    with pytest.raises(LeaseLost):
+        runner.step(1)
+    session.stale = False
+    assert finish_text(runner) == spelled(greedy([1, 2, 3], 8))[1:]
+
+
+def finish_text(runner: Runner) -> str:
+    text = ""
+    while runner.live:
+        text += "".join(emission.text for emission in runner.step(2))
+    return text
+
+
+def test_cancel_frees_at_once(runner: Runner, session: FakeSession) -> None:
+    runner.add_tokens("a", [1] * 40, SamplingParams(max_tokens=8))
+    runner.cancel("a")
+    runner.cancel("a")
+    assert runner.live == 0
+    assert session.pool.idle
+
+
+def test_cancel_during_a_step_takes_effect_at_its_end(runner: Runner, session: FakeSession) -> None:
+    runner.add_tokens("a", [1], SamplingParams(max_tokens=8))
+    runner.add_tokens("b", [2], SamplingParams(max_tokens=8))
+
+    def cancel_from_another_thread() -> None:
+        thread = threading.Thread(target=runner.cancel, args=("a",))
+        thread.start()
+        thread.join(5)
+        assert not thread.is_alive()
+        assert not session.pool.idle
+
+    session.during = cancel_from_another_thread
+    assert [emission.request_id for emission in runner.step(1)] == ["b"]
+    assert runner.live == 1
+
+
+def test_limits_are_told_apart(kv: SharedKv, runner: Runner) -> None:
+    with pytest.raises(ContextExceeded, match="context of 2048"):
+        runner.add_tokens("a", [1] * 2000, SamplingParams(max_tokens=49))
+    with pytest.raises(InvalidPrompt):
+        runner.add_tokens("a", [], SamplingParams())
+    with pytest.raises(InvalidPrompt):
+        runner.add_tokens("a", [VOCABULARY], SamplingParams())
+    runner.add_tokens("a", [1], SamplingParams())
+    with pytest.raises(InvalidPrompt, match="already"):
+        runner.add_tokens("a", [1], SamplingParams())
+    for number in range(15):
+        runner.add_tokens(f"r{number}", [1], SamplingParams(max_tokens=1))
+    with pytest.raises(CapacityExceeded, match="batch"):
+        runner.add_tokens("over", [1], SamplingParams())
+
+
+def test_a_full_cache_is_a_matter_of_time(kv: SharedKv, runner: Runner) -> None:
+    for number in range(2):
+        runner.add_tokens(f"r{number}", [1] * 1900, SamplingParams(max_tokens=100))
+    with pytest.raises(CapacityExceeded, match="KV"):
+        runner.add_tokens("third", [1] * 1900, SamplingParams(max_tokens=100))
+    runner.close()
+    runner.add_tokens("third", [1] * 1900, SamplingParams(max_tokens=100))
+
+
+def test_a_stop_string_ends_the_answer_before_it(runner: Runner) -> None:
+    whole = spelled(greedy([7], 12))
+    stop = whole[3:5]
+    runner.add_tokens("a", [7], SamplingParams(max_tokens=12, stop=(stop,)))
+    done = finish(runner)["a"]
+    assert (done.final_text, done.finish_reason) == (whole[: whole.find(stop)], "stop")
+
+
+def test_max_tokens_ends_the_answer_with_length(runner: Runner) -> None:
+    runner.add_tokens("a", [7], SamplingParams(max_tokens=3))
+    done = finish(runner)["a"]
+    assert (done.finish_reason, done.completion_tokens, done.prompt_tokens) == ("length", 3, 1)
