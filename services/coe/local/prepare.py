@@ -9,12 +9,11 @@ from pathlib import Path
 
 from coe.experts.bundle import Bundle
 from coe.experts.catalogue import Catalogue
-from coe.experts.gguf_source import GgufSource
 from coe.experts.importer import import_model
+from coe.experts.locate import locate
 from coe.local.options import StackOptions
-from coe.local.packaged import EXPERT_ID, PACKAGE, gguf_path
-from coe.mapper import bindings
-from coe.mapper.mapping_file import load_mapping, locate
+from coe.local.packaged import EXPERT_ID, PACKAGE
+from coe.mapper import bindings, mapping_file
 from coe.platform.settings import CoreSettings
 
 # Experts that fit the HBM tier by default: fewer than are hosted, so that switching is real.
@@ -39,20 +38,21 @@ async def prepare(home: Path, options: StackOptions, on_step: Step) -> Sequence[
 
 
 def _import(catalogue: Catalogue, replicas: int) -> None:
-    source = GgufSource.open(gguf_path())
-    try:
+    with locate(f"pypi:{PACKAGE}") as located:
         import_model(
-            source, catalogue.directory, EXPERT_ID, origin=f"pypi:{PACKAGE}", progress=lambda _done, _all: None
+            located.source,
+            catalogue.directory,
+            EXPERT_ID,
+            origin=located.origin,
+            progress=lambda _done, _all: None,
         )
-    finally:
-        source.close()
     for number in range(1, replicas):
         catalogue.replicate(EXPERT_ID, number)
 
 
 def _bind(home: Path, hosted: Sequence[Bundle]) -> None:
     """Each expert of the mapping gets a hosted bundle, until somebody says better in bindings.yaml."""
-    mapped = [expert.name for expert in load_mapping(locate(home)).pool]
+    mapped = [expert.name for expert in mapping_file.load_mapping(mapping_file.locate(home)).pool]
     stand_ins = bindings.spread(mapped, [bundle.id for bundle in hosted])
     bindings.write_bindings(home / bindings.FILE_NAME, stand_ins)
 
