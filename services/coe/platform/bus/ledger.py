@@ -52,6 +52,11 @@ class OffsetLedger:
         return len(self._in_flight)
 
     @property
+    def inherited(self) -> tuple[int, ...]:
+        """Offsets that an earlier owner had handed out and that have not come again yet."""
+        return tuple(self._inherited)
+
+    @property
     def full(self) -> bool:
         """True: nothing more may be taken until something ends."""
         return len(self._in_flight) >= MAX_IN_FLIGHT or (

@@ -30,9 +30,15 @@ class KafkaBus:
         source: str,
         start_timeout_s: float | None = None,
         ensure: Sequence[TopicSpec] = topics.SPECS,
+        session_timeout_s: float = 10.0,
     ) -> None:
-        """`start_timeout_s` None: `start` tries until the broker answers. `ensure`: topics to create when missing."""
-        self._connection = Connection(bootstrap, client_id=source.replace("/", "-"))
+        """`start_timeout_s` None: `start` tries until the broker answers. `ensure`: topics to create when missing.
+
+        `session_timeout_s`: after that long without a heartbeat others take this process's partitions.
+        """
+        self._connection = Connection(
+            bootstrap, client_id=source.replace("/", "-"), session_timeout_s=session_timeout_s
+        )
         self._source = source
         self._start_timeout_s = start_timeout_s
         self._ensure = tuple(ensure)

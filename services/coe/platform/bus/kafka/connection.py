@@ -14,6 +14,7 @@ class Connection:
 
     bootstrap: str
     client_id: str
+    session_timeout_s: float = 10.0
 
     def options(self) -> dict[str, Any]:
         return {
@@ -32,4 +33,16 @@ class Connection:
             "compression_type": "lz4",
             "max_batch_size": 256 * 1024,
             "max_request_size": MAX_MESSAGE_BYTES,
+        }
+
+    def consumer(self, group: str) -> dict[str, Any]:
+        """Offsets are committed in our transactions only."""
+        return {
+            **self.options(),
+            "group_id": group,
+            "enable_auto_commit": False,
+            "auto_offset_reset": "earliest",
+            "isolation_level": "read_committed",
+            "session_timeout_ms": int(self.session_timeout_s * 1000),
+            "heartbeat_interval_ms": int(self.session_timeout_s * 100),
         }

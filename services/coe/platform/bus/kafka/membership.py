@@ -113,13 +113,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def _join(self) -> AIOKafkaConsumer:
         consumer = AIOKafkaConsumer(
-            **self._connection.options(),
-            group_id=self._subscription.group,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            isolation_level="read_committed",
-            session_timeout_ms=10_000,
-            heartbeat_interval_ms=1_000,
+            **self._connection.consumer(self._subscription.group),
             partition_assignment_strategy=(RangePartitionAssignor,),
         )
         # Before the start: it joins the group, which calls the listener.

@@ -128,7 +128,7 @@ class PartitionSession:
         await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
-        failures = 0
+        failures, fenced = 0, False
         while True:
             producer = AIOKafkaProducer(
                 **self._connection.producer(),
@@ -136,12 +136,12 @@ class PartitionSession:
                 transaction_timeout_ms=_TRANSACTION_TIMEOUT_MS,
             )
             try:
-                await self._acquire(producer)
-                failures = 0
+                await self._acquire(producer, fenced)
+                failures, fenced = 0, False
                 await self._serve(producer)
             except ProducerFenced:
                 _log.info("another process owned the partition", partition=str(self.tp), group=self._group)
-                pause = _FENCED_PAUSE_S
+                pause, fenced = _FENCED_PAUSE_S, True
             except (KafkaError, TimeoutError, OSError) as error:
                 failures += 1
                 pause = backoff.delay_s(failures)
@@ -151,16 +151,19 @@ class PartitionSession:
                 await stop_producer(producer)
             await asyncio.sleep(pause)
 
-    async def _acquire(self, producer: AIOKafkaProducer) -> None:
-        """Fences the former owner, then takes over from what is committed."""
+    async def _acquire(self, producer: AIOKafkaProducer, fenced: bool) -> None:
+        """Fences the former owner, then takes over from what is committed.
+
+        What is in flight here and done there was done by the owner that fenced us, or else in a transaction of ours
+        whose end we did not hear of.
+        """
         async with asyncio.timeout(_COMMIT_TIMEOUT_S):
             await producer.start()
             offset, metadata = await self._admin.committed(self._group, self.tp)
         committed = OffsetLedger(offset or 0, metadata)
         if self._records:
             for taken_over in self.ledger.reconcile(committed):
-                # By us, in a transaction whose end we did not hear of, or by another owner in between.
-                self._finish(taken_over, committed=True)
+                self._finish(taken_over, committed=not fenced)
         else:
             self.ledger = committed
         self.ready, self._behind = True, False

@@ -1,0 +1,110 @@
+"""What a record becomes: decoded, refused, ended with an error, or set aside with its reason."""
+
+import pytest
+
+from coe._proto import events_pb2
+from coe.platform import topics
+from coe.platform.bus.api import Outcome, Outgoing, Record
+from coe.platform.bus.codec import decode
+from coe.platform.bus.handle import handle
+from coe.platform.bus.headers import event_type
+from coe.platform.bus.messages import MAX_MESSAGE_BYTES, messages
+from coe.platform.deadline import check, deadline_ms
+from coe.platform.errors import DeadlineExceeded, ExpertNotFound, UndecodableMessage
+from coe.platform.terminal import error_outcome
+
+
+def record(value: bytes = b"", key: bytes | None = b"r", topic: str = topics.PROMPTS, **headers: str) -> Record:
+    pairs = tuple((name.replace("_", "-"), text.encode()) for name, text in headers.items())
+    return Record(topic, 0, 0, key, value, pairs, 0)
+
+
+@pytest.mark.parametrize(
+    ("value", "content_type"),
+    [
+        (b'{"prompt": ', "application/json"),
+        (b"\xff\xfe", "application/json"),
+        (b'{"prompt": 3}', "application/json"),
+        (b"[" * 100_000, "application/json"),
+        (b"\xff\xff\xff", "application/protobuf"),
+        (b"x", "text/plain"),
+    ],
+)
+def test_what_is_not_the_message_is_refused(value: bytes, content_type: str) -> None:
+    with pytest.raises(UndecodableMessage):
+        decode(record(value, content_type=content_type), events_pb2.PromptSubmitted)
+
+
+def test_the_header_wins_over_the_field() -> None:
+    prompt = events_pb2.PromptSubmitted(deadline_ms=5)
+    assert deadline_ms(record(coe_deadline_ms="7"), prompt) == 7
+    assert deadline_ms(record(coe_deadline_ms="soon"), prompt) == 5
+    assert deadline_ms(record(coe_deadline_ms="0"), events_pb2.PromptSubmitted()) is None
+
+
+def test_a_deadline_passes() -> None:
+    check(None, 1)
+    check(10, 9)
+    with pytest.raises(DeadlineExceeded):
+        check(10, 10)
+
+
+def test_a_named_prompt_gets_its_terminal_event() -> None:
+    prompt = events_pb2.PromptSubmitted(request_id="a", tenant="t")
+    outcome = error_outcome(record(), prompt, ExpertNotFound("no such expert", expert="x"), now_ms=3)
+    assert outcome.dead_letter is None
+    (sent,) = outcome.publish
+    assert (sent.topic, sent.key) == (topics.COMPLETIONS, "a")
+    assert isinstance(sent.message, events_pb2.PromptCompleted)
+    assert (sent.message.error.code, sent.message.tenant, sent.message.completed_at_ms) == ("expert_not_found", "t", 3)
+
+
+def test_an_undecodable_message_is_set_aside_and_its_key_told() -> None:
+    outcome = error_outcome(record(b"\xff"), None, UndecodableMessage("no"))
+    assert outcome.dead_letter is not None
+    assert [sent.key for sent in outcome.publish] == ["r"]
+
+
+@pytest.mark.parametrize(
+    "unnamed", [record(key=None), record(key=b"\xff"), record(key=b"a\nb"), record(topic=topics.ASSIGNMENTS)]
+)
+def test_a_message_that_names_no_prompt_is_only_set_aside(unnamed: Record) -> None:
+    outcome = error_outcome(unnamed, None, UndecodableMessage("no"))
+    assert outcome.publish == ()
+    assert outcome.dead_letter is not None
+
+
+def test_a_prompt_without_id_is_only_set_aside() -> None:
+    outcome = error_outcome(record(key=None), events_pb2.PromptSubmitted(), UndecodableMessage("no id"))
+    assert outcome.publish == ()
+    assert outcome.dead_letter is not None
+
+
+def test_event_types_are_words() -> None:
+    assert event_type("PromptSubmitted") == "ai.coe.prompt.submitted.v1"
+
+
+def test_a_result_that_no_topic_takes_becomes_an_error() -> None:
+    large = events_pb2.PromptCompleted(
+        request_id="r", completion=events_pb2.PromptCompleted.Completion(text="x" * MAX_MESSAGE_BYTES)
+    )
+    sent = messages(record(b"body"), Outcome(publish=(Outgoing(topics.COMPLETIONS, "r", large),)), "coe/test", 0)
+    assert [message.topic for message in sent] == [topics.COMPLETIONS, topics.DEAD_LETTER]
+    assert events_pb2.PromptCompleted.FromString(sent[0].value).error.code == "internal"
+
+
+async def test_a_handler_that_fails_spoils_one_record() -> None:
+    async def handler(records: "list[Record]") -> list[Outcome]:
+        if any(one.value == b"bad" for one in records):
+            raise ExpertNotFound("gone")
+        return [Outcome() for _ in records]
+
+    outcomes = await handle(handler, [record(b"good"), record(b"bad"), record(b"good")])
+    assert [outcome.dead_letter is None for outcome in outcomes] == [True, False, True]
+
+
+async def test_a_handler_that_gives_too_few_outcomes_loses_none() -> None:
+    async def handler(records: "list[Record]") -> list[Outcome]:
+        return [Outcome()] if len(records) == 1 else []
+
+    assert len(await handle(handler, [record(), record()])) == 2
