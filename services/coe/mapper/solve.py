@@ -79,20 +79,21 @@ def _by_milp(
 ) -> NDArray[np.int64]:
     cells, experts = value.shape
     pairs = cells * experts
-    one_each = hstack([kron(identity(cells), np.ones((1, experts))), csr_array((cells, experts))])
-    hosted = hstack([identity(pairs), -kron(np.ones((cells, 1)), identity(experts))])
-    constraints = [LinearConstraint(one_each, 1, 1), LinearConstraint(hosted, -np.inf, 0)]
+    # The variables z are there only when hosting is limited: a multiple-choice knapsack is solved much faster.
+    spare = experts if limits.hosted_params_b is not None else 0
+    one_each = kron(identity(cells), np.ones((1, experts)))
+    constraints = [LinearConstraint(_padded(one_each, spare), 1, 1)]
     if limits.active_params_b is not None:
-        row = np.concatenate([(share[:, None] * active[None, :]).ravel(), np.zeros(experts)])
+        row = np.concatenate([(share[:, None] * active[None, :]).ravel(), np.zeros(spare)])
         constraints.append(LinearConstraint(row, -np.inf, limits.active_params_b))
     if limits.hosted_params_b is not None:
-        row = np.concatenate([np.zeros(pairs), total])
-        constraints.append(LinearConstraint(row, -np.inf, limits.hosted_params_b))
-    upper = np.concatenate([allowed.ravel().astype(float), np.ones(experts)])
+        hosted = hstack([identity(pairs), -kron(np.ones((cells, 1)), identity(experts))])
+        constraints.append(LinearConstraint(hosted, -np.inf, 0))
+        constraints.append(LinearConstraint(np.concatenate([np.zeros(pairs), total]), -np.inf, limits.hosted_params_b))
     result = milp(
-        np.concatenate([-value.ravel(), np.zeros(experts)]),
-        integrality=np.ones(pairs + experts),
-        bounds=Bounds(np.zeros(pairs + experts), upper),
+        np.concatenate([-value.ravel(), np.zeros(spare)]),
+        integrality=np.ones(pairs + spare),
+        bounds=Bounds(np.zeros(pairs + spare), np.concatenate([allowed.ravel().astype(float), np.ones(spare)])),
         constraints=constraints,
         # HiGHS stops within 0.01 % by default: then a larger budget could look worse than a smaller one.
         options={"mip_rel_gap": 0.0},
@@ -105,6 +106,10 @@ def _by_milp(
         )
     chosen: NDArray[np.int64] = result.x[:pairs].reshape(cells, experts).argmax(1)
     return chosen
+
+
+def _padded(matrix: csr_array, columns: int) -> csr_array:
+    return hstack([matrix, csr_array((matrix.shape[0], columns))]) if columns else matrix
 
 
 def _smallest_of_equals(
