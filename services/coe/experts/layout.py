@@ -29,9 +29,32 @@ class PlannedTensor:
         return sum(source.cols for source in self.sources) if self.is_vector else self.sources[0].cols
 
 
+# (canonical name, rows, cols) -> the tensor of the source.
+Find = Callable[[str, int, int], SourceTensor]
+
+
 def plan_tensors(config: ModelConfig, tensors: Mapping[str, SourceTensor]) -> list[PlannedTensor]:
     """Every tensor of the expert in execution order. Raises ArtifactError when one is missing or misshapen."""
-    return list(_Planner(config, tensors).plan())
+
+    def find(name: str, rows: int, cols: int) -> SourceTensor:
+        tensor = tensors.get(name)
+        if tensor is None:
+            raise ArtifactError(f"the model has no tensor {name}")
+        if (tensor.rows, tensor.cols) != (rows, cols):
+            raise ArtifactError(f"{name} is {tensor.rows} x {tensor.cols}, expected {rows} x {cols}")
+        return tensor
+
+    return list(_Planner(config, find).plan())
+
+
+def plan_without_weights(config: ModelConfig, format_of: Callable[[int], str]) -> list[PlannedTensor]:
+    """The tensors an expert of this shape would have. `format_of` says the format of a matrix with so many columns."""
+
+    def find(name: str, rows: int, cols: int) -> SourceTensor:
+        is_vector = name.endswith((".bias", "norm.weight"))
+        return SourceTensor(name, "f32" if is_vector else format_of(cols), rows, cols)
+
+    return list(_Planner(config, find).plan())
 
 
 def place(planned: list[PlannedTensor], packed_nbytes: Callable[[str, int, int], int]) -> dict[str, PlacedTensor]:
@@ -49,9 +72,9 @@ def place(planned: list[PlannedTensor], packed_nbytes: Callable[[str, int, int],
 
 
 class _Planner:
-    def __init__(self, config: ModelConfig, tensors: Mapping[str, SourceTensor]) -> None:
+    def __init__(self, config: ModelConfig, find: Find) -> None:
         self._config = config
-        self._tensors = tensors
+        self._find = find
 
     def plan(self) -> Iterator[PlannedTensor]:
         config = self._config
@@ -70,7 +93,7 @@ class _Planner:
         parts = {part: self._matrix(f"{name}.{part}", f"{block}.attn_{part}", rows[part], hidden) for part in rows}
         yield from _fused(f"{name}.qkv", parts)
         if config.qkv_bias:
-            biases = [self._source(f"{block}.attn_{part}.bias", 1, rows[part], only="f32") for part in rows]
+            biases = [self._float32(f"{block}.attn_{part}.bias", rows[part]) for part in rows]
             yield PlannedTensor(f"{name}.qkv_bias", "f32", tuple(biases), is_vector=True)
         if config.qk_norm:
             yield self._vector(f"{name}.q_norm", f"{block}.attn_q_norm.weight", config.head_dim)
@@ -89,20 +112,16 @@ class _Planner:
             yield self._vector(f"{name}.post_feed_forward_norm", f"{block}.post_ffw_norm.weight", hidden)
 
     def _matrix(self, name: str, source: str, rows: int, cols: int) -> PlannedTensor:
-        tensor = self._source(f"{source}.weight", rows, cols)
+        tensor = self._find(f"{source}.weight", rows, cols)
         return PlannedTensor(name, tensor.format, (tensor,))
 
     def _vector(self, name: str, source: str, cols: int) -> PlannedTensor:
-        return PlannedTensor(name, "f32", (self._source(source, 1, cols, only="f32"),), is_vector=True)
+        return PlannedTensor(name, "f32", (self._float32(source, cols),), is_vector=True)
 
-    def _source(self, name: str, rows: int, cols: int, only: str | None = None) -> SourceTensor:
-        tensor = self._tensors.get(name)
-        if tensor is None:
-            raise ArtifactError(f"the model has no tensor {name}")
-        if (tensor.rows, tensor.cols) != (rows, cols):
-            raise ArtifactError(f"{name} is {tensor.rows} x {tensor.cols}, expected {rows} x {cols}")
-        if only is not None and tensor.format != only:
-            raise ArtifactError(f"{name} is {tensor.format}, expected {only}")
+    def _float32(self, name: str, cols: int) -> SourceTensor:
+        tensor = self._find(name, 1, cols)
+        if tensor.format != "f32":
+            raise ArtifactError(f"{name} is {tensor.format}, expected f32")
         return tensor
 
 

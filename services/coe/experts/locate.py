@@ -10,6 +10,7 @@ from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
 from coe.experts.gguf_source import GgufSource
+from coe.experts.hf_source import HfSource
 from coe.experts.source import ModelSource
 from coe.platform.errors import ArtifactError
 
@@ -42,7 +43,7 @@ def locate(name: str) -> Iterator[Located]:
 def _opened(path: Path, origin: str) -> Iterator[Located]:
     if not path.exists():
         raise ArtifactError(f"there is no {path}")
-    source = GgufSource.open(path)
+    source: ModelSource = HfSource(path) if path.is_dir() else GgufSource.open(path)
     try:
         yield Located(source, origin, suggested_id(source.card.name, source.card.parameters))
     finally:

@@ -23,6 +23,7 @@ class Emission:
     completion_tokens: int
     finish_reason: str | None = None
     final_text: str = ""
+    token_ids: tuple[int, ...] = ()
 
 
 @dataclass
@@ -77,6 +78,7 @@ class Sequence:
             completion_tokens=self.completion_tokens,
             finish_reason=finish_reason,
             final_text="".join(self._text) if finish_reason else "",
+            token_ids=(self.ids[-1],),
         )
 
 

@@ -25,7 +25,7 @@ class ExpertTokenizer:
         except Exception as error:  # the library raises plain Exception
             raise ArtifactError(f"tokenizer.json can't be read: {error}") from error
         self._facts = facts
-        self.token_bytes = _token_bytes(json.loads(data), self._tokenizer.get_vocab_size())
+        self.token_bytes = _token_bytes(json.loads(data))
         self.eos_ids = frozenset(facts.eos_ids)
 
     @classmethod
@@ -85,16 +85,16 @@ def _load(data: str, facts: TokenizerFacts) -> ExpertTokenizer:
     return ExpertTokenizer(data, facts)
 
 
-def _token_bytes(document: Mapping[str, Any], size: int) -> list[bytes]:
+def _token_bytes(document: Mapping[str, Any]) -> list[bytes]:
     """The bytes that each id stands for; nothing for special tokens."""
-    special = {entry["content"] for entry in document["added_tokens"] if entry["special"]}
-    plain = {entry["content"] for entry in document["added_tokens"]}
-    of_piece = _byte_level if document["decoder"]["type"] == "ByteLevel" else _sentence_piece
-    table = [b""] * size
-    for token, index in document["model"]["vocab"].items():
-        if token not in special and index < size:
-            table[index] = token.encode() if token in plain else of_piece(token)
-    return table
+    if document["model"]["type"] != "BPE":
+        raise ArtifactError(f"tokenizers of type {document['model']['type']} are not supported")
+    decoder = document.get("decoder") or {}
+    of_piece = _byte_level if decoder.get("type") == "ByteLevel" else _sentence_piece
+    spelled = {index: of_piece(token) for token, index in document["model"]["vocab"].items()}
+    for entry in document["added_tokens"]:
+        spelled[entry["id"]] = b"" if entry["special"] else entry["content"].encode()
+    return [spelled.get(index, b"") for index in range(max(spelled, default=-1) + 1)]
 
 
 def _byte_level(token: str) -> bytes:

@@ -1,0 +1,155 @@
+"""A Hugging Face folder (config.json, *.safetensors, tokenizer.json) as a ModelSource."""
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from coe.experts.hf_config import read_hf_config
+from coe.experts.hf_tokenizer import read_hf_tokenizer
+from coe.experts.safetensors_file import SafetensorsFile, StoredTensor
+from coe.experts.source import ModelCard, SourceTensor, TokenizerSpec
+from coe.platform.errors import ArtifactError
+
+MAX_JSON_BYTES = 64 << 20
+FORMATS = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
+_PREFIX = re.compile(r"^(language_model\.)?(model\.)?(language_model\.)?")
+_TOP = {"embed_tokens": "token_embd", "norm": "output_norm", "lm_head": "output"}
+_BLOCK = {
+    "input_layernorm": "attn_norm",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "self_attn.q_norm": "attn_q_norm",
+    "self_attn.k_norm": "attn_k_norm",
+    "post_attention_layernorm": "ffn_norm",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+}
+_GEMMA_BLOCK = {
+    "post_attention_layernorm": "post_attention_norm",
+    "pre_feedforward_layernorm": "ffn_norm",
+    "post_feedforward_layernorm": "post_ffw_norm",
+}
+
+
+class HfSource:
+    """Matrices keep their 16 or 32 bits; vectors become float32, with Gemma's one added to norms."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        document = read_json(folder / "config.json")
+        self.config = read_hf_config(document)
+        self._gemma = self.config.architecture.startswith("gemma")
+        self._files: list[SafetensorsFile] = []
+        self._stored: dict[str, tuple[SafetensorsFile, StoredTensor]] = {}
+        try:
+            self._open_files()
+        except BaseException:
+            self.close()
+            raise
+        self.tensors = {name: self._described(name, tensor) for name, (_, tensor) in self._stored.items()}
+        self.card = ModelCard(
+            name=Path(document.get("_name_or_path") or folder.resolve().name).name,
+            licence=_licence(folder),
+            description="",
+            fingerprint=self._fingerprint(document),
+            parameters=sum(tensor.rows * tensor.cols for tensor in self.tensors.values()),
+        )
+
+    def tokenizer(self) -> TokenizerSpec:
+        return read_hf_tokenizer(self._folder)
+
+    def read_rows(self, tensor: SourceTensor, start: int, stop: int) -> np.ndarray:
+        file, stored = self._stored[tensor.name]
+        raw = file.read_rows(stored, start, stop)
+        if not _is_vector(tensor.name):
+            return raw
+        values = as_float32(raw, stored.kind)
+        if self._gemma and tensor.name.endswith("norm.weight"):
+            values = values + 1
+        return values.view(np.uint8)
+
+    def close(self) -> None:
+        for file in self._files:
+            file.close()
+
+    def _open_files(self) -> None:
+        paths = sorted(self._folder.glob("*.safetensors"))
+        if not paths:
+            raise ArtifactError(f"{self._folder} has no .safetensors files")
+        for path in paths:
+            file = SafetensorsFile(path)
+            self._files.append(file)
+            for name, tensor in file.tensors.items():
+                canonical = canonical_name(name, gemma=self._gemma)
+                if canonical is None or (canonical == "output.weight" and self.config.tied):
+                    continue
+                if canonical in self._stored:
+                    raise ArtifactError(f"tensor {name} is in the folder twice")
+                self._stored[canonical] = (file, tensor)
+
+    def _described(self, name: str, stored: StoredTensor) -> SourceTensor:
+        return SourceTensor(name, "f32" if _is_vector(name) else FORMATS[stored.kind], stored.rows, stored.cols)
+
+    def _fingerprint(self, document: dict[str, Any]) -> str:
+        digest = hashlib.sha256(json.dumps(document, sort_keys=True).encode())
+        for file in self._files:
+            digest.update(f"{file.path.name} {file.path.stat().st_size} {file.tensors}\n".encode())
+        return digest.hexdigest()
+
+
+def canonical_name(name: str, *, gemma: bool) -> str | None:
+    """GGUF's name for a tensor, or None for one that is no part of the decoder."""
+    path, _, leaf = _PREFIX.sub("", name).rpartition(".")
+    if leaf not in ("weight", "bias"):
+        return None
+    if path in _TOP:
+        return f"{_TOP[path]}.{leaf}"
+    block = re.fullmatch(r"layers\.(\d+)\.(.+)", path)
+    if block is None:
+        return None
+    kind = {**_BLOCK, **(_GEMMA_BLOCK if gemma else {})}.get(block[2])
+    return f"blk.{block[1]}.{kind}.{leaf}" if kind else None
+
+
+def as_float32(raw: np.ndarray, kind: str) -> np.ndarray:
+    """float32 [rows, cols] of rows as they are stored."""
+    if kind == "BF16":
+        widened: np.ndarray = (raw.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+        return widened
+    return raw.view(np.float16 if kind == "F16" else np.float32).astype(np.float32)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Raises ArtifactError when this is no JSON object of sane size."""
+    try:
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise ArtifactError(f"{path} is too large")
+        document = json.loads(path.read_bytes())
+    except OSError as error:
+        raise ArtifactError(f"can't read {path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise ArtifactError(f"{path} is no JSON") from error
+    if not isinstance(document, dict):
+        raise ArtifactError(f"{path} is no JSON object")
+    return document
+
+
+def _is_vector(name: str) -> bool:
+    return name.endswith((".bias", "norm.weight"))
+
+
+def _licence(folder: Path) -> str:
+    """The `license:` line that a model card begins with."""
+    card = folder / "README.md"
+    if not card.is_file():
+        return ""
+    with card.open(encoding="utf-8", errors="replace") as file:
+        found = re.search(r"^license: *(\S+)", file.read(1 << 16), re.MULTILINE)
+    return found[1] if found else ""

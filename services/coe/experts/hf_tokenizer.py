@@ -1,0 +1,68 @@
+"""The tokenizer of a Hugging Face folder: tokenizer.json as it is, and what tokenizer_config.json says beside it."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from coe.experts.gguf_tokenizer import END_OF_GENERATION
+from coe.experts.source import TokenizerSpec
+from coe.platform.errors import ArtifactError
+
+MAX_TEMPLATE_BYTES = 1 << 20
+
+
+def read_hf_tokenizer(folder: Path) -> TokenizerSpec:
+    """Raises ArtifactError when there is no readable tokenizer.json."""
+    path = folder / "tokenizer.json"
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises plain Exception
+        raise ArtifactError(f"can't read {path}: {error}") from error
+    settings = _optional(folder / "tokenizer_config.json")
+    bos = _token_id(tokenizer, settings.get("bos_token"))
+    return TokenizerSpec(
+        json=tokenizer.to_str(),
+        chat_template=_template(folder, settings),
+        bos_id=bos,
+        add_bos=bos is not None and tokenizer.encode("a").ids[:1] == [bos],
+        eos_ids=_end_ids(folder, tokenizer, settings),
+    )
+
+
+def _end_ids(folder: Path, tokenizer: Tokenizer, settings: Mapping[str, Any]) -> tuple[int, ...]:
+    found = {_token_id(tokenizer, settings.get("eos_token"))}
+    declared = _optional(folder / "generation_config.json").get("eos_token_id")
+    found |= set(declared) if isinstance(declared, list) else {declared}
+    added = tokenizer.get_added_tokens_decoder()
+    found |= {index for index, token in added.items() if token.content in END_OF_GENERATION}
+    return tuple(sorted(index for index in found if isinstance(index, int)))
+
+
+def _template(folder: Path, settings: Mapping[str, Any]) -> str:
+    beside = folder / "chat_template.jinja"
+    if beside.is_file() and beside.stat().st_size <= MAX_TEMPLATE_BYTES:
+        return beside.read_text()
+    template = settings.get("chat_template", "")
+    if isinstance(template, list):  # several, by name
+        named = {entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict)}
+        template = named.get("default", "")
+    return template if isinstance(template, str) else ""
+
+
+def _token_id(tokenizer: Tokenizer, token: Any) -> int | None:
+    content = token.get("content") if isinstance(token, dict) else token
+    return tokenizer.token_to_id(content) if isinstance(content, str) else None
+
+
+def _optional(path: Path) -> dict[str, Any]:
+    """The JSON object in a file that may be missing."""
+    try:
+        document = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise ArtifactError(f"can't read {path}: {error}") from error
+    return document if isinstance(document, dict) else {}

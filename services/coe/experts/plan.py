@@ -1,0 +1,42 @@
+"""What an expert of a given shape needs in each tier, without its weights."""
+
+from dataclasses import dataclass
+
+from coe.experts.config import ModelConfig
+from coe.experts.layout import place, plan_without_weights
+from coe.native import packing
+
+KV_ITEM_BYTES = 4
+# Formats in blocks of 256 or 32 columns; a matrix that is not whole blocks keeps 8 bits or, at the worst, 16.
+_BLOCK_COLUMNS = {"q4_k": 256, "q5_k": 256, "q6_k": 256, "f32": 1, "f16": 1, "bf16": 1}
+
+
+@dataclass(frozen=True)
+class ExpertPlan:
+    """Bytes of weights.coe, which disk, DDR and HBM hold alike, and of the KV cache."""
+
+    parameters: int
+    weights_bytes: int
+    kv_bytes_per_token: int
+    kv_bytes_full_context: int
+
+
+def plan_expert(config: ModelConfig, weight_format: str) -> ExpertPlan:
+    """`weight_format` is one of coe.native.packing.FORMATS."""
+
+    def format_of(cols: int) -> str:
+        for candidate in (weight_format, "q8_0", "f16"):
+            if cols % _BLOCK_COLUMNS.get(candidate, 32) == 0:
+                return candidate
+        raise AssertionError("f16 takes any number of columns")
+
+    planned = plan_without_weights(config, format_of)
+    placed = place(planned, packing.packed_nbytes)
+    last = next(reversed(placed.values()))
+    per_token = config.kv_floats_per_token * KV_ITEM_BYTES
+    return ExpertPlan(
+        parameters=sum(tensor.rows * tensor.cols for tensor in planned),
+        weights_bytes=last.offset + last.nbytes,
+        kv_bytes_per_token=per_token,
+        kv_bytes_full_context=per_token * config.context_length,
+    )

@@ -1,0 +1,131 @@
+import json
+import random
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gguf import GGMLQuantizationType
+
+from coe.experts.gguf_source import GgufSource
+from coe.experts.hf_config import read_hf_config
+from coe.experts.hf_source import HfSource
+from coe.experts.layout import plan_tensors
+from coe.experts.safetensors_file import SafetensorsFile
+from coe.platform.errors import ArtifactError
+from support.gguf_files import TinyModel, write_tiny_gguf
+from support.hf_folders import write_hf_folder
+
+FAMILIES = ("llama", "qwen2", "gemma2", "gemma3")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_folder_is_the_same_model_as_its_gguf(tmp_path: Path, family: str) -> None:
+    model = TinyModel(family=family, layers=6, kind=GGMLQuantizationType.F32, tied=family != "qwen2")
+    path = write_tiny_gguf(tmp_path / "tiny.gguf", model)
+    gguf, folder = GgufSource.open(path), HfSource(write_hf_folder(tmp_path / "hf", path, model))
+    try:
+        np.testing.assert_allclose(
+            list(folder.config.model_dump(exclude={"architecture", "activation"}).values())[:10],
+            list(gguf.config.model_dump(exclude={"architecture", "activation"}).values())[:10],
+        )
+        assert folder.config.window_pattern == gguf.config.window_pattern
+        assert set(folder.tensors) == set(gguf.tensors)
+        for tensor in plan_tensors(folder.config, folder.tensors):
+            for part in tensor.sources:
+                ours = folder.read_rows(part, 0, part.rows).view(np.float32)
+                theirs = gguf.read_rows(gguf.tensors[part.name], 0, part.rows).view(np.float32)
+                np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-6)
+        assert folder.tokenizer().eos_ids == gguf.tokenizer().eos_ids
+        assert folder.tokenizer().chat_template == gguf.tokenizer().chat_template
+    finally:
+        gguf.close()
+        folder.close()
+
+
+def test_llama_3_1_stretches_long_waves_only() -> None:
+    config = read_hf_config(
+        {
+            "model_type": "llama", "num_hidden_layers": 1, "hidden_size": 8192, "num_attention_heads": 64,
+            "num_key_value_heads": 8, "intermediate_size": 28672, "vocab_size": 128256, "rope_theta": 500_000.0,
+            "max_position_embeddings": 131072, "rope_scaling": {
+                "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                "original_max_position_embeddings": 8192,
+            },
+        }
+    )  # fmt: skip
+    factors = config.rope_factors
+    assert len(factors) == 64
+    assert factors[0] == 1.0
+    assert factors[-1] == 8.0
+    assert list(factors) == sorted(factors)
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"model_type": "bert"}, "not supported"),
+        ({"hidden_size": "wide"}, "makes no sense|wrong"),
+        ({"num_attention_heads": 0}, "wrong|no sense"),
+        ({"rope_scaling": {"rope_type": "yarn", "factor": 4}}, "yarn"),
+        ({"num_hidden_layers": -1}, "no sense"),
+        ({"sliding_window": 4096}, "sliding window"),
+    ],
+)
+def test_a_config_that_makes_no_sense_is_refused(change: dict, match: str) -> None:
+    config = {
+        "model_type": "llama", "num_hidden_layers": 1, "hidden_size": 64, "num_attention_heads": 4,
+        "intermediate_size": 64, "vocab_size": 100, "max_position_embeddings": 128,
+    }  # fmt: skip
+    with pytest.raises(ArtifactError, match=match):
+        read_hf_config(config | change)
+
+
+def safetensors(path: Path, header: object, data: bytes = b"") -> Path:
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data)
+    return path
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 9]}},
+        {"a": {"dtype": "F32", "shape": [3], "data_offsets": [0, 8]}},
+        {"a": {"dtype": "F32", "shape": [2], "data_offsets": [8, 0]}},
+        {"a": {"dtype": "F32", "shape": [2], "data_offsets": [-8, 0]}},
+        {"a": {"dtype": "F32", "shape": [2], "data_offsets": "all"}},
+        {"a": 5},
+        [1],
+        {
+            "a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]},
+            "b": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]},
+        },
+    ],
+)
+def test_hostile_headers_are_refused(tmp_path: Path, header: object) -> None:
+    with pytest.raises(ArtifactError):
+        SafetensorsFile(safetensors(tmp_path / "bad.safetensors", header, bytes(8)))
+
+
+@pytest.mark.parametrize("data", [b"", b"\x08", b"\xff" * 8, b"\xff" * 100, (5).to_bytes(8, "little") + b"{"])
+def test_files_that_are_none_are_refused(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "bad.safetensors"
+    path.write_bytes(data)
+    with pytest.raises(ArtifactError):
+        SafetensorsFile(path)
+
+
+def test_damaged_files_read_or_fail_clearly(tmp_path: Path) -> None:
+    draw = random.Random(2)
+    header = {f"t{n}": {"dtype": "F32", "shape": [2, 2], "data_offsets": [16 * n, 16 * n + 16]} for n in range(4)}
+    good = safetensors(tmp_path / "good.safetensors", header, bytes(64)).read_bytes()
+    damaged = tmp_path / "damaged.safetensors"
+    for _ in range(300):
+        changed = bytearray(good)
+        for _ in range(draw.randint(1, 4)):
+            changed[draw.randrange(len(good))] = draw.randrange(256)
+        damaged.write_bytes(changed[: draw.randint(0, len(changed))] if draw.random() < 0.3 else changed)
+        with suppress(ArtifactError), SafetensorsFile(damaged) as file:
+            for tensor in file.tensors.values():
+                file.read_rows(tensor, 0, tensor.rows)
