@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array, hstack, identity, kron
 
+from coe.mapper.quiet import native_stdout_silenced
 from coe.platform.errors import InvalidPrompt
 
 # Qualities closer than this are equal: the smaller expert takes the cell.
@@ -90,14 +91,16 @@ def _by_milp(
         hosted = hstack([identity(pairs), -kron(np.ones((cells, 1)), identity(experts))])
         constraints.append(LinearConstraint(hosted, -np.inf, 0))
         constraints.append(LinearConstraint(np.concatenate([np.zeros(pairs), total]), -np.inf, limits.hosted_params_b))
-    result = milp(
-        np.concatenate([-value.ravel(), np.zeros(spare)]),
-        integrality=np.ones(pairs + spare),
-        bounds=Bounds(np.zeros(pairs + spare), np.concatenate([allowed.ravel().astype(float), np.ones(spare)])),
-        constraints=constraints,
-        # HiGHS stops within 0.01 % by default: then a larger budget could look worse than a smaller one.
-        options={"mip_rel_gap": 0.0},
-    )
+    with native_stdout_silenced():
+        result = milp(
+            np.concatenate([-value.ravel(), np.zeros(spare)]),
+            integrality=np.ones(pairs + spare),
+            bounds=Bounds(np.zeros(pairs + spare), np.concatenate([allowed.ravel().astype(float), np.ones(spare)])),
+            constraints=constraints,
+            # HiGHS stops within 0.01 % by default: then a larger budget could look worse than a smaller one.
+            # Presolve costs more than it saves on programmes this small.
+            options={"mip_rel_gap": 0.0, "presolve": False},
+        )
     if result.x is None:
         least = float(share @ np.where(allowed, active[None, :], np.inf).min(1))
         raise InvalidPrompt(

@@ -1,0 +1,21 @@
+"""Keeps a native library's chatter off standard output, which belongs to results."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def native_stdout_silenced() -> Iterator[None]:
+    """Descriptor 1 leads nowhere within the block: HiGHS prints a debugging line there whatever its options say."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(nowhere)
+        os.close(kept)
