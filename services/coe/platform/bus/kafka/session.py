@@ -32,6 +32,10 @@ _log = structlog.stdlib.get_logger(__name__)
 # The broker ends a transaction of a process that hangs after this; readers of what it wrote wait no longer.
 _TRANSACTION_TIMEOUT_MS = 20_000
 _COMMIT_TIMEOUT_S = 15.0
+_RETRY_MS = 20
+# What was handed out is committed after this, unless a completion has taken it along by then: quick work costs no
+# transaction of its own, and a generation has hardly begun.
+_MARK_DELAY_S = 0.05
 # A consumer that was thrown out of its group learns of it with its next heartbeat. Don't fight the new owner before.
 _FENCED_PAUSE_S = 2.0
 _MAX_PER_TRANSACTION = 512
@@ -74,6 +78,7 @@ class PartitionSession:
         self._records: dict[int, Record] = {}
         self._waiting: dict[int, Completion] = {}
         self._unmarked = False
+        self._marking: asyncio.TimerHandle | None = None
         # The ledger was full: what came since was not taken, and must be fetched again.
         self._behind = False
         self._wake = asyncio.Event()
@@ -98,9 +103,8 @@ class PartitionSession:
             return False
         self._records[record.offset] = record
         messaging.start_record(record, self._group)
-        if self._marks:
-            self._unmarked = True
-            self._wake.set()
+        if self._marks and self._marking is None:
+            self._marking = asyncio.get_running_loop().call_later(_MARK_DELAY_S, self._mark)
         return True
 
     def holds(self, record: Record) -> bool:
@@ -122,10 +126,21 @@ class PartitionSession:
     async def close(self) -> None:
         """Everything in flight is lost: its completions end with False."""
         self.ready = False
+        self._cancel_marking()
         self._task.cancel()
         for offset in list(self._records):
             self._finish(offset, committed=False)
         await asyncio.gather(self._task, return_exceptions=True)
+
+    def _cancel_marking(self) -> None:
+        if self._marking is not None:
+            self._marking.cancel()
+            self._marking = None
+
+    def _mark(self) -> None:
+        self._marking = None
+        self._unmarked = bool(self._records)
+        self._wake.set()
 
     async def _run(self) -> None:
         failures, fenced = 0, False
@@ -134,6 +149,8 @@ class PartitionSession:
                 **self._connection.producer(),
                 transactional_id=self.transactional_id,
                 transaction_timeout_ms=_TRANSACTION_TIMEOUT_MS,
+                # While the markers of the last transaction are being written the broker refuses the next one.
+                retry_backoff_ms=_RETRY_MS,
             )
             try:
                 await self._acquire(producer, fenced)
@@ -168,7 +185,8 @@ class PartitionSession:
             self.ledger = committed
         self.ready, self._behind = True, False
         self._on_ready(self.tp, self.ledger.position if self._records else offset)
-        self._unmarked = self._marks and bool(self._records)
+        if self._marks:
+            self._mark()
         self._wake.set()
 
     async def _serve(self, producer: AIOKafkaProducer) -> None:
@@ -178,6 +196,7 @@ class PartitionSession:
             while self._waiting or self._unmarked:
                 batch = list(islice(self._waiting.values(), _MAX_PER_TRANSACTION))
                 self._unmarked = False
+                self._cancel_marking()
                 await self._commit(producer, batch)
                 for completion in batch:
                     self._finish(completion.record.offset, committed=True)
