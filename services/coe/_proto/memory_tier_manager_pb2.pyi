@@ -122,23 +122,58 @@ class AcquireRequest(_message.Message):
     WORKER_ID_FIELD_NUMBER: _builtins.int
     EXPERT_ID_FIELD_NUMBER: _builtins.int
     WAIT_UNTIL_RESIDENT_FIELD_NUMBER: _builtins.int
+    FORECAST_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.str
     expert_id: _builtins.str
     wait_until_resident: _builtins.bool
+    @_builtins.property
+    def forecast(self) -> _containers.RepeatedCompositeFieldContainer[Global___NextUse]:
+        """What the worker's queue says about the future; replaces its former word when not empty."""
+
     def __init__(
         self,
         *,
         worker_id: _builtins.str = ...,
         expert_id: _builtins.str = ...,
         wait_until_resident: _builtins.bool = ...,
+        forecast: _abc.Iterable[Global___NextUse] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expert_id", b"expert_id", "wait_until_resident", b"wait_until_resident", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expert_id", b"expert_id", "forecast", b"forecast", "wait_until_resident", b"wait_until_resident", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AcquireRequest: _TypeAlias = AcquireRequest  # noqa: Y015
+
+@_typing.final
+class NextUse(_message.Message):
+    """When a worker expects to want an expert next."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXPERT_ID_FIELD_NUMBER: _builtins.int
+    IN_S_FIELD_NUMBER: _builtins.int
+    PROBABILITY_FIELD_NUMBER: _builtins.int
+    expert_id: _builtins.str
+    in_s: _builtins.float
+    """Seconds from now; infinity when no prompt waits for it."""
+    probability: _builtins.float
+    """Share of coming prompts expected to want it."""
+    def __init__(
+        self,
+        *,
+        expert_id: _builtins.str = ...,
+        in_s: _builtins.float = ...,
+        probability: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expert_id", b"expert_id", "in_s", b"in_s", "probability", b"probability"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NextUse: _TypeAlias = NextUse  # noqa: Y015
 
 @_typing.final
 class AcquireResponse(_message.Message):
@@ -249,18 +284,25 @@ class PrefetchRequest(_message.Message):
 
     EXPERT_ID_FIELD_NUMBER: _builtins.int
     MAY_EVICT_FIELD_NUMBER: _builtins.int
+    WORKER_ID_FIELD_NUMBER: _builtins.int
+    FORECAST_FIELD_NUMBER: _builtins.int
     expert_id: _builtins.str
     may_evict: _builtins.bool
     """Also load to HBM if that evicts an idle expert; else only into free room."""
+    worker_id: _builtins.str
+    @_builtins.property
+    def forecast(self) -> _containers.RepeatedCompositeFieldContainer[Global___NextUse]: ...
     def __init__(
         self,
         *,
         expert_id: _builtins.str = ...,
         may_evict: _builtins.bool = ...,
+        worker_id: _builtins.str = ...,
+        forecast: _abc.Iterable[Global___NextUse] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expert_id", b"expert_id", "may_evict", b"may_evict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expert_id", b"expert_id", "forecast", b"forecast", "may_evict", b"may_evict", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

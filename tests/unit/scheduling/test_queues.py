@@ -1,11 +1,12 @@
 """Queues per expert: whatever is pushed comes out once, in order, by one of the ways out."""
 
 import pytest
-from coe.platform.errors import CapacityExceeded
-from coe.scheduling import ExpertQueues, QueuedPrompt
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from coe.platform.errors import CapacityExceeded
+from coe.scheduling import ExpertQueues, QueuedPrompt
 
 
 class Queues(RuleBasedStateMachine):

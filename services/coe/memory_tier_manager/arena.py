@@ -1,0 +1,71 @@
+"""The port to the memory that holds the weights; tests/contract/arena_suite.py says what it keeps."""
+
+from typing import Protocol
+
+
+class Copy(Protocol):
+    """A copy under way. After a failure or a cancel its slot is free again by itself."""
+
+    @property
+    def generation(self) -> int: ...
+
+    @property
+    def done(self) -> bool: ...
+
+    @property
+    def failure(self) -> Exception | None: ...
+
+    def wait(self, timeout_s: float) -> bool: ...
+
+    def cancel(self) -> None: ...
+
+
+class Source(Protocol):
+    """A weights file, mapped."""
+
+    @property
+    def nbytes(self) -> int: ...
+
+    def lock(self) -> bool: ...
+
+    def unlock(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Arena(Protocol):
+    name: str
+    capacity: int
+    slots: int
+
+    def copy(self, slot: int, offset: int, source: Source) -> Copy:
+        """Starts a copy into a free slot. Raises CoEError."""
+        ...
+
+    def is_resident(self, slot: int) -> bool: ...
+
+    def free(self, slot: int) -> None:
+        """Of a resident slot."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Library(Protocol):
+    """Where the expert's weights file is, and how it is opened."""
+
+    def open(self, expert: str) -> Source:
+        """Raises CoEError."""
+        ...
+
+    def nbytes(self, expert: str) -> int:
+        """Raises ExpertNotFound."""
+        ...
+
+    def experts(self) -> dict[str, int]:
+        """All that are hosted, with their bytes."""
+        ...
+
+    def loaded(self, expert: str) -> None:
+        """A copy of the expert went well."""
+        ...

@@ -1,0 +1,107 @@
+"""What the core wants done. The runtime performs effects in order, at once, and feeds back events."""
+
+from dataclasses import dataclass
+
+from coe.memory_tier_manager.tiers import Tier
+from coe.platform.errors import CoEError
+
+
+@dataclass(frozen=True, slots=True)
+class StartCopy:
+    """Copy the expert's weights into the arena. Answered by CopyStarted, later by CopyEnded."""
+
+    expert: str
+    slot: int
+    offset: int
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class CancelCopy:
+    """Stop the copy. Answered by CopyEnded."""
+
+    expert: str
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Free:
+    """Give the slot's bytes back. Answered by Freed."""
+
+    expert: str
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReadIntoDdr:
+    """Map, read ahead and lock the weights file. Answered by InDdr. Copies may start from it at once."""
+
+    expert: str
+
+
+@dataclass(frozen=True, slots=True)
+class DropFromDdr:
+    """Unlock and close the weights file; nothing copies from it."""
+
+    expert: str
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Answers an Acquire. `copied`: bytes this call caused to be copied; `waited_s`: seconds it waited for room."""
+
+    request: int
+    worker: str
+    lease: int
+    expert: str
+    slot: int
+    generation: int
+    found_in: Tier
+    copied: int
+    waited_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """Answers an Acquire, Prefetch or Pin with an error."""
+
+    request: int
+    error: CoEError
+
+
+@dataclass(frozen=True, slots=True)
+class Prefetched:
+    """Answers a Prefetch."""
+
+    request: int
+    started: bool
+    found_in: Tier
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Answers a Pin."""
+
+    request: int
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """The expert's residency is not what it was: tell the watchers."""
+
+    expert: str
+
+
+@dataclass(frozen=True, slots=True)
+class Evicted:
+    """An expert left HBM. `age_s`: since its last use (ModelMesh's age at eviction)."""
+
+    expert: str
+    nbytes: int
+    age_s: float
+    reason: str
+
+
+Effect = (
+    StartCopy | CancelCopy | Free | ReadIntoDdr | DropFromDdr | Grant | Reject | Prefetched | Done | Changed | Evicted
+)

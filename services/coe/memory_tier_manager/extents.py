@@ -1,0 +1,107 @@
+"""Extents of the arena: best fit, aligned, merged with their neighbours when freed."""
+
+from bisect import bisect_left, insort
+from dataclasses import dataclass
+
+ALIGNMENT = 2 * 1024 * 1024  # a huge page
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Extent:
+    offset: int
+    nbytes: int
+
+    @property
+    def end(self) -> int:
+        return self.offset + self.nbytes
+
+
+class Extents:
+    """`capacity` bytes; what is below one alignment at the end is not used."""
+
+    def __init__(self, capacity: int, alignment: int = ALIGNMENT) -> None:
+        self.alignment = alignment
+        self.capacity = capacity // alignment * alignment
+        self._free = [Extent(0, self.capacity)] if self.capacity else []
+        self._used: dict[int, Extent] = {}
+
+    def rounded(self, nbytes: int) -> int:
+        """The bytes that an allocation of `nbytes` really takes."""
+        return max(-(-nbytes // self.alignment), 1) * self.alignment
+
+    def can_allocate(self, nbytes: int) -> bool:
+        return self.largest >= self.rounded(nbytes)
+
+    def allocate(self, nbytes: int) -> Extent:
+        """The smallest free extent that fits, the lowest of equals. ValueError when there is none."""
+        need = self.rounded(nbytes)
+        fitting = [extent for extent in self._free if extent.nbytes >= need]
+        if not fitting:
+            raise ValueError(f"no free extent of {need} bytes: the largest has {self.largest}")
+        best = min(fitting, key=lambda extent: (extent.nbytes, extent.offset))
+        self._free.remove(best)
+        if best.nbytes > need:
+            insort(self._free, Extent(best.offset + need, best.nbytes - need))
+        taken = Extent(best.offset, need)
+        self._used[taken.offset] = taken
+        return taken
+
+    def take(self, offset: int, nbytes: int) -> Extent:
+        """Takes exactly this extent (found in an arena that outlived its manager). ValueError when it is not free."""
+        need = self.rounded(nbytes)
+        for free in self._free:
+            if free.offset <= offset and offset + need <= free.end:
+                self._free.remove(free)
+                for left in (
+                    Extent(free.offset, offset - free.offset),
+                    Extent(offset + need, free.end - offset - need),
+                ):
+                    if left.nbytes:
+                        insort(self._free, left)
+                self._used[offset] = Extent(offset, need)
+                return self._used[offset]
+        raise ValueError(f"extent at {offset} of {need} bytes is not free")
+
+    def free(self, offset: int) -> int:
+        """Returns the bytes freed. KeyError when nothing is allocated there."""
+        extent = self._used.pop(offset)
+        freed = extent.nbytes
+        at = bisect_left(self._free, extent)
+        if at < len(self._free) and extent.end == self._free[at].offset:
+            extent = Extent(extent.offset, extent.nbytes + self._free.pop(at).nbytes)
+        if at > 0 and self._free[at - 1].end == extent.offset:
+            before = self._free.pop(at - 1)
+            extent = Extent(before.offset, before.nbytes + extent.nbytes)
+        insort(self._free, extent)
+        return freed
+
+    def copy(self) -> "Extents":
+        """For trying things out."""
+        twin = Extents(0, self.alignment)
+        twin.capacity, twin._free, twin._used = self.capacity, list(self._free), dict(self._used)
+        return twin
+
+    @property
+    def largest(self) -> int:
+        return max((extent.nbytes for extent in self._free), default=0)
+
+    @property
+    def free_bytes(self) -> int:
+        return sum(extent.nbytes for extent in self._free)
+
+    @property
+    def used_bytes(self) -> int:
+        return sum(extent.nbytes for extent in self._used.values())
+
+    def check_integrity(self) -> None:
+        """AssertionError unless free and used extents tile the arena and no two free ones touch."""
+        tiles = sorted([*self._free, *self._used.values()])
+        at = 0
+        for tile in tiles:
+            assert tile.offset == at, f"gap or overlap at {at}"
+            assert tile.nbytes > 0
+            assert tile.nbytes % self.alignment == 0
+            at = tile.end
+        assert at == self.capacity, f"tiles end at {at} of {self.capacity}"
+        for first, second in zip(self._free, self._free[1:], strict=False):
+            assert first.end < second.offset, "free neighbours are not merged"

@@ -1,0 +1,28 @@
+"""What the workers of the node said about when they want which expert."""
+
+from collections.abc import Iterable
+
+from coe.memory_tier_manager.events import Use
+
+
+class Forecasts:
+    """Each worker's newest word replaces its former one. Times become absolute as they come in."""
+
+    def __init__(self) -> None:
+        self._workers: dict[str, dict[str, tuple[float, float]]] = {}
+
+    def update(self, worker: str, uses: Iterable[Use], now: float) -> None:
+        """An empty forecast says nothing and changes nothing."""
+        said = {use.expert: (now + use.in_s, use.probability) for use in uses}
+        if said:
+            self._workers[worker] = said
+
+    def forget(self, worker: str) -> None:
+        self._workers.pop(worker, None)
+
+    def next_use(self, expert: str) -> float:
+        """The soonest any worker wants it; inf when none does."""
+        return min((said[expert][0] for said in self._workers.values() if expert in said), default=float("inf"))
+
+    def probability(self, expert: str) -> float:
+        return sum(said[expert][1] for said in self._workers.values() if expert in said)

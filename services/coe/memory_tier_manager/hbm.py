@@ -1,0 +1,159 @@
+"""The HBM tier: extents and slots of the arena, what lies in them, and the link that fills them one copy at a time.
+
+One copy at a time, because two would share the same bandwidth and both arrive late. Copies that somebody waits for
+overtake those that are only a prefetch.
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from coe.memory_tier_manager.budget import Budget
+from coe.memory_tier_manager.extents import ALIGNMENT, Extents
+from coe.memory_tier_manager.tiers import State
+
+
+@dataclass(slots=True)
+class HbmEntry:
+    """`nbytes` are the weights, `taken` the extent. `generation` is None until the arena has accepted the copy."""
+
+    expert: str
+    nbytes: int
+    taken: int
+    slot: int
+    offset: int
+    since: float
+    last_used: float
+    state: State = State.LOADING
+    generation: int | None = None
+    copying: bool = False
+    urgent: bool = False
+    from_ddr: bool = False
+    waiters: list[int] = field(default_factory=list)
+
+    @property
+    def joinable(self) -> bool:
+        return self.state is not State.FREEING
+
+
+class Hbm:
+    def __init__(self, capacity: int, slots: int, alignment: int = ALIGNMENT) -> None:
+        self.extents = Extents(capacity, alignment)
+        self.budget = Budget(self.extents.capacity)
+        self.entries: dict[str, HbmEntry] = {}
+        self.bytes_in = 0
+        self.evictions = 0
+        self.copying: str | None = None
+        self._slots = deque(range(slots))
+        self._queue: deque[str] = deque()
+
+    def can_hold(self, nbytes: int) -> bool:
+        """Whether it fits the empty tier."""
+        return self.extents.rounded(nbytes) <= self.extents.capacity
+
+    def can_place(self, nbytes: int) -> bool:
+        return bool(self._slots) and self.extents.can_allocate(nbytes)
+
+    def when_freed(self) -> Extents:
+        """The extents as they will be when everything that is being freed is free."""
+        extents = self.extents.copy()
+        for entry in self.entries.values():
+            if entry.state is State.FREEING:
+                extents.free(entry.offset)
+        return extents
+
+    def place(self, expert: str, nbytes: int, now: float, *, urgent: bool) -> HbmEntry:
+        """Reserves room and queues the copy. ValueError when it is there already or does not fit."""
+        if expert in self.entries or not self._slots:
+            raise ValueError(f"{expert} can't be placed")
+        extent = self.extents.allocate(nbytes)
+        self.budget.reserve(extent.nbytes)
+        entry = HbmEntry(expert, nbytes, extent.nbytes, self._slots.popleft(), extent.offset, now, now, urgent=urgent)
+        self.entries[expert] = entry
+        self._queue.append(expert)
+        return entry
+
+    def adopt(self, expert: str, nbytes: int, slot: int, generation: int, offset: int, now: float) -> HbmEntry:
+        """Takes over an expert that an earlier manager left resident in the arena."""
+        extent = self.extents.take(offset, nbytes)
+        self._slots.remove(slot)
+        self.budget.reserve(extent.nbytes)
+        self.budget.arrived(extent.nbytes)
+        entry = HbmEntry(expert, nbytes, extent.nbytes, slot, offset, now, now, State.RESIDENT, generation)
+        self.entries[expert] = entry
+        return entry
+
+    def next_copy(self, now: float) -> HbmEntry | None:
+        """The copy to start now, if the link is idle and one waits."""
+        if self.copying is not None or not self._queue:
+            return None
+        expert = next((name for name in self._queue if self.entries[name].urgent), self._queue[0])
+        self._queue.remove(expert)
+        entry = self.entries[expert]
+        entry.copying, entry.since = True, now
+        self.copying = expert
+        return entry
+
+    def copy_ended(self, expert: str, now: float, *, whole: bool) -> HbmEntry:
+        """Link idle again. A whole copy of an expert that is still wanted makes it resident, else it is FREEING."""
+        entry = self.entries[expert]
+        entry.copying, self.copying = False, None
+        if entry.state is State.LOADING:
+            if whole:
+                entry.state, entry.since = State.RESIDENT, now
+                self.budget.arrived(entry.taken)
+                self.bytes_in += entry.nbytes
+            else:
+                entry.state = State.FREEING
+                self.budget.abandon(entry.taken)
+        return entry
+
+    def drop(self, expert: str) -> HbmEntry:
+        """RESIDENT -> FREEING."""
+        entry = self.entries[expert]
+        if entry.state is not State.RESIDENT:
+            raise ValueError(f"{expert} is {entry.state.value}, not resident")
+        entry.state = State.FREEING
+        self.budget.drop(entry.taken)
+        self.evictions += 1
+        return entry
+
+    def abandon(self, expert: str) -> HbmEntry:
+        """LOADING -> FREEING; gone at once when its copy has not begun."""
+        entry = self.entries[expert]
+        if entry.state is not State.LOADING:
+            raise ValueError(f"{expert} is {entry.state.value}, not loading")
+        entry.state = State.FREEING
+        self.budget.abandon(entry.taken)
+        if not entry.copying:
+            self._queue.remove(expert)
+            self.freed(expert)
+        return entry
+
+    def freed(self, expert: str) -> HbmEntry:
+        entry = self.entries.pop(expert)
+        self.budget.freed(entry.taken)
+        self.extents.free(entry.offset)
+        self._slots.append(entry.slot)
+        return entry
+
+    def check_integrity(self) -> None:
+        """AssertionError when bytes, slots or states disagree."""
+        self.extents.check_integrity()
+        by_state = dict.fromkeys(State, 0)
+        for name, entry in self.entries.items():
+            assert name == entry.expert
+            by_state[entry.state] += entry.taken
+            assert not entry.waiters or entry.state is State.LOADING, f"{name}: waiters of a copy that is over"
+            assert not entry.copying or self.copying == name
+        budget = self.budget
+        assert (by_state[State.LOADING], by_state[State.RESIDENT], by_state[State.FREEING]) == (
+            budget.reserved,
+            budget.resident,
+            budget.freeing,
+        )
+        assert budget.used == self.extents.used_bytes
+        slots = [entry.slot for entry in self.entries.values()]
+        assert len({*slots, *self._slots}) == len(slots) + len(self._slots), "a slot is used twice"
+        loading = {name for name, e in self.entries.items() if e.state is State.LOADING and not e.copying}
+        assert loading == set(self._queue)
+        assert len(self._queue) == len(set(self._queue)), "an expert's copy is queued twice"

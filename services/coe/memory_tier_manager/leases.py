@@ -1,0 +1,58 @@
+"""Who may read which slot: a lease names a slot and its generation, and belongs to an attached worker."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    lease: int
+    worker: str
+    expert: str
+
+
+class LeaseTable:
+    """Lease ids are never used again within an epoch."""
+
+    def __init__(self) -> None:
+        self._next = 1
+        self._leases: dict[int, Lease] = {}
+        self._by_expert: dict[str, set[int]] = {}
+        self._by_worker: dict[str, set[int]] = {}
+
+    def __len__(self) -> int:
+        return len(self._leases)
+
+    def grant(self, worker: str, expert: str) -> Lease:
+        lease = Lease(self._next, worker, expert)
+        self._next += 1
+        self._leases[lease.lease] = lease
+        self._by_expert.setdefault(expert, set()).add(lease.lease)
+        self._by_worker.setdefault(worker, set()).add(lease.lease)
+        return lease
+
+    def end(self, lease_id: int, worker: str | None = None) -> Lease | None:
+        """None when there is no such lease, or it is another worker's: ending twice is harmless."""
+        lease = self._leases.get(lease_id)
+        if lease is None or (worker is not None and lease.worker != worker):
+            return None
+        del self._leases[lease_id]
+        for index, name in ((self._by_expert, lease.expert), (self._by_worker, lease.worker)):
+            index[name].discard(lease_id)
+            if not index[name]:
+                del index[name]
+        return lease
+
+    def count(self, expert: str) -> int:
+        return len(self._by_expert.get(expert, ()))
+
+    def of_worker(self, worker: str) -> list[Lease]:
+        return [self._leases[lease] for lease in sorted(self._by_worker.get(worker, ()))]
+
+    def of_expert(self, expert: str) -> list[Lease]:
+        return [self._leases[lease] for lease in sorted(self._by_expert.get(expert, ()))]
+
+    def experts(self) -> set[str]:
+        return set(self._by_expert)
+
+    def workers(self) -> set[str]:
+        return set(self._by_worker)

@@ -1,0 +1,88 @@
+"""The port on real memory: coe.native's shared-memory arena, and bundles of the catalogue."""
+
+from collections.abc import Callable
+from typing import cast
+
+from coe.experts.catalogue import Catalogue
+from coe.memory_tier_manager.arena import Copy, Source
+from coe.native import HbmArena, SlotState, WeightsFile
+
+
+class NativeArena:
+    """Owns the arena: creates it, and takes its name away at the end. `bytes_per_second` 0: unthrottled."""
+
+    def __init__(self, name: str, capacity: int, slots: int, *, threads: int, bytes_per_second: float) -> None:
+        self._arena = HbmArena.create(name, capacity, slots)
+        self.name, self.capacity, self.slots = self._arena.name, self._arena.capacity, self._arena.slots
+        self._threads = threads
+        self._rate = bytes_per_second or None
+
+    def copy(self, slot: int, offset: int, source: Source) -> Copy:
+        file = cast("VerifiedOnce", source)
+        return self._arena.load(
+            slot, offset, file.file, verify=file.needs_check, threads=self._threads, bytes_per_second=self._rate
+        )
+
+    def is_resident(self, slot: int) -> bool:
+        return self._arena.slot(slot).state is SlotState.RESIDENT
+
+    def free(self, slot: int) -> None:
+        self._arena.free(slot)
+
+    def close(self) -> None:
+        self._arena.close()
+        self._arena.unlink()
+
+
+class VerifiedOnce:
+    """A weights file whose checksums are compared on its first whole load, not on every one."""
+
+    def __init__(self, file: WeightsFile, verified: Callable[[], bool]) -> None:
+        self.file = file
+        self._verified = verified
+
+    @property
+    def needs_check(self) -> bool:
+        return not self._verified()
+
+    @property
+    def nbytes(self) -> int:
+        return self.file.nbytes
+
+    def lock(self) -> bool:
+        return self.file.lock()
+
+    def unlock(self) -> None:
+        self.file.unlock()
+
+    def close(self) -> None:
+        self.file.close()
+
+
+class BundleLibrary:
+    """Experts of a catalogue. Manifests are read once; an expert imported later is found when it is asked for."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+        self._sizes: dict[str, int] = {}
+        self._loaded: set[str] = set()
+
+    def open(self, expert: str) -> VerifiedOnce:
+        bundle = self._catalogue.get(expert)
+        manifest = bundle.manifest
+        file = WeightsFile.open(bundle.weights_path, manifest.checksums, manifest.chunk_bytes)
+        return VerifiedOnce(file, lambda: expert in self._loaded)
+
+    def loaded(self, expert: str) -> None:
+        # Its checksums were right.
+        self._loaded.add(expert)
+
+    def nbytes(self, expert: str) -> int:
+        size = self._sizes.get(expert)
+        if size is None:
+            size = self._sizes[expert] = self._catalogue.get(expert).weights_bytes
+        return size
+
+    def experts(self) -> dict[str, int]:
+        self._sizes = {bundle.id: bundle.weights_bytes for bundle in self._catalogue.list()}
+        return dict(self._sizes)

@@ -1,0 +1,41 @@
+"""What the tiers of a machine cost. Sources stand beside the numbers; bytes and bytes a second."""
+
+from dataclasses import dataclass
+
+from coe.memory_tier_manager.tiers import Tier
+
+GIB = 1024**3
+
+
+@dataclass(frozen=True, slots=True)
+class TierProfile:
+    """`disk_to_ddr` and `ddr_to_hbm` are bandwidths; 0: not modelled, a copy costs what it costs."""
+
+    name: str
+    source: str
+    ddr_bytes: int
+    hbm_bytes: int
+    disk_to_ddr: float
+    ddr_to_hbm: float
+
+    def modelled_copy_s(self, found_in: Tier, nbytes: int) -> float:
+        """Seconds that bringing `nbytes` from `found_in` into HBM takes on this hardware. 0 when not modelled."""
+        if found_in is Tier.HBM or not self.ddr_to_hbm:
+            return 0.0
+        copy_s = nbytes / self.ddr_to_hbm
+        if found_in is Tier.DISK and self.disk_to_ddr:
+            copy_s += nbytes / self.disk_to_ddr
+        return copy_s
+
+
+# Copies are real and as fast as the machine makes them: nothing to model.
+HOST = TierProfile("host", "this machine", 0, 0, 0.0, 0.0)
+
+# One socket: 1.5 TiB DDR at 200 GB/s, 64 GiB HBM (arXiv 2405.07518, section III and Table II). The disk is ours to
+# assume: a data-centre NVMe drive.
+SN40L = TierProfile("sn40l", "arXiv 2405.07518, one socket", 1536 * GIB, 64 * GIB, 7e9, 200e9)
+
+# Eight sockets: the paper's "> 1 TB/s" from DDR to HBM, taken as 1 TB/s (eight sockets would add up to 1.6).
+SN40L_NODE = TierProfile("sn40l-node", "arXiv 2405.07518, eight sockets", 8 * 1536 * GIB, 8 * 64 * GIB, 7e9, 1e12)
+
+PROFILES = {profile.name: profile for profile in (HOST, SN40L, SN40L_NODE)}

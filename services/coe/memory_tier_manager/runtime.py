@@ -1,0 +1,208 @@
+"""The run loop: takes events one at a time, performs the core's effects, feeds back what came of them.
+
+Everything runs in one asyncio thread. Copies and disk reads run elsewhere (native threads, a small pool); their ends
+come back as events.
+"""
+
+import asyncio
+import itertools
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from coe.memory_tier_manager import effects as fx
+from coe.memory_tier_manager import events as ev
+from coe.memory_tier_manager.arena import Arena, Copy, Library, Source
+from coe.memory_tier_manager.core import Tiers
+from coe.platform import logs
+from coe.platform.errors import Cancelled, CoEError, InternalError, TierLoadError
+
+_log = logs.get(__name__)
+Answer = fx.Grant | fx.Prefetched | fx.Done
+Observer = Callable[[ev.Event | fx.Effect, float], None]
+
+
+class Runtime:
+    """`observe` sees every event and effect (views, metrics, event log); it must not call back."""
+
+    def __init__(self, tiers: Tiers, arena: Arena, library: Library, observe: Observer) -> None:
+        self._tiers = tiers
+        self._arena = arena
+        self._library = library
+        self._observe = observe
+        self._requests = itertools.count(1)
+        self._answers: dict[int, asyncio.Future[Answer]] = {}
+        self._sources: dict[str, Source] = {}
+        self._copies: dict[str, Copy] = {}
+        self._inbox: deque[ev.Event] = deque()
+        self._running = False
+        self._pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="tiers")
+        self._loop = asyncio.get_running_loop()
+        self._failure: asyncio.Future[None] = self._loop.create_future()
+
+    def next_request(self) -> int:
+        return next(self._requests)
+
+    def post(self, event: ev.Event) -> None:
+        """Handles the event before it returns, unless another one is being handled: then right after that one."""
+        self._inbox.append(event)
+        if self._running:
+            return
+        self._running = True
+        try:
+            while self._inbox:
+                self._handle(self._inbox.popleft())
+        except Exception as error:
+            # The state may contradict itself now: the process ends, a fresh one starts from an empty arena.
+            if not self._failure.done():
+                self._failure.set_exception(error)
+            raise
+        finally:
+            self._running = False
+
+    async def ask(self, event: ev.Acquire | ev.Prefetch | ev.Pin) -> Answer:
+        """Posts a request and waits for its answer. Raises CoEError; when cancelled, takes the request back."""
+        answer: asyncio.Future[Answer] = self._loop.create_future()
+        self._answers[event.request] = answer
+        self.post(event)
+        if answer.done():
+            return answer.result()
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            self._take_back(event, answer)
+            raise
+
+    async def run(self, tick_s: float = 0.25) -> None:
+        """Until cancelled. Raises when the loop met an error of its own."""
+        while True:
+            await asyncio.wait({self._failure}, timeout=tick_s)
+            if self._failure.done():
+                self._failure.result()
+            self.post(ev.Tick())
+            if self._tiers.idle:
+                self._tiers.check_integrity()
+
+    async def close(self) -> None:
+        """Stops copies and closes files; the arena is its owner's."""
+        for copy in self._copies.values():
+            copy.cancel()
+        for copy in list(self._copies.values()):
+            await asyncio.to_thread(copy.wait, 5.0)
+        await asyncio.to_thread(self._pool.shutdown)
+        for source in self._sources.values():
+            source.close()
+        for answer in self._answers.values():
+            if not answer.done():
+                answer.set_exception(Cancelled("the memory-tier manager stops"))
+        self._failure.cancel()
+
+    def _take_back(self, event: ev.Acquire | ev.Prefetch | ev.Pin, answer: "asyncio.Future[Answer]") -> None:
+        granted = answer.result() if answer.done() and not answer.cancelled() and not answer.exception() else None
+        if isinstance(granted, fx.Grant) and isinstance(event, ev.Acquire):
+            self.post(ev.Release(event.worker, granted.lease))
+        elif self._answers.pop(event.request, None) is not None:
+            self.post(ev.CancelAcquire(event.request))
+
+    def _handle(self, event: ev.Event) -> None:
+        now = time.monotonic()
+        self._observe(event, now)
+        for effect in self._tiers.handle(event, now):
+            self._observe(effect, now)
+            self._perform(effect)
+
+    def _perform(self, effect: fx.Effect) -> None:
+        match effect:
+            case fx.Grant() | fx.Prefetched() | fx.Done():
+                self._resolve(effect.request, effect)
+            case fx.Reject():
+                self._resolve(effect.request, effect.error)
+            case fx.StartCopy():
+                self._start_copy(effect)
+            case fx.CancelCopy():
+                self._copies[effect.expert].cancel()
+            case fx.Free():
+                self._free(effect)
+            case fx.ReadIntoDdr():
+                self._read_into_ddr(effect.expert)
+            case fx.DropFromDdr():
+                source = self._sources.pop(effect.expert, None)
+                if source is not None:
+                    source.close()
+            case fx.Changed() | fx.Evicted():
+                pass
+
+    def _resolve(self, request: int, result: Answer | CoEError) -> None:
+        answer = self._answers.pop(request, None)
+        if answer is None or answer.done():
+            # The caller left in the same moment.
+            if isinstance(result, fx.Grant):
+                self._inbox.append(ev.Release(result.worker, result.lease))
+        elif isinstance(result, CoEError):
+            answer.set_exception(result)
+        else:
+            answer.set_result(result)
+
+    def _start_copy(self, effect: fx.StartCopy) -> None:
+        expert = effect.expert
+        try:
+            source = self._sources.get(expert) or self._library.open(expert)
+            self._sources[expert] = source
+            copy = self._arena.copy(effect.slot, effect.offset, source)
+        except CoEError as error:
+            self._inbox.append(ev.CopyEnded(expert, 0, error))
+            return
+        self._copies[expert] = copy
+        self._inbox.append(ev.CopyStarted(expert, copy.generation))
+        self._pool.submit(self._await_copy, expert, copy)
+
+    def _await_copy(self, expert: str, copy: Copy) -> None:
+        while not copy.wait(1.0):
+            pass
+        self._loop.call_soon_threadsafe(self._copy_over, expert, copy)
+
+    def _copy_over(self, expert: str, copy: Copy) -> None:
+        del self._copies[expert]
+        failure = copy.failure
+        if failure is None:
+            self._library.loaded(expert)
+        elif not isinstance(failure, CoEError):
+            failure = TierLoadError(f"copying {expert} into HBM failed: {failure}", expert=expert)
+        entry = self._tiers.hbm.entries[expert]
+        cancelled = not entry.joinable
+        self.post(ev.CopyEnded(expert, copy.generation, None if cancelled else failure))
+        if expert not in self._tiers.ddr.entries and expert in self._sources:
+            self._sources.pop(expert).close()
+
+    def _free(self, effect: fx.Free) -> None:
+        # A slot whose copy failed or was cancelled is free by itself.
+        if self._arena.is_resident(effect.slot):
+            self._arena.free(effect.slot)
+        self._inbox.append(ev.Freed(effect.expert, effect.slot))
+
+    def _read_into_ddr(self, expert: str) -> None:
+        try:
+            source = self._sources.get(expert) or self._library.open(expert)
+        except CoEError as error:
+            _log.warning("an expert can't be read into DDR", expert=expert, reason=error.message)
+            self._inbox.append(ev.InDdr(expert, ok=False))
+            return
+        self._sources[expert] = source
+        self._pool.submit(self._lock, expert, source)
+
+    def _lock(self, expert: str, source: Source) -> None:
+        try:
+            source.lock()
+            ok = True
+        except (CoEError, ValueError) as error:
+            _log.warning("an expert can't be read into DDR", expert=expert, reason=str(error))
+            ok = False
+        except Exception as error:
+            self._loop.call_soon_threadsafe(self._fail, InternalError(f"reading {expert} failed: {error}"))
+            return
+        self._loop.call_soon_threadsafe(self.post, ev.InDdr(expert, ok=ok))
+
+    def _fail(self, error: Exception) -> None:
+        if not self._failure.done():
+            self._failure.set_exception(error)

@@ -1,0 +1,105 @@
+"""The memory-tier manager's process: wiring and lifecycle."""
+
+import asyncio
+import time
+from collections.abc import Coroutine
+
+import grpc.aio
+
+from coe._proto import memory_tier_manager_pb2_grpc
+from coe.experts.catalogue import Catalogue
+from coe.memory_tier_manager import effects as fx
+from coe.memory_tier_manager import events as ev
+from coe.memory_tier_manager import views
+from coe.memory_tier_manager.core import Limits, Tiers
+from coe.memory_tier_manager.eviction import EVICTION
+from coe.memory_tier_manager.metrics import TierMetrics
+from coe.memory_tier_manager.native_arena import BundleLibrary, NativeArena
+from coe.memory_tier_manager.profiles import PROFILES
+from coe.memory_tier_manager.runtime import Runtime
+from coe.memory_tier_manager.servicer import Identity, MemoryTierManagerServicer
+from coe.memory_tier_manager.settings import TiersSettings
+from coe.memory_tier_manager.watchers import Watchers
+from coe.platform.residency import ResidencyPublisher
+from coe.platform.service import run
+from coe.platform.settings import CoreSettings
+
+# Redis gets the newest state this often, however fast leases come and go.
+PUBLISH_S = 0.05
+
+
+class MemoryTierManagerService:
+    """Owns the arena, the run loop and the publisher."""
+
+    name = "memory-tier-manager"
+
+    def __init__(self, core: CoreSettings, settings: TiersSettings) -> None:
+        self._core = core
+        self._settings = settings
+        self._library = BundleLibrary(Catalogue(core.experts_dir))
+        self._epoch = time.time_ns() // 1_000_000
+        self._watchers = Watchers()
+        self._changed: set[str] = set()
+
+    def register(self, server: grpc.aio.Server) -> list[str]:
+        core, settings = self._core, self._settings
+        self._publisher = ResidencyPublisher(core.redis_url, core.node, self._epoch)
+        self._arena = NativeArena(
+            settings.arena or f"coe-{core.node}",
+            settings.hbm_bytes,
+            settings.slots,
+            threads=settings.copy_threads,
+            bytes_per_second=settings.link_bytes_per_s,
+        )
+        defaults = {expert: self._library.nbytes(expert) for expert in settings.default_experts}
+        self._tiers = Tiers(self._limits(), EVICTION[settings.eviction], defaults)
+        self._metrics = TierMetrics(self._tiers)
+        self._runtime = Runtime(self._tiers, self._arena, self._library, self._observe)
+        identity = Identity(core.node, self._epoch, self._arena.name, PROFILES[settings.profile])
+        self._servicer = MemoryTierManagerServicer(identity, self._tiers, self._runtime, self._library, self._watchers)
+        memory_tier_manager_pb2_grpc.add_MemoryTierManagerServicer_to_server(self._servicer, server)
+        return ["coe.v1.MemoryTierManager"]
+
+    async def start(self) -> None:
+        await self._publisher.start()
+        self._changed.update(await asyncio.to_thread(self._library.experts))
+
+    def tasks(self) -> list[Coroutine[object, object, None]]:
+        return [self._runtime.run(), self._publish()]
+
+    async def stop(self) -> None:
+        self._servicer.stop()
+        await self._runtime.close()
+        await self._publisher.close()
+        self._arena.close()
+
+    def _limits(self) -> Limits:
+        settings = self._settings
+        return Limits(
+            hbm_bytes=self._arena.capacity,
+            ddr_bytes=settings.ddr_bytes,
+            slots=self._arena.slots,
+            max_waiting=settings.max_waiting,
+            load_timeout_s=settings.load_timeout_s,
+            idle_ttl_s=settings.idle_ttl_s or float("inf"),
+        )
+
+    def _observe(self, item: ev.Event | fx.Effect, now: float) -> None:
+        self._metrics.observe(item, now)
+        if isinstance(item, fx.Changed):
+            self._changed.add(item.expert)
+            self._watchers.changed(item.expert)
+
+    async def _publish(self) -> None:
+        while True:
+            if self._changed:
+                changed, self._changed = self._changed, set()
+                self._publisher.publish(
+                    *(views.residency(self._tiers, expert, self._library.nbytes(expert)) for expert in changed)
+                )
+                self._publisher.publish_usage(*views.usage(self._tiers))
+            await asyncio.sleep(PUBLISH_S)
+
+
+if __name__ == "__main__":
+    run(MemoryTierManagerService(CoreSettings(), TiersSettings()))

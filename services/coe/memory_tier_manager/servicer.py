@@ -1,0 +1,164 @@
+"""coe.v1.MemoryTierManager over the run loop."""
+
+import asyncio
+import itertools
+import time
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import grpc.aio
+
+from coe._proto import memory_tier_manager_pb2 as pb
+from coe._proto import memory_tier_manager_pb2_grpc
+from coe.memory_tier_manager import effects as fx
+from coe.memory_tier_manager import events as ev
+from coe.memory_tier_manager import views
+from coe.memory_tier_manager.arena import Library
+from coe.memory_tier_manager.core import Tiers
+from coe.memory_tier_manager.liveness import process_end
+from coe.memory_tier_manager.profiles import TierProfile
+from coe.memory_tier_manager.runtime import Runtime
+from coe.memory_tier_manager.watchers import Watchers
+from coe.platform import logs
+from coe.platform.errors import InvalidPrompt
+
+_log = logs.get(__name__)
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Which node this is, and which life of its manager."""
+
+    node: str
+    epoch: int
+    arena: str
+    profile: TierProfile
+
+
+class MemoryTierManagerServicer(memory_tier_manager_pb2_grpc.MemoryTierManagerServicer):
+    def __init__(
+        self, identity: Identity, tiers: Tiers, runtime: Runtime, library: Library, watchers: Watchers
+    ) -> None:
+        self._identity = identity
+        self._tiers = tiers
+        self._runtime = runtime
+        self._library = library
+        self._watchers = watchers
+        self._attachments = itertools.count(1)
+        self._version = 0
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """Ends the streams, which would hold up the server's end."""
+        self._stopping.set()
+
+    async def Acquire(self, request: pb.AcquireRequest, context: Context) -> pb.AcquireResponse:
+        remaining = context.time_remaining()
+        event = ev.Acquire(
+            self._runtime.next_request(),
+            request.worker_id,
+            request.expert_id,
+            self._library.nbytes(request.expert_id),
+            request.wait_until_resident,
+            time.monotonic() + remaining if remaining is not None else float("inf"),
+            _forecast(request.forecast),
+        )
+        grant = cast("fx.Grant", await self._runtime.ask(event))
+        return pb.AcquireResponse(
+            lease=pb.Lease(
+                lease_id=grant.lease,
+                expert_id=grant.expert,
+                slot=grant.slot,
+                generation=grant.generation,
+                epoch=self._identity.epoch,
+            ),
+            found_in=views.TIERS[grant.found_in],
+            bytes_to_copy=grant.copied,
+            wait_s=grant.waited_s,
+            modelled_copy_s=self._identity.profile.modelled_copy_s(grant.found_in, grant.copied),
+        )
+
+    async def Release(self, request: pb.ReleaseRequest, context: Context) -> pb.ReleaseResponse:
+        self._runtime.post(ev.Release(request.worker_id, request.lease_id))
+        return pb.ReleaseResponse()
+
+    async def Prefetch(self, request: pb.PrefetchRequest, context: Context) -> pb.PrefetchResponse:
+        event = ev.Prefetch(
+            self._runtime.next_request(),
+            request.worker_id,
+            request.expert_id,
+            self._library.nbytes(request.expert_id),
+            request.may_evict,
+            _forecast(request.forecast),
+        )
+        answer = cast("fx.Prefetched", await self._runtime.ask(event))
+        return pb.PrefetchResponse(started=answer.started, found_in=views.TIERS[answer.found_in])
+
+    async def Pin(self, request: pb.PinRequest, context: Context) -> pb.PinResponse:
+        nbytes = self._library.nbytes(request.expert_id)
+        await self._runtime.ask(ev.Pin(self._runtime.next_request(), request.expert_id, nbytes, request.pinned))
+        return pb.PinResponse()
+
+    async def ListResidency(self, request: pb.ListResidencyRequest, context: Context) -> pb.ListResidencyResponse:
+        hosted = await asyncio.to_thread(self._library.experts)
+        return pb.ListResidencyResponse(
+            node=self._identity.node,
+            epoch=self._identity.epoch,
+            experts=[views.residency(self._tiers, expert, nbytes) for expert, nbytes in hosted.items()],
+            tiers=views.usage(self._tiers),
+        )
+
+    async def WatchResidency(
+        self, request: pb.WatchResidencyRequest, context: Context
+    ) -> AsyncIterator[pb.WatchResidencyResponse]:
+        changes = self._watchers.follow(self._stopping)
+        hosted = await asyncio.to_thread(self._library.experts)
+        for expert in hosted:
+            yield self._change(expert)
+        async for experts in changes:
+            for expert in experts:
+                yield self._change(expert)
+
+    async def Attach(self, request: pb.AttachRequest, context: Context) -> AsyncIterator[pb.AttachResponse]:
+        if not request.worker_id:
+            raise InvalidPrompt("a worker must have a name")
+        attachment = next(self._attachments)
+        async with process_end(request.pid) as ended:
+            self._runtime.post(ev.Attach(request.worker_id, attachment))
+            _log.info("a worker attached", worker=request.worker_id, pid=request.pid)
+            try:
+                yield pb.AttachResponse(
+                    node=self._identity.node,
+                    epoch=self._identity.epoch,
+                    arena=self._identity.arena,
+                    tier_profile=self._identity.profile.name,
+                    hbm_capacity_bytes=self._tiers.hbm.budget.capacity,
+                )
+                await _first(ended, self._stopping)
+            finally:
+                self._runtime.post(ev.Detach(request.worker_id, attachment))
+                _log.info("a worker is gone", worker=request.worker_id, pid=request.pid)
+
+    def _change(self, expert: str) -> pb.WatchResidencyResponse:
+        self._version += 1
+        return pb.WatchResidencyResponse(
+            node=self._identity.node,
+            epoch=self._identity.epoch,
+            version=self._version,
+            expert=views.residency(self._tiers, expert, self._library.nbytes(expert)),
+        )
+
+
+def _forecast(uses: Iterable[pb.NextUse]) -> tuple[ev.Use, ...]:
+    return tuple(ev.Use(use.expert_id, use.in_s, use.probability) for use in uses)
+
+
+async def _first(*events: asyncio.Event) -> None:
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()

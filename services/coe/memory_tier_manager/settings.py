@@ -1,0 +1,32 @@
+"""Settings of the memory-tier manager, from COE_TIERS_*."""
+
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+GIB = 1024**3
+
+
+class TiersSettings(BaseSettings):
+    """Budgets in bytes, times in seconds."""
+
+    model_config = SettingsConfigDict(env_prefix="COE_TIERS_", frozen=True, extra="ignore")
+
+    hbm_bytes: int = Field(default=1 * GIB, ge=2 * 1024**2)
+    ddr_bytes: int = Field(default=4 * GIB, ge=0)
+    profile: Literal["host", "sn40l", "sn40l-node"] = "host"
+    # Name of the shared-memory arena. Empty: made of the node's name.
+    arena: str = ""
+    eviction: Literal["lru", "fifo", "probability", "next-use"] = "next-use"
+    # Slows copies into HBM to this many bytes a second. 0: as fast as the machine.
+    link_bytes_per_s: float = Field(default=0.0, ge=0)
+    copy_threads: int = Field(default=2, ge=1)
+    # Experts to hold in HBM whenever there is room: loaded at start, and again when the rush is over.
+    default_experts: list[str] = []
+    # An expert that was not used for so long leaves HBM. 0: never.
+    idle_ttl_s: float = Field(default=0.0, ge=0)
+    load_timeout_s: float = Field(default=60.0, gt=0)
+    # Requests that may wait for room.
+    max_waiting: int = Field(default=1024, ge=1)
+    slots: int = Field(default=1024, ge=1, le=65536)

@@ -1,0 +1,52 @@
+"""What the outside sees of the tiers, as messages of the proto."""
+
+import time
+
+from coe._proto import memory_tier_manager_pb2 as pb
+from coe.memory_tier_manager.core import Tiers
+from coe.memory_tier_manager.tiers import State, Tier
+
+_STATES = {
+    State.LOADING: pb.RESIDENCY_STATE_LOADING,
+    State.RESIDENT: pb.RESIDENCY_STATE_RESIDENT,
+    State.FREEING: pb.RESIDENCY_STATE_EVICTING,
+}
+# To protobuf's numbers.
+TIERS = {Tier.DISK: pb.TIER_DISK, Tier.DDR: pb.TIER_DDR, Tier.HBM: pb.TIER_HBM}
+
+
+def residency(tiers: Tiers, expert: str, nbytes: int) -> pb.ExpertResidency:
+    """The highest tier that has, or is getting, the expert's bytes."""
+    entry = tiers.hbm.entries.get(expert)
+    if entry is not None:
+        age_s = time.monotonic() - entry.last_used
+        return pb.ExpertResidency(
+            expert_id=expert,
+            tier=pb.TIER_HBM,
+            state=_STATES[entry.state],
+            bytes=nbytes,
+            leases=tiers.leases.count(expert),
+            pinned=expert in tiers.pins,
+            slot=entry.slot,
+            generation=entry.generation or 0,
+            last_used_ms=int((time.time() - age_s) * 1000),
+        )
+    tier, state = pb.TIER_DISK, pb.RESIDENCY_STATE_ABSENT
+    if expert in tiers.ddr.entries:
+        tier = pb.TIER_DDR
+        state = pb.RESIDENCY_STATE_RESIDENT if tiers.ddr.has(expert) else pb.RESIDENCY_STATE_LOADING
+    return pb.ExpertResidency(expert_id=expert, tier=tier, state=state, bytes=nbytes, pinned=expert in tiers.pins)
+
+
+def usage(tiers: Tiers) -> list[pb.TierUsage]:
+    return [
+        pb.TierUsage(
+            tier=tier,
+            capacity_bytes=store.budget.capacity,
+            used_bytes=store.budget.used,
+            freeing_bytes=store.budget.freeing,
+            bytes_in=store.bytes_in,
+            evictions=store.evictions,
+        )
+        for tier, store in ((pb.TIER_HBM, tiers.hbm), (pb.TIER_DDR, tiers.ddr))
+    ]

@@ -1,0 +1,42 @@
+"""Tells watchers what changed. A slow watcher misses states in between, never the newest one."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+
+class Watchers:
+    """Holds, for each watcher, the experts whose state it has not seen yet: bounded by their number."""
+
+    def __init__(self) -> None:
+        self._watchers: set[_Watcher] = set()
+
+    def changed(self, expert: str) -> None:
+        for watcher in self._watchers:
+            watcher.unseen[expert] = None
+            watcher.wake.set()
+
+    def follow(self, stopping: asyncio.Event) -> AsyncIterator[list[str]]:
+        """Names of experts that changed since this call, batch by batch, until `stopping`."""
+        watcher = _Watcher()
+        self._watchers.add(watcher)
+        return self._follow(watcher, stopping)
+
+    async def _follow(self, watcher: "_Watcher", stopping: asyncio.Event) -> AsyncIterator[list[str]]:
+        stop = asyncio.create_task(stopping.wait())
+        try:
+            while not stopping.is_set():
+                wake = asyncio.create_task(watcher.wake.wait())
+                await asyncio.wait({stop, wake}, return_when=asyncio.FIRST_COMPLETED)
+                wake.cancel()
+                watcher.wake.clear()
+                names, watcher.unseen = list(watcher.unseen), {}
+                yield names
+        finally:
+            stop.cancel()
+            self._watchers.discard(watcher)
+
+
+class _Watcher:
+    def __init__(self) -> None:
+        self.unseen: dict[str, None] = {}
+        self.wake = asyncio.Event()

@@ -1,0 +1,141 @@
+"""A world around the core: performs effects as slowly and in whatever order a test likes, and keeps its own books."""
+
+from dataclasses import dataclass, field
+
+from coe.memory_tier_manager import effects as fx
+from coe.memory_tier_manager import events as ev
+from coe.memory_tier_manager.core import Limits, Tiers
+from coe.memory_tier_manager.eviction import EVICTION
+from coe.memory_tier_manager.tiers import State
+
+UNIT = 1
+
+
+@dataclass
+class World:
+    """`sizes`: expert -> bytes. Copies, frees and reads end when the test says so."""
+
+    sizes: dict[str, int]
+    tiers: Tiers
+    now: float = 0.0
+    requests: int = 0
+    answers: dict[int, fx.Effect] = field(default_factory=dict)
+    granted: dict[int, fx.Grant] = field(default_factory=dict)
+    copying: dict[str, fx.StartCopy] = field(default_factory=dict)
+    cancelled: set[str] = field(default_factory=set)
+    freeing: dict[str, int] = field(default_factory=dict)
+    reading: set[str] = field(default_factory=set)
+    in_ddr: set[str] = field(default_factory=set)
+    evicted: list[str] = field(default_factory=list)
+    generation: int = 0
+
+    @classmethod
+    def of(cls, sizes: dict[str, int], hbm: int, ddr: int = 1000, policy: str = "lru", **limits: float) -> "World":
+        settings = Limits(hbm_bytes=hbm, ddr_bytes=ddr, alignment=UNIT, **limits)  # type: ignore[arg-type]
+        return cls(sizes, Tiers(settings, EVICTION[policy]))
+
+    def send(self, event: ev.Event) -> list[fx.Effect]:
+        out: list[fx.Effect] = []
+        inbox = [event]
+        while inbox:
+            for effect in self.tiers.handle(inbox.pop(0), self.now):
+                out.append(effect)
+                self._perform(effect, inbox)
+        self.tiers.check_integrity()
+        return out
+
+    def _perform(self, effect: fx.Effect, inbox: list[ev.Event]) -> None:
+        match effect:
+            case fx.Grant() | fx.Reject() | fx.Prefetched() | fx.Done():
+                assert effect.request not in self.answers, "answered twice"
+                self.answers[effect.request] = effect
+                if isinstance(effect, fx.Grant):
+                    self.granted[effect.lease] = effect
+            case fx.StartCopy():
+                assert not self.copying, "two copies on one link"
+                assert effect.expert not in self.freeing
+                self.copying[effect.expert] = effect
+                self.generation += 1
+                inbox.append(ev.CopyStarted(effect.expert, self.generation))
+            case fx.CancelCopy():
+                assert effect.expert in self.copying
+                self.cancelled.add(effect.expert)
+            case fx.Free():
+                assert effect.expert not in self.copying, "freed while it is copied"
+                assert not self.tiers.leases.count(effect.expert), "freed while leased"
+                self.freeing[effect.expert] = effect.slot
+            case fx.ReadIntoDdr():
+                assert effect.expert not in self.in_ddr | self.reading
+                self.reading.add(effect.expert)
+            case fx.DropFromDdr():
+                assert effect.expert in self.in_ddr | self.reading
+                assert effect.expert not in self.copying, "its source went away"
+                self.in_ddr.discard(effect.expert)
+                self.reading.discard(effect.expert)
+            case fx.Evicted():
+                self.evicted.append(effect.expert)
+            case fx.Changed():
+                pass
+
+    # What tests do
+
+    def attach(self, *workers: str) -> None:
+        for number, worker in enumerate(workers, 1):
+            self.send(ev.Attach(worker, number))
+
+    def acquire(self, worker: str, expert: str, **more: object) -> int:
+        self.requests += 1
+        self.send(ev.Acquire(self.requests, worker, expert, self.sizes[expert], **more))  # type: ignore[arg-type]
+        return self.requests
+
+    def prefetch(self, worker: str, expert: str, *, may_evict: bool, forecast: tuple[ev.Use, ...] = ()) -> fx.Effect:
+        self.requests += 1
+        self.send(ev.Prefetch(self.requests, worker, expert, self.sizes[expert], may_evict, forecast))
+        return self.answers[self.requests]
+
+    def end_copy(self, error: Exception | None = None) -> None:
+        expert = next(iter(self.copying))
+        del self.copying[expert]
+        generation = self.tiers.hbm.entries[expert].generation or 0
+        if expert in self.cancelled:
+            self.cancelled.remove(expert)
+            error = None
+        self.send(ev.CopyEnded(expert, generation, error))  # type: ignore[arg-type]
+
+    def end_free(self, expert: str) -> None:
+        self.send(ev.Freed(expert, self.freeing.pop(expert)))
+
+    def end_read(self, expert: str, *, ok: bool = True) -> None:
+        self.reading.remove(expert)
+        if ok:
+            self.in_ddr.add(expert)
+        else:
+            self.reading.add(expert)
+        self.send(ev.InDdr(expert, ok=ok))
+        if not ok and expert in self.reading:
+            # Its copies go on; the core drops it after them.
+            assert self.tiers.ddr.entries[expert].failed
+            self.reading.discard(expert)
+            self.in_ddr.add(expert)
+
+    def settle(self) -> None:
+        """Lets everything under way end well."""
+        while self.copying or self.freeing or self.reading:
+            if self.reading:
+                self.end_read(next(iter(self.reading)))
+            elif self.freeing:
+                self.end_free(next(iter(self.freeing)))
+            else:
+                self.end_copy()
+
+    def grant(self, request: int) -> fx.Grant:
+        answer = self.answers[request]
+        assert isinstance(answer, fx.Grant), answer
+        return answer
+
+    def release(self, request: int) -> None:
+        grant = self.grant(request)
+        self.send(ev.Release(grant.worker, grant.lease))
+
+    def resident(self) -> set[str]:
+        return {name for name, entry in self.tiers.hbm.entries.items() if entry.state is State.RESIDENT}

@@ -1,0 +1,282 @@
+"""The core's rules, one by one."""
+
+import pytest
+
+from coe.memory_tier_manager import effects as fx
+from coe.memory_tier_manager import events as ev
+from coe.memory_tier_manager.tiers import Tier
+from coe.platform import errors
+from support.tiers_world import World
+
+SIZES = {"a": 4, "b": 4, "c": 4, "big": 8, "huge": 20}
+
+
+@pytest.fixture
+def world() -> World:
+    world = World.of(SIZES, hbm=8)
+    world.attach("w1", "w2")
+    return world
+
+
+def test_a_grant_comes_once_the_copy_has_begun(world: World) -> None:
+    request = world.acquire("w1", "a")
+    grant = world.grant(request)
+    assert (grant.found_in, grant.copied, grant.generation) == (Tier.DISK, 4, 1)
+    assert world.copying
+
+
+def test_until_resident_waits_for_the_last_byte(world: World) -> None:
+    request = world.acquire("w1", "a", resident=True)
+    assert request not in world.answers
+    world.end_copy()
+    assert world.grant(request).copied == 4
+
+
+def test_second_acquire_joins_the_load(world: World) -> None:
+    world.acquire("w1", "a")
+    second = world.grant(world.acquire("w2", "a"))
+    assert second.copied == 0
+    assert len(world.copying) == 1
+
+
+def test_resident_is_found_in_hbm_and_dropped_is_found_in_ddr(world: World) -> None:
+    first = world.acquire("w1", "a")
+    world.settle()
+    assert world.grant(world.acquire("w2", "a")).found_in is Tier.HBM
+    world.release(first)
+    world.release(2)
+    big = world.acquire("w1", "big")
+    world.settle()
+    world.release(big)
+    again = world.acquire("w1", "a")
+    world.settle()
+    assert world.grant(again).found_in is Tier.DDR
+
+
+def test_leased_experts_stay_and_the_acquire_waits(world: World) -> None:
+    first, second = world.acquire("w1", "a"), world.acquire("w1", "b")
+    world.settle()
+    third = world.acquire("w2", "c")
+    assert third not in world.answers
+    world.now = 3.0
+    world.release(second)
+    assert world.freeing.keys() == {"b"}
+    assert third not in world.answers, "bytes being freed are not promised"
+    world.end_free("b")
+    assert world.grant(third).waited_s == 3.0
+    assert world.evicted == ["b"]
+    world.release(first)
+
+
+def test_room_is_given_in_order(world: World) -> None:
+    first, second = world.acquire("w1", "a"), world.acquire("w1", "b")
+    world.settle()
+    waiting_big, waiting_small = world.acquire("w1", "big"), world.acquire("w2", "c")
+    world.release(second)
+    world.settle()
+    assert waiting_small not in world.answers, "it would overtake the big one for ever"
+    world.release(first)
+    world.settle()
+    world.release(waiting_big)
+    world.settle()
+    world.grant(waiting_small)
+
+
+def test_residents_are_granted_past_the_line(world: World) -> None:
+    world.acquire("w1", "a")
+    world.acquire("w1", "b")
+    world.settle()
+    world.acquire("w1", "c")
+    world.grant(world.acquire("w2", "a"))
+
+
+def test_cancelled_load_always_unloads(world: World) -> None:
+    request = world.acquire("w1", "a", resident=True)
+    world.send(ev.CancelAcquire(request))
+    assert world.cancelled == {"a"}
+    again = world.acquire("w1", "a")
+    assert again not in world.answers, "never two copies of one expert"
+    world.end_copy()
+    assert world.freeing
+    world.end_free("a")
+    assert world.grant(again).generation == 2
+
+
+def test_cancel_spares_a_load_others_wait_for(world: World) -> None:
+    request = world.acquire("w1", "a", resident=True)
+    other = world.acquire("w2", "a", resident=True)
+    world.send(ev.CancelAcquire(request))
+    world.end_copy()
+    world.grant(other)
+
+
+def test_failed_load_tells_everyone_and_voids_leases(world: World) -> None:
+    early, late = world.acquire("w1", "a"), world.acquire("w2", "a", resident=True)
+    world.end_copy(errors.ChecksumMismatch("damaged"))
+    answer = world.answers[late]
+    assert isinstance(answer, fx.Reject)
+    assert isinstance(answer.error, errors.ChecksumMismatch)
+    assert not world.tiers.leases.of_worker("w1")
+    world.release(early)
+    world.settle()
+    assert not world.tiers.hbm.entries
+
+
+def test_load_timeout(world: World) -> None:
+    request = world.acquire("w1", "a", resident=True)
+    world.now = 61.0
+    world.send(ev.Tick())
+    answer = world.answers[request]
+    assert isinstance(answer, fx.Reject)
+    assert isinstance(answer.error, errors.TierLoadError)
+    world.settle()
+    assert not world.tiers.hbm.entries
+
+
+def test_deadline_ends_the_wait_for_room(world: World) -> None:
+    world.acquire("w1", "big")
+    world.settle()
+    request = world.acquire("w2", "a", deadline=5.0)
+    world.now = 5.0
+    world.send(ev.Tick())
+    answer = world.answers[request]
+    assert isinstance(answer, fx.Reject)
+    assert isinstance(answer.error, errors.DeadlineExceeded)
+
+
+def test_leases_of_a_dead_worker_end(world: World) -> None:
+    world.acquire("w1", "big")
+    world.settle()
+    waiting = world.acquire("w2", "a")
+    world.send(ev.Detach("w1", 1))
+    world.settle()
+    world.grant(waiting)
+
+
+def test_a_new_process_of_the_same_name_takes_over(world: World) -> None:
+    world.acquire("w1", "a")
+    world.send(ev.Attach("w1", 7))
+    assert not world.tiers.leases.of_worker("w1")
+    world.acquire("w1", "a")
+    world.send(ev.Detach("w1", 1))
+    assert world.tiers.leases.of_worker("w1"), "the end of the old stream is not the new one's"
+
+
+@pytest.mark.parametrize(
+    ("worker", "expert", "error"),
+    [("w1", "huge", errors.ExpertTooLarge), ("nobody", "a", errors.Unavailable)],
+)
+def test_refusals(world: World, worker: str, expert: str, error: type[errors.CoEError]) -> None:
+    answer = world.answers[world.acquire(worker, expert)]
+    assert isinstance(answer, fx.Reject)
+    assert isinstance(answer.error, error)
+
+
+def test_the_line_is_bounded() -> None:
+    world = World.of(SIZES, hbm=8, max_waiting=1)
+    world.attach("w1")
+    world.acquire("w1", "big")
+    world.acquire("w1", "a")
+    answer = world.answers[world.acquire("w1", "b")]
+    assert isinstance(answer, fx.Reject)
+    assert isinstance(answer.error, errors.CapacityExceeded)
+
+
+def test_prefetch_takes_free_room_and_only_idle_experts(world: World) -> None:
+    first = world.acquire("w1", "a")
+    assert world.prefetch("w1", "b", may_evict=False) == fx.Prefetched(2, started=True, found_in=Tier.DISK)
+    world.settle()
+    assert world.prefetch("w1", "c", may_evict=False) == fx.Prefetched(3, started=False, found_in=Tier.DISK)
+    world.settle()
+    assert "c" in world.in_ddr, "it comes nearer all the same"
+    assert world.prefetch("w1", "c", may_evict=True) == fx.Prefetched(4, started=True, found_in=Tier.DDR)
+    world.settle()
+    assert world.resident() == {"a", "c"}
+    world.release(first)
+
+
+def test_prefetch_spares_what_is_wanted_sooner(world: World) -> None:
+    for expert in ("a", "b"):
+        world.release(world.acquire("w1", expert))
+        world.settle()
+    forecast = (ev.Use("a", 1.0, 0.1), ev.Use("c", 5.0, 0.1), ev.Use("b", 9.0, 0.1))
+    world.prefetch("w1", "c", may_evict=True, forecast=forecast)
+    world.settle()
+    assert world.resident() == {"a", "c"}
+
+
+def test_an_acquire_makes_a_prefetch_urgent(world: World) -> None:
+    world.acquire("w1", "a")
+    world.prefetch("w1", "b", may_evict=False)
+    request = world.acquire("w2", "b", resident=True)
+    world.end_copy()
+    assert world.copying.keys() == {"b"}
+    world.end_copy()
+    world.grant(request)
+
+
+def test_pins_load_and_stay(world: World) -> None:
+    world.send(ev.Pin(90, "a", 4, pinned=True))
+    world.settle()
+    assert world.resident() == {"a"}
+    for expert in ("b", "c"):
+        request = world.acquire("w1", expert)
+        world.settle()
+        world.release(request)
+    assert world.resident() == {"a", "c"}
+    waiting = world.acquire("w1", "big")
+    assert waiting not in world.answers
+    world.send(ev.Pin(91, "a", 4, pinned=False))
+    world.settle()
+    world.grant(waiting)
+
+
+def test_pins_beyond_the_tier_are_refused(world: World) -> None:
+    world.send(ev.Pin(90, "big", 8, pinned=True))
+    world.send(ev.Pin(91, "a", 4, pinned=True))
+    assert isinstance(world.answers[91], fx.Reject)
+
+
+def test_idle_experts_leave_after_their_time() -> None:
+    world = World.of(SIZES, hbm=8, idle_ttl_s=10.0)
+    world.attach("w1")
+    world.release(world.acquire("w1", "a"))
+    world.settle()
+    world.now = 10.5
+    world.send(ev.Tick())
+    world.settle()
+    assert not world.resident()
+
+
+def test_defaults_return_when_the_rush_is_over() -> None:
+    world = World.of(SIZES, hbm=8)
+    world.tiers.defaults = {"a": 4}
+    world.attach("w1")
+    world.settle()
+    assert world.resident() == {"a"}
+    big = world.acquire("w1", "big")
+    world.settle()
+    assert world.resident() == {"big"}
+    world.release(big)
+    world.acquire("w1", "b")
+    world.settle()
+    assert world.resident() == {"a", "b"}
+
+
+def test_small_ddr_is_shared_by_turns_and_passed_by() -> None:
+    world = World.of(SIZES, hbm=12, ddr=4)
+    world.attach("w1")
+    world.acquire("w1", "a")
+    world.acquire("w1", "b")
+    world.settle()
+    assert world.in_ddr == {"a"}, "a's bytes are being copied: b is read past the tier"
+    world.acquire("w1", "c")
+    world.settle()
+    assert world.in_ddr == {"c"}
+
+
+def test_unreadable_in_ddr_goes_after_its_copy(world: World) -> None:
+    world.acquire("w1", "a")
+    world.end_read("a", ok=False)
+    world.end_copy()
+    assert not world.tiers.ddr.entries

@@ -1,0 +1,121 @@
+"""Random interleavings of everything that can happen to the tiers; the world checks its rules after every step."""
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from coe.memory_tier_manager import effects as fx
+from coe.memory_tier_manager import events as ev
+from coe.memory_tier_manager.eviction import EVICTION
+from coe.memory_tier_manager.tiers import State
+from coe.platform.errors import TierLoadError
+from support.tiers_world import World
+
+SIZES = {"a": 3, "b": 3, "c": 4, "d": 5, "e": 7}
+experts = st.sampled_from(sorted(SIZES))
+workers = st.sampled_from(["w1", "w2"])
+forecasts = st.lists(
+    st.builds(ev.Use, experts, st.sampled_from([0.0, 1.0, 5.0, float("inf")]), st.floats(0, 1)), max_size=4
+).map(tuple)
+
+
+class TierMachine(RuleBasedStateMachine):
+    @initialize(policy=st.sampled_from(sorted(EVICTION)), ddr=st.sampled_from([0, 6, 100]), slots=st.integers(2, 5))
+    def start(self, policy: str, ddr: int, slots: int) -> None:
+        self.world = World.of(SIZES, hbm=12, ddr=ddr, policy=policy, slots=slots, idle_ttl_s=40.0)
+        self.attachments = {"w1": 0, "w2": 0}
+        self.asked: list[int] = []
+
+    @rule(worker=workers)
+    def attach(self, worker: str) -> None:
+        self.attachments[worker] += 1
+        self.world.send(ev.Attach(worker, self.attachments[worker]))
+
+    @rule(worker=workers)
+    def crash(self, worker: str) -> None:
+        self.world.send(ev.Detach(worker, self.attachments[worker]))
+        assert not self.world.tiers.leases.of_worker(worker)
+
+    @rule(worker=workers, expert=experts, resident=st.booleans(), patience=st.integers(1, 30), forecast=forecasts)
+    def acquire(self, worker: str, expert: str, resident: bool, patience: int, forecast: tuple[ev.Use, ...]) -> None:
+        deadline = self.world.now + patience
+        self.asked.append(self.world.acquire(worker, expert, resident=resident, deadline=deadline, forecast=forecast))
+
+    @rule(worker=workers, expert=experts, may_evict=st.booleans(), forecast=forecasts)
+    def prefetch(self, worker: str, expert: str, may_evict: bool, forecast: tuple[ev.Use, ...]) -> None:
+        kept = {e for e in SIZES if self.world.tiers.leases.count(e)}
+        self.world.prefetch(worker, expert, may_evict=may_evict, forecast=forecast)
+        assert kept <= self.world.tiers.hbm.entries.keys()
+
+    @rule(data=st.data())
+    def release(self, data: st.DataObject) -> None:
+        if self.world.granted:
+            grant = data.draw(st.sampled_from(sorted(self.world.granted.values(), key=lambda g: g.lease)))
+            self.world.send(ev.Release(grant.worker, grant.lease))
+
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        if self.world.tiers.pending:
+            self.world.send(ev.CancelAcquire(data.draw(st.sampled_from(sorted(self.world.tiers.pending)))))
+
+    @rule(expert=experts, pinned=st.booleans())
+    def pin(self, expert: str, pinned: bool) -> None:
+        self.world.requests += 1
+        self.world.send(ev.Pin(self.world.requests, expert, SIZES[expert], pinned))
+
+    @precondition(lambda self: self.world.copying)
+    @rule(fails=st.booleans())
+    def copy_ends(self, fails: bool) -> None:
+        self.world.end_copy(TierLoadError("the disk is on fire") if fails else None)
+
+    @precondition(lambda self: self.world.freeing)
+    @rule(data=st.data())
+    def freed(self, data: st.DataObject) -> None:
+        self.world.end_free(data.draw(st.sampled_from(sorted(self.world.freeing))))
+
+    @precondition(lambda self: self.world.reading)
+    @rule(data=st.data(), ok=st.booleans())
+    def read(self, data: st.DataObject, ok: bool) -> None:
+        self.world.end_read(data.draw(st.sampled_from(sorted(self.world.reading))), ok=ok)
+
+    @rule(seconds=st.sampled_from([0.1, 3.0, 70.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.world.now += seconds
+        self.world.send(ev.Tick())
+
+    @invariant()
+    def leased_slots_keep_their_generation(self) -> None:
+        if not hasattr(self, "world"):
+            return
+        tiers = self.world.tiers
+        for lease, grant in self.world.granted.items():
+            if any(held.lease == lease for held in tiers.leases.of_worker(grant.worker)):
+                entry = tiers.hbm.entries[grant.expert]
+                assert (entry.slot, entry.generation) == (grant.slot, grant.generation)
+                assert entry.state is not State.FREEING
+
+    @invariant()
+    def one_answer_each(self) -> None:
+        if hasattr(self, "world"):
+            for request in self.asked:
+                assert (request in self.world.answers) != (request in self.world.tiers.pending)
+
+    def teardown(self) -> None:
+        """When everything under way ends well and every lease is given back, everyone is answered."""
+        if not hasattr(self, "world"):
+            return
+        world = self.world
+        for expert in list(world.tiers.pins):
+            world.requests += 1
+            world.send(ev.Pin(world.requests, expert, SIZES[expert], pinned=False))
+        for _ in range(len(self.asked) + 1):
+            world.settle()
+            for grant in list(world.granted.values()):
+                world.send(ev.Release(grant.worker, grant.lease))
+        assert not world.tiers.pending
+        assert not len(world.tiers.leases)
+        assert all(isinstance(world.answers[request], fx.Grant | fx.Reject) for request in self.asked)
+
+
+TestTiers = TierMachine.TestCase
+TestTiers.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
