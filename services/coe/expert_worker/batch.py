@@ -102,7 +102,8 @@ class Batch:
             sequence.tokens += emission.tokens
             if sequence.first_token_at is None and emission.tokens:
                 sequence.first_token_at = now
-            if emission.text:
+            # An answer that comes whole needs no stream: its completion follows at once.
+            if emission.text and (sequence.chunks or emission.finish_reason is None):
                 effects.append(Text(sequence.prompt, sequence.chunks, emission.text, emission.tokens))
                 sequence.chunks += 1
             if emission.finish_reason is not None:

@@ -5,7 +5,7 @@ For load tests of the pipeline: refused unless the worker allows it.
 
 from dataclasses import dataclass
 
-from coe.expert_worker.effects import Grant, LeaseSource
+from coe.expert_worker.effects import Acquire, Grant, LeaseSource, Prefetch
 from coe.experts.sampling_params import SamplingParams
 
 EXPERT_ID = "echo"
@@ -56,18 +56,16 @@ class LeasesWithEcho:
     def __init__(self, leases: LeaseSource) -> None:
         self._leases = leases
 
-    async def acquire(self, expert_id: str, *, until_resident: bool) -> Grant:
-        if expert_id == EXPERT_ID:
-            return GRANT
-        return await self._leases.acquire(expert_id, until_resident=until_resident)
+    async def acquire(self, wish: Acquire) -> Grant:
+        return GRANT if wish.expert_id == EXPERT_ID else await self._leases.acquire(wish)
 
     async def release(self, grant: Grant) -> None:
         if grant is not GRANT:
             await self._leases.release(grant)
 
-    async def prefetch(self, expert_id: str) -> None:
-        if expert_id != EXPERT_ID:
-            await self._leases.prefetch(expert_id)
+    async def prefetch(self, wish: Prefetch) -> None:
+        if wish.expert_id != EXPERT_ID:
+            await self._leases.prefetch(wish)
 
 
 def _emission(request_id: str, text: str) -> EchoEmission:

@@ -19,7 +19,7 @@ from coe.expert_worker.settings import WorkerSettings
 from coe.expert_worker.tier_client import TierClient
 from coe.expert_worker.worker import Worker
 from coe.experts.engine import Engine
-from coe.native import HbmArena, lease_handle, set_threads
+from coe.native import HbmArena, lease_handle
 from coe.platform import topics
 from coe.platform.bus.api import Subscription
 from coe.platform.bus.kafka import KafkaBus
@@ -38,7 +38,7 @@ class ExpertWorkerService:
         self._settings = settings
         self._bus = KafkaBus(core.kafka_bootstrap, source=f"coe/expert-worker/{settings.id}")
         self._hosted = HostedExperts(core.experts_dir, allow_echo=settings.allow_echo)
-        self._engine = Engine(threads=settings.threads, kv_bytes=settings.kv_bytes, max_batch=settings.max_batch)
+        self._engine: Engine | None = None
         self._tiers = TierClient(
             settings.tier_manager, settings.id, lease_handle, acquire_timeout_s=settings.acquire_timeout_s
         )
@@ -72,6 +72,9 @@ class ExpertWorkerService:
         return ["coe.v1.ExpertWorker"]
 
     async def start(self) -> None:
+        """Raises ArtifactError when the native library is missing."""
+        settings = self._settings
+        self._engine = Engine(threads=settings.threads, kv_bytes=settings.kv_bytes, max_batch=settings.max_batch)
         await self._bus.start()
         self._open.push_async_callback(self._bus.stop)
         await self._open.enter_async_context(self._residency)
@@ -112,6 +115,7 @@ class ExpertWorkerService:
         """In the engine's thread."""
         if expert_id == echo.EXPERT_ID:
             return echo.EchoRunner()
+        assert self._engine is not None
         return self._engine.runner(self._hosted.bundle(expert_id))
 
     def _on_attached(self, response: tiers_pb.AttachResponse) -> None:
@@ -119,7 +123,6 @@ class ExpertWorkerService:
 
     def _bind(self, name: str) -> None:
         """In the engine's thread: from the next step on, leases are looked up in this arena."""
-        set_threads(self._settings.threads)
         former, self._arena = self._arena, HbmArena.attach(name)
         self._arena.bind()
         if former is not None:

@@ -2,16 +2,17 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import NoReturn
 
 from coe._proto import memory_tier_manager_pb2 as pb
 from coe._proto import memory_tier_manager_pb2_grpc
-from coe.expert_worker.effects import Grant, Residency
+from coe.expert_worker.effects import Acquire, Grant, Prefetch, Residency
 from coe.platform import logs
 from coe.platform.errors import CoEError, DeadlineExceeded, TierLoadError
 from coe.platform.rpc.client import calls, channel
+from coe.scheduling import NextUse
 
 _log = logs.get(__name__)
 _FIRST_RETRY_S, _MAX_RETRY_S = 0.05, 1.0
@@ -69,7 +70,7 @@ class TierClient:
 
         await _again("the tier manager's residency stream", follow)
 
-    async def acquire(self, expert_id: str, *, until_resident: bool) -> Grant:
+    async def acquire(self, wish: Acquire) -> Grant:
         """Tries again while the manager is away or full. Raises TierLoadError when that takes too long."""
         deadline = asyncio.get_running_loop().time() + self._acquire_timeout_s
         delay = _FIRST_RETRY_S
@@ -78,15 +79,15 @@ class TierClient:
             try:
                 async with asyncio.timeout_at(deadline):
                     await self._attached.wait()
-                    return await self._acquire_once(expert_id, until_resident, deadline)
+                    return await self._acquire_once(wish, deadline)
             except TimeoutError:
-                raise self._too_long(expert_id, reason) from None
+                raise self._too_long(wish.expert_id, reason) from None
             except CoEError as error:
                 if not error.retryable and not isinstance(error, DeadlineExceeded):
                     raise
                 reason = error.message
             if asyncio.get_running_loop().time() + delay >= deadline:
-                raise self._too_long(expert_id, reason)
+                raise self._too_long(wish.expert_id, reason)
             await asyncio.sleep(delay)
             delay = min(2 * delay, _MAX_RETRY_S)
 
@@ -99,16 +100,24 @@ class TierClient:
         except CoEError as error:
             _log.warning("a lease was not released", lease=grant.lease_id, reason=error.message)
 
-    async def prefetch(self, expert_id: str) -> None:
+    async def prefetch(self, wish: Prefetch) -> None:
         """Best effort: without it the expert loads when it is acquired."""
+        request = pb.PrefetchRequest(
+            worker_id=self._worker_id, expert_id=wish.expert_id, may_evict=True, forecast=_forecast(wish.forecast)
+        )
         try:
             with calls():
-                await self._manager.Prefetch(pb.PrefetchRequest(expert_id=expert_id, may_evict=True))
+                await self._manager.Prefetch(request)
         except CoEError as error:
-            _log.info("not prefetched", expert=expert_id, reason=error.message)
+            _log.info("not prefetched", expert=wish.expert_id, reason=error.message)
 
-    async def _acquire_once(self, expert_id: str, until_resident: bool, deadline: float) -> Grant:
-        request = pb.AcquireRequest(worker_id=self._worker_id, expert_id=expert_id, wait_until_resident=until_resident)
+    async def _acquire_once(self, wish: Acquire, deadline: float) -> Grant:
+        request = pb.AcquireRequest(
+            worker_id=self._worker_id,
+            expert_id=wish.expert_id,
+            wait_until_resident=wish.until_resident,
+            forecast=_forecast(wish.forecast),
+        )
         with calls():
             timeout = deadline - asyncio.get_running_loop().time()
             response = await self._manager.Acquire(request, timeout=timeout)
@@ -125,6 +134,10 @@ class TierClient:
     def _too_long(self, expert_id: str, reason: str) -> TierLoadError:
         message = f"the weights of {expert_id} could not be had within {self._acquire_timeout_s:.0f} s: {reason}"
         return TierLoadError(message, expert_id=expert_id)
+
+
+def _forecast(uses: Sequence[NextUse]) -> list[pb.NextUse]:
+    return [pb.NextUse(expert_id=use.expert, in_s=use.in_s, probability=use.probability) for use in uses]
 
 
 def _residency(expert: pb.ExpertResidency) -> Residency:

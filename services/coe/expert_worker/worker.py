@@ -185,7 +185,7 @@ class Worker:
             case Release():
                 self._spawn(self._leases.release(effect.grant))
             case Prefetch():
-                self._spawn(self._leases.prefetch(effect.expert_id))
+                self._spawn(self._leases.prefetch(effect))
             case Step():
                 # Handed to the thread at once, so that what is bound there later comes after this step.
                 stepping = asyncio.wrap_future(self._engine.submit(self._runners.step, effect))
@@ -201,7 +201,7 @@ class Worker:
     async def _acquire(self, wish: Acquire) -> None:
         asked_at = self._clock()
         try:
-            grant = await self._leases.acquire(wish.expert_id, until_resident=wish.until_resident)
+            grant = await self._leases.acquire(wish)
         except CoEError as error:
             self.post(partial(self.loop.on_refused, wish.expert_id, error))
         else:

@@ -32,7 +32,7 @@ IN_FLIGHT = 64
 class NoLeases:
     """For workers that run nothing but echo."""
 
-    async def acquire(self, expert_id: str, *, until_resident: bool) -> Grant:
+    async def acquire(self, wish: object) -> Grant:
         raise AssertionError("echo needs no lease")
 
     release = prefetch = acquire

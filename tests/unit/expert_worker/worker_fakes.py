@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from google.protobuf.message import Message
 
 from coe._proto import events_pb2
-from coe.expert_worker.effects import Grant
+from coe.expert_worker.effects import Acquire, Grant, Prefetch
 from coe.experts.sampling_params import SamplingParams
 from coe.platform import topics
 from coe.platform.bus.api import Outcome, Outgoing, Record, Subscription
@@ -102,17 +102,17 @@ class FakeLeases:
         self.epoch = 1
         self._ids = 0
 
-    async def acquire(self, expert_id: str, *, until_resident: bool) -> Grant:
+    async def acquire(self, wish: Acquire) -> Grant:
         if self.refusal is not None:
             raise self.refusal
         self._ids += 1
-        self.held[self._ids] = expert_id
+        self.held[self._ids] = wish.expert_id
         return Grant(self._ids, handle=self._ids, epoch=self.epoch, found_in="ddr", bytes_to_copy=100)
 
     async def release(self, grant: Grant) -> None:
         del self.held[grant.lease_id]
 
-    async def prefetch(self, expert_id: str) -> None:
+    async def prefetch(self, wish: Prefetch) -> None:
         pass
 
 
