@@ -1,0 +1,178 @@
+#include "arena/arena.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#include <cerrno>
+#include <chrono>
+#include <new>
+
+#include "arena/futex.h"
+
+namespace coe {
+namespace {
+
+constexpr uint32_t kMaxSlots = 1U << kSlotBits;
+
+std::string shm_name(const std::string& name) { return name.starts_with('/') ? name : "/" + name; }
+
+uint64_t round_up(uint64_t value, uint64_t unit) { return (value + unit - 1) / unit * unit; }
+
+bool overlaps(uint64_t a, uint64_t an, uint64_t b, uint64_t bn) { return a < b + bn && b < a + an; }
+
+}  // namespace
+
+Status Arena::map(int fd, uint64_t bytes, Arena& arena) {
+  void* base = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  if (base == MAP_FAILED) return system_error("mapping the arena", errno);
+  madvise(base, bytes, MADV_HUGEPAGE);  // advice only: small pages work too
+  arena.mapped_ = bytes;
+  arena.header_ = static_cast<ArenaHeader*>(base);
+  arena.records_ = reinterpret_cast<SlotRecord*>(static_cast<uint8_t*>(base) + sizeof(ArenaHeader));
+  return {};
+}
+
+Status Arena::create(const std::string& name, uint64_t capacity, uint32_t slots, std::shared_ptr<Arena>& out) {
+  if (capacity == 0 || slots == 0 || slots > kMaxSlots)
+    return invalid("an arena needs a capacity and 1 to 65536 slots");
+  std::shared_ptr<Arena> arena(new Arena());
+  arena->name_ = shm_name(name);
+  const char* path = arena->name_.c_str();
+  if (const int old = shm_open(path, O_RDWR, 0); old >= 0) {
+    // The owner holds a lock on the object as long as it lives.
+    const bool owned = flock(old, LOCK_EX | LOCK_NB) != 0;
+    std::shared_ptr<Arena> stale;
+    if (!owned && attach(name, stale).ok()) stale->retire();
+    ::close(old);
+    if (owned) return {Code::kBusy, "arena " + name + " has an owner"};
+    shm_unlink(path);
+  }
+  arena->fd_ = shm_open(path, O_RDWR | O_CREAT | O_EXCL, 0600);
+  if (arena->fd_ < 0) return system_error("creating arena " + name, errno);
+  arena->owner_ = true;
+  if (flock(arena->fd_, LOCK_EX | LOCK_NB) != 0) return system_error("locking arena " + name, errno);
+  const uint64_t data_offset = round_up(sizeof(ArenaHeader) + slots * sizeof(SlotRecord), kHugePage);
+  const uint64_t bytes = data_offset + round_up(capacity, kHugePage);
+  // Reserved now: a tier that is too large fails here, not with a bus error during a load.
+  if (const int error = posix_fallocate(arena->fd_, 0, static_cast<off_t>(bytes)); error != 0) {
+    shm_unlink(path);
+    return system_error("reserving " + std::to_string(bytes) + " bytes for arena " + name, error);
+  }
+  if (auto status = map(arena->fd_, bytes, *arena); !status.ok()) return status;
+  auto* header = new (arena->header_) ArenaHeader();
+  header->version = kArenaVersion;
+  header->slots = slots;
+  header->capacity = capacity;
+  header->data_offset = data_offset;
+  header->epoch = static_cast<uint64_t>(std::chrono::system_clock::now().time_since_epoch().count());
+  for (uint32_t i = 0; i < slots; ++i) new (&arena->records_[i]) SlotRecord();
+  header->magic.store(kArenaMagic, std::memory_order_release);
+  arena->data_ = reinterpret_cast<uint8_t*>(header) + data_offset;
+  out = std::move(arena);
+  return {};
+}
+
+Status Arena::attach(const std::string& name, std::shared_ptr<Arena>& out) {
+  std::shared_ptr<Arena> arena(new Arena());
+  arena->name_ = shm_name(name);
+  arena->fd_ = shm_open(arena->name_.c_str(), O_RDWR, 0);
+  if (arena->fd_ < 0) return system_error("attaching arena " + name, errno);
+  struct stat facts{};
+  if (fstat(arena->fd_, &facts) != 0) return system_error("attaching arena " + name, errno);
+  const auto bytes = static_cast<uint64_t>(facts.st_size);
+  if (bytes < sizeof(ArenaHeader)) return {Code::kCorrupt, "arena " + name + " has no header"};
+  if (auto status = map(arena->fd_, bytes, *arena); !status.ok()) return status;
+  const auto* header = arena->header_;
+  if (header->magic.load(std::memory_order_acquire) != kArenaMagic || header->version != kArenaVersion)
+    return {Code::kCorrupt, "arena " + name + " has a header of another kind or version"};
+  if (header->data_offset + header->capacity > bytes || header->slots > kMaxSlots ||
+      sizeof(ArenaHeader) + header->slots * sizeof(SlotRecord) > header->data_offset)
+    return {Code::kCorrupt, "arena " + name + " has a damaged header"};
+  arena->data_ = reinterpret_cast<uint8_t*>(arena->header_) + header->data_offset;
+  out = std::move(arena);
+  return {};
+}
+
+Status Arena::unlink(const std::string& name) {
+  if (shm_unlink(shm_name(name).c_str()) != 0 && errno != ENOENT) return system_error("unlinking arena " + name, errno);
+  return {};
+}
+
+Arena::~Arena() {
+  if (owner_ && data_ != nullptr) retire();
+  if (header_ != nullptr) munmap(header_, mapped_);
+  if (fd_ >= 0) ::close(fd_);
+}
+
+Status Arena::info(uint32_t index, SlotInfo& out) const {
+  if (index >= slots()) return invalid("no slot " + std::to_string(index));
+  const SlotRecord& s = slot(index);
+  out = {s.state.load(std::memory_order_acquire), s.generation.load(std::memory_order_acquire), s.offset.load(),
+         s.nbytes.load(), s.watermark.load()};
+  return {};
+}
+
+void Arena::notify(SlotRecord& slot) const {
+  slot.progress.fetch_add(1, std::memory_order_release);
+  futex_wake_all(slot.progress);
+}
+
+Status Arena::begin_load(uint32_t index, uint64_t offset, uint64_t nbytes, uint64_t& generation) {
+  if (!owner_) return invalid("only the process that created the arena may load into it");
+  if (index >= slots()) return invalid("no slot " + std::to_string(index));
+  if (offset % 64 != 0) return invalid("a slot starts at a multiple of 64 bytes");
+  if (nbytes == 0 || offset > capacity() || nbytes > capacity() - offset)
+    return invalid("the slot would leave the arena");
+  const std::lock_guard lock(changes_);
+  for (uint32_t i = 0; i < slots(); ++i) {
+    const SlotRecord& other = slot(i);
+    if (other.state.load() == static_cast<uint32_t>(SlotState::kFree)) continue;
+    if (i == index) return {Code::kBusy, "slot " + std::to_string(index) + " is not free"};
+    if (overlaps(offset, nbytes, other.offset.load(), other.nbytes.load()))
+      return {Code::kBusy, "the range overlaps live slot " + std::to_string(i)};
+  }
+  SlotRecord& s = slot(index);
+  s.watermark.store(0);
+  s.offset.store(offset);
+  s.nbytes.store(nbytes);
+  s.state.store(static_cast<uint32_t>(SlotState::kLoading));
+  generation = s.generation.fetch_add(1) + 1;
+  return {};
+}
+
+void Arena::advance(uint32_t index, uint64_t watermark) {
+  slot(index).watermark.store(watermark, std::memory_order_release);
+  notify(slot(index));
+}
+
+void Arena::finish_load(uint32_t index, bool resident) {
+  const std::lock_guard lock(changes_);
+  SlotRecord& s = slot(index);
+  if (!resident) s.generation.fetch_add(1);
+  s.state.store(static_cast<uint32_t>(resident ? SlotState::kResident : SlotState::kFree));
+  notify(s);
+}
+
+Status Arena::free(uint32_t index) {
+  if (!owner_) return invalid("only the process that created the arena may free a slot");
+  if (index >= slots()) return invalid("no slot " + std::to_string(index));
+  const std::lock_guard lock(changes_);
+  SlotRecord& s = slot(index);
+  const auto state = static_cast<SlotState>(s.state.load());
+  if (state == SlotState::kLoading)
+    return {Code::kBusy, "slot " + std::to_string(index) + " is loading: cancel that first"};
+  if (state == SlotState::kFree) return invalid("slot " + std::to_string(index) + " is already free");
+  s.generation.fetch_add(1);
+  s.state.store(static_cast<uint32_t>(SlotState::kFree));
+  notify(s);
+  return {};
+}
+
+void Arena::retire() {
+  header_->retired.store(1, std::memory_order_release);
+  for (uint32_t i = 0; i < slots(); ++i) notify(slot(i));
+}
+
+}  // namespace coe

@@ -1,0 +1,65 @@
+// The HBM tier on a host: one bounded POSIX shared-memory reservation, created by its owner, attached by readers.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "arena/layout.h"
+#include "base/status.h"
+
+namespace coe {
+
+struct SlotInfo {
+  uint32_t state;
+  uint64_t generation, offset, nbytes, watermark;
+};
+
+class Arena {
+ public:
+  // Creates `/name`, replacing one whose owner is gone; kBusy while another process owns it.
+  static Status create(const std::string& name, uint64_t capacity, uint32_t slots, std::shared_ptr<Arena>& out);
+  static Status attach(const std::string& name, std::shared_ptr<Arena>& out);
+  static Status unlink(const std::string& name);
+  ~Arena();
+  Arena(const Arena&) = delete;
+  Arena& operator=(const Arena&) = delete;
+
+  [[nodiscard]] bool owner() const { return owner_; }
+  [[nodiscard]] uint64_t capacity() const { return header_->capacity; }
+  [[nodiscard]] uint32_t slots() const { return header_->slots; }
+  [[nodiscard]] uint64_t epoch() const { return header_->epoch; }
+  [[nodiscard]] bool retired() const { return header_->retired.load(std::memory_order_acquire) != 0; }
+  [[nodiscard]] SlotRecord& slot(uint32_t index) const { return records_[index]; }
+  [[nodiscard]] uint8_t* data() const { return data_; }
+
+  Status info(uint32_t slot, SlotInfo& out) const;
+
+  // Owner only. FREE -> LOADING with a new generation; kInvalid outside the capacity, kBusy when the slot or the range
+  // is live.
+  Status begin_load(uint32_t slot, uint64_t offset, uint64_t nbytes, uint64_t& generation);
+  void advance(uint32_t slot, uint64_t watermark);
+  void finish_load(uint32_t slot, bool resident);
+  // Owner only. RESIDENT -> FREE, and the generation ends.
+  Status free(uint32_t slot);
+  // Owner only. No reader may trust the arena after this.
+  void retire();
+
+ private:
+  Arena() = default;
+  void notify(SlotRecord& slot) const;
+  static Status map(int fd, uint64_t bytes, Arena& arena);
+
+  std::string name_;
+  int fd_ = -1;
+  bool owner_ = false;
+  uint64_t mapped_ = 0;
+  ArenaHeader* header_ = nullptr;
+  SlotRecord* records_ = nullptr;
+  uint8_t* data_ = nullptr;
+  std::mutex changes_;
+};
+
+}  // namespace coe

@@ -1,0 +1,13 @@
+// The copy between tiers.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace coe {
+
+// memcpy that doesn't read the destination into the cache first (streaming stores); done when it returns.
+// `to` must be 32-byte aligned.
+void stream_copy(uint8_t* to, const uint8_t* from, size_t nbytes);
+
+}  // namespace coe

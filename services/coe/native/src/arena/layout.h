@@ -1,0 +1,39 @@
+// The arena's header in shared memory. Every process that attaches reads these bytes: change kVersion with them.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+namespace coe {
+
+inline constexpr uint64_t kArenaMagic = 0x4d4248454f430a01;  // "\1\nCOEHBM"
+inline constexpr uint32_t kArenaVersion = 1;
+inline constexpr uint64_t kHugePage = uint64_t{2} << 20;
+inline constexpr unsigned kSlotBits = 16;  // a lease handle is generation << kSlotBits | slot
+
+enum class SlotState : uint32_t { kFree = 0, kLoading = 1, kResident = 2 };
+
+struct alignas(64) SlotRecord {
+  // Odd or even has no meaning: every change of what the slot's bytes are adds one, so an old handle never matches
+  // again.
+  std::atomic<uint64_t> generation;
+  std::atomic<uint64_t> offset;  // bytes from the start of the data
+  std::atomic<uint64_t> nbytes;
+  std::atomic<uint64_t> watermark;  // bytes [0, watermark) of the slot are in place
+  std::atomic<uint32_t> state;
+  std::atomic<uint32_t> progress;  // futex word: changes with the watermark and the state
+};
+
+struct alignas(64) ArenaHeader {
+  std::atomic<uint64_t> magic;  // written last by the creator
+  uint32_t version;
+  uint32_t slots;
+  uint64_t capacity;              // bytes of data
+  uint64_t data_offset;           // of the data, from the start of the mapping
+  uint64_t epoch;                 // of this creation: differs after a restart of the owner
+  std::atomic<uint32_t> retired;  // 1 when the owner has closed it: nothing in it may be read any more
+};
+
+static_assert(std::atomic<uint64_t>::is_always_lock_free && std::atomic<uint32_t>::is_always_lock_free);
+
+}  // namespace coe

@@ -1,0 +1,70 @@
+// One copy of an expert from the DDR tier into a slot, on threads of its own.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "arena/arena.h"
+#include "arena/weights_file.h"
+
+namespace coe {
+
+struct LoadOptions {
+  bool verify = true;
+  unsigned threads = 2;
+  double bytes_per_second = 0;  // 0: as fast as the machine can
+};
+
+class Load {
+ public:
+  // Claims the slot and starts copying in file order; the slot's watermark follows the bytes that are in place.
+  static Status start(std::shared_ptr<Arena> arena, uint32_t slot, uint64_t offset, std::shared_ptr<WeightsFile> file,
+                      const LoadOptions& options, std::shared_ptr<Load>& out);
+  ~Load();  // cancels and joins
+  Load(const Load&) = delete;
+  Load& operator=(const Load&) = delete;
+
+  [[nodiscard]] uint64_t generation() const { return generation_; }
+  [[nodiscard]] uint64_t bytes_copied() const { return copied_.load(std::memory_order_relaxed); }
+  [[nodiscard]] bool done() const;
+  [[nodiscard]] Status result() const;  // kOk while it runs and when it succeeded
+  bool wait(double seconds);
+  void cancel();
+
+ private:
+  Load() = default;
+  void work();
+  [[nodiscard]] Status copy_unit(uint64_t unit);
+  bool throttle(uint64_t bytes_before);
+  void complete_unit(uint64_t unit);
+  void fail(Status status);
+
+  std::shared_ptr<Arena> arena_;
+  std::shared_ptr<WeightsFile> file_;
+  LoadOptions options_;
+  uint32_t slot_ = 0;
+  uint8_t* target_ = nullptr;
+  uint64_t generation_ = 0;
+  uint64_t unit_bytes_ = 0;
+  uint64_t units_ = 0;
+  std::chrono::steady_clock::time_point started_;
+
+  std::atomic<uint64_t> next_{0};
+  std::atomic<uint64_t> copied_{0};
+  std::atomic<bool> stop_{false};
+  mutable std::mutex lock_;
+  std::condition_variable changed_;
+  std::vector<bool> complete_;
+  uint64_t prefix_ = 0;  // units in place without a gap
+  unsigned running_ = 0;
+  bool done_ = false;
+  Status result_;
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace coe

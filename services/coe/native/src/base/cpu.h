@@ -1,0 +1,16 @@
+// What the processor can do, asked once.
+#pragma once
+
+namespace coe {
+
+enum class Isa : int { kPortable = 0, kAvx2 = 1, kAvx512 = 2 };
+
+// The best instruction set that this machine has and this build carries. COE_NATIVE_ISA=portable|avx2|avx512 lowers it.
+Isa best_isa();
+bool has_isa(Isa isa);
+bool has_sse42();
+
+// One hint to a spinning processor.
+void cpu_relax();
+
+}  // namespace coe

@@ -1,0 +1,238 @@
+#include "kernels/attention.h"
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+
+#include "kernels/half.h"
+
+namespace coe {
+namespace {
+
+constexpr int64_t kAlign = 16;       // positions a tile's range starts at a multiple of
+constexpr int64_t kSplitSize = 128;  // positions worth a task of their own
+
+// A run of tokens of one sequence.
+struct Run {
+  size_t token, tokens;
+};
+
+void rotate(const float* x, const float* table, size_t rope_dim, size_t head_dim, float scale, float* out) {
+  const size_t half = rope_dim / 2;
+  const float* cosine = table;
+  const float* sine = table + half;
+  for (size_t i = 0; i < half; ++i) {
+    const float a = x[i];
+    const float b = x[i + half];
+    out[i] = (a * cosine[i] - b * sine[i]) * scale;
+    out[i + half] = (b * cosine[i] + a * sine[i]) * scale;
+  }
+  for (size_t i = rope_dim; i < head_dim; ++i) out[i] = x[i] * scale;
+}
+
+template <class T>
+T to_kv(float value) {
+  if constexpr (std::is_same_v<T, float>) {
+    return value;
+  } else {
+    return float_to_half(value);
+  }
+}
+
+template <class T>
+void append(const AttentionShape& s, T* block, size_t head, size_t slot, const float* k, const float* v) {
+  T* keys = block + head * s.head_dim * s.block_size;
+  T* values = block + (s.kv_heads + head) * s.head_dim * s.block_size + slot * s.head_dim;
+  for (size_t d = 0; d < s.head_dim; ++d) keys[d * s.block_size + slot] = to_kv<T>(k[d]);
+  for (size_t d = 0; d < s.head_dim; ++d) values[d] = to_kv<T>(v[d]);
+}
+
+size_t block_elements(const AttentionShape& s) { return 2 * s.kv_heads * s.head_dim * s.block_size; }
+
+}  // namespace
+
+Status AttentionShape::validate() const {
+  if (heads == 0 || kv_heads == 0 || heads % kv_heads != 0)
+    return invalid("num_heads must be a multiple of num_kv_heads");
+  if (head_dim == 0 || head_dim % 16 != 0 || head_dim > 1024)
+    return invalid("head_dim must be a multiple of 16, up to 1024");
+  if (block_size == 0 || block_size % 16 != 0) return invalid("block_size must be a multiple of 16");
+  return {};
+}
+
+Status AttentionPlan::build(const AttentionShape& shape, const Step& step, const KvCache& kv, unsigned threads) {
+  tasks_.clear();
+  rows_ = 0;
+  if (shape.layer >= kv.layers) return invalid("the kv cache has no layer " + std::to_string(shape.layer));
+  std::vector<Run> runs;
+  for (size_t t = 0; t < step.tokens; ++t) {
+    const int64_t sequence = step.sequence_ids[t];
+    const int64_t position = step.positions[t];
+    const auto width = static_cast<int64_t>(step.table_width * shape.block_size);
+    if (sequence < 0 || static_cast<size_t>(sequence) >= step.sequences)
+      return invalid("sequence_ids leave the block table");
+    if (position < 0 || position >= std::min(width, RopeTable::kMaxPosition))
+      return invalid("a position leaves its block table");
+    if (!runs.empty() && sequence == step.sequence_ids[t - 1]) {
+      if (position <= step.positions[t - 1]) return invalid("positions of a sequence must ascend");
+      ++runs.back().tokens;
+    } else {
+      runs.push_back({t, 1});
+    }
+  }
+  for (const Run& run : runs) {
+    const size_t last = run.token + run.tokens - 1;
+    const int64_t* row = step.block_table + static_cast<size_t>(step.sequence_ids[last]) * step.table_width;
+    const auto used = static_cast<size_t>(step.positions[last]) / shape.block_size + 1;
+    int64_t first = shape.window > 0 ? std::max<int64_t>(0, step.positions[run.token] - shape.window + 1) : 0;
+    for (auto b = static_cast<size_t>(first) / shape.block_size; b < used; ++b)
+      if (row[b] < 0 || static_cast<size_t>(row[b]) >= kv.blocks)
+        return invalid("a block table entry leaves the kv cache");
+  }
+  const size_t group = shape.group();
+  const size_t heads = std::min(group, AttentionTile::kMaxRows);
+  const size_t tile = heads == group ? std::max<size_t>(1, AttentionTile::kMaxRows / group) : 1;
+  size_t pieces = 0;
+  for (const Run& run : runs) pieces += (run.tokens + tile - 1) / tile * shape.kv_heads * ((group + heads - 1) / heads);
+  const auto wanted = static_cast<int64_t>(std::max<size_t>(1, 4 * threads / std::max<size_t>(1, pieces)));
+  for (const Run& run : runs)
+    for (size_t token = run.token; token < run.token + run.tokens; token += tile) {
+      const size_t count = std::min(tile, run.token + run.tokens - token);
+      const int64_t oldest = shape.window > 0 ? std::max<int64_t>(0, step.positions[token] - shape.window + 1) : 0;
+      const int64_t begin = oldest / kAlign * kAlign;
+      const int64_t end = step.positions[token + count - 1] + 1;
+      const int64_t splits = threads > 1 ? std::clamp<int64_t>((end - begin) / kSplitSize, 1, wanted) : 1;
+      const int64_t part = ((end - begin + splits - 1) / splits + kAlign - 1) / kAlign * kAlign;
+      const auto parts = static_cast<size_t>((end - begin + part - 1) / part);
+      for (size_t kv_head = 0; kv_head < shape.kv_heads; ++kv_head)
+        for (size_t head = kv_head * group; head < (kv_head + 1) * group; head += heads) {
+          const size_t width = std::min(heads, (kv_head + 1) * group - head);
+          for (size_t split = 0; split < parts; ++split) {
+            const int64_t from = begin + static_cast<int64_t>(split) * part;
+            tasks_.push_back(
+                {token, count, kv_head, head, width, from, std::min(from + part, end), rows_, split, parts});
+            rows_ += count * width;
+          }
+        }
+    }
+  return {};
+}
+
+AttentionScratch allocate_attention(const AttentionShape& shape, const AttentionPlan& plan, size_t tokens,
+                                    Workspace& workspace) {
+  return {workspace.take<float>(tokens * shape.heads * shape.head_dim),
+          workspace.take<float>(plan.rows() * shape.head_dim), workspace.take<float>(plan.rows()),
+          workspace.take<float>(plan.rows())};
+}
+
+namespace {
+
+// q [kv_head][token][group][head_dim], rotated and scaled; K and V of the token into the cache.
+void place_token(const AttentionShape& s, const AttentionWeights& w, RopeTable& rope, const Step& step,
+                 const KvCache& kv, const float* qkv, size_t t, float* q) {
+  const float* row = qkv + t * s.qkv_width();
+  const float* table = rope.at(step.positions[t]);
+  const size_t group = s.group();
+  float normed[1024];
+  float turned[1024];
+  const auto prepare = [&](const float* x, const float* norm) {
+    if (norm == nullptr) return x;
+    kernels().rms_norm(x, norm, s.head_dim, s.epsilon, normed);
+    return static_cast<const float*>(normed);
+  };
+  for (size_t head = 0; head < s.heads; ++head) {
+    float* to = q + ((head / group * step.tokens + t) * group + head % group) * s.head_dim;
+    rotate(prepare(row + head * s.head_dim, w.q_norm), table, rope.dim(), s.head_dim, s.scale, to);
+  }
+  const auto position = static_cast<size_t>(step.positions[t]);
+  const int64_t* blocks = step.block_table + static_cast<size_t>(step.sequence_ids[t]) * step.table_width;
+  const size_t start = (s.layer * kv.blocks + static_cast<size_t>(blocks[position / s.block_size])) * block_elements(s);
+  for (size_t head = 0; head < s.kv_heads; ++head) {
+    const float* k = row + (s.heads + head) * s.head_dim;
+    const float* v = row + (s.heads + s.kv_heads + head) * s.head_dim;
+    rotate(prepare(k, w.k_norm), table, rope.dim(), s.head_dim, 1.0F, turned);
+    const size_t slot = position % s.block_size;
+    if (kv.type == KvType::kF32) {
+      append(s, static_cast<float*>(kv.data) + start, head, slot, turned, v);
+    } else {
+      append(s, static_cast<uint16_t*>(kv.data) + start, head, slot, turned, v);
+    }
+  }
+}
+
+void attend(const AttentionShape& s, const AttentionPlan::Task& task, const Step& step, const KvCache& kv,
+            const AttentionScratch& scratch) {
+  const size_t group = s.group();
+  int64_t positions[AttentionTile::kMaxRows];
+  for (size_t row = 0; row < task.tokens * task.heads; ++row)
+    positions[row] = step.positions[task.token + row / task.heads];
+  AttentionTile tile{};
+  tile.q =
+      scratch.q + ((task.kv_head * step.tokens + task.token) * group + (task.head - task.kv_head * group)) * s.head_dim;
+  tile.positions = positions;
+  tile.rows = task.tokens * task.heads;
+  tile.head_dim = s.head_dim;
+  const size_t layer_elements = s.layer * kv.blocks * block_elements(s);
+  tile.kv = static_cast<const char*>(kv.data) + layer_elements * (kv.type == KvType::kF32 ? 4 : 2);
+  tile.type = kv.type;
+  tile.blocks = step.block_table + static_cast<size_t>(step.sequence_ids[task.token]) * step.table_width;
+  tile.block_stride = block_elements(s);
+  tile.k_offset = task.kv_head * s.head_dim * s.block_size;
+  tile.v_offset = (s.kv_heads + task.kv_head) * s.head_dim * s.block_size;
+  tile.block_size = s.block_size;
+  tile.begin = task.begin;
+  tile.end = task.end;
+  tile.window = s.window;
+  tile.softcap = s.softcap;
+  tile.out = scratch.partial + task.base * s.head_dim;
+  tile.maximum = scratch.maximum + task.base;
+  tile.sum = scratch.sum + task.base;
+  kernels().attention(tile);
+}
+
+// Joins the splits that start at task `first` and divides by the sums.
+void finish(const AttentionShape& s, const AttentionPlan::Task* first, const AttentionScratch& scratch, float* out) {
+  const size_t rows = first->tokens * first->heads;
+  for (size_t row = 0; row < rows; ++row) {
+    float maximum = -1e30F;
+    for (size_t i = 0; i < first->splits; ++i) maximum = std::max(maximum, scratch.maximum[first[i].base + row]);
+    float* to = out + (first->token + row / first->heads) * s.heads * s.head_dim +
+                (first->head + row % first->heads) * s.head_dim;
+    float sum = 0;
+    for (size_t d = 0; d < s.head_dim; ++d) to[d] = 0;
+    for (size_t i = 0; i < first->splits; ++i) {
+      const size_t at = first[i].base + row;
+      const float factor = std::exp(scratch.maximum[at] - maximum);
+      sum += scratch.sum[at] * factor;
+      for (size_t d = 0; d < s.head_dim; ++d) to[d] += factor * scratch.partial[at * s.head_dim + d];
+    }
+    const float inverse = 1.0F / sum;
+    for (size_t d = 0; d < s.head_dim; ++d) to[d] *= inverse;
+  }
+}
+
+}  // namespace
+
+void run_attention(Member& member, const AttentionShape& shape, const AttentionPlan& plan,
+                   const AttentionWeights& weights, RopeTable& rope, const Step& step, const KvCache& kv,
+                   const float* qkv, float* out, const AttentionScratch& scratch) {
+  member.share(step.tokens, 1, [&](size_t begin, size_t end) {
+    for (size_t t = begin; t < end; ++t) place_token(shape, weights, rope, step, kv, qkv, t, scratch.q);
+  });
+  member.barrier();
+  const auto& tasks = plan.tasks();
+  member.share(tasks.size(), 1, [&](size_t begin, size_t end) {
+    for (size_t i = begin; i < end; ++i) {
+      attend(shape, tasks[i], step, kv, scratch);
+      if (tasks[i].splits == 1) finish(shape, &tasks[i], scratch, out);
+    }
+  });
+  if (std::none_of(tasks.begin(), tasks.end(), [](const auto& task) { return task.splits > 1; })) return;
+  member.barrier();
+  member.share(tasks.size(), 1, [&](size_t begin, size_t end) {
+    for (size_t i = begin; i < end; ++i)
+      if (tasks[i].splits > 1 && tasks[i].split == 0) finish(shape, &tasks[i], scratch, out);
+  });
+}
+
+}  // namespace coe

@@ -1,0 +1,154 @@
+// One tile of attention, online softmax over chunks of positions. Keys lie transposed within a block ([D, block_size]),
+// so that a vector holds positions; values lie [block_size, D]. Included after vec.inl.
+
+constexpr size_t kSpan = 16;    // positions handled together
+constexpr size_t kChunk = 128;  // positions between two updates of the running maximum
+constexpr size_t kGroup = 4;    // rows that share a load
+
+template <KvType kType>
+inline V8 load_kv(const void* base, size_t at) {
+  if constexpr (kType == KvType::kF32) {
+    return load8(static_cast<const float*>(base) + at);
+  } else {
+    return load8_half(static_cast<const uint16_t*>(base) + at);
+  }
+}
+
+inline size_t block_start(const AttentionTile& t, int64_t position) {
+  return static_cast<size_t>(t.blocks[static_cast<size_t>(position) / t.block_size]) * t.block_stride;
+}
+
+// s[row][0..15] = q[row] . k for the 16 positions from `position` on.
+template <KvType kType, size_t kRows>
+inline void scores(const AttentionTile& t, size_t row, int64_t position, float (*s)[kChunk], size_t column) {
+  const size_t keys = block_start(t, position) + t.k_offset + static_cast<size_t>(position) % t.block_size;
+  const float* q = t.q + row * t.head_dim;
+  V8 a[kRows] = {};
+  V8 b[kRows] = {};
+  for (size_t d = 0; d < t.head_dim; ++d) {
+    const V8 k0 = load_kv<kType>(t.kv, keys + d * t.block_size);
+    const V8 k1 = load_kv<kType>(t.kv, keys + d * t.block_size + 8);
+    for (size_t r = 0; r < kRows; ++r) {
+      const V8 x = splat(q[r * t.head_dim + d]);
+      a[r] += x * k0;
+      b[r] += x * k1;
+    }
+  }
+  for (size_t r = 0; r < kRows; ++r) {
+    store8(&s[row + r][column], a[r]);
+    store8(&s[row + r][column + 8], b[r]);
+  }
+}
+
+template <KvType kType, size_t kRows>
+inline void weigh(const AttentionTile& t, size_t row, int64_t position, const float (*p)[kChunk], size_t column) {
+  // Beyond the end nothing has been written yet, and 0 * NaN is not 0.
+  const auto left = static_cast<size_t>(t.end - position);
+  const size_t count = left < kSpan ? left : kSpan;
+  const size_t values =
+      block_start(t, position) + t.v_offset + static_cast<size_t>(position) % t.block_size * t.head_dim;
+  for (size_t d = 0; d < t.head_dim; d += 16) {
+    V8 a[kRows];
+    V8 b[kRows];
+    for (size_t r = 0; r < kRows; ++r) {
+      a[r] = load8(t.out + (row + r) * t.head_dim + d);
+      b[r] = load8(t.out + (row + r) * t.head_dim + d + 8);
+    }
+    for (size_t i = 0; i < count; ++i) {
+      const V8 v0 = load_kv<kType>(t.kv, values + i * t.head_dim + d);
+      const V8 v1 = load_kv<kType>(t.kv, values + i * t.head_dim + d + 8);
+      for (size_t r = 0; r < kRows; ++r) {
+        const V8 x = splat(p[row + r][column + i]);
+        a[r] += x * v0;
+        b[r] += x * v1;
+      }
+    }
+    for (size_t r = 0; r < kRows; ++r) {
+      store8(t.out + (row + r) * t.head_dim + d, a[r]);
+      store8(t.out + (row + r) * t.head_dim + d + 8, b[r]);
+    }
+  }
+}
+
+// Calls f<rows>(first row) over the tile in groups of up to kGroup rows.
+template <class F>
+inline void by_groups(size_t rows, F&& f) {
+  size_t row = 0;
+  for (; row + kGroup <= rows; row += kGroup) f(std::integral_constant<size_t, kGroup>(), row);
+  switch (rows - row) {
+    case 3:
+      f(std::integral_constant<size_t, 3>(), row);
+      break;
+    case 2:
+      f(std::integral_constant<size_t, 2>(), row);
+      break;
+    case 1:
+      f(std::integral_constant<size_t, 1>(), row);
+      break;
+    default:
+      break;
+  }
+}
+
+// Turns a row of scores into weights against the running maximum; returns the factor for what was summed before.
+inline float soften(const AttentionTile& t, size_t row, int64_t first, size_t count, float* s) {
+  const int64_t last = t.positions[row];
+  const int64_t oldest = t.window > 0 ? last - t.window + 1 : 0;
+  if (t.softcap > 0.0F)
+    for (size_t i = 0; i < count; i += 8) store8(s + i, splat(t.softcap) * tanh8(load8(s + i) / splat(t.softcap)));
+  // Positions of the chunk that this row sees: [from, to).
+  const auto n = static_cast<int64_t>(count);
+  const int64_t limit = last + 1 < t.end ? last + 1 : t.end;
+  const int64_t from = oldest > first ? (oldest - first < n ? oldest - first : n) : 0;
+  const int64_t to = limit - first < n ? (limit > first ? limit - first : 0) : n;
+  for (int64_t i = 0; i < from; ++i) s[i] = -__builtin_inff();
+  for (int64_t i = to; i < n; ++i) s[i] = -__builtin_inff();
+  V8 most = splat(t.maximum[row]);
+  for (size_t i = 0; i < count; i += 8) most = max8(most, load8(s + i));
+  float maximum = most[0];
+  for (int i = 1; i < 8; ++i) maximum = most[i] > maximum ? most[i] : maximum;
+  const float factor = exp8(splat(t.maximum[row] - maximum))[0];
+  V8 sum = splat(0.0F);
+  for (size_t i = 0; i < count; i += 8) {
+    const V8 p = exp8(load8(s + i) - splat(maximum));
+    sum += p;
+    store8(s + i, p);
+  }
+  t.maximum[row] = maximum;
+  t.sum[row] = t.sum[row] * factor + sum8(sum);
+  return factor;
+}
+
+template <KvType kType>
+void attention_tile(const AttentionTile& t) {
+  alignas(64) float s[AttentionTile::kMaxRows][kChunk];
+  for (size_t row = 0; row < t.rows; ++row) {
+    t.maximum[row] = -1e30F;
+    t.sum[row] = 0.0F;
+    __builtin_memset(t.out + row * t.head_dim, 0, t.head_dim * sizeof(float));
+  }
+  for (int64_t first = t.begin; first < t.end; first += static_cast<int64_t>(kChunk)) {
+    const auto left = static_cast<size_t>(t.end - first);
+    const size_t count = left < kChunk ? (left + kSpan - 1) / kSpan * kSpan : kChunk;
+    by_groups(t.rows, [&](auto rows, size_t row) {
+      for (size_t i = 0; i < count; i += kSpan) scores<kType, rows()>(t, row, first + static_cast<int64_t>(i), s, i);
+    });
+    for (size_t row = 0; row < t.rows; ++row) {
+      const float factor = soften(t, row, first, count, s[row]);
+      if (factor != 1.0F)
+        for (size_t d = 0; d < t.head_dim; d += 8)
+          store8(t.out + row * t.head_dim + d, load8(t.out + row * t.head_dim + d) * splat(factor));
+    }
+    by_groups(t.rows, [&](auto rows, size_t row) {
+      for (size_t i = 0; i < count; i += kSpan) weigh<kType, rows()>(t, row, first + static_cast<int64_t>(i), s, i);
+    });
+  }
+}
+
+void attention(const AttentionTile& t) {
+  if (t.type == KvType::kF32) {
+    attention_tile<KvType::kF32>(t);
+  } else {
+    attention_tile<KvType::kF16>(t);
+  }
+}

@@ -1,0 +1,81 @@
+// The packed weight layouts (OPS.md draws them; coe.native.packing makes them).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+#include "base/status.h"
+
+namespace coe {
+
+inline constexpr size_t kPanel = 8;   // rows that lie interleaved
+inline constexpr size_t kBlock = 32;  // columns of one run of quants
+inline constexpr size_t kSteps = 8;   // of 4 columns in a block: lane 4r + c of a step is row r, column 4 * step + c
+
+enum class Format : uint8_t { kF32, kF16, kBf16, kQ40, kQ41, kQ50, kQ51, kQ80, kQ4K, kQ5K, kQ6K };
+
+// What a record of 8 rows holds: d, m (float16 a row), sc, mn (bytes a row and sub-block), quants.
+struct FormatTraits {
+  unsigned bits;  // of a quant; of a float in the float formats
+  size_t width;   // columns of a record
+  bool has_m = false;
+  size_t subs = 0;  // sub-blocks with a scale of their own
+  bool has_mn = false;
+  int zero = 0;  // taken off a quant before its scale, in formats without minima
+  bool is_float = false;
+
+  [[nodiscard]] constexpr size_t quant_bytes() const { return kPanel * kBlock * bits / 8; }
+  [[nodiscard]] constexpr size_t head_bytes() const {
+    return is_float ? 0 : kPanel * (2 * (1 + size_t{has_m}) + subs * (1 + size_t{has_mn}));
+  }
+  [[nodiscard]] constexpr size_t record_bytes() const {
+    return is_float ? kPanel * bits / 8 : head_bytes() + width / kBlock * quant_bytes();
+  }
+};
+
+constexpr FormatTraits traits(Format format) {
+  switch (format) {
+    case Format::kF32:
+      return {.bits = 32, .width = 1, .is_float = true};
+    case Format::kF16:
+    case Format::kBf16:
+      return {.bits = 16, .width = 1, .is_float = true};
+    case Format::kQ40:
+      return {.bits = 4, .width = 32, .zero = 8};
+    case Format::kQ41:
+      return {.bits = 4, .width = 32, .has_m = true};
+    case Format::kQ50:
+      return {.bits = 5, .width = 32, .zero = 16};
+    case Format::kQ51:
+      return {.bits = 5, .width = 32, .has_m = true};
+    case Format::kQ80:
+      return {.bits = 8, .width = 32};
+    case Format::kQ4K:
+      return {.bits = 4, .width = 256, .has_m = true, .subs = 8, .has_mn = true};
+    case Format::kQ5K:
+      return {.bits = 5, .width = 256, .has_m = true, .subs = 8, .has_mn = true};
+    case Format::kQ6K:
+      return {.bits = 6, .width = 256, .subs = 16, .zero = 32};
+  }
+  return {};
+}
+
+Status parse_format(std::string_view name, Format& out);
+
+// One packed weight matrix: rows x cols, rows in panels of 8.
+struct Matrix {
+  Format format = Format::kF32;
+  const uint8_t* data = nullptr;
+  size_t rows = 0;
+  size_t cols = 0;
+
+  [[nodiscard]] size_t panels() const { return (rows + kPanel - 1) / kPanel; }
+  [[nodiscard]] size_t panel_bytes() const { return cols / traits(format).width * traits(format).record_bytes(); }
+  [[nodiscard]] size_t nbytes() const { return panels() * panel_bytes(); }
+  [[nodiscard]] const uint8_t* panel(size_t index) const { return data + index * panel_bytes(); }
+  // The columns must be whole records.
+  [[nodiscard]] Status validate() const;
+};
+
+}  // namespace coe

@@ -1,0 +1,42 @@
+// Linear layers as a team runs them: optional RMSNorm before, bias, gate activation and residual after.
+#pragma once
+
+#include <cstddef>
+
+#include "base/team.h"
+#include "base/workspace.h"
+#include "kernels/table.h"
+
+namespace coe {
+
+enum class Activation : uint8_t { kNone, kSiluGate, kGeluGate };
+
+struct Linear {
+  Matrix weights;               // gates: N gate rows, then N up rows
+  const float* norm = nullptr;  // RMSNorm weights [cols], applied to x first
+  float epsilon = 0;
+  const float* bias = nullptr;  // [rows], not with a gate
+  Activation activation = Activation::kNone;
+  bool exact = false;  // float activations instead of 8-bit blocks
+
+  [[nodiscard]] size_t outputs() const { return activation == Activation::kNone ? weights.rows : weights.rows / 2; }
+  [[nodiscard]] bool quantised() const { return !exact && !traits(weights.format).is_float; }
+  [[nodiscard]] Status validate() const;
+};
+
+// Scratch for the activations of one linear, shared by the team.
+struct LinearInput {
+  QuantRows quant{};
+  float* floats = nullptr;
+};
+LinearInput allocate_input(const Linear& op, size_t tokens, Workspace& workspace);
+
+// out[t, n] = op(x)[t, n] (+ residual[t, n]); x [tokens, cols], out and residual [tokens, outputs()]; out may be
+// residual. All members call it with the same arguments. No barrier at the end; x must be complete before.
+void run_linear(Member& member, const Linear& op, const float* x, size_t tokens, const float* residual, float* out,
+                const LinearInput& shared);
+
+// COE_NATIVE_EXACT=1 makes every linear exact.
+bool exact_by_default();
+
+}  // namespace coe

@@ -1,0 +1,30 @@
+// Linear on 8-bit activations without vector instructions: what the vector kernels are tested against.
+// Included after linear_float.inl.
+
+void linear_quant(const Matrix& w, const QuantRows& x, size_t tokens, size_t begin, size_t end, float* out,
+                  size_t out_stride) {
+  const FormatTraits t = traits(w.format);
+  for (size_t panel = begin; panel < end; ++panel) {
+    for (size_t token = 0; token < tokens; ++token) {
+      const QuantRows row = x.from(token);
+      V8 y = splat(0.0F);
+      for (size_t b = 0; b < w.cols / kBlock; ++b) {
+        const size_t in_record = b % (t.width / kBlock);
+        const uint8_t* record = w.panel(panel) + b / (t.width / kBlock) * t.record_bytes();
+        const uint8_t* quants = record + t.head_bytes() + in_record * t.quant_bytes();
+        for (size_t half = 0; half < 2; ++half) {
+          V8 scale;
+          V8 offset;
+          block_scales(t, record, in_record, half, scale, offset);
+          for (size_t r = 0; r < kPanel; ++r) {
+            int32_t dot = 0;
+            for (size_t c = 16 * half; c < 16 * half + 16; ++c)
+              dot += quant_at(quants, t.bits, c / 4, r * 4 + c % 4) * row.q[b * kBlock + c];
+            y[r] += scale[r] * row.scale[b] * static_cast<float>(dot) + offset[r] * row.sum16[2 * b + half];
+          }
+        }
+      }
+      store_panel(w, panel, y, out + token * out_stride);
+    }
+  }
+}

@@ -1,0 +1,79 @@
+// The kernels that exist once an instruction set. Everything above works on this table alone.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "base/cpu.h"
+#include "kernels/format.h"
+
+namespace coe {
+
+// Activations of some tokens as 8-bit blocks of 32: x is about scale * q, |q| <= 127. sum16 and sum32 are
+// scale * (sum of q) over 16 and 32 columns, for formats with minima.
+struct QuantRows {
+  int8_t* q;
+  float* scale;
+  float* sum16;
+  float* sum32;
+  size_t cols;
+
+  [[nodiscard]] QuantRows from(size_t token) const {
+    return {q + token * cols, scale + token * (cols / 32), sum16 + token * (cols / 16), sum32 + token * (cols / 32),
+            cols};
+  }
+};
+
+enum class KvType : uint8_t { kF32, kF16 };
+
+// A tile of query rows against a range of cached positions of one key/value head.
+struct AttentionTile {
+  const float* q;            // [rows, head_dim], scale folded in
+  const int64_t* positions;  // [rows]: a row sees positions <= its own
+  size_t rows;               // at most kMaxRows
+  size_t head_dim;
+  const void* kv;  // the layer's blocks
+  KvType type;
+  const int64_t* blocks;  // block table of the sequence
+  size_t block_stride;    // elements from one block to the next
+  size_t k_offset,
+      v_offset;        // elements from a block's start to this head's keys [D, block_size] and values [block_size, D]
+  size_t block_size;   // a multiple of 16
+  int64_t begin, end;  // positions; begin is a multiple of 16
+  int64_t window;      // 0: none
+  float softcap;       // 0: none
+  float* out;          // [rows, head_dim], not yet divided by the sum
+  float* maximum;      // [rows]
+  float* sum;          // [rows]
+
+  static constexpr size_t kMaxRows = 16;
+};
+
+struct KernelTable {
+  // y[r] for the rows of panels [begin, end) and tokens [0, tokens): out[t * out_stride + row].
+  void (*linear_quant)(const Matrix& w, const QuantRows& x, size_t tokens, size_t begin, size_t end, float* out,
+                       size_t out_stride);
+  // The same on float activations [tokens, cols], every format; the exact mode and the float formats.
+  void (*linear_float)(const Matrix& w, const float* x, size_t tokens, size_t begin, size_t end, float* out,
+                       size_t out_stride);
+  // out[cols] = scale * row `row` of the matrix.
+  void (*read_row)(const Matrix& m, size_t row, float scale, float* out);
+  void (*quantise)(const float* x, const QuantRows& out);  // one row of out.cols values
+  // out = x / rms(x) * weight (weight null: ones); out may be x.
+  void (*rms_norm)(const float* x, const float* weight, size_t n, float epsilon, float* out);
+  void (*silu_gate)(const float* gate, const float* up, size_t n, float* out);
+  void (*gelu_gate)(const float* gate, const float* up, size_t n, float* out);  // tanh approximation
+  void (*soft_cap)(float* x, size_t n, float cap);                              // cap * tanh(x / cap)
+  void (*attention)(const AttentionTile& tile);
+};
+
+const KernelTable& kernels(Isa isa);
+inline const KernelTable& kernels() { return kernels(best_isa()); }
+
+const KernelTable& portable_kernels();
+#if defined(__x86_64__)
+const KernelTable& avx2_kernels();
+const KernelTable& avx512_kernels();
+#endif
+
+}  // namespace coe

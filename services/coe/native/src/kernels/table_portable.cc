@@ -1,0 +1,25 @@
+// The kernels compiled for any machine.
+
+#include "kernels/table.h"
+
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+
+namespace coe {
+namespace {
+
+#include "kernels/attention.inl"
+#include "kernels/linear_float.inl"
+#include "kernels/linear_quant_portable.inl"
+#include "kernels/rows.inl"
+#include "kernels/vec.inl"
+
+constexpr KernelTable kTable{linear_quant, linear_float, read_row, quantise, rms_norm,
+                             silu_gate,    gelu_gate,    soft_cap, attention};
+
+}  // namespace
+
+const KernelTable& portable_kernels() { return kTable; }
+
+}  // namespace coe

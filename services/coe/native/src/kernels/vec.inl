@@ -1,0 +1,101 @@
+// Eight floats at a time, in GCC's vector extension: one source for every instruction set. Included inside an unnamed
+// namespace by each table_*.cc, so that no function compiled for one set is ever linked into another.
+
+typedef float V8 __attribute__((vector_size(32)));
+typedef int32_t I8 __attribute__((vector_size(32)));
+
+inline V8 splat(float x) { return V8{x, x, x, x, x, x, x, x}; }
+
+inline V8 load8(const float* p) {
+  V8 v;
+  __builtin_memcpy(&v, p, sizeof v);
+  return v;
+}
+
+inline void store8(float* p, V8 v) { __builtin_memcpy(p, &v, sizeof v); }
+
+inline float bits_to_float(uint32_t bits) {
+  float f;
+  __builtin_memcpy(&f, &bits, sizeof f);
+  return f;
+}
+
+inline float half_to_float(uint16_t h) {
+  const uint32_t sign = static_cast<uint32_t>(h & 0x8000U) << 16;
+  const uint32_t magnitude = h & 0x7fffU;
+  if (magnitude >= 0x7c00U) return bits_to_float(sign | 0x7f800000U | (magnitude & 0x3ffU) << 13);
+  if (magnitude >= 0x400U) return bits_to_float(sign | ((magnitude << 13) + 0x38000000U));
+  const float small = static_cast<float>(magnitude) * 0x1p-24F;  // subnormal
+  return sign != 0 ? -small : small;
+}
+
+inline uint16_t load_u16(const uint8_t* p) {
+  uint16_t v;
+  __builtin_memcpy(&v, p, sizeof v);
+  return v;
+}
+
+inline V8 load8_half(const void* p) {
+#if defined(__F16C__)
+  return reinterpret_cast<V8>(_mm256_cvtph_ps(_mm_loadu_si128(static_cast<const __m128i*>(p))));
+#else
+  V8 v;
+  for (int i = 0; i < 8; ++i) v[i] = half_to_float(load_u16(static_cast<const uint8_t*>(p) + 2 * i));
+  return v;
+#endif
+}
+
+inline V8 load8_bf16(const uint8_t* p) {
+  V8 v;
+  for (int i = 0; i < 8; ++i) v[i] = bits_to_float(static_cast<uint32_t>(load_u16(p + 2 * i)) << 16);
+  return v;
+}
+
+inline float sum8(V8 v) { return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7])); }
+
+inline V8 max8(V8 a, V8 b) { return a > b ? a : b; }
+
+// exp(x) to about 2 ulp, 0 below -87 (Cephes' polynomial on [-ln2/2, ln2/2]).
+inline V8 exp8(V8 x) {
+  const V8 magic = splat(12582912.0F);  // 1.5 * 2^23: adding it rounds to an integer
+  const V8 clamped = x < splat(88.0F) ? x : splat(88.0F);
+  const V8 safe = clamped > splat(-87.0F) ? clamped : splat(-87.0F);
+  const V8 shifted = safe * splat(1.44269504F) + magic;
+  const V8 n = shifted - magic;
+  const V8 r = safe - n * splat(0.693359375F) - n * splat(-2.12194440e-4F);
+  V8 p = splat(1.9875691500e-4F);
+  p = p * r + splat(1.3981999507e-3F);
+  p = p * r + splat(8.3334519073e-3F);
+  p = p * r + splat(4.1665795894e-2F);
+  p = p * r + splat(1.6666665459e-1F);
+  p = p * r + splat(5.0000001201e-1F);
+  p = p * r * r + r + splat(1.0F);
+  const I8 power = (__builtin_convertvector(n, I8) + 127) << 23;
+  const V8 scaled = p * reinterpret_cast<V8>(power);
+  return x > splat(-87.0F) ? scaled : splat(0.0F);
+}
+
+inline V8 tanh8(V8 x) { return splat(1.0F) - splat(2.0F) / (exp8(x * splat(2.0F)) + splat(1.0F)); }
+
+// Runs f(vector) over n values; the rest goes through a padded vector.
+template <class F>
+inline void map8(size_t n, F&& f) {
+  size_t i = 0;
+  for (; i + 8 <= n; i += 8) f(i, size_t{8});
+  if (i < n) f(i, n - i);
+}
+
+inline V8 load_some(const float* p, size_t n) {
+  if (n == 8) return load8(p);
+  V8 v = splat(0.0F);
+  for (size_t i = 0; i < n; ++i) v[i] = p[i];
+  return v;
+}
+
+inline void store_some(float* p, V8 v, size_t n) {
+  if (n == 8) {
+    store8(p, v);
+  } else {
+    for (size_t i = 0; i < n; ++i) p[i] = v[i];
+  }
+}

@@ -1,0 +1,113 @@
+#include "ops/ort.h"
+
+namespace coe::ops {
+namespace {
+
+// The message of a failed call; the status is given back.
+std::string message_of(const OrtApi& api, OrtStatus* status) {
+  std::string message = api.GetErrorMessage(status);
+  api.ReleaseStatus(status);
+  return message;
+}
+
+}  // namespace
+
+bool Attributes::found(OrtStatus* status, const char* name, bool required) {
+  if (status == nullptr) return true;
+  const std::string message = message_of(api_, status);
+  if (required && status_.ok()) status_ = invalid(std::string("attribute ") + name + ": " + message);
+  return false;
+}
+
+int64_t Attributes::integer(const char* name) {
+  int64_t value = 0;
+  found(api_.KernelInfoGetAttribute_int64(info_, name, &value), name, true);
+  return value;
+}
+
+int64_t Attributes::integer_or(const char* name, int64_t otherwise) {
+  int64_t value = 0;
+  return found(api_.KernelInfoGetAttribute_int64(info_, name, &value), name, false) ? value : otherwise;
+}
+
+float Attributes::real(const char* name) {
+  float value = 0;
+  found(api_.KernelInfoGetAttribute_float(info_, name, &value), name, true);
+  return value;
+}
+
+float Attributes::real_or(const char* name, float otherwise) {
+  float value = 0;
+  return found(api_.KernelInfoGetAttribute_float(info_, name, &value), name, false) ? value : otherwise;
+}
+
+std::string Attributes::text(const char* name, const char* otherwise) {
+  std::array<char, 64> buffer{};
+  size_t size = buffer.size();
+  if (found(api_.KernelInfoGetAttribute_string(info_, name, buffer.data(), &size), name, otherwise == nullptr))
+    return buffer.data();
+  return otherwise != nullptr ? otherwise : "";
+}
+
+std::vector<float> Attributes::reals(const char* name) {
+  size_t size = 0;
+  if (!found(api_.KernelInfoGetAttributeArray_float(info_, name, nullptr, &size), name, false)) return {};
+  std::vector<float> values(size);
+  if (size != 0) found(api_.KernelInfoGetAttributeArray_float(info_, name, values.data(), &size), name, true);
+  return values;
+}
+
+std::vector<int64_t> Attributes::integers(const char* name) {
+  size_t size = 0;
+  if (!found(api_.KernelInfoGetAttributeArray_int64(info_, name, nullptr, &size), name, false)) return {};
+  std::vector<int64_t> values(size);
+  if (size != 0) found(api_.KernelInfoGetAttributeArray_int64(info_, name, values.data(), &size), name, true);
+  return values;
+}
+
+Status Context::take(OrtStatus* status) const {
+  return status == nullptr ? Status() : Status(Code::kInternal, message_of(api_, status));
+}
+
+Status Context::input(size_t index, size_t rank, Input& out) const {
+  const OrtValue* value = nullptr;
+  size_t count = 0;
+  if (auto status = take(api_.KernelContext_GetInputCount(context_, &count)); !status.ok()) return status;
+  if (index >= count) return {};
+  if (auto status = take(api_.KernelContext_GetInput(context_, index, &value)); !status.ok()) return status;
+  if (value == nullptr) return {};
+  OrtTensorTypeAndShapeInfo* info = nullptr;
+  if (auto status = take(api_.GetTensorTypeAndShape(value, &info)); !status.ok()) return status;
+  Status status = take(api_.GetDimensionsCount(info, &out.shape.rank));
+  if (status.ok() && out.shape.rank != rank)
+    status = invalid("input " + std::to_string(index) + " has rank " + std::to_string(out.shape.rank) + ", not " +
+                     std::to_string(rank));
+  if (status.ok()) status = take(api_.GetDimensions(info, out.shape.dims.data(), rank));
+  if (status.ok()) status = take(api_.GetTensorElementType(info, &out.type));
+  api_.ReleaseTensorTypeAndShapeInfo(info);
+  void* data = nullptr;
+  // The kv cache is an input that is written in place, so the API has no const version of this.
+  if (status.ok()) status = take(api_.GetTensorMutableData(const_cast<OrtValue*>(value), &data));
+  out.data = data;
+  return status;
+}
+
+Status Context::output(size_t index, std::initializer_list<size_t> dims, float*& out) const {
+  std::array<int64_t, kMaxRank> shape{};
+  size_t rank = 0;
+  for (const size_t dim : dims) shape[rank++] = static_cast<int64_t>(dim);
+  OrtValue* value = nullptr;
+  if (auto status = take(api_.KernelContext_GetOutput(context_, index, shape.data(), rank, &value)); !status.ok())
+    return status;
+  void* data = nullptr;
+  auto status = take(api_.GetTensorMutableData(value, &data));
+  out = static_cast<float*>(data);
+  return status;
+}
+
+OrtStatus* to_ort(const OrtApi& api, const Status& status) {
+  if (status.ok()) return nullptr;
+  return api.CreateStatus(status.code() == Code::kInvalid ? ORT_INVALID_ARGUMENT : ORT_FAIL, status.message().c_str());
+}
+
+}  // namespace coe::ops

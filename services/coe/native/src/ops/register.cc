@@ -1,0 +1,31 @@
+// The entry point that ONNX Runtime calls when the library is registered with session options.
+#include "coe/native.h"
+#include "ops/tiered_ops.h"
+
+namespace {
+
+OrtStatus* add_all(const OrtApi& api, OrtSessionOptions* options) {
+  using namespace coe::ops;
+  // Domains must outlive every session that uses them: this one lives as long as the library.
+  static OrtCustomOpDomain* domain = nullptr;
+  if (domain == nullptr) {
+    if (OrtStatus* failed = api.CreateCustomOpDomain("ai.coe.tiered", &domain)) return failed;
+    for (const OrtCustomOp* op : {describe<TieredEmbedding>(), describe<TieredRMSNorm>(), describe<TieredLinear>(),
+                                  describe<TieredLMHead>(), describe<PagedAttention>()})
+      if (OrtStatus* failed = api.CustomOpDomain_Add(domain, op)) return failed;
+  }
+  return api.AddCustomOpDomain(options, domain);
+}
+
+}  // namespace
+
+extern "C" COE_API OrtStatus* RegisterCustomOps(OrtSessionOptions* options, const OrtApiBase* base) {
+  const OrtApi* api = base->GetApi(ORT_API_VERSION);
+  if (api == nullptr) {
+    // Without an API of our version there is no way to make a status of it: the oldest one can.
+    const OrtApi* oldest = base->GetApi(1);
+    if (oldest == nullptr) return nullptr;
+    return oldest->CreateStatus(ORT_FAIL, "this ONNX Runtime is older than the headers libcoe_native was built with");
+  }
+  return add_all(*api, options);
+}

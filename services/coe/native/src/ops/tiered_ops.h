@@ -1,0 +1,80 @@
+// The ops of domain ai.coe.tiered (OPS.md): each finds its weights through the lease, runs a kernel, and checks the
+// lease again before its result counts.
+#pragma once
+
+#include "kernels/attention.h"
+#include "ops/ort.h"
+#include "ops/weights.h"
+
+namespace coe::ops {
+
+class TieredEmbedding {
+ public:
+  static constexpr const char* kName = "TieredEmbedding";
+  static constexpr std::array kInputs{kInts, kInts};
+  Status init(Attributes& attributes);
+  Status compute(const Context& context) const;
+
+ private:
+  MatrixAt matrix_;
+  float scale_ = 1;
+};
+
+class TieredRMSNorm {
+ public:
+  static constexpr const char* kName = "TieredRMSNorm";
+  static constexpr std::array kInputs{kInts, kFloats, kMaybeFloats};
+  Status init(Attributes& attributes);
+  Status compute(const Context& context) const;
+
+ private:
+  int64_t offset_ = 0;
+  size_t cols_ = 0;
+  float epsilon_ = 0;
+};
+
+class TieredLinear {
+ public:
+  static constexpr const char* kName = "TieredLinear";
+  static constexpr std::array kInputs{kInts, kFloats, kMaybeFloats};
+  Status init(Attributes& attributes) { return linear_.init(attributes); }
+  Status compute(const Context& context) const;
+
+ private:
+  LinearAt linear_;
+};
+
+class TieredLMHead {
+ public:
+  static constexpr const char* kName = "TieredLMHead";
+  static constexpr std::array kInputs{kInts, kFloats, kInts};
+  Status init(Attributes& attributes);
+  Status compute(const Context& context) const;
+
+ private:
+  LinearAt linear_;
+  float softcap_ = 0;
+};
+
+class PagedAttention {
+ public:
+  static constexpr const char* kName = "PagedAttention";
+  static constexpr std::array kInputs{kInts, kFloats, kInts, kInts, kInts, kAny};
+  Status init(Attributes& attributes);
+  Status compute(const Context& context) const;
+
+ private:
+  AttentionShape shape_;
+  int64_t q_norm_offset_ = kAbsent;
+  int64_t k_norm_offset_ = kAbsent;
+  std::shared_ptr<RopeTable> rope_;
+};
+
+// Inputs `first` .. `first + 3` of an attending op: positions, sequence_ids, block_table, kv.
+Status read_step(const Context& context, size_t first, size_t tokens, const AttentionShape& shape, Step& step,
+                 KvCache& kv);
+
+// The table of one (theta, dim, factors), shared by all nodes of the process.
+std::shared_ptr<RopeTable> shared_rope(float theta, size_t dim, const std::vector<float>& factors);
+
+}  // namespace coe::ops
