@@ -1,15 +1,11 @@
-"""What the worker measures: OpenTelemetry metrics, and what a prompt's span says about its generation.
+"""What the worker measures: OpenTelemetry metrics, and what a prompt's span says about its generation."""
 
-Names: OpenTelemetry's GenAI conventions where they have one, else the prefix `coe.`.
-"""
-
-from opentelemetry import metrics
 from opentelemetry.trace import Span
 
 from coe.expert_worker.effects import Answer, Finish, Grant
 from coe.platform.telemetry import names
+from coe.platform.telemetry.registry import counter, histogram
 
-_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0)
 _PROVIDER = "coe"
 
 
@@ -17,24 +13,15 @@ class WorkerMetrics:
     """Instruments of one worker."""
 
     def __init__(self) -> None:
-        meter = metrics.get_meter("coe.expert_worker")
-
-        def seconds(name: str, description: str) -> metrics.Histogram:
-            return meter.create_histogram(
-                name, unit="s", description=description, explicit_bucket_boundaries_advisory=_SECONDS
-            )
-
-        self._duration = seconds("gen_ai.server.request.duration", "From submission to the terminal event")
-        self._first_token = seconds("gen_ai.server.time_to_first_token", "From submission to the first token")
-        self._per_token = seconds("gen_ai.server.time_per_output_token", "Decode time of a token after the first")
-        self._tokens = meter.create_histogram(
-            "gen_ai.client.token.usage", unit="{token}", description="Tokens of a prompt and of its answer"
-        )
-        self._wait = seconds("coe.queue.wait.duration", "From taking a prompt to its prefill, less loading")
-        self._load = seconds("coe.expert.load.wait.duration", "Wait for the lease on an expert's weights")
-        self._hits = meter.create_counter("coe.cache.hit", description="Leases on experts that were in HBM")
-        self._misses = meter.create_counter("coe.cache.miss", description="Leases on experts that were not in HBM")
-        self._switches = meter.create_counter("coe.expert.switch.count", description="Batches of another expert")
+        self._duration = histogram("gen_ai.server.request.duration")
+        self._first_token = histogram("gen_ai.server.time_to_first_token")
+        self._per_token = histogram("gen_ai.server.time_per_output_token")
+        self._tokens = histogram("gen_ai.client.token.usage")
+        self._wait = histogram("coe.queue.wait.duration")
+        self._load = histogram("coe.expert.load.wait.duration")
+        self._hits = counter("coe.cache.hit")
+        self._misses = counter("coe.cache.miss")
+        self._switches = counter("coe.expert.switch.count")
         self._last: str | None = None
 
     def granted(self, expert_id: str, grant: Grant, waited_s: float) -> None:

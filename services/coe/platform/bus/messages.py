@@ -7,6 +7,7 @@ from coe.platform import topics
 from coe.platform.bus.api import Outcome, Record
 from coe.platform.bus.headers import Headers, carried, cloud_event, dead_letter
 from coe.platform.errors import CoEError, InternalError
+from coe.platform.telemetry import events
 from coe.platform.terminal import error_outcome
 
 # Most bytes of one message, its headers included. Topics are made with the same limit.
@@ -43,6 +44,7 @@ def messages(record: Record, outcome: Outcome, source: str, attempt: int) -> lis
     if large is not None:
         error = InternalError(f"the result has {len(large.value)} bytes, more than a message may have")
         return messages(record, error_outcome(record, None, error), source, attempt)
+    events.observe(record, outcome)
     if outcome.dead_letter is not None:
         out.append(_letter(record, outcome.dead_letter, attempt))
     return out

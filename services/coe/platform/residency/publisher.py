@@ -12,6 +12,7 @@ from coe._proto import memory_tier_manager_pb2 as pb
 from coe.platform import backoff
 from coe.platform.residency import view
 from coe.platform.residency.connection import connect
+from coe.platform.residency.gauges import Gauges
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -29,6 +30,7 @@ class ResidencyPublisher:
         # Everything that Redis should hold: key -> field -> value (None: the field is to go).
         self._state: dict[str, dict[str, bytes | None]] = {}
         self._changed: dict[str, set[str]] = {}
+        self._gauges = Gauges()
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -69,9 +71,12 @@ class ResidencyPublisher:
             view.node_key(self._node, self._epoch),
             {f"{view.TIER}{int(tier.tier)}": tier.SerializeToString() for tier in tiers},
         )
+        for tier in tiers:
+            self._gauges.tier(tier)
 
     def publish_queue(self, worker: str, depths: Mapping[str, int]) -> None:
         """Prompts waiting or running by expert: all of the worker's, an expert that is left out has none."""
+        self._gauges.queue(worker, depths)
         key = view.queue_key(worker)
         fields: dict[str, bytes | None] = dict.fromkeys(self._state.get(key, {}))
         fields |= {f"{view.EXPERT}{expert}": str(depth).encode() for expert, depth in depths.items() if depth}

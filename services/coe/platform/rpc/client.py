@@ -1,5 +1,6 @@
 """The client side: channels with our options, and errors as CoEError."""
 
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,7 +12,7 @@ from opentelemetry.trace import SpanKind
 
 from coe.platform.rpc import options
 from coe.platform.rpc.status import from_call
-from coe.platform.telemetry import names
+from coe.platform.telemetry import names, registry
 from coe.platform.telemetry.providers import tracer
 
 DEFAULT_TIMEOUT_S = 30.0
@@ -51,12 +52,16 @@ class _UnaryCalls(grpc.aio.UnaryUnaryClientInterceptor):
         with tracer().start_as_current_span(
             method, kind=SpanKind.CLIENT, attributes={names.RPC_SYSTEM: "grpc", names.RPC_METHOD: method}
         ) as span:
+            started = time.perf_counter()
             timeout = client_call_details.timeout if client_call_details.timeout is not None else self._timeout_s
             call = await continuation(_details(client_call_details, timeout), request)
             code = await call.code()
-            span.set_attribute(names.RPC_STATUS, code.name)
+            attributes = {names.RPC_STATUS: code.name}
             if code is not grpc.StatusCode.OK:
-                span.set_attribute(names.ERROR_TYPE, code.name)
+                attributes[names.ERROR_TYPE] = code.name
+            span.set_attributes(attributes)
+            attributes |= {names.RPC_SYSTEM: "grpc", names.RPC_METHOD: method}
+            registry.histogram("rpc.client.call.duration").record(time.perf_counter() - started, attributes)
             return call
 
 

@@ -1,8 +1,10 @@
 """The server side: every failure leaves as a rich status, every call has a span."""
 
 import inspect
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -13,7 +15,7 @@ from opentelemetry.trace import Span, SpanKind, format_trace_id
 from coe.platform import logs
 from coe.platform.errors import CoEError, InternalError
 from coe.platform.rpc.status import from_call, to_grpc
-from coe.platform.telemetry import names
+from coe.platform.telemetry import names, registry
 from coe.platform.telemetry.providers import tracer
 
 _log = logs.get(__name__)
@@ -45,36 +47,36 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
 
 
 def _unary(inner: Callable[..., Awaitable[Any]], method: str) -> Callable[..., Awaitable[Any]]:
-    async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-        with _span(method, context) as span:
+    async def answer(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        with _span(method, context) as call:
             try:
                 return await inner(request, context)
             except Exception as error:
-                await _abort(error, context, span, method)
+                await _abort(error, context, call, method)
 
-    return call
+    return answer
 
 
 def _stream(inner: Callable[..., Any], method: str) -> Callable[..., Any]:
     async def generate(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
-        with _span(method, context) as span:
+        with _span(method, context) as call:
             try:
                 async for response in inner(request, context):
                     yield response
             except Exception as error:
-                await _abort(error, context, span, method)
+                await _abort(error, context, call, method)
 
     async def write(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-        with _span(method, context) as span:
+        with _span(method, context) as call:
             try:
                 await inner(request, context)
             except Exception as error:
-                await _abort(error, context, span, method)
+                await _abort(error, context, call, method)
 
     return generate if inspect.isasyncgenfunction(inner) else write
 
 
-async def _abort(error: Exception, context: grpc.aio.ServicerContext[Any, Any], span: Span, method: str) -> None:
+async def _abort(error: Exception, context: grpc.aio.ServicerContext[Any, Any], call: "_Call", method: str) -> None:
     if isinstance(error, grpc.aio.AbortError):
         raise error
     if isinstance(error, grpc.RpcError):
@@ -83,18 +85,33 @@ async def _abort(error: Exception, context: grpc.aio.ServicerContext[Any, Any], 
         _log.error("a call failed unexpectedly", method=method, exc_info=error)
         error = InternalError(
             f"{method} failed; the service's log has the reason",
-            trace_id=format_trace_id(span.get_span_context().trace_id),
+            trace_id=format_trace_id(call.span.get_span_context().trace_id),
         )
-    span.set_attribute(names.ERROR_TYPE, error.code)
-    span.set_attribute(names.RPC_STATUS, error.grpc_status.name)
+    call.status, call.error = error.grpc_status.name, error.code
     await context.abort_with_status(to_grpc(error))
 
 
+@dataclass
+class _Call:
+    """What is known of a call at its end."""
+
+    span: Span
+    status: str = "OK"
+    error: str = ""
+
+
 @contextmanager
-def _span(method: str, context: grpc.aio.ServicerContext[Any, Any]) -> Iterator[Span]:
+def _span(method: str, context: grpc.aio.ServicerContext[Any, Any]) -> "Iterator[_Call]":
+    started = time.perf_counter()
     carrier = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
     attributes = {names.RPC_SYSTEM: "grpc", names.RPC_METHOD: method}
     with tracer().start_as_current_span(
         method, context=extract(carrier), kind=SpanKind.SERVER, attributes=attributes, record_exception=False
     ) as span:
-        yield span
+        call = _Call(span)
+        try:
+            yield call
+        finally:
+            attributes |= {names.RPC_STATUS: call.status, **({names.ERROR_TYPE: call.error} if call.error else {})}
+            span.set_attributes(attributes)
+            registry.histogram("rpc.server.call.duration").record(time.perf_counter() - started, attributes)

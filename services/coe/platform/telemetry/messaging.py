@@ -1,7 +1,9 @@
 """Spans of Kafka messages. The headers `traceparent` and `tracestate` carry the context, anew on each hop."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -9,11 +11,22 @@ from opentelemetry.propagate import extract, inject
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
 from coe.platform.bus.api import Record
-from coe.platform.telemetry import names
+from coe.platform.telemetry import names, registry
 from coe.platform.telemetry.providers import tracer
 
-# Spans of the records that are being handled, by identity; the record is kept so that its id stays its own.
-_open: dict[int, tuple[Record, Span]] = {}
+
+@dataclass(frozen=True, slots=True)
+class _Handling:
+    """A record in hand. It is kept so that its id stays its own."""
+
+    record: Record
+    group: str
+    span: Span
+    started: float
+
+
+# By identity of the record.
+_open: dict[int, _Handling] = {}
 
 
 def trace_headers(context: Context | None = None) -> list[tuple[str, bytes]]:
@@ -39,11 +52,18 @@ def send_span(topic: str, key: str, parent: Span | None = None) -> Iterator[Span
         names.MESSAGING_DESTINATION: topic,
         names.MESSAGING_KEY: key,
     }
+    count_sent(topic)
     context = trace.set_span_in_context(parent) if parent is not None else None
     with tracer().start_as_current_span(
         f"send {topic}", context=context, kind=SpanKind.PRODUCER, attributes=attributes
     ) as span:
         yield span
+
+
+def count_sent(topic: str) -> None:
+    registry.counter("messaging.client.sent.messages").add(
+        1, {names.MESSAGING_SYSTEM: "kafka", names.MESSAGING_DESTINATION: topic}
+    )
 
 
 def start_record(record: Record, group: str) -> Span:
@@ -62,14 +82,15 @@ def start_record(record: Record, group: str) -> Span:
     span = tracer().start_span(
         f"process {record.topic}", context=remote_context(record), kind=SpanKind.CONSUMER, attributes=attributes
     )
-    _open[id(record)] = (record, span)
+    _open[id(record)] = _Handling(record, group, span, time.perf_counter())
+    registry.counter("messaging.client.consumed.messages").add(1, _attributes(record.topic, group))
     return span
 
 
 def record_span(record: Record) -> Span:
     """The span of handling `record`, to add attributes to. One that ignores them when the record is not in hand."""
     entry = _open.get(id(record))
-    return entry[1] if entry is not None else trace.INVALID_SPAN
+    return entry.span if entry is not None else trace.INVALID_SPAN
 
 
 @contextmanager
@@ -84,8 +105,14 @@ def end_record(record: Record, error_code: str | None = None, message: str = "")
     entry = _open.pop(id(record), None)
     if entry is None:
         return
-    span = entry[1]
+    attributes = _attributes(record.topic, entry.group)
     if error_code is not None:
-        span.set_attribute(names.ERROR_TYPE, error_code)
-        span.set_status(Status(StatusCode.ERROR, message))
-    span.end()
+        entry.span.set_attribute(names.ERROR_TYPE, error_code)
+        entry.span.set_status(Status(StatusCode.ERROR, message))
+        attributes[names.ERROR_TYPE] = error_code
+    entry.span.end()
+    registry.histogram("messaging.process.duration").record(time.perf_counter() - entry.started, attributes)
+
+
+def _attributes(topic: str, group: str) -> dict[str, str]:
+    return {names.MESSAGING_SYSTEM: "kafka", names.MESSAGING_DESTINATION: topic, names.MESSAGING_GROUP: group}

@@ -1,6 +1,7 @@
 """Trace and metric providers of a process, and their exporters when there is somewhere to export to."""
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from opentelemetry import metrics, trace
@@ -12,11 +13,12 @@ from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetr
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
 from prometheus_client import start_http_server
 
 from coe.platform.settings import CoreSettings
 from coe.platform.telemetry.file_exporter import FileSpanExporter
+from coe.platform.telemetry.sampling import RateLimited
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,9 @@ def configure(service: str, settings: CoreSettings) -> Telemetry:
     )
     exports = bool(settings.otlp_endpoint or settings.trace_file)
     traces = TracerProvider(
-        resource=resource, sampler=ParentBased(ALWAYS_ON if exports else ALWAYS_OFF), shutdown_on_exit=False
+        resource=resource,
+        sampler=ParentBased(RateLimited(settings.traces_per_s) if exports else ALWAYS_OFF),
+        shutdown_on_exit=False,
     )
     if settings.otlp_endpoint:
         insecure = not settings.otlp_endpoint.startswith("https:")
@@ -57,6 +61,7 @@ def configure(service: str, settings: CoreSettings) -> Telemetry:
     return Telemetry(traces, meters)
 
 
+@cache
 def tracer() -> trace.Tracer:
     return trace.get_tracer("coe")
 

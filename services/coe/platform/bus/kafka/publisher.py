@@ -47,6 +47,7 @@ class KafkaPublisher:
 
     async def post(self, outgoing: Outgoing) -> None:
         """Returns when it is buffered. Raises Unavailable when the buffer stays full for 15 s."""
+        messaging.count_sent(outgoing.topic)
         delivery = await self._send(outgoing)
         delivery.add_done_callback(_log_failure)
 

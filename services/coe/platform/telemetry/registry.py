@@ -1,0 +1,163 @@
+"""Every metric of the system, defined once. Code asks for instruments by name; docs/telemetry.md is made from this."""
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+from opentelemetry import metrics
+
+from coe.platform.telemetry import names
+
+Kind = Literal["counter", "histogram", "gauge"]
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0)
+TOKENS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536)
+SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """`attributes` are all that may be recorded with it. `buckets`: upper bounds of a histogram."""
+
+    name: str
+    kind: Kind
+    unit: str
+    description: str
+    attributes: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+
+_GEN_AI = (names.GEN_AI_OPERATION, names.GEN_AI_PROVIDER, names.GEN_AI_REQUEST_MODEL)
+_TOPIC = (names.MESSAGING_SYSTEM, names.MESSAGING_DESTINATION)
+_RPC = (names.RPC_SYSTEM, names.RPC_METHOD, names.RPC_STATUS)
+
+METRICS = (
+    Metric(
+        "gen_ai.server.request.duration",
+        "histogram",
+        "s",
+        "From submission to the terminal event",
+        (*_GEN_AI, names.ERROR_TYPE),
+        SECONDS,
+    ),
+    Metric(
+        "gen_ai.server.time_to_first_token", "histogram", "s", "From submission to the first token", _GEN_AI, SECONDS
+    ),
+    Metric(
+        "gen_ai.server.time_per_output_token",
+        "histogram",
+        "s",
+        "Decode time of a token after the first",
+        _GEN_AI,
+        SECONDS,
+    ),
+    Metric(
+        "gen_ai.client.token.usage",
+        "histogram",
+        "{token}",
+        "Tokens of a prompt and of its answer",
+        (*_GEN_AI, "gen_ai.token.type"),
+        TOKENS,
+    ),
+    Metric(
+        "coe.router.decisions",
+        "counter",
+        "{prompt}",
+        "Prompts routed",
+        (names.COE_CATEGORY, names.COE_FALLBACK),
+    ),
+    Metric("coe.router.confidence", "histogram", "1", "Calibrated confidence of the best category", (), SHARES),
+    Metric("coe.router.duration", "histogram", "s", "Classifying the batch that a prompt was in", (), SECONDS),
+    Metric("coe.mapper.decisions", "counter", "{prompt}", "Prompts assigned", (names.COE_EXPERT, "coe.mapper.reason")),
+    Metric("coe.mapper.duration", "histogram", "s", "Choosing the expert", (), SECONDS),
+    Metric("coe.prompt.errors", "counter", "{prompt}", "Prompts ended with an error here", (names.ERROR_TYPE,)),
+    Metric(
+        "coe.dead_letters",
+        "counter",
+        "{message}",
+        "Messages set aside",
+        (names.MESSAGING_DESTINATION, names.ERROR_TYPE),
+    ),
+    Metric(
+        "coe.queue.wait.duration",
+        "histogram",
+        "s",
+        "From a worker taking a prompt to its prefill, less loading",
+        _GEN_AI,
+        SECONDS,
+    ),
+    Metric("coe.queue.depth", "gauge", "{prompt}", "Prompts that wait or run", (names.COE_WORKER, names.COE_EXPERT)),
+    Metric(
+        "coe.expert.load.wait.duration",
+        "histogram",
+        "s",
+        "Wait for the lease on an expert's weights",
+        (names.COE_EXPERT, names.COE_TIER),
+        SECONDS,
+    ),
+    Metric("coe.expert.switch.count", "counter", "{switch}", "Batches of another expert than the one before"),
+    Metric("coe.cache.hit", "counter", "{lease}", "Leases on experts that were in HBM", (names.COE_EXPERT,)),
+    Metric("coe.cache.miss", "counter", "{lease}", "Leases on experts that were not in HBM", (names.COE_EXPERT,)),
+    Metric("coe.tier.capacity", "gauge", "By", "Budget of a tier", (names.COE_TIER,)),
+    Metric("coe.tier.used", "gauge", "By", "Bytes in a tier", (names.COE_TIER,)),
+    Metric(
+        "coe.tier.loaded", "gauge", "By", "Bytes ever loaded into a tier, since its manager's start", (names.COE_TIER,)
+    ),
+    Metric("coe.tier.evictions", "gauge", "{expert}", "Experts evicted, since the manager's start", (names.COE_TIER,)),
+    Metric(
+        "messaging.client.sent.messages",
+        "counter",
+        "{message}",
+        "Messages handed to the broker",
+        _TOPIC,
+    ),
+    Metric(
+        "messaging.client.consumed.messages",
+        "counter",
+        "{message}",
+        "Messages handed out to a handler",
+        (*_TOPIC, names.MESSAGING_GROUP),
+    ),
+    Metric(
+        "messaging.process.duration",
+        "histogram",
+        "s",
+        "From handing a message out to its commit",
+        (*_TOPIC, names.MESSAGING_GROUP, names.ERROR_TYPE),
+        SECONDS,
+    ),
+    Metric("rpc.server.call.duration", "histogram", "s", "Calls served", (*_RPC, names.ERROR_TYPE), SECONDS),
+    Metric("rpc.client.call.duration", "histogram", "s", "Calls made", (*_RPC, names.ERROR_TYPE), SECONDS),
+)
+BY_NAME = {metric.name: metric for metric in METRICS}
+
+
+@cache
+def counter(name: str) -> metrics.Counter:
+    """The counter of this name. KeyError: the name is not in the registry."""
+    metric = _metric(name, "counter")
+    return metrics.get_meter("coe").create_counter(name, unit=metric.unit, description=metric.description)
+
+
+@cache
+def histogram(name: str) -> metrics.Histogram:
+    metric = _metric(name, "histogram")
+    return metrics.get_meter("coe").create_histogram(
+        name,
+        unit=metric.unit,
+        description=metric.description,
+        explicit_bucket_boundaries_advisory=list(metric.buckets),
+    )
+
+
+@cache
+def gauge(name: str) -> "metrics._Gauge":
+    metric = _metric(name, "gauge")
+    return metrics.get_meter("coe").create_gauge(name, unit=metric.unit, description=metric.description)
+
+
+def _metric(name: str, kind: Kind) -> Metric:
+    metric = BY_NAME[name]
+    if metric.kind != kind:
+        raise KeyError(f"{name} is a {metric.kind}")
+    return metric
