@@ -17,7 +17,6 @@ class Gauges:
         registry.gauge("coe.tier.capacity").set(usage.capacity_bytes, attributes)
         registry.gauge("coe.tier.used").set(usage.used_bytes, attributes)
         registry.gauge("coe.tier.loaded").set(usage.bytes_in, attributes)
-        registry.gauge("coe.tier.evictions").set(usage.evictions, attributes)
 
     def queue(self, worker: str, depths: Mapping[str, int]) -> None:
         """An expert that was there and is not any more has depth 0."""

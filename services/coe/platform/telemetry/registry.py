@@ -103,7 +103,12 @@ METRICS = (
     Metric(
         "coe.tier.loaded", "gauge", "By", "Bytes ever loaded into a tier, since its manager's start", (names.COE_TIER,)
     ),
-    Metric("coe.tier.evictions", "gauge", "{expert}", "Experts evicted, since the manager's start", (names.COE_TIER,)),
+    Metric("coe.expert.load.duration", "histogram", "s", "Copying an expert into HBM", (), SECONDS),
+    Metric("coe.expert.load.queue.duration", "histogram", "s", "Waiting for room in HBM", (), SECONDS),
+    Metric(
+        "coe.expert.age_at_eviction", "histogram", "s", "From the last use of an expert to its eviction", (), SECONDS
+    ),
+    Metric("coe.expert.eviction.count", "counter", "{expert}", "Experts that left HBM", ("reason",)),
     Metric(
         "messaging.client.sent.messages",
         "counter",
