@@ -1,0 +1,179 @@
+"""The manager's process with the real arena, real bundles and real worker processes."""
+
+import asyncio
+import signal
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import grpc
+import grpc.aio
+import pytest
+
+from coe._proto import memory_tier_manager_pb2 as pb
+from coe._proto import memory_tier_manager_pb2_grpc
+from coe.experts.catalogue import Catalogue
+from coe.native import HbmArena
+from coe.platform.residency import ResidencyReader
+from support.experts import import_gguf
+from support.gguf_files import TinyModel, write_tiny_gguf
+from support.tiers_process import TiersProcess, tiers_process, worker_process
+
+Stub = memory_tier_manager_pb2_grpc.MemoryTierManagerStub
+EXPERTS = ("tiny", "tiny@replica-1", "tiny@replica-2")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("home")
+    gguf = write_tiny_gguf(home / "tiny.gguf", TinyModel())
+    import_gguf(gguf, home / "experts", "tiny")
+    catalogue = Catalogue(home / "experts")
+    for number in (1, 2):
+        catalogue.replicate("tiny", number)
+    return home
+
+
+@pytest.fixture
+def tiers(home: Path, redis_url: str) -> Iterator[TiersProcess]:
+    """Room for two experts of three."""
+    node = f"node-{uuid.uuid4().hex[:8]}"
+    arena = f"coe-test-{uuid.uuid4().hex[:8]}"
+    with tiers_process(
+        home, hbm_bytes=4 << 20, arena=arena, coe_node=node, coe_redis_url=redis_url, profile="sn40l"
+    ) as process:
+        yield process
+
+
+@pytest.fixture
+async def manager(tiers: TiersProcess) -> AsyncIterator[Stub]:
+    async with grpc.aio.insecure_channel(tiers.address) as channel:
+        yield Stub(channel)
+
+
+async def attached(manager: Stub, worker: str) -> tuple[object, pb.AttachResponse]:
+    stream = manager.Attach(pb.AttachRequest(worker_id=worker))
+    return stream, await stream.read()
+
+
+async def leases(manager: Stub) -> dict[str, int]:
+    listed = await manager.ListResidency(pb.ListResidencyRequest())
+    return {expert.expert_id: expert.leases for expert in listed.experts}
+
+
+async def test_acquire_release_and_what_is_seen(manager: Stub, tiers: TiersProcess, redis_url: str) -> None:
+    stream, hello = await attached(manager, "w")
+    request = pb.AcquireRequest(worker_id="w", expert_id="tiny", wait_until_resident=True)
+    first = await manager.Acquire(request, timeout=30)
+    assert first.found_in in (pb.TIER_DISK, pb.TIER_DDR)
+    assert first.bytes_to_copy == Catalogue(tiers.log.parent / "experts").get("tiny").weights_bytes
+    assert first.modelled_copy_s > 0
+    assert first.lease.epoch == hello.epoch
+    arena = HbmArena.attach(hello.arena)
+    assert arena.slot(first.lease.slot).generation == first.lease.generation
+    arena.close()
+    again = await manager.Acquire(request, timeout=30)
+    assert (again.found_in, again.bytes_to_copy) == (pb.TIER_HBM, 0)
+    assert (await leases(manager))["tiny"] == 2
+    for grant in (first, again):
+        await manager.Release(pb.ReleaseRequest(worker_id="w", lease_id=grant.lease.lease_id))
+    assert (await leases(manager))["tiny"] == 0
+
+    reader = ResidencyReader(redis_url, max_age_s=0.0)
+    deadline = time.monotonic() + 20
+    while True:
+        node = (await reader.snapshot()).nodes.get(hello.node)
+        if node and node.experts.get("tiny") and node.experts["tiny"].tier == pb.TIER_HBM and pb.TIER_HBM in node.usage:
+            break
+        assert time.monotonic() < deadline, "residency did not get to Redis"
+        await asyncio.sleep(0.05)
+    await reader.close()
+    stream.cancel()
+
+
+async def test_errors_have_their_status(manager: Stub) -> None:
+    stream, _ = await attached(manager, "w")
+    with pytest.raises(grpc.aio.AioRpcError) as unknown:
+        await manager.Acquire(pb.AcquireRequest(worker_id="w", expert_id="nobody"), timeout=10)
+    assert unknown.value.code() is grpc.StatusCode.NOT_FOUND
+    with pytest.raises(grpc.aio.AioRpcError) as stranger:
+        await manager.Acquire(pb.AcquireRequest(worker_id="stranger", expert_id="tiny"), timeout=10)
+    assert stranger.value.code() is grpc.StatusCode.UNAVAILABLE
+    stream.cancel()
+
+
+async def test_a_killed_worker_frees_its_experts_for_the_other(manager: Stub, tiers: TiersProcess) -> None:
+    with worker_process(tiers.address, "first", *EXPERTS[:2]) as (first, held):
+        assert all(generation == slots and state == "RESIDENT" for _, generation, slots, state in held)
+        stream, _ = await attached(manager, "second")
+        wanted = pb.AcquireRequest(worker_id="second", expert_id=EXPERTS[2], wait_until_resident=True)
+        with pytest.raises(grpc.aio.AioRpcError) as full:
+            await manager.Acquire(wanted, timeout=0.5)
+        assert full.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert sum((await leases(manager)).values()) == 2
+        waiting = asyncio.ensure_future(manager.Acquire(wanted, timeout=30))
+        first.send_signal(signal.SIGKILL)
+        assert (await waiting).lease.expert_id == EXPERTS[2]
+        assert sum((await leases(manager)).values()) == 1
+        stream.cancel()
+
+
+async def test_the_end_of_a_stream_ends_its_leases(manager: Stub) -> None:
+    stream, _ = await attached(manager, "w")
+    await manager.Acquire(pb.AcquireRequest(worker_id="w", expert_id="tiny"), timeout=30)
+    stream.cancel()
+    deadline = time.monotonic() + 20
+    while sum((await leases(manager)).values()):
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.02)
+
+
+async def test_watchers_see_the_newest_state(manager: Stub) -> None:
+    stream, _ = await attached(manager, "w")
+    watch = manager.WatchResidency(pb.WatchResidencyRequest())
+    seen = {(await watch.read()).expert.expert_id for _ in EXPERTS}
+    assert seen == set(EXPERTS)
+    await manager.Prefetch(pb.PrefetchRequest(expert_id=EXPERTS[1], worker_id="w", may_evict=True))
+    versions = []
+
+    async def until_resident() -> None:
+        while True:
+            change = await watch.read()
+            versions.append(change.version)
+            expert = change.expert
+            if (expert.expert_id, expert.tier, expert.state) == (
+                EXPERTS[1],
+                pb.TIER_HBM,
+                pb.RESIDENCY_STATE_RESIDENT,
+            ):
+                return
+
+    await asyncio.wait_for(until_resident(), 20)
+    assert versions == sorted(versions)
+    watch.cancel()
+    stream.cancel()
+
+
+async def test_pinned_experts_stay(manager: Stub) -> None:
+    stream, _ = await attached(manager, "w")
+    await manager.Pin(pb.PinRequest(expert_id="tiny", pinned=True))
+    for expert in EXPERTS[1:]:
+        grant = await manager.Acquire(
+            pb.AcquireRequest(worker_id="w", expert_id=expert, wait_until_resident=True), timeout=30
+        )
+        await manager.Release(pb.ReleaseRequest(worker_id="w", lease_id=grant.lease.lease_id))
+    listed = await manager.ListResidency(pb.ListResidencyRequest())
+    by_name = {expert.expert_id: expert for expert in listed.experts}
+    assert by_name["tiny"].pinned
+    assert by_name["tiny"].tier == pb.TIER_HBM
+    hbm = next(tier for tier in listed.tiers if tier.tier == pb.TIER_HBM)
+    assert hbm.evictions == 1
+    assert hbm.used_bytes <= hbm.capacity_bytes
+    stream.cancel()
+
+
+async def test_two_managers_do_not_share_an_arena(manager: Stub, tiers: TiersProcess, home: Path) -> None:
+    _, hello = await attached(manager, "w")
+    with pytest.raises(AssertionError, match="capacity"), tiers_process(home, arena=hello.arena, hbm_bytes=4 << 20):
+        pass
