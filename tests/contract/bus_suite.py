@@ -16,6 +16,7 @@ from coe._proto import events_pb2
 from coe.platform import topics
 from coe.platform.bus.api import Bus, Outcome, Outgoing, ParallelConsumer, Record, Subscription, TopicSpec
 from coe.platform.bus.codec import decode
+from coe.platform.bus.ledger import MAX_IN_FLIGHT
 from coe.platform.errors import InvalidPrompt, UndecodableMessage
 from coe.platform.terminal import error_outcome
 
@@ -285,6 +286,19 @@ class BusSuite:
                 assert await consumer.complete(held[0], world.answer(held[0]))
                 del held[0]
         assert most <= 3
+
+    async def test_a_partition_gives_out_no_more_than_its_ledger_holds(self, world: World) -> None:
+        await world.create(partitions=1)
+        bus = await world.cluster.bus()
+        names = [f"r{number}" for number in range(MAX_IN_FLIGHT + 30)]
+        for name in names:
+            await bus.publisher.post(Outgoing(world.input, name, events_pb2.PromptSubmitted(request_id=name)))
+        async with bus.parallel(world.subscription(max_in_flight=1000)) as consumer:
+            first = await take(consumer, MAX_IN_FLIGHT)
+            rest = asyncio.ensure_future(take(consumer, 30))
+            # The oldest stays under way: what is taken is bounded all the same.
+            assert all(await asyncio.gather(*(consumer.complete(one, Outcome()) for one in first[1:])))
+            assert ids(first + await rest) == names
 
     async def test_work_under_way_survives_a_rebalance_exactly_once(self, world: World) -> None:
         await world.create(partitions=4)

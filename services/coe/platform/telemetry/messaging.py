@@ -100,17 +100,24 @@ def handling(record: Record) -> Iterator[Span]:
         yield span
 
 
-def end_record(record: Record, error_code: str | None = None, message: str = "") -> None:
-    """Ends the record's span, if it has one."""
-    entry = _open.pop(id(record), None)
+def mark_failed(record: Record, code: str, message: str) -> None:
+    """The record's handling ends with an error of the tree."""
+    span = record_span(record)
+    span.set_attribute(names.ERROR_TYPE, code)
+    span.set_status(Status(StatusCode.ERROR, message))
+
+
+def end_record(record: Record, error_code: str | None = None) -> None:
+    """Ends the record's span, if it has one. `error_code`: it was not handled here to its end."""
+    entry = _open.get(id(record))
     if entry is None:
         return
     attributes = _attributes(record.topic, entry.group)
     if error_code is not None:
-        entry.span.set_attribute(names.ERROR_TYPE, error_code)
-        entry.span.set_status(Status(StatusCode.ERROR, message))
+        mark_failed(record, error_code, "")
         attributes[names.ERROR_TYPE] = error_code
     entry.span.end()
+    del _open[id(record)]
     registry.histogram("messaging.process.duration").record(time.perf_counter() - entry.started, attributes)
 
 

@@ -1,0 +1,138 @@
+"""One trace a prompt over all hops: Kafka headers, gRPC metadata, the error of a span, the file of spans."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from coe._proto import events_pb2, mapper_pb2, mapper_pb2_grpc
+from coe.platform import topics
+from coe.platform.bus.api import Outcome, Outgoing, Record, Subscription
+from coe.platform.bus.memory import MemoryBus
+from coe.platform.errors import ExpertNotFound
+from coe.platform.rpc.client import calls, channel
+from coe.platform.rpc.endpoint import Endpoint
+from coe.platform.settings import GrpcSettings
+from coe.platform.telemetry import messaging, tracer
+from coe.platform.telemetry.file_exporter import FileSpanExporter
+from coe.platform.terminal import error_outcome
+from support.spans import edges, recorder
+
+
+@pytest.fixture
+def spans() -> InMemorySpanExporter:
+    return recorder()
+
+
+class Mapper(mapper_pb2_grpc.MapperServicer):
+    async def Resolve(self, request: mapper_pb2.ResolveRequest, context: Any) -> mapper_pb2.ResolveResponse:
+        if request.expert_id:
+            raise ExpertNotFound("no such expert")
+        return mapper_pb2.ResolveResponse()
+
+
+def forward(topic: str) -> Any:
+    async def handler(records: Sequence[Record]) -> Sequence[Outcome]:
+        key = "r"
+        return [Outcome(publish=(Outgoing(topic, key, events_pb2.PromptSubmitted()),)) for _ in records]
+
+    return handler
+
+
+async def work(bus: MemoryBus, address: str) -> None:
+    """Calls another service for each record, as the worker does."""
+    async with bus.parallel(Subscription(topics.ASSIGNMENTS, "worker")) as consumer, channel(address) as to:
+        async for record in consumer:
+            with messaging.handling(record):
+                await mapper_pb2_grpc.MapperStub(to).Resolve(mapper_pb2.ResolveRequest())
+                await bus.publisher.post(Outgoing(topics.TOKENS, "r", events_pb2.TokenChunk()))
+            completed = events_pb2.PromptCompleted(request_id="r")
+            await consumer.complete(record, Outcome(publish=(Outgoing(topics.COMPLETIONS, "r", completed),)))
+
+
+async def test_a_prompt_is_one_trace(spans: InMemorySpanExporter) -> None:
+    endpoint = Endpoint(GrpcSettings(grace_s=0))
+    mapper_pb2_grpc.add_MapperServicer_to_server(Mapper(), endpoint.server)
+    await endpoint.start(["coe.v1.Mapper"])
+    bus = MemoryBus()
+    tasks = [
+        asyncio.create_task(bus.process(Subscription(topics.PROMPTS, "router"), forward(topics.ROUTED))),
+        asyncio.create_task(bus.process(Subscription(topics.ROUTED, "mapper"), forward(topics.ASSIGNMENTS))),
+        asyncio.create_task(work(bus, endpoint.address)),
+    ]
+    async with bus.tail([topics.COMPLETIONS, topics.TOKENS]) as records:
+        with tracer().start_as_current_span("client"):
+            await bus.publisher.publish(Outgoing(topics.PROMPTS, "r", events_pb2.PromptSubmitted()))
+        seen = [await anext(records), await anext(records)]
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await endpoint.stop()
+    found = spans.get_finished_spans()
+    assert edges(found) == {
+        ("client", "send coe.prompts.v1"),
+        ("send coe.prompts.v1", "process coe.prompts.v1"),
+        ("process coe.prompts.v1", "send coe.routed.v1"),
+        ("send coe.routed.v1", "process coe.routed.v1"),
+        ("process coe.routed.v1", "send coe.assignments.v1"),
+        ("send coe.assignments.v1", "process coe.assignments.v1"),
+        ("process coe.assignments.v1", "coe.v1.Mapper/Resolve"),
+        ("coe.v1.Mapper/Resolve", "coe.v1.Mapper/Resolve"),
+        ("process coe.assignments.v1", "send coe.completions.v1"),
+    }
+    (trace_id,) = {span.get_span_context().trace_id for span in found}
+    # Stream chunks have no span of their own, but belong to the trace.
+    for record in seen:
+        assert trace.format_trace_id(trace_id) in (record.header("traceparent") or "")
+
+
+async def test_a_failed_call_says_so_on_both_sides(spans: InMemorySpanExporter) -> None:
+    endpoint = Endpoint(GrpcSettings(grace_s=0))
+    mapper_pb2_grpc.add_MapperServicer_to_server(Mapper(), endpoint.server)
+    await endpoint.start(["coe.v1.Mapper"])
+    async with channel(endpoint.address) as to:
+        with pytest.raises(ExpertNotFound):
+            await resolve(to)
+    await endpoint.stop()
+    server, client = spans.get_finished_spans()
+    assert (server.attributes or {})["error.type"] == "expert_not_found"
+    assert (client.attributes or {})["rpc.response.status_code"] == "NOT_FOUND"
+
+
+async def resolve(to: Any) -> None:
+    with calls():
+        await mapper_pb2_grpc.MapperStub(to).Resolve(mapper_pb2.ResolveRequest(expert_id="x"))
+
+
+async def test_a_record_that_ended_with_an_error_marks_its_span(spans: InMemorySpanExporter) -> None:
+    bus = MemoryBus()
+
+    async def refuse(records: Sequence[Record]) -> Sequence[Outcome]:
+        return [error_outcome(record, None, ExpertNotFound("no such expert")) for record in records]
+
+    task = asyncio.create_task(bus.process(Subscription(topics.PROMPTS, "router"), refuse))
+    async with bus.tail([topics.COMPLETIONS]) as records:
+        await bus.publisher.publish(Outgoing(topics.PROMPTS, "r", events_pb2.PromptSubmitted()))
+        await anext(records)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    (span,) = [span for span in spans.get_finished_spans() if span.name == "process coe.prompts.v1"]
+    assert (span.attributes or {})["error.type"] == "expert_not_found"
+
+
+def test_spans_go_to_a_file_as_lines(tmp_path: Path) -> None:
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(FileSpanExporter(tmp_path / "spans.jsonl")))
+    with provider.get_tracer("t").start_as_current_span("outer"):
+        provider.get_tracer("t").start_span("inner").end()
+    provider.shutdown()
+    inner, outer = map(json.loads, (tmp_path / "spans.jsonl").read_text().splitlines())
+    assert inner["parent_id"] == outer["span_id"]
+    assert inner["trace_id"] == outer["trace_id"]
