@@ -41,7 +41,7 @@ $(STAMPS)/native: $(STAMPS)/venv pyproject.toml $(NATIVE_SOURCES)
 	@touch $@
 
 kafka: $(STAMPS)/venv
-	@PYTHONPATH=services $(PY) -m coe.local.kafka.artifacts
+	@PYTHONPATH=services $(PY) -m coe.local.kafka.class_archive
 
 demo: setup ## start a stack, send varied prompts through Kafka, show how each was answered, stop
 	$(say) "demo"
@@ -94,7 +94,7 @@ load: setup ## an open-loop load test on a stack of its own, with a report: make
 	@$(PY) -m loadtest run --profile $(or $(PROFILE),smoke)
 
 chaos: setup ## kill parts of a stack under load; nothing may be lost or answered twice
-	@$(BIN)/pytest tests/chaos $(PYTEST_ARGS)
+	@$(BIN)/pytest -m chaos tests/chaos $(PYTEST_ARGS)
 
 soak: setup ## load for an hour: memory and latency must stay flat
 	@$(PY) -m loadtest run --profile soak

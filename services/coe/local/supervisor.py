@@ -53,7 +53,8 @@ class Supervised:
         self._enter(State.STARTING)
         try:
             await self.server.start()
-        except BaseException:
+        except Unavailable as error:
+            self.trouble = error.message
             self._enter(State.FAILED)
             raise
         self._enter(State.SERVING)

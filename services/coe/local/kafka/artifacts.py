@@ -31,6 +31,11 @@ def cache_dir() -> Path:
     return base / "coe" / f"kafka-{version()}"
 
 
+def class_archive() -> Path:
+    """Where the JVM's archive of the broker's classes is, once it was made."""
+    return cache_dir() / "classes.jsa"
+
+
 def is_fetched() -> bool:
     stamp = cache_dir() / _STAMP
     return stamp.is_file() and stamp.read_text() == _pom_digest()
@@ -74,8 +79,3 @@ def _copy_dependencies(target: Path) -> None:
 
 def _pom_digest() -> str:
     return hashlib.sha256(_POM.read_bytes()).hexdigest()
-
-
-if __name__ == "__main__":
-    print(f"Kafka {version()}: {'there' if is_fetched() else 'fetching with Maven'}", flush=True)
-    fetch()

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import uuid
 from base64 import urlsafe_b64encode
+from collections.abc import Sequence
 from pathlib import Path
 
 from aiokafka.admin import AIOKafkaAdminClient
@@ -37,14 +38,19 @@ class KafkaServer(LocalServer):
         *,
         cluster_id: str | None = None,
         log: Path | None = None,
+        java_options: Sequence[str] | None = None,
         start_timeout_s: float = 90.0,
         grace_s: float = 20.0,
     ) -> None:
-        """Without `node`: a cluster of one on free ports. Nodes of one cluster share `cluster_id`. `log`: where to."""
+        """Without `node`: a cluster of one on free ports. Nodes of one cluster share `cluster_id`.
+
+        `java_options` None: those for a quick start.
+        """
         super().__init__()
         self._directory = directory
         self._node = node or KafkaNode(node_id=1, port=free_port(), voters={1: free_port()})
         self._cluster_id = cluster_id or new_cluster_id()
+        self._java_options = java_options
         self._log = log or directory / "kafka.log"
         self._start_timeout_s = start_timeout_s
         self._grace_s = grace_s
@@ -59,12 +65,12 @@ class KafkaServer(LocalServer):
         data.mkdir(parents=True, exist_ok=True)
         settings = self._directory / "server.properties"
         settings.write_text(properties(self._node, data))
+        quick = _archive_options() if self._java_options is None else self._java_options
         options = [*java_options(self._node), f"-Dlog4j2.configurationFile={_LOG_CONFIG}", "-cp", f"{jars}/*"]
         if not (data / "meta.properties").exists():
-            await asyncio.to_thread(
-                self._format, [java, "-XX:TieredStopAtLevel=1", *options, "kafka.tools.StorageTool"], settings
-            )
-        command = [java, *options, "kafka.Kafka", str(settings)]
+            tool = [java, *_archive_options(), *options, "kafka.tools.StorageTool"]
+            await asyncio.to_thread(self._format, tool, settings)
+        command = [java, *quick, *options, "kafka.Kafka", str(settings)]
         self._child = Child("kafka", command, log=self._log, grace_s=self._grace_s)
         self._child.start()
         try:
@@ -103,6 +109,11 @@ class KafkaServer(LocalServer):
 def new_cluster_id() -> str:
     """22 characters of URL-safe base 64, as Kafka's own tool makes them."""
     return urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+
+
+def _archive_options() -> list[str]:
+    archive = artifacts.class_archive()
+    return [f"-XX:SharedArchiveFile={archive}"] if archive.exists() else []
 
 
 def _java() -> str:
