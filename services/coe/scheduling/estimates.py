@@ -48,6 +48,7 @@ class LearnedCosts:
         self._bytes_of = bytes_of
         self._max_batch = max_batch
         self._bandwidth = bytes_per_second
+        self._loads = 0
         self.base_s = base_s
         self.per_prompt_s = per_prompt_s
         self._forget = forget
@@ -61,7 +62,8 @@ class LearnedCosts:
 
     def observe_load(self, nbytes: int, seconds: float) -> None:
         if nbytes > 0 and seconds > 0:
-            self._bandwidth += 0.2 * (nbytes / seconds - self._bandwidth)
+            self._loads += 1
+            self._bandwidth += max(0.2, 1 / self._loads) * (nbytes / seconds - self._bandwidth)
 
     def observe_batch(self, prompts: int, seconds: float) -> None:
         keep = self._forget

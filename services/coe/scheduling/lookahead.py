@@ -46,6 +46,10 @@ class Lookahead:
     def __init__(self, max_wait: float = 20.0, prefetch_depth: int = 2) -> None:
         self.max_wait = max_wait
         self.prefetch_depth = prefetch_depth
+        # What was last seen to wait beside the running expert, in the order of its visits.
+        self._seen: tuple[str, int, int] | None = None
+        self._others: list[Visit] = []
+        self._latest_start = float("inf")
 
     def decide(self, view: QueueView, now: float) -> Decision:
         oldest = view.queues.oldest()
@@ -57,23 +61,28 @@ class Lookahead:
         visits = self._visits(view)
         order = self._order(visits, now, arrived_by)
         batch = Batch(order[0].expert, view.max_batch, arrived_by)
-        return Decision(run=batch, prefetch=self._prefetch(order[1:]), forecast=self._forecast(view, order, 0.0))
+        self._seen = None
+        return Decision(run=batch, prefetch=self._prefetch(view, order[1:]), forecast=self._forecast(view, order, 0.0))
 
     def _while_running(self, view: QueueView, running: Running, now: float, arrived_by: float) -> Decision:
-        others = self._visits(view, without=running.expert)
-        begin = now + running.remaining_s
-        count = self._joinable(view, running, others, now, arrived_by)
+        # Asked at every step: what waits for other experts is only looked at again when it has changed.
+        seen = (running.expert, view.queues.changes_beside(running.expert), id(view.queues))
+        forecast: tuple[NextUse, ...] = ()
+        if seen != self._seen:
+            others = self._visits(view, without=running.expert)
+            self._seen, self._latest_start = seen, latest_start(by_due(others))
+            self._others = self._order(others, now + running.remaining_s, arrived_by) if others else []
+            forecast = self._forecast(view, self._others, running.remaining_s, running.expert)
+        count = self._joinable(view, running, now)
         join = Batch(running.expert, count, arrived_by) if count else None
-        order = self._order(others, begin, arrived_by) if others else []
-        forecast = self._forecast(view, order, running.remaining_s, running.expert)
-        return Decision(join=join, prefetch=self._prefetch(order), forecast=forecast)
+        return Decision(join=join, prefetch=self._prefetch(view, self._others), forecast=forecast)
 
-    def _joinable(self, view: QueueView, running: Running, others: list[Visit], now: float, arrived_by: float) -> int:
+    def _joinable(self, view: QueueView, running: Running, now: float) -> int:
         """How many queued prompts of the running expert may join its batch without making another visit late."""
         room = min(view.max_batch - running.live, view.queues.depth(running.expert))
-        if room <= 0 or not others:
+        if room <= 0 or not self._others:
             return max(room, 0)
-        slack = latest_start(by_due(others)) - now
+        slack = self._latest_start - now
         if slack - running.remaining_s < -OVERLOAD * self.max_wait:
             return room
         while room and max(running.remaining_s, view.costs.run_s(running.expert, room)) > slack:
@@ -111,8 +120,8 @@ class Lookahead:
                 return [visit, *(other for other in best if other is not visit)]
         return due_order
 
-    def _prefetch(self, order: list[Visit]) -> tuple[str, ...]:
-        return tuple(visit.expert for visit in order[: self.prefetch_depth] if not visit.resident)
+    def _prefetch(self, view: QueueView, order: list[Visit]) -> tuple[str, ...]:
+        return tuple(visit.expert for visit in order[: self.prefetch_depth] if visit.expert not in view.resident)
 
     def _forecast(
         self, view: QueueView, order: list[Visit], begin_in: float, running: str | None = None

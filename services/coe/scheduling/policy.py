@@ -77,7 +77,7 @@ class Decision:
     * `join`: add this batch to the running one, at the next step (only while something runs).
     * `prefetch`: experts to bring into HBM meanwhile, the soonest needed first.
     * `forecast`: goes to the tier manager with the next acquire or prefetch, so that it evicts the right expert;
-      empty when the policy's eviction does not look ahead.
+      empty when there is nothing new to say, or the policy's eviction does not look ahead.
     """
 
     run: Batch | None = None

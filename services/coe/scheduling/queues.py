@@ -29,6 +29,8 @@ class ExpertQueues:
         self._arrivals: OrderedDict[str, QueuedPrompt] = OrderedDict()
         self._queues: dict[str, OrderedDict[str, QueuedPrompt]] = {}
         self._deadlines: list[tuple[float, str]] = []
+        self._changes = 0
+        self._changes_of: dict[str, int] = {}
 
     def __len__(self) -> int:
         return len(self._arrivals)
@@ -47,6 +49,7 @@ class ExpertQueues:
         if queue is None:
             queue = self._queues[prompt.expert] = OrderedDict()
         queue[prompt.key] = prompt
+        self._count_change(prompt.expert)
         if prompt.deadline != float("inf"):
             heapq.heappush(self._deadlines, (prompt.deadline, prompt.key))
 
@@ -111,6 +114,10 @@ class ExpertQueues:
         """All prompts in order of arrival."""
         return iter(self._arrivals.values())
 
+    def changes_beside(self, expert: str) -> int:
+        """Grows whenever the queue of any other expert changes."""
+        return self._changes - self._changes_of.get(expert, 0)
+
     def oldest(self) -> QueuedPrompt | None:
         return next(iter(self._arrivals.values()), None)
 
@@ -119,3 +126,8 @@ class ExpertQueues:
         del queue[prompt.key]
         if not queue:
             del self._queues[prompt.expert]
+        self._count_change(prompt.expert)
+
+    def _count_change(self, expert: str) -> None:
+        self._changes += 1
+        self._changes_of[expert] = self._changes_of.get(expert, 0) + 1

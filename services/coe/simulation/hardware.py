@@ -1,0 +1,82 @@
+"""Machines to simulate. Every number has its source, or says that it is assumed.
+
+LLAMA2_7B is the expert of the SN40L paper (arXiv 2405.07518, section VI: 150 experts derived from Llama2-7B, BF16).
+"""
+
+from dataclasses import dataclass, replace
+
+GIB = 1024**3
+LLAMA2_7B = 13_476_000_000  # 6.738e9 parameters, 2 bytes each
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """One node. Bytes, bytes a second, seconds.
+
+    A decode step of n sequences takes step_s + sequence_s * n; a prompt's prefill takes prefill_s + token_s * tokens.
+    `overlap`: execution may begin while later layers are copied (our watermarks), and copies run beside execution.
+    """
+
+    name: str
+    hbm_bytes: int
+    store_bytes: int
+    link: float
+    step_s: float
+    sequence_s: float
+    prefill_s: float
+    token_s: float = 0.0
+    overlap: bool = False
+
+    def load_s(self, nbytes: int) -> float:
+        return nbytes / self.link
+
+    def holds(self, nbytes: int) -> int:
+        """Experts of that size that HBM holds."""
+        return self.hbm_bytes // nbytes
+
+    def run_s(self, prompts: int, max_batch: int, tokens: float, prompt_tokens: float = 0.0) -> float:
+        """Answering `prompts` of `tokens` each in full batches, weights resident."""
+        full, rest = divmod(prompts, max_batch)
+        steps = full * (self.step_s + self.sequence_s * max_batch)
+        steps += (self.step_s + self.sequence_s * rest) if rest else 0.0
+        return steps * tokens + prompts * (self.prefill_s + self.token_s * prompt_tokens)
+
+
+# Decode: weights once per token over 8 sockets x 1.8 TB/s (Table II), 85 % of it reached (section VI-C).
+# Prefill of one prompt (router or expert): 40 ms, assumed; the paper gives no prompt length (2,000 tokens at a fifth of
+# peak would take that).
+SN40L_NODE = Hardware(
+    "sn40l-node", 512 * GIB, 12_000_000_000_000, 1e12, LLAMA2_7B / (8 * 1.8e12 * 0.85), 0.0, prefill_s=0.040
+)
+
+# The same expert on one socket (tensor parallelism 1).
+SN40L_SOCKET = Hardware(
+    "sn40l-socket", 64 * GIB, 1_500_000_000_000, 200e9, LLAMA2_7B / (1.8e12 * 0.85), 0.0, prefill_s=0.320
+)
+
+
+def dgx(name: str, link: float, expert_20: float, expert_200: float) -> Hardware:
+    """A DGX with 640 GB of HBM and 2 TB of host memory behind one host link.
+
+    Its execution is calibrated on two ratios of Table V, expert only with 20 and with 200 output tokens (batch 1):
+    the rows about switching and the whole system then follow.
+    """
+    sn = SN40L_NODE
+    time_20 = expert_20 * (sn.prefill_s + 20 * sn.step_s)
+    time_200 = expert_200 * (sn.prefill_s + 200 * sn.step_s)
+    step_s = (time_200 - time_20) / 180
+    return Hardware(name, 640_000_000_000, 2_000_000_000_000, link, step_s, 0.0, time_20 - 20 * step_s)
+
+
+DGX_A100 = dgx("dgx-a100", 32e9, expert_20=2.0, expert_200=3.2)
+DGX_H100 = dgx("dgx-h100", 64e9, expert_20=1.5, expert_200=2.3)
+
+# SmolLM2-135M (Q4_1/Q8_0 bundle of about 100 MB) on a two-core AVX2 machine; `coe simulate --calibration` replaces it.
+HOST = Hardware("host", 1 * GIB, 24 * GIB, 20e9, 0.010, 0.0015, 0.030, 0.0, overlap=True)
+
+HARDWARE = {machine.name: machine for machine in (HOST, SN40L_SOCKET, SN40L_NODE, DGX_A100, DGX_H100)}
+
+
+def with_budget(machine: Hardware, experts: int, nbytes: int) -> Hardware:
+    """The machine with an HBM that holds so many experts of that size."""
+    return replace(machine, hbm_bytes=experts * nbytes)

@@ -1,0 +1,187 @@
+"""One node: a worker's queues under a policy, its HBM, and execution with continuous batching. Discrete events."""
+
+import heapq
+from dataclasses import dataclass, field
+
+from coe.memory_tier_manager.eviction import EVICTION
+from coe.scheduling import Batch, Decision, ExpertQueues, Exponential, QueuedPrompt, QueuePolicy, QueueView, Running
+from coe.simulation.hardware import Hardware
+from coe.simulation.memory import SimulatedHbm
+from coe.simulation.trace import Trace
+
+
+@dataclass(slots=True)
+class Served:
+    """What came of a trace. `waits`: seconds from arrival to prefill with the weights there, in order of start."""
+
+    waits: list[float] = field(default_factory=list)
+    latencies: list[float] = field(default_factory=list)
+    started: list[int] = field(default_factory=list)
+    ended_at: float = 0.0
+    loads: int = 0
+    visits: int = 0
+
+    @property
+    def prompts_s(self) -> float:
+        return len(self.latencies) / self.ended_at if self.ended_at else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ExactCosts:
+    """What visits take, known rather than learned: mean answer of `tokens`."""
+
+    machine: Hardware
+    expert_bytes: int
+    max_batch: int
+    tokens: float
+    prompt_tokens: float
+
+    def load_s(self, expert: str) -> float:
+        return self.machine.load_s(self.expert_bytes)
+
+    def run_s(self, expert: str, prompts: int) -> float:
+        return self.machine.run_s(prompts, self.max_batch, self.tokens, self.prompt_tokens)
+
+
+class Node:
+    """Serves one trace. `run` may be called once."""
+
+    def __init__(
+        self, trace: Trace, machine: Hardware, policy: QueuePolicy, *, expert_bytes: int, max_batch: int
+    ) -> None:
+        self._trace = trace
+        self._machine = machine
+        self._policy = policy
+        self._max_batch = max_batch
+        self._hbm = SimulatedHbm(machine.holds(expert_bytes), machine.load_s(expert_bytes), EVICTION[policy.eviction])
+        self._queues = ExpertQueues(capacity=len(trace) + 1)
+        self._popularity = Exponential()
+        self._costs = ExactCosts(
+            machine,
+            expert_bytes,
+            max_batch,
+            sum(trace.output_tokens) / max(len(trace), 1),
+            sum(trace.prompt_tokens) / max(len(trace), 1),
+        )
+        self._now = 0.0
+        self._next = 0
+        self._expert: str | None = None
+        self._last: str | None = None
+        # (step at which the sequence ends, index in the trace)
+        self._live: list[tuple[float, int]] = []
+        self._steps = 0.0
+        self._served = Served()
+
+    def run(self) -> Served:
+        arrivals = self._trace.arrivals
+        count = len(arrivals)
+        while self._next < count or self._live or len(self._queues):
+            if self._expert is None:
+                if not len(self._queues):
+                    self._now = max(self._now, arrivals[self._next])
+                self._take_arrivals()
+                self._start_visit()
+                continue
+            step_s = self._step_s()
+            ends_at = self._now + (self._live[0][0] - self._steps) * step_s
+            if self._next < count and arrivals[self._next] < ends_at:
+                self._pass(arrivals[self._next] - self._now, step_s)
+                if self._arrive() == self._expert and len(self._live) < self._max_batch:
+                    self._join()
+            else:
+                self._pass(ends_at - self._now, step_s)
+                self._end_sequences()
+        self._served.ended_at = self._now
+        self._served.loads = self._hbm.loads
+        return self._served
+
+    def _step_s(self) -> float:
+        return self._machine.step_s + self._machine.sequence_s * len(self._live)
+
+    def _pass(self, seconds: float, step_s: float) -> None:
+        self._steps += seconds / step_s
+        self._now += seconds
+
+    def _arrive(self) -> str:
+        index = self._next
+        self._next += 1
+        expert = self._trace.experts[index]
+        self._queues.push(QueuedPrompt(str(index), expert, self._trace.arrivals[index]))
+        self._popularity.observe(expert)
+        return expert
+
+    def _take_arrivals(self) -> None:
+        arrivals = self._trace.arrivals
+        while self._next < len(arrivals) and arrivals[self._next] <= self._now:
+            self._arrive()
+
+    def _start_visit(self) -> None:
+        decision = self._decide(None)
+        if decision.run is None:
+            raise ValueError(f"policy {self._policy.name} leaves prompts waiting while nothing runs")
+        expert = decision.run.expert
+        self._hbm.hear(decision.forecast, self._now)
+        ready_at = self._hbm.acquire(expert, self._now)
+        self._served.visits += 1
+        self._expert = expert
+        self._prefetch(decision)
+        self._prefill(decision.run, max(ready_at, self._now))
+        self._join()
+
+    def _prefill(self, batch: Batch, ready_at: float) -> None:
+        """Prompts join the live ones; their prefill holds up everyone. With overlap it may run behind the copy."""
+        trace, machine = self._trace, self._machine
+        prefill_s = 0.0
+        for prompt in self._queues.take(batch.expert, batch.count, batch.arrived_by):
+            index = int(prompt.key)
+            self._served.waits.append(ready_at - trace.arrivals[index])
+            self._served.started.append(index)
+            prefill_s += machine.prefill_s + machine.token_s * trace.prompt_tokens[index]
+            heapq.heappush(self._live, (self._steps + trace.output_tokens[index], index))
+        ends_at = self._now + prefill_s if machine.overlap else ready_at + prefill_s
+        self._now = max(ends_at, ready_at)
+
+    def _join(self) -> None:
+        """Lets the policy add prompts to the batch, and prefetch."""
+        self._take_arrivals()
+        expert = self._expert
+        if expert is None:
+            return
+        remaining_s = max(end for end, _ in self._live) - self._steps if self._live else 0.0
+        decision = self._decide(Running(expert, len(self._live), remaining_s * self._step_s()))
+        self._hbm.hear(decision.forecast, self._now)
+        self._prefetch(decision)
+        if decision.join is not None:
+            self._prefill(decision.join, self._now)
+
+    def _end_sequences(self) -> None:
+        live, arrivals = self._live, self._trace.arrivals
+        while live and live[0][0] <= self._steps + 1e-9:
+            _, index = heapq.heappop(live)
+            self._served.latencies.append(self._now - arrivals[index])
+        expert = self._expert
+        if expert is not None and self._queues.depth(expert):
+            self._join()
+        if not live:
+            self._last, self._expert = expert, None
+
+    def _prefetch(self, decision: Decision) -> None:
+        if self._machine.overlap:
+            for expert in decision.prefetch:
+                self._hbm.prefetch(expert, self._now, self._expert or "")
+
+    def _decide(self, running: Running | None) -> Decision:
+        view = QueueView(
+            self._queues,
+            self._costs,
+            self._popularity,
+            self._hbm.held.keys(),
+            self._max_batch,
+            running,
+            self._last,
+        )
+        return self._policy.decide(view, self._now)
+
+
+def serve(trace: Trace, machine: Hardware, policy: QueuePolicy, *, expert_bytes: int, max_batch: int = 8) -> Served:
+    return Node(trace, machine, policy, expert_bytes=expert_bytes, max_batch=max_batch).run()

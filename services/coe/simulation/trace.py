@@ -1,0 +1,134 @@
+"""Traces: what is asked when. Drawn from a seed, or recorded."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from coe.platform.errors import InvalidPrompt
+
+KINDS = ("zipf", "bursty", "drift", "multi-turn", "tenants", "uniform", "cyclic")
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """Parallel sequences, in order of arrival. Seconds from the start; token counts."""
+
+    arrivals: Sequence[float]
+    experts: Sequence[str]
+    prompt_tokens: Sequence[int]
+    output_tokens: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.arrivals)
+
+    def paced(self, factor: float) -> "Trace":
+        """The same prompts, arriving `factor` times as fast; 0: all at the start."""
+        arrivals = [0.0] * len(self) if factor == 0 else [arrival / factor for arrival in self.arrivals]
+        return Trace(arrivals, self.experts, self.prompt_tokens, self.output_tokens)
+
+
+def names(experts: int) -> list[str]:
+    width = len(str(experts - 1))
+    return [f"expert-{number:0{width}}" for number in range(experts)]
+
+
+def zipf(experts: int, exponent: float = 1.0) -> np.ndarray:
+    """Probabilities [experts], the most popular first."""
+    weights = np.arange(1, experts + 1, dtype=float) ** -exponent
+    law: np.ndarray = weights / weights.sum()
+    return law
+
+
+def make_trace(
+    kind: str,
+    prompts: int,
+    experts: int,
+    *,
+    rate: float = 1.0,
+    exponent: float = 1.0,
+    output_tokens: tuple[int, int] = (16, 32),
+    prompt_tokens: tuple[int, int] = (16, 64),
+    seed: int = 0,
+) -> Trace:
+    """`rate`: prompts a second. Token counts are uniform between the two bounds, both included.
+
+    * zipf: Poisson arrivals, experts drawn by Zipf's law
+    * bursty: the same, in bursts (geometric, mean 20) at ten times the rate with pauses between
+    * drift: Zipf's law whose order turns by one expert every 1/50 of the trace
+    * multi-turn: conversations of 1 to 8 turns that stay with their expert
+    * tenants: 8 tenants, each with Zipf's law over an order of its own
+    * uniform, cyclic: every expert as often; in turn, so that LRU always misses
+    """
+    rng = np.random.default_rng(seed)
+    law = zipf(experts, exponent)
+    gaps = rng.exponential(1 / rate, prompts)
+    match kind:
+        case "zipf":
+            chosen = rng.choice(experts, prompts, p=law)
+        case "bursty":
+            chosen, gaps = rng.choice(experts, prompts, p=law), _burst_gaps(rng, prompts, rate)
+        case "drift":
+            chosen = (rng.choice(experts, prompts, p=law) + np.arange(prompts) * 50 // prompts) % experts
+        case "multi-turn":
+            chosen = _conversations(rng, law, prompts)
+        case "tenants":
+            orders = np.stack([rng.permutation(experts) for _ in range(8)])
+            chosen = orders[rng.integers(8, size=prompts), rng.choice(experts, prompts, p=law)]
+        case "uniform":
+            chosen = rng.integers(experts, size=prompts)
+        case "cyclic":
+            chosen = np.arange(prompts) % experts
+        case _:
+            raise InvalidPrompt(f"no kind of trace {kind!r}: one of {', '.join(KINDS)}")
+    called = names(experts)
+    return Trace(
+        np.cumsum(gaps).tolist(),
+        [called[index] for index in chosen],
+        rng.integers(prompt_tokens[0], prompt_tokens[1] + 1, prompts).tolist(),
+        rng.integers(output_tokens[0], output_tokens[1] + 1, prompts).tolist(),
+    )
+
+
+def _burst_gaps(rng: np.random.Generator, prompts: int, rate: float, mean: float = 20.0) -> np.ndarray:
+    """Seconds before each prompt: the first of a burst follows a pause, so that the rate holds on average."""
+    first = rng.random(prompts) < 1 / mean
+    within = 0.1 / rate
+    pause = (1 / rate - within * (1 - 1 / mean)) * mean
+    return rng.exponential(np.where(first, pause, within))
+
+
+def _conversations(rng: np.random.Generator, law: np.ndarray, prompts: int) -> np.ndarray:
+    """Up to 40 conversations at a time; each prompt is the next turn of one of them."""
+    experts = rng.choice(len(law), 40, p=law)
+    left = rng.integers(1, 9, 40)
+    chosen = np.empty(prompts, int)
+    for index, at in enumerate(rng.integers(40, size=prompts)):
+        chosen[index] = experts[at]
+        left[at] -= 1
+        if left[at] == 0:
+            experts[at], left[at] = rng.choice(len(law), p=law), rng.integers(1, 9)
+    return chosen
+
+
+def read_trace(path: Path) -> Trace:
+    """One object a line: {"arrival_s", "expert_id", "prompt_tokens", "output_tokens"}. Raises InvalidPrompt."""
+    rows = []
+    with path.open() as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                row = json.loads(line)
+                rows.append(
+                    (
+                        float(row["arrival_s"]),
+                        str(row["expert_id"]),
+                        int(row["prompt_tokens"]),
+                        int(row["output_tokens"]),
+                    )
+                )
+            except (ValueError, KeyError, TypeError) as error:
+                raise InvalidPrompt(f"{path}:{number} is no trace line: {error!r}") from error
+    rows.sort()
+    return Trace([row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows], [row[3] for row in rows])

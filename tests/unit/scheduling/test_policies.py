@@ -1,0 +1,71 @@
+"""Every policy serves every prompt once, whatever the trace; each has its own habit."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from coe.scheduling import POLICIES, ExpertQueues, Exponential, LearnedCosts, QueuedPrompt, QueueView, make_policy
+from coe.simulation.hardware import Hardware
+from coe.simulation.node import serve
+from coe.simulation.trace import KINDS, make_trace
+
+MACHINE = Hardware("m", 3, 100, link=2.0, step_s=0.1, sequence_s=0.02, prefill_s=0.05, overlap=True)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@given(st.sampled_from(KINDS), st.integers(1, 80), st.integers(1, 9), st.sampled_from([0.3, 3.0]), st.integers(0, 99))
+@settings(max_examples=12, deadline=None)
+def test_every_prompt_is_served_once(
+    policy: str, kind: str, prompts: int, experts: int, rate: float, seed: int
+) -> None:
+    trace = make_trace(kind, prompts, experts, rate=rate, seed=seed)
+    served = serve(trace, MACHINE, make_policy(policy), expert_bytes=1, max_batch=4)
+    assert sorted(served.started) == list(range(prompts))
+    assert len(served.latencies) == prompts
+    assert min(served.waits) >= 0.0
+    assert served.loads >= min(len(set(trace.experts)), 1)
+
+
+def decide(policy: str, prompts: list[str], last: str | None = None) -> tuple[str, int]:
+    queues = ExpertQueues()
+    for number, expert in enumerate(prompts):
+        queues.push(QueuedPrompt(str(number), expert, float(number)))
+    costs = LearnedCosts(lambda _: 1, 4)
+    decision = make_policy(policy).decide(QueueView(queues, costs, Exponential(), set(), 4, last=last), 9.0)
+    assert decision.run is not None
+    return decision.run.expert, decision.run.count
+
+
+def test_habits() -> None:
+    line = ["a", "a", "b", "a", "b"]
+    assert decide("samba-coe", line) == ("a", 1)
+    assert decide("lru", line) == ("a", 2)
+    assert decide("coserve", line) == ("a", 4)
+    assert decide("coserve", line, last="b") == ("b", 4)
+
+
+def test_unknown_policy() -> None:
+    with pytest.raises(ValueError, match="lookahead"):
+        make_policy("magic")
+
+
+def test_costs_are_learned() -> None:
+    costs = LearnedCosts(lambda _: 1000, 8)
+    for _ in range(60):
+        for prompts in (1, 4, 8):
+            costs.observe_batch(prompts, 0.5 + 0.05 * prompts)
+        costs.observe_load(1000, 0.25)
+    assert costs.run_s("x", 4) == pytest.approx(0.7, rel=0.01)
+    assert costs.run_s("x", 12) == pytest.approx(1.6, rel=0.01)
+    assert costs.load_s("x") == pytest.approx(0.25, rel=0.01)
+
+
+def test_popularity_follows_the_stream() -> None:
+    popularity = Exponential(half_life=10.0)
+    for expert in ["a"] * 50 + ["b"] * 30:
+        popularity.observe(expert)
+    assert popularity.probability("b") > 0.8
+    assert popularity.probability("a") + popularity.probability("b") == pytest.approx(1.0)
+    for _ in range(4000):
+        popularity.observe("c")
+    assert popularity.probability("c") == pytest.approx(1.0)
