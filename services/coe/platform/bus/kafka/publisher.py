@@ -15,7 +15,7 @@ from coe.platform.errors import PromptTooLarge, Unavailable
 from coe.platform.telemetry import messaging
 
 _log = structlog.stdlib.get_logger(__name__)
-_PUBLISH_TIMEOUT_S = 15.0
+_PUBLISH_TIMEOUT_S = 30.0
 
 
 class KafkaPublisher:
@@ -41,12 +41,12 @@ class KafkaPublisher:
             await stop_producer(producer)
 
     async def publish(self, outgoing: Outgoing) -> None:
-        """Returns when all in-sync replicas have it. Raises Unavailable after 15 s; it may still get through then."""
+        """Returns when all in-sync replicas have it. Raises Unavailable after 30 s; it may still get through then."""
         with messaging.send_span(outgoing.topic, outgoing.key):
             await (await self._send(outgoing))
 
     async def post(self, outgoing: Outgoing) -> None:
-        """Returns when it is buffered. Raises Unavailable when the buffer stays full for 15 s."""
+        """Returns when it is buffered. Raises Unavailable when the buffer stays full for 30 s."""
         messaging.count_sent(outgoing.topic)
         delivery = await self._send(outgoing)
         delivery.add_done_callback(_log_failure)
