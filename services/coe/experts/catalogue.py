@@ -7,7 +7,10 @@ from pathlib import Path
 
 from coe.experts.bundle import MANIFEST, TOKENIZER, WEIGHTS, Bundle
 from coe.experts.manifest import ID_PATTERN, read_manifest
+from coe.platform import logs
 from coe.platform.errors import ArtifactError, ExpertNotFound
+
+_log = logs.get(__name__)
 
 
 class Catalogue:
@@ -17,11 +20,11 @@ class Catalogue:
         self.directory = experts_dir
 
     def list(self) -> list[Bundle]:
-        """All bundles by id. Hidden directories are imports under way."""
+        """All bundles by id. Hidden directories are imports under way. Damaged ones are left out, with a warning."""
         if not self.directory.is_dir():
             return []
         found = [path for path in self.directory.iterdir() if not path.name.startswith(".") and path.is_dir()]
-        return [Bundle.open(path) for path in sorted(found)]
+        return [bundle for path in sorted(found) if (bundle := _open(path)) is not None]
 
     def get(self, expert_id: str) -> Bundle:
         """Raises ExpertNotFound."""
@@ -60,3 +63,11 @@ class Catalogue:
             shutil.rmtree(staging, ignore_errors=True)
             raise
         return Bundle.open(target)
+
+
+def _open(path: Path) -> Bundle | None:
+    try:
+        return Bundle.open(path)
+    except ArtifactError as error:
+        _log.warning("a damaged bundle is left out", reason=error.message)
+        return None
