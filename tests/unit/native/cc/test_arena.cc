@@ -1,0 +1,98 @@
+#include "arena/binding.h"
+#include "support.h"
+
+namespace coe::test {
+namespace {
+constexpr uint64_t kCapacity = 8 << 20;
+
+// Takes the slot through LOADING to RESIDENT without copying.
+uint64_t make_resident(const OwnArena& arena, uint32_t slot, uint64_t offset, uint64_t nbytes) {
+  uint64_t generation = 0;
+  EXPECT_TRUE(arena->begin_load(slot, offset, nbytes, generation).ok());
+  arena->advance(slot, nbytes);
+  arena->finish_load(slot, true);
+  return generation;
+}
+}  // namespace
+
+TEST(Arena, HasOneOwner) {
+  const OwnArena arena(kCapacity);
+  std::shared_ptr<Arena> second;
+  EXPECT_EQ(Arena::create(arena.name(), kCapacity, 8, second).code(), Code::kBusy);
+}
+
+TEST(Arena, AnArenaWhoseOwnerIsGoneIsReplacedAndItsLeasesAreStale) {
+  const std::string name = unique_name();
+  std::shared_ptr<Arena> first;
+  std::shared_ptr<Arena> reader;
+  std::shared_ptr<Arena> second;
+  ASSERT_OK(Arena::create(name, kCapacity, 8, first));
+  ASSERT_OK(Arena::attach(name, reader));
+  const uint64_t epoch = reader->epoch();
+  first.reset();
+  EXPECT_TRUE(reader->retired());
+  ASSERT_OK(Arena::create(name, kCapacity, 8, second));
+  EXPECT_NE(second->epoch(), epoch);
+  ASSERT_OK(Arena::unlink(name));
+}
+
+TEST(Arena, RefusesWhatIsOutsideOrInUse) {
+  const OwnArena arena(kCapacity, 4);
+  uint64_t generation = 0;
+  EXPECT_EQ(arena->begin_load(4, 0, 64, generation).code(), Code::kInvalid);
+  EXPECT_EQ(arena->begin_load(0, 32, 64, generation).code(), Code::kInvalid);
+  EXPECT_EQ(arena->begin_load(0, kCapacity, 64, generation).code(), Code::kInvalid);
+  EXPECT_EQ(arena->begin_load(0, 64, kCapacity, generation).code(), Code::kInvalid);
+  EXPECT_EQ(arena->begin_load(0, ~uint64_t{63}, 128, generation).code(), Code::kInvalid);
+  make_resident(arena, 0, 0, 4096);
+  EXPECT_EQ(arena->begin_load(0, 8192, 64, generation).code(), Code::kBusy);
+  EXPECT_EQ(arena->begin_load(1, 4032, 128, generation).code(), Code::kBusy);
+  ASSERT_OK(arena->begin_load(1, 4096, 128, generation));
+  EXPECT_EQ(arena->free(1).code(), Code::kBusy);
+  EXPECT_EQ(arena->free(2).code(), Code::kInvalid);
+}
+
+TEST(Arena, OnlyTheOwnerChangesIt) {
+  const OwnArena arena(kCapacity);
+  std::shared_ptr<Arena> reader;
+  ASSERT_OK(Arena::attach(arena.name(), reader));
+  uint64_t generation = 0;
+  EXPECT_EQ(reader->begin_load(0, 0, 64, generation).code(), Code::kInvalid);
+  EXPECT_EQ(reader->free(0).code(), Code::kInvalid);
+}
+
+TEST(Lease, LivesAsLongAsItsGeneration) {
+  const OwnArena arena(kCapacity);
+  bind_arena(*arena);
+  const uint64_t generation = make_resident(arena, 2, 64, 4096);
+  Lease lease;
+  const uint8_t* bytes = nullptr;
+  ASSERT_OK(Lease::resolve(lease_handle(2, generation), lease));
+  ASSERT_OK(lease.bytes(0, 4096, bytes));
+  EXPECT_EQ(bytes, arena->data() + 64);
+  EXPECT_EQ(lease.bytes(1, 4096, bytes).code(), Code::kInvalid);
+  EXPECT_EQ(lease.bytes(~uint64_t{0}, 2, bytes).code(), Code::kInvalid);
+  ASSERT_OK(arena->free(2));
+  EXPECT_EQ(lease.check().code(), Code::kStale);
+  make_resident(arena, 2, 64, 4096);
+  EXPECT_EQ(lease.check().code(), Code::kStale);
+  Lease late;
+  const Status stale = Lease::resolve(lease_handle(2, generation), late);
+  EXPECT_EQ(stale.code(), Code::kStale);
+  EXPECT_EQ(stale.message(), "stale lease");
+  bind_arena(nullptr);
+}
+
+TEST(Lease, NeedsAnArenaAndASlot) {
+  Lease lease;
+  EXPECT_EQ(Lease::resolve(0, lease).code(), Code::kInvalid);
+  const OwnArena arena(kCapacity, 2);
+  bind_arena(*arena);
+  EXPECT_EQ(Lease::resolve(lease_handle(2, 1), lease).code(), Code::kInvalid);
+  EXPECT_EQ(Lease::resolve(lease_handle(1, 0), lease).code(),
+            Code::kStale);  // free
+  EXPECT_EQ(Lease::resolve(-1, lease).code(), Code::kInvalid);
+  bind_arena(nullptr);
+}
+
+}  // namespace coe::test

@@ -1,0 +1,174 @@
+#include <cmath>
+
+#include "kernels/linear.h"
+#include "packed.h"
+
+namespace coe::test {
+namespace {
+
+constexpr Format kFormats[] = {Format::kF32, Format::kF16, Format::kBf16, Format::kQ40, Format::kQ41, Format::kQ50,
+                               Format::kQ51, Format::kQ80, Format::kQ4K,  Format::kQ5K, Format::kQ6K};
+
+struct Quantised {
+  std::vector<int8_t> q;
+  std::vector<float> scale, sum16, sum32;
+  QuantRows rows{};
+};
+
+// By the rules of table.h, so that the kernels' own quantisation doesn't
+// matter.
+Quantised quantise(const std::vector<float>& x, size_t tokens, size_t cols, Isa isa) {
+  Quantised out;
+  out.q.resize(tokens * cols);
+  out.scale.resize(tokens * cols / 32);
+  out.sum16.resize(tokens * cols / 16);
+  out.sum32.resize(tokens * cols / 32);
+  out.rows = {out.q.data(), out.scale.data(), out.sum16.data(), out.sum32.data(), cols};
+  for (size_t t = 0; t < tokens; ++t) kernels(isa).quantise(x.data() + t * cols, out.rows.from(t));
+  return out;
+}
+
+// Sum over the columns of |w x|: what rounding errors are measured against.
+double magnitude(const Packed& w, const std::vector<float>& x, size_t t, size_t row) {
+  double sum = 0;
+  for (size_t c = 0; c < w.matrix.cols; ++c)
+    sum += std::fabs(static_cast<double>(w.values[row * w.matrix.cols + c]) *
+                     static_cast<double>(x[t * w.matrix.cols + c]));
+  return sum;
+}
+
+double dot(const Packed& w, const std::vector<float>& x, size_t t, size_t row) {
+  double sum = 0;
+  for (size_t c = 0; c < w.matrix.cols; ++c)
+    sum += static_cast<double>(w.values[row * w.matrix.cols + c]) * static_cast<double>(x[t * w.matrix.cols + c]);
+  return sum;
+}
+
+size_t columns(Format format) { return traits(format).width == 256 ? 512 : 96; }
+
+}  // namespace
+
+class Kernel : public testing::TestWithParam<Format> {};
+
+TEST_P(Kernel, FloatActivationsAreExactOnEveryInstructionSet) {
+  const size_t rows = 19;
+  const size_t cols = traits(GetParam()).is_float ? 50 : columns(GetParam());
+  const Packed w = random_packed(GetParam(), rows, cols, 3);
+  for (const Isa isa : instruction_sets())
+    for (const size_t tokens : {1, 3, 9}) {
+      const auto x = random_floats(tokens * cols, 5);
+      std::vector<float> out(tokens * rows);
+      kernels(isa).linear_float(w.matrix, x.data(), tokens, 0, w.matrix.panels(), out.data(), rows);
+      for (size_t t = 0; t < tokens; ++t)
+        for (size_t r = 0; r < rows; ++r)
+          ASSERT_NEAR(out[t * rows + r], dot(w, x, t, r), 2e-6 * magnitude(w, x, t, r) + 1e-12);
+    }
+}
+
+TEST_P(Kernel, QuantisedActivationsAgreeWithTheirIntegersOnEveryInstructionSet) {
+  if (traits(GetParam()).is_float) GTEST_SKIP() << "float formats have no such kernel";
+  const size_t rows = 29;
+  const size_t cols = columns(GetParam());
+  const Packed w = random_packed(GetParam(), rows, cols, 7);
+  for (const Isa isa : instruction_sets())
+    for (const size_t tokens : {1, 2, 3, 4, 5, 8, 15}) {
+      const Quantised x = quantise(random_floats(tokens * cols, 11, 3.0F), tokens, cols, isa);
+      std::vector<float> rounded(tokens * cols);
+      for (size_t i = 0; i < rounded.size(); ++i) rounded[i] = static_cast<float>(x.q[i]) * x.scale[i / 32];
+      std::vector<float> out(tokens * rows, -1.0F);
+      kernels(isa).linear_quant(w.matrix, x.rows, tokens, 0, w.matrix.panels(), out.data(), rows);
+      for (size_t t = 0; t < tokens; ++t)
+        for (size_t r = 0; r < rows; ++r)
+          ASSERT_NEAR(out[t * rows + r], dot(w, rounded, t, r), 8e-6 * magnitude(w, rounded, t, r) + 1e-9)
+              << "isa " << static_cast<int>(isa) << " tokens " << tokens << " row " << r;
+    }
+}
+
+TEST_P(Kernel, TheLargestIntegersDoNotOverflow) {
+  if (traits(GetParam()).is_float) GTEST_SKIP() << "float formats have no such kernel";
+  const size_t cols = columns(GetParam());
+  Packed w = random_packed(GetParam(), 8, cols, 7);
+  const FormatTraits t = traits(GetParam());
+  for (size_t at = 0; at < w.bytes.size(); at += t.record_bytes())
+    for (size_t i = t.head_bytes(); i < t.record_bytes(); ++i) w.bytes[at + i] = t.bits == 8 ? 0x80 : 0xff;
+  for (size_t r = 0; r < 8; ++r)
+    for (size_t c = 0; c < cols; ++c) w.values[r * cols + c] = packed_value(w.matrix, r, c);
+  for (const Isa isa : instruction_sets())
+    for (const float sign : {1.0F, -1.0F}) {
+      const std::vector<float> x(cols, sign);
+      const Quantised q = quantise(x, 1, cols, isa);
+      std::vector<float> out(8);
+      kernels(isa).linear_quant(w.matrix, q.rows, 1, 0, 1, out.data(), 8);
+      for (size_t r = 0; r < 8; ++r) ASSERT_NEAR(out[r], dot(w, x, 0, r), 1e-5 * magnitude(w, x, 0, r));
+    }
+}
+
+TEST_P(Kernel, ReadsARow) {
+  const size_t cols = traits(GetParam()).is_float ? 50 : columns(GetParam());
+  const Packed w = random_packed(GetParam(), 19, cols, 3);
+  for (const Isa isa : instruction_sets()) {
+    std::vector<float> out(cols);
+    kernels(isa).read_row(w.matrix, 17, 2.0F, out.data());
+    for (size_t c = 0; c < cols; ++c) {
+      const float expected = 2.0F * w.values[17 * cols + c];
+      ASSERT_NEAR(out[c], expected, 1e-5F * std::fabs(expected) + 1e-6F);
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Formats, Kernel, testing::ValuesIn(kFormats),
+                         [](const auto& info) { return "format" + std::to_string(static_cast<int>(info.param)); });
+
+class FusedLinear : public testing::TestWithParam<std::tuple<size_t, bool>> {};
+
+TEST_P(FusedLinear, NormBiasAndResidual) {
+  const auto [tokens, exact] = GetParam();
+  const Packed w = random_packed(Format::kQ41, 40, 64, 3);
+  const auto x = random_floats(tokens * 64, 5);
+  const auto norm = random_floats(64, 6);
+  const auto bias = random_floats(40, 7);
+  auto out = random_floats(tokens * 40, 8);
+  const auto residual = out;
+  Linear op{.weights = w.matrix, .norm = norm.data(), .epsilon = 1e-5F, .bias = bias.data(), .exact = exact};
+  Team team(2);
+  Workspace workspace;
+  const LinearInput scratch = allocate_input(op, tokens, workspace);
+  team.run([&](Member& member) { run_linear(member, op, x.data(), tokens, out.data(), out.data(), scratch); });
+  for (size_t t = 0; t < tokens; ++t) {
+    double square = 0;
+    for (size_t c = 0; c < 64; ++c) square += static_cast<double>(x[t * 64 + c]) * x[t * 64 + c];
+    std::vector<float> normed(tokens * 64);
+    for (size_t c = 0; c < 64; ++c)
+      normed[t * 64 + c] = static_cast<float>(x[t * 64 + c] / std::sqrt(square / 64 + 1e-5) * norm[c]);
+    for (size_t r = 0; r < 40; ++r)
+      ASSERT_NEAR(out[t * 40 + r], dot(w, normed, t, r) + bias[r] + residual[t * 40 + r],
+                  (exact ? 1e-5 : 1e-2) * magnitude(w, normed, t, r));
+  }
+}
+
+TEST_P(FusedLinear, Gates) {
+  const auto [tokens, exact] = GetParam();
+  const Packed w = random_packed(Format::kQ80, 48, 64, 3);
+  const auto x = random_floats(tokens * 64, 5);
+  for (const Activation activation : {Activation::kSiluGate, Activation::kGeluGate}) {
+    Linear op{.weights = w.matrix, .activation = activation, .exact = true};
+    std::vector<float> out(tokens * 24);
+    Team team(2);
+    Workspace workspace;
+    const LinearInput scratch = allocate_input(op, tokens, workspace);
+    team.run([&](Member& member) { run_linear(member, op, x.data(), tokens, nullptr, out.data(), scratch); });
+    for (size_t t = 0; t < tokens; ++t)
+      for (size_t r = 0; r < 24; ++r) {
+        const double g = dot(w, x, t, r);
+        const double inner = 0.7978845608 * (g + 0.044715 * g * g * g);
+        const double act =
+            activation == Activation::kSiluGate ? g / (1 + std::exp(-g)) : 0.5 * g * (1 + std::tanh(inner));
+        const double up = dot(w, x, t, r + 24);
+        ASSERT_NEAR(out[t * 24 + r], act * up, 1e-4 * (std::fabs(act * up) + 1));
+      }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Tokens, FusedLinear, testing::Combine(testing::Values(1, 2, 70), testing::Bool()));
+
+}  // namespace coe::test

@@ -1,0 +1,72 @@
+#include <cmath>
+
+#include "kernels/half.h"
+#include "kernels/table.h"
+#include "support.h"
+
+namespace coe::test {
+
+TEST(Rows, NormOfAnyLength) {
+  for (const Isa isa : instruction_sets())
+    for (const size_t n : {1, 7, 16, 50, 576}) {
+      const auto x = random_floats(n, 1);
+      const auto weight = random_floats(n, 2);
+      std::vector<float> out(n);
+      kernels(isa).rms_norm(x.data(), weight.data(), n, 1e-5F, out.data());
+      double square = 0;
+      for (const float v : x) square += static_cast<double>(v) * v;
+      for (size_t i = 0; i < n; ++i)
+        ASSERT_NEAR(out[i], x[i] / std::sqrt(square / static_cast<double>(n) + 1e-5) * weight[i], 1e-5);
+    }
+}
+
+TEST(Rows, QuantisedBlocksAreWithinHalfAStep) {
+  for (const Isa isa : instruction_sets()) {
+    auto x = random_floats(96, 3);
+    std::fill(x.begin() + 32, x.begin() + 64, 0.0F);
+    int8_t q[96];
+    float scale[3];
+    float sum16[6];
+    float sum32[3];
+    kernels(isa).quantise(x.data(), {q, scale, sum16, sum32, 96});
+    for (size_t b = 0; b < 3; ++b) {
+      float sum = 0;
+      for (size_t i = 32 * b; i < 32 * b + 32; ++i) {
+        ASSERT_GE(q[i], -127);
+        ASSERT_NEAR(static_cast<float>(q[i]) * scale[b], x[i], 0.5001F * scale[b]);
+        sum += static_cast<float>(q[i]) * scale[b];
+      }
+      ASSERT_NEAR(sum32[b], sum, 1e-4);
+      ASSERT_NEAR(sum16[2 * b] + sum16[2 * b + 1], sum, 1e-4);
+    }
+  }
+}
+
+TEST(Rows, ActivationsFarOutStayFinite) {
+  for (const Isa isa : instruction_sets()) {
+    const std::vector<float> gate = {-200, -20, -1, 0, 1, 20, 200, 1e30F, -1e30F};
+    const std::vector<float> up(gate.size(), 1.0F);
+    std::vector<float> out(gate.size());
+    kernels(isa).silu_gate(gate.data(), up.data(), gate.size(), out.data());
+    for (size_t i = 0; i < gate.size(); ++i)
+      ASSERT_NEAR(out[i], gate[i] / (1 + std::exp(-static_cast<double>(gate[i]))), std::fabs(gate[i]) * 1e-6);
+    std::vector<float> capped = gate;
+    kernels(isa).soft_cap(capped.data(), capped.size(), 30.0F);
+    for (size_t i = 0; i < gate.size(); ++i) ASSERT_NEAR(capped[i], 30 * std::tanh(gate[i] / 30.0), 1e-4);
+  }
+}
+
+TEST(Rows, HalvesRoundToNearest) {
+  EXPECT_EQ(float_to_half(1.0F), 0x3c00);
+  EXPECT_EQ(float_to_half(-2.0F), 0xc000);
+  EXPECT_EQ(float_to_half(65504.0F), 0x7bff);
+  EXPECT_EQ(float_to_half(65520.0F), 0x7c00);
+  EXPECT_EQ(float_to_half(1e9F), 0x7c00);
+  EXPECT_EQ(float_to_half(0x1p-24F), 1);
+  EXPECT_EQ(float_to_half(0x1p-26F), 0);
+  EXPECT_EQ(float_to_half(1.0F + 0x1p-11F), 0x3c00);  // a tie goes to even
+  EXPECT_EQ(float_to_half(1.0F + 3 * 0x1p-11F), 0x3c02);
+  EXPECT_EQ(float_to_half(0.0F), 0);
+}
+
+}  // namespace coe::test
