@@ -14,6 +14,8 @@ from coe.platform.bus.messages import messages
 _log = structlog.stdlib.get_logger(__name__)
 
 DRAIN_S = 10.0
+# Batches that may be handled and not committed yet.
+_BATCHES_AHEAD = 8
 
 Taken = tuple[PartitionSession, Record]
 
@@ -37,19 +39,21 @@ async def process(membership: Membership, subscription: Subscription, handler: B
 async def _loop(
     membership: Membership, subscription: Subscription, handler: BatchHandler, source: str, stopping: asyncio.Event
 ) -> None:
-    """Handles the next batch while the one before is being committed."""
-    committing: asyncio.Task[None] | None = None
-    while not stopping.is_set():
-        found = await membership.poll(subscription.max_batch)
-        taken = [(session, record) for session, record in found if session.take(record)]
-        if not taken:
-            continue
-        outcomes = await handle(handler, [record for _, record in taken])
-        if committing is not None:
-            await committing
-        committing = asyncio.create_task(_commit(taken, outcomes, source))
-    if committing is not None:
-        await committing
+    """Handles batches while those before are being committed: a partition's transactions take along what waits."""
+    committing: set[asyncio.Task[None]] = set()
+    most = subscription.max_batch * _BATCHES_AHEAD
+    async with asyncio.TaskGroup() as group:
+        while not stopping.is_set():
+            found = await membership.poll(subscription.max_batch)
+            taken = [(session, record) for session, record in found if session.take(record)]
+            if not taken:
+                continue
+            outcomes = await handle(handler, [record for _, record in taken])
+            commit = group.create_task(_commit(taken, outcomes, source))
+            committing.add(commit)
+            commit.add_done_callback(committing.discard)
+            while membership.in_flight > most and committing:
+                await asyncio.wait(committing, return_when=asyncio.FIRST_COMPLETED)
 
 
 async def _commit(taken: Sequence[Taken], outcomes: Sequence[Outcome], source: str) -> None:

@@ -25,6 +25,7 @@ class KafkaPublisher:
         self._connection = connection
         self._source = source
         self._producer: AIOKafkaProducer | None = None
+        self._replacing = asyncio.Lock()
 
     async def start(self) -> None:
         producer = AIOKafkaProducer(**self._connection.producer(), linger_ms=2)
@@ -51,14 +52,23 @@ class KafkaPublisher:
         delivery = await self._send(outgoing)
         delivery.add_done_callback(_log_failure)
 
-    async def _send(self, outgoing: Outgoing) -> "asyncio.Future[object]":
+    async def _working(self) -> AIOKafkaProducer:
+        """The producer; a new one when its sequence of messages is broken for good, which ends aiokafka's sender."""
+        async with self._replacing:
+            if self._producer is not None and self._producer._sender.sender_task.done():
+                _log.warning("the producer broke and is replaced")
+                await self.stop()
+                await self.start()
         if self._producer is None:
             raise Unavailable("the bus is not started")
+        return self._producer
+
+    async def _send(self, outgoing: Outgoing) -> "asyncio.Future[object]":
         now_ms = time.time_ns() // 1_000_000
         headers = cloud_event(outgoing, self._source, now_ms) + messaging.trace_headers()
         try:
             async with asyncio.timeout(_PUBLISH_TIMEOUT_S):
-                sent = await self._producer.send(
+                sent = await (await self._working()).send(
                     outgoing.topic,
                     outgoing.message.SerializeToString(),
                     outgoing.key.encode(),
@@ -67,7 +77,7 @@ class KafkaPublisher:
                 )
         except MessageSizeTooLargeError:
             raise PromptTooLarge("the message is larger than a topic takes", topic=outgoing.topic) from None
-        except (TimeoutError, KafkaError) as error:
+        except (TimeoutError, KafkaError, OSError) as error:
             raise Unavailable(f"the broker does not take messages: {error!r}", topic=outgoing.topic) from error
         return asyncio.ensure_future(_delivered(sent, outgoing.topic))
 
