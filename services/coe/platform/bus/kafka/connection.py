@@ -43,6 +43,8 @@ class Connection:
             "enable_auto_commit": False,
             "auto_offset_reset": "earliest",
             "isolation_level": "read_committed",
+            # A partition that is resumed waits for the fetch under way, which asks for the others, to end.
+            "fetch_max_wait_ms": 100,
             "session_timeout_ms": int(self.session_timeout_s * 1000),
             "heartbeat_interval_ms": int(self.session_timeout_s * 100),
         }
