@@ -12,6 +12,7 @@ import numpy as np
 
 from coe.mapper.pool import PoolExpert
 from coe.mapper.solve import Limits, Solution, solve
+from coe.mapper.table import eligible_pairs
 from coe.platform.errors import ArtifactError
 
 # Whoever asks for no budget gets this one.
@@ -114,7 +115,7 @@ def _solve_group(
     share = np.array([cell.share for cell in group])
     support = np.array([cell.support for cell in group])
     # An expert that too few outcomes speak for is left out, unless that would leave none.
-    eligible = support >= np.minimum(min_support, np.maximum(1, support.max(1, keepdims=True)))
+    eligible = eligible_pairs(support, min_support)
     if hosted is not None:
         eligible &= np.array([expert.name in hosted for expert in pool])
     return solve(

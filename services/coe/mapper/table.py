@@ -5,6 +5,7 @@ A small cell knows little, so its mean is shrunk towards a prior: with n outcome
 expert that is strong elsewhere is expected to be strong here until this cell's own outcomes say otherwise.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -34,19 +35,31 @@ def build_table(
 ) -> QualityTable:
     """`cells` names the cell of each prompt, `scores` is [prompts, experts] with NaN where an expert was not run."""
     names = tuple(sorted(set(cells)))
+    total, support = counts(cells, scores, names)
+    quality = (total + shrinkage * additive_prior(total, support)) / (support + shrinkage)
+    seen = Counter(cells)
+    share = np.array([seen[name] for name in names]) / len(cells)
+    return QualityTable(names, quality, support, share, eligible_pairs(support, min_support))
+
+
+def counts(
+    cells: Sequence[str], scores: NDArray[np.float64], names: Sequence[str]
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Sum of the scores and number of outcomes of each expert in each of the cells `names`: both [cells, experts]."""
     row_of = {name: row for row, name in enumerate(names)}
     rows = np.array([row_of[cell] for cell in cells])
     ran = ~np.isnan(scores)
-    filled = np.where(ran, scores, 0.0)
     support = np.zeros((len(names), scores.shape[1]), np.int64)
     total = np.zeros(support.shape)
     np.add.at(support, rows, ran.astype(np.int64))
-    np.add.at(total, rows, filled)
-    prior = additive_prior(total, support)
-    quality = (total + shrinkage * prior) / (support + shrinkage)
-    eligible = support >= np.minimum(min_support, np.maximum(1, support.max(axis=1, keepdims=True)))
-    share = np.bincount(rows, minlength=len(names)) / len(cells)
-    return QualityTable(names, quality, support, share, eligible)
+    np.add.at(total, rows, np.where(ran, scores, 0.0))
+    return total, support
+
+
+def eligible_pairs(support: NDArray[np.int64], min_support: int) -> NDArray[np.bool_]:
+    """Which experts have enough outcomes in a cell to be chosen there; those with most, when none has enough."""
+    enough: NDArray[np.bool_] = support >= np.minimum(min_support, np.maximum(1, support.max(1, keepdims=True)))
+    return enough
 
 
 def additive_prior(total: NDArray[np.float64], support: NDArray[np.int64]) -> NDArray[np.float64]:

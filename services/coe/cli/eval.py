@@ -1,0 +1,47 @@
+"""`coe eval`: judges router and mapping on outcome data."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import Progress
+
+from coe.cli.console import err, out, print_json
+from coe.platform.errors import CoEError
+
+app = typer.Typer(invoke_without_command=True)
+
+
+@app.callback()
+def evaluate(
+    context: typer.Context,
+    outcomes: Annotated[Path | None, typer.Option(help="One file: fitted on a part, scored on the rest.")] = None,
+    train: Annotated[Path | None, typer.Option(help="Outcomes to fit on; with --test.")] = None,
+    test: Annotated[Path | None, typer.Option(help="Outcomes to score on; with --train.")] = None,
+    experts: Annotated[Path | None, typer.Option(help="Parameters of the models, YAML.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the split, the folds and the bootstrap.")] = 0,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object, see docs/evaluation.md.")] = False,
+    report: Annotated[Path | None, typer.Option(help="Folder for report.html and the plots.")] = None,
+) -> None:
+    """Score the composition beside every baseline, with its frontier over budgets of active parameters."""
+    if context.invoked_subcommand is not None:
+        return
+    try:
+        from coe.evaluation.report import write_report
+        from coe.evaluation.run import evaluate_files
+        from coe.evaluation.summary import as_json, closing_lines, systems_table
+    except ModuleNotFoundError as error:
+        raise CoEError(f"evaluation needs the extra `train` ({error.name} is missing)") from error
+    with Progress(console=err, transient=True) as progress:
+        result, unknown = evaluate_files(outcomes, train, test, experts=experts, seed=seed, progress=progress)
+    if unknown:
+        err.print(f"Left out, no parameter counts: {', '.join(unknown)} (name them with --experts)")
+    if report is not None:
+        path = write_report(result, report, seed)
+        err.print(f"Report: {path}")
+    if json:
+        print_json(as_json(result, seed))
+        return
+    out.print(systems_table(result, seed))
+    for line in closing_lines(result):
+        out.print(line)

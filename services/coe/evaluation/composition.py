@@ -1,0 +1,133 @@
+"""The composition as it is served: categories, their learned parts where they pay, and a plan for each budget.
+
+For each budget the plain category map and the refined one are compared by cross-validation on the training part; the
+refined map is taken only where it scores higher there.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coe.evaluation.planning import assign, guarded
+from coe.evaluation.split import folds, groups
+from coe.mapper.cells import CellHeads, cell_names, fit_cells
+from coe.mapper.outcomes import Outcomes
+from coe.mapper.refiner import Refiner
+from coe.mapper.refiner_fit import RefinerSettings, fit_refiner
+from coe.mapper.solve import Solution
+from coe.mapper.table import QualityTable, build_table
+from coe.mapper.text_features import text_features
+
+Floats = NDArray[np.float64]
+Embeddings = NDArray[np.float32]
+FOLDS = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Levels:
+    """The same outcomes at two levels: categories (`plain`) and their parts (`refined`)."""
+
+    heads: CellHeads
+    plain: QualityTable
+    refiner: Refiner
+    refined: QualityTable
+    train_cells: tuple[str, ...]
+
+    def choose(
+        self, level: str, active: Floats, budget: float | None, prompts: int, names: Sequence[str]
+    ) -> NDArray[np.int64] | None:
+        """The expert of each prompt whose cell is named; None when nothing fits the budget."""
+        table = self.plain if level == "plain" else self.refined
+        solution = guarded(table, active, budget, prompts)
+        return None if solution is None else assign(table, solution, names)
+
+    def cells(self, level: str, features: Embeddings, embeddings: Embeddings) -> list[str]:
+        """The cell of each prompt at a level."""
+        if level == "plain":
+            return [self.heads.names[index] for index in self.heads.predict(embeddings)]
+        return self.refiner.parts_of(features, embeddings)
+
+
+@dataclass(frozen=True, eq=False)
+class Composition:
+    """`level_of` says for each budget which map is used, `validation` what both scored in cross-validation."""
+
+    levels: Levels
+    active: Floats
+    level_of: dict[float | None, str]
+    validation: dict[float | None, dict[str, float]]
+
+    @property
+    def plain(self) -> QualityTable:
+        return self.levels.plain
+
+    @property
+    def train_cells(self) -> tuple[str, ...]:
+        return self.levels.train_cells
+
+    def categories(self, embeddings: Embeddings) -> list[str]:
+        """The category of each prompt, from its text alone."""
+        return self.levels.cells("plain", np.empty((0, 0), np.float32), embeddings)
+
+    def plan(self, budget: float | None) -> tuple[QualityTable, Solution | None]:
+        """The table and the solution behind a budget's choices."""
+        table = self.plain if self.level_of[budget] == "plain" else self.levels.refined
+        return table, guarded(table, self.active, budget, len(self.train_cells))
+
+    def choices(self, prompts: Sequence[str], embeddings: Embeddings) -> dict[float | None, NDArray[np.int64]]:
+        """For each budget that something fits, the expert of each prompt."""
+        features = text_features(prompts)
+        found = {}
+        for budget, level in self.level_of.items():
+            names = self.levels.cells(level, features, embeddings)
+            choice = self.levels.choose(level, self.active, budget, len(self.train_cells), names)
+            if choice is not None:
+                found[budget] = choice
+        return found
+
+
+def fit_composition(
+    outcomes: Outcomes, embeddings: Embeddings, active: Floats, budgets: Sequence[float | None], seed: int
+) -> Composition:
+    """Everything is decided on these outcomes."""
+    features = text_features(outcomes.prompts)
+    settings = RefinerSettings(seed=seed)
+    validation = _validate(outcomes, features, embeddings, active, budgets, settings)
+    level_of = {
+        budget: "refined" if scored["refined"] > scored["plain"] else "plain" for budget, scored in validation.items()
+    }
+    return Composition(_fit(outcomes, features, embeddings, settings), active, level_of, validation)
+
+
+def _fit(outcomes: Outcomes, features: Embeddings, embeddings: Embeddings, settings: RefinerSettings) -> Levels:
+    names = cell_names(outcomes.categories, settings.min_cell)
+    inner = list(folds(groups(outcomes), settings.folds, settings.seed))
+    refined = fit_refiner(outcomes.categories, outcomes.scores, features, embeddings, inner, settings)
+    heads = fit_cells(embeddings, names, settings.seed)
+    return Levels(heads, build_table(names, outcomes.scores), refined.refiner, refined.table, tuple(names))
+
+
+def _validate(
+    outcomes: Outcomes,
+    features: Embeddings,
+    embeddings: Embeddings,
+    active: Floats,
+    budgets: Sequence[float | None],
+    settings: RefinerSettings,
+) -> dict[float | None, dict[str, float]]:
+    scored: dict[float | None, dict[str, list[Floats]]] = {budget: {"plain": [], "refined": []} for budget in budgets}
+    inner = replace(settings, seed=settings.seed + 1)
+    for rest, fold in folds(groups(outcomes), FOLDS, settings.seed):
+        levels = _fit(outcomes.rows(rest), features[rest], embeddings[rest], inner)
+        for level in ("plain", "refined"):
+            names = levels.cells(level, features[fold], embeddings[fold])
+            for budget in budgets:
+                choice = levels.choose(level, active, budget, len(rest), names)
+                if choice is not None:
+                    scored[budget][level].append(outcomes.scores[fold, choice])
+    return {
+        budget: {level: float(np.nanmean(np.concatenate(parts))) if parts else -1.0 for level, parts in levels_.items()}
+        for budget, levels_ in scored.items()
+    }

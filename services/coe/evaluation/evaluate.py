@@ -1,0 +1,152 @@
+"""Fits every system on one part of the outcomes and scores it once on the other."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coe.evaluation import systems
+from coe.evaluation.composition import Composition, fit_composition
+from coe.evaluation.lagrangian import choose, penalty_for
+from coe.evaluation.metrics import curve_area
+from coe.evaluation.neighbours import neighbour_quality
+from coe.evaluation.pairs import Pair, judge_pair
+from coe.evaluation.planning import assign, guarded, margin
+from coe.evaluation.systems import System
+from coe.mapper.outcomes import Outcomes
+from coe.mapper.pool import PoolExpert
+from coe.mapper.table import QualityTable
+
+Floats = NDArray[np.float64]
+Embeddings = NDArray[np.float32]
+# Average active parameters at which the frontier is drawn, billions; None is unlimited.
+BUDGETS: tuple[float | None, ...] = (9.0, 15.0, 31.0, 54.0, None)
+# Neighbours and the weight of the category prior that are tried, on the training part.
+NEIGHBOURS = ((10, 5.0), (20, 5.0), (40, 10.0), (80, 20.0))
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Outcomes of the pool's experts with the embeddings of their prompts."""
+
+    outcomes: Outcomes
+    embeddings: Embeddings
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """`area`: mean score over costs from the smallest to the largest expert, of each family of systems."""
+
+    dataset: str
+    pool: tuple[PoolExpert, ...]
+    train_prompts: int
+    test_prompts: int
+    systems: tuple[System, ...]
+    frontier: tuple[System, ...]
+    area: dict[str, float]
+    pair: Pair
+    composition: Composition
+
+
+def evaluate(
+    dataset: str,
+    train: Part,
+    test: Part,
+    pool: Sequence[PoolExpert],
+    *,
+    seed: int = 0,
+    progress: Callable[[str], None] = lambda step: None,
+) -> Evaluation:
+    """The pool's order is the order of the score columns. `progress` is told what begins."""
+    active = np.array([expert.active_params_b for expert in pool])
+    scores = test.outcomes.scores
+    names = [expert.name for expert in pool]
+    progress("singles, mixing, oracle")
+    compared = [*systems.singles(names, scores, active), systems.uniform(scores, active)]
+    mixed = [systems.mixing(train.outcomes.scores, scores, active, budget) for budget in BUDGETS]
+    compared += [system for system in mixed if system is not None]
+    compared.append(systems.oracle(scores, active))
+    progress("composition of experts")
+    composition = fit_composition(train.outcomes, train.embeddings, active, BUDGETS, seed)
+    progress("category map")
+    predicted = composition.categories(test.embeddings)
+    compared += _by_table("category", composition.plain, predicted, active, scores, len(train.outcomes))
+    progress("nearest neighbours")
+    compared += _by_neighbours(composition, predicted, train, test, active)
+    progress("frontier")
+    frontier = [
+        systems.chosen(f"CoE{systems.suffix(budget)}", "coe", choice, scores, active, budget)
+        for budget, choice in composition.choices(test.outcomes.prompts, test.embeddings).items()
+    ]
+    return Evaluation(
+        dataset,
+        tuple(pool),
+        len(train.outcomes),
+        len(test.outcomes),
+        tuple(compared + frontier),
+        tuple(frontier),
+        _areas([*compared, *frontier], active),
+        judge_pair(composition, train.outcomes, test.outcomes, test.embeddings, pool),
+        composition,
+    )
+
+
+def _by_table(
+    kind: systems.Kind,
+    table: QualityTable,
+    cells: Sequence[str],
+    active: Floats,
+    scores: Floats,
+    prompts: int,
+) -> list[System]:
+    found = []
+    for budget in BUDGETS:
+        solution = guarded(table, active, budget, prompts)
+        if solution is not None:
+            name = f"{kind}{systems.suffix(budget)}"
+            found.append(systems.chosen(name, kind, assign(table, solution, cells), scores, active, budget))
+    return found
+
+
+def _by_neighbours(
+    composition: Composition, predicted: Sequence[str], train: Part, test: Part, active: Floats
+) -> list[System]:
+    """k and prior weight by leave-one-out score without a limit, lambda for each budget: all on the training part."""
+    plain = composition.plain
+    row_of = {name: row for row, name in enumerate(plain.cells)}
+    allowed = np.where(plain.eligible, plain.quality, np.nan)
+    known = train.outcomes.scores
+    prior = allowed[[row_of[name] for name in composition.train_cells]]
+    best: tuple[float, int, float] = (-1.0, 0, 0.0)
+    rows = np.arange(len(known))
+    for k, weight in NEIGHBOURS:
+        fitted = neighbour_quality(train.embeddings, known, prior, train.embeddings, k=k, weight=weight, skip_self=True)
+        best = max(best, (float(np.nanmean(known[rows, choose(fitted, active, 0.0)])), k, weight))
+    _, k, weight = best
+    fitted = neighbour_quality(train.embeddings, known, prior, train.embeddings, k=k, weight=weight, skip_self=True)
+    asked = allowed[[row_of[name] for name in predicted]]
+    quality = neighbour_quality(train.embeddings, known, asked, test.embeddings, k=k, weight=weight)
+    found = []
+    for budget in BUDGETS:
+        limit = budget
+        for _ in range(3 if budget is not None else 1):
+            penalty = penalty_for(fitted, active, limit)
+            cost = active[choose(fitted, active, penalty)]
+            if budget is not None:
+                limit = budget - margin(cost, np.full(len(cost), 1 / len(cost)), len(cost))
+        if budget is None or cost.mean() <= budget:
+            choice = choose(quality, active, penalty)
+            name = f"kNN (k={k}){systems.suffix(budget)}"
+            found.append(systems.chosen(name, "knn", choice, test.outcomes.scores, active, budget))
+    return found
+
+
+def _areas(compared: Sequence[System], active: Floats) -> dict[str, float]:
+    """Families with a budget, each as one curve over measured costs."""
+    areas = {}
+    for kind, label in (("coe", "coe"), ("knn", "knn"), ("category", "category"), ("random", "random mixing")):
+        family = [system for system in compared if system.kind == kind and system.name != "random"]
+        cost, score = [s.active_params_b for s in family], [s.score for s in family]
+        areas[label] = curve_area(cost, score, float(active.min()), float(active.max()))
+    return areas

@@ -1,0 +1,132 @@
+"""What the report says in words and rows. Pure."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from coe.evaluation.evaluate import BUDGETS, Evaluation
+from coe.evaluation.metrics import Interval, bootstrap, paired_bootstrap
+from coe.evaluation.systems import System
+
+
+@dataclass(frozen=True, slots=True)
+class SystemRow:
+    name: str
+    kind: str
+    interval: Interval
+    active_params_b: float
+    coverage: float
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetRow:
+    """One point of the frontier beside what else the same budget buys; differences are CoE minus the other."""
+
+    budget_b: float | None
+    coe: Interval
+    active_params_b: float
+    level: str
+    best_single: str
+    over_single: Interval
+    over_category: Interval | None
+    over_knn: Interval | None
+
+
+@dataclass(frozen=True, slots=True)
+class TableRow:
+    """A row of the map in use: a cell, its share, the expected quality and the expert under each budget."""
+
+    cell: str
+    share: float
+    prompts: int
+    experts: tuple[str, ...]
+
+
+def system_rows(evaluation: Evaluation, seed: int) -> list[SystemRow]:
+    return [
+        SystemRow(
+            system.name, system.kind, bootstrap(system.scores, seed=seed), system.active_params_b, system.coverage
+        )
+        for system in evaluation.systems
+    ]
+
+
+def best_single(evaluation: Evaluation, budget_b: float | None) -> System | None:
+    """The single expert with the highest test score whose parameters are within the budget."""
+    limit = np.inf if budget_b is None else budget_b
+    within = [s for s in evaluation.systems if s.kind == "single" and s.active_params_b <= limit]
+    return max(within, key=lambda system: system.score, default=None)
+
+
+def budget_rows(evaluation: Evaluation, seed: int) -> list[BudgetRow]:
+    rows = []
+    for point in evaluation.frontier:
+        single = best_single(evaluation, point.budget_b)
+        if single is None:
+            continue
+        others = {
+            system.kind: paired_bootstrap(point.scores, system.scores, seed=seed)
+            for system in evaluation.systems
+            if system.kind in ("category", "knn") and system.budget_b == point.budget_b
+        }
+        rows.append(
+            BudgetRow(
+                point.budget_b,
+                bootstrap(point.scores, seed=seed),
+                point.active_params_b,
+                evaluation.composition.level_of[point.budget_b],
+                single.name,
+                paired_bootstrap(point.scores, single.scores, seed=seed),
+                others.get("category"),
+                others.get("knn"),
+            )
+        )
+    return rows
+
+
+def table_rows(evaluation: Evaluation) -> list[TableRow]:
+    """The finest map that any budget uses, as a person reads it."""
+    composition = evaluation.composition
+    refined = "refined" in composition.level_of.values()
+    table = composition.levels.refined if refined else composition.plain
+    names = [expert.name.rpartition("/")[2] for expert in evaluation.pool]
+    rows = []
+    for row, cell in enumerate(table.cells):
+        experts = []
+        for budget in BUDGETS:
+            plan, solution = composition.plan(budget) if budget in composition.level_of else (table, None)
+            name = cell if cell in plan.cells else _category_of(cell, plan.cells)
+            experts.append("" if solution is None or not name else names[solution.chosen[plan.cells.index(name)]])
+        rows.append(TableRow(cell, float(table.share[row]), int(table.support[row].max()), tuple(experts)))
+    return rows
+
+
+def _category_of(part: str, cells: tuple[str, ...]) -> str:
+    """The category that a part belongs to, by its name."""
+    found = [cell for cell in cells if part.startswith(f"{cell}/")]
+    return max(found, key=len, default="")
+
+
+def findings(evaluation: Evaluation, seed: int) -> list[str]:
+    """The few sentences that a reader in a hurry takes away."""
+    lines = []
+    largest = best_single(evaluation, None)
+    for row in budget_rows(evaluation, seed):
+        if row.budget_b is None or largest is None:
+            continue
+        within = best_single(evaluation, row.budget_b)
+        assert within is not None
+        gap = largest.score - within.score
+        closed = f", {(row.coe.mean - within.score) / gap:.0%} of the way to the best of any size" if gap > 0 else ""
+        lines.append(
+            f"Within {row.budget_b:g} B the composition scores {row.coe.mean:.3f} with {row.active_params_b:.1f} B on "
+            f"average; the best single expert that fits, {within.name}, scores {within.score:.3f}{closed}."
+        )
+    area = evaluation.area
+    best = max(area, key=lambda name: area[name])
+    lines.append(
+        f"Over all budgets the area under the composition's curve is {area['coe']:.4f} (nearest neighbours "
+        f"{area['knn']:.4f}, category map {area['category']:.4f}, random mixing {area['random mixing']:.4f}); "
+        f"the largest is that of {'the composition' if best == 'coe' else best}."
+    )
+    return lines

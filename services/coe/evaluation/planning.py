@@ -1,0 +1,48 @@
+"""Plans for a table under budgets, fixed on the training part. Pure."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coe.mapper.solve import Limits, Solution, solve
+from coe.mapper.table import QualityTable
+from coe.platform.errors import InvalidPrompt
+
+Floats = NDArray[np.float64]
+# Standard errors by which a plan stays below its budget, so that other prompts keep to it too.
+GUARD = 1.0
+# Prompts that a plan will be judged on, as a part of those it is made from.
+JUDGED = 0.5
+
+
+def guarded(table: QualityTable, active: Floats, budget_b: float | None, prompts: int) -> Solution | None:
+    """The best plan whose average active parameters are still within the budget one standard error above its mean.
+
+    The error is that of the difference between `prompts` training prompts and half as many others. None when nothing
+    fits.
+    """
+    if budget_b is None:
+        return solve(table.quality, table.share, active, active, Limits(), table.eligible)
+    limit = budget_b
+    found: Solution | None = None
+    # The margin depends on the plan, which depends on the margin: three rounds settle it.
+    for _ in range(3):
+        try:
+            found = solve(table.quality, table.share, active, active, Limits(limit), table.eligible)
+        except InvalidPrompt:
+            return found
+        limit = budget_b - margin(active[found.chosen], table.share, prompts)
+    return found
+
+
+def margin(cost: Floats, share: Floats, prompts: int) -> float:
+    """`GUARD` standard errors of the average cost on other prompts, billions. `cost` and `share` are per cell."""
+    variance = float(share @ cost**2 - (share @ cost) ** 2)
+    return GUARD * float(np.sqrt(max(0.0, variance) * (1 + 1 / JUDGED) / prompts))
+
+
+def assign(table: QualityTable, solution: Solution, cells: Sequence[str]) -> NDArray[np.int64]:
+    """The expert of each prompt, by the name of its cell."""
+    row_of = {name: row for row, name in enumerate(table.cells)}
+    return solution.chosen[[row_of[cell] for cell in cells]]

@@ -1,0 +1,71 @@
+"""An evaluation as JSON and as a table for people."""
+
+from rich.table import Table
+
+from coe.evaluation.evaluate import Evaluation
+from coe.evaluation.metrics import Interval, bootstrap
+from coe.evaluation.systems import System
+
+DIGITS = 4
+
+
+def as_json(evaluation: Evaluation, seed: int) -> dict[str, object]:
+    """The documented form (docs/evaluation.md). `budget_b` null is unlimited, `ci` the 95 % bootstrap interval."""
+    return {
+        "dataset": evaluation.dataset,
+        "systems": [
+            {"name": system.name, "kind": system.kind, **_figures(system, seed)} for system in evaluation.systems
+        ],
+        "frontier": [{"budget_b": point.budget_b, **_figures(point, seed)} for point in evaluation.frontier],
+        "area": round(evaluation.area["coe"], DIGITS),
+        "apgr": round(evaluation.pair.figures.apgr, DIGITS),
+    }
+
+
+def _figures(system: System, seed: int) -> dict[str, object]:
+    interval = bootstrap(system.scores, seed=seed)
+    return {
+        "score": round(interval.mean, DIGITS),
+        "ci": [round(interval.low, DIGITS), round(interval.high, DIGITS)],
+        "avg_active_params_b": round(system.active_params_b, 3),
+    }
+
+
+def systems_table(evaluation: Evaluation, seed: int) -> Table:
+    """Every system, by kind, with its interval and cost."""
+    title = f"{evaluation.dataset}: fitted on {evaluation.train_prompts} prompts, scored on {evaluation.test_prompts}"
+    table = Table("system", "score", "95 % interval", "avg active B", "prompts scored", title=title)
+    kind = ""
+    for system in evaluation.systems:
+        if kind and system.kind != kind:
+            table.add_section()
+        kind = system.kind
+        interval = bootstrap(system.scores, seed=seed)
+        table.add_row(
+            system.name,
+            f"{interval.mean:.4f}",
+            f"{interval.low:.4f} to {interval.high:.4f}",
+            f"{system.active_params_b:.2f}",
+            f"{system.coverage:.1%}",
+        )
+    return table
+
+
+def closing_lines(evaluation: Evaluation) -> list[str]:
+    """Areas, the weak and strong pair, and which map each budget uses."""
+    pair = evaluation.pair
+    areas = ", ".join(f"{name} {area:.4f}" for name, area in evaluation.area.items())
+    levels = ", ".join(
+        f"{'unlimited' if budget is None else f'{budget:g} B'}: {level}"
+        for budget, level in evaluation.composition.level_of.items()
+    )
+    return [
+        f"area under score against average active parameters: {areas}",
+        f"{pair.weak} against {pair.strong}: APGR {ranged(pair.apgr)}, CPT(50 %) {ranged(pair.cpt_50)}, "
+        f"CPT(80 %) {ranged(pair.cpt_80)}",
+        f"map chosen by cross-validation on the training part: {levels}",
+    ]
+
+
+def ranged(interval: Interval) -> str:
+    return f"{interval.mean:.3f} ({interval.low:.3f} to {interval.high:.3f})"

@@ -1,0 +1,41 @@
+"""Plans keep a margin, and it is the one that the formula says."""
+
+import numpy as np
+import pytest
+
+from coe.evaluation.planning import assign, guarded, margin
+from coe.mapper.table import QualityTable
+
+ACTIVE = np.array([10.0, 70.0])
+
+
+def table(cells: int) -> QualityTable:
+    quality = np.array([[0.5, 0.5 + 0.01 * cell] for cell in range(cells)])
+    support = np.full((cells, 2), 100)
+    names = tuple(f"c{cell}" for cell in range(cells))
+    return QualityTable(names, quality, support, np.full(cells, 1 / cells), np.ones((cells, 2), bool))
+
+
+def test_the_margin_is_one_standard_error_of_a_difference() -> None:
+    # Half at 10, half at 70: deviation 30; 900 prompts against 450 others.
+    assert margin(ACTIVE, np.array([0.5, 0.5]), 900) == pytest.approx(30 * np.sqrt(3 / 900))
+
+
+def test_a_plan_stays_below_its_budget() -> None:
+    cells = table(40)
+    plan = guarded(cells, ACTIVE, 31.0, 900)
+    assert plan is not None
+    assert plan.active_params_b + margin(ACTIVE[plan.chosen], cells.share, 900) <= 31.0 + 0.1
+    assert plan.active_params_b > 26
+
+
+def test_the_best_cells_get_the_large_expert() -> None:
+    cells = table(4)
+    plan = guarded(cells, ACTIVE, 45.0, 10**9)
+    assert plan is not None
+    assert list(assign(cells, plan, ["c3", "c0", "c2", "c1"])) == [1, 0, 1, 0]
+
+
+def test_nothing_fits_a_tiny_budget() -> None:
+    assert guarded(table(4), ACTIVE, 5.0, 100) is None
+    assert guarded(table(4), ACTIVE, None, 100) is not None
