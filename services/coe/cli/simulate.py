@@ -1,0 +1,162 @@
+"""`coe simulate`: policies over traces, the SN40L paper's table, clusters that do not exist yet."""
+
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.table import Table
+
+from coe.cli.console import out, print_json
+from coe.platform.errors import InvalidPrompt
+from coe.scheduling import POLICIES, make_policy
+from coe.simulation.cluster import simulate_cluster
+from coe.simulation.hardware import HARDWARE, Hardware, with_budget
+from coe.simulation.node import serve
+from coe.simulation.offline import fewest_loads
+from coe.simulation.paper import ASSUMPTIONS, paper_rows
+from coe.simulation.trace import KINDS, Trace, make_trace, read_trace
+
+app = typer.Typer(no_args_is_help=True)
+Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
+Machine = Annotated[str, typer.Option(help=f"One of {', '.join(HARDWARE)}.")]
+
+
+def _machine(name: str) -> Hardware:
+    if name not in HARDWARE:
+        raise InvalidPrompt(f"no machine {name!r}: one of {', '.join(HARDWARE)}")
+    return HARDWARE[name]
+
+
+@app.command()
+def paper(as_json: Json = False) -> None:
+    """Reproduce Table V and the capacity figures of the SN40L paper."""
+    rows = paper_rows()
+    if as_json:
+        print_json({"rows": [asdict(row) | {"error": row.error} for row in rows], "assumptions": list(ASSUMPTIONS)})
+        return
+    table = Table("figure", "published", "simulated", "error")
+    for row in rows:
+        error = "calibrated" if row.calibrated else f"{row.error:+.1%}"
+        table.add_row(row.figure, f"{row.published:g}", f"{row.simulated:.2f}", error)
+    out.print(table)
+    for assumption in ASSUMPTIONS:
+        out.print(f"- {assumption}")
+
+
+@app.command()
+def policies(
+    trace: Annotated[str, typer.Option(help=f"{', '.join(KINDS)}, or a file of JSON lines.")] = "zipf",
+    prompts: Annotated[int, typer.Option(min=1)] = 4000,
+    experts: Annotated[int, typer.Option(min=1)] = 48,
+    room: Annotated[int, typer.Option(min=1, help="Experts that HBM holds.")] = 8,
+    expert_mb: Annotated[float, typer.Option(min=0.001, help="Size of an expert, in megabytes.")] = 97.0,
+    machine: Machine = "host",
+    link: Annotated[float, typer.Option(help="Bytes a second into HBM; 0: the machine's.")] = 0.0,
+    rate: Annotated[float, typer.Option(help="Prompts a second; 0: all at the start.")] = 0.0,
+    max_batch: Annotated[int, typer.Option(min=1)] = 16,
+    max_wait: Annotated[float, typer.Option(min=0.0, help="Ageing bound, seconds.")] = 20.0,
+    policy: Annotated[list[str] | None, typer.Option(help="May be given several times.")] = None,
+    seed: int = 0,
+    as_json: Json = False,
+) -> None:
+    """Compare scheduling policies on one node."""
+    expert_bytes = int(expert_mb * 1e6)
+    hardware = with_budget(_machine(machine), room, expert_bytes)
+    if link:
+        hardware = replace(hardware, link=link)
+    drawn = _trace(trace, prompts, experts, rate, seed)
+    table = Table("policy", "prompts/s", "switches", "p50 wait", "p99 wait", "max wait", "simulated/min")
+    for name in policy or POLICIES:
+        began = time.perf_counter()
+        served = serve(
+            drawn, hardware, make_policy(name, max_wait=max_wait), expert_bytes=expert_bytes, max_batch=max_batch
+        )
+        per_minute = 60 * len(drawn) / (time.perf_counter() - began)
+        p50, p99, longest = (float(value) for value in np.percentile(served.waits, (50, 99, 100)))
+        if as_json:
+            print_json(
+                {
+                    "policy": name,
+                    "prompts_s": served.prompts_s,
+                    "switches": served.loads,
+                    "bytes_moved": served.loads * expert_bytes,
+                    "p50_wait_s": p50,
+                    "p99_wait_s": p99,
+                    "max_wait_s": longest,
+                    "simulated_per_minute": per_minute,
+                }
+            )
+        table.add_row(
+            name,
+            f"{served.prompts_s:.2f}",
+            str(served.loads),
+            f"{p50:.2f} s",
+            f"{p99:.2f} s",
+            f"{longest:.2f} s",
+            f"{per_minute / 1e6:.2f} M",
+        )
+    fewest = fewest_loads(drawn, room, max_wait)
+    if as_json:
+        print_json({"policy": "offline", "switches": fewest})
+        return
+    table.add_row("offline", "", str(fewest), "", "", "", "")
+    out.print(table)
+
+
+def _trace(name: str, prompts: int, experts: int, rate: float, seed: int) -> Trace:
+    if name in KINDS:
+        drawn = make_trace(name, prompts, experts, rate=rate or 1.0, seed=seed)
+    elif Path(name).is_file():
+        drawn = read_trace(Path(name))
+    else:
+        raise InvalidPrompt(f"no trace {name!r}: {', '.join(KINDS)}, or a file")
+    return drawn if rate else drawn.paced(0)
+
+
+@app.command()
+def cluster(
+    nodes: Annotated[int, typer.Option(min=1)] = 100,
+    experts: Annotated[int, typer.Option(min=1)] = 10_000,
+    expert_gb: Annotated[float, typer.Option(min=0.001)] = 13.476,
+    machine: Machine = "sn40l-node",
+    policy: str = "lookahead",
+    prompts: Annotated[int, typer.Option(min=1)] = 50_000,
+    rates: Annotated[list[float] | None, typer.Option("--rate", help="Prompts a second of the cluster.")] = None,
+    max_batch: Annotated[int, typer.Option(min=1)] = 16,
+    max_wait: Annotated[float, typer.Option(min=0.0)] = 5.0,
+    seed: int = 0,
+    as_json: Json = False,
+) -> None:
+    """Plan a cluster: latency, loads and cost by rate, and where it breaks."""
+    table = Table("rate", "prompts/s", "p50", "p99", "loads a prompt", "node hours a million", "keeps up")
+    for rate in rates or (100.0, 300.0, 500.0, 700.0, 900.0, 1200.0):
+        found = simulate_cluster(
+            replace(_machine(machine), overlap=True),
+            nodes=nodes,
+            experts=experts,
+            expert_bytes=int(expert_gb * 1e9),
+            rate=rate,
+            prompts=prompts,
+            policy=policy,
+            max_batch=max_batch,
+            max_wait=max_wait,
+            seed=seed,
+        )
+        if as_json:
+            print_json(asdict(found))
+        table.add_row(
+            f"{rate:g}",
+            f"{found.prompts_s:.1f}",
+            f"{found.p50_s:.3f} s",
+            f"{found.p99_s:.3f} s",
+            f"{found.loads_per_prompt:.2f}",
+            f"{found.node_hours:.1f}",
+            "yes" if found.keeps_up else "no",
+        )
+        if not found.keeps_up:
+            break
+    if not as_json:
+        out.print(table)
