@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from support import servers
+from support.experts import smollm2_bundle
+
+__all__ = ["smollm2_bundle"]
 
 if sys.platform != "linux":
     pytest.exit("the tests need Linux: shared memory, prctl, loopback servers", returncode=1)

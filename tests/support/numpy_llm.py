@@ -9,14 +9,19 @@ from typing import Any
 
 import numpy as np
 from gguf import GGUFReader, dequantize
+from threadpoolctl import threadpool_limits
 
 GEMMA3_LOCAL_THETA, GEMMA3_PATTERN = 10_000.0, 6
 
 
 class NumpyLlm:
-    """`logits(ids)` -> float32 [len(ids), V]."""
+    """`logits(ids)` -> float32 [len(ids), V].
 
-    def __init__(self, path: Path) -> None:
+    `rounded`: activations meet quantised weights in 8 bits, in scaled blocks of 32, as llama.cpp and our ops do.
+    """
+
+    def __init__(self, path: Path, *, rounded: bool = False) -> None:
+        self._rounded = rounded
         reader = GGUFReader(path)
         self._tensors = {tensor.name: tensor for tensor in reader.tensors}
         self._weights: dict[str, np.ndarray] = {}
@@ -31,6 +36,11 @@ class NumpyLlm:
         self.epsilon = self._own("attention.layer_norm_rms_epsilon")
 
     def logits(self, ids: list[int]) -> np.ndarray:
+        # Two BLAS threads wait for each other more than they work when the machine is busy.
+        with threadpool_limits(1):
+            return self._logits(ids)
+
+    def _logits(self, ids: list[int]) -> np.ndarray:
         x = self._weight("token_embd.weight")[ids]
         if self.gemma:
             x = x * np.float32(self.hidden**0.5)
@@ -38,17 +48,18 @@ class NumpyLlm:
             x = self._block(layer, x)
         x = self._norm(x, "output_norm.weight")
         head = "output.weight" if "output.weight" in self._tensors else "token_embd.weight"
-        return self._cap(x @ self._weight(head).T, self._own("final_logit_softcapping", 0.0))
+        return self._cap(self._times(x, head.removesuffix(".weight")), self._own("final_logit_softcapping", 0.0))
 
     def _block(self, layer: int, x: np.ndarray) -> np.ndarray:
         name = f"blk.{layer}"
-        attended = self._attention(layer, self._norm(x, f"{name}.attn_norm.weight")) @ self._t(f"{name}.attn_output")
+        attended = self._attention(layer, self._norm(x, f"{name}.attn_norm.weight"))
+        attended = self._times(attended, f"{name}.attn_output")
         if self.gemma:
             attended = self._norm(attended, f"{name}.post_attention_norm.weight")
         x = x + attended
         y = self._norm(x, f"{name}.ffn_norm.weight")
-        gate, up = y @ self._t(f"{name}.ffn_gate"), y @ self._t(f"{name}.ffn_up")
-        fed = (self._activation(gate) * up) @ self._t(f"{name}.ffn_down")
+        gate, up = self._times(y, f"{name}.ffn_gate"), self._times(y, f"{name}.ffn_up")
+        fed = self._times(self._activation(gate) * up, f"{name}.ffn_down")
         if self.gemma:
             fed = self._norm(fed, f"{name}.post_ffw_norm.weight")
         return x + fed
@@ -64,7 +75,7 @@ class NumpyLlm:
         query, key = self._rotate(layer, query), self._rotate(layer, key)
         group = self.heads // self.kv_heads
         key, value = np.repeat(key, group, axis=1), np.repeat(value, group, axis=1)
-        scores = np.einsum("qhd,khd->hqk", query, key) * self._scale()
+        scores = query.transpose(1, 0, 2) @ key.transpose(1, 2, 0) * np.float32(self._scale())
         scores = self._cap(scores, self._own("attn_logit_softcapping", 0.0))
         ago = np.arange(count)[:, None] - np.arange(count)[None, :]
         visible = ago >= 0
@@ -73,10 +84,10 @@ class NumpyLlm:
         scores = np.where(visible, scores, -np.inf)
         weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
         weights /= weights.sum(axis=-1, keepdims=True)
-        return np.einsum("hqk,khd->qhd", weights, value).reshape(count, -1)
+        return (weights @ value.transpose(1, 0, 2)).transpose(1, 0, 2).reshape(count, -1)
 
     def _projected(self, name: str, x: np.ndarray, heads: int) -> np.ndarray:
-        y = x @ self._t(name)
+        y = self._times(x, name)
         if f"{name}.bias" in self._tensors:
             y = y + self._weight(f"{name}.bias").ravel()
         return y.reshape(len(x), heads, self.head_dim)
@@ -118,8 +129,13 @@ class NumpyLlm:
         scale = 1 / np.sqrt((x**2).mean(axis=-1, keepdims=True) + self.epsilon)
         return x * scale * self._weight(name).ravel()
 
-    def _t(self, name: str) -> np.ndarray:
-        return self._weight(f"{name}.weight").T
+    def _times(self, x: np.ndarray, name: str) -> np.ndarray:
+        kind = self._tensors[f"{name}.weight"].tensor_type.name
+        if self._rounded and kind not in ("F32", "F16", "BF16"):
+            blocks = x.reshape(len(x), -1, 32)
+            scale = np.abs(blocks).max(axis=-1, keepdims=True) / 127
+            x = (np.rint(blocks / np.where(scale == 0, 1, scale)) * scale).reshape(x.shape)
+        return x @ self._weight(f"{name}.weight").T
 
     def _weight(self, name: str) -> np.ndarray:
         if name not in self._weights:

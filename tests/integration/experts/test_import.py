@@ -1,0 +1,168 @@
+"""Importing: whole, interrupted, refused."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gguf import GGMLQuantizationType, GGUFReader, dequantize
+
+from coe.experts.bundle import Bundle
+from coe.experts.catalogue import Catalogue
+from coe.experts.gguf_source import GgufSource
+from coe.experts.importer import PARTIAL_PREFIX, import_model
+from coe.experts.manifest import CHUNK_BYTES
+from coe.native import packing
+from coe.platform.errors import ArtifactError, ChecksumMismatch, ExpertNotFound
+from support.gguf_files import TinyModel, write_tiny_gguf
+
+# Large enough for several chunks of weights.
+MODEL = TinyModel(hidden=512, heads=8, kv_heads=2, head_dim=64, feed_forward=1536, layers=3)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Iterator[GgufSource]:
+    opened = GgufSource.open(write_tiny_gguf(tmp_path / "tiny.gguf", MODEL))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def experts(tmp_path: Path) -> Path:
+    return tmp_path / "experts"
+
+
+def run(source: GgufSource, experts: Path, expert_id: str = "tiny", progress: object = None) -> Bundle:
+    return import_model(source, experts, expert_id, origin="tiny.gguf", progress=progress or (lambda done, total: None))
+
+
+def test_every_tensor_is_there_without_loss(source: GgufSource, experts: Path, tmp_path: Path) -> None:
+    bundle = run(source, experts)
+    data = bundle.weights_path.read_bytes()
+    assert len(data) > 2 * CHUNK_BYTES
+    stored = {tensor.name: tensor for tensor in GGUFReader(tmp_path / "tiny.gguf").tensors}
+
+    def unpacked(name: str) -> np.ndarray:
+        place = bundle.manifest.tensors[name]
+        raw = np.frombuffer(data, np.uint8, place.nbytes, place.offset)
+        return packing.unpack(place.format, raw, place.rows, place.cols)
+
+    def original(name: str) -> np.ndarray:
+        return dequantize(stored[name].data, stored[name].tensor_type)
+
+    np.testing.assert_array_equal(unpacked("embedding"), original("token_embd.weight"))
+    np.testing.assert_array_equal(
+        unpacked("layer.2.gate_up"),
+        np.concatenate([original("blk.2.ffn_gate.weight"), original("blk.2.ffn_up.weight")]),
+    )
+    place = bundle.manifest.tensors["layer.1.attention_norm"]
+    norm = np.frombuffer(data, np.float32, place.cols, place.offset)
+    np.testing.assert_array_equal(norm, original("blk.1.attn_norm.weight"))
+    bundle.verify()
+
+
+def test_the_same_model_again_is_left_as_it_is(source: GgufSource, experts: Path) -> None:
+    before = run(source, experts).weights_path.stat().st_mtime_ns
+    assert run(source, experts).weights_path.stat().st_mtime_ns == before
+
+
+def test_another_model_does_not_take_the_id(source: GgufSource, experts: Path, tmp_path: Path) -> None:
+    run(source, experts)
+    other = GgufSource.open(write_tiny_gguf(tmp_path / "other.gguf", TinyModel()))
+    try:
+        with pytest.raises(ArtifactError, match="another model"):
+            run(other, experts)
+    finally:
+        other.close()
+
+
+def test_an_interrupted_import_shows_nothing_and_goes_on(source: GgufSource, experts: Path) -> None:
+    class Crash(Exception):
+        pass
+
+    def crash(done: int, total: int) -> None:
+        if done > 2 * CHUNK_BYTES:
+            raise Crash
+
+    with pytest.raises(Crash):
+        run(source, experts, progress=crash)
+    assert Catalogue(experts).list() == []
+    done: list[int] = []
+    bundle = run(source, experts, progress=lambda at, total: done.append(at))
+    assert min(done) > 2 * CHUNK_BYTES
+    bundle.verify()
+    fresh = run(source, experts, "fresh")
+    assert fresh.weights_path.read_bytes() == bundle.weights_path.read_bytes()
+    assert sorted(path.name for path in experts.iterdir()) == ["fresh", "tiny"]
+
+
+def test_a_damaged_leftover_is_written_again(source: GgufSource, experts: Path) -> None:
+    def crash(done: int, total: int) -> None:
+        if done > 2 * CHUNK_BYTES:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        run(source, experts, progress=crash)
+    with (experts / f"{PARTIAL_PREFIX}tiny" / "weights.coe").open("r+b") as file:
+        file.seek(CHUNK_BYTES + 5)
+        file.write(b"damage")
+    run(source, experts).verify()
+
+
+def test_two_importers_of_one_id_do_not_meet(source: GgufSource, experts: Path) -> None:
+    def import_again(done: int, total: int) -> None:
+        with pytest.raises(ArtifactError, match="another process"):
+            run(source, experts)
+
+    run(source, experts, progress=import_again)
+
+
+def test_damage_is_found(source: GgufSource, experts: Path) -> None:
+    bundle = run(source, experts)
+    with bundle.weights_path.open("r+b") as file:
+        file.seek(CHUNK_BYTES + 100)
+        file.write(b"x")
+    with pytest.raises(ChecksumMismatch, match=str(CHUNK_BYTES)):
+        bundle.verify()
+
+
+def test_a_bundle_that_does_not_fit_its_manifest_is_refused(source: GgufSource, experts: Path) -> None:
+    bundle = run(source, experts)
+    manifest = bundle.path / "manifest.json"
+    good = manifest.read_text()
+    facts = json.loads(good)
+    for change in ({"version": 2}, {"weights_bytes": 5}, {"checksums": []}, {"id": "../up"}, {"surprise": 1}):
+        manifest.write_text(json.dumps(facts | change))
+        with pytest.raises(ArtifactError):
+            Bundle.open(bundle.path)
+    manifest.write_text(good[:-20])
+    with pytest.raises(ArtifactError):
+        Bundle.open(bundle.path)
+
+
+def test_replicas_share_bytes_and_say_so(source: GgufSource, experts: Path) -> None:
+    original = run(source, experts)
+    catalogue = Catalogue(experts)
+    replica = catalogue.replicate("tiny", 2)
+    assert replica.id == "tiny@replica-2"
+    assert replica.manifest.replica_of == "tiny"
+    assert replica.weights_path.stat().st_ino == original.weights_path.stat().st_ino
+    assert replica.layout_key == original.layout_key
+    assert catalogue.replicate("tiny", 2).id == replica.id
+    catalogue.remove("tiny")
+    catalogue.get("tiny@replica-2").verify()
+    with pytest.raises(ExpertNotFound):
+        catalogue.get("tiny")
+    with pytest.raises(ExpertNotFound):
+        catalogue.get("../tiny@replica-2")
+
+
+def test_layouts_differ_with_formats(tmp_path: Path, experts: Path) -> None:
+    keys = set()
+    for number, kind in enumerate((GGMLQuantizationType.Q4_0, GGMLQuantizationType.Q8_0)):
+        path = write_tiny_gguf(tmp_path / f"{number}.gguf", TinyModel(kind=kind))
+        source = GgufSource.open(path)
+        keys.add(run(source, experts, f"tiny-{number}").layout_key)
+        source.close()
+    assert len(keys) == 2
