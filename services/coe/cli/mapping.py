@@ -2,10 +2,14 @@
 
 from pathlib import Path
 
+from rich.progress import Progress
 from rich.table import Table
 
 from coe.cli.console import err, out, print_json
+from coe.encoder import open_encoder
 from coe.mapper.mapping import Mapping
+from coe.mapper.parts import PART_ENCODER
+from coe.mapper.refiner_file import FILE_NAME as REFINER
 from coe.mapper.train import train_mapping
 
 
@@ -18,14 +22,26 @@ def train_and_write(
     economy: float,
     hosted: float | None,
     as_json: bool,
+    parts: bool = True,
 ) -> None:
     """Raises ArtifactError for unusable files, InvalidPrompt when no expert fits a budget."""
-    mapping, text, unknown = train_mapping(
-        outcomes, experts_path=experts, balanced_b=budget, economy_b=economy, hosted_b=hosted
-    )
-    path.parent.mkdir(parents=True, exist_ok=True)
+    encoder = open_encoder(PART_ENCODER) if parts else None
+    with Progress(console=err, transient=True) as bar:
+        task = bar.add_task("Embedding prompts", total=None)
+        trained = train_mapping(
+            outcomes,
+            path.with_name(REFINER),
+            experts_path=experts,
+            balanced_b=budget,
+            economy_b=economy,
+            hosted_b=hosted,
+            encoder=encoder,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    mapping, unknown = trained.mapping, trained.unknown
     partial = path.with_suffix(".partial")
-    partial.write_text(text, encoding="utf-8")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial.write_text(trained.text, encoding="utf-8")
     partial.replace(path)
     if unknown:
         err.print(f"Left out, no parameter counts: {', '.join(unknown)} (name them with --experts)")

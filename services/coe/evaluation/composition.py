@@ -1,7 +1,7 @@
 """The composition as it is served: categories, their learned parts where they pay, and a plan for each budget.
 
-For each budget the plain category map and the refined one are compared by cross-validation on the training part; the
-refined map is taken only where it scores higher there.
+The plain category map and the refined one are compared by cross-validation on the training part, once over all limited
+budgets and once without a limit; the refined map is taken only where it scores higher there.
 """
 
 from collections.abc import Sequence
@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coe.evaluation.planning import assign, guarded
-from coe.evaluation.split import folds, groups
 from coe.mapper.cells import CellHeads, cell_names, fit_cells
 from coe.mapper.outcomes import Outcomes
 from coe.mapper.refiner import Refiner
 from coe.mapper.refiner_fit import RefinerSettings, fit_refiner
 from coe.mapper.solve import Solution
+from coe.mapper.split import folds, groups
 from coe.mapper.table import QualityTable, build_table
 from coe.mapper.text_features import text_features
 
@@ -95,10 +95,15 @@ def fit_composition(
     features = text_features(outcomes.prompts)
     settings = RefinerSettings(seed=seed)
     validation = _validate(outcomes, features, embeddings, active, budgets, settings)
-    level_of = {
-        budget: "refined" if scored["refined"] > scored["plain"] else "plain" for budget, scored in validation.items()
-    }
+    limited = [scored for budget, scored in validation.items() if budget is not None]
+    level_of = {budget: _better([scored] if budget is None else limited) for budget, scored in validation.items()}
     return Composition(_fit(outcomes, features, embeddings, settings), active, level_of, validation)
+
+
+def _better(scored: Sequence[dict[str, float]]) -> str:
+    """The map with the higher mean score; budgets are judged together, since one alone says little."""
+    mean = {level: sum(score[level] for score in scored) for level in ("plain", "refined")}
+    return "refined" if mean["refined"] > mean["plain"] else "plain"
 
 
 def _fit(outcomes: Outcomes, features: Embeddings, embeddings: Embeddings, settings: RefinerSettings) -> Levels:

@@ -4,15 +4,14 @@ from pathlib import Path
 
 from rich.progress import Progress
 
-from coe.encoder import EmbeddingCache, EncoderSpec, open_encoder
+from coe.encoder import EmbeddingCache, open_encoder
 from coe.evaluation.evaluate import Evaluation, Part, evaluate
-from coe.evaluation.split import hold_out, without
 from coe.mapper.outcomes import Outcomes, read_outcomes
+from coe.mapper.parts import PART_ENCODER
 from coe.mapper.pool import PACKAGED, PoolExpert, read_pool, select
+from coe.mapper.split import hold_out, without
 from coe.platform.errors import ArtifactError
 
-# The mapper embeds with the same encoder, so that parts learned here are found online.
-ENCODER = EncoderSpec(max_tokens=256, threads=2)
 STEPS = 5
 
 
@@ -42,7 +41,7 @@ def evaluate_files(
     if not len(fitted) or not len(judged):
         raise ArtifactError("there are no prompts to fit on, or none to judge on")
     task = progress.add_task("Embedding prompts", total=None)
-    cache = EmbeddingCache(open_encoder(ENCODER))
+    cache = EmbeddingCache(open_encoder(PART_ENCODER))
     embeddings = cache.encode(
         [*fitted.prompts, *judged.prompts], lambda done, total: progress.update(task, completed=done, total=total)
     )

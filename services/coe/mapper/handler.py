@@ -1,11 +1,13 @@
 """What becomes of each record of coe.routed.v1: an assigned prompt, or one terminal error."""
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 
 from coe._proto import common_pb2, events_pb2
 from coe.mapper import policy
 from coe.mapper.mapping import Mapping
+from coe.mapper.parts import PartFinder, asked_text
 from coe.mapper.replicas import in_share, pick_replica, replica_count
 from coe.mapper.settings import MapperSettings
 from coe.mapper.state import State
@@ -35,26 +37,39 @@ class MapHandler:
 
     async def __call__(self, records: Sequence[Record]) -> Sequence[Outcome]:
         state = self._state()
-        return [self._handle(record, state) for record in records]
-
-    def _handle(self, record: Record, state: State) -> Outcome:
         started = time.perf_counter()
+        items = [self._accept(record) for record in records]
+        routed = [item for item in items if isinstance(item, events_pb2.PromptRouted)]
+        if state.parts is not None:
+            await _add_parts(state.parts, routed)
+        finding_s = time.perf_counter() - started
+        return [
+            self._handle(record, item, state, finding_s) if isinstance(item, events_pb2.PromptRouted) else item
+            for record, item in zip(records, items, strict=True)
+        ]
+
+    def _accept(self, record: Record) -> events_pb2.PromptRouted | Outcome:
         routed = None
         try:
             routed = decode(record, events_pb2.PromptRouted)
             deadline.check(deadline.deadline_ms(record, routed.prompt), self._now_ms())
+        except CoEError as error:
+            return _failed(record, routed, error)
+        return routed
+
+    def _handle(self, record: Record, routed: events_pb2.PromptRouted, state: State, finding_s: float) -> Outcome:
+        started = time.perf_counter()
+        try:
             assignment = self._assign(routed, state)
         except CoEError as error:
-            record_span(record).set_attribute(names.ERROR_TYPE, error.code)
-            prompt, routing = (routed.prompt, routed.routing) if routed is not None else (None, None)
-            return error_outcome(record, prompt, error, routing=routing)
+            return _failed(record, routed, error)
         record_span(record).set_attribute(names.COE_EXPERT, assignment.expert_id)
         message = events_pb2.PromptAssigned(
             prompt=routed.prompt,
             routing=routed.routing,
             assignment=assignment,
             routing_s=routed.routing_s,
-            mapping_s=time.perf_counter() - started,
+            mapping_s=finding_s + time.perf_counter() - started,
         )
         key = f"{assignment.expert_id}#{assignment.replica}"
         return Outcome(publish=(Outgoing(topics.ASSIGNMENTS, key, message),))
@@ -98,6 +113,23 @@ class MapHandler:
             canary=canary,
         )
         return candidate if canary else state.mapping
+
+
+async def _add_parts(finder: PartFinder, routed: Sequence[events_pb2.PromptRouted]) -> None:
+    """Fills in the sub-category of prompts that go by the mapping, unless the router knows one. In a thread."""
+    wanting = [item for item in routed if not item.prompt.expert_id and not item.routing.subcategory]
+    if not wanting:
+        return
+    texts = [asked_text(item.prompt.prompt, item.prompt.messages) for item in wanting]
+    parts = await asyncio.to_thread(finder.find, [item.routing.category for item in wanting], texts)
+    for item, part in zip(wanting, parts, strict=True):
+        item.routing.subcategory = part
+
+
+def _failed(record: Record, routed: events_pb2.PromptRouted | None, error: CoEError) -> Outcome:
+    record_span(record).set_attribute(names.ERROR_TYPE, error.code)
+    prompt, routing = (routed.prompt, routed.routing) if routed is not None else (None, None)
+    return error_outcome(record, prompt, error, routing=routing)
 
 
 def resolve(

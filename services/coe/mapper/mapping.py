@@ -59,6 +59,8 @@ class Mapping:
     cells: tuple[Cell, ...]
     min_support: int
     budgets: dict[str, Plan] = field(default_factory=dict)
+    # SHA-256 of the refiner file that finds the parts of a prompt's category; empty: parts are the router's.
+    refiner: str = ""
 
     def __post_init__(self) -> None:
         names = {expert.name for expert in self.pool}

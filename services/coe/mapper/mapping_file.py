@@ -76,6 +76,7 @@ def _data(mapping: Mapping, source: dict[str, object]) -> dict[str, Any]:
         "version": mapping.version,
         "source": source,
         "min_support": mapping.min_support,
+        "refiner": mapping.refiner,
         "pool": {
             expert.name: _Flow(active_params_b=expert.active_params_b, total_params_b=expert.total_params_b)
             for expert in mapping.pool
@@ -128,7 +129,14 @@ def _build(data: dict[str, Any]) -> Mapping:
         )
         for name, entry in data["budgets"].items()
     }
-    return Mapping(str(data.get("version") or version_of(data)), pool, tuple(cells), int(data["min_support"]), budgets)
+    return Mapping(
+        str(data.get("version") or version_of(data)),
+        pool,
+        tuple(cells),
+        int(data["min_support"]),
+        budgets,
+        str(data["refiner"]),
+    )
 
 
 class _Flow(dict[str, float]):

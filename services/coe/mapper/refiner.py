@@ -37,12 +37,16 @@ class Refiner:
     calibration: Floats  # [C, M, M]
     centroids: tuple[Floats, ...]  # per cell [parts, M]
 
+    def has(self, category: str) -> bool:
+        """Whether there are cells of this category."""
+        return bool(self._inside(category))
+
     def refine(self, category: str, texts: Sequence[str], embeddings: Floats) -> list[str]:
-        """The part of each text that is known to be of this category; the category itself where it has no parts."""
-        inside = [row for row, cell in enumerate(self.cells) if cell == category or cell.startswith(f"{category}/")]
-        if not inside:
-            return [category] * len(texts)
-        return self.parts_of(text_features(texts), embeddings, inside)
+        """The part of each text that is known to be of this category, which must have cells."""
+        return self.parts_of(text_features(texts), embeddings, self._inside(category))
+
+    def _inside(self, category: str) -> list[int]:
+        return [row for row, cell in enumerate(self.cells) if cell == category or cell.startswith(f"{category}/")]
 
     def parts_of(self, features: Floats, embeddings: Floats, inside: Sequence[int] | None = None) -> list[str]:
         """Part names, over all cells or those `inside`. Features [n, F], embeddings [n, D]."""

@@ -23,15 +23,15 @@ Embeddings = NDArray[np.float32]
 class RefinerSettings:
     """`parts` and `min_size` bound the parts of a cell; the others regularise. Chosen by cross-validation."""
 
-    parts: int = 6
-    min_size: int = 40
+    parts: int = 8
+    min_size: int = 30
     # A category's own part needs so many prompts to be a cell.
     min_cell: int = 100
     ridge: float = 40.0
     # Outcomes that the prior slope 1 of a calibration is worth.
     slope_support: float = 30.0
     # Outcomes that the predicted quality of a part is worth.
-    part_support: float = 200.0
+    part_support: float = 400.0
     # 1: all experts share one difficulty; 0: each has its own prediction.
     common: float = 0.6
     # Calibrated deviations are multiplied by this: the best of several estimates is an overestimate.

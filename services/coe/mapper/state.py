@@ -1,13 +1,17 @@
 """What the mapper decides by, read from files and read again when they change."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from coe.encoder import Encoder, open_encoder
 from coe.experts.catalogue import Catalogue
 from coe.mapper.bindings import FILE_NAME, read_bindings
 from coe.mapper.mapping import Mapping
 from coe.mapper.mapping_file import load_mapping, locate
+from coe.mapper.parts import PART_ENCODER, PartFinder
 from coe.mapper.policy import Hosted
+from coe.mapper.refiner_file import FILE_NAME as REFINER
+from coe.mapper.refiner_file import load_refiner
 from coe.mapper.settings import MapperSettings
 from coe.platform import logs
 from coe.platform.errors import CoEError
@@ -22,6 +26,7 @@ class State:
     mapping: Mapping
     candidate: Mapping | None
     hosted: Hosted
+    parts: PartFinder | None = None
 
 
 class StateFiles:
@@ -32,6 +37,7 @@ class StateFiles:
         self._settings = settings
         self._state: State | None = None
         self._seen: tuple[object, ...] = ()
+        self._encoder: Encoder | None = None
 
     @property
     def current(self) -> State:
@@ -61,7 +67,19 @@ class StateFiles:
         settings = self._settings
         candidate = load_mapping(settings.candidate) if settings.candidate is not None else None
         ids = settings.experts or frozenset(bundle.id for bundle in Catalogue(self._home / "experts").list())
-        return State(load_mapping(self._mapping_path()), candidate, Hosted(ids, read_bindings(self._home / FILE_NAME)))
+        mapping = load_mapping(self._mapping_path())
+        hosted = Hosted(ids, read_bindings(self._home / FILE_NAME))
+        return State(mapping, candidate, hosted, self._parts(mapping))
+
+    def _parts(self, mapping: Mapping) -> PartFinder | None:
+        """The finder of the mapping's parts; the encoder stays open from one mapping to the next."""
+        if not mapping.refiner or not self._settings.parts:
+            return None
+        if self._state is not None and self._state.mapping.refiner == mapping.refiner:
+            return self._state.parts
+        refiner, kind = load_refiner(self._mapping_path().with_name(REFINER), mapping.refiner)
+        self._encoder = self._encoder or open_encoder(replace(PART_ENCODER, threads=self._settings.threads))
+        return PartFinder(refiner, kind, self._encoder)
 
     def _mapping_path(self) -> Path:
         return self._settings.mapping or locate(self._home)

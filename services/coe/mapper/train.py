@@ -1,18 +1,22 @@
-"""Solves a mapping from outcomes. Pure but for the file names in `train_mapping`."""
+"""Solves a mapping from outcomes: cells, parts, budgets. `build_mapping` is pure, `train_mapping` reads and writes."""
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from coe.encoder import EmbeddingCache, Encoder
 from coe.mapper.mapping import FALLBACK, Cell, Mapping
 from coe.mapper.mapping_file import dump_mapping, parse_mapping
 from coe.mapper.outcomes import Outcomes, read_outcomes
 from coe.mapper.pool import PACKAGED, PoolExpert, read_pool, select
+from coe.mapper.refiner_file import EncoderKind, save_refiner
 from coe.mapper.solve import Limits
-from coe.mapper.table import MIN_SUPPORT, SHRINKAGE, build_table
+from coe.mapper.split import folds, groups
+from coe.mapper.table import MIN_SUPPORT, SHRINKAGE, QualityTable, build_table
+from coe.mapper.text_features import text_features
 
 # The categories of the packaged router: the mapping must answer for each.
 ROUTER_CATEGORIES = (
@@ -35,15 +39,18 @@ def build_mapping(
     hosted_b: float | None = None,
     min_support: int = MIN_SUPPORT,
     shrinkage: float = SHRINKAGE,
+    refined: QualityTable | None = None,
 ) -> Mapping:
-    """Cells for the categories of the outcomes, their larger parts, and every router category.
+    """Cells for the categories of the outcomes, their parts, and every router category.
 
+    `refined` are the parts that a refiner finds; without it the larger parts that the outcomes name are taken.
     `hosted_b` bounds the total parameters hosted, under every budget. Raises InvalidPrompt when nothing fits.
     """
     outcomes = outcomes.of_models([expert.name for expert in pool])
     whole = [category.split("/")[0] for category in outcomes.categories]
     cells = _cells(whole, outcomes, min_support, shrinkage)
-    parts = _cells(_parts(outcomes.categories), outcomes, min_support, shrinkage)
+    named = _parts(outcomes.categories)
+    parts = _cells(named, outcomes, min_support, shrinkage) if refined is None else _rows(refined)
     cells += [cell for cell in parts if cell.is_part]
     if len(cells) > len(set(whole)):
         # Categories that have no parts stand in both groups: as the part `other` in the finer one.
@@ -58,27 +65,58 @@ def build_mapping(
     return replace(mapping, budgets={name: mapping.plan(Limits(limit, hosted_b)) for name, limit in limits.items()})
 
 
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A mapping with its file's text, and the models left out because their parameters are not known."""
+
+    mapping: Mapping
+    text: str
+    unknown: tuple[str, ...]
+
+
 def train_mapping(
     outcomes_path: Path,
+    refiner_path: Path,
     *,
     experts_path: Path | None = None,
     balanced_b: float = BALANCED_B,
     economy_b: float = ECONOMY_B,
     hosted_b: float | None = None,
-) -> tuple[Mapping, str, list[str]]:
-    """The mapping, its file's text, and the models left out because their parameters are not known."""
+    encoder: Encoder | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Trained:
+    """With an encoder, parts of categories are learned and their refiner is written to `refiner_path`."""
     outcomes = read_outcomes(outcomes_path)
     pool, unknown = select(outcomes.models, read_pool(experts_path or PACKAGED))
-    mapping = build_mapping(outcomes, pool, balanced_b=balanced_b, economy_b=economy_b, hosted_b=hosted_b)
-    digest = hashlib.sha256(outcomes_path.read_bytes()).hexdigest()
+    outcomes = outcomes.of_models([expert.name for expert in pool])
+    refined, digest = None, ""
+    if encoder is not None:
+        refined, digest = _refine(outcomes, encoder, refiner_path, progress)
+    mapping = build_mapping(
+        outcomes, pool, balanced_b=balanced_b, economy_b=economy_b, hosted_b=hosted_b, refined=refined
+    )
     source: dict[str, object] = {
         "outcomes": outcomes_path.name,
-        "sha256": digest,
+        "sha256": hashlib.sha256(outcomes_path.read_bytes()).hexdigest(),
         "prompts": len(outcomes),
         "shrinkage": SHRINKAGE,
     }
-    text = dump_mapping(mapping, source)
-    return parse_mapping(text), text, unknown
+    text = dump_mapping(replace(mapping, refiner=digest), source)
+    return Trained(parse_mapping(text), text, tuple(unknown))
+
+
+def _refine(
+    outcomes: Outcomes, encoder: Encoder, path: Path, progress: Callable[[int, int], None] | None
+) -> tuple[QualityTable, str]:
+    from coe.mapper.refiner_fit import RefinerSettings, fit_refiner
+
+    settings = RefinerSettings()
+    embeddings = EmbeddingCache(encoder).encode(outcomes.prompts, progress)
+    inner = list(folds(groups(outcomes), settings.folds, settings.seed))
+    features = text_features(outcomes.prompts)
+    fitted = fit_refiner(outcomes.categories, outcomes.scores, features, embeddings, inner, settings)
+    kind = EncoderKind(encoder.fingerprint, encoder.max_tokens)
+    return fitted.table, save_refiner(path, fitted.refiner, kind)
 
 
 def _parts(categories: Sequence[str]) -> list[str]:
@@ -88,7 +126,10 @@ def _parts(categories: Sequence[str]) -> list[str]:
 
 
 def _cells(names: Sequence[str], outcomes: Outcomes, min_support: int, shrinkage: float) -> list[Cell]:
-    table = build_table(names, outcomes.scores, shrinkage=shrinkage, min_support=min_support)
+    return _rows(build_table(names, outcomes.scores, shrinkage=shrinkage, min_support=min_support))
+
+
+def _rows(table: QualityTable) -> list[Cell]:
     return [
         Cell(
             name,

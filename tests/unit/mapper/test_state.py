@@ -20,7 +20,7 @@ def touch(path: Path) -> None:
 
 @pytest.fixture
 def files(tmp_path: Path) -> StateFiles:
-    files = StateFiles(tmp_path, MapperSettings(experts=frozenset({"tiny"})))
+    files = StateFiles(tmp_path, MapperSettings(experts=frozenset({"tiny"}), parts=False))
     files.load()
     return files
 

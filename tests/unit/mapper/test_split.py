@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from coe.evaluation.split import folds, groups, hold_out, without
 from coe.mapper.outcomes import Outcomes
+from coe.mapper.split import folds, groups, hold_out, without
 
 
 def outcomes(prompts: list[str], categories: list[str]) -> Outcomes:
