@@ -4,8 +4,9 @@ from dataclasses import dataclass, field
 
 from coe.memory_tier_manager import effects as fx
 from coe.memory_tier_manager import events as ev
-from coe.memory_tier_manager.core import Limits, Tiers
+from coe.memory_tier_manager.core import Tiers
 from coe.memory_tier_manager.eviction import EVICTION
+from coe.memory_tier_manager.requests import Limits
 from coe.memory_tier_manager.tiers import State
 
 UNIT = 1

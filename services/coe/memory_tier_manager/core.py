@@ -5,53 +5,29 @@ copied once at a time; every request is answered exactly once; requests that nee
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from coe.memory_tier_manager import effects as fx
 from coe.memory_tier_manager import events as ev
+from coe.memory_tier_manager import integrity
 from coe.memory_tier_manager.ddr import DdrTier
-from coe.memory_tier_manager.eviction import Candidate, EvictionPolicy, victims
+from coe.memory_tier_manager.eviction import Candidate, EvictionPolicy
 from coe.memory_tier_manager.forecast import Forecasts
 from coe.memory_tier_manager.hbm import Hbm, HbmEntry
 from coe.memory_tier_manager.leases import LeaseTable
-from coe.memory_tier_manager.tiers import State, Tier
+from coe.memory_tier_manager.requests import Limits, Pending
+from coe.memory_tier_manager.tiers import State
+from coe.memory_tier_manager.weights import Weights
 from coe.platform import errors
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Bytes and seconds. `idle_ttl_s`: an unused expert leaves HBM after it. `retry_s`: pause after a failed load."""
-
-    hbm_bytes: int
-    ddr_bytes: int
-    slots: int = 1024
-    alignment: int = 2 * 1024 * 1024
-    max_waiting: int = 1024
-    load_timeout_s: float = 60.0
-    idle_ttl_s: float = float("inf")
-    retry_s: float = 5.0
-
-
-@dataclass(slots=True)
-class Pending:
-    """An acquire that has no answer yet. `lease` 0: it still stands in the line for room."""
-
-    asked: ev.Acquire
-    arrived: float
-    found_in: Tier
-    lease: int = 0
-    copied: int = 0
-    served: float = 0.0
 
 
 class Tiers:
     def __init__(self, limits: Limits, policy: EvictionPolicy, defaults: Mapping[str, int] | None = None) -> None:
         self.limits = limits
-        self.policy = policy
         # Experts to hold in HBM whenever there is room, with their bytes.
         self.defaults = dict(defaults or {})
         self.hbm = Hbm(limits.hbm_bytes, limits.slots, limits.alignment)
         self.ddr = DdrTier(limits.ddr_bytes)
+        self.weights = Weights(self.hbm, self.ddr, policy)
         self.leases = LeaseTable()
         self.pins: dict[str, int] = {}
         self.pending: dict[int, Pending] = {}
@@ -60,7 +36,7 @@ class Tiers:
         self._line: list[int] = []
         self._wishes: dict[str, int] = {}
         self._retry_at: dict[str, float] = {}
-        self._out: list[fx.Effect] = []
+        self._out = self.weights.out
         self._handlers: dict[type, Callable[..., None]] = {
             ev.Attach: self._attach,
             ev.Detach: self._detach,
@@ -80,19 +56,14 @@ class Tiers:
         """`now`: seconds of a monotonic clock. The effects are to be performed in order before the next event."""
         self._handlers[type(event)](event, now)
         self._serve(now)
-        out, self._out = self._out, []
-        return out
+        effects = list(self._out)
+        self._out.clear()
+        return effects
 
     @property
     def idle(self) -> bool:
         """Nothing waits, loads or is being freed."""
         return not self.pending and all(entry.state is State.RESIDENT for entry in self.hbm.entries.values())
-
-    def where(self, expert: str) -> Tier:
-        entry = self.hbm.entries.get(expert)
-        if entry is not None and entry.state is State.RESIDENT:
-            return Tier.HBM
-        return Tier.DDR if self.ddr.has(expert) else Tier.DISK
 
     # Workers
 
@@ -119,7 +90,7 @@ class Tiers:
             self._out.append(fx.Reject(event.request, refusal))
             return
         self.forecasts.update(event.worker, event.forecast, now)
-        self.pending[event.request] = Pending(event, now, self.where(event.expert))
+        self.pending[event.request] = Pending(event, now, self.weights.where(event.expert))
         entry = self.hbm.entries.get(event.expert)
         if entry is not None and entry.joinable:
             self._join(event.request, entry, now)
@@ -187,7 +158,7 @@ class Tiers:
         entry.waiters.remove(request)
         wanted = self.leases.count(entry.expert) or entry.expert in self.pins or not pending.copied
         if entry.state is State.LOADING and not wanted:
-            self._cancel_load(entry)
+            self.weights.cancel_load(entry)
         self._out.append(fx.Changed(entry.expert))
 
     def _release(self, event: ev.Release, now: float) -> None:
@@ -209,13 +180,15 @@ class Tiers:
     def _prefetch(self, event: ev.Prefetch, now: float) -> None:
         self.forecasts.update(event.worker, event.forecast, now)
         entry = self.hbm.entries.get(event.expert)
-        found_in = self.where(event.expert)
+        found_in = self.weights.where(event.expert)
         started = entry is not None and entry.joinable
         if entry is None and self.hbm.can_hold(event.nbytes):
-            self._into_ddr(event.expert, event.nbytes, now)
+            self.weights.into_ddr(event.expert, event.nbytes, now)
             if not self._line and (self.hbm.can_place(event.nbytes) or event.may_evict):
-                wanted = self.forecasts.next_use(event.expert)
-                started = self._make_room(event.nbytes, now, sooner_than=wanted)
+                # Experts that are expected to be used sooner than this one stay.
+                wanted, never = self.forecasts.next_use(event.expert), float("inf")
+                spare = [c for c in self._candidates() if c.next_use > wanted or c.next_use == never]
+                started = self.weights.make_room(event.nbytes, spare, now)
             if started:
                 self._wishes[event.expert] = event.nbytes
         self._out.append(fx.Prefetched(event.request, started, found_in))
@@ -246,7 +219,7 @@ class Tiers:
                 and self._make_room(asked.nbytes, now)
                 and self.hbm.can_place(asked.nbytes)
             ):
-                entry = self._start_load(asked.expert, asked.nbytes, now, urgent=True)
+                entry = self.weights.start_load(asked.expert, asked.nbytes, now, urgent=True)
                 self.pending[request].copied = asked.nbytes
             if entry is not None and entry.joinable:
                 self._line.remove(request)
@@ -255,13 +228,13 @@ class Tiers:
                 blocked = True
         if not self._line:
             self._serve_wishes(now)
-        self._next_copy(now)
+        self.weights.next_copy(now)
 
     def _serve_wishes(self, now: float) -> None:
         freeing = any(entry.state is State.FREEING for entry in self.hbm.entries.values())
         for expert, nbytes in list(self._wishes.items()):
             if expert not in self.hbm.entries and self.hbm.can_place(nbytes):
-                self._start_load(expert, nbytes, now, urgent=False)
+                self.weights.start_load(expert, nbytes, now, urgent=False)
                 del self._wishes[expert]
             elif not freeing or expert in self.hbm.entries:
                 del self._wishes[expert]
@@ -271,24 +244,10 @@ class Tiers:
             if expert in self.pins and not self._make_room(nbytes, now):
                 continue
             if self.hbm.can_place(nbytes):
-                self._start_load(expert, nbytes, now, urgent=False)
+                self.weights.start_load(expert, nbytes, now, urgent=False)
 
-    def _make_room(self, nbytes: int, now: float, sooner_than: float | None = None) -> bool:
-        """Drops idle experts until `nbytes` will fit once all that is being freed is free. False: it can't be done.
-
-        With `sooner_than`, experts that are expected to be used before that time stay.
-        """
-        if self.hbm.can_place(nbytes):
-            return True
-        candidates = self._candidates()
-        if sooner_than is not None:
-            candidates = [c for c in candidates if c.next_use > sooner_than or c.next_use == float("inf")]
-        chosen = victims(nbytes, candidates, self.hbm.when_freed(), self.policy)
-        if chosen is None:
-            return False
-        for candidate in chosen:
-            self._evict(candidate.expert, now, "room")
-        return True
+    def _make_room(self, nbytes: int, now: float) -> bool:
+        return self.weights.make_room(nbytes, self._candidates(), now)
 
     def _candidates(self) -> list[Candidate]:
         wanted = {self.pending[request].asked.expert for request in self._line}
@@ -309,29 +268,7 @@ class Tiers:
             and entry.expert not in wanted
         ]
 
-    def _start_load(self, expert: str, nbytes: int, now: float, *, urgent: bool) -> HbmEntry:
-        entry = self.hbm.place(expert, nbytes, now, urgent=urgent)
-        self._into_ddr(expert, nbytes, now)
-        if expert in self.ddr.entries:
-            entry.from_ddr = True
-            self.ddr.entries[expert].copies += 1
-        self._out.append(fx.Changed(expert))
-        return entry
-
-    def _into_ddr(self, expert: str, nbytes: int, now: float) -> None:
-        if expert in self.ddr.entries:
-            self.ddr.touch(expert, now)
-            return
-        out = self.ddr.admit(expert, nbytes, now)
-        if out is not None:
-            self._out += [fx.DropFromDdr(name) for name in out]
-            self._out += [fx.Changed(name) for name in out]
-            self._out.append(fx.ReadIntoDdr(expert))
-
-    def _next_copy(self, now: float) -> None:
-        entry = self.hbm.next_copy(now)
-        if entry is not None:
-            self._out.append(fx.StartCopy(entry.expert, entry.slot, entry.offset, entry.nbytes))
+    # What came of effects
 
     def _copy_started(self, event: ev.CopyStarted, now: float) -> None:
         entry = self.hbm.entries[event.expert]
@@ -341,23 +278,11 @@ class Tiers:
             self._out.append(fx.Changed(event.expert))
 
     def _copy_ended(self, event: ev.CopyEnded, now: float) -> None:
-        entry = self.hbm.copy_ended(event.expert, now, whole=event.error is None)
-        self._leave_ddr(entry)
+        entry = self.weights.copy_ended(event.expert, now, whole=event.error is None)
         if entry.state is State.RESIDENT:
             self._answer(entry)
-        else:
-            if event.error is not None:
-                self._fail(entry, event.error, now)
-            self._out.append(fx.Free(entry.expert, entry.slot))
-        self._out.append(fx.Changed(event.expert))
-
-    def _leave_ddr(self, entry: HbmEntry) -> None:
-        if entry.from_ddr:
-            entry.from_ddr = False
-            source = self.ddr.entries[entry.expert]
-            source.copies -= 1
-            if source.failed and not source.copies:
-                self._drop_from_ddr(entry.expert)
+        elif event.error is not None:
+            self._fail(entry, event.error, now)
 
     def _fail(self, entry: HbmEntry, error: errors.CoEError, now: float) -> None:
         """Everyone who waits for the load hears why; leases on it are void (the slot's generation moves on)."""
@@ -369,40 +294,11 @@ class Tiers:
         for lease in self.leases.of_expert(entry.expert):
             self.leases.end(lease.lease)
 
-    def _cancel_load(self, entry: HbmEntry) -> None:
-        self.hbm.abandon(entry.expert)
-        if entry.copying:
-            self._out.append(fx.CancelCopy(entry.expert, entry.slot))
-        else:
-            self._leave_ddr(entry)
-
-    def _evict(self, expert: str, now: float, reason: str) -> None:
-        entry = self.hbm.drop(expert)
-        self._out += (
-            fx.Evicted(expert, entry.nbytes, now - entry.last_used, reason),
-            fx.Free(expert, entry.slot),
-            fx.Changed(expert),
-        )
-
     def _freed(self, event: ev.Freed, now: float) -> None:
-        self.hbm.freed(event.expert)
-        self._out.append(fx.Changed(event.expert))
+        self.weights.freed(event.expert)
 
     def _in_ddr(self, event: ev.InDdr, now: float) -> None:
-        entry = self.ddr.entries.get(event.expert)
-        if entry is None:
-            return
-        if event.ok:
-            self.ddr.ready(event.expert)
-        elif entry.copies:
-            entry.failed = True
-        else:
-            self._drop_from_ddr(event.expert)
-        self._out.append(fx.Changed(event.expert))
-
-    def _drop_from_ddr(self, expert: str) -> None:
-        self.ddr.drop(expert)
-        self._out.append(fx.DropFromDdr(expert))
+        self.weights.read_into_ddr(event.expert, ok=event.ok)
 
     # Time
 
@@ -414,27 +310,19 @@ class Tiers:
         if slow is not None and slow.state is State.LOADING and now - slow.since > self.limits.load_timeout_s:
             message = f"loading {slow.expert} took more than {self.limits.load_timeout_s:g} s"
             self._fail(slow, errors.TierLoadError(message, expert=slow.expert), now)
-            self._cancel_load(slow)
+            self.weights.cancel_load(slow)
         if self.limits.idle_ttl_s != float("inf"):
             for candidate in self._candidates():
                 if now - candidate.last_used > self.limits.idle_ttl_s and candidate.expert not in self.defaults:
-                    self._evict(candidate.expert, now, "ttl")
+                    self.weights.evict(candidate.expert, now, "ttl")
 
     def check_integrity(self) -> None:
         """AssertionError when the state contradicts itself. Cheap enough for every idle moment."""
-        self.hbm.check_integrity()
-        self.ddr.check_integrity()
-        assert self.leases.workers() <= self.attached.keys(), "a lease without a worker"
-        for expert in self.leases.experts():
-            entry = self.hbm.entries.get(expert)
-            assert entry is not None, f"a lease on {expert}, which is not in HBM"
-            assert entry.joinable, f"a lease on {expert}, which is being freed"
+        integrity.check(self.weights, self.leases, self.attached)
+        self._check_requests()
+
+    def _check_requests(self) -> None:
         line = [request for request, pending in self.pending.items() if not pending.lease]
         assert sorted(line) == sorted(self._line)
         waiters = [request for entry in self.hbm.entries.values() for request in entry.waiters]
         assert sorted([*waiters, *line]) == sorted(self.pending), "a request nobody will answer"
-        copies = dict.fromkeys(self.ddr.entries, 0)
-        for entry in self.hbm.entries.values():
-            if entry.from_ddr:
-                copies[entry.expert] += 1
-        assert copies == {name: entry.copies for name, entry in self.ddr.entries.items()}

@@ -46,22 +46,6 @@ class Extents:
         self._used[taken.offset] = taken
         return taken
 
-    def take(self, offset: int, nbytes: int) -> Extent:
-        """Takes exactly this extent (found in an arena that outlived its manager). ValueError when it is not free."""
-        need = self.rounded(nbytes)
-        for free in self._free:
-            if free.offset <= offset and offset + need <= free.end:
-                self._free.remove(free)
-                for left in (
-                    Extent(free.offset, offset - free.offset),
-                    Extent(offset + need, free.end - offset - need),
-                ):
-                    if left.nbytes:
-                        insort(self._free, left)
-                self._used[offset] = Extent(offset, need)
-                return self._used[offset]
-        raise ValueError(f"extent at {offset} of {need} bytes is not free")
-
     def free(self, offset: int) -> int:
         """Returns the bytes freed. KeyError when nothing is allocated there."""
         extent = self._used.pop(offset)

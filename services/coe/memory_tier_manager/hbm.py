@@ -72,16 +72,6 @@ class Hbm:
         self._queue.append(expert)
         return entry
 
-    def adopt(self, expert: str, nbytes: int, slot: int, generation: int, offset: int, now: float) -> HbmEntry:
-        """Takes over an expert that an earlier manager left resident in the arena."""
-        extent = self.extents.take(offset, nbytes)
-        self._slots.remove(slot)
-        self.budget.reserve(extent.nbytes)
-        self.budget.arrived(extent.nbytes)
-        entry = HbmEntry(expert, nbytes, extent.nbytes, slot, offset, now, now, State.RESIDENT, generation)
-        self.entries[expert] = entry
-        return entry
-
     def next_copy(self, now: float) -> HbmEntry | None:
         """The copy to start now, if the link is idle and one waits."""
         if self.copying is not None or not self._queue:

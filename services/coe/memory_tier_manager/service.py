@@ -11,11 +11,12 @@ from coe.experts.catalogue import Catalogue
 from coe.memory_tier_manager import effects as fx
 from coe.memory_tier_manager import events as ev
 from coe.memory_tier_manager import views
-from coe.memory_tier_manager.core import Limits, Tiers
+from coe.memory_tier_manager.core import Tiers
 from coe.memory_tier_manager.eviction import EVICTION
 from coe.memory_tier_manager.metrics import TierMetrics
 from coe.memory_tier_manager.native_arena import BundleLibrary, NativeArena
 from coe.memory_tier_manager.profiles import PROFILES
+from coe.memory_tier_manager.requests import Limits
 from coe.memory_tier_manager.runtime import Runtime
 from coe.memory_tier_manager.servicer import Identity, MemoryTierManagerServicer
 from coe.memory_tier_manager.settings import TiersSettings

@@ -26,15 +26,6 @@ def test_extents_tile_the_arena_and_never_overlap(steps: list[tuple[bool, int]])
     assert extents.largest == 128
 
 
-def test_extents_take_a_given_place() -> None:
-    extents = Extents(16, alignment=4)
-    extents.take(8, 4)
-    extents.check_integrity()
-    assert extents.largest == 8
-    with pytest.raises(ValueError, match="not free"):
-        extents.take(8, 4)
-
-
 @given(
     st.integers(1, 24),
     st.lists(st.tuples(st.integers(1, 8), st.booleans()), min_size=1, max_size=8),

@@ -1,0 +1,32 @@
+"""What is asked of the tiers, and how much may be asked."""
+
+from dataclasses import dataclass
+
+from coe.memory_tier_manager import events as ev
+from coe.memory_tier_manager.tiers import Tier
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bytes and seconds. `idle_ttl_s`: an unused expert leaves HBM after it. `retry_s`: pause after a failed load."""
+
+    hbm_bytes: int
+    ddr_bytes: int
+    slots: int = 1024
+    alignment: int = 2 * 1024 * 1024
+    max_waiting: int = 1024
+    load_timeout_s: float = 60.0
+    idle_ttl_s: float = float("inf")
+    retry_s: float = 5.0
+
+
+@dataclass(slots=True)
+class Pending:
+    """An acquire that has no answer yet. `lease` 0: it still stands in the line for room."""
+
+    asked: ev.Acquire
+    arrived: float
+    found_in: Tier
+    lease: int = 0
+    copied: int = 0
+    served: float = 0.0

@@ -1,0 +1,114 @@
+"""Weights on the move: into DDR, over the link into HBM, and out again. Bookkeeping and effects, no decisions."""
+
+from collections.abc import Sequence
+
+from coe.memory_tier_manager import effects as fx
+from coe.memory_tier_manager.ddr import DdrTier
+from coe.memory_tier_manager.eviction import Candidate, EvictionPolicy, victims
+from coe.memory_tier_manager.hbm import Hbm, HbmEntry
+from coe.memory_tier_manager.tiers import State, Tier
+
+
+class Weights:
+    """Both tiers. `out` collects the effects of the event that is being handled."""
+
+    def __init__(self, hbm: Hbm, ddr: DdrTier, policy: EvictionPolicy) -> None:
+        self.hbm = hbm
+        self.ddr = ddr
+        self.policy = policy
+        self.out: list[fx.Effect] = []
+
+    def where(self, expert: str) -> Tier:
+        """The highest tier that has all of its bytes."""
+        entry = self.hbm.entries.get(expert)
+        if entry is not None and entry.state is State.RESIDENT:
+            return Tier.HBM
+        return Tier.DDR if self.ddr.has(expert) else Tier.DISK
+
+    def make_room(self, nbytes: int, candidates: Sequence[Candidate], now: float) -> bool:
+        """Drops candidates until `nbytes` will fit once all that is being freed is free. False: it can't be done."""
+        if self.hbm.can_place(nbytes):
+            return True
+        chosen = victims(nbytes, candidates, self.hbm.when_freed(), self.policy)
+        if chosen is None:
+            return False
+        for candidate in chosen:
+            self.evict(candidate.expert, now, "room")
+        return True
+
+    def start_load(self, expert: str, nbytes: int, now: float, *, urgent: bool) -> HbmEntry:
+        entry = self.hbm.place(expert, nbytes, now, urgent=urgent)
+        self.into_ddr(expert, nbytes, now)
+        if expert in self.ddr.entries:
+            entry.from_ddr = True
+            self.ddr.entries[expert].copies += 1
+        self.out.append(fx.Changed(expert))
+        return entry
+
+    def into_ddr(self, expert: str, nbytes: int, now: float) -> None:
+        if expert in self.ddr.entries:
+            self.ddr.touch(expert, now)
+            return
+        out = self.ddr.admit(expert, nbytes, now)
+        if out is not None:
+            self.out += [fx.DropFromDdr(name) for name in out]
+            self.out += [fx.Changed(name) for name in out]
+            self.out.append(fx.ReadIntoDdr(expert))
+
+    def next_copy(self, now: float) -> None:
+        entry = self.hbm.next_copy(now)
+        if entry is not None:
+            self.out.append(fx.StartCopy(entry.expert, entry.slot, entry.offset, entry.nbytes))
+
+    def leave_ddr(self, entry: HbmEntry) -> None:
+        if entry.from_ddr:
+            entry.from_ddr = False
+            source = self.ddr.entries[entry.expert]
+            source.copies -= 1
+            if source.failed and not source.copies:
+                self._drop_from_ddr(entry.expert)
+
+    def cancel_load(self, entry: HbmEntry) -> None:
+        self.hbm.abandon(entry.expert)
+        if entry.copying:
+            self.out.append(fx.CancelCopy(entry.expert, entry.slot))
+        else:
+            self.leave_ddr(entry)
+
+    def evict(self, expert: str, now: float, reason: str) -> None:
+        entry = self.hbm.drop(expert)
+        self.out += (
+            fx.Evicted(expert, entry.nbytes, now - entry.last_used, reason),
+            fx.Free(expert, entry.slot),
+            fx.Changed(expert),
+        )
+
+    def copy_ended(self, expert: str, now: float, *, whole: bool) -> HbmEntry:
+        """Resident, or on its way out: the copy failed, or was cancelled meanwhile."""
+        entry = self.hbm.copy_ended(expert, now, whole=whole)
+        self.leave_ddr(entry)
+        if entry.state is not State.RESIDENT:
+            self.out.append(fx.Free(expert, entry.slot))
+        self.out.append(fx.Changed(expert))
+        return entry
+
+    def freed(self, expert: str) -> None:
+        self.hbm.freed(expert)
+        self.out.append(fx.Changed(expert))
+
+    def read_into_ddr(self, expert: str, *, ok: bool) -> None:
+        """The read is over. What could not be read goes when nothing copies from it any more."""
+        entry = self.ddr.entries.get(expert)
+        if entry is None:
+            return
+        if ok:
+            self.ddr.ready(expert)
+        elif entry.copies:
+            entry.failed = True
+        else:
+            self._drop_from_ddr(expert)
+        self.out.append(fx.Changed(expert))
+
+    def _drop_from_ddr(self, expert: str) -> None:
+        self.ddr.drop(expert)
+        self.out.append(fx.DropFromDdr(expert))
