@@ -49,8 +49,8 @@ class Model {
     const AttentionWeights weights{c_.norms ? norm_.data() : nullptr, c_.norms ? norm_.data() : nullptr};
     std::vector<float> out(tokens * c_.heads * c_.head_dim);
     Team team(c_.threads);
-    team.run(
-        [&](Member& m) { run_attention(m, shape_, plan, weights, rope_, step, kv, qkv.data(), out.data(), scratch); });
+    Crew crew(team);
+    run_attention(crew, shape_, plan, weights, rope_, step, kv, qkv.data(), out.data(), scratch);
     for (size_t t = 0; t < tokens; ++t) {
       const float* row = qkv.data() + t * shape_.qkv_width();
       auto& history = history_[static_cast<size_t>(sequences[t])];

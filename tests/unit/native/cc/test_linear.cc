@@ -131,9 +131,10 @@ TEST_P(FusedLinear, NormBiasAndResidual) {
   const auto residual = out;
   Linear op{.weights = w.matrix, .norm = norm.data(), .epsilon = 1e-5F, .bias = bias.data(), .exact = exact};
   Team team(2);
+  Crew crew(team);
   Workspace workspace;
   const LinearInput scratch = allocate_input(op, tokens, workspace);
-  team.run([&](Member& member) { run_linear(member, op, x.data(), tokens, out.data(), out.data(), scratch); });
+  run_linear(crew, op, x.data(), tokens, out.data(), out.data(), scratch);
   for (size_t t = 0; t < tokens; ++t) {
     double square = 0;
     for (size_t c = 0; c < 64; ++c) square += static_cast<double>(x[t * 64 + c]) * x[t * 64 + c];
@@ -154,9 +155,10 @@ TEST_P(FusedLinear, Gates) {
     Linear op{.weights = w.matrix, .activation = activation, .exact = true};
     std::vector<float> out(tokens * 24);
     Team team(2);
+    Crew crew(team);
     Workspace workspace;
     const LinearInput scratch = allocate_input(op, tokens, workspace);
-    team.run([&](Member& member) { run_linear(member, op, x.data(), tokens, nullptr, out.data(), scratch); });
+    run_linear(crew, op, x.data(), tokens, nullptr, out.data(), scratch);
     for (size_t t = 0; t < tokens; ++t)
       for (size_t r = 0; r < 24; ++r) {
         const double g = dot(w, x, t, r);

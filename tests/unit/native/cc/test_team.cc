@@ -1,58 +1,49 @@
-#include <numeric>
-
 #include "base/team.h"
 #include "support.h"
 
 namespace coe::test {
 
 TEST(Team, SharesEveryPieceOnceOverManyLoops) {
-  Team team(3);
-  std::vector<int> hits(1000);
-  for (int round = 0; round < 20; ++round) {
-    std::fill(hits.begin(), hits.end(), 0);
-    team.run([&](Member& member) {
-      for (int loop = 0; loop < 5; ++loop) {
-        member.share(hits.size(), 7, [&](size_t begin, size_t end) {
-          for (size_t i = begin; i < end; ++i) ++hits[i];
-        });
-        member.barrier();
-      }
-    });
-    for (const int hit : hits) ASSERT_EQ(hit, 5);
+  for (const unsigned threads : {1U, 2U, 4U}) {
+    Team team(threads);
+    Crew crew(team);
+    std::vector<int> hits(1000);
+    for (int loop = 0; loop < 300; ++loop)
+      crew.share(hits.size(), 7, [&](size_t begin, size_t end) {
+        for (size_t i = begin; i < end; ++i) ++hits[i];
+      });
+    for (const int hit : hits) ASSERT_EQ(hit, 300);
   }
 }
 
-TEST(Team, BarrierShowsWhatOthersWrote) {
-  Team team(4);
-  std::vector<int> values(4, 0);
+TEST(Team, ALoopSeesWhatTheOneBeforeItWrote) {
+  Team team(3);
+  Crew crew(team);
+  std::vector<int> values(64, 0);
   std::atomic<int> wrong{0};
-  team.run([&](Member& member) {
-    for (int step = 1; step <= 200; ++step) {
-      values[member.index()] = step;
-      member.barrier();
-      for (const int value : values) wrong += value != step ? 1 : 0;
-      member.barrier();
-    }
-  });
+  for (int step = 1; step <= 300; ++step) {
+    crew.share(values.size(), 1, [&](size_t i, size_t) { values[i] = step; });
+    crew.share(values.size(), 1, [&](size_t i, size_t) { wrong += values[values.size() - 1 - i] != step ? 1 : 0; });
+  }
   EXPECT_EQ(wrong, 0);
 }
 
 TEST(Team, ASecondCallerWorksAlone) {
   Team team(2);
-  std::atomic<int> counts[2] = {0, 0};
-  team.run([&](Member& outer) {
-    if (outer.index() != 0) return;
-    team.run([&](Member& inner) { counts[inner.count() == 1 ? 1 : 0]++; });
-  });
-  EXPECT_EQ(counts[0], 0);
-  EXPECT_EQ(counts[1], 1);
+  const Crew first(team);
+  const Crew second(team);
+  EXPECT_EQ(first.count(), 2U);
+  EXPECT_EQ(second.count(), 1U);
 }
 
-TEST(Team, FewerMembersThanThreads) {
-  Team team(4);
-  std::atomic<int> members{0};
-  team.run([&](Member& member) { members += member.count() == 2 ? 1 : 0; }, 2);
-  EXPECT_EQ(members, 2);
+TEST(Team, EmptyAndTinyLoops) {
+  Team team(2);
+  Crew crew(team);
+  int calls = 0;
+  crew.share(0, 4, [&](size_t, size_t) { ++calls; });
+  EXPECT_EQ(calls, 0);
+  crew.share(3, 4, [&](size_t begin, size_t end) { calls += static_cast<int>(end - begin); });
+  EXPECT_EQ(calls, 3);
 }
 
 TEST(Team, CallersFromManyThreads) {
@@ -62,7 +53,7 @@ TEST(Team, CallersFromManyThreads) {
   for (int i = 0; i < 4; ++i)
     callers.emplace_back([&] {
       for (int round = 0; round < 200; ++round)
-        team.run([&](Member& member) { member.share(64, 4, [&](size_t begin, size_t end) { sum += end - begin; }); });
+        Crew(team).share(64, 4, [&](size_t begin, size_t end) { sum += end - begin; });
     });
   for (auto& caller : callers) caller.join();
   EXPECT_EQ(sum, 4U * 200U * 64U);

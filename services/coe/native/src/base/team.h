@@ -1,6 +1,7 @@
-// A team of threads that runs one function together (single program, many members), with cheap barriers and
-// dynamic division of work. Decoding one token of a small model is hundreds of steps of a few microseconds, so members
-// spin a short while before they sleep.
+// A team of threads that helps its caller through many short parallel loops: decoding one token of a small model is
+// hundreds of loops of a few microseconds. The caller drives: it publishes a loop, takes pieces itself, and goes on
+// when all pieces are done. A helper that the system has not scheduled holds nothing up, because only pieces under way
+// are waited for.
 #pragma once
 
 #include <atomic>
@@ -14,93 +15,78 @@
 
 namespace coe {
 
-class Member;
-
-// A borrowed callable: two words, no allocation.
-class TeamFunction {
+// A borrowed callable f(begin, end): two words, no allocation.
+class LoopBody {
  public:
+  LoopBody() = default;
   template <class F>
-    requires(!std::is_same_v<std::remove_cvref_t<F>, TeamFunction>)
-  TeamFunction(F&& f)  // NOLINT: a borrowed view is meant to convert
+    requires(!std::is_same_v<std::remove_cvref_t<F>, LoopBody>)
+  explicit LoopBody(F& f)
       : object_(const_cast<void*>(static_cast<const void*>(&f))),
-        call_([](void* object, Member& member) { (*static_cast<std::remove_reference_t<F>*>(object))(member); }) {}
-  void operator()(Member& member) const { call_(object_, member); }
+        call_([](void* object, size_t begin, size_t end) { (*static_cast<F*>(object))(begin, end); }) {}
+  void operator()(size_t begin, size_t end) const { call_(object_, begin, end); }
 
  private:
-  void* object_;
-  void (*call_)(void*, Member&);
-};
-
-// What the members of one run share.
-struct TeamRun {
-  std::atomic<uint64_t> ticket{0};
-  alignas(64) std::atomic<uint32_t> arrived{0};
-  alignas(64) std::atomic<uint32_t> phase{0};
-  unsigned count = 1;
-};
-
-// One thread's view of a run. Every member must reach the same barriers and loops in the same order.
-class Member {
- public:
-  Member(TeamRun& run, unsigned index) : run_(run), index_(index) {}
-
-  [[nodiscard]] unsigned index() const { return index_; }
-  [[nodiscard]] unsigned count() const { return run_.count; }
-
-  void barrier();
-
-  // Calls f(begin, end) for pieces of [0, n), each piece once over all members. No barrier at the end.
-  template <class F>
-  void share(size_t n, size_t grain, F&& f) {
-    const size_t pieces = grain == 0 ? 0 : (n + grain - 1) / grain;
-    if (run_.count == 1) {
-      if (n != 0) f(size_t{0}, n);
-      return;
-    }
-    const uint64_t base = next_ticket_;
-    for (;;) {
-      const uint64_t piece = run_.ticket.fetch_add(1, std::memory_order_relaxed) - base;
-      if (piece >= pieces) break;
-      const size_t begin = piece * grain;
-      f(begin, begin + grain < n ? begin + grain : n);
-    }
-    // Each member draws exactly one ticket too many, so all know where the next loop's tickets begin.
-    next_ticket_ = base + pieces + run_.count;
-  }
-
- private:
-  TeamRun& run_;
-  unsigned index_;
-  uint64_t next_ticket_ = 0;
+  void* object_ = nullptr;
+  void (*call_)(void*, size_t, size_t) = nullptr;
 };
 
 class Team {
  public:
-  // `threads` members: the caller of run() and threads - 1 of its own.
+  // The caller of a loop and threads - 1 helpers.
   explicit Team(unsigned threads);
   ~Team();
   Team(const Team&) = delete;
   Team& operator=(const Team&) = delete;
 
-  [[nodiscard]] unsigned threads() const { return static_cast<unsigned>(workers_.size()) + 1; }
-
-  // Runs f on all members and returns when all are done. When the team is busy with another caller's run (two experts
-  // at a time), f runs on the caller alone. `wanted` limits the members.
-  void run(TeamFunction f, unsigned wanted = ~0U);
+  [[nodiscard]] unsigned threads() const { return static_cast<unsigned>(helpers_.size()) + 1; }
 
  private:
-  void work(unsigned index);
+  friend class Crew;
+  void run(size_t n, size_t grain, LoopBody body);
+  void help();
+  bool take(uint64_t& state, size_t& piece);
+  void run_piece(size_t piece) const;
+  void sleep(uint64_t seen);
 
-  std::mutex busy_;
-  TeamRun run_;
-  const TeamFunction* function_ = nullptr;
-  alignas(64) std::atomic<uint32_t> round_{0};
-  alignas(64) std::atomic<uint32_t> unfinished_{0};
+  std::mutex driver_;
+  LoopBody body_;
+  size_t n_ = 0;
+  size_t grain_ = 1;
+  alignas(64) std::atomic<uint64_t> state_{0};  // loop number, pieces, next piece
+  alignas(64) std::atomic<uint32_t> done_{0};   // pieces of this loop
+  alignas(64) std::atomic<uint32_t> sleeping_{0};
+  std::atomic<uint32_t> wake_{0};
   std::atomic<bool> stop_{false};
-  std::vector<std::thread> workers_;
+  std::vector<std::thread> helpers_;
 };
 
-// The team of this process. set_team_threads waits for a run in progress.
+// The right to drive a team for a while. When another caller has it (two experts at a time), the loops run on the
+// caller's thread alone.
+class Crew {
+ public:
+  explicit Crew(Team& team) : team_(team), lock_(team.driver_, std::defer_lock) {
+    if (team.threads() > 1) static_cast<void>(lock_.try_lock());
+  }
+  [[nodiscard]] unsigned count() const { return lock_.owns_lock() ? team_.threads() : 1; }
+
+  // Calls f(begin, end) for pieces of [0, n) and returns when all are done.
+  template <class F>
+  void share(size_t n, size_t grain, F&& f) {
+    if (n == 0) return;
+    if (!lock_.owns_lock() || n <= grain) {
+      f(size_t{0}, n);
+      return;
+    }
+    team_.run(n, grain, LoopBody(f));
+  }
+
+ private:
+  Team& team_;
+  std::unique_lock<std::mutex> lock_;
+};
+
+// The team of this process.
 std::shared_ptr<Team> process_team();
 void set_team_threads(unsigned threads);
 

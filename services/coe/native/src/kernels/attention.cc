@@ -213,23 +213,21 @@ void finish(const AttentionShape& s, const AttentionPlan::Task* first, const Att
 
 }  // namespace
 
-void run_attention(Member& member, const AttentionShape& shape, const AttentionPlan& plan,
-                   const AttentionWeights& weights, RopeTable& rope, const Step& step, const KvCache& kv,
-                   const float* qkv, float* out, const AttentionScratch& scratch) {
-  member.share(step.tokens, 1, [&](size_t begin, size_t end) {
+void run_attention(Crew& crew, const AttentionShape& shape, const AttentionPlan& plan, const AttentionWeights& weights,
+                   RopeTable& rope, const Step& step, const KvCache& kv, const float* qkv, float* out,
+                   const AttentionScratch& scratch) {
+  crew.share(step.tokens, 4, [&](size_t begin, size_t end) {
     for (size_t t = begin; t < end; ++t) place_token(shape, weights, rope, step, kv, qkv, t, scratch.q);
   });
-  member.barrier();
   const auto& tasks = plan.tasks();
-  member.share(tasks.size(), 1, [&](size_t begin, size_t end) {
+  crew.share(tasks.size(), 1, [&](size_t begin, size_t end) {
     for (size_t i = begin; i < end; ++i) {
       attend(shape, tasks[i], step, kv, scratch);
       if (tasks[i].splits == 1) finish(shape, &tasks[i], scratch, out);
     }
   });
   if (std::none_of(tasks.begin(), tasks.end(), [](const auto& task) { return task.splits > 1; })) return;
-  member.barrier();
-  member.share(tasks.size(), 1, [&](size_t begin, size_t end) {
+  crew.share(tasks.size(), 1, [&](size_t begin, size_t end) {
     for (size_t i = begin; i < end; ++i)
       if (tasks[i].splits > 1 && tasks[i].split == 0) finish(shape, &tasks[i], scratch, out);
   });

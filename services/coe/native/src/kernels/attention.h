@@ -80,9 +80,8 @@ AttentionScratch allocate_attention(const AttentionShape& shape, const Attention
                                     Workspace& workspace);
 
 // Appends K and V of all tokens to the cache and attends: qkv [tokens, qkv_width], out [tokens, heads * head_dim].
-// qkv must be complete before; no barrier at the end.
-void run_attention(Member& member, const AttentionShape& shape, const AttentionPlan& plan,
-                   const AttentionWeights& weights, RopeTable& rope, const Step& step, const KvCache& kv,
-                   const float* qkv, float* out, const AttentionScratch& scratch);
+void run_attention(Crew& crew, const AttentionShape& shape, const AttentionPlan& plan, const AttentionWeights& weights,
+                   RopeTable& rope, const Step& step, const KvCache& kv, const float* qkv, float* out,
+                   const AttentionScratch& scratch);
 
 }  // namespace coe

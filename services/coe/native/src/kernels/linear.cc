@@ -104,25 +104,16 @@ LinearInput allocate_input(const Linear& op, size_t tokens, Workspace& workspace
   return input;
 }
 
-void run_linear(Member& member, const Linear& op, const float* x, size_t tokens, const float* residual, float* out,
-                const LinearInput& shared) {
-  // One row is cheaper prepared by every member for itself than with a barrier.
-  thread_local Workspace own;
-  LinearInput input = shared;
-  if (tokens == 1 && member.count() > 1) {
-    own.reset();
-    input = allocate_input(op, 1, own);
-    prepare_row(op, x, input, 0);
-  } else if (op.norm != nullptr || op.quantised()) {
-    member.share(tokens, 1, [&](size_t begin, size_t end) {
+void run_linear(Crew& crew, const Linear& op, const float* x, size_t tokens, const float* residual, float* out,
+                const LinearInput& input) {
+  if (op.norm != nullptr || op.quantised())
+    crew.share(tokens, 4, [&](size_t begin, size_t end) {
       for (size_t t = begin; t < end; ++t) prepare_row(op, x, input, t);
     });
-    member.barrier();
-  }
   const Activations activations{input.quant, op.norm != nullptr ? input.floats : x};
   const size_t panels = (op.outputs() + kPanel - 1) / kPanel;
-  const size_t grain = std::clamp<size_t>(panels / (size_t{member.count()} * 8), 1, 64);
-  member.share(panels, grain, [&](size_t from, size_t to) {
+  const size_t grain = std::clamp<size_t>(panels / (size_t{crew.count()} * 6), 1, 64);
+  crew.share(panels, grain, [&](size_t from, size_t to) {
     for (size_t begin = from; begin < to; begin += grain) {
       const size_t end = std::min(begin + grain, to);
       for (size_t token = 0; token < tokens; token += kTokenTile) {

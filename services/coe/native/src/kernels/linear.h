@@ -24,7 +24,7 @@ struct Linear {
   [[nodiscard]] Status validate() const;
 };
 
-// Scratch for the activations of one linear, shared by the team.
+// Scratch for the activations of one linear, shared by all threads.
 struct LinearInput {
   QuantRows quant{};
   float* floats = nullptr;
@@ -33,7 +33,7 @@ LinearInput allocate_input(const Linear& op, size_t tokens, Workspace& workspace
 
 // out[t, n] = op(x)[t, n] (+ residual[t, n]); x [tokens, cols], out and residual [tokens, outputs()]; out may be
 // residual. All members call it with the same arguments. No barrier at the end; x must be complete before.
-void run_linear(Member& member, const Linear& op, const float* x, size_t tokens, const float* residual, float* out,
+void run_linear(Crew& crew, const Linear& op, const float* x, size_t tokens, const float* residual, float* out,
                 const LinearInput& shared);
 
 // COE_NATIVE_EXACT=1 makes every linear exact.

@@ -36,7 +36,9 @@ void quantise_block(const float* x, int8_t* q, float& scale, float* sum16, float
   I8 whole[4];
   for (int i = 0; i < 4; ++i) whole[i] = __builtin_convertvector((v[i] * inverse + magic) - magic, I8);
   for (int i = 0; i < 4; ++i) {
-    for (int lane = 0; lane < 8; ++lane) q[8 * i + lane] = static_cast<int8_t>(whole[i][lane]);
+    typedef int8_t Bytes8 __attribute__((vector_size(8)));
+    const auto bytes = __builtin_convertvector(whole[i], Bytes8);
+    __builtin_memcpy(q + 8 * i, &bytes, sizeof bytes);
   }
   for (int half = 0; half < 2; ++half) {
     const I8 both = whole[2 * half] + whole[2 * half + 1];

@@ -90,12 +90,11 @@ Status PagedAttention::compute(const Context& context) const {
   AttentionPlan plan;
   if (auto status = plan.build(shape_, step, kv, team->threads()); !status.ok()) return status;
   if (auto status = context.output(0, {tokens, shape_.heads * shape_.head_dim}, out); !status.ok()) return status;
+  Crew crew(*team);
   thread_local Workspace workspace;
   workspace.reset();
   const AttentionScratch scratch = allocate_attention(shape_, plan, tokens, workspace);
-  team->run([&](Member& member) {
-    run_attention(member, shape_, plan, weights, *rope_, step, kv, qkv.floats(), out, scratch);
-  });
+  run_attention(crew, shape_, plan, weights, *rope_, step, kv, qkv.floats(), out, scratch);
   return lease.check();
 }
 

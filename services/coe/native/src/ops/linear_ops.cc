@@ -31,8 +31,9 @@ Status TieredLinear::compute(const Context& context) const {
     return invalid("the residual has another shape than the output");
   if (auto status = context.output(0, {tokens, linear.outputs()}, out); !status.ok()) return status;
   const LinearInput scratch = allocate_input(linear, tokens, run_workspace());
-  process_team()->run(
-      [&](Member& member) { run_linear(member, linear, x.floats(), tokens, residual.floats(), out, scratch); });
+  const auto team = process_team();
+  Crew crew(*team);
+  run_linear(crew, linear, x.floats(), tokens, residual.floats(), out, scratch);
   return lease.check();
 }
 
@@ -63,13 +64,12 @@ Status TieredLMHead::compute(const Context& context) const {
     std::memcpy(chosen + i * cols, x.floats() + static_cast<size_t>(row) * cols, cols * sizeof(float));
   }
   const LinearInput scratch = allocate_input(linear, count, workspace);
-  process_team()->run([&](Member& member) {
-    run_linear(member, linear, chosen, count, nullptr, out, scratch);
-    if (softcap_ <= 0) return;
-    member.barrier();
-    member.share(count * linear.weights.rows, 4096,
-                 [&](size_t begin, size_t end) { kernels().soft_cap(out + begin, end - begin, softcap_); });
-  });
+  const auto team = process_team();
+  Crew crew(*team);
+  run_linear(crew, linear, chosen, count, nullptr, out, scratch);
+  if (softcap_ > 0)
+    crew.share(count * linear.weights.rows, 4096,
+               [&](size_t begin, size_t end) { kernels().soft_cap(out + begin, end - begin, softcap_); });
   return lease.check();
 }
 
