@@ -133,7 +133,7 @@ class _Builder:
     def _residual_linear(self, name: str, x: str, residual: str, post_norm: str) -> str:
         if not self.config.post_norms:
             return self._linear(name, x, residual=residual)
-        return self._plain("Add", f"{name}.sum", [residual, self._norm(post_norm, self._linear(name, x))])
+        return self._norm(post_norm, self._linear(name, x), residual)
 
     def _linear(
         self,
@@ -150,12 +150,12 @@ class _Builder:
         attributes = {**self._matrix(name), **fused, "bias_offset": bias_offset, "activation": activation}
         return self._tiered("TieredLinear", f"{name}.out", inputs, **attributes)
 
-    def _norm(self, name: str, x: str) -> str:
+    def _norm(self, name: str, x: str, residual: str = "") -> str:
         tensor = self.tensors[name]
         return self._tiered(
             "TieredRMSNorm",
             f"{name}.out",
-            [x],
+            [x, residual] if residual else [x],
             offset=tensor.offset,
             cols=tensor.cols,
             epsilon=self.config.norm_epsilon,

