@@ -8,11 +8,14 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from coe.platform.telemetry import spans
+
 
 def recorder() -> InMemorySpanExporter:
     """An empty one. What the code under test does from now on is found in it."""
     exporter = _installed()
     exporter.clear()
+    spans.record(lambda: True)
     return exporter
 
 
@@ -25,9 +28,9 @@ def _installed() -> InMemorySpanExporter:
     return exporter
 
 
-def edges(spans: Sequence[ReadableSpan]) -> set[tuple[str, str]]:
+def edges(found: Sequence[ReadableSpan]) -> set[tuple[str, str]]:
     """(name of the parent, name of the span) for every span whose parent is there too."""
-    by_id = {span.get_span_context().span_id: span for span in spans}
+    by_id = {span.get_span_context().span_id: span for span in found}
     return {
-        (by_id[span.parent.span_id].name, span.name) for span in spans if span.parent and span.parent.span_id in by_id
+        (by_id[span.parent.span_id].name, span.name) for span in found if span.parent and span.parent.span_id in by_id
     }

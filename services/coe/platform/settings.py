@@ -24,7 +24,7 @@ class CoreSettings(BaseSettings):
     # OTLP over gRPC. Empty: nothing is exported.
     otlp_endpoint: str = ""
     # Most traces that are begun in a second when there is somewhere to export them to.
-    traces_per_s: float = Field(default=20.0, gt=0)
+    traces_per_s: float = Field(default=10.0, gt=0)
     # Spans as JSON lines, appended to this file. Several processes may share it.
     trace_file: Path | None = None
     # Prometheus metrics over HTTP. 0: off.

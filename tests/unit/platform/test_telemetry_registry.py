@@ -45,7 +45,7 @@ def test_no_more_traces_a_second_than_agreed() -> None:
     sampler = RateLimited(2, clock=lambda: now[0])
 
     def sampled(count: int) -> int:
-        return sum(sampler.should_sample(None, 1, "x").decision.is_sampled() for _ in range(count))
+        return sum(sampler.take() for _ in range(count))
 
     assert sampled(10) == 2
     now[0] = 0.5

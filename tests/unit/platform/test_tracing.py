@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +20,18 @@ from coe.platform.errors import ExpertNotFound
 from coe.platform.rpc.client import calls, channel
 from coe.platform.rpc.endpoint import Endpoint
 from coe.platform.settings import GrpcSettings
-from coe.platform.telemetry import messaging, tracer
+from coe.platform.telemetry import messaging, w3c
+from coe.platform.telemetry import spans as telemetry_spans
 from coe.platform.telemetry.file_exporter import FileSpanExporter
+from coe.platform.telemetry.sampling import never
 from coe.platform.terminal import error_outcome
 from support.spans import edges, recorder
 
 
 @pytest.fixture
-def spans() -> InMemorySpanExporter:
-    return recorder()
+def spans() -> Iterator[InMemorySpanExporter]:
+    yield recorder()
+    telemetry_spans.record(never)
 
 
 class Mapper(mapper_pb2_grpc.MapperServicer):
@@ -68,7 +71,7 @@ async def test_a_prompt_is_one_trace(spans: InMemorySpanExporter) -> None:
         asyncio.create_task(work(bus, endpoint.address)),
     ]
     async with bus.tail([topics.COMPLETIONS, topics.TOKENS]) as records:
-        with tracer().start_as_current_span("client"):
+        with trace.get_tracer("test").start_as_current_span("client"):
             await bus.publisher.publish(Outgoing(topics.PROMPTS, "r", events_pb2.PromptSubmitted()))
         seen = [await anext(records), await anext(records)]
     for task in tasks:
@@ -136,3 +139,34 @@ def test_spans_go_to_a_file_as_lines(tmp_path: Path) -> None:
     inner, outer = map(json.loads, (tmp_path / "spans.jsonl").read_text().splitlines())
     assert inner["parent_id"] == outer["span_id"]
     assert inner["trace_id"] == outer["trace_id"]
+
+
+def test_ids_travel_though_nothing_is_recorded() -> None:
+    record = Record("t", 0, 0, None, b"", (("traceparent", f"00-{'a' * 32}-{'b' * 16}-00".encode()),), 0)
+    messaging.start_record(record, "g")
+    span = messaging.start_send("t", "k", messaging.record_span(record))
+    assert dict(messaging.trace_headers(span))["traceparent"].startswith(b"00-" + b"a" * 32)
+    messaging.end_record(record)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        "",
+        "00-1-2-01",
+        f"00-{'g' * 32}-{'b' * 16}-00",
+        f"00-{'0' * 32}-{'b' * 16}-00",
+        f"ff-{'a' * 32}-{'b' * 16}-00",
+        f"00-{'a' * 32}-{'b' * 16}-00-x",
+        f"00-{'A' * 32}-{'b' * 16}-00",
+    ],
+)
+def test_a_broken_traceparent_counts_as_none(broken: str) -> None:
+    assert w3c.parse({"traceparent": broken}.get) is None
+
+
+def test_a_trace_context_comes_back_as_it_was() -> None:
+    sent = {"traceparent": f"00-{'a' * 32}-{'b' * 16}-01", "tracestate": "vendor=1"}
+    context = w3c.parse(sent.get)
+    assert context is not None
+    assert dict(w3c.headers(context)) == sent

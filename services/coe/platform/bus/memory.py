@@ -138,8 +138,9 @@ class _Membership:
         attempt = session.ledger.attempt(record.offset)
         span = messaging.record_span(record)
         for message in messages(record, outcome, self._source, attempt):
-            with messaging.send_span(message.topic, (message.key or b"").decode("utf-8", "replace"), span):
-                headers: Headers = message.headers + messaging.trace_headers()
+            send = messaging.start_send(message.topic, (message.key or b"").decode("utf-8", "replace"), span)
+            headers = message.headers + messaging.trace_headers(send)
+            send.end()
             self._broker.append(Message(message.topic, message.key, message.value, headers, message.partition))
         session.ledger.complete(record.offset)
         del session.records[record.offset]
@@ -170,11 +171,15 @@ class MemoryBus:
         return self
 
     async def publish(self, outgoing: Outgoing) -> None:
-        with messaging.send_span(outgoing.topic, outgoing.key):
-            await self.post(outgoing)
+        span = messaging.start_send(outgoing.topic, outgoing.key)
+        self._append(outgoing, messaging.trace_headers(span))
+        span.end()
 
     async def post(self, outgoing: Outgoing) -> None:
-        headers = cloud_event(outgoing, self._source, time.time_ns() // 1_000_000) + messaging.trace_headers()
+        self._append(outgoing, messaging.trace_headers())
+
+    def _append(self, outgoing: Outgoing, trace: Headers) -> None:
+        headers = cloud_event(outgoing, self._source, time.time_ns() // 1_000_000) + trace
         value = outgoing.message.SerializeToString()
         self.broker.append(Message(outgoing.topic, outgoing.key.encode(), value, headers, outgoing.partition))
 

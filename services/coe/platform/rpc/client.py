@@ -7,13 +7,13 @@ from typing import Any
 
 import grpc
 import grpc.aio
-from opentelemetry.propagate import inject
+from opentelemetry import trace
 from opentelemetry.trace import SpanKind
+from opentelemetry.util.types import AttributeValue
 
 from coe.platform.rpc import options
 from coe.platform.rpc.status import from_call
-from coe.platform.telemetry import names, registry
-from coe.platform.telemetry.providers import tracer
+from coe.platform.telemetry import names, registry, spans, w3c
 
 DEFAULT_TIMEOUT_S = 30.0
 
@@ -49,18 +49,17 @@ class _UnaryCalls(grpc.aio.UnaryUnaryClientInterceptor):
         request: Any,
     ) -> Any:
         method = _method(client_call_details)
-        with tracer().start_as_current_span(
-            method, kind=SpanKind.CLIENT, attributes={names.RPC_SYSTEM: "grpc", names.RPC_METHOD: method}
-        ) as span:
+        attributes: dict[str, AttributeValue] = {names.RPC_SYSTEM: "grpc", names.RPC_METHOD: method}
+        span = spans.start(method, SpanKind.CLIENT, spans.current(), attributes)
+        with trace.use_span(span, end_on_exit=True):
             started = time.perf_counter()
             timeout = client_call_details.timeout if client_call_details.timeout is not None else self._timeout_s
             call = await continuation(_details(client_call_details, timeout), request)
             code = await call.code()
-            attributes = {names.RPC_STATUS: code.name}
+            attributes[names.RPC_STATUS] = code.name
             if code is not grpc.StatusCode.OK:
                 attributes[names.ERROR_TYPE] = code.name
             span.set_attributes(attributes)
-            attributes |= {names.RPC_SYSTEM: "grpc", names.RPC_METHOD: method}
             registry.histogram("rpc.client.call.duration").record(time.perf_counter() - started, attributes)
             return call
 
@@ -78,9 +77,7 @@ class _StreamCalls(grpc.aio.UnaryStreamClientInterceptor):
 
 
 def _details(details: grpc.aio.ClientCallDetails, timeout: float | None) -> grpc.aio.ClientCallDetails:
-    carrier: dict[str, str] = {}
-    inject(carrier)
-    metadata = grpc.aio.Metadata(*(details.metadata or ()), *carrier.items())
+    metadata = grpc.aio.Metadata(*(details.metadata or ()), *w3c.headers(spans.current()))
     return grpc.aio.ClientCallDetails(
         method=details.method,
         timeout=timeout,

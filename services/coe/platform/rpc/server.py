@@ -9,14 +9,14 @@ from typing import Any
 
 import grpc
 import grpc.aio
-from opentelemetry.propagate import extract
+from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind, format_trace_id
+from opentelemetry.util.types import AttributeValue
 
 from coe.platform import logs
 from coe.platform.errors import CoEError, InternalError
 from coe.platform.rpc.status import from_call, to_grpc
-from coe.platform.telemetry import names, registry
-from coe.platform.telemetry.providers import tracer
+from coe.platform.telemetry import names, registry, spans, w3c
 
 _log = logs.get(__name__)
 # Health is asked for every second: no spans of it.
@@ -103,11 +103,10 @@ class _Call:
 @contextmanager
 def _span(method: str, context: grpc.aio.ServicerContext[Any, Any]) -> "Iterator[_Call]":
     started = time.perf_counter()
-    carrier = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
-    attributes = {names.RPC_SYSTEM: "grpc", names.RPC_METHOD: method}
-    with tracer().start_as_current_span(
-        method, context=extract(carrier), kind=SpanKind.SERVER, attributes=attributes, record_exception=False
-    ) as span:
+    metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+    attributes: dict[str, AttributeValue] = {names.RPC_SYSTEM: "grpc", names.RPC_METHOD: method}
+    span = spans.start(method, SpanKind.SERVER, w3c.parse(metadata.get), attributes)
+    with trace.use_span(span, end_on_exit=True, record_exception=False):
         call = _Call(span)
         try:
             yield call

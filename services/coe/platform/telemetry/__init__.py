@@ -1,5 +1,5 @@
 """OpenTelemetry of every process: providers, names, spans of Kafka and gRPC."""
 
-from coe.platform.telemetry.providers import Telemetry, configure, tracer
+from coe.platform.telemetry.providers import Telemetry, configure
 
-__all__ = ["Telemetry", "configure", "tracer"]
+__all__ = ["Telemetry", "configure"]

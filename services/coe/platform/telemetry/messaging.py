@@ -1,4 +1,4 @@
-"""Spans of Kafka messages. The headers `traceparent` and `tracestate` carry the context, anew on each hop."""
+"""Spans and counts of Kafka messages: a CONSUMER span for each record in hand, a PRODUCER span for what it leads to."""
 
 import time
 from collections.abc import Iterator
@@ -6,13 +6,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from opentelemetry import trace
-from opentelemetry.context import Context
-from opentelemetry.propagate import extract, inject
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
+from opentelemetry.util.types import AttributeValue
 
 from coe.platform.bus.api import Record
-from coe.platform.telemetry import names, registry
-from coe.platform.telemetry.providers import tracer
+from coe.platform.telemetry import names, registry, spans, w3c
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,46 +27,34 @@ class _Handling:
 _open: dict[int, _Handling] = {}
 
 
-def trace_headers(context: Context | None = None) -> list[tuple[str, bytes]]:
-    """Headers that carry the current (or given) trace context."""
-    carrier: dict[str, str] = {}
-    inject(carrier, context=context)
-    return [(name, value.encode()) for name, value in carrier.items()]
-
-
-def remote_context(record: Record) -> Context:
-    """The trace context that the record's producer sent."""
-    carrier = {name: value for name in ("traceparent", "tracestate") if (value := record.header(name))}
-    return extract(carrier)
-
-
-@contextmanager
-def send_span(topic: str, key: str, parent: Span | None = None) -> Iterator[Span]:
-    """Around handing one message to the broker. Child of `parent`, else of the current span."""
-    attributes = {
+def start_send(topic: str, key: str, parent: Span | None = None) -> Span:
+    """The span of handing one message to the broker, below `parent` or the current span. The caller ends it."""
+    count_sent(topic)
+    attributes: dict[str, AttributeValue] = {
         names.MESSAGING_SYSTEM: "kafka",
         names.MESSAGING_OPERATION: "send",
         names.MESSAGING_OPERATION_TYPE: "send",
         names.MESSAGING_DESTINATION: topic,
         names.MESSAGING_KEY: key,
     }
-    count_sent(topic)
-    context = trace.set_span_in_context(parent) if parent is not None else None
-    with tracer().start_as_current_span(
-        f"send {topic}", context=context, kind=SpanKind.PRODUCER, attributes=attributes
-    ) as span:
-        yield span
+    context = parent.get_span_context() if parent is not None else spans.current()
+    return spans.start(f"send {topic}", SpanKind.PRODUCER, context, attributes)
+
+
+def trace_headers(span: Span | None = None) -> list[tuple[str, bytes]]:
+    """Headers that carry the trace of `span`, else of the current span."""
+    context = span.get_span_context() if span is not None else spans.current()
+    return [(name, value.encode()) for name, value in w3c.headers(context)]
 
 
 def count_sent(topic: str) -> None:
-    registry.counter("messaging.client.sent.messages").add(
-        1, {names.MESSAGING_SYSTEM: "kafka", names.MESSAGING_DESTINATION: topic}
-    )
+    attributes = {names.MESSAGING_SYSTEM: "kafka", names.MESSAGING_DESTINATION: topic}
+    registry.counter("messaging.client.sent.messages").add(1, attributes)
 
 
 def start_record(record: Record, group: str) -> Span:
     """Starts the span of handling one record, child of the span that sent it. `end_record` ends it."""
-    attributes: dict[str, str | int] = {
+    attributes: dict[str, AttributeValue] = {
         names.MESSAGING_SYSTEM: "kafka",
         names.MESSAGING_OPERATION: "process",
         names.MESSAGING_OPERATION_TYPE: "process",
@@ -79,9 +65,7 @@ def start_record(record: Record, group: str) -> Span:
     }
     if record.key is not None:
         attributes[names.MESSAGING_KEY] = record.key.decode("utf-8", "replace")
-    span = tracer().start_span(
-        f"process {record.topic}", context=remote_context(record), kind=SpanKind.CONSUMER, attributes=attributes
-    )
+    span = spans.start(f"process {record.topic}", SpanKind.CONSUMER, w3c.parse(record.header), attributes)
     _open[id(record)] = _Handling(record, group, span, time.perf_counter())
     registry.counter("messaging.client.consumed.messages").add(1, _attributes(record.topic, group))
     return span
@@ -107,18 +91,21 @@ def mark_failed(record: Record, code: str, message: str) -> None:
     span.set_status(Status(StatusCode.ERROR, message))
 
 
-def end_record(record: Record, error_code: str | None = None) -> None:
-    """Ends the record's span, if it has one. `error_code`: it was not handled here to its end."""
+def end_record(record: Record, error_code: str | None = None) -> float:
+    """Ends the record's span, if it has one. `error_code`: it was not handled here to its end. Returns its seconds."""
     entry = _open.get(id(record))
     if entry is None:
-        return
-    attributes = _attributes(record.topic, entry.group)
+        return 0.0
     if error_code is not None:
         mark_failed(record, error_code, "")
-        attributes[names.ERROR_TYPE] = error_code
     entry.span.end()
     del _open[id(record)]
-    registry.histogram("messaging.process.duration").record(time.perf_counter() - entry.started, attributes)
+    return time.perf_counter() - entry.started
+
+
+def batch_done(topic: str, group: str, seconds: float) -> None:
+    """Records that were committed together; `seconds`: of the one that took longest."""
+    registry.histogram("messaging.process.duration").record(seconds, _attributes(topic, group))
 
 
 def _attributes(topic: str, group: str) -> dict[str, str]:

@@ -1,7 +1,6 @@
 """Trace and metric providers of a process, and their exporters when there is somewhere to export to."""
 
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 from opentelemetry import metrics, trace
@@ -13,12 +12,12 @@ from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetr
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
 from prometheus_client import start_http_server
 
 from coe.platform.settings import CoreSettings
+from coe.platform.telemetry import spans
 from coe.platform.telemetry.file_exporter import FileSpanExporter
-from coe.platform.telemetry.sampling import RateLimited
+from coe.platform.telemetry.sampling import RateLimited, never
 
 
 @dataclass(frozen=True)
@@ -44,11 +43,9 @@ def configure(service: str, settings: CoreSettings) -> Telemetry:
         {"service.name": f"coe-{service}", "service.namespace": "coe", "service.instance.id": settings.node}
     )
     exports = bool(settings.otlp_endpoint or settings.trace_file)
-    traces = TracerProvider(
-        resource=resource,
-        sampler=ParentBased(RateLimited(settings.traces_per_s) if exports else ALWAYS_OFF),
-        shutdown_on_exit=False,
-    )
+    # Which traces are recorded is decided before a span is made: see spans.
+    spans.record(RateLimited(settings.traces_per_s).take if exports else never)
+    traces = TracerProvider(resource=resource, shutdown_on_exit=False)
     if settings.otlp_endpoint:
         insecure = not settings.otlp_endpoint.startswith("https:")
         exporter = OTLPSpanExporter(endpoint=settings.otlp_endpoint, insecure=insecure)
@@ -59,11 +56,6 @@ def configure(service: str, settings: CoreSettings) -> Telemetry:
     trace.set_tracer_provider(traces)
     metrics.set_meter_provider(meters)
     return Telemetry(traces, meters)
-
-
-@cache
-def tracer() -> trace.Tracer:
-    return trace.get_tracer("coe")
 
 
 def _readers(settings: CoreSettings) -> list[MetricReader]:

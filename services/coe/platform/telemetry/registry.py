@@ -7,6 +7,7 @@ from typing import Literal
 from opentelemetry import metrics
 
 from coe.platform.telemetry import names
+from coe.platform.telemetry.counters import Counter
 
 Kind = Literal["counter", "histogram", "gauge"]
 
@@ -127,8 +128,8 @@ METRICS = (
         "messaging.process.duration",
         "histogram",
         "s",
-        "From handing a message out to its commit",
-        (*_TOPIC, names.MESSAGING_GROUP, names.ERROR_TYPE),
+        "From handing messages out to their commit, of those committed together the longest",
+        (*_TOPIC, names.MESSAGING_GROUP),
         SECONDS,
     ),
     Metric("rpc.server.call.duration", "histogram", "s", "Calls served", (*_RPC, names.ERROR_TYPE), SECONDS),
@@ -138,10 +139,14 @@ BY_NAME = {metric.name: metric for metric in METRICS}
 
 
 @cache
-def counter(name: str) -> metrics.Counter:
+def counter(name: str) -> Counter:
     """The counter of this name. KeyError: the name is not in the registry."""
     metric = _metric(name, "counter")
-    return metrics.get_meter("coe").create_counter(name, unit=metric.unit, description=metric.description)
+    made = Counter()
+    metrics.get_meter("coe").create_observable_counter(
+        name, [made.observe], unit=metric.unit, description=metric.description
+    )
+    return made
 
 
 @cache

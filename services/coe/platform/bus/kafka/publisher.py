@@ -6,6 +6,7 @@ import time
 import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from opentelemetry.trace import Span
 
 from coe.platform.bus.api import Outgoing
 from coe.platform.bus.headers import cloud_event
@@ -43,8 +44,11 @@ class KafkaPublisher:
 
     async def publish(self, outgoing: Outgoing) -> None:
         """Returns when all in-sync replicas have it. Raises Unavailable after 30 s; it may still get through then."""
-        with messaging.send_span(outgoing.topic, outgoing.key):
-            await (await self._send(outgoing))
+        span = messaging.start_send(outgoing.topic, outgoing.key)
+        try:
+            await (await self._send(outgoing, span))
+        finally:
+            span.end()
 
     async def post(self, outgoing: Outgoing) -> None:
         """Returns when it is buffered. Raises Unavailable when the buffer stays full for 30 s."""
@@ -63,9 +67,9 @@ class KafkaPublisher:
             raise Unavailable("the bus is not started")
         return self._producer
 
-    async def _send(self, outgoing: Outgoing) -> "asyncio.Future[object]":
+    async def _send(self, outgoing: Outgoing, span: Span | None = None) -> "asyncio.Future[object]":
         now_ms = time.time_ns() // 1_000_000
-        headers = cloud_event(outgoing, self._source, now_ms) + messaging.trace_headers()
+        headers = cloud_event(outgoing, self._source, now_ms) + messaging.trace_headers(span)
         try:
             async with asyncio.timeout(_PUBLISH_TIMEOUT_S):
                 sent = await (await self._working()).send(

@@ -198,8 +198,9 @@ class PartitionSession:
                 self._unmarked = False
                 self._cancel_marking()
                 await self._commit(producer, batch)
-                for completion in batch:
-                    self._finish(completion.record.offset, committed=True)
+                longest = max([self._finish(one.record.offset, committed=True) for one in batch], default=None)
+                if longest is not None:
+                    messaging.batch_done(self.tp.topic, self._group, longest)
                 if self._behind and not self.ledger.full:
                     self._behind = False
                     self._on_ready(self.tp, self.ledger.position)
@@ -219,12 +220,13 @@ class PartitionSession:
             await asyncio.gather(*sent)
             await producer.commit_transaction()
 
-    def _finish(self, offset: int, *, committed: bool) -> None:
+    def _finish(self, offset: int, *, committed: bool) -> float:
+        """Returns the seconds that the record was in hand."""
         record = self._records.pop(offset, None)
         if self.ledger.holds(offset):
             self.ledger.complete(offset)
-        if record is not None:
-            messaging.end_record(record, None if committed else "revoked")
+        seconds = messaging.end_record(record, None if committed else "revoked") if record is not None else 0.0
         completion = self._waiting.pop(offset, None)
         if completion is not None and not completion.committed.done():
             completion.committed.set_result(committed)
+        return seconds
