@@ -175,6 +175,10 @@ class WorkerLoop:
         self._prompts.clear()
         return []
 
+    def lease_is_for(self, expert_id: str) -> Prompt | None:
+        """The prompt that a lease on the expert is traced under: the one that came first of those waiting for it."""
+        return next((prompt for prompt in self._prompts.values() if prompt.expert_id == expert_id), None)
+
     # Work.
 
     def advance(self, now: float) -> list[Effect]:

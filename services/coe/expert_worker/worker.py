@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 
@@ -200,8 +200,10 @@ class Worker:
 
     async def _acquire(self, wish: Acquire) -> None:
         asked_at = self._clock()
+        prompt = self.loop.lease_is_for(wish.expert_id)
         try:
-            grant = await self._leases.acquire(wish)
+            with messaging.handling(prompt.record) if prompt is not None else nullcontext():
+                grant = await self._leases.acquire(wish)
         except CoEError as error:
             self.post(partial(self.loop.on_refused, wish.expert_id, error))
         else:
