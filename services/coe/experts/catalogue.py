@@ -29,7 +29,7 @@ class Catalogue:
     def get(self, expert_id: str) -> Bundle:
         """Raises ExpertNotFound."""
         path = self.directory / expert_id
-        if not re.match(ID_PATTERN, expert_id) or not path.is_dir():
+        if not re.fullmatch(ID_PATTERN, expert_id) or not path.is_dir():
             raise ExpertNotFound(f"no expert {expert_id!r} is hosted here", expert_id=expert_id)
         return Bundle.open(path)
 

