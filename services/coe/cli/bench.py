@@ -1,6 +1,7 @@
 """`coe bench NAME`: measurements, as figures or as JSON. Each benchmark's module is imported when it runs."""
 
 import asyncio
+import os
 from typing import Annotated
 
 import typer
@@ -20,3 +21,41 @@ def pipeline(
     from coe.cli import bench_pipeline
 
     asyncio.run(bench_pipeline.run(prompts, answers, workers, as_json))
+
+
+@app.command()
+def schedule(
+    prompts: Annotated[int, typer.Option(min=10)] = 400,
+    link: Annotated[list[str] | None, typer.Option(help="host, sn40l or nvme; all when not given.")] = None,
+    trace: Annotated[list[str] | None, typer.Option(help="zipf or bursty; both when not given.")] = None,
+    policy: Annotated[list[str] | None, typer.Option(help="To compare with samba-coe.")] = None,
+    max_batch: Annotated[int, typer.Option(min=1)] = 32,
+    max_wait: Annotated[float, typer.Option(min=0.1, help="Ageing bound of lookahead, seconds.")] = 20.0,
+    threads: Annotated[int, typer.Option(min=1)] = os.cpu_count() or 1,
+    paced: Annotated[bool, typer.Option(help="Measure the waits too, at 0.9 of samba-coe's rate.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Scheduling policies on 48 real experts over an HBM of 8, behind links of three speeds."""
+    from coe.cli import bench_schedule
+
+    asyncio.run(
+        bench_schedule.run(
+            prompts,
+            link or ["host", "sn40l", "nvme"],
+            trace or ["zipf", "bursty"],
+            policy or ["coserve", "lookahead"],
+            max_batch=max_batch,
+            max_wait_s=max_wait,
+            threads=threads,
+            paced=paced,
+            as_json=as_json,
+        )
+    )
+
+
+@app.command()
+def acquire(acquires: Annotated[int, typer.Option(min=10)] = 2000, as_json: AsJson = False) -> None:
+    """A lease on a resident expert over gRPC on this host, and what the manager spends on it."""
+    from coe.cli import bench_acquire
+
+    asyncio.run(bench_acquire.run(acquires, as_json))

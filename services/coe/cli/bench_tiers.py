@@ -1,0 +1,59 @@
+"""A memory-tier manager of its own for benchmarks, over replicas of the packaged expert."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from coe.experts.catalogue import Catalogue
+from coe.experts.importer import import_model
+from coe.experts.locate import locate
+from coe.local.packaged import EXPERT_ID, PACKAGE
+from coe.platform.errors import TierLoadError
+
+START_S = 60.0
+
+
+def replicas(home: Path, count: int) -> list[str]:
+    """Imports the packaged expert; returns the names of hard-linked replicas of it, which say what they are."""
+    with locate(f"pypi:{PACKAGE}") as located:
+        import_model(
+            located.source, home / "experts", EXPERT_ID, origin=located.origin, progress=lambda done, total: None
+        )
+    catalogue = Catalogue(home / "experts")
+    return [catalogue.replicate(EXPERT_ID, number).id for number in range(1, count + 1)]
+
+
+@contextmanager
+def manager(home: Path, *, hbm_bytes: int, link: float = 0.0, eviction: str = "lru") -> Iterator[str]:
+    """Its address. Tiers are empty; DDR holds every expert. `link`: bytes a second into HBM, 0: unthrottled."""
+    ready = home / "tiers.ready"
+    ready.unlink(missing_ok=True)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("COE_")}
+    settings = {
+        "COE_HOME": str(home),
+        "COE_LOG_LEVEL": "ERROR",
+        "COE_GRPC_READY_FILE": str(ready),
+        "COE_PARENT_PID": str(os.getpid()),
+        # Nobody listens there: residency is not part of what is measured.
+        "COE_REDIS_URL": "redis://127.0.0.1:1/0",
+        "COE_TIERS_ARENA": f"coe-bench-{os.getpid()}",
+        "COE_TIERS_HBM_BYTES": str(hbm_bytes),
+        "COE_TIERS_DDR_BYTES": str(64 << 30),
+        "COE_TIERS_LINK_BYTES_PER_S": str(link),
+        "COE_TIERS_EVICTION": eviction,
+    }
+    process = subprocess.Popen([sys.executable, "-m", "coe.memory_tier_manager.service"], env=kept | settings)
+    try:
+        deadline = time.monotonic() + START_S
+        while not ready.exists():
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise TierLoadError("the memory-tier manager did not start")
+            time.sleep(0.05)
+        yield ready.read_text().strip()
+    finally:
+        process.terminate()
+        process.wait(30)
