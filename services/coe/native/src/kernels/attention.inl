@@ -105,8 +105,7 @@ inline float soften(const AttentionTile& t, size_t row, int64_t first, size_t co
   for (int64_t i = to; i < n; ++i) s[i] = -__builtin_inff();
   V8 most = splat(t.maximum[row]);
   for (size_t i = 0; i < count; i += 8) most = max8(most, load8(s + i));
-  float maximum = most[0];
-  for (int i = 1; i < 8; ++i) maximum = most[i] > maximum ? most[i] : maximum;
+  const float maximum = largest8(most);
   const float factor = exp8(splat(t.maximum[row] - maximum))[0];
   V8 sum = splat(0.0F);
   for (size_t i = 0; i < count; i += 8) {

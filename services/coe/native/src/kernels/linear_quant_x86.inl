@@ -45,6 +45,9 @@ inline __m256i broadcast4(const int8_t* q) {
   return _mm256_set1_epi32(four);
 }
 
+// Keeps the compiler from moving the multiplications of later steps before this point: it would spill what they give.
+inline void pin(__m256i& value) { __asm__("" : "+x"(value)); }
+
 inline __m256i widen(__m256i pairs) { return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)); }
 
 // Sum over 16 columns (steps 4 half .. 4 half + 3) for each of kTokens rows of activations. With AVX2 and up to 5 bits
@@ -70,6 +73,7 @@ inline void dot_half(const uint8_t* quants, int half, const int8_t* q, size_t st
         const __m256i p = _mm256_add_epi16(_mm256_maddubs_epi16(even, x0), _mm256_maddubs_epi16(odd, x1));
         sum[t] = kBits == 6 ? _mm256_add_epi32(sum[t], widen(p)) : _mm256_add_epi16(sum[t], p);
       }
+      pin(sum[t]);
     }
   }
 }

@@ -20,6 +20,18 @@ void rms_norm(const float* x, const float* weight, size_t n, float epsilon, floa
   });
 }
 
+// 32 integers in [-128, 127] as bytes.
+void store_bytes(const I8* whole, int8_t* q) {
+#if defined(__AVX2__)
+  const auto* w = reinterpret_cast<const __m256i*>(whole);
+  const __m256i halves = _mm256_packs_epi16(_mm256_packs_epi32(w[0], w[1]), _mm256_packs_epi32(w[2], w[3]));
+  const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);  // packing works within 128 bits
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(q), _mm256_permutevar8x32_epi32(halves, order));
+#else
+  for (int i = 0; i < 32; ++i) q[i] = static_cast<int8_t>(whole[i / 8][i % 8]);
+#endif
+}
+
 void quantise_block(const float* x, int8_t* q, float& scale, float* sum16, float& sum32) {
   V8 v[4];
   V8 most = splat(0.0F);
@@ -27,25 +39,17 @@ void quantise_block(const float* x, int8_t* q, float& scale, float* sum16, float
     v[i] = load8(x + 8 * i);
     most = max8(most, max8(v[i], -v[i]));
   }
-  float largest = most[0];
-  for (int i = 1; i < 8; ++i) largest = most[i] > largest ? most[i] : largest;
-  scale = largest / 127.0F;
+  const float largest = largest8(most);
+  scale = largest * (1.0F / 127.0F);
   const V8 inverse = splat(largest > 0.0F ? 127.0F / largest : 0.0F);
   const V8 magic = splat(12582912.0F);  // adding it rounds to nearest, ties to even
-  int sums[2] = {0, 0};
   I8 whole[4];
   for (int i = 0; i < 4; ++i) whole[i] = __builtin_convertvector((v[i] * inverse + magic) - magic, I8);
-  for (int i = 0; i < 4; ++i) {
-    typedef int8_t Bytes8 __attribute__((vector_size(8)));
-    const auto bytes = __builtin_convertvector(whole[i], Bytes8);
-    __builtin_memcpy(q + 8 * i, &bytes, sizeof bytes);
-  }
-  for (int half = 0; half < 2; ++half) {
-    const I8 both = whole[2 * half] + whole[2 * half + 1];
-    for (int lane = 0; lane < 8; ++lane) sums[half] += both[lane];
-    sum16[half] = scale * static_cast<float>(sums[half]);
-  }
-  sum32 = scale * static_cast<float>(sums[0] + sums[1]);
+  store_bytes(whole, q);
+  // The sums are small integers: adding them as floats is exact.
+  for (int half = 0; half < 2; ++half)
+    sum16[half] = scale * sum8(__builtin_convertvector(whole[2 * half] + whole[2 * half + 1], V8));
+  sum32 = sum16[0] + sum16[1];
 }
 
 void quantise(const float* x, const QuantRows& out) {

@@ -53,6 +53,19 @@ inline V8 load8_bf16(const uint8_t* p) {
 
 inline float sum8(V8 v) { return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7])); }
 
+inline float largest8(V8 v) {
+  const I8 swap4 = {4, 5, 6, 7, 0, 1, 2, 3};
+  const I8 swap2 = {2, 3, 0, 1, 6, 7, 4, 5};
+  const I8 swap1 = {1, 0, 3, 2, 5, 4, 7, 6};
+  V8 other = __builtin_shuffle(v, swap4);
+  v = v > other ? v : other;
+  other = __builtin_shuffle(v, swap2);
+  v = v > other ? v : other;
+  other = __builtin_shuffle(v, swap1);
+  v = v > other ? v : other;
+  return v[0];
+}
+
 inline V8 max8(V8 a, V8 b) { return a > b ? a : b; }
 
 // exp(x) to about 2 ulp, 0 below -87 (Cephes' polynomial on [-ln2/2, ln2/2]).
