@@ -10,6 +10,7 @@ import pytest
 
 from coe.experts.bundle import Bundle
 from coe.experts.gguf_source import GgufSource
+from coe.experts.graph import KvFormat
 from coe.experts.importer import import_model
 from coe.experts.kv_blocks import KvBudget
 from coe.experts.layout_session import LayoutSession
@@ -42,8 +43,8 @@ def smollm2_bundle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bundle]
 class GraphProbe:
     """Runs a bundle's graph without the engine, for logits of every position."""
 
-    def __init__(self, bundle: Bundle, lease: int, kv_bytes: int = 256 << 20) -> None:
-        self._session = LayoutSession(bundle, KvBudget(kv_bytes))
+    def __init__(self, bundle: Bundle, lease: int, kv_bytes: int = 256 << 20, kv_format: KvFormat = "f32") -> None:
+        self._session = LayoutSession(bundle, KvBudget(kv_bytes), kv_format)
         self._lease = lease
 
     def logits(self, ids: list[int], chunks: tuple[int, ...] = ()) -> np.ndarray:

@@ -4,6 +4,7 @@ import threading
 
 from coe import native
 from coe.experts.bundle import Bundle
+from coe.experts.graph import KvFormat
 from coe.experts.kv_sharing import SharedKv
 from coe.experts.layout_session import LayoutSession
 from coe.experts.runner import Runner
@@ -11,11 +12,15 @@ from coe.experts.tokenizer import ExpertTokenizer
 
 
 class Engine:
-    """`threads` is for one step, `kv_bytes` bounds the KV cache of all experts, `max_batch` the sequences of one."""
+    """`threads` is for one step, `kv_bytes` bounds the KV cache of all experts, `max_batch` the sequences of one.
 
-    def __init__(self, *, threads: int, kv_bytes: int, max_batch: int) -> None:
+    `kv_format` "f16" keeps twice the tokens in the same bytes; logits then differ in the fourth digit.
+    """
+
+    def __init__(self, *, threads: int, kv_bytes: int, max_batch: int, kv_format: KvFormat = "f32") -> None:
         native.set_threads(threads)
         self._max_batch = max_batch
+        self._kv_format: KvFormat = kv_format
         self._kv = SharedKv(kv_bytes)
         self._sessions: dict[str, LayoutSession] = {}
         self._lock = threading.Lock()
@@ -37,7 +42,7 @@ class Engine:
         with self._lock:
             session = self._sessions.get(bundle.layout_key)
             if session is None:
-                session = LayoutSession(bundle, self._kv.budget)
+                session = LayoutSession(bundle, self._kv.budget, self._kv_format)
                 self._sessions[bundle.layout_key] = session
                 self._kv.join(session)
             return session

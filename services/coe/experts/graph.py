@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import onnx
 from onnx import TensorProto, helper
@@ -17,6 +18,10 @@ MAX_INITIALISER_BYTES = 1024
 ONNX_OPSET = 21
 IR_VERSION = 10
 
+# How keys and values are kept: float16 takes half the memory and bandwidth, and rounds each once.
+KvFormat = Literal["f32", "f16"]
+_KV_TYPES = {"f32": TensorProto.FLOAT, "f16": TensorProto.FLOAT16}
+
 INPUTS = {
     "expert_slot": (TensorProto.INT64, [1]),
     "token_ids": (TensorProto.INT64, ["tokens"]),
@@ -27,13 +32,15 @@ INPUTS = {
 }
 
 
-def build_graph(config: ModelConfig, tensors: Mapping[str, PlacedTensor]) -> onnx.ModelProto:
+def build_graph(
+    config: ModelConfig, tensors: Mapping[str, PlacedTensor], kv_format: KvFormat = "f32"
+) -> onnx.ModelProto:
     """One step of all sequences: prefill chunks and decode tokens, flattened."""
     builder = _Builder(config, tensors)
     builder.build()
     inputs = [helper.make_tensor_value_info(name, kind, shape) for name, (kind, shape) in INPUTS.items()]
     kv_shape = [config.layers, "blocks", 2, config.kv_heads, KV_BLOCK_TOKENS, config.head_dim]
-    inputs.append(helper.make_tensor_value_info("kv", TensorProto.FLOAT, kv_shape))
+    inputs.append(helper.make_tensor_value_info("kv", _KV_TYPES[kv_format], kv_shape))
     output = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["rows", config.vocabulary])
     graph = helper.make_graph(builder.nodes, f"{config.architecture}-weightless", inputs, [output])
     opsets = [helper.make_opsetid("", ONNX_OPSET), helper.make_opsetid(DOMAIN, 1)]

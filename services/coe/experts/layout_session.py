@@ -7,29 +7,30 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from coe.experts.bundle import Bundle
-from coe.experts.graph import KV_BLOCK_TOKENS, build_graph
+from coe.experts.graph import KV_BLOCK_TOKENS, KvFormat, build_graph
 from coe.experts.kv_blocks import BlockPool, KvBudget
 from coe.experts.step_plan import Int64
 from coe.native import ops_library_path
 from coe.platform.errors import InternalError, LeaseLost
 
 STALE_LEASE = "stale lease"
-FLOAT_BYTES = 4
+_KV_TYPES: dict[str, type[np.floating]] = {"f32": np.float32, "f16": np.float16}
 
 
 class LayoutSession:
     """Built once, when the first expert of its layout is met. Safe to run from several threads."""
 
-    def __init__(self, bundle: Bundle, budget: KvBudget) -> None:
+    def __init__(self, bundle: Bundle, budget: KvBudget, kv_format: KvFormat = "f32") -> None:
         config = bundle.manifest.config
         self.config = config
-        self._session = _session(build_graph(config, bundle.manifest.tensors).SerializeToString())
-        block_bytes = config.kv_floats_per_token * KV_BLOCK_TOKENS * FLOAT_BYTES
+        self._session = _session(build_graph(config, bundle.manifest.tensors, kv_format).SerializeToString())
+        kind = np.dtype(_KV_TYPES[kv_format])
+        block_bytes = config.kv_floats_per_token * KV_BLOCK_TOKENS * kind.itemsize
         blocks = max(1, budget.limit // block_bytes)
         self.pool = BlockPool(budget, block_bytes, KV_BLOCK_TOKENS, blocks)
         self._memory = mmap.mmap(-1, blocks * block_bytes)
         shape = (config.layers, blocks, 2, config.kv_heads, KV_BLOCK_TOKENS, config.head_dim)
-        self.kv = np.frombuffer(self._memory, np.float32).reshape(shape)
+        self.kv = np.frombuffer(self._memory, kind).reshape(shape)
         self._kv_value = ort.OrtValue.ortvalue_from_numpy(self.kv)
 
     def run(self, inputs: dict[str, Int64]) -> npt.NDArray[np.float32]:

@@ -84,3 +84,13 @@ def test_a_hugging_face_folder_gives_the_same_logits(tmp_path: Path, family: str
     with Hosted.load(bundle, threads=1, kv_bytes=KV_BYTES) as hosted:
         ours = GraphProbe(bundle, hosted.lease, KV_BYTES).logits(ids())
     assert relative_rms(ours, NumpyLlm(path).logits(ids())) <= EXACT_TOLERANCE
+
+
+@pytest.mark.usefixtures("exact")
+@pytest.mark.parametrize("family", FAMILIES)
+def test_keys_and_values_in_half_the_bytes(tmp_path: Path, family: str) -> None:
+    path = write_tiny_gguf(tmp_path / "tiny.gguf", TinyModel(family=family))
+    bundle = import_gguf(path, tmp_path / "experts", "tiny")
+    with Hosted.load(bundle, threads=1, kv_bytes=KV_BYTES) as hosted:
+        ours = GraphProbe(bundle, hosted.lease, KV_BYTES, "f16").logits(ids(), (20, 1, 19))
+    assert relative_rms(ours, NumpyLlm(path).logits(ids())) <= 2e-3
