@@ -38,7 +38,7 @@ class RunningStack:
 def environment(home: Path) -> dict[str, str]:
     """The machine's own, without settings that point elsewhere."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("COE_")}
-    return kept | {"COE_HOME": str(home)}
+    return kept | {"COE_HOME": str(home), "COE_TRACE_FILE": str(home / "traces.jsonl")}
 
 
 def wait_for_state(process: subprocess.Popen[bytes], file: Path, log: Path) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from coe.platform.telemetry import messaging, w3c
 from coe.platform.telemetry import spans as telemetry_spans
 from coe.platform.telemetry.file_exporter import FileSpanExporter
 from coe.platform.telemetry.sampling import never
+from coe.platform.telemetry.show import tree
 from coe.platform.terminal import error_outcome
 from support.spans import edges, recorder
 
@@ -136,7 +137,8 @@ def test_spans_go_to_a_file_as_lines(tmp_path: Path) -> None:
     with provider.get_tracer("t").start_as_current_span("outer"):
         provider.get_tracer("t").start_span("inner").end()
     provider.shutdown()
-    inner, outer = map(json.loads, (tmp_path / "spans.jsonl").read_text().splitlines())
+    inner, outer = found = [json.loads(line) for line in (tmp_path / "spans.jsonl").read_text().splitlines()]
+    assert [line.split("  ")[-1].split(": ")[-1] for line in tree(found).splitlines()] == ["outer", "inner"]
     assert inner["parent_id"] == outer["span_id"]
     assert inner["trace_id"] == outer["trace_id"]
 
