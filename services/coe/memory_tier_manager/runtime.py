@@ -37,6 +37,7 @@ class Runtime:
         self._copies: dict[str, Copy] = {}
         self._inbox: deque[ev.Event] = deque()
         self._running = False
+        self._closing = False
         self._pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="tiers")
         self._loop = asyncio.get_running_loop()
         self._failure: asyncio.Future[None] = self._loop.create_future()
@@ -86,6 +87,10 @@ class Runtime:
 
     async def close(self) -> None:
         """Stops copies and closes files; the arena is its owner's."""
+        self._closing = True
+        for answer in self._answers.values():
+            if not answer.done():
+                answer.set_exception(Cancelled("the memory-tier manager stops"))
         for copy in self._copies.values():
             copy.cancel()
         for copy in list(self._copies.values()):
@@ -93,9 +98,6 @@ class Runtime:
         await asyncio.to_thread(self._pool.shutdown)
         for source in self._sources.values():
             source.close()
-        for answer in self._answers.values():
-            if not answer.done():
-                answer.set_exception(Cancelled("the memory-tier manager stops"))
         self._failure.cancel()
 
     def _take_back(self, event: ev.Acquire | ev.Prefetch | ev.Pin, answer: "asyncio.Future[Answer]") -> None:
@@ -146,6 +148,9 @@ class Runtime:
 
     def _start_copy(self, effect: fx.StartCopy) -> None:
         expert = effect.expert
+        if self._closing:
+            self._inbox.append(ev.CopyEnded(expert, 0, Cancelled("the memory-tier manager stops")))
+            return
         try:
             source = self._sources.get(expert) or self._library.open(expert)
             self._sources[expert] = source
