@@ -1,6 +1,7 @@
 """Real experts in real processes: tier manager and workers on a real broker, generating through the custom ops."""
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import grpc.aio
 import pytest
 
 from coe._proto import expert_worker_pb2, expert_worker_pb2_grpc
-from coe.experts.bundle import Bundle
+from coe.experts.bundle import MANIFEST, WEIGHTS, Bundle
 from support.worker_node import Ledger, WorkerNode, following, replicas
 
 pytestmark = [pytest.mark.kafka, pytest.mark.model, pytest.mark.timeout(300)]
@@ -62,6 +63,36 @@ async def test_a_prompt_longer_than_the_context_is_the_only_one_that_fails(
         await client.until(all_ended({long, good}), WAIT_S)
     assert client.ledger.results[long].error.code == "context_exceeded"
     assert "Paris" in client.ledger.results[good].completion.text
+
+
+async def test_damaged_weights_are_found_when_they_load_and_end_that_expert_s_prompts_only(
+    node: WorkerNode, smollm2_bundle: Bundle
+) -> None:
+    damaged = damaged_copy(smollm2_bundle)
+    try:
+        async with following(node.bootstrap) as client:
+            bad = await client.send(damaged, QUESTIONS[0])
+            good = await client.send(smollm2_bundle.id, QUESTIONS[0])
+            await client.until(all_ended({bad, good}), WAIT_S)
+    finally:
+        shutil.rmtree(smollm2_bundle.path.parent / damaged)
+    assert client.ledger.results[bad].error.code == "checksum_mismatch"
+    assert client.ledger.results[good].completion.text
+
+
+def damaged_copy(bundle: Bundle) -> str:
+    """A bundle with one wrong byte in the last chunk of its weights."""
+    name = f"{bundle.id}@damaged"
+    target = bundle.path.parent / name
+    shutil.copytree(bundle.path, target)
+    manifest = target / MANIFEST
+    manifest.write_text(manifest.read_text().replace(f'"{bundle.id}"', f'"{name}"', 1))
+    with (target / WEIGHTS).open("r+b") as weights:
+        weights.seek(bundle.weights_bytes - 1)
+        last = weights.read(1)
+        weights.seek(bundle.weights_bytes - 1)
+        weights.write(bytes([last[0] ^ 1]))
+    return name
 
 
 async def test_a_worker_killed_in_the_middle_loses_nothing_and_answers_nothing_twice(
