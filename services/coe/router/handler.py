@@ -10,6 +10,7 @@ from coe.platform import deadline, topics
 from coe.platform.bus.api import Outcome, Outgoing, Record
 from coe.platform.bus.codec import decode
 from coe.platform.errors import CoEError
+from coe.platform.telemetry import names
 from coe.platform.telemetry.messaging import record_span
 from coe.platform.terminal import error_outcome
 from coe.router.prompt import classified_text, validate
@@ -57,7 +58,6 @@ class RouteHandler:
             until = deadline.deadline_ms(record, submitted)
             deadline.check(until, self._now_ms())
         except CoEError as error:
-            record_span(record).set_attribute("error.type", error.code)
             return error_outcome(record, submitted, error)
         # Producers may leave out both; everything after the router can rely on them.
         submitted.submitted_at_ms = submitted.submitted_at_ms or record.timestamp_ms
@@ -74,8 +74,8 @@ def _chosen(submitted: events_pb2.PromptSubmitted) -> common_pb2.RoutingDecision
 
 def _routed(item: _Accepted, decision: common_pb2.RoutingDecision, routing_s: float) -> Outcome:
     span = record_span(item.record)
-    span.set_attribute("coe.category", decision.category)
-    span.set_attribute("coe.confidence", decision.confidence)
-    span.set_attribute("coe.fallback_reason", decision.fallback_reason)
+    span.set_attribute(names.COE_CATEGORY, decision.category)
+    span.set_attribute(names.COE_CONFIDENCE, decision.confidence)
+    span.set_attribute(names.COE_FALLBACK, decision.fallback_reason)
     message = events_pb2.PromptRouted(prompt=item.submitted, routing=decision, routing_s=routing_s)
     return Outcome(publish=(Outgoing(topics.ROUTED, item.submitted.request_id, message),))

@@ -13,7 +13,6 @@ Span = dict[str, Any]
 
 _SHOWN = (
     "coe.router.category",
-    "coe.category",
     "coe.expert.id",
     "coe.tier.name",
     "gen_ai.usage.output_tokens",
