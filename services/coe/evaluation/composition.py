@@ -1,7 +1,8 @@
 """The composition as it is served: categories, their learned parts where they pay, and a plan for each budget.
 
-The plain category map and the refined one are compared by cross-validation on the training part, once over all limited
-budgets and once without a limit; the refined map is taken only where it scores higher there.
+For each budget the plain category map and the refined one are compared by cross-validation on the training part. Parts
+pay where a budget must be shared out (docs/evaluation.md has the figures), so there the refined map is taken unless it
+is worse by more than a standard error; without a limit it must be better by more than one.
 """
 
 from collections.abc import Sequence
@@ -50,6 +51,20 @@ class Levels:
         return self.refiner.parts_of(features, embeddings)
 
 
+@dataclass(frozen=True, slots=True)
+class Validated:
+    """Mean scores in cross-validation, and the standard error of their difference over prompts."""
+
+    plain: float
+    refined: float
+    error: float
+
+    def level(self, *, limited: bool) -> str:
+        """The map to use, under a limited budget or without a limit."""
+        gain = self.refined - self.plain
+        return "refined" if gain > (-self.error if limited else self.error) else "plain"
+
+
 @dataclass(frozen=True, eq=False)
 class Composition:
     """`level_of` says for each budget which map is used, `validation` what both scored in cross-validation."""
@@ -57,7 +72,7 @@ class Composition:
     levels: Levels
     active: Floats
     level_of: dict[float | None, str]
-    validation: dict[float | None, dict[str, float]]
+    validation: dict[float | None, Validated]
 
     @property
     def plain(self) -> QualityTable:
@@ -95,15 +110,8 @@ def fit_composition(
     features = text_features(outcomes.prompts)
     settings = RefinerSettings(seed=seed)
     validation = _validate(outcomes, features, embeddings, active, budgets, settings)
-    limited = [scored for budget, scored in validation.items() if budget is not None]
-    level_of = {budget: _better([scored] if budget is None else limited) for budget, scored in validation.items()}
+    level_of = {budget: validated.level(limited=budget is not None) for budget, validated in validation.items()}
     return Composition(_fit(outcomes, features, embeddings, settings), active, level_of, validation)
-
-
-def _better(scored: Sequence[dict[str, float]]) -> str:
-    """The map with the higher mean score; budgets are judged together, since one alone says little."""
-    mean = {level: sum(score[level] for score in scored) for level in ("plain", "refined")}
-    return "refined" if mean["refined"] > mean["plain"] else "plain"
 
 
 def _fit(outcomes: Outcomes, features: Embeddings, embeddings: Embeddings, settings: RefinerSettings) -> Levels:
@@ -121,18 +129,22 @@ def _validate(
     active: Floats,
     budgets: Sequence[float | None],
     settings: RefinerSettings,
-) -> dict[float | None, dict[str, float]]:
-    scored: dict[float | None, dict[str, list[Floats]]] = {budget: {"plain": [], "refined": []} for budget in budgets}
+) -> dict[float | None, Validated]:
+    scored: dict[float | None, list[Floats]] = {budget: [] for budget in budgets}
     inner = replace(settings, seed=settings.seed + 1)
     for rest, fold in folds(groups(outcomes), FOLDS, settings.seed):
         levels = _fit(outcomes.rows(rest), features[rest], embeddings[rest], inner)
-        for level in ("plain", "refined"):
-            names = levels.cells(level, features[fold], embeddings[fold])
-            for budget in budgets:
-                choice = levels.choose(level, active, budget, len(rest), names)
-                if choice is not None:
-                    scored[budget][level].append(outcomes.scores[fold, choice])
-    return {
-        budget: {level: float(np.nanmean(np.concatenate(parts))) if parts else -1.0 for level, parts in levels_.items()}
-        for budget, levels_ in scored.items()
-    }
+        names = {level: levels.cells(level, features[fold], embeddings[fold]) for level in ("plain", "refined")}
+        for budget in budgets:
+            chosen = [levels.choose(level, active, budget, len(rest), named) for level, named in names.items()]
+            pair = [outcomes.scores[fold, choice] for choice in chosen if choice is not None]
+            if len(pair) == len(names):
+                scored[budget].append(np.stack(pair, axis=1))
+    return {budget: _validated(np.concatenate(pairs)) for budget, pairs in scored.items() if pairs}
+
+
+def _validated(pairs: Floats) -> Validated:
+    """Scores [prompts, 2] of the plain and the refined map."""
+    gain = pairs[:, 1] - pairs[:, 0]
+    plain, refined = np.nanmean(pairs, axis=0)
+    return Validated(float(plain), float(refined), float(np.nanstd(gain) / np.sqrt(len(gain))))

@@ -11,13 +11,13 @@ from coe.platform.errors import InvalidPrompt
 
 Floats = NDArray[np.float64]
 # Standard errors by which a plan stays below its budget, so that other prompts keep to it too.
-GUARD = 1.0
+GUARD = 1.6
 # Prompts that a plan will be judged on, as a part of those it is made from.
 JUDGED = 0.5
 
 
 def guarded(table: QualityTable, active: Floats, budget_b: float | None, prompts: int) -> Solution | None:
-    """The best plan whose average active parameters are still within the budget one standard error above its mean.
+    """The best plan whose average active parameters stay within the budget `GUARD` standard errors above their mean.
 
     The error is that of the difference between `prompts` training prompts and half as many others. None when nothing
     fits.
