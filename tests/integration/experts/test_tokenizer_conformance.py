@@ -54,10 +54,3 @@ def test_chat_template_makes_the_turns(tokenizer: ExpertTokenizer) -> None:
 
 def test_a_prompt_is_one_user_message(tokenizer: ExpertTokenizer) -> None:
     assert tokenizer.encode_prompt(None, "Hi") == tokenizer.encode_prompt([{"role": "user", "content": "Hi"}], None)
-
-
-def test_ids_equal_llama_cpp(tokenizer: ExpertTokenizer) -> None:
-    llama_cpp = pytest.importorskip("llama_cpp")
-    model = llama_cpp.Llama(str(smollm2_gguf()), vocab_only=True, verbose=False)
-    for text in varied_strings(1000):
-        assert tokenizer.encode(text) == model.tokenize(text.encode(), add_bos=False, special=True)
