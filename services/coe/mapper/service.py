@@ -49,6 +49,10 @@ class MapperService:
         subscription = Subscription(topics.ROUTED, group="coe-mapper", max_batch=self._settings.max_batch)
         return [self._bus.process(subscription, handler), self._watch(), self._depths.follow()]
 
+    async def healthy(self) -> bool:
+        """While the broker is away nothing can be served; work goes on when it is back."""
+        return await self._bus.healthy()
+
     async def stop(self) -> None:
         await self._bus.stop()
         await self._depths.close()
