@@ -13,10 +13,11 @@ from safetensors import SafetensorError, deserialize
 from safetensors.numpy import save_file
 
 from coe.platform.errors import ArtifactError
-from coe.router.model import NeighbourSettings, RouterModel
+from coe.router.model import Heads, Neighbours, OutlierHead, RouterModel, Temperature
+from coe.router.novelty import BUCKETS, Spelling
 from coe.router.policy import Thresholds
 
-FORMAT = "1"
+FORMAT = "2"
 FILE_NAME = "router.safetensors"
 # Prototypes are unit vectors stored as int8 of the largest component.
 INT8_MAX = 127
@@ -34,13 +35,14 @@ class EncoderKind:
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """`version` names the artifact in every event; `figures` are its validation results."""
+    """`figures` are its validation results. `version` names it in every event; saving gives it one by its content."""
 
     model: RouterModel
+    spelling: Spelling
     thresholds: Thresholds
     encoder: EncoderKind
-    version: str
     figures: Mapping[str, float]
+    version: str = ""
 
 
 def packaged() -> Path:
@@ -59,31 +61,42 @@ def locate(home: Path) -> Path:
     return path if path.is_file() else packaged()
 
 
-def save(path: Path, artifact: Artifact) -> None:
+def save(path: Path, artifact: Artifact) -> str:
+    """Writes the file in one step; returns the version."""
     model = artifact.model
-    scale = np.abs(model.prototypes).max(1, keepdims=True) / INT8_MAX
-    tensors = {
-        "head.weight": model.weight.astype(np.float16),
-        "head.bias": model.bias.astype(np.float32),
-        "prototypes": np.rint(model.prototypes / scale).astype(np.int8),
-        "prototype_labels": model.prototype_labels.astype(np.uint8),
+    vectors = model.neighbours.prototypes
+    scale = np.abs(vectors).max(1, keepdims=True) / INT8_MAX
+    tensors: dict[str, NDArray[np.generic]] = {
+        "heads.weight": model.heads.weight.astype(np.float16),
+        "heads.bias": model.heads.bias.astype(np.float32),
+        "heads.lexical_weight": model.heads.lexical_weight.astype(np.float16),
+        "prototypes": np.rint(vectors / scale).astype(np.int8),
+        "prototype_labels": model.neighbours.labels.astype(np.uint8),
+        "outlier.weight": model.outlier.weight.astype(np.float32),
+        "gates.weight": model.gate_weight.astype(np.float16),
+        "gates.bias": model.gate_bias.astype(np.float32),
+        "spelling": np.packbits(artifact.spelling.known),
     }
     # safetensors writes memory as it lies.
     tensors = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
     facts = {
         "categories": model.categories,
-        "neighbours": asdict(model.neighbours),
-        "temperature": model.temperature,
+        "neighbours": {"k": model.neighbours.k, "sharpness": model.neighbours.sharpness},
+        "neighbour_share": model.neighbour_share,
+        "temperature": asdict(model.temperature),
+        "outlier_bias": model.outlier.bias,
         "thresholds": asdict(artifact.thresholds),
         "encoder": asdict(artifact.encoder),
-        "version": artifact.version,
         "figures": dict(artifact.figures),
     }
     header = json.dumps(facts, sort_keys=True)
+    checksum = _checksum(header, tensors)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    save_file(tensors, partial, {"format": FORMAT, "router": header, "checksum": _checksum(header, tensors)})
+    save_file(tensors, partial, {"format": FORMAT, "router": header, "checksum": checksum})
+    partial.chmod(0o644)
     partial.replace(path)
+    return _version(checksum)
 
 
 def load(path: Path) -> Artifact:
@@ -113,18 +126,37 @@ def _parse(content: bytes, path: Path) -> Artifact:
         raise ValueError("its checksum does not match")
     facts = json.loads(metadata["router"])
     prototypes = tensors["prototypes"].astype(np.float32)
+    heads = Heads(
+        tensors["heads.weight"].astype(np.float32),
+        tensors["heads.bias"],
+        tensors["heads.lexical_weight"].astype(np.float32),
+    )
     model = RouterModel(
         categories=tuple(facts["categories"]),
-        weight=tensors["head.weight"].astype(np.float32),
-        bias=tensors["head.bias"],
-        prototypes=prototypes / np.linalg.norm(prototypes, axis=1, keepdims=True),
-        prototype_labels=tensors["prototype_labels"].astype(np.int64),
-        neighbours=NeighbourSettings(**facts["neighbours"]),
-        temperature=facts["temperature"],
+        heads=heads,
+        neighbours=Neighbours(
+            prototypes / np.linalg.norm(prototypes, axis=1, keepdims=True),
+            tensors["prototype_labels"].astype(np.int64),
+            **facts["neighbours"],
+        ),
+        neighbour_share=facts["neighbour_share"],
+        temperature=Temperature(**facts["temperature"]),
+        outlier=OutlierHead(tensors["outlier.weight"], facts["outlier_bias"]),
+        gate_weight=tensors["gates.weight"].astype(np.float32),
+        gate_bias=tensors["gates.bias"],
     )
     return Artifact(
-        model, Thresholds(**facts["thresholds"]), EncoderKind(**facts["encoder"]), facts["version"], facts["figures"]
+        model,
+        Spelling(np.unpackbits(tensors["spelling"], count=BUCKETS).astype(np.bool_)),
+        Thresholds(**facts["thresholds"]),
+        EncoderKind(**facts["encoder"]),
+        facts["figures"],
+        _version(metadata["checksum"]),
     )
+
+
+def _version(checksum: str) -> str:
+    return f"router-{checksum[:12]}"
 
 
 _DTYPES = {"F16": np.float16, "F32": np.float32, "I8": np.int8, "U8": np.uint8}

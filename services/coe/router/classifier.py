@@ -3,11 +3,16 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from coe._proto import common_pb2
 from coe.encoder import Encoder, EncoderSpec, open_encoder
 from coe.platform.errors import ArtifactError
 from coe.router import artifact as artifacts
 from coe.router.artifact import Artifact
+from coe.router.features import lexical
+from coe.router.language import language
+from coe.router.model import Features, Scores
 from coe.router.policy import Decision, decide, empty
 
 
@@ -25,6 +30,10 @@ class Classifier:
         self._encoder = encoder
 
     @property
+    def artifact(self) -> Artifact:
+        return self._artifact
+
+    @property
     def version(self) -> str:
         return self._artifact.version
 
@@ -34,7 +43,7 @@ class Classifier:
         decisions = [empty()] * len(texts)
         if filled:
             model = self._artifact.model
-            scores = model.scores(self._encoder.encode([texts[index] for index in filled]))
+            scores = self.scores([texts[index] for index in filled])
             for row, index in enumerate(filled):
                 decisions[index] = decide(
                     model.categories,
@@ -42,9 +51,15 @@ class Classifier:
                     float(scores.out_of_distribution[row]),
                     self._artifact.thresholds,
                 )
-        return [self._message(decision) for decision in decisions]
+        return [self._message(text, decision) for text, decision in zip(texts, decisions, strict=True)]
 
-    def _message(self, decision: Decision) -> common_pb2.RoutingDecision:
+    def scores(self, texts: Sequence[str]) -> Scores:
+        """Raw scores of texts that are not empty."""
+        embeddings = self._encoder.encode(texts)
+        spelling = np.stack([self._artifact.spelling.features(text) for text in texts])
+        return self._artifact.model.scores(Features(embeddings, [lexical(text) for text in texts], spelling))
+
+    def _message(self, text: str, decision: Decision) -> common_pb2.RoutingDecision:
         return common_pb2.RoutingDecision(
             category=decision.category,
             confidence=decision.confidence,
@@ -55,6 +70,7 @@ class Classifier:
             fallback_reason=decision.fallback_reason,
             router_version=self.version,
             out_of_distribution_score=decision.out_of_distribution,
+            language=language(text),
         )
 
 

@@ -1,57 +1,125 @@
-"""The trained classifier: embeddings in, calibrated probabilities and an out-of-distribution score out. Pure.
+"""The trained classifier: features in, calibrated probabilities and an out-of-distribution score out. Pure.
 
-Two judges are mixed: a linear head, which generalises, and the k nearest labelled prototypes (k-NN), which know the
-neighbourhood. The mixture is calibrated by one temperature (Guo et al. 2017, "On calibration of modern networks").
+A linear head over the embedding and one over the words agree on logits; the k nearest labelled prototypes (k-NN) have
+a share of the mixture. Confidence is tempered (Guo et al. 2017, "On calibration of modern networks"), the more the
+farther a prompt lies from every prototype. Categories that a user added are gates in front of the others: what they
+don't claim keeps its relative probabilities.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_softmax, softmax
+from scipy.special import expit, log_softmax, logsumexp, softmax
+
+from coe.router.features import Hashed
 
 Floats = NDArray[np.float32]
 
 
-@dataclass(frozen=True, slots=True)
-class NeighbourSettings:
-    """`k` neighbours, each weighted exp(sharpness * similarity); `share` of the mixture is theirs."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Features:
+    """Of n texts: unit embeddings [n, D], hashed words, and the spelling features [n, S]."""
 
+    embeddings: Floats
+    lexical: Sequence[Hashed]
+    spelling: Floats
+
+    def __getitem__(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> "Features":
+        indices = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows
+        return Features(self.embeddings[indices], [self.lexical[row] for row in indices], self.spelling[indices])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Heads:
+    """Linear heads over the embedding [C, D] and over the hashed words [C, B]."""
+
+    weight: Floats
+    bias: Floats
+    lexical_weight: Floats
+
+    def logits(self, features: Features) -> Floats:
+        words = np.stack([self.lexical_weight[:, text.indices] @ text.values for text in features.lexical])
+        return features.embeddings @ self.weight.T + self.bias + words
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Neighbours:
+    """Labelled unit vectors [P, D]; each of the k nearest votes with exp(sharpness * similarity)."""
+
+    prototypes: Floats
+    labels: NDArray[np.int64]
     k: int
     sharpness: float
-    share: float
+
+    def votes(self, embeddings: Floats, categories: int) -> tuple[Floats, Floats]:
+        """Shares of the vote [n, categories], and the mean distance to the nearest [n], 0 to 2."""
+        similarity = embeddings @ self.prototypes.T
+        k = min(self.k, similarity.shape[1])
+        nearest = np.argpartition(-similarity, k - 1, axis=1)[:, :k]
+        near = np.take_along_axis(similarity, nearest, axis=1)
+        votes = np.zeros((len(embeddings), categories), np.float32)
+        weight = np.exp(self.sharpness * (near - 1))
+        np.add.at(votes, (np.arange(len(embeddings))[:, None], self.labels[nearest]), weight)
+        return votes / votes.sum(1, keepdims=True), 1 - near.mean(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Temperature:
+    """Logits are divided by exp(base + slope * distance)."""
+
+    base: float = 0.0
+    slope: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OutlierHead:
+    """Logistic score of strangeness over `outlier_features`."""
+
+    weight: Floats
+    bias: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RouterModel:
-    """C categories, P prototypes, D dimensions. Prototypes are unit vectors."""
+    """`categories` are those of the heads, then those of the gates. Gate weights are [G, D], biases [G]."""
 
     categories: tuple[str, ...]
-    weight: Floats  # [C, D]
-    bias: Floats  # [C]
-    prototypes: Floats  # [P, D]
-    prototype_labels: NDArray[np.int64]  # [P], indices into categories
-    neighbours: NeighbourSettings
-    temperature: float
+    heads: Heads
+    neighbours: Neighbours
+    neighbour_share: float
+    temperature: Temperature
+    outlier: OutlierHead
+    gate_weight: Floats
+    gate_bias: Floats
 
-    def scores(self, embeddings: Floats) -> "Scores":
-        """Scores of unit embeddings [n, D]."""
-        head = softmax(embeddings @ self.weight.T + self.bias, axis=1)
-        similarity = embeddings @ self.prototypes.T
-        k = min(self.neighbours.k, similarity.shape[1])
-        nearest = np.argpartition(-similarity, k - 1, axis=1)[:, :k]
-        near = np.take_along_axis(similarity, nearest, axis=1)
-        votes = np.exp(self.neighbours.sharpness * (near - 1))
-        counted = np.zeros_like(head)
-        np.add.at(counted, (np.arange(len(head))[:, None], self.prototype_labels[nearest]), votes)
-        local = counted / counted.sum(1, keepdims=True)
-        share = self.neighbours.share
-        mixture = np.log((1 - share) * head + share * local + 1e-9)
-        probabilities = np.exp(log_softmax(mixture / self.temperature, axis=1))
-        return Scores(probabilities.astype(np.float32), (1 - near.mean(1)).astype(np.float32))
+    def scores(self, features: Features) -> "Scores":
+        logits = self.heads.logits(features)
+        votes, distance = self.neighbours.votes(features.embeddings, len(self.categories))
+        tempered = logits / np.exp(self.temperature.base + self.temperature.slope * distance)[:, None]
+        head = self._gated(softmax(tempered, axis=1), features.embeddings)
+        probabilities = (1 - self.neighbour_share) * head + self.neighbour_share * votes
+        strange = outlier_features(logits, distance, features.spelling)
+        score = expit(strange @ self.outlier.weight + self.outlier.bias)
+        return Scores(probabilities.astype(np.float32), score.astype(np.float32))
+
+    def _gated(self, probabilities: Floats, embeddings: Floats) -> Floats:
+        for weight, bias in zip(self.gate_weight, self.gate_bias, strict=True):
+            claimed = expit(embeddings @ weight + bias)[:, None]
+            probabilities = np.concatenate([probabilities * (1 - claimed), claimed], axis=1)
+        return probabilities
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scores:
     probabilities: Floats  # [n, C], rows sum to 1
-    out_of_distribution: Floats  # [n], higher is stranger
+    out_of_distribution: Floats  # [n], 0 (as the training prompts) to 1
+
+
+def outlier_features(logits: Floats, distance: Floats, spelling: Floats) -> Floats:
+    """Distance to the prototypes, energy (Liu et al. 2020), entropy of the heads, and the spelling: [n, 3 + S]."""
+    energy = -logsumexp(logits, axis=1) / logits.shape[1]
+    logs = log_softmax(logits, axis=1)
+    entropy = -(np.exp(logs) * logs).sum(1)
+    return np.column_stack([distance, energy, entropy, spelling]).astype(np.float32)

@@ -3,11 +3,12 @@
 import asyncio
 import time
 from collections.abc import Coroutine, Sequence
+from pathlib import Path
 
 import grpc.aio
 
 from coe._proto import common_pb2, router_pb2_grpc
-from coe.platform import topics
+from coe.platform import logs, topics
 from coe.platform.bus.api import Bus, Subscription
 from coe.platform.bus.kafka import KafkaBus
 from coe.platform.errors import Unavailable
@@ -17,12 +18,16 @@ from coe.router.artifact import locate
 from coe.router.batcher import MicroBatcher
 from coe.router.classifier import Classifier, open_classifier
 from coe.router.handler import RouteHandler
+from coe.router.reload import Reloader
+from coe.router.rollout import Difference, Rollout
 from coe.router.servicer import RouterServicer
 from coe.router.settings import RouterSettings
 
+_log = logs.get(__name__)
+
 
 class RouterService:
-    """Owns the classifier and the bus."""
+    """Owns the classifiers and the bus."""
 
     name = "router"
 
@@ -30,7 +35,7 @@ class RouterService:
         self._core = core
         self._settings = settings
         self._bus = bus
-        self._classifier: Classifier | None = None
+        self._rollout: Rollout | None = None
         self._batcher = MicroBatcher(self._classify, max_batch=settings.max_batch)
 
     def register(self, server: grpc.aio.Server) -> list[str]:
@@ -39,28 +44,62 @@ class RouterService:
         return ["coe.v1.Router"]
 
     async def start(self) -> None:
-        path = self._settings.artifact or locate(self._core.home)
-        self._classifier = await asyncio.to_thread(
-            open_classifier, path, encoder_folder=self._settings.encoder, threads=self._settings.threads
-        )
+        self._rollout = await asyncio.to_thread(self._open_rollout)
+        _log.info("router artifact", version=self._rollout.current.version)
         await self._bus.start()
 
     def tasks(self) -> list[Coroutine[object, object, None]]:
+        if self._rollout is None:
+            raise RuntimeError("tasks() before start()")
         handler = RouteHandler(
-            self._classify,
-            max_bytes=self._core.max_prompt_bytes,
-            now_ms=lambda: time.time_ns() // 1_000_000,
+            self._classify, max_bytes=self._core.max_prompt_bytes, now_ms=lambda: time.time_ns() // 1_000_000
         )
         subscription = Subscription(topics.PROMPTS, group="coe-router", max_batch=self._settings.max_batch)
-        return [self._bus.process(subscription, handler), self._batcher.run()]
+        loops = [self._bus.process(subscription, handler), self._batcher.run()]
+        if self._settings.reload_s:
+            reloader = Reloader(self._rollout, self._locate, self._open, every_s=self._settings.reload_s)
+            loops.append(reloader.run())
+        return loops
+
+    async def healthy(self) -> bool:
+        """While the broker is away nothing can be served; work goes on when it is back."""
+        return await self._bus.healthy()
 
     async def stop(self) -> None:
         await self._bus.stop()
 
+    def _open_rollout(self) -> Rollout:
+        candidate = self._settings.candidate
+        return Rollout(
+            self._open(self._locate()),
+            self._open(candidate) if candidate else None,
+            canary_share=self._settings.canary_share,
+            observe=_log_difference,
+        )
+
+    def _locate(self) -> Path:
+        return self._settings.artifact or locate(self._core.home)
+
+    def _open(self, path: Path) -> Classifier:
+        return open_classifier(path, encoder_folder=self._settings.encoder, threads=self._settings.threads)
+
     def _classify(self, texts: Sequence[str]) -> list[common_pb2.RoutingDecision]:
-        if self._classifier is None:
+        if self._rollout is None:
             raise Unavailable("the router is starting")
-        return self._classifier.classify(texts)
+        return self._rollout.classify(texts)
+
+
+def _log_difference(difference: Difference) -> None:
+    ours, theirs = difference.current, difference.candidate
+    _log.info(
+        "shadow decision differs",
+        category=ours.category,
+        confidence=round(ours.confidence, 3),
+        version=ours.router_version,
+        candidate_category=theirs.category,
+        candidate_confidence=round(theirs.confidence, 3),
+        candidate_version=theirs.router_version,
+    )
 
 
 def main() -> None:

@@ -10,9 +10,14 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 class RouterSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="COE_ROUTER_", frozen=True, extra="ignore")
 
-    # Empty: the one trained here (COE_HOME/artifacts/router), else the one that came with the package.
+    # Empty: the one trained here (COE_HOME/artifacts/router.safetensors), else the one that came with the package.
     artifact: Path | None = None
-    # A folder with an ONNX encoder that the artifact was trained with. Empty: the packaged all-MiniLM-L6-v2.
+    # A folder with the ONNX encoder that the artifact was trained with. Empty: the packaged all-MiniLM-L6-v2.
     encoder: Path | None = None
+    # An artifact to try: it judges every prompt, differences are logged, and it decides the canary share of them.
+    candidate: Path | None = None
+    canary_share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    # How often the artifact's file is looked at for a change. 0: never.
+    reload_s: Annotated[float, Field(ge=0)] = 5.0
     threads: Annotated[int, Field(ge=1)] = 1
     max_batch: Annotated[int, Field(ge=1)] = 64

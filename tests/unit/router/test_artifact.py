@@ -1,59 +1,49 @@
 """Artifacts survive the disk, and anything else is refused."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
 
+from coe.encoder import Encoder
 from coe.platform.errors import ArtifactError
 from coe.router import artifact as artifacts
-from coe.router.artifact import Artifact, EncoderKind
-from coe.router.model import NeighbourSettings, RouterModel
-from coe.router.policy import Thresholds
+from coe.router.classifier import Classifier
+from unit.router import support
 
 
 @pytest.fixture
-def artifact() -> Artifact:
-    rng = np.random.default_rng(0)
-    prototypes = rng.normal(size=(6, 16)).astype(np.float32)
-    model = RouterModel(
-        categories=("coding", "general", "math"),
-        weight=rng.normal(size=(16, 3)).astype(np.float32).T,
-        bias=np.zeros(3, np.float32),
-        prototypes=prototypes / np.linalg.norm(prototypes, axis=1, keepdims=True),
-        prototype_labels=np.array([0, 0, 1, 1, 2, 2]),
-        neighbours=NeighbourSettings(k=2, sharpness=10, share=0.3),
-        temperature=0.7,
-    )
-    return Artifact(model, Thresholds(0.4, 0.9), EncoderKind("abc", 36, 10, True), "router-1", {"accuracy": 0.98})
-
-
-@pytest.fixture
-def path(artifact: Artifact, tmp_path: Path) -> Path:
+def path(tmp_path: Path) -> Path:
     path = tmp_path / "router.safetensors"
-    artifacts.save(path, artifact)
+    artifacts.save(path, support.artifact())
     return path
 
 
-def test_round_trip(artifact: Artifact, path: Path) -> None:
-    loaded = artifacts.load(path)
-    assert (loaded.thresholds, loaded.encoder, loaded.version) == (
+def test_round_trip(path: Path) -> None:
+    artifact, loaded = support.artifact(), artifacts.load(path)
+    assert (loaded.thresholds, loaded.encoder, loaded.figures) == (
         artifact.thresholds,
         artifact.encoder,
-        artifact.version,
+        artifact.figures,
     )
-    embeddings = artifact.model.prototypes
-    before, after = artifact.model.scores(embeddings), loaded.model.scores(embeddings)
+    np.testing.assert_array_equal(loaded.spelling.known, artifact.spelling.known)
+    features = support.some_features(artifact.spelling)
+    before, after = artifact.model.scores(features), loaded.model.scores(features)
     np.testing.assert_allclose(after.probabilities, before.probabilities, atol=0.02)
-    np.testing.assert_allclose(after.out_of_distribution, before.out_of_distribution, atol=0.01)
+    np.testing.assert_allclose(after.out_of_distribution, before.out_of_distribution, atol=0.02)
+
+
+def test_the_version_names_the_content(path: Path, tmp_path: Path) -> None:
+    assert artifacts.save(tmp_path / "again", support.artifact()) == artifacts.load(path).version
+    assert artifacts.save(tmp_path / "other", support.artifact("other")) != artifacts.load(path).version
 
 
 def test_every_flipped_byte_is_noticed(path: Path) -> None:
     content = path.read_bytes()
     header = 8 + int.from_bytes(content[:8], "little")
-    for position in [*range(0, header, 7), *range(header, len(content), 5)]:
+    for position in [*range(0, header, 17), *range(header, len(content), 7919)]:
         damaged = bytearray(content)
         damaged[position] ^= 0x10
         path.write_bytes(damaged)
@@ -84,7 +74,15 @@ def test_another_format_is_refused(path: Path) -> None:
         artifacts.load(path)
 
 
-def test_the_home_of_the_user_comes_first(artifact: Artifact, tmp_path: Path) -> None:
+def test_another_encoder_is_refused() -> None:
+    class Other:
+        fingerprint = "another"
+
+    with pytest.raises(ArtifactError, match="another encoder"):
+        Classifier(support.artifact("abc"), cast("Encoder", Other()))
+
+
+def test_the_home_of_the_user_comes_first(tmp_path: Path) -> None:
     assert artifacts.locate(tmp_path) == artifacts.packaged()
-    artifacts.save(artifacts.trained(tmp_path), replace(artifact, version="mine"))
-    assert artifacts.load(artifacts.locate(tmp_path)).version == "mine"
+    artifacts.save(artifacts.trained(tmp_path), support.artifact())
+    assert artifacts.locate(tmp_path) == artifacts.trained(tmp_path)

@@ -21,14 +21,14 @@ class LabelledPrompt:
     language: str = ""
 
 
-def load(path: Path) -> list[LabelledPrompt]:
-    """Raises ArtifactError that names the line which can't be read."""
+def load(path: Path, unlabelled: frozenset[str] = UNLABELLED) -> list[LabelledPrompt]:
+    """Prompts of the `unlabelled` domains get none. Raises ArtifactError that names the line which can't be read."""
     prompts = []
     try:
         with path.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, 1):
                 if line.strip():
-                    prompts.append(_parse(line, number, path))
+                    prompts.append(_parse(line, number, path, unlabelled))
     except OSError as error:
         raise ArtifactError(f"can't read {path}: {error.strerror}", path=path) from error
     if not prompts:
@@ -36,13 +36,13 @@ def load(path: Path) -> list[LabelledPrompt]:
     return prompts
 
 
-def _parse(line: str, number: int, path: Path) -> LabelledPrompt:
+def _parse(line: str, number: int, path: Path, unlabelled: frozenset[str]) -> LabelledPrompt:
     try:
         row = json.loads(line)
         domain = str(row.get("domain") or "")
         return LabelledPrompt(
             text=str(row["prompt"]),
-            domain="" if domain in UNLABELLED else domain,
+            domain="" if domain in unlabelled else domain,
             source=str(row.get("source") or path.stem),
             language=str(row.get("language") or ""),
         )

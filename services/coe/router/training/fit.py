@@ -1,78 +1,127 @@
-"""Fits a RouterModel on embeddings and labels. Deterministic by seed; no I/O."""
+"""Fits the parts of a RouterModel. Deterministic by seed; no I/O."""
 
+import warnings
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize
+from scipy.sparse import csr_matrix
+from scipy.special import log_softmax
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from coe.router.model import NeighbourSettings, RouterModel
+from coe.router import features as words
+from coe.router.model import Features, Heads, Neighbours, OutlierHead, Temperature
+from coe.router.training.data import LabelledPrompt
+from coe.router.training.seeds import SOURCE as SEEDS
 
 Floats = NDArray[np.float32]
+Labels = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
 class FitSettings:
-    """`per_source` and `prototypes` bound how many prompts of one source the head and the neighbours learn from."""
+    """Chosen by validation on whole held-out sources (docs/routing.md has the figures)."""
 
-    inverse_regularisation: float = 20.0
-    per_source: int = 3000
-    prototypes: int = 400
-    neighbours: NeighbourSettings = field(default_factory=lambda: NeighbourSettings(k=15, sharpness=10.0, share=0.3))
+    # Inverse L2 regularisation of the two heads.
+    embedding_c: float = 10.0
+    lexical_c: float = 10.0
+    # Both heads stop here, long after the held-out figures have settled.
+    iterations: int = 60
+    # What the seeds of a category weigh beside its collected prompts.
+    seed_weight: float = 1.0
+    # Most prompts of one source that the heads learn from, and that become prototypes.
+    per_source: int = 1500
+    prototypes: int = 150
+    k: int = 15
+    sharpness: float = 10.0
+    neighbour_share: float = 0.1
 
 
-def fit(
-    embeddings: Floats,
-    labels: Sequence[str],
-    sources: Sequence[str],
-    *,
-    settings: FitSettings,
-    seed: int,
-    temperature: float = 1.0,
-) -> RouterModel:
-    """A model of unit embeddings [n, D] with their labels and sources."""
-    categories = tuple(sorted(set(labels)))
-    targets = np.array([categories.index(label) for label in labels])
-    groups = [f"{label}\0{source}" for label, source in zip(labels, sources, strict=True)]
-    rng = np.random.default_rng(seed)
-    chosen = sample(groups, settings.per_source, rng)
-    head = LogisticRegression(C=settings.inverse_regularisation, class_weight="balanced", max_iter=500)
-    head.fit(embeddings[chosen], targets[chosen])
-    near = sample(groups, settings.prototypes, rng)
-    return RouterModel(
-        categories=categories,
-        weight=head.coef_.astype(np.float32),
-        bias=head.intercept_.astype(np.float32),
-        prototypes=embeddings[near],
-        prototype_labels=targets[near],
-        neighbours=settings.neighbours,
-        temperature=temperature,
+def fit_heads(
+    features: Features, targets: Labels, prompts: Sequence[LabelledPrompt], categories: int, settings: FitSettings
+) -> Heads:
+    """Both heads, each fitted on its own: fitted together, the words would explain the embedding away."""
+    weight = balance(targets, prompts, settings.seed_weight).astype(np.float32)
+    embedding = LogisticRegression(C=settings.embedding_c, max_iter=settings.iterations, tol=1e-3)
+    lexical = LogisticRegression(C=settings.lexical_c, max_iter=settings.iterations, tol=1e-3, fit_intercept=False)
+    with warnings.catch_warnings():
+        # Stopping early is meant.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        embedding.fit(features.embeddings, targets, sample_weight=weight)
+        lexical.fit(sparse(features), targets, sample_weight=weight)
+    assert embedding.coef_.shape[0] == categories
+    return Heads(
+        embedding.coef_.astype(np.float32), embedding.intercept_.astype(np.float32), lexical.coef_.astype(np.float32)
     )
 
 
-def sample(groups: Sequence[str], most: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Indices of at most `most` members of each group, in order."""
-    order = rng.permutation(len(groups))
-    taken: dict[str, int] = {}
+def sparse(features: Features) -> csr_matrix:
+    """The hashed words of all texts as one matrix [n, BUCKETS]."""
+    rows = np.repeat(np.arange(len(features.lexical)), [len(text.indices) for text in features.lexical])
+    columns = np.concatenate([text.indices for text in features.lexical])
+    values = np.concatenate([text.values for text in features.lexical])
+    return csr_matrix((values, (rows, columns)), shape=(len(features.lexical), words.BUCKETS), dtype=np.float32)
+
+
+def balance(targets: Labels, prompts: Sequence[LabelledPrompt], seed_weight: float) -> NDArray[np.float64]:
+    """Weights that make categories equal, and within one: collected prompts by the root of their source's size, so
+    that no source drowns the others, and seeds `seed_weight` times as much as all of them. Mean 1.
+    """
+    groups = [(int(target), prompt.source) for target, prompt in zip(targets, prompts, strict=True)]
+    sizes = Counter(groups)
+    raw = np.array([sizes[group] ** -0.5 for group in groups])
+    seeded = np.array([prompt.source == SEEDS for prompt in prompts])
+    weight = np.zeros(len(raw))
+    for target in np.unique(targets):
+        for mask, share in ((targets == target) & ~seeded, 1.0), ((targets == target) & seeded, seed_weight):
+            if mask.any():
+                weight[mask] = raw[mask] * share / raw[mask].sum()
+        weight[targets == target] /= weight[targets == target].sum()
+    even: NDArray[np.float64] = weight / weight.mean()
+    return even
+
+
+def neighbours(
+    features: Features, targets: Labels, prompts: Sequence[LabelledPrompt], settings: FitSettings, seed: int
+) -> Neighbours:
+    """Prototypes: a sample of every source."""
+    chosen = sample(prompts, settings.prototypes, np.random.default_rng(seed), all_seeds=False)
+    return Neighbours(features.embeddings[chosen], targets[chosen], settings.k, settings.sharpness)
+
+
+def sample(prompts: Sequence[LabelledPrompt], most: int, rng: np.random.Generator, *, all_seeds: bool = True) -> Labels:
+    """Indices of at most `most` prompts of each category, source and language, in order."""
+    taken: Counter[tuple[str, str, str]] = Counter()
     kept = []
-    for index in order:
-        count = taken.get(groups[index], 0)
-        if count < most:
-            taken[groups[index]] = count + 1
+    for index in rng.permutation(len(prompts)):
+        prompt = prompts[index]
+        group = (prompt.domain, prompt.source, prompt.language)
+        if taken[group] < most or (all_seeds and prompt.source == SEEDS):
+            taken[group] += 1
             kept.append(index)
     return np.sort(np.array(kept, np.int64))
 
 
-def best_temperature(probabilities: Floats, targets: NDArray[np.int64]) -> float:
-    """The temperature that minimises the negative log likelihood of [n, C] probabilities taken at temperature 1."""
-    logs = np.log(np.maximum(probabilities, 1e-9))
+def fit_temperature(logits: Floats, distance: Floats, targets: Labels, weight: Floats) -> Temperature:
+    """Minimises the weighted negative log likelihood."""
 
-    def loss(log_temperature: float) -> float:
-        scaled = logs / np.exp(log_temperature)
-        scaled -= np.logaddexp.reduce(scaled, axis=1, keepdims=True)
-        return float(-scaled[np.arange(len(targets)), targets].mean())
+    def loss(parameters: NDArray[np.float64]) -> float:
+        scaled = logits / np.exp(parameters[0] + parameters[1] * distance)[:, None]
+        likelihood = log_softmax(scaled, axis=1)[np.arange(len(targets)), targets]
+        return float(-(weight * likelihood).sum() / weight.sum())
 
-    found = minimize_scalar(loss, bounds=(np.log(0.1), np.log(10.0)), method="bounded")
-    return float(np.exp(found.x))
+    found = minimize(loss, np.zeros(2), method="Nelder-Mead", bounds=[(-3, 3), (-4, 4)])
+    return Temperature(float(found.x[0]), float(found.x[1]))
+
+
+def fit_outlier(inside: Floats, outside: Floats) -> OutlierHead:
+    """From the outlier features [n, K] of ordinary prompts and of outliers."""
+    x = np.concatenate([inside, outside])
+    scale = x.std(0) + 1e-6
+    y = np.repeat([0, 1], [len(inside), len(outside)])
+    head = LogisticRegression(C=1.0, class_weight="balanced", max_iter=500).fit(x / scale, y)
+    return OutlierHead((head.coef_[0] / scale).astype(np.float32), float(head.intercept_[0]))

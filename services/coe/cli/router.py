@@ -1,0 +1,134 @@
+"""What `coe train router`, `coe eval router` and `coe bench router` do and print."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.progress import Progress, TaskID
+
+from coe.cli.console import err, out, print_json
+from coe.encoder import EncoderSpec, open_encoder
+from coe.platform.errors import CoEError, InvalidPrompt
+from coe.platform.settings import CoreSettings
+from coe.router import artifact as artifacts
+from coe.router.classifier import Classifier, open_classifier
+
+# Tokens the router looks at: the start says what is asked, the end often repeats it. In int8 this takes about 7 ms.
+WINDOW, TAIL = 36, 10
+
+
+def train_router(data: Path, path: Path, *, encoder: Path | None, seed: int, as_json: bool) -> None:
+    """Trains on labelled prompts, writes the artifact, prints the validation figures."""
+    with _training_extra():
+        from threadpoolctl import threadpool_limits
+
+        from coe.router.training.build import build
+        from coe.router.training.data import load
+        from coe.router.training.seeds import seeds
+    collected = load(data)
+    opened = open_encoder(EncoderSpec(encoder, WINDOW, TAIL, int8=encoder is None, threads=2))
+    # Linear algebra on more threads than free cores spins instead of working.
+    with _bars() as bars, threadpool_limits(1):
+        trained = build(collected, seeds(), opened, int8=encoder is None, seed=seed, progress=bars.show)
+    version = artifacts.save(path, trained.artifact)
+    _print(
+        {
+            "artifact": str(path),
+            "version": version,
+            "bytes": path.stat().st_size,
+            **trained.artifact.figures,
+            "unseen_sources": {name: round(value, 4) for name, value in trained.unseen.items()},
+            "outlier_aurocs": {name: round(value, 4) for name, value in trained.outliers.items()},
+        },
+        as_json,
+    )
+
+
+def add_categories(
+    specifications: Sequence[str], base: Path, path: Path, *, encoder: Path | None, seed: int, as_json: bool
+) -> None:
+    """Adds NAME=FOLDER categories to the artifact at `base`, writes it to `path`."""
+    with _training_extra():
+        from coe.router.training.gate import add_category, read_folder
+    artifact = artifacts.load(base)
+    kind = artifact.encoder
+    opened = open_encoder(EncoderSpec(encoder, kind.max_tokens, kind.tail_tokens, kind.int8, threads=2))
+    Classifier(artifact, opened)
+    added = {}
+    for specification in specifications:
+        name, separator, folder = specification.partition("=")
+        if not (name and separator and folder):
+            raise InvalidPrompt(f"--add-category takes NAME=FOLDER, not {specification}")
+        texts = read_folder(Path(folder))
+        artifact = add_category(artifact, name, texts, opened, seed=seed)
+        added[name] = len(texts)
+    version = artifacts.save(path, artifact)
+    _print({"artifact": str(path), "version": version, "bytes": path.stat().st_size, "added": added}, as_json)
+
+
+def evaluate_router(test: Path, artifact: Path | None, *, encoder: Path | None, as_json: bool) -> None:
+    """Scores a router on labelled prompts; see coe.router.evaluate for the figures."""
+    from coe.router.evaluate import evaluate
+    from coe.router.training.data import load
+
+    classifier = open_classifier(artifact or serving(), encoder_folder=encoder, threads=2)
+    prompts = load(test, unlabelled=frozenset())
+    with _bars() as bars:
+        figures = evaluate(classifier, prompts, lambda done, total: bars.show("Classifying", done, total))
+    _print(figures, as_json)
+
+
+def bench_router(artifact: Path | None, *, as_json: bool) -> None:
+    """Latency on one core and throughput on two, for prompts of 128 tokens."""
+    from coe.router.bench import TOKENS, latency, throughput
+
+    path = artifact or serving()
+    figures = {
+        "tokens": TOKENS,
+        **latency(open_classifier(path, threads=1)),
+        "prompts_per_s": throughput(open_classifier(path, threads=2)),
+    }
+    _print(figures, as_json)
+
+
+def serving() -> Path:
+    """The artifact that a router of this user serves with."""
+    return artifacts.locate(CoreSettings().home)
+
+
+@contextmanager
+def _training_extra() -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise CoEError(f"training needs the extra `train` ({error.name} is missing)") from error
+
+
+class _Bars:
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._tasks: dict[str, TaskID] = {}
+
+    def show(self, what: str, done: int, total: int) -> None:
+        if what not in self._tasks:
+            self._tasks[what] = self._progress.add_task(what)
+        self._progress.update(self._tasks[what], completed=done, total=total)
+
+
+@contextmanager
+def _bars() -> Iterator[_Bars]:
+    with Progress(console=err, transient=True) as progress:
+        yield _Bars(progress)
+
+
+def _print(figures: Mapping[str, object], as_json: bool) -> None:
+    if as_json:
+        print_json(dict(figures))
+        return
+    for name, value in figures.items():
+        if isinstance(value, dict):
+            out.print(name)
+            for part, figure in value.items():
+                out.print(f"  {part:50} {figure}")
+        else:
+            out.print(f"{name:24} {value}")

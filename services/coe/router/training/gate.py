@@ -1,0 +1,61 @@
+"""A category that a user adds to a trained router, from a folder of prompts: nothing else is trained again."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+
+from coe.encoder import Encoder
+from coe.platform.errors import ArtifactError
+from coe.router.artifact import Artifact
+from coe.router.training.data import load
+
+MIN_PROMPTS = 8
+MOST_PROTOTYPES = 300
+INVERSE_REGULARISATION = 30.0
+
+
+def read_folder(folder: Path) -> list[str]:
+    """The distinct prompts of a folder: one a line in `*.txt`, and `prompt` in `*.jsonl`."""
+    if not folder.is_dir():
+        raise ArtifactError(f"{folder} is no folder", folder=folder)
+    texts: dict[str, None] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix == ".txt":
+            texts.update(dict.fromkeys(line.strip() for line in path.read_text(encoding="utf-8").splitlines()))
+        elif path.suffix == ".jsonl":
+            texts.update(dict.fromkeys(prompt.text for prompt in load(path)))
+    return [text for text in texts if text.strip()]
+
+
+def add_category(artifact: Artifact, name: str, texts: Sequence[str], encoder: Encoder, *, seed: int = 0) -> Artifact:
+    """The artifact with one category more: a logistic gate against the prototypes of all others, in front of them.
+
+    Prompts that the gate does not claim keep the relative probabilities they had. Raises ArtifactError when the
+    category is there already or has too few prompts.
+    """
+    model = artifact.model
+    if name in model.categories:
+        raise ArtifactError(f"the router already knows the category {name}", category=name)
+    if len(texts) < MIN_PROMPTS:
+        raise ArtifactError(f"a category needs at least {MIN_PROMPTS} prompts, {name} has {len(texts)}", category=name)
+    mine = encoder.encode(texts)
+    others = model.neighbours.prototypes
+    gate = LogisticRegression(C=INVERSE_REGULARISATION, max_iter=500, random_state=seed)
+    gate.fit(np.concatenate([others, mine]), np.repeat([0, 1], [len(others), len(mine)]))
+    kept = np.random.default_rng(seed).permutation(len(mine))[:MOST_PROTOTYPES]
+    neighbours = replace(
+        model.neighbours,
+        prototypes=np.concatenate([others, mine[kept]]),
+        labels=np.concatenate([model.neighbours.labels, np.full(len(kept), len(model.categories))]),
+    )
+    extended = replace(
+        model,
+        categories=(*model.categories, name),
+        neighbours=neighbours,
+        gate_weight=np.concatenate([model.gate_weight, gate.coef_.astype(np.float32)]),
+        gate_bias=np.append(model.gate_bias, gate.intercept_).astype(np.float32),
+    )
+    return replace(artifact, model=extended)

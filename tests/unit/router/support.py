@@ -1,0 +1,52 @@
+"""A small router model with random weights."""
+
+import numpy as np
+
+from coe.router import features
+from coe.router.artifact import Artifact, EncoderKind
+from coe.router.model import Features, Heads, Neighbours, OutlierHead, RouterModel, Temperature
+from coe.router.novelty import FEATURES, Spelling
+from coe.router.policy import Thresholds
+
+DIMENSIONS = 16
+CATEGORIES = ("coding", "general", "math")
+TEXTS = ["write a loop in python", "a poem about the sea", "solve x + 2 = 5", "日本の首都", "SELECT 1;"]
+
+
+def unit(rng: np.random.Generator, count: int) -> np.ndarray:
+    vectors = rng.normal(size=(count, DIMENSIONS)).astype(np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def model(seed: int = 0, neighbour_share: float = 0.2) -> RouterModel:
+    rng = np.random.default_rng(seed)
+    heads = Heads(
+        # In Fortran order, as scikit-learn leaves it.
+        rng.normal(size=(DIMENSIONS, 3)).astype(np.float32).T,
+        np.zeros(3, np.float32),
+        rng.normal(size=(3, features.BUCKETS)).astype(np.float32),
+    )
+    return RouterModel(
+        CATEGORIES,
+        heads,
+        Neighbours(unit(rng, 6), np.array([0, 0, 1, 1, 2, 2]), k=2, sharpness=10),
+        neighbour_share,
+        Temperature(0.2, 0.5),
+        OutlierHead(rng.normal(size=3 + len(FEATURES)).astype(np.float32), -1.0),
+        np.zeros((0, DIMENSIONS), np.float32),
+        np.zeros(0, np.float32),
+    )
+
+
+def artifact(fingerprint: str = "abc") -> Artifact:
+    kind = EncoderKind(fingerprint, 36, 10, True)
+    return Artifact(model(), Spelling.of(TEXTS * 3), Thresholds(0.4, 0.9), kind, {"seen_accuracy": 0.98})
+
+
+def some_features(spelling: Spelling, seed: int = 1) -> Features:
+    rng = np.random.default_rng(seed)
+    return Features(
+        unit(rng, len(TEXTS)),
+        [features.lexical(text) for text in TEXTS],
+        np.stack([spelling.features(text) for text in TEXTS]),
+    )

@@ -1,0 +1,59 @@
+"""Scores of a small model."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from coe.router.model import Neighbours, Temperature
+from unit.router import support
+
+
+def test_probabilities_sum_to_one_and_scores_stay_in_range() -> None:
+    artifact = support.artifact()
+    scores = artifact.model.scores(support.some_features(artifact.spelling))
+    np.testing.assert_allclose(scores.probabilities.sum(1), 1, atol=1e-5)
+    assert ((scores.out_of_distribution >= 0) & (scores.out_of_distribution <= 1)).all()
+
+
+def test_rows_do_not_depend_on_each_other() -> None:
+    artifact = support.artifact()
+    features = support.some_features(artifact.spelling)
+    together = artifact.model.scores(features)
+    for row in range(len(features.lexical)):
+        alone = artifact.model.scores(features[np.array([row])])
+        np.testing.assert_allclose(alone.probabilities[0], together.probabilities[row], atol=1e-5)
+
+
+def test_neighbours_vote_by_similarity() -> None:
+    vectors = np.eye(3, dtype=np.float32)
+    near = Neighbours(vectors, np.array([0, 1, 1]), k=2, sharpness=10)
+    votes, distance = near.votes(np.array([[0.8, 0.6, 0]], np.float32), 3)
+    # Weights exp(-2) and exp(-4) for similarities 0.8 and 0.6.
+    assert votes[0].tolist() == pytest.approx([1 / (1 + np.exp(-2)), 1 / (1 + np.exp(2)), 0], abs=1e-5)
+    assert distance[0] == pytest.approx(0.3)
+
+
+def test_a_higher_temperature_is_less_sure_and_changes_no_winner() -> None:
+    artifact = support.artifact()
+    features = support.some_features(artifact.spelling)
+    cold = replace(artifact.model, neighbour_share=0.0, temperature=Temperature(0, 0)).scores(features)
+    warm = replace(artifact.model, neighbour_share=0.0, temperature=Temperature(1, 0)).scores(features)
+    assert (warm.probabilities.max(1) < cold.probabilities.max(1)).all()
+    assert (warm.probabilities.argmax(1) == cold.probabilities.argmax(1)).all()
+
+
+def test_a_gate_takes_its_share_and_leaves_the_rest_in_proportion() -> None:
+    artifact = support.artifact()
+    features = support.some_features(artifact.spelling)
+    plain = replace(artifact.model, neighbour_share=0.0)
+    gated = replace(
+        plain,
+        categories=(*plain.categories, "poetry"),
+        gate_weight=np.ones((1, support.DIMENSIONS), np.float32),
+        gate_bias=np.zeros(1, np.float32),
+    )
+    before, after = plain.scores(features).probabilities, gated.scores(features).probabilities
+    assert after.shape[1] == 4
+    np.testing.assert_allclose(after.sum(1), 1, atol=1e-5)
+    np.testing.assert_allclose(after[:, :3] / after[:, :3].sum(1, keepdims=True), before, atol=1e-5)
