@@ -1,0 +1,62 @@
+"""A service process without its broker waits, says so, and serves when it has come. Its metrics can be read."""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import grpc.aio
+import httpx
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from coe.local.kafka import KafkaNode, KafkaServer
+from coe.local.ports import free_port
+
+pytestmark = pytest.mark.kafka
+SCRIPT = Path(__file__).with_name("service_process.py")
+SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+@asynccontextmanager
+async def service(**environment: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, str(SCRIPT), env=os.environ | environment, stderr=asyncio.subprocess.DEVNULL
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+async def until_health(address: str, wanted: int) -> None:
+    async with asyncio.timeout(60), grpc.aio.insecure_channel(address) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        request = health_pb2.HealthCheckRequest()
+        while (await stub.Check(request, wait_for_ready=True)).status != wanted:  # noqa: ASYNC110 (another process)
+            await asyncio.sleep(0.1)
+
+
+async def test_health_follows_the_broker_and_metrics_are_served(tmp_path: Path) -> None:
+    node = KafkaNode(node_id=1, port=free_port(), voters={1: free_port()})
+    address, metrics = f"127.0.0.1:{free_port()}", free_port()
+    environment = {
+        "COE_KAFKA_BOOTSTRAP": node.bootstrap,
+        "COE_GRPC_PORT": address.rpartition(":")[2],
+        "COE_METRICS_PORT": str(metrics),
+    }
+    async with service(**environment) as process:
+        await until_health(address, NOT_SERVING)
+        async with KafkaServer(tmp_path / "kafka", node):
+            await until_health(address, SERVING)
+            async with httpx.AsyncClient() as client:
+                page = (await client.get(f"http://127.0.0.1:{metrics}/metrics")).text
+            assert 'coe_prompt_errors_total{error_type="probe"' in page
+            assert 'service_name="coe-probe"' in page
+        await until_health(address, NOT_SERVING)
+        process.terminate()
+        assert await process.wait() == 0
