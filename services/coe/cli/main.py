@@ -21,6 +21,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("coe.cli.train", "Train the router or solve the mapping."),
     "eval": ("coe.cli.eval", "Judge router and mapping on outcome data."),
     "simulate": ("coe.cli.simulate", "Simulate a cluster over a trace."),
+    "top": ("coe.cli.top", "Watch tiers, slots, leases and queues of a node."),
+    "replay": ("coe.cli.replay", "Live through a memory-tier manager's event log again."),
     "bench": ("coe.cli.bench", "Measure, and print the figures as JSON."),
     "doctor": ("coe.cli.doctor", "Check every prerequisite and say the mend."),
 }

@@ -12,6 +12,7 @@ from coe.memory_tier_manager import effects as fx
 from coe.memory_tier_manager import events as ev
 from coe.memory_tier_manager import views
 from coe.memory_tier_manager.core import Tiers
+from coe.memory_tier_manager.event_log import EventLog
 from coe.memory_tier_manager.eviction import EVICTION
 from coe.memory_tier_manager.metrics import TierMetrics
 from coe.memory_tier_manager.native_arena import BundleLibrary, NativeArena
@@ -55,6 +56,7 @@ class MemoryTierManagerService:
         defaults = {expert: self._library.nbytes(expert) for expert in settings.default_experts}
         self._tiers = Tiers(self._limits(), EVICTION[settings.eviction], defaults)
         self._metrics = TierMetrics(self._tiers)
+        self._log = self._event_log()
         self._runtime = Runtime(self._tiers, self._arena, self._library, self._observe)
         identity = Identity(core.node, self._epoch, self._arena.name, PROFILES[settings.profile])
         self._servicer = MemoryTierManagerServicer(identity, self._tiers, self._runtime, self._library, self._watchers)
@@ -73,6 +75,8 @@ class MemoryTierManagerService:
         await self._runtime.close()
         await self._publisher.close()
         self._arena.close()
+        if self._log is not None:
+            self._log.close()
 
     def _limits(self) -> Limits:
         settings = self._settings
@@ -85,8 +89,16 @@ class MemoryTierManagerService:
             idle_ttl_s=settings.idle_ttl_s or float("inf"),
         )
 
+    def _event_log(self) -> EventLog | None:
+        settings = self._settings
+        if settings.event_log is None:
+            return None
+        return EventLog(settings.event_log, self._tiers, max_bytes=settings.event_log_bytes)
+
     def _observe(self, item: ev.Event | fx.Effect, now: float) -> None:
         self._metrics.observe(item, now)
+        if self._log is not None and isinstance(item, ev.Event):
+            self._log.write(item, now)
         if isinstance(item, fx.Changed):
             self._changed.add(item.expert)
             self._watchers.changed(item.expert)
@@ -99,6 +111,8 @@ class MemoryTierManagerService:
                     *(views.residency(self._tiers, expert, self._library.nbytes(expert)) for expert in changed)
                 )
                 self._publisher.publish_usage(*views.usage(self._tiers))
+            if self._log is not None:
+                self._log.flush()
             await asyncio.sleep(PUBLISH_S)
 
 

@@ -1,5 +1,6 @@
 """Settings of the memory-tier manager, from COE_TIERS_*."""
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -30,3 +31,6 @@ class TiersSettings(BaseSettings):
     # Requests that may wait for room.
     max_waiting: int = Field(default=1024, ge=1)
     slots: int = Field(default=1024, ge=1, le=65536)
+    # A file for the events of the run loop, which `coe replay` reads. None: no log.
+    event_log: Path | None = None
+    event_log_bytes: int = Field(default=64 * 1024**2, ge=4096)

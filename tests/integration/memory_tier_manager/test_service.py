@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import sys
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -177,3 +178,29 @@ async def test_two_managers_do_not_share_an_arena(manager: Stub, tiers: TiersPro
     _, hello = await attached(manager, "w")
     with pytest.raises(AssertionError, match="capacity"), tiers_process(home, arena=hello.arena, hbm_bytes=4 << 20):
         pass
+
+
+async def test_top_and_replay_show_what_happened(home: Path) -> None:
+    arena = f"coe-test-{uuid.uuid4().hex[:8]}"
+    log = home / "run" / "tiers.events"
+    with tiers_process(home, hbm_bytes=4 << 20, arena=arena, event_log=log, coe_redis_url="redis://127.0.0.1:1/0") as p:
+        async with grpc.aio.insecure_channel(p.address) as channel:
+            manager = Stub(channel)
+            stream, _ = await attached(manager, "w")
+            await manager.Acquire(pb.AcquireRequest(worker_id="w", expert_id="tiny", wait_until_resident=True))
+            top = await coe("top", "--address", p.address, "--once")
+            assert "tiny@replica-1" in top
+            assert "resident" in top
+            stream.cancel()
+    replay = await coe("replay", str(log))
+    assert "Grant(" in replay
+    assert "0 hits, 1 misses, 1 loads, 0 evictions" in replay
+
+
+async def coe(*arguments: str) -> str:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "coe.cli.main", *arguments, stdout=asyncio.subprocess.PIPE
+    )
+    output, _ = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 0
+    return output.decode()

@@ -1,0 +1,128 @@
+"""`coe top`: the tiers of a node, live."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import typer
+from google.protobuf.json_format import MessageToDict
+from rich.console import Group
+from rich.live import Live
+from rich.table import Table
+
+from coe._proto import memory_tier_manager_pb2 as pb
+from coe._proto import memory_tier_manager_pb2_grpc
+from coe.cli.console import out, print_json
+from coe.local.stackfile import running_stack
+from coe.platform.errors import Unavailable
+from coe.platform.residency import ResidencyReader
+from coe.platform.rpc.client import calls, channel
+from coe.platform.settings import CoreSettings
+
+_TIERS = {pb.TIER_HBM: "HBM", pb.TIER_DDR: "DDR", pb.TIER_DISK: "disk"}
+_STATES = {
+    pb.RESIDENCY_STATE_LOADING: "loading",
+    pb.RESIDENCY_STATE_RESIDENT: "resident",
+    pb.RESIDENCY_STATE_EVICTING: "leaving",
+    pb.RESIDENCY_STATE_ABSENT: "",
+}
+MIB = 1 << 20
+
+
+@dataclass
+class Rates:
+    """What changed since the last look, a second."""
+
+    former: dict[int, tuple[int, int]] = field(default_factory=dict)
+
+    def of(self, usage: pb.TierUsage, seconds: float) -> tuple[float, float]:
+        """(MiB a second in, evictions a second)."""
+        bytes_in, evictions = self.former.get(usage.tier, (usage.bytes_in, usage.evictions))
+        self.former[usage.tier] = (usage.bytes_in, usage.evictions)
+        return (usage.bytes_in - bytes_in) / MIB / seconds, (usage.evictions - evictions) / seconds
+
+
+def command(
+    address: Annotated[
+        str, typer.Option(help="host:port of a memory-tier manager; the running stack's if empty.")
+    ] = "",
+    interval: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 1.0,
+    once: Annotated[bool, typer.Option(help="Look once.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One object a look.")] = False,
+) -> None:
+    """Watch tiers, slots, leases, queues, loads and evictions."""
+    asyncio.run(_watch(address or _stack_address(), interval, once, as_json))
+
+
+def _stack_address() -> str:
+    stack = running_stack(CoreSettings().home)
+    service = stack.services.get("memory-tier-manager") if stack else None
+    if service is None:
+        raise Unavailable("no stack runs here: start one with `coe up`, or give --address")
+    return service.grpc
+
+
+async def _watch(address: str, interval: float, once: bool, as_json: bool) -> None:
+    rates = Rates()
+    stack = running_stack(CoreSettings().home)
+    reader = ResidencyReader(stack.redis_url if stack else CoreSettings().redis_url)
+    live = Live(console=out, auto_refresh=False)
+    try:
+        async with channel(address) as connection:
+            stub = memory_tier_manager_pb2_grpc.MemoryTierManagerStub(connection)
+            if not as_json and not once:
+                live.start()
+            while True:
+                with calls():
+                    listed = await stub.ListResidency(pb.ListResidencyRequest())
+                if as_json:
+                    print_json(MessageToDict(listed, preserving_proto_field_name=True))
+                else:
+                    node = (await reader.snapshot()).nodes.get(listed.node)
+                    view = page(listed, rates, interval, node.queues if node else {})
+                    if once:
+                        out.print(view)
+                    else:
+                        live.update(view, refresh=True)
+                if once:
+                    return
+                await asyncio.sleep(interval)
+    finally:
+        live.stop()
+        await reader.close()
+
+
+def page(
+    listed: pb.ListResidencyResponse, rates: Rates, seconds: float, queues: Mapping[str, Mapping[str, int]]
+) -> Group:
+    """One look. `queues`: worker -> expert -> prompts waiting or running."""
+    tiers = Table("tier", "used", "freeing", "capacity", "MiB/s in", "evictions/s", "evictions", title=listed.node)
+    for usage in listed.tiers:
+        into, evictions = rates.of(usage, seconds)
+        sizes = (usage.used_bytes, usage.freeing_bytes, usage.capacity_bytes)
+        tiers.add_row(
+            _TIERS[usage.tier],
+            *(f"{size / MIB:.0f} MiB" for size in sizes),
+            f"{into:.1f}",
+            f"{evictions:.2f}",
+            str(usage.evictions),
+        )
+    waiting: dict[str, int] = {}
+    for depths in queues.values():
+        for expert_id, depth in depths.items():
+            waiting[expert_id] = waiting.get(expert_id, 0) + depth
+    experts = Table("expert", "tier", "state", "slot", "leases", "queue", "pinned", "MiB")
+    order = sorted(listed.experts, key=lambda e: (-e.tier, -waiting.get(e.expert_id, 0), -e.last_used_ms))
+    for expert in order[:40]:
+        experts.add_row(
+            expert.expert_id,
+            _TIERS[expert.tier],
+            _STATES.get(expert.state, ""),
+            str(expert.slot) if expert.tier == pb.TIER_HBM else "",
+            str(expert.leases or ""),
+            str(waiting.get(expert.expert_id) or ""),
+            "yes" if expert.pinned else "",
+            f"{expert.bytes / MIB:.0f}",
+        )
+    return Group(tiers, experts)

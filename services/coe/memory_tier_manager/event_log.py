@@ -1,0 +1,107 @@
+"""The run loop's events as JSON lines: enough to live through them again, for whoever asks why something happened.
+
+The first line of a file tells limits, eviction policy and default experts; each other line is one event with its time.
+A file that has grown to its limit becomes NAME.1 (the former NAME.1 is dropped) and NAME begins anew, with a note that
+it does not start from empty tiers.
+"""
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, cast
+
+from coe.memory_tier_manager import events as ev
+from coe.memory_tier_manager.core import Tiers
+from coe.memory_tier_manager.eviction import EVICTION
+from coe.memory_tier_manager.requests import Limits
+from coe.platform.errors import ArtifactError, from_code
+
+_EVENTS: dict[str, type] = {kind.__name__: kind for kind in ev.Event.__args__}
+
+
+class EventLog:
+    """`write` is buffered; call `flush` now and then."""
+
+    def __init__(self, path: Path, tiers: Tiers, *, max_bytes: int) -> None:
+        self._path = path
+        self._tiers = tiers
+        self._max_bytes = max_bytes
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self._begin(whole=True)
+
+    def write(self, event: ev.Event, now: float) -> None:
+        if isinstance(event, ev.Tick) and self._tiers.idle:
+            return
+        self._file.write(encode(event, now) + "\n")
+        if self._file.tell() > self._max_bytes:
+            self._file.close()
+            self._path.replace(self._path.with_name(f"{self._path.name}.1"))
+            self._file = self._begin(whole=False)
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _begin(self, *, whole: bool) -> IO[str]:
+        file = self._path.open("w")
+        head = {
+            "limits": dataclasses.asdict(self._tiers.limits),
+            "eviction": self._tiers.weights.policy.name,
+            "defaults": self._tiers.defaults,
+            "whole": whole,
+        }
+        file.write(json.dumps(head) + "\n")
+        return file
+
+
+def encode(event: ev.Event, now: float) -> str:
+    fields: dict[str, Any] = {
+        field.name: getattr(event, field.name) for field in dataclasses.fields(cast("Any", event))
+    }
+    if isinstance(event, ev.Acquire | ev.Prefetch):
+        fields["forecast"] = [[use.expert, use.in_s, use.probability] for use in event.forecast]
+    if isinstance(event, ev.CopyEnded) and event.error is not None:
+        fields["error"] = {"code": event.error.code, "message": event.error.message}
+    return json.dumps({"t": now, "event": type(event).__name__, **fields})
+
+
+def decode(line: str) -> tuple[ev.Event, float]:
+    """Raises ValueError for a line that is no event of this version."""
+    try:
+        fields = json.loads(line)
+        kind, now = _EVENTS[fields.pop("event")], float(fields.pop("t"))
+        if "forecast" in fields:
+            fields["forecast"] = tuple(ev.Use(*use) for use in fields["forecast"])
+        if fields.get("error"):
+            fields["error"] = from_code(**fields["error"])
+        return kind(**fields), now
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"no event of this version: {error!r}") from error
+
+
+def read(path: Path) -> tuple[Tiers, Iterator[tuple[ev.Event, float]]]:
+    """Empty tiers as they were when the log began, and its events. Raises ArtifactError, also while iterating."""
+    try:
+        lines = path.read_text().splitlines()
+        head = json.loads(lines[0])
+        tiers = Tiers(Limits(**head["limits"]), EVICTION[head["eviction"]], head["defaults"])
+        whole = head["whole"]
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        raise ArtifactError(f"{path} is no event log of this version: {error}") from error
+    if not whole:
+        raise ArtifactError(f"{path} does not begin with empty tiers: an older part of the log was dropped")
+    return tiers, _events(path, lines)
+
+
+def _events(path: Path, lines: list[str]) -> Iterator[tuple[ev.Event, float]]:
+    for number, line in enumerate(lines[1:], 2):
+        try:
+            event, now = decode(line)
+        except ValueError as error:
+            if number == len(lines):
+                return  # the process died while it wrote
+            raise ArtifactError(f"{path}:{number}: {error}") from error
+        yield event, now

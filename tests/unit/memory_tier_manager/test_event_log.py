@@ -1,0 +1,92 @@
+"""What was logged can be lived through again."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from coe.cli.main import build
+from coe.memory_tier_manager import event_log
+from coe.memory_tier_manager import events as ev
+from coe.platform.errors import ArtifactError, ChecksumMismatch
+from support.tiers_world import World
+
+texts = st.text(max_size=8)
+whole = st.integers(0, 2**60)
+uses = st.lists(st.builds(ev.Use, texts, st.floats(0), st.floats(0, 1)), max_size=3).map(tuple)
+events = st.one_of(
+    st.builds(ev.Attach, texts, whole),
+    st.builds(ev.Acquire, whole, texts, texts, whole, st.booleans(), st.floats(0), uses),
+    st.builds(ev.Prefetch, whole, texts, texts, whole, st.booleans(), uses),
+    st.builds(ev.Pin, whole, texts, whole, st.booleans()),
+    st.builds(ev.Freed, texts, whole),
+    st.builds(ev.Tick),
+)
+
+
+@given(events, st.floats(0, 1e9))
+def test_events_survive_the_log(event: ev.Event, now: float) -> None:
+    assert event_log.decode(event_log.encode(event, now)) == (event, now)
+
+
+def test_errors_survive_the_log() -> None:
+    event, _ = event_log.decode(event_log.encode(ev.CopyEnded("a", 3, ChecksumMismatch("damaged")), 1.0))
+    assert isinstance(event, ev.CopyEnded)
+    assert isinstance(event.error, ChecksumMismatch)
+
+
+def lived(path: Path, max_bytes: int = 1 << 20) -> World:
+    """A world with a log of everything that happens to it."""
+    world = World.of({"a": 4, "b": 4, "c": 4}, hbm=8)
+    log = event_log.EventLog(path, world.tiers, max_bytes=max_bytes)
+    handle = world.tiers.handle
+    world.tiers.handle = lambda event, now: (log.write(event, now), handle(event, now))[1]  # type: ignore[method-assign]
+    world.attach("w")
+    for expert in ("a", "b", "c", "a"):
+        world.now += 1
+        request = world.acquire("w", expert)
+        world.settle()
+        world.release(request)
+    log.close()
+    return world
+
+
+def test_replay_ends_where_life_ended(tmp_path: Path) -> None:
+    world = lived(tmp_path / "log")
+    tiers, happened = event_log.read(tmp_path / "log")
+    for event, now in happened:
+        tiers.handle(event, now)
+    assert tiers.hbm.entries == world.tiers.hbm.entries
+    assert tiers.ddr.entries == world.tiers.ddr.entries
+
+
+def test_replay_command(tmp_path: Path) -> None:
+    lived(tmp_path / "log")
+    arguments = ["replay", str(tmp_path / "log"), "--expert", "c", "--json"]
+    result = CliRunner().invoke(build(arguments), arguments)
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert lines[-1] == {"summary": {"hits": 0, "misses": 4, "loads": 4, "evictions": 2}}
+    assert any("Evicted(expert='a'" in effect for line in lines[:-1] for effect in line["effects"])
+
+
+def test_a_log_is_bounded_and_says_when_its_beginning_is_gone(tmp_path: Path) -> None:
+    lived(tmp_path / "log", max_bytes=600)
+    assert (tmp_path / "log.1").exists()
+    with pytest.raises(ArtifactError, match="older part"):
+        event_log.read(tmp_path / "log")
+
+
+def test_a_cut_last_line_is_the_end_and_others_are_damage(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    lived(log)
+    lines = log.read_text().splitlines()
+    log.write_text("\n".join([*lines, '{"t": 1, "ev']))
+    _, happened = event_log.read(log)
+    assert len(list(happened)) == len(lines) - 1
+    log.write_text("\n".join([lines[0], "nonsense", lines[1]]))
+    _, happened = event_log.read(log)
+    with pytest.raises(ArtifactError, match=":2"):
+        list(happened)

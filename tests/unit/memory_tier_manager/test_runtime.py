@@ -1,0 +1,120 @@
+"""The run loop over the fake arena: what it does with effects, errors and callers that leave."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from coe.memory_tier_manager import effects as fx
+from coe.memory_tier_manager import events as ev
+from coe.memory_tier_manager.core import Tiers
+from coe.memory_tier_manager.eviction import EVICTION
+from coe.memory_tier_manager.requests import Limits
+from coe.memory_tier_manager.runtime import Runtime
+from coe.platform.errors import Cancelled, TierLoadError
+from support.fake_arena import FakeArena, FakeLibrary
+
+
+class Bench:
+    """A runtime with everything around it faked."""
+
+    def __init__(self, *, by_hand: bool) -> None:
+        self.library = FakeLibrary(a=4, b=4, c=4)
+        self.arena = FakeArena("fake", 8, 4, by_hand=by_hand)
+        self.tiers = Tiers(Limits(hbm_bytes=8, ddr_bytes=8, slots=4, alignment=1), EVICTION["lru"])
+        self.seen: list[ev.Event | fx.Effect] = []
+        self.runtime = Runtime(self.tiers, self.arena, self.library, lambda item, now: self.seen.append(item))
+        self.runtime.post(ev.Attach("w", 1))
+
+    def acquire(self, expert: str, *, resident: bool = True) -> "asyncio.Task[fx.Grant]":
+        nbytes = self.library.nbytes(expert)
+        event = ev.Acquire(self.runtime.next_request(), "w", expert, nbytes, resident)
+        return asyncio.create_task(self.runtime.ask(event))  # type: ignore[arg-type]
+
+    async def until(self, condition) -> None:  # type: ignore[no-untyped-def]
+        for _ in range(10_000):
+            if condition():
+                return
+            await asyncio.sleep(0.001)
+        raise AssertionError("it did not come to that")
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    bench = Bench(by_hand=False)
+    yield bench
+    await bench.runtime.close()
+    assert all(source.closed for source in bench.library.opened)
+
+
+@pytest.fixture
+async def slow() -> AsyncIterator[Bench]:
+    bench = Bench(by_hand=True)
+    yield bench
+    await bench.runtime.close()
+
+
+async def test_loads_leases_and_evicts(bench: Bench) -> None:
+    first = await bench.acquire("a")
+    assert bench.arena.is_resident(first.slot)
+    bench.runtime.post(ev.Release("w", first.lease))
+    for expert in ("b", "c"):
+        grant = await bench.acquire(expert)
+        bench.runtime.post(ev.Release("w", grant.lease))
+    assert bench.library.loads == ["a", "b", "c"]
+    assert [item.expert for item in bench.seen if isinstance(item, fx.Evicted)] == ["a"]
+    await bench.until(lambda: bench.tiers.idle)
+    bench.tiers.check_integrity()
+
+
+async def test_a_damaged_file_is_an_error_of_the_caller_only(bench: Bench) -> None:
+    bench.library.damaged.add("a")
+    with pytest.raises(TierLoadError):
+        await bench.acquire("a")
+    assert (await bench.acquire("b")).expert == "b"
+
+
+async def test_a_file_that_is_gone_is_an_error_of_the_caller_only(bench: Bench) -> None:
+    task = bench.acquire("a")
+    del bench.library.sizes["a"]
+    with pytest.raises(Exception, match="no expert a"):
+        await task
+    assert (await bench.acquire("b")).expert == "b"
+
+
+async def test_a_caller_that_leaves_cancels_its_load(slow: Bench) -> None:
+    task = slow.acquire("a")
+    await slow.until(lambda: slow.arena.copies)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await slow.until(lambda: not slow.tiers.hbm.entries)
+    assert not slow.arena.is_resident(0)
+    assert not slow.tiers.leases.of_worker("w")
+
+
+async def test_a_caller_that_leaves_with_a_grant_gives_it_back(bench: Bench) -> None:
+    await bench.acquire("a")
+    held = len(bench.tiers.leases)
+    task = bench.acquire("a", resident=False)
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert len(bench.tiers.leases) in (held, held + 1)
+    assert (len(bench.tiers.leases) == held) == task.cancelled()
+
+
+async def test_closing_answers_those_who_wait(slow: Bench) -> None:
+    task = slow.acquire("a")
+    await slow.until(lambda: slow.arena.copies)
+    await slow.runtime.close()
+    with pytest.raises(Cancelled):
+        await task
+
+
+async def test_an_inconsistent_event_ends_the_loop(bench: Bench) -> None:
+    loop = asyncio.create_task(bench.runtime.run(tick_s=0.01))
+    with pytest.raises(KeyError):
+        bench.runtime.post(ev.Freed("nobody", 0))
+    with pytest.raises(KeyError):
+        await loop
