@@ -151,7 +151,10 @@ async def _compare(
 async def _serve(setting: Setting, trace: Trace, speed: float, policy_name: str) -> Figures:
     policy = make_policy(policy_name, max_wait=setting.max_wait_s)
     with manager(setting.home, hbm_bytes=setting.hbm_bytes, link=speed, eviction=policy.eviction) as address:
-        bus = MemoryBus(MemoryBroker())
+        broker = MemoryBroker()
+        # One partition: prompts come in the order of the trace, as they would to a worker that keeps up.
+        broker.create(topics.ASSIGNMENTS, 1)
+        bus = MemoryBus(broker)
         async with _worker(setting, bus, address, policy_name) as client:
             began = time.monotonic()
             produce = asyncio.create_task(_produce(bus, trace, began))
