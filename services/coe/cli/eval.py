@@ -45,3 +45,28 @@ def evaluate(
     out.print(systems_table(result, seed))
     for line in closing_lines(result):
         out.print(line)
+
+
+@app.command()
+def router(
+    test: Annotated[Path, typer.Option(help="Prompts, JSON lines with `prompt` and `domain`.")],
+    artifact: Annotated[Path | None, typer.Option(help="A router artifact. Default: the one that serves.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object, see docs/evaluation.md.")] = False,
+) -> None:
+    """Score the router: accuracy, calibration, coverage, and how well it knows what it does not know."""
+    from coe.platform.settings import CoreSettings
+    from coe.router.artifact import locate
+    from coe.router.classifier import open_classifier
+    from coe.router.evaluate import evaluate as judge
+    from coe.router.training.data import load
+
+    prompts = load(test, unlabelled=frozenset())
+    classifier = open_classifier(artifact or locate(CoreSettings().home), threads=2)
+    with Progress(console=err, transient=True) as progress:
+        task = progress.add_task("Classifying prompts", total=None)
+        figures = judge(classifier, prompts, lambda done, total: progress.update(task, completed=done, total=total))
+    if json:
+        print_json(figures)
+        return
+    for name, value in figures.items():
+        out.print(f"{name:18} {value}")

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coe.evaluation.planning import assign, guarded
-from coe.mapper.cells import CellHeads, cell_names, fit_cells
+from coe.mapper.cells import CellHeads, cell_names
 from coe.mapper.outcomes import Outcomes
 from coe.mapper.refiner import Refiner
 from coe.mapper.refiner_fit import RefinerSettings, fit_refiner
@@ -24,6 +24,8 @@ from coe.mapper.text_features import text_features
 Floats = NDArray[np.float64]
 Embeddings = NDArray[np.float32]
 FOLDS = 5
+# Fewer within each of them: only the choice of a map depends on it.
+VALIDATION_FOLDS = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +120,8 @@ def _fit(outcomes: Outcomes, features: Embeddings, embeddings: Embeddings, setti
     names = cell_names(outcomes.categories, settings.min_cell)
     inner = list(folds(groups(outcomes), settings.folds, settings.seed))
     refined = fit_refiner(outcomes.categories, outcomes.scores, features, embeddings, inner, settings)
-    heads = fit_cells(embeddings, names, settings.seed)
+    found = refined.refiner
+    heads = CellHeads(found.cells, found.cell_weight, found.cell_bias)
     return Levels(heads, build_table(names, outcomes.scores), refined.refiner, refined.table, tuple(names))
 
 
@@ -131,7 +134,7 @@ def _validate(
     settings: RefinerSettings,
 ) -> dict[float | None, Validated]:
     scored: dict[float | None, list[Floats]] = {budget: [] for budget in budgets}
-    inner = replace(settings, seed=settings.seed + 1)
+    inner = replace(settings, seed=settings.seed + 1, folds=VALIDATION_FOLDS)
     for rest, fold in folds(groups(outcomes), FOLDS, settings.seed):
         levels = _fit(outcomes.rows(rest), features[rest], embeddings[rest], inner)
         names = {level: levels.cells(level, features[fold], embeddings[fold]) for level in ("plain", "refined")}

@@ -26,8 +26,8 @@ def guarded(table: QualityTable, active: Floats, budget_b: float | None, prompts
         return solve(table.quality, table.share, active, active, Limits(), table.eligible)
     limit = budget_b
     found: Solution | None = None
-    # The margin depends on the plan, which depends on the margin: three rounds settle it.
-    for _ in range(3):
+    # The margin depends on the plan, which depends on the margin: a second round is close enough.
+    for _ in range(2):
         try:
             found = solve(table.quality, table.share, active, active, Limits(limit), table.eligible)
         except InvalidPrompt:
