@@ -47,11 +47,14 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
         return self.sessions.get(TopicPartition(topic, partition))
 
     async def poll(self, room: int) -> list[tuple[PartitionSession, Record]]:
-        """Up to `room` records that may be handed out, after at most 0.2 s. Backs off while the broker is away."""
+        """Up to `room` records that may be handed out, after at most 0.2 s; without room it only shows signs of life.
+
+        Backs off while the broker is away.
+        """
         try:
             consumer = self._consumer or await self._join()
             self._pause_or_resume(consumer, room)
-            batches = await consumer.getmany(timeout_ms=_POLL_MS, max_records=max(room, 1))
+            batches = await consumer.getmany(timeout_ms=_POLL_MS if room else 0, max_records=max(room, 1))
             self._failures = 0
         except (KafkaError, OSError) as error:
             await self._recover(error)
