@@ -6,6 +6,7 @@ from typing import cast
 from coe.experts.catalogue import Catalogue
 from coe.memory_tier_manager.arena import Copy, Source
 from coe.native import HbmArena, SlotState, WeightsFile
+from coe.platform.errors import TierLoadError
 
 
 class NativeArena:
@@ -70,6 +71,11 @@ class BundleLibrary:
     def open(self, expert: str) -> VerifiedOnce:
         bundle = self._catalogue.get(expert)
         manifest = bundle.manifest
+        if bundle.weights_bytes != self._sizes.setdefault(expert, bundle.weights_bytes):
+            # Room was made for the former bundle of that name.
+            self._sizes[expert] = bundle.weights_bytes
+            self._loaded.discard(expert)
+            raise TierLoadError(f"{expert} was imported anew meanwhile: try again", expert=expert)
         file = WeightsFile.open(bundle.weights_path, manifest.checksums, manifest.chunk_bytes)
         return VerifiedOnce(file, lambda: expert in self._loaded)
 
