@@ -59,3 +59,49 @@ def acquire(acquires: Annotated[int, typer.Option(min=10)] = 2000, as_json: AsJs
     from coe.cli import bench_acquire
 
     asyncio.run(bench_acquire.run(acquires, as_json))
+
+
+@app.command()
+def decode(
+    against: Annotated[str | None, typer.Option(help="`peers`: measure llama.cpp in the same run.")] = None,
+    peer_python: Annotated[str | None, typer.Option(help="Interpreter that has the peers (xllamacpp).")] = None,
+    threads: Annotated[int, typer.Option(min=1)] = os.cpu_count() or 1,
+    rounds: Annotated[int, typer.Option(min=1, help="Medians are over so many rounds.")] = 5,
+    steps: Annotated[int, typer.Option(min=1, help="Tokens of each decode.")] = 64,
+    as_json: AsJson = False,
+) -> None:
+    """Tokens a second of prefill and decode of the packaged expert, batch 1, 4 and 8."""
+    from coe.cli import bench_native
+
+    bench_native.run_decode(against, peer_python, threads, rounds, steps, as_json)
+
+
+@app.command()
+def switch(
+    peer_python: Annotated[
+        str | None, typer.Option(help="Interpreter with xllamacpp, to load the model in too.")
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1)] = os.cpu_count() or 1,
+    rounds: Annotated[int, typer.Option(min=1)] = 5,
+    as_json: AsJson = False,
+) -> None:
+    """DDR to HBM: copy bandwidth and first token of a cold expert, beside a session build and a llama.cpp load."""
+    from coe.cli import bench_native
+
+    bench_native.run_switch(peer_python, threads, rounds, as_json)
+
+
+@app.command()
+def router(as_json: AsJson = False) -> None:
+    """Classifying a prompt of 128 tokens: latency on one core, prompts a second on two."""
+    from coe.cli.router import bench_router
+
+    bench_router(None, as_json=as_json)
+
+
+@app.command()
+def calibrate(threads: Annotated[int, typer.Option(min=1)] = os.cpu_count() or 1, as_json: AsJson = False) -> None:
+    """This machine as the simulator sees it: for `coe simulate policies --calibration`."""
+    from coe.cli import bench_calibrate
+
+    bench_calibrate.run(threads, as_json)

@@ -13,7 +13,7 @@ from coe.cli.console import out, print_json
 from coe.platform.errors import InvalidPrompt
 from coe.scheduling import POLICIES, make_policy
 from coe.simulation.cluster import simulate_cluster
-from coe.simulation.hardware import HARDWARE, Hardware, with_budget
+from coe.simulation.hardware import HARDWARE, Hardware, read_calibration, with_budget
 from coe.simulation.node import serve
 from coe.simulation.offline import fewest_loads
 from coe.simulation.paper import ASSUMPTIONS, paper_rows
@@ -54,6 +54,9 @@ def policies(
     room: Annotated[int, typer.Option(min=1, help="Experts that HBM holds.")] = 8,
     expert_mb: Annotated[float, typer.Option(min=0.001, help="Size of an expert, in megabytes.")] = 97.0,
     machine: Machine = "host",
+    calibration: Annotated[
+        Path | None, typer.Option(help="Of `coe bench calibrate --json`; instead of a machine.")
+    ] = None,
     link: Annotated[float, typer.Option(help="Bytes a second into HBM; 0: the machine's.")] = 0.0,
     rate: Annotated[float, typer.Option(help="Prompts a second; 0: all at the start.")] = 0.0,
     max_batch: Annotated[int, typer.Option(min=1)] = 16,
@@ -64,7 +67,8 @@ def policies(
 ) -> None:
     """Compare scheduling policies on one node."""
     expert_bytes = int(expert_mb * 1e6)
-    hardware = with_budget(_machine(machine), room, expert_bytes)
+    known = read_calibration(calibration) if calibration else _machine(machine)
+    hardware = with_budget(known, room, expert_bytes)
     if link:
         hardware = replace(hardware, link=link)
     drawn = _trace(trace, prompts, experts, rate, seed)

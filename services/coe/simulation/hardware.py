@@ -3,7 +3,11 @@
 LLAMA2_7B is the expert of the SN40L paper (arXiv 2405.07518, section VI: 150 experts derived from Llama2-7B, BF16).
 """
 
+import json
 from dataclasses import dataclass, replace
+from pathlib import Path
+
+from coe.platform.errors import ArtifactError
 
 GIB = 1024**3
 LLAMA2_7B = 13_476_000_000  # 6.738e9 parameters, 2 bytes each
@@ -71,8 +75,17 @@ def dgx(name: str, link: float, expert_20: float, expert_200: float) -> Hardware
 DGX_A100 = dgx("dgx-a100", 32e9, expert_20=2.0, expert_200=3.2)
 DGX_H100 = dgx("dgx-h100", 64e9, expert_20=1.5, expert_200=2.3)
 
-# SmolLM2-135M (Q4_1/Q8_0 bundle of about 100 MB) on a two-core AVX2 machine; `coe simulate --calibration` replaces it.
+# SmolLM2-135M (97 MB) on two AVX2 cores, roughly; `coe bench calibrate` measures the machine at hand.
 HOST = Hardware("host", 1 * GIB, 24 * GIB, 20e9, 0.010, 0.0015, 0.030, 0.0, overlap=True)
+
+
+def read_calibration(path: Path) -> Hardware:
+    """What `coe bench calibrate --json` printed. Raises ArtifactError."""
+    try:
+        return Hardware(**json.loads(path.read_text())["hardware"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"{path} is no calibration: {error}") from error
+
 
 HARDWARE = {machine.name: machine for machine in (HOST, SN40L_SOCKET, SN40L_NODE, DGX_A100, DGX_H100)}
 
