@@ -1,0 +1,122 @@
+"""The arena in plain memory, with copies that end when a test says so."""
+
+import threading
+
+from coe.platform.errors import CapacityExceeded, ExpertNotFound, TierLoadError
+
+
+class FakeSource:
+    """`nbytes` of weights. A copy of a damaged one fails."""
+
+    def __init__(self, nbytes: int, *, damaged: bool = False) -> None:
+        self.nbytes = nbytes
+        self.damaged = damaged
+        self.locked = False
+        self.closed = False
+
+    def lock(self) -> bool:
+        self.locked = True
+        return True
+
+    def unlock(self) -> None:
+        self.locked = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class FakeCopy:
+    def __init__(self, arena: "FakeArena", slot: int, generation: int, source: FakeSource) -> None:
+        self.generation = generation
+        self.failure: Exception | None = None
+        self._arena = arena
+        self._slot = slot
+        self._source = source
+        self._over = threading.Event()
+
+    @property
+    def done(self) -> bool:
+        return self._over.is_set()
+
+    def wait(self, timeout_s: float) -> bool:
+        return self._over.wait(timeout_s)
+
+    def cancel(self) -> None:
+        self._end(CapacityExceeded("cancelled"))
+
+    def finish(self) -> None:
+        self._end(TierLoadError("damaged") if self._source.damaged else None)
+
+    def _end(self, failure: Exception | None) -> None:
+        if not self.done:
+            self.failure = failure
+            self._arena.ended(self._slot, whole=failure is None)
+            self._over.set()
+
+
+class FakeArena:
+    """`by_hand`: copies end by `copies[slot].finish()`, else at once."""
+
+    def __init__(self, name: str, capacity: int, slots: int, *, by_hand: bool = False) -> None:
+        self.name, self.capacity, self.slots = name, capacity, slots
+        self.copies: dict[int, FakeCopy] = {}
+        self.closed = False
+        self._by_hand = by_hand
+        self._generations = [0] * slots
+        self._live: dict[int, tuple[int, int, bool]] = {}
+
+    def copy(self, slot: int, offset: int, source: FakeSource) -> FakeCopy:
+        end = offset + source.nbytes
+        if slot in self._live or any(start < end and offset < stop for start, stop, _ in self._live.values()):
+            raise CapacityExceeded("slot or range are in use")
+        if offset < 0 or end > self.capacity:
+            raise ValueError("outside the arena")
+        self._generations[slot] += 1
+        self._live[slot] = (offset, end, False)
+        copy = self.copies[slot] = FakeCopy(self, slot, self._generations[slot], source)
+        if not self._by_hand:
+            copy.finish()
+        return copy
+
+    def ended(self, slot: int, *, whole: bool) -> None:
+        start, stop, _ = self._live.pop(slot)
+        if whole:
+            self._live[slot] = (start, stop, True)
+
+    def is_resident(self, slot: int) -> bool:
+        return slot in self._live and self._live[slot][2]
+
+    def free(self, slot: int) -> None:
+        if slot in self._live and not self._live[slot][2]:
+            raise CapacityExceeded("the slot is loading")
+        self._live.pop(slot, None)
+        self._generations[slot] += 1
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class FakeLibrary:
+    """Experts by name and size."""
+
+    def __init__(self, **sizes: int) -> None:
+        self.sizes = sizes
+        self.damaged: set[str] = set()
+        self.opened: list[FakeSource] = []
+        self.loads: list[str] = []
+
+    def open(self, expert: str) -> FakeSource:
+        source = FakeSource(self.nbytes(expert), damaged=expert in self.damaged)
+        self.opened.append(source)
+        return source
+
+    def nbytes(self, expert: str) -> int:
+        if expert not in self.sizes:
+            raise ExpertNotFound(f"no expert {expert}")
+        return self.sizes[expert]
+
+    def experts(self) -> dict[str, int]:
+        return dict(self.sizes)
+
+    def loaded(self, expert: str) -> None:
+        self.loads.append(expert)
