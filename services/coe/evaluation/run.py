@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from rich.progress import Progress
+from threadpoolctl import threadpool_limits
 
 from coe.encoder import EmbeddingCache, open_encoder
 from coe.evaluation.evaluate import Evaluation, Part, evaluate
@@ -50,14 +51,16 @@ def evaluate_files(
     def step(what: str) -> None:
         progress.update(task, description=f"Evaluating: {what}", advance=1)
 
-    result = evaluate(
-        name,
-        Part(fitted, embeddings[: len(fitted)]),
-        Part(judged, embeddings[len(fitted) :]),
-        pool,
-        seed=seed,
-        progress=step,
-    )
+    # Linear algebra on more threads than free cores spins instead of working.
+    with threadpool_limits(1):
+        result = evaluate(
+            name,
+            Part(fitted, embeddings[: len(fitted)]),
+            Part(judged, embeddings[len(fitted) :]),
+            pool,
+            seed=seed,
+            progress=step,
+        )
     return result, unknown
 
 

@@ -14,7 +14,7 @@ from coe.mapper.refiner_file import FILE_NAME as REFINER
 from coe.mapper.refiner_file import load_refiner
 from coe.mapper.settings import MapperSettings
 from coe.platform import logs
-from coe.platform.errors import CoEError
+from coe.platform.errors import ArtifactError, CoEError
 
 _log = logs.get(__name__)
 
@@ -78,7 +78,12 @@ class StateFiles:
         if self._state is not None and self._state.mapping.refiner == mapping.refiner:
             return self._state.parts
         refiner, kind = load_refiner(self._mapping_path().with_name(REFINER), mapping.refiner)
-        self._encoder = self._encoder or open_encoder(replace(PART_ENCODER, threads=self._settings.threads))
+        try:
+            self._encoder = self._encoder or open_encoder(replace(PART_ENCODER, threads=self._settings.threads))
+        except ArtifactError as error:
+            # Each category has a row of its own, solved under the same budgets: less sharp, but right.
+            _log.warning("no encoder: prompts are mapped by category alone", reason=error.message)
+            return None
         return PartFinder(refiner, kind, self._encoder)
 
     def _mapping_path(self) -> Path:
