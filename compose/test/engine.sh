@@ -37,6 +37,8 @@ engine_stop() {
     kill "$engine_pid" 2>/dev/null || true
     wait "$engine_pid" 2>/dev/null || true
     engine_pid=""
+    # What the engine mounted for the host's network stays behind otherwise.
+    umount "$state/exec/netns/default" 2>/dev/null || true
 }
 
 # base_image NAME PACKAGES: a Debian image by debootstrap, kept as an archive in the user's cache.

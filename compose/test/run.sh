@@ -51,16 +51,17 @@ base_image coe-java openjdk-17-jre-headless
 say "broker and Redis images"
 context="$state/context"
 mkdir "$context"
-cp -r "${XDG_CACHE_HOME:-$HOME/.cache}"/coe/kafka-*/ "$context/kafka"
+mkdir "$context/kafka"
+cp "$("$coe/python" -c 'from coe.local.kafka.artifacts import fetch; print(fetch())')"/*.jar "$context/kafka"
 cp compose/test/kafka-entrypoint.sh services/coe/local/kafka/log4j2.properties compose/test/images.Dockerfile "$context"
 cp "$("$coe/python" -c 'from coe.local.valkey import binary; print(binary())')" "$context/valkey-server"
 for target in kafka valkey; do
     docker build --quiet --target "$target" --tag "coe-test/$target" --build-arg BASE_IMAGE --build-arg JAVA_IMAGE=coe-java:bookworm \
-        -f "$context/images.Dockerfile" "$context" >/dev/null
+        -f "$context/images.Dockerfile" "$context" >"$state/build.log" 2>&1 || { tail -30 "$state/build.log"; exit 1; }
 done
 
 say "service images"
-compose build --quiet >"$state/build.log" 2>&1 || { tail -30 "$state/build.log"; exit 1; }
+compose --profile load build --quiet >"$state/build.log" 2>&1 || { tail -30 "$state/build.log"; exit 1; }
 docker images --format '{{.Repository}} {{.Size}}' | grep -E '^(coe|coe-test)/' | sort | column -t
 
 say "up"
