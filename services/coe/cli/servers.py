@@ -1,0 +1,33 @@
+"""Which servers a command talks to: its option, else COE_* settings, else the running stack's, else the defaults."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from coe.local.stackfile import running_stack
+from coe.platform.bus.api import Bus
+from coe.platform.bus.kafka import KafkaBus
+from coe.platform.settings import CoreSettings
+
+
+def kafka_bootstrap(option: str | None) -> str:
+    settings = CoreSettings()
+    if option or "kafka_bootstrap" in settings.model_fields_set:
+        return option or settings.kafka_bootstrap
+    stack = running_stack(settings.home)
+    return stack.kafka_bootstrap if stack else settings.kafka_bootstrap
+
+
+def gateway_address(option: str | None) -> str:
+    stack = None if option else running_stack(CoreSettings().home)
+    return option or (stack.gateway if stack else "127.0.0.1:7000")
+
+
+@asynccontextmanager
+async def connect(kafka: str | None) -> AsyncIterator[Bus]:
+    """A started bus of the command line. Raises Unavailable when no broker answers."""
+    bus = KafkaBus(kafka_bootstrap(kafka), source="coe/cli", start_timeout_s=15)
+    await bus.start()
+    try:
+        yield bus
+    finally:
+        await bus.stop()

@@ -1,0 +1,90 @@
+"""`coe submit`: produce prompts to Kafka and stream what comes back."""
+
+import asyncio
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from google.protobuf.json_format import ParseDict, ParseError
+
+from coe._proto import events_pb2
+from coe.cli.answers import Answer, collect, print_answer, print_streaming
+from coe.cli.console import print_json
+from coe.cli.servers import connect
+from coe.client.prompts import PromptClient
+from coe.platform.errors import InvalidPrompt
+
+
+def command(
+    text: Annotated[str | None, typer.Argument(help="The prompt; - reads it from standard input.")] = None,
+    file: Annotated[Path | None, typer.Option(help="One prompt a line: PromptSubmitted as JSON.")] = None,
+    expert: Annotated[str, typer.Option(help="Ask for this expert instead of routing.")] = "",
+    budget: Annotated[str, typer.Option(help="quality, balanced or economy, or billions of parameters.")] = "",
+    max_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of an answer.")] = 128,
+    timeout: Annotated[float, typer.Option(help="Seconds until a prompt is given up; also its deadline.")] = 120.0,
+    kafka: Annotated[str | None, typer.Option(help="Bootstrap servers; default: the running stack's.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One PromptCompleted a line.")] = False,
+) -> None:
+    """Exit status 1 when a prompt ended with an error."""
+    prompts = list(read(text, file, expert, budget, max_tokens))
+    answers = asyncio.run(submit(prompts, timeout, kafka, as_json))
+    if any(answer.failed for answer in answers):
+        sys.exit(1)
+
+
+async def submit(
+    prompts: list[events_pb2.PromptSubmitted], timeout_s: float, kafka: str | None, as_json: bool
+) -> list[Answer]:
+    async with connect(kafka) as bus, PromptClient(bus) as client:
+        if len(prompts) == 1 and not as_json:
+            return [await print_streaming(client, prompts[0], timeout_s)]
+        answers = []
+        async for answer in collect(client, prompts, timeout_s):
+            answers.append(answer)
+            if as_json:
+                print_json(answer.result)
+            else:
+                print_answer(answer)
+        return answers
+
+
+def read(
+    text: str | None, file: Path | None, expert: str, budget: str, max_tokens: int
+) -> Iterator[events_pb2.PromptSubmitted]:
+    """The prompts that the command line names. Raises InvalidPrompt with the line that can't be read."""
+    if (text is None) == (file is None):
+        raise InvalidPrompt("give either TEXT or --file")
+    lines: list[tuple[int, dict[str, Any]]]
+    lines = [(1, {"prompt": sys.stdin.read() if text == "-" else text})] if file is None else read_lines(file)
+    for number, fields in lines:
+        try:
+            prompt = ParseDict(fields, events_pb2.PromptSubmitted())
+        except ParseError as error:
+            raise InvalidPrompt(f"line {number}: {error}") from None
+        prompt.expert_id = prompt.expert_id or expert
+        if not prompt.sampling.HasField("max_tokens"):
+            prompt.sampling.max_tokens = max_tokens
+        if budget and not prompt.HasField("budget"):
+            set_budget(prompt, budget)
+        yield prompt
+
+
+def read_lines(file: Path) -> list[tuple[int, dict[str, Any]]]:
+    lines: list[tuple[int, dict[str, Any]]] = []
+    for number, line in enumerate(file.read_text().splitlines(), start=1):
+        if line.strip():
+            try:
+                lines.append((number, json.loads(line)))
+            except json.JSONDecodeError as error:
+                raise InvalidPrompt(f"{file}, line {number}: {error}") from None
+    return lines
+
+
+def set_budget(prompt: events_pb2.PromptSubmitted, budget: str) -> None:
+    try:
+        prompt.budget.active_params_b = float(budget)
+    except ValueError:
+        prompt.budget.name = budget

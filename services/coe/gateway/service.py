@@ -1,0 +1,77 @@
+"""The gateway process: gRPC and HTTP in front of the Kafka path."""
+
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack
+
+import grpc.aio
+
+from coe._proto import gateway_pb2_grpc
+from coe.client.prompts import PromptClient
+from coe.gateway.generate import GatewayServicer
+from coe.gateway.http import HttpApi
+from coe.gateway.server import HttpServer
+from coe.gateway.settings import GatewaySettings
+from coe.platform.bus.kafka import KafkaBus
+from coe.platform.residency import ResidencyReader
+from coe.platform.service import run
+from coe.platform.settings import CoreSettings
+
+
+class GatewayService:
+    """Owns the bus, the prompt client and both servers' handlers."""
+
+    name = "gateway"
+
+    def __init__(self, core: CoreSettings, settings: GatewaySettings) -> None:
+        self._core = core
+        self._settings = settings
+        self._bus = KafkaBus(core.kafka_bootstrap, source="coe/gateway")
+        self._residency = ResidencyReader(core.redis_url)
+        self._prompts = PromptClient(self._bus, max_streams=settings.max_streams)
+        self._open = AsyncExitStack()
+
+    def register(self, server: grpc.aio.Server) -> list[str]:
+        servicer = GatewayServicer(
+            self._prompts,
+            default_deadline_s=self._settings.default_deadline_s,
+            max_prompt_bytes=self._core.max_prompt_bytes,
+        )
+        gateway_pb2_grpc.add_GatewayServicer_to_server(servicer, server)
+        return ["coe.v1.Gateway"]
+
+    async def start(self) -> None:
+        await self._bus.start()
+        self._open.push_async_callback(self._bus.stop)
+        self._open.push_async_callback(self._residency.close)
+        await self._open.enter_async_context(self._prompts)
+
+    def tasks(self) -> list[Coroutine[object, object, None]]:
+        if not self._settings.http_port:
+            return []
+        api = HttpApi(
+            self._prompts,
+            experts=self._experts,
+            healthy=self._bus.healthy,
+            deadline_s=self._settings.default_deadline_s,
+            max_prompt_bytes=self._core.max_prompt_bytes,
+        )
+        return [HttpServer(api.app(), self._settings.http_host, self._settings.http_port).run_until_cancelled()]
+
+    async def healthy(self) -> bool:
+        """While the broker is away nothing can be served; work goes on when it is back."""
+        return await self._bus.healthy()
+
+    async def stop(self) -> None:
+        await self._open.aclose()
+
+    async def _experts(self) -> list[str]:
+        view = await self._residency.snapshot()
+        return sorted({expert for node in view.nodes.values() for expert in node.experts})
+
+
+def main() -> None:
+    run(GatewayService(CoreSettings(), GatewaySettings()))
+
+
+if __name__ == "__main__":
+    main()

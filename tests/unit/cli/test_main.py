@@ -1,0 +1,42 @@
+"""The command table: every entry resolves, help is quick to reach, failures are one line."""
+
+from importlib.util import find_spec
+
+import pytest
+import typer
+
+from coe.cli import main as cli
+from coe.platform.errors import ExpertNotFound
+
+
+def test_every_command_of_the_table_has_a_module() -> None:
+    missing = [module for module, _ in cli.COMMANDS.values() if find_spec(module) is None]
+    assert missing == []
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["--help"])
+    assert caught.value.code == 0
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in cli.COMMANDS)
+
+
+def test_an_error_of_ours_is_one_line_and_exit_status_1(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(arguments: list[str]) -> typer.Typer:
+        raise ExpertNotFound("no expert 'x' is hosted")
+
+    monkeypatch.setattr(cli, "build", broken)
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["experts"])
+    assert caught.value.code == 1
+    assert capsys.readouterr().err == "coe: no expert 'x' is hosted\n"
+
+
+def test_an_unknown_command_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["no-such-command"])
+    assert caught.value.code == 2
+    assert "no-such-command" in capsys.readouterr().err

@@ -1,0 +1,46 @@
+"""How the command line becomes prompts."""
+
+from pathlib import Path
+
+import pytest
+
+from coe.cli.submit import read
+from coe.platform.errors import InvalidPrompt
+
+
+def test_text_becomes_one_prompt_with_the_options() -> None:
+    (prompt,) = read("Hello", None, "expert", "economy", 7)
+    assert (prompt.prompt, prompt.expert_id, prompt.budget.name, prompt.sampling.max_tokens) == (
+        "Hello",
+        "expert",
+        "economy",
+        7,
+    )
+
+
+def test_a_figure_as_budget_is_billions_of_parameters() -> None:
+    (prompt,) = read("Hello", None, "", "31", 7)
+    assert prompt.budget.active_params_b == 31
+
+
+def test_a_line_of_a_file_wins_over_the_options(tmp_path: Path) -> None:
+    file = tmp_path / "prompts.jsonl"
+    file.write_text('{"prompt": "a", "sampling": {"max_tokens": 3}, "expert_id": "own"}\n\n{"prompt": "b"}\n')
+    first, second = read(None, file, "option", "", 7)
+    assert (first.sampling.max_tokens, first.expert_id) == (3, "own")
+    assert (second.sampling.max_tokens, second.expert_id) == (7, "option")
+
+
+@pytest.mark.parametrize("line", ['{"prompt": ', '{"promt": "typo"}', "[1]"])
+def test_a_line_that_is_no_prompt_is_named(tmp_path: Path, line: str) -> None:
+    file = tmp_path / "prompts.jsonl"
+    file.write_text('{"prompt": "fine"}\n' + line)
+    with pytest.raises(InvalidPrompt, match="line 2"):
+        list(read(None, file, "", "", 7))
+
+
+def test_text_and_file_exclude_each_other(tmp_path: Path) -> None:
+    with pytest.raises(InvalidPrompt):
+        list(read("Hello", tmp_path / "f", "", "", 7))
+    with pytest.raises(InvalidPrompt):
+        list(read(None, None, "", "", 7))
