@@ -56,7 +56,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
             self._pause_or_resume(consumer, room)
             batches = await consumer.getmany(timeout_ms=_POLL_MS if room else 0, max_records=max(room, 1))
             self._failures = 0
-        except (KafkaError, OSError) as error:
+        except Exception as error:
             await self._recover(error)
             return []
         found = []
@@ -134,7 +134,14 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
         """A consumer whose error does not pass by itself is replaced; its sessions end."""
         self._failures += 1
         pause = backoff.delay_s(self._failures)
-        _log.warning("the topic can't be read", topic=self._subscription.topic, error=repr(error), retry_s=pause)
+        expected = isinstance(error, KafkaError | OSError)
+        _log.warning(
+            "the topic can't be read",
+            topic=self._subscription.topic,
+            error=repr(error),
+            retry_s=pause,
+            exc_info=None if expected else error,
+        )
         consumer = self._consumer
         if consumer is not None and not getattr(error, "retriable", False):
             self._consumer = None
@@ -166,5 +173,5 @@ async def _bounded(work: Awaitable[object], timeout_s: float) -> None:
     try:
         async with asyncio.timeout(timeout_s):
             await work
-    except (TimeoutError, KafkaError, OSError) as error:
+    except Exception as error:
         _log.warning("a step of the shutdown was given up", error=repr(error))

@@ -159,10 +159,17 @@ class PartitionSession:
             except ProducerFenced:
                 _log.info("another process owned the partition", partition=str(self.tp), group=self._group)
                 pause, fenced = _FENCED_PAUSE_S, True
-            except (KafkaError, TimeoutError, OSError) as error:
+            except Exception as error:
+                # Also what is no KafkaError: aiokafka's state machine asserts, and a partition must not fall silent.
                 failures += 1
                 pause = backoff.delay_s(failures)
-                _log.warning("a partition's transactions failed", partition=str(self.tp), error=repr(error))
+                expected = isinstance(error, KafkaError | TimeoutError | OSError)
+                _log.warning(
+                    "a partition's transactions failed",
+                    partition=str(self.tp),
+                    error=repr(error),
+                    exc_info=None if expected else error,
+                )
             finally:
                 self.ready = False
                 await stop_producer(producer)
@@ -206,7 +213,7 @@ class PartitionSession:
                     self._on_ready(self.tp, self.ledger.position)
 
     async def _commit(self, producer: AIOKafkaProducer, batch: list[Completion]) -> None:
-        """One transaction. KafkaError or TimeoutError: whether it is committed is not known."""
+        """One transaction. After an error, whether it is committed is not known."""
         ended = [completion.record.offset for completion in batch]
         async with asyncio.timeout(_COMMIT_TIMEOUT_S):
             await producer.begin_transaction()

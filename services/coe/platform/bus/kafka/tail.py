@@ -6,7 +6,7 @@ from types import TracebackType
 
 import structlog
 from aiokafka import AIOKafkaConsumer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import ConsumerStoppedError, KafkaError
 
 from coe.platform import backoff
 from coe.platform.bus.api import Record
@@ -63,7 +63,9 @@ async def _records(consumer: AIOKafkaConsumer) -> AsyncIterator[Record]:
         try:
             batches = await consumer.getmany(timeout_ms=1000, max_records=_MAX_RECORDS)
             failures = 0
-        except KafkaError as error:
+        except ConsumerStoppedError:
+            return
+        except Exception as error:
             failures += 1
             _log.warning("a followed topic can't be read", error=repr(error))
             await asyncio.sleep(backoff.delay_s(failures))
