@@ -96,10 +96,11 @@ class ResidencyPublisher:
             try:
                 await self._write()
                 failures = 0
-            except (RedisError, OSError) as error:
+            except Exception as error:
+                # Whatever it is: residency is a hint, its publisher must not end.
                 failures += 1
                 if failures == 1:
-                    _log.warning("Redis is away: residency is not published", error=repr(error))
+                    _log.warning("residency can't be published: Redis is away?", error=repr(error))
                 self._all_changed()
                 await asyncio.sleep(backoff.delay_s(failures, cap_s=view.SIGN_OF_LIFE_S))
                 continue
