@@ -1,0 +1,67 @@
+"""The bus of one "process" in memory."""
+
+import time
+from collections.abc import Sequence
+
+from coe.platform.bus.api import BatchHandler, Outgoing, Subscription
+from coe.platform.bus.handle import handle
+from coe.platform.bus.headers import Headers, cloud_event
+from coe.platform.bus.memory.broker import MemoryBroker
+from coe.platform.bus.memory.consumers import MemoryParallel, MemoryTail
+from coe.platform.bus.memory.membership import Membership
+from coe.platform.bus.messages import Message
+from coe.platform.telemetry import messaging
+
+
+class MemoryBus:
+    """One "process" on a broker."""
+
+    def __init__(self, broker: MemoryBroker | None = None, *, source: str = "coe/test") -> None:
+        self.broker = broker or MemoryBroker()
+        self._source = source
+
+    async def start(self) -> None:
+        """Nothing to open."""
+
+    async def stop(self) -> None:
+        """Nothing to close."""
+
+    @property
+    def publisher(self) -> "MemoryBus":
+        return self
+
+    async def publish(self, outgoing: Outgoing) -> None:
+        span = messaging.start_send(outgoing.topic, outgoing.key)
+        self._append(outgoing, messaging.trace_headers(span))
+        span.end()
+
+    async def post(self, outgoing: Outgoing) -> None:
+        self._append(outgoing, messaging.trace_headers())
+
+    def _append(self, outgoing: Outgoing, trace: Headers) -> None:
+        headers = cloud_event(outgoing, self._source, time.time_ns() // 1_000_000) + trace
+        value = outgoing.message.SerializeToString()
+        self.broker.append(Message(outgoing.topic, outgoing.key.encode(), value, headers, outgoing.partition))
+
+    async def process(self, subscription: Subscription, handler: BatchHandler) -> None:
+        membership = Membership(self.broker, subscription, self._source)
+        membership.join()
+        try:
+            while True:
+                records = membership.take(subscription.max_batch)
+                if not records:
+                    await self.broker.change()
+                    continue
+                for record, outcome in zip(records, await handle(handler, records), strict=True):
+                    membership.complete(record, outcome)
+        finally:
+            membership.leave()
+
+    def parallel(self, subscription: Subscription) -> MemoryParallel:
+        return MemoryParallel(self.broker, subscription, self._source)
+
+    def tail(self, topics: Sequence[str]) -> MemoryTail:
+        return MemoryTail(self.broker, topics)
+
+    async def healthy(self) -> bool:
+        return True
