@@ -1,14 +1,12 @@
 """Which idle expert leaves HBM first. Policies only order; what may leave at all is the core's rule."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from coe.memory_tier_manager.extents import Extents
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """An expert in HBM without lease, load, grant or pin. `next_use`: absolute, inf when nothing waits for it."""
 
     expert: str

@@ -1,12 +1,13 @@
 """The port between a worker's run loop (or the simulator's) and the policy that orders its queues.
 
 The loop asks `decide` whenever something changed: a prompt arrived, a step ended, a load ended, a batch ended. The
-policy reads the view and answers; it does no I/O and reads no clock.
+policy reads the view and answers; it does no I/O and reads no clock. Named tuples, because millions of
+them are made when a trace is simulated.
 """
 
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from coe.scheduling.queues import ExpertQueues
 
@@ -29,8 +30,7 @@ class Popularity(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Running:
+class Running(NamedTuple):
     """The expert that executes now. `remaining_s`: until its live prompts have ended, as far as can be told."""
 
     expert: str
@@ -38,8 +38,7 @@ class Running:
     remaining_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class QueueView:
+class QueueView(NamedTuple):
     """What a policy may know. `resident`: experts in HBM, or on the way there. `last`: the expert that ran last."""
 
     queues: ExpertQueues
@@ -60,8 +59,7 @@ class Batch:
     arrived_by: float = float("inf")
 
 
-@dataclass(frozen=True, slots=True)
-class NextUse:
+class NextUse(NamedTuple):
     """When an expert will be wanted next: `in_s` seconds from now (inf: no prompt waits for it)."""
 
     expert: str
@@ -69,8 +67,7 @@ class NextUse:
     probability: float
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """What to do now.
 
     * `run`: start this batch (only when nothing runs).
