@@ -1,4 +1,4 @@
-"""What `coe train router`, `coe eval router` and `coe bench router` do and print."""
+"""What `coe train router` and `coe bench router` do and print."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,22 +13,19 @@ from coe.platform.settings import CoreSettings
 from coe.router import artifact as artifacts
 from coe.router.classifier import Classifier, open_classifier
 
-# Tokens the router looks at: the start says what is asked, the end often repeats it. In int8 this takes about 7 ms.
-WINDOW, TAIL = 36, 10
+# Tokens the router looks at: the start says what is asked, the end often repeats it. In int8 this takes about 6 ms.
+WINDOW, TAIL = 30, 8
 
 
 def train_router(data: Path, path: Path, *, encoder: Path | None, seed: int, as_json: bool) -> None:
     """Trains on labelled prompts, writes the artifact, prints the validation figures."""
     with _training_extra():
-        from threadpoolctl import threadpool_limits
-
         from coe.router.training.build import build
         from coe.router.training.data import load
         from coe.router.training.seeds import seeds
     collected = load(data)
     opened = open_encoder(EncoderSpec(encoder, WINDOW, TAIL, int8=encoder is None, threads=2))
-    # Linear algebra on more threads than free cores spins instead of working.
-    with _bars() as bars, threadpool_limits(1):
+    with _bars() as bars:
         trained = build(collected, seeds(), opened, int8=encoder is None, seed=seed, progress=bars.show)
     version = artifacts.save(path, trained.artifact)
     _print(
@@ -64,18 +61,6 @@ def add_categories(
         added[name] = len(texts)
     version = artifacts.save(path, artifact)
     _print({"artifact": str(path), "version": version, "bytes": path.stat().st_size, "added": added}, as_json)
-
-
-def evaluate_router(test: Path, artifact: Path | None, *, encoder: Path | None, as_json: bool) -> None:
-    """Scores a router on labelled prompts; see coe.router.evaluate for the figures."""
-    from coe.router.evaluate import evaluate
-    from coe.router.training.data import load
-
-    classifier = open_classifier(artifact or serving(), encoder_folder=encoder, threads=2)
-    prompts = load(test, unlabelled=frozenset())
-    with _bars() as bars:
-        figures = evaluate(classifier, prompts, lambda done, total: bars.show("Classifying", done, total))
-    _print(figures, as_json)
 
 
 def bench_router(artifact: Path | None, *, as_json: bool) -> None:

@@ -69,7 +69,7 @@ def save(path: Path, artifact: Artifact) -> str:
     tensors: dict[str, NDArray[np.generic]] = {
         "heads.weight": model.heads.weight.astype(np.float16),
         "heads.bias": model.heads.bias.astype(np.float32),
-        "heads.lexical_weight": model.heads.lexical_weight.astype(np.float16),
+        "heads.lexical_weight": model.heads.lexical_weight.T.astype(np.float16),
         "prototypes": np.rint(vectors / scale).astype(np.int8),
         "prototype_labels": model.neighbours.labels.astype(np.uint8),
         "outlier.weight": model.outlier.weight.astype(np.float32),
@@ -129,7 +129,7 @@ def _parse(content: bytes, path: Path) -> Artifact:
     heads = Heads(
         tensors["heads.weight"].astype(np.float32),
         tensors["heads.bias"],
-        tensors["heads.lexical_weight"].astype(np.float32),
+        np.ascontiguousarray(tensors["heads.lexical_weight"].T, np.float32),
     )
     model = RouterModel(
         categories=tuple(facts["categories"]),

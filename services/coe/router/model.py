@@ -33,14 +33,14 @@ class Features:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Heads:
-    """Linear heads over the embedding [C, D] and over the hashed words [C, B]."""
+    """Linear heads over the embedding [C, D] and over the hashed words [B, C], a row a bucket to read few of them."""
 
     weight: Floats
     bias: Floats
     lexical_weight: Floats
 
     def logits(self, features: Features) -> Floats:
-        words = np.stack([self.lexical_weight[:, text.indices] @ text.values for text in features.lexical])
+        words = np.stack([text.values @ self.lexical_weight[text.indices] for text in features.lexical])
         return features.embeddings @ self.weight.T + self.bias + words
 
 

@@ -24,7 +24,7 @@ def model(seed: int = 0, neighbour_share: float = 0.2) -> RouterModel:
         # In Fortran order, as scikit-learn leaves it.
         rng.normal(size=(DIMENSIONS, 3)).astype(np.float32).T,
         np.zeros(3, np.float32),
-        rng.normal(size=(3, features.BUCKETS)).astype(np.float32),
+        rng.normal(size=(features.BUCKETS, 3)).astype(np.float32),
     )
     return RouterModel(
         CATEGORIES,

@@ -1,7 +1,7 @@
 """Parts of the training: data, seeds, variations, folds, weights, an added category, and a small run of it all."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -15,14 +15,14 @@ from coe.router.classifier import Classifier
 from coe.router.evaluate import evaluate
 from coe.router.training import noise
 from coe.router.training.augment import augmented, typing_errors
-from coe.router.training.build import build
+from coe.router.training.build import Trained, build
 from coe.router.training.data import LabelledPrompt, distinct, load
 from coe.router.training.fit import FitSettings, balance
 from coe.router.training.gate import add_category, read_folder
 from coe.router.training.seeds import SOURCE, seeds
 from coe.router.training.validate import folds
 
-FAST = FitSettings(k=5, iterations=15)
+FAST = FitSettings(k=5, iterations=5)
 
 
 class WordEncoder:
@@ -52,14 +52,20 @@ def prompts() -> list[LabelledPrompt]:
         for domain, words in topics.items()
         for topic in words
         for source, frame in frames.items()
-        for number in range(12)
+        for number in range(6)
     ]
 
 
-@pytest.fixture
-def encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Encoder:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    return cast("Encoder", WordEncoder())
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Encoder]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield cast("Encoder", WordEncoder())
+
+
+@pytest.fixture(scope="module")
+def trained(encoder: Encoder) -> Trained:
+    return build(prompts(), [], encoder, int8=True, seed=3, settings=FAST)
 
 
 def test_rows_become_prompts(tmp_path: Path) -> None:
@@ -141,8 +147,8 @@ def test_categories_weigh_the_same_and_sources_by_their_root() -> None:
     assert weight[:16].sum() == pytest.approx(2 * weight[16:20].sum())
 
 
-def test_training_end_to_end(encoder: Encoder, tmp_path: Path) -> None:
-    trained = build(prompts(), [], encoder, int8=True, seed=3, settings=FAST)
+@pytest.mark.timeout(300)
+def test_training_end_to_end(trained: Trained, encoder: Encoder, tmp_path: Path) -> None:
     assert trained.artifact.figures["seen_accuracy"] == 1.0
     assert set(trained.unseen) == {f"{d}: {d} {s}" for d in ("coding", "general", "law") for s in "ab"}
     assert set(trained.outliers) == set(noise.KINDS)
@@ -156,8 +162,8 @@ def test_training_end_to_end(encoder: Encoder, tmp_path: Path) -> None:
     assert figures["accuracy"] == 1.0
 
 
-def test_a_category_is_added_without_training_the_others(encoder: Encoder) -> None:
-    base = build(prompts(), [], encoder, int8=True, settings=FAST).artifact
+def test_a_category_is_added_without_training_the_others(trained: Trained, encoder: Encoder) -> None:
+    base = trained.artifact
     texts = [f"how do I grow a {flower} in my garden number {n}" for flower in ("tulip", "rose") for n in range(10)]
     extended = add_category(base, "gardening", texts, encoder)
     before, after = Classifier(base, encoder), Classifier(extended, encoder)

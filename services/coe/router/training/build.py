@@ -18,6 +18,8 @@ from coe.router.training.fit import FitSettings, fit_heads, neighbours, sample
 from coe.router.training.seeds import SOURCE as SEEDS
 from coe.router.training.validate import leave_sources_out, scored
 
+# More prompts of one source add time and no accuracy.
+MOST_PER_SOURCE = 2000
 # Share of the collected prompts that is held out to calibrate on.
 HELD_OUT_SHARE = 0.1
 # Prompts of one source and language that also appear in a variation, and made outliers of each kind.
@@ -68,7 +70,8 @@ def build(
     """The artifact of these prompts for this encoder. Deterministic by seed. Seeds are never held out."""
     settings = settings or FitSettings()
     rng = np.random.default_rng(seed)
-    labelled = [prompt for prompt in distinct([*collected, *seeds]) if prompt.domain]
+    every = [prompt for prompt in distinct([*collected, *seeds]) if prompt.domain]
+    labelled = [every[row] for row in sample(every, MOST_PER_SOURCE, rng).tolist()]
     categories = tuple(sorted({prompt.domain for prompt in labelled}))
     spelling = Spelling.of(prompt.text for prompt in labelled)
     featurise = Featuriser(EmbeddingCache(encoder), spelling, progress)

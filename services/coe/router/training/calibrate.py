@@ -16,7 +16,7 @@ Floats = NDArray[np.float32]
 
 # Split conformal thresholds: share of prompts from unseen sources that may go to `general` for low confidence, and of
 # prompts from seen sources that may go there as out of distribution.
-UNSURE_SHARE, MISS_RATE = 0.12, 0.005
+UNSURE_SHARE, MISS_RATE = 0.1, 0.005
 
 
 def temperature(seen: HeldOut, unseen: HeldOut) -> Temperature:

@@ -12,6 +12,7 @@ from scipy.sparse import csr_matrix
 from scipy.special import log_softmax
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 
 from coe.router import features as words
 from coe.router.model import Features, Heads, Neighbours, OutlierHead, Temperature
@@ -35,7 +36,7 @@ class FitSettings:
     seed_weight: float = 1.0
     # Most prompts of one source that the heads learn from, and that become prototypes.
     per_source: int = 1500
-    prototypes: int = 150
+    prototypes: int = 80
     k: int = 15
     sharpness: float = 10.0
     neighbour_share: float = 0.1
@@ -48,14 +49,17 @@ def fit_heads(
     weight = balance(targets, prompts, settings.seed_weight).astype(np.float32)
     embedding = LogisticRegression(C=settings.embedding_c, max_iter=settings.iterations, tol=1e-3)
     lexical = LogisticRegression(C=settings.lexical_c, max_iter=settings.iterations, tol=1e-3, fit_intercept=False)
-    with warnings.catch_warnings():
+    # Linear algebra on more threads than there are free cores spins instead of working.
+    with threadpool_limits(1), warnings.catch_warnings():
         # Stopping early is meant.
         warnings.simplefilter("ignore", ConvergenceWarning)
         embedding.fit(features.embeddings, targets, sample_weight=weight)
         lexical.fit(sparse(features), targets, sample_weight=weight)
     assert embedding.coef_.shape[0] == categories
     return Heads(
-        embedding.coef_.astype(np.float32), embedding.intercept_.astype(np.float32), lexical.coef_.astype(np.float32)
+        embedding.coef_.astype(np.float32),
+        embedding.intercept_.astype(np.float32),
+        np.ascontiguousarray(lexical.coef_.T, np.float32),
     )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 
 from coe.encoder import Encoder
 from coe.platform.errors import ArtifactError
@@ -44,7 +45,8 @@ def add_category(artifact: Artifact, name: str, texts: Sequence[str], encoder: E
     mine = encoder.encode(texts)
     others = model.neighbours.prototypes
     gate = LogisticRegression(C=INVERSE_REGULARISATION, max_iter=500, random_state=seed)
-    gate.fit(np.concatenate([others, mine]), np.repeat([0, 1], [len(others), len(mine)]))
+    with threadpool_limits(1):
+        gate.fit(np.concatenate([others, mine]), np.repeat([0, 1], [len(others), len(mine)]))
     kept = np.random.default_rng(seed).permutation(len(mine))[:MOST_PROTOTYPES]
     neighbours = replace(
         model.neighbours,
