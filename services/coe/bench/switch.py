@@ -1,0 +1,108 @@
+"""`coe bench switch`: how long it takes until an expert that is resident in DDR runs from HBM."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from coe import native
+from coe.bench.bandwidth import copy_seconds
+from coe.bench.clock import Subject, median_rounds, timed
+from coe.bench.peer import Peer
+from coe.bench.subject import GraphSubject, Shape
+from coe.experts.bundle import Bundle
+from coe.platform.errors import TierLoadError
+
+PROMPT = Shape(1, 8, 0)
+DEADLINE_S = 60.0
+
+
+class SwitchSubject:
+    """One slot that the expert is copied into again and again."""
+
+    def __init__(self, bundle: Bundle, threads: int) -> None:
+        self._threads = threads
+        native.set_threads(threads)
+        self.graph = GraphSubject(bundle)
+        self.weights = native.WeightsFile.open(bundle.weights_path)
+        self.weights.lock()
+        self.budget = -(-bundle.weights_bytes // (1 << 21)) * (1 << 21)
+        self.arena = native.HbmArena.create(f"/coe-bench-{os.getpid()}", self.budget, slots=1)
+        self.arena.bind()
+
+    def load(self) -> native.Load:
+        if self.arena.slot(0).state is native.SlotState.RESIDENT:
+            self.arena.free(0)
+        return self.arena.load(0, 0, self.weights, verify=False, threads=self._threads)
+
+    def copy(self) -> float:
+        return timed(lambda: _finish(self.load()))
+
+    def prefill(self) -> float:
+        """Seconds of the prompt's step on resident weights."""
+        return self.graph.prefill(PROMPT, native.lease_handle(0, self.arena.slot(0).generation))
+
+    def first_token(self) -> float:
+        """Seconds from the decision to switch until the first token, copy and prefill overlapping."""
+
+        def switch() -> None:
+            load = self.load()
+            self.graph.prefill(PROMPT, native.lease_handle(0, load.generation))
+            _finish(load)
+
+        return timed(switch)
+
+    def close(self) -> None:
+        self.arena.close()
+        self.arena.unlink()
+        self.weights.close()
+
+
+def _finish(load: native.Load) -> None:
+    if not load.wait(DEADLINE_S) or load.error:
+        raise TierLoadError(f"the copy failed: {load.error or 'it took too long'}")
+
+
+def run(bundle: Bundle, threads: int, rounds: int, llama_cpp: Callable[[], Peer] | None) -> dict[str, object]:
+    """The figures as one object. `llama_cpp` starts that peer on the same model."""
+    subject = SwitchSubject(bundle, threads)
+    source = np.ones(bundle.weights_bytes, np.uint8)
+    target = np.zeros_like(source)
+    subjects: dict[str, Subject] = {
+        "memcpy": lambda: copy_seconds(target, source, threads),
+        "copy": subject.copy,
+        "prefill": subject.prefill,
+        "first_token": subject.first_token,
+        "session": lambda: timed(lambda: GraphSubject(bundle)),
+    }
+    if llama_cpp:
+        subjects["llama_cpp_load"] = lambda: _load_seconds(llama_cpp)
+    try:
+        seconds = median_rounds(subjects, rounds)
+    finally:
+        subject.close()
+    bound = max(seconds["copy"], seconds["prefill"])
+    hbm = _shared_bytes(Path("/proc/self/status"))
+    return {
+        "bench": "switch",
+        "copy_bandwidth_share": round(seconds["memcpy"] / seconds["copy"], 3),
+        "ttft_over_bound": round(seconds["first_token"] / bound, 3),
+        "speedup_vs_session_build": round(seconds["session"] / seconds["copy"], 2),
+        "speedup_vs_llama_cpp_load": round(seconds["llama_cpp_load"] / seconds["copy"], 2) if llama_cpp else None,
+        "max_hbm_bytes": hbm,
+        "hbm_budget_bytes": subject.budget,
+        "milliseconds": {name: round(taken * 1e3, 2) for name, taken in seconds.items()},
+    }
+
+
+def _load_seconds(start: Callable[[], Peer]) -> float:
+    """A fresh process each time: what it says its own load took, without its start."""
+    with start() as peer:
+        return peer.load_s
+
+
+def _shared_bytes(status: Path) -> int:
+    """Shared memory resident in this process, as the kernel counts it."""
+    line = next(line for line in status.read_text().splitlines() if line.startswith("RssShmem"))
+    return int(line.split()[1]) * 1024
