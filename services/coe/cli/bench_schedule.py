@@ -50,8 +50,11 @@ BASELINE = "samba-coe"
 
 @dataclass(frozen=True, slots=True)
 class Figures:
+    """`cpu_s_per_prompt` is the worker's: steadier than throughput on a machine that others use too."""
+
     prompts_s: float
     tokens_s: float
+    cpu_s_per_prompt: float
     switches: int
     bytes_moved: int
     waits: list[float]
@@ -138,6 +141,7 @@ async def _compare(
         report[policy] = {
             "prompts_s": figures.prompts_s,
             "tokens_s": figures.tokens_s,
+            "cpu_s_per_prompt": figures.cpu_s_per_prompt,
             "switches": figures.switches,
             "bytes_moved": figures.bytes_moved,
         }
@@ -156,10 +160,10 @@ async def _serve(setting: Setting, trace: Trace, speed: float, policy_name: str)
         broker.create(topics.ASSIGNMENTS, 1)
         bus = MemoryBus(broker)
         async with _worker(setting, bus, address, policy_name) as client:
-            began = time.monotonic()
+            began, cpu_began = time.monotonic(), time.process_time()
             produce = asyncio.create_task(_produce(bus, trace, began))
             done = await _completions(bus, len(trace))
-            seconds = time.monotonic() - began
+            seconds, cpu_s = time.monotonic() - began, time.process_time() - cpu_began
             await produce
             loads = await _bytes_in(client)
     failed = [one.error.message for one in done if one.WhichOneof("outcome") == "error"]
@@ -168,7 +172,7 @@ async def _serve(setting: Setting, trace: Trace, speed: float, policy_name: str)
     tokens = sum(one.usage.completion_tokens for one in done)
     nbytes = setting.hosted.weight_bytes(trace.experts[0])
     waits = [one.timings.queue_s + one.timings.load_s for one in done]
-    return Figures(len(trace) / seconds, tokens / seconds, round(loads / nbytes), loads, waits)
+    return Figures(len(trace) / seconds, tokens / seconds, cpu_s / len(trace), round(loads / nbytes), loads, waits)
 
 
 @asynccontextmanager
@@ -263,5 +267,6 @@ def _show(kind: str, link: str, report: dict[str, dict[str, float]]) -> None:
         ratio, switches = found["prompts_s"] / base["prompts_s"], found["switches"]
         err.print(
             f"{kind:7} {link:6} {policy:10} {found['prompts_s']:6.2f} prompts/s (x{ratio:.2f}) "
+            f"{found['cpu_s_per_prompt']:.3f} s CPU each, "
             f"{switches:4.0f} switches ({switches / base['switches']:.0%}) {waits}"
         )
