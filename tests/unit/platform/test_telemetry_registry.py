@@ -52,3 +52,14 @@ def test_no_more_traces_a_second_than_agreed() -> None:
     assert sampled(10) == 1
     now[0] = 100
     assert sampled(10) == 2
+
+
+SUFFIX = re.compile(r"(_seconds|_bytes|_ratio)?(_bucket|_sum|_count|_total)?$")
+
+
+def test_dashboards_and_alerts_ask_for_what_exists() -> None:
+    pages = [path.read_text() for path in (ROOT / "compose").rglob("*") if path.suffix in {".json", ".yaml", ".yml"}]
+    asked = set(re.findall(r"\b(?:coe|gen_ai|messaging|rpc)_[a-z_]+", "\n".join(pages)))
+    names = {metric.name for metric in registry.METRICS} | {name for one in registry.METRICS for name in one.attributes}
+    known = {name.replace(".", "_") for name in names}
+    assert {name for name in asked if name not in known and SUFFIX.sub("", name) not in known} == set()
