@@ -30,7 +30,6 @@ def rate(metric: str, by: str = "") -> str:
 
 _HITS, _MISSES = rate("coe_cache_hit_total"), rate("coe_cache_miss_total")
 _EXPERT = "gen_ai_request_model"
-_SPANS = "traces_span_metrics_calls_total"
 DASHBOARDS = {
     "Overview": [
         Panel(
@@ -56,8 +55,16 @@ DASHBOARDS = {
         Panel("Switches", rate("coe_expert_switch_count_total"), "switches", "ops"),
     ],
     "Routing": [
-        Panel("Categories", rate(_SPANS, "coe_router_category"), "{{coe_router_category}}", "reqps"),
-        Panel("Fallbacks to general", rate(_SPANS, "coe_router_fallback"), "{{coe_router_fallback}}", "reqps"),
+        Panel(
+            "Categories", rate("coe_router_decisions_total", "coe_router_category"), "{{coe_router_category}}", "reqps"
+        ),
+        Panel(
+            "Fallbacks", rate("coe_router_decisions_total", "coe_router_fallback"), "{{coe_router_fallback}}", "reqps"
+        ),
+        Panel("Routing, 95 %", quantiles("coe_router_duration"), "p95", "s"),
+        Panel("Experts chosen", rate("coe_mapper_decisions_total", "coe_expert_id"), "{{coe_expert_id}}", "reqps"),
+        Panel("Errors", rate("coe_prompt_errors_total", "error_type"), "{{error_type}}", "reqps"),
+        Panel("Dead letters", rate("coe_dead_letters_total", "error_type"), "{{error_type}}", "reqps"),
     ],
     "Experts": [
         Panel("Prompts", rate("gen_ai_server_request_duration_seconds_count", _EXPERT), f"{{{{{_EXPERT}}}}}", "reqps"),

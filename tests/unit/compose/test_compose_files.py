@@ -1,0 +1,91 @@
+"""Compose, observability and dashboards agree with each other and with the code."""
+
+import re
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+
+from coe.platform.telemetry.registry import METRICS
+
+ROOT = Path(__file__).resolve().parents[3]
+COMPOSE = ROOT / "compose"
+FILES = sorted(COMPOSE.glob("compose*.yaml"))
+SERVICES = {"router", "mapper", "memory-tier-manager", "expert-worker-0", "expert-worker-1", "gateway"}
+_SUFFIX = {"s": "_seconds", "By": "_bytes"}
+
+
+def read(path: Path) -> dict[str, Any]:
+    return yaml.safe_load(path.read_text())
+
+
+def dashboards() -> ModuleType:
+    spec = spec_from_file_location("dashboards", COMPOSE / "observability" / "dashboards.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def exported() -> set[str]:
+    """The names that Prometheus sees of our metrics."""
+    found = set()
+    for metric in METRICS:
+        name = metric.name.replace(".", "_") + _SUFFIX.get(metric.unit, "")
+        suffixes = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_count", "_sum")}[metric.kind]
+        found |= {name + suffix for suffix in suffixes}
+    return found
+
+
+def used(expr: str) -> set[str]:
+    return set(re.findall(r"\b(?:coe|gen_ai)_[a-z_]+(?=[\[{)\s]|$)", expr)) - set(
+        re.findall(r"by \(([^)]*)\)", expr)[0].replace(" ", "").split(",") if " by (" in expr else ()
+    )
+
+
+def test_every_variable_has_a_value() -> None:
+    known = {line.split("=")[0] for line in (COMPOSE / ".env").read_text().splitlines() if "=" in line}
+    for path in FILES:
+        missing = set(re.findall(r"\$\{(\w+)\}", path.read_text())) - known
+        assert not missing, f"{path.name} uses {missing}, which .env does not set"
+
+
+def test_no_image_or_version_is_named_outside_env() -> None:
+    images = [service.get("image", "$") for path in FILES for service in read(path).get("services", {}).values()]
+    assert all(image.startswith("$") for image in images)
+
+
+def test_services_run_unprivileged() -> None:
+    services = read(COMPOSE / "compose.yaml")["services"]
+    assert services.keys() >= SERVICES
+    for name in SERVICES:
+        assert services[name]["read_only"] is True
+        assert services[name]["cap_drop"] == ["ALL"]
+
+
+@pytest.mark.parametrize("overlay", ["hostnet", "chaos", "observability"])
+def test_overlays_cover_every_service(overlay: str) -> None:
+    assert read(COMPOSE / f"compose.{overlay}.yaml")["services"].keys() >= SERVICES
+
+
+def test_dashboards_are_current_and_show_metrics_that_exist() -> None:
+    module = dashboards()
+    for path, text in module.files().items():
+        assert path.read_text() == text, f"{path.name}: run compose/observability/dashboards.py"
+    expressions = [panel.expr for panels in module.DASHBOARDS.values() for panel in panels]
+    assert set().union(*map(used, expressions)) - exported() == set()
+
+
+def test_alerts_watch_metrics_that_exist_and_have_a_runbook() -> None:
+    rules = read(COMPOSE / "observability" / "alerts.yaml")["groups"][0]["rules"]
+    runbook = (ROOT / "docs" / "operations" / "runbook.md").read_text()
+    for rule in rules:
+        assert used(rule["expr"]) - exported() == set(), rule["alert"]
+        assert f"## {rule['alert']}\n" in runbook
+        assert rule["annotations"]["runbook"].endswith("#" + rule["alert"].lower())
