@@ -30,6 +30,18 @@ async def send(producer: AIOKafkaProducer, message: Message, parent: Span) -> "a
     return sent
 
 
+async def start_producer(producer: AIOKafkaProducer) -> None:
+    """Connects. Cancelled half-way, aiokafka would leave its first connection open: the start is let end before."""
+    starting = asyncio.ensure_future(producer.start())
+    try:
+        await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        await asyncio.wait({starting}, timeout=STOP_TIMEOUT_S)
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        raise
+
+
 async def stop_producer(producer: AIOKafkaProducer, timeout_s: float = STOP_TIMEOUT_S) -> None:
     """Flushes and closes; after `timeout_s` gives up what is not delivered yet."""
     try:

@@ -22,7 +22,7 @@ from coe.platform import backoff
 from coe.platform.bus.api import Record
 from coe.platform.bus.kafka.admin import Admin
 from coe.platform.bus.kafka.connection import Connection
-from coe.platform.bus.kafka.producers import send, stop_producer
+from coe.platform.bus.kafka.producers import send, start_producer, stop_producer
 from coe.platform.bus.ledger import OffsetLedger
 from coe.platform.bus.messages import Message
 from coe.platform.telemetry import messaging
@@ -182,7 +182,7 @@ class PartitionSession:
         whose end we did not hear of.
         """
         async with asyncio.timeout(_COMMIT_TIMEOUT_S):
-            await producer.start()
+            await start_producer(producer)
             offset, metadata = await self._admin.committed(self._group, self.tp)
         committed = OffsetLedger(offset or 0, metadata)
         if self._records:
