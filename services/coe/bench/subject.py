@@ -6,12 +6,13 @@ import numpy as np
 
 from coe.bench.clock import timed
 from coe.experts.bundle import Bundle
-from coe.experts.graph import KV_BLOCK_TOKENS
+from coe.experts.graph import KV_BLOCK_TOKENS, KvFormat
 from coe.experts.kv_blocks import KvBudget
 from coe.experts.layout_session import LayoutSession
 from coe.experts.step_plan import Int64
 
 KV_BYTES = 1 << 30
+KV_FORMAT: KvFormat = "f16"  # as the peers keep theirs
 FIRST_TOKEN = 100
 
 
@@ -28,7 +29,7 @@ class GraphSubject:
     """Runs steps of any shape under one lease. Cached tokens are what the cache holds: time doesn't depend on it."""
 
     def __init__(self, bundle: Bundle) -> None:
-        self.session = LayoutSession(bundle, KvBudget(KV_BYTES))
+        self.session = LayoutSession(bundle, KvBudget(KV_BYTES), KV_FORMAT)
         self._vocabulary = bundle.manifest.config.vocabulary
 
     def inputs(self, shape: Shape, lease: int) -> dict[str, Int64]:

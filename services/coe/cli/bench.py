@@ -68,11 +68,15 @@ def decode(
     threads: Annotated[int, typer.Option(min=1)] = os.cpu_count() or 1,
     rounds: Annotated[int, typer.Option(min=1, help="Medians are over so many rounds.")] = 5,
     steps: Annotated[int, typer.Option(min=1, help="Tokens of each decode.")] = 64,
+    profile: Annotated[bool, typer.Option(help="Microseconds by op of one decode step, instead.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Tokens a second of prefill and decode of the packaged expert, batch 1, 4 and 8."""
     from coe.cli import bench_native
 
+    if profile:
+        bench_native.run_profile(threads, batch=1, depth=0, steps=steps, as_json=as_json)
+        return
     bench_native.run_decode(against, peer_python, threads, rounds, steps, as_json)
 
 

@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
-from coe.bench import decode, switch
+from coe.bench import decode, profile, switch
 from coe.bench.peer import Peer
+from coe.bench.subject import Shape
 from coe.cli.console import err, out, print_json
 from coe.experts.bundle import Bundle
 from coe.experts.gguf_source import GgufSource
@@ -59,4 +60,10 @@ def run_switch(peer_python: str | None, threads: int, rounds: int, as_json: bool
     with imported(model) as bundle:
         start = (lambda: Peer("llama_cpp", peer_python, model, threads, 1)) if peer_python else None
         line = switch.run(bundle, threads, rounds, start)
+        print_json(line) if as_json else out.print(line)
+
+
+def run_profile(threads: int, batch: int, depth: int, steps: int, as_json: bool) -> None:
+    with imported(packaged_gguf()) as bundle:
+        line = profile.run(bundle, threads, Shape(batch, 1, depth), steps)
         print_json(line) if as_json else out.print(line)
