@@ -27,7 +27,9 @@ class Engine:
 
     def runner(self, bundle: Bundle) -> Runner:
         """A runner without sequences. Quick, except for the first expert of a layout, whose graph is built."""
-        return Runner(self._session(bundle), ExpertTokenizer.of(bundle), self._kv, self._max_batch)
+        session = self._session(bundle)
+        kv = self._kv.expert(session, bundle.manifest.weights_digest)
+        return Runner(session, ExpertTokenizer.of(bundle), kv, self._max_batch)
 
     @property
     def sessions_built(self) -> int:

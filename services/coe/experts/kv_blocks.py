@@ -65,6 +65,11 @@ class BlockPool:
         self._used -= len(blocks)
 
     @property
+    def used(self) -> int:
+        """Blocks that were reserved and not released."""
+        return self._used
+
+    @property
     def idle(self) -> bool:
         return self._used == 0
 

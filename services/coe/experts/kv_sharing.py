@@ -1,9 +1,13 @@
-"""The KV memory of all layouts of a process, under one lock and one budget."""
+"""The KV memory of all experts of a process, under one lock and one budget."""
 
 import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from coe.experts.kv_blocks import BlockPool, KvBudget
+from coe.experts.prefix_cache import CachedBlock, PrefixCache
 from coe.platform.errors import CapacityExceeded, ContextExceeded
 
 
@@ -15,34 +19,97 @@ class KvOwner(Protocol):
     def forget_kv(self) -> None: ...
 
 
+@dataclass(frozen=True)
+class Reservation:
+    """A sequence's blocks in order; the first of them hold `path`, tokens that were computed before."""
+
+    blocks: tuple[int, ...]
+    path: tuple[CachedBlock, ...]
+
+
+class ExpertKv:
+    """One expert's share: blocks of its layout's cache, and what is known of its past. Made by SharedKv.expert."""
+
+    def __init__(self, shared: "SharedKv", owner: KvOwner, weights: str) -> None:
+        self.shared = shared
+        self.owner = owner
+        self.weights = weights
+        self.cache = PrefixCache(owner.pool.block_tokens)
+
+    def reserve(self, prompt: Sequence[int], tokens: int) -> Reservation:
+        """Blocks for so many tokens, of which the prompt's are the first. Some may be computed already.
+
+        Raises ContextExceeded when they can never fit, CapacityExceeded when not now.
+        """
+        return self.shared.reserve(self, prompt, tokens)
+
+    def release(self, reservation: Reservation, computed: Sequence[int]) -> None:
+        """Ends a sequence whose `computed` tokens are in its blocks: they are kept while nobody needs the room."""
+        self.shared.release(self, reservation, computed)
+
+
 class SharedKv:
-    """Reserves blocks; memory that an idle layout once touched is given back when another needs it."""
+    """Hands out blocks. What is only remembered gives way to what is wanted, least recently used first."""
 
     def __init__(self, kv_bytes: int) -> None:
         self.budget = KvBudget(kv_bytes)
         self._owners: list[KvOwner] = []
+        # Least recently used first.
+        self._experts: OrderedDict[str, ExpertKv] = OrderedDict()
         self._lock = threading.Lock()
 
     def join(self, owner: KvOwner) -> None:
         with self._lock:
             self._owners.append(owner)
 
-    def reserve(self, owner: KvOwner, tokens: int) -> list[int]:
-        """Blocks for so many tokens. Raises ContextExceeded when they can never fit, CapacityExceeded when not now."""
+    def expert(self, owner: KvOwner, weights: str) -> ExpertKv:
+        """The share of the expert with these weights. Replicas have one: they would compute the same."""
         with self._lock:
-            if not owner.pool.could_ever_reserve(tokens):
+            if weights not in self._experts:
+                self._experts[weights] = ExpertKv(self, owner, weights)
+            return self._experts[weights]
+
+    def reserve(self, expert: ExpertKv, prompt: Sequence[int], tokens: int) -> Reservation:
+        pool = expert.owner.pool
+        with self._lock:
+            if not pool.could_ever_reserve(tokens):
                 raise ContextExceeded(f"{tokens} tokens are more than this worker's KV cache can hold", tokens=tokens)
-            if not owner.pool.can_reserve(tokens):
-                self._forget_idle()
-            if not owner.pool.can_reserve(tokens):
+            self._experts.move_to_end(expert.weights)
+            path = expert.cache.match(prompt)
+            rest = tokens - len(path) * pool.block_tokens
+            if not self._make_room(expert.owner, rest):
+                expert.cache.unuse(path)
                 raise CapacityExceeded("the KV cache is full")
-            return owner.pool.reserve(tokens)
+            return Reservation((*(cached.block for cached in path), *pool.reserve(rest)), tuple(path))
 
-    def release(self, owner: KvOwner, blocks: list[int]) -> None:
+    def release(self, expert: ExpertKv, reservation: Reservation, computed: Sequence[int]) -> None:
         with self._lock:
-            owner.pool.release(blocks)
+            surplus = expert.cache.adopt(list(reservation.path), computed, reservation.blocks)
+            expert.owner.pool.release(surplus)
 
-    def _forget_idle(self) -> None:
-        for owner in self._owners:
-            if owner.pool.can_forget():
-                owner.forget_kv()
+    def _make_room(self, owner: KvOwner, tokens: int) -> bool:
+        """Whether `tokens` fit, after the past of the same layout's experts gave way, then that of the others'."""
+        while not owner.pool.can_reserve(tokens):
+            if not any(self._evict(expert) for expert in self._experts.values() if expert.owner is owner):
+                break
+        if not owner.pool.can_reserve(tokens):
+            self._forget_others(owner)
+        return owner.pool.can_reserve(tokens)
+
+    def _forget_others(self, owner: KvOwner) -> None:
+        for expert in self._experts.values():
+            if expert.owner is not owner:
+                self._evict(expert, everything=True)
+        for other in self._owners:
+            if other.pool.can_forget():
+                other.forget_kv()
+
+    def _evict(self, expert: ExpertKv, *, everything: bool = False) -> bool:
+        """Frees the expert's block that was unused longest, or all that nobody uses. False when there is none."""
+        found = False
+        while (block := expert.cache.evict()) is not None:
+            found = True
+            expert.owner.pool.release([block])
+            if not everything:
+                break
+        return found

@@ -86,6 +86,11 @@ class Manifest(BaseModel):
             digest.update(f"{name} {tensor.format} {tensor.rows} {tensor.cols} {tensor.offset}\n".encode())
         return digest.hexdigest()[:32]
 
+    @property
+    def weights_digest(self) -> str:
+        """Equal for bundles of the same weights in the same layout."""
+        return hashlib.sha256(f"{self.layout_key} {self.checksums}".encode()).hexdigest()
+
 
 def read_manifest(path: Path) -> Manifest:
     try:

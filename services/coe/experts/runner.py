@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from coe.experts.config import ModelConfig
-from coe.experts.kv_sharing import KvOwner, SharedKv
+from coe.experts.kv_sharing import ExpertKv, KvOwner, Reservation
 from coe.experts.sampling_params import SamplingParams
 from coe.experts.sequence import Emission, Sequence, start
 from coe.experts.step_plan import Chunk, Int64, plan_step, step_inputs
@@ -32,12 +32,13 @@ class Runner:
     matters: the same tokens are computed again by the next one.
     """
 
-    def __init__(self, session: StepSession, tokenizer: ExpertTokenizer, kv: SharedKv, max_batch: int) -> None:
+    def __init__(self, session: StepSession, tokenizer: ExpertTokenizer, kv: ExpertKv, max_batch: int) -> None:
         self._session = session
         self._tokenizer = tokenizer
         self._kv = kv
         self._max_batch = max_batch
         self._sequences: dict[str, Sequence] = {}
+        self._reservations: dict[str, Reservation] = {}
         # Sequences of the step under way: their KV must stay until it is over.
         self._stepping: frozenset[str] = frozenset()
         self._lock = threading.Lock()
@@ -81,7 +82,9 @@ class Runner:
             if len(self._sequences) >= self._max_batch:
                 raise CapacityExceeded(f"the expert's batch of {self._max_batch} is full")
             # The token drawn last is never computed.
-            sequence.blocks = self._kv.reserve(self._session, room - 1)
+            reservation = self._kv.reserve(prompt, room - 1)
+            sequence.hold(reservation.blocks, computed=len(reservation.path) * self._session.pool.block_tokens)
+            self._reservations[request_id] = reservation
             self._sequences[request_id] = sequence
 
     def step(self, lease: int) -> list[Emission]:
@@ -144,4 +147,5 @@ class Runner:
 
     def _drop(self, sequence: Sequence) -> None:
         del self._sequences[sequence.request_id]
-        self._kv.release(self._session, sequence.blocks)
+        reservation = self._reservations.pop(sequence.request_id)
+        self._kv.release(reservation, sequence.ids[: sequence.computed])

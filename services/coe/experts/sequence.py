@@ -36,7 +36,7 @@ class Sequence:
     sampler: Sampler
     detokenizer: Detokenizer
     eos_ids: frozenset[int]
-    blocks: list[int]
+    blocks: tuple[int, ...] = field(default=(), init=False)
     prompt_tokens: int = field(init=False)
     computed: int = field(default=0, init=False)
     cancelled: bool = field(default=False, init=False)
@@ -45,6 +45,10 @@ class Sequence:
         self.prompt_tokens = len(self.ids)
         self._stops = StopStrings(self.params.stop)
         self._text: list[str] = []
+
+    def hold(self, blocks: tuple[int, ...], *, computed: int) -> None:
+        """Gives it KV blocks; the first `computed` tokens are in them already."""
+        self.blocks, self.computed = blocks, computed
 
     @property
     def pending(self) -> int:
@@ -94,5 +98,4 @@ def start(
         sampler=Sampler(params, ids, vocabulary),
         detokenizer=Detokenizer(tokenizer.token_bytes),
         eos_ids=tokenizer.eos_ids,
-        blocks=[],
     )

@@ -122,3 +122,38 @@ def test_answers_do_not_depend_on_what_shares_the_batch(arena: native.HbmArena, 
     while runner.live:
         tokens += [t for emission in runner.step(lease) if emission.request_id == "r" for t in emission.token_ids]
     assert tokens == expected
+
+
+def test_an_answer_with_its_past_remembered_is_the_same(arena: native.HbmArena, bundles: list[Bundle]) -> None:
+    lease = load(arena, 0, bundles[0])
+    sampling = SamplingParams(max_tokens=30, temperature=1.0, seed=8)
+    turns = [[number % 180 for number in range(start, start + 50)] for start in (0, 7, 0)]
+
+    def conversation(engine: Engine) -> list[list[int]]:
+        """Each turn begins with all that was said before."""
+        past: list[int] = []
+        answers = []
+        for turn in turns:
+            runner = engine.runner(bundles[0])
+            past += turn
+            runner.add_tokens("r", past, sampling)
+            answer = []
+            while runner.live:
+                answer += [token for emission in runner.step(lease) for token in emission.token_ids]
+            answers.append(answer)
+            past += answer
+        return answers
+
+    remembering = Engine(threads=1, kv_bytes=8 << 20, max_batch=1)
+    first = conversation(remembering)
+    assert conversation(remembering) == first
+    past: list[int] = []
+    for turn, answer in zip(turns, first, strict=True):
+        fresh = Engine(threads=2, kv_bytes=8 << 20, max_batch=1).runner(bundles[0])
+        past += turn
+        fresh.add_tokens("r", past, sampling)
+        alone: list[int] = []
+        while fresh.live:
+            alone += [token for emission in fresh.step(lease) for token in emission.token_ids]
+        assert alone == answer
+        past += answer

@@ -1,0 +1,93 @@
+"""Finds KV blocks of earlier sequences by the tokens they hold: a conversation's past is not computed again.
+
+A tree of whole blocks, one an expert: keys and values depend on its weights. Reuse changes no answer, because the ops
+compute the same bits however tokens are cut into steps.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(eq=False)
+class CachedBlock:
+    """A block whose tokens follow those of `parent`. It may be dropped when nobody uses it."""
+
+    block: int
+    tokens: tuple[int, ...]
+    parent: "CachedBlock | None"
+    children: "dict[tuple[int, ...], CachedBlock]" = field(default_factory=dict)
+    users: int = 0
+
+
+class PrefixCache:
+    """Not safe between threads: its owner's lock guards it."""
+
+    def __init__(self, block_tokens: int) -> None:
+        self._block_tokens = block_tokens
+        self._roots: dict[tuple[int, ...], CachedBlock] = {}
+        # Least recently used first. A path is touched from its end to its root, so a child never outlives its parent.
+        self._by_use: OrderedDict[CachedBlock, None] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._by_use)
+
+    def match(self, ids: Sequence[int]) -> list[CachedBlock]:
+        """The longest known run of whole blocks that `ids` begins with, in use from now on.
+
+        At least the last token is left to compute: its logits are needed.
+        """
+        path: list[CachedBlock] = []
+        for start in range(0, len(ids) - self._block_tokens, self._block_tokens):
+            found = self._children(path).get(tuple(ids[start : start + self._block_tokens]))
+            if found is None:
+                break
+            path.append(found)
+        for cached in path:
+            cached.users += 1
+        self._touch(path)
+        return path
+
+    def unuse(self, path: Sequence[CachedBlock]) -> None:
+        for cached in path:
+            cached.users -= 1
+
+    def adopt(self, path: list[CachedBlock], ids: Sequence[int], blocks: Sequence[int]) -> list[int]:
+        """Takes over the whole blocks of a finished sequence, whose `path` it stops using.
+
+        `ids` are its computed tokens, `blocks` all its blocks, those of the path first. Returns the blocks to free:
+        what is not whole, and what is known already.
+        """
+        self.unuse(path)
+        path = list(path)
+        known = len(path)
+        whole = len(ids) // self._block_tokens
+        surplus = list(blocks[max(known, whole) :])
+        for index in range(known, whole):
+            tokens = tuple(ids[index * self._block_tokens : (index + 1) * self._block_tokens])
+            siblings = self._children(path)
+            if tokens in siblings:
+                surplus.append(blocks[index])
+            else:
+                siblings[tokens] = CachedBlock(blocks[index], tokens, path[-1] if path else None)
+            path.append(siblings[tokens])
+        self._touch(path)
+        return surplus
+
+    def evict(self) -> int | None:
+        """Forgets the block that was unused longest and says which; None when all are in use."""
+        for cached in self._by_use:
+            if cached.users == 0:
+                siblings = cached.parent.children if cached.parent else self._roots
+                del siblings[cached.tokens]
+                del self._by_use[cached]
+                return cached.block
+        return None
+
+    def _children(self, path: Sequence[CachedBlock]) -> dict[tuple[int, ...], CachedBlock]:
+        return path[-1].children if path else self._roots
+
+    def _touch(self, path: Sequence[CachedBlock]) -> None:
+        for cached in reversed(path):
+            self._by_use[cached] = None
+            self._by_use.move_to_end(cached)
