@@ -1,4 +1,4 @@
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coe.experts.tokenizer import Detokenizer
@@ -6,6 +6,7 @@ from coe.experts.tokenizer import Detokenizer
 BYTES = [bytes([value]) for value in range(256)]
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=40))
 def test_the_pieces_make_what_decoding_at_once_makes(data: bytes) -> None:
     detokenizer = Detokenizer(BYTES)

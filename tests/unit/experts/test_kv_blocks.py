@@ -1,4 +1,5 @@
 import pytest
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -87,6 +88,7 @@ class SharedKvMachine(RuleBasedStateMachine):
 
 
 TestSharedKv = SharedKvMachine.TestCase
+TestSharedKv.settings = settings(max_examples=40, deadline=None)
 
 
 @pytest.fixture

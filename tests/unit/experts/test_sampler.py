@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -34,6 +34,7 @@ def reference(logits: np.ndarray, params: SamplingParams) -> dict[int, float]:
     return {token: weights[token] for token in kept if weights[token] >= params.min_p}
 
 
+@settings(deadline=None)
 @given(LOGITS, PARAMS)
 def test_filters_keep_what_a_plain_reference_keeps(logits: np.ndarray, params: SamplingParams) -> None:
     ids, weights = candidates(logits, params)
@@ -45,11 +46,13 @@ def test_filters_keep_what_a_plain_reference_keeps(logits: np.ndarray, params: S
     )
 
 
+@settings(deadline=None)
 @given(LOGITS)
 def test_greedy_takes_the_first_of_the_largest(logits: np.ndarray) -> None:
     assert Sampler(SamplingParams(), [], len(logits)).sample(logits) == int(np.argmax(logits))
 
 
+@settings(deadline=None)
 @given(LOGITS, PARAMS, st.integers(0, 2**64 - 1))
 def test_a_seed_decides_everything(logits: np.ndarray, params: SamplingParams, seed: int) -> None:
     seeded = SamplingParams(temperature=params.temperature, top_p=params.top_p, seed=seed)
