@@ -22,7 +22,13 @@ pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
 PROMPTS = 900
 PER_SECOND = 20
 SPECS = [TopicSpec("in", 4), TopicSpec("middle", 4), TopicSpec("out", 4)]
-FAST_FAILOVER = {"broker.session.timeout.ms": "4000", "broker.heartbeat.interval.ms": "1000"}
+# A broker's death is noticed soon; the quorum's own timeouts are long, for machines with little to spare.
+FAST_FAILOVER = {
+    "broker.session.timeout.ms": "4000",
+    "broker.heartbeat.interval.ms": "1000",
+    "controller.quorum.election.timeout.ms": "4000",
+    "controller.quorum.fetch.timeout.ms": "6000",
+}
 
 
 class Quorum:
@@ -64,6 +70,20 @@ class Quorum:
         finally:
             await admin.close()
         return int(described["partitions"][0]["leader"])
+
+    async def until_in_sync(self) -> None:
+        """Every replica of every topic has caught up: until then the next broker may not die, two must stay in sync."""
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
+        await admin.start()
+        try:
+            async with asyncio.timeout(180):
+                while True:
+                    topics = await admin.describe_topics(await admin.list_topics())
+                    if all(len(one["isr"]) == len(one["replicas"]) for topic in topics for one in topic["partitions"]):
+                        return
+                    await asyncio.sleep(0.5)
+        finally:
+            await admin.close()
 
 
 @asynccontextmanager
@@ -144,6 +164,7 @@ async def test_the_leader_dies_twice_under_load(tmp_path: Path) -> None:
                 await brokers.kill(leader)
                 await until(seen, len(seen) + 20)
                 await brokers.start(leader)
+                await brokers.until_in_sync()
             await submitting
             await until(seen, PROMPTS)
             for loop in loops:
