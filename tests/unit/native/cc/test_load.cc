@@ -65,11 +65,10 @@ TEST(Load, CancelFreesTheSlotAndWakesReaders) {
   std::shared_ptr<Load> load;
   ASSERT_OK(Load::start(*arena, 0, 0, open_file(file), {true, 2, 1.0},
                         load));  // a byte a second: it never gets far
+  Lease lease;
+  ASSERT_OK(Lease::resolve(lease_handle(0, load->generation()), lease));
   std::thread reader([&] {
-    Lease lease;
     const uint8_t* bytes = nullptr;
-    const Status resolved = Lease::resolve(lease_handle(0, load->generation()), lease);
-    EXPECT_TRUE(resolved.ok());
     EXPECT_EQ(lease.bytes(0, kBytes, bytes).code(), Code::kStale);
   });
   while (load->bytes_copied() == 0) std::this_thread::yield();
