@@ -69,7 +69,7 @@ stubs: $(STAMPS)/venv
 
 check-native: $(STAMPS)/venv ## C++ format, and a build with warnings as errors
 	$(say) "C++ format"
-	@$(if $(CXX_SOURCES),$(BIN)/clang-format --dry-run --Werror $(CXX_SOURCES),true)
+	@tools/native.sh format-check
 	$(say) "C++ warnings"
 	@mkdir -p build
 	@cmake -S $(NATIVE) -B build/check -G Ninja -DCMAKE_BUILD_TYPE=Release -DCOE_NATIVE_TESTS=ON \

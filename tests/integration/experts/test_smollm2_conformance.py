@@ -15,12 +15,9 @@ from support.numpy_llm import NumpyLlm
 pytestmark = [pytest.mark.model, pytest.mark.timeout(600)]
 
 # Root mean square of the difference over that of the reference's logits. Exact: the graph and its float32 arithmetic.
-# As served: activations are rounded to 8 bits at every quantised matrix, which 30 layers amplify.
+# As served: activations keep about 15 bits at every quantised matrix.
 EXACT_TOLERANCE = 1e-4
-SERVED_TOLERANCE = 0.05
-# A served choice may differ where the reference's best logits are closer than twice what rounding moves them by: the
-# spread of logits is about 7, of which 3 % are rounding.
-TIE = 0.5
+SERVED_TOLERANCE = 1e-3
 NEW_TOKENS = 24
 # Prompt -> its token ids, and those of the greedy answer.
 Answers = dict[str, tuple[list[int], list[int]]]
@@ -95,15 +92,14 @@ def test_served_logits_stay_close_to_the_reference(
     assert worst <= SERVED_TOLERANCE
 
 
-def test_greedy_choices_are_the_references_but_for_ties(answers: Answers, expected: dict[str, np.ndarray]) -> None:
-    agreeing, equal = 0, 0
+def test_greedy_answers_are_the_references(answers: Answers, expected: dict[str, np.ndarray]) -> None:
+    """24 tokens each, as served. Every choice is compared, given the same tokens before it."""
+    equal = 0
     for text, (prompt, answer) in answers.items():
-        rows = expected[text][len(prompt) - 1 : -1]
-        lost = rows.max(axis=1) - rows[np.arange(len(answer)), answer]
-        agreeing += bool((lost <= TIE).all())
-        equal += bool((lost == 0).all())
-    print(f"greedy answers: {equal} equal, {agreeing} equal but for ties, of {len(answers)}")
-    assert agreeing >= 9
+        best = expected[text][len(prompt) - 1 : -1].argmax(axis=1)
+        equal += best.tolist() == answer
+    print(f"greedy answers equal: {equal} of {len(answers)}")
+    assert equal >= 9
 
 
 def relative_rms(ours: np.ndarray, reference: np.ndarray) -> float:

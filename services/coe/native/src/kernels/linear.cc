@@ -24,7 +24,9 @@ void prepare_row(const Linear& op, const float* x, const LinearInput& input, siz
     kernels().rms_norm(row, op.norm, cols, op.epsilon, normed);
     row = normed;
   }
-  if (op.quantised()) kernels().quantise(row, input.quant.from(token));
+  if (!op.quantised()) return;
+  auto* quantise = op.terms == 2 ? kernels().quantise_twice : kernels().quantise;
+  quantise(row, input.quant.from(token * op.terms));
 }
 
 struct Activations {
@@ -32,12 +34,26 @@ struct Activations {
   const float* floats;
 };
 
+// Both terms of a token are rows of the same tile: the weights are unpacked once for them.
+void multiply_terms(const Linear& op, const QuantRows& x, size_t count, size_t begin, size_t end, float* out,
+                    size_t stride) {
+  const size_t first = begin * kPanel;
+  const size_t last = std::min(end * kPanel, op.weights.rows);
+  const size_t width = (end - begin) * kPanel;
+  float* terms = Workspace::local().take<float>(2 * count * width);
+  kernels().linear_quant(op.weights, x, 2 * count, begin, end, terms - first, width);
+  for (size_t t = 0; t < count; ++t, terms += 2 * width)
+    for (size_t r = first; r < last; ++r) out[t * stride + r] = terms[r - first] + terms[r - first + width];
+}
+
 void multiply(const Linear& op, const Activations& x, size_t token, size_t count, size_t begin, size_t end, float* out,
               size_t stride) {
-  if (op.quantised()) {
-    kernels().linear_quant(op.weights, x.quant.from(token), count, begin, end, out, stride);
-  } else {
+  if (!op.quantised()) {
     kernels().linear_float(op.weights, x.floats + token * op.weights.cols, count, begin, end, out, stride);
+  } else if (op.terms == 2) {
+    multiply_terms(op, x.quant.from(2 * token), count, begin, end, out, stride);
+  } else {
+    kernels().linear_quant(op.weights, x.quant.from(token), count, begin, end, out, stride);
   }
 }
 
@@ -50,8 +66,8 @@ void plain_panels(const Linear& op, const Activations& x, size_t token, size_t c
   float* target = out + token * n;
   size_t stride = n;
   Workspace& local = Workspace::local();
+  local.reset();
   if (residual == out && residual != nullptr) {
-    local.reset();
     stride = (end - begin) * kPanel;
     target = local.take<float>(count * stride) - first;
   }
@@ -100,7 +116,7 @@ Status Linear::validate() const {
 LinearInput allocate_input(const Linear& op, size_t tokens, Workspace& workspace) {
   LinearInput input;
   if (op.norm != nullptr) input.floats = workspace.take<float>(tokens * op.weights.cols);
-  if (op.quantised()) input.quant = quant_rows(op.weights.cols, tokens, workspace);
+  if (op.quantised()) input.quant = quant_rows(op.weights.cols, tokens * op.terms, workspace);
   return input;
 }
 
@@ -128,9 +144,17 @@ void run_linear(Crew& crew, const Linear& op, const float* x, size_t tokens, con
   });
 }
 
-bool exact_by_default() {
-  const char* value = std::getenv("COE_NATIVE_EXACT");
+namespace {
+
+bool is_one(const char* variable) {
+  const char* value = std::getenv(variable);
   return value != nullptr && std::strcmp(value, "1") == 0;
 }
+
+}  // namespace
+
+bool exact_by_default() { return is_one("COE_NATIVE_EXACT"); }
+
+size_t terms_by_default() { return is_one("COE_NATIVE_TERMS") ? 1 : 2; }
 
 }  // namespace coe

@@ -57,6 +57,19 @@ void quantise(const float* x, const QuantRows& out) {
     quantise_block(x + b * kBlock, out.q + b * kBlock, out.scale[b], out.sum16 + 2 * b, out.sum32[b]);
 }
 
+// The row, then its rounding error: two rows of 8-bit values that add up to about 15 bits.
+void quantise_twice(const float* x, const QuantRows& out) {
+  const QuantRows rest = out.from(1);
+  for (size_t b = 0; b < out.cols / kBlock; ++b) {
+    const float* from = x + b * kBlock;
+    int8_t* q = out.q + b * kBlock;
+    quantise_block(from, q, out.scale[b], out.sum16 + 2 * b, out.sum32[b]);
+    float error[kBlock];
+    for (size_t i = 0; i < kBlock; ++i) error[i] = from[i] - out.scale[b] * static_cast<float>(q[i]);
+    quantise_block(error, rest.q + b * kBlock, rest.scale[b], rest.sum16 + 2 * b, rest.sum32[b]);
+  }
+}
+
 void silu_gate(const float* gate, const float* up, size_t n, float* out) {
   map8(n, [&](size_t at, size_t count) {
     const V8 g = load_some(gate + at, count);

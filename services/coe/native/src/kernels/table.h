@@ -58,7 +58,8 @@ struct KernelTable {
                        size_t out_stride);
   // out[cols] = scale * row `row` of the matrix.
   void (*read_row)(const Matrix& m, size_t row, float scale, float* out);
-  void (*quantise)(const float* x, const QuantRows& out);  // one row of out.cols values
+  void (*quantise)(const float* x, const QuantRows& out);        // one row of out.cols values
+  void (*quantise_twice)(const float* x, const QuantRows& out);  // two rows of out: the values, their rounding errors
   // out = x / rms(x) * weight (weight null: ones); out may be x.
   void (*rms_norm)(const float* x, const float* weight, size_t n, float epsilon, float* out);
   void (*silu_gate)(const float* gate, const float* up, size_t n, float* out);

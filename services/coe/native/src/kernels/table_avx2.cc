@@ -19,8 +19,8 @@ constexpr bool kVnni = false;
 #include "kernels/linear_quant_x86.inl"
 // clang-format on
 
-constexpr KernelTable kTable{linear_quant, linear_float, read_row, quantise, rms_norm,
-                             silu_gate,    gelu_gate,    soft_cap, attention};
+constexpr KernelTable kTable{linear_quant, linear_float, read_row,  quantise, quantise_twice,
+                             rms_norm,     silu_gate,    gelu_gate, soft_cap, attention};
 
 }  // namespace
 
