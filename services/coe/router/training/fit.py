@@ -25,7 +25,7 @@ Labels = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class FitSettings:
-    """Chosen by validation on whole held-out sources (docs/routing.md has the figures)."""
+    """Set by hand, then judged on whole held-out sources (docs/routing.md has the figures)."""
 
     # Inverse L2 regularisation of the two heads.
     embedding_c: float = 10.0
