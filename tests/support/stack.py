@@ -51,7 +51,8 @@ def wait_for_state(process: subprocess.Popen[bytes], file: Path, log: Path) -> d
 
 
 @contextmanager
-def running_stack(home: Path) -> Iterator[RunningStack]:
+def running_stack(home: Path, *, ends_with: signal.Signals = signal.SIGINT) -> Iterator[RunningStack]:
+    """Started and, at the end, stopped by that signal; fails when anything of it runs on."""
     log = home / "up.log"
     with log.open("wb") as output:
         command = [sys.executable, "-m", "coe.cli.main", "up", "--json"]
@@ -60,9 +61,10 @@ def running_stack(home: Path) -> Iterator[RunningStack]:
             yield RunningStack(process, home, wait_for_state(process, home / "run" / "stack.json", log))
         finally:
             children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
-            process.send_signal(signal.SIGINT)
+            process.send_signal(ends_with)
             status = process.wait(STOP_S)
-    gone, alive = psutil.wait_procs(children, timeout=5)
+    gone, alive = psutil.wait_procs(children, timeout=30)
     assert not alive, f"left running: {alive}"
     assert len(gone) >= 7, "broker, Redis and five services were children of `coe up`"
-    assert status in (0, 130), log.read_text()[-4000:]
+    orderly = (0, 130, 128 + ends_with)
+    assert ends_with is signal.SIGKILL or status in orderly, log.read_text()[-4000:]
