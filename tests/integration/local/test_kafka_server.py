@@ -15,7 +15,8 @@ pytestmark = pytest.mark.kafka
 
 async def test_transactions_work_and_data_survive_a_restart(tmp_path: Path) -> None:
     node = KafkaNode(node_id=1, port=free_port(), voters={1: free_port()})
-    async with KafkaServer(tmp_path, node) as kafka:
+    # One id of 64 begins with a dash.
+    async with KafkaServer(tmp_path, node, cluster_id="-kDnNjPBQdGbFz7fjYb0bw") as kafka:
         admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
         await admin.start()
         await admin.create_topics([NewTopic("t", num_partitions=2, replication_factor=1)])

@@ -82,7 +82,8 @@ class KafkaServer(LocalServer):
 
     def _format(self, tool: list[str], settings: Path) -> None:
         """Writes the cluster's identity into a new data folder."""
-        command = [*tool, "format", "--cluster-id", self._cluster_id, "--config", str(settings)]
+        # One word: an id may begin with a dash, which would be taken for an option.
+        command = [*tool, "format", f"--cluster-id={self._cluster_id}", "--config", str(settings)]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=_FORMAT_TIMEOUT_S, check=False)
         except subprocess.TimeoutExpired:
