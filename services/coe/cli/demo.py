@@ -82,7 +82,7 @@ async def demo(max_tokens: int, timeout_s: float, as_json: bool) -> list[Answer]
 def summarise(answers: list[Answer]) -> None:
     table = Table(title="What answered what", title_justify="left")
     for name in ("prompt", "category", "expert", "stands in for"):
-        table.add_column(name)
+        table.add_column(name, overflow="fold")  # names are shown whole
     for name in ("confidence", "weights from", "load ms", "first token ms", "tokens", "total s"):
         table.add_column(name, justify="right")
     for kind, answer in zip(PROMPTS, answers, strict=True):
