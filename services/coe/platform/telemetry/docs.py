@@ -23,7 +23,7 @@ prints the last trace of such a file as a tree.
 
 Measured on the smallest hop there is (consume, publish, commit; no work): 0.30 ms of CPU a message without telemetry,
 0.31 ms with ids and metrics but nobody to export to, 0.33 ms with an OTLP endpoint, and 0.57 ms were every message
-traced. Against a prompt's encoder (some ms) and its generation that is below 1 %.
+traced. Against a prompt's encoder (some ms) and its generation that is an estimated 1 % or less, not measured.
 
 ## Metrics
 
