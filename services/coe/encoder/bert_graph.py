@@ -118,11 +118,14 @@ class _Graph:
         return self.node("LpNormalization", [mean], OUTPUT, axis=1, p=2)
 
 
-def build(config: BertConfig, weights: Weights) -> onnx.ModelProto:
-    """The model: input_ids, attention_mask int32 [batch, tokens] -> sentence_embedding float32 [batch, hidden]."""
+def build(config: BertConfig, weights: Weights, layers: int) -> onnx.ModelProto:
+    """The model: input_ids, attention_mask int32 [batch, tokens] -> sentence_embedding float32 [batch, hidden].
+
+    Only the first `layers` are run; the embedding is the mean of the last of them.
+    """
     graph = _Graph(config, weights)
     x = graph.embeddings("input_ids")
-    for index in range(config.num_hidden_layers):
+    for index in range(layers):
         x = graph.layer(index, x, "attention_mask")
     graph.pool(x, "attention_mask")
     shape = ["batch", "tokens"]

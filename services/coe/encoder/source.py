@@ -34,6 +34,9 @@ class EncoderSpec:
     tail_tokens: int = 0
     # Weights and activations of the matrix products in int8: about 1.7 times as fast with AVX2.
     int8: bool = False
+    # Run only the first layers. 0: all. The last ones serve the similarity of sentences, and cost more than they tell
+    # about topics.
+    layers: int = 0
     threads: int = 1
 
 
@@ -44,6 +47,8 @@ def open_encoder(spec: EncoderSpec | None = None) -> Encoder:
     name = "all-MiniLM-L6-v2" if spec.folder is None else folder.name
     tokenizer = _required(folder / "tokenizer.json")
     exported = folder / "model.onnx"
+    if spec.layers and exported.is_file():
+        raise ArtifactError("An exported encoder runs all its layers: it can't be cut", folder=folder)
     weights = exported if exported.is_file() else _required(folder / "model.safetensors")
     digest = hashlib.sha256()
     sources = (weights, tokenizer) if weights == exported else (weights, tokenizer, _required(folder / "config.json"))
@@ -51,7 +56,9 @@ def open_encoder(spec: EncoderSpec | None = None) -> Encoder:
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     digest.update(f"graph {GRAPH_VERSION}".encode())
-    model = exported if weights == exported else _built(folder, digest.hexdigest()[:16])
+    if spec.layers:
+        digest.update(f"layers {spec.layers}".encode())
+    model = exported if weights == exported else _built(folder, digest.hexdigest()[:16], spec.layers)
     if spec.int8:
         digest.update(b"int8")
         model = quantized(model, digest.hexdigest()[:16])
@@ -78,14 +85,16 @@ def packaged_folder() -> Path:
     return Path(spec.origin).parent / "model"
 
 
-def _built(folder: Path, key: str) -> Path:
+def _built(folder: Path, key: str, layers: int) -> Path:
     """The ONNX file built from the folder's safetensors: made once a machine, then taken from the cache."""
     target = cache_dir("encoder") / f"{key}.onnx"
     if target.is_file():
         return target
     try:
         config = BertConfig.parse(json.loads((folder / "config.json").read_bytes()))
-        model = build(config, load_file(folder / "model.safetensors"))
+        if layers > config.num_hidden_layers:
+            raise ValueError(f"it has {config.num_hidden_layers} layers, not {layers}")
+        model = build(config, load_file(folder / "model.safetensors"), layers or config.num_hidden_layers)
     except (ValueError, KeyError) as error:
         raise ArtifactError(f"Encoder folder {folder.name} does not hold a BERT encoder: {error}") from error
     partial = target.with_suffix(f".{os.getpid()}.partial")

@@ -39,6 +39,19 @@ def test_matches_a_plain_numpy_forward_pass(encoder: Encoder) -> None:
     np.testing.assert_allclose(encoder.encode(TEXTS), expected, atol=2e-5)
 
 
+def test_the_first_layers_alone_match_too(encoder: Encoder) -> None:
+    folder = packaged_folder()
+    weights = load_file(folder / "model.safetensors")
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.no_padding()
+    cut = open_encoder(EncoderSpec(layers=2))
+    expected = [numpy_bert.embed(weights, tokenizer.encode(text).ids, layers=2, heads=12) for text in TEXTS]
+    np.testing.assert_allclose(cut.encode(TEXTS), expected, atol=2e-5)
+    assert cut.fingerprint != encoder.fingerprint
+    with pytest.raises(ArtifactError, match="6 layers"):
+        open_encoder(EncoderSpec(layers=7))
+
+
 def test_published_vectors_and_similarities(encoder: Encoder) -> None:
     vectors = encoder.encode(["This is an example sentence", *TEXTS[:2]])
     # The first components that sentence-transformers prints for the model card's example.
@@ -94,6 +107,8 @@ def test_any_onnx_encoder_folder(encoder: Encoder, tmp_path: Path, monkeypatch: 
     exported = open_encoder(EncoderSpec(folder=tmp_path))
     np.testing.assert_array_equal(exported.encode(TEXTS), packaged.encode(TEXTS))
     assert exported.fingerprint != packaged.fingerprint
+    with pytest.raises(ArtifactError, match="can't be cut"):
+        open_encoder(EncoderSpec(folder=tmp_path, layers=3))
 
 
 @pytest.mark.parametrize("present", ["", "tokenizer.json"])
