@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, log_softmax, logsumexp, softmax
 
 from coe.router.features import Hashed
+from coe.router.probability import expit, log_softmax, logsumexp, softmax
 
 Floats = NDArray[np.float32]
 
@@ -98,7 +98,7 @@ class RouterModel:
         logits = self.heads.logits(features)
         votes, distance = self.neighbours.votes(features.embeddings, len(self.categories))
         tempered = logits / np.exp(self.temperature.base + self.temperature.slope * distance)[:, None]
-        head = self._gated(softmax(tempered, axis=1), features.embeddings)
+        head = self._gated(softmax(tempered), features.embeddings)
         probabilities = (1 - self.neighbour_share) * head + self.neighbour_share * votes
         strange = outlier_features(logits, distance, features.spelling)
         score = expit(strange @ self.outlier.weight + self.outlier.bias)
@@ -119,7 +119,7 @@ class Scores:
 
 def outlier_features(logits: Floats, distance: Floats, spelling: Floats) -> Floats:
     """Distance to the prototypes, energy (Liu et al. 2020), entropy of the heads, and the spelling: [n, 3 + S]."""
-    energy = -logsumexp(logits, axis=1) / logits.shape[1]
-    logs = log_softmax(logits, axis=1)
+    energy = -logsumexp(logits) / logits.shape[1]
+    logs = log_softmax(logits)
     entropy = -(np.exp(logs) * logs).sum(1)
     return np.column_stack([distance, energy, entropy, spelling]).astype(np.float32)
