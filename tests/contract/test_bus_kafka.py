@@ -7,7 +7,8 @@ from aiokafka import AIOKafkaProducer
 
 from coe.platform.bus.api import Bus, TopicSpec
 from coe.platform.bus.kafka import KafkaBus
-from contract.bus_suite import BusSuite, world  # noqa: F401
+from contract.bus_suite import BusSuite
+from contract.bus_world import world  # noqa: F401
 
 pytestmark = pytest.mark.kafka
 

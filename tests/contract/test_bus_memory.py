@@ -7,7 +7,8 @@ import pytest
 from coe.platform.bus.api import Bus, TopicSpec
 from coe.platform.bus.memory import MemoryBroker, MemoryBus
 from coe.platform.bus.messages import Message
-from contract.bus_suite import BusSuite, world  # noqa: F401
+from contract.bus_suite import BusSuite
+from contract.bus_world import world  # noqa: F401
 
 
 class MemoryCluster:
