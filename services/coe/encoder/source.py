@@ -34,10 +34,10 @@ class EncoderSpec:
     tail_tokens: int = 0
     # Weights and activations of the matrix products in int8: about 1.7 times as fast with AVX2.
     int8: bool = False
+    threads: int = 1
     # Run only the first layers. 0: all. The last ones serve the similarity of sentences, and cost more than they tell
     # about topics.
     layers: int = 0
-    threads: int = 1
 
 
 def open_encoder(spec: EncoderSpec | None = None) -> Encoder:
