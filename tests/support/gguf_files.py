@@ -41,8 +41,8 @@ CHATML = (
 
 def write_tiny_gguf(path: Path, model: TinyModel) -> Path:
     writer = GGUFWriter(path, model.family)
-    _write_metadata(writer, model)
-    _write_vocabulary(writer)
+    write_metadata(writer, model)
+    write_vocabulary(writer)
     for name, weights, is_vector in _weights(model):
         kind = Q.F32 if is_vector else _kind(model, name)
         writer.add_tensor(name, quantize(weights, kind), raw_dtype=kind)
@@ -57,7 +57,7 @@ def _kind(model: TinyModel, name: str) -> Q:
     return next((kind for end, kind in model.kinds.items() if name.endswith(end)), model.kind)
 
 
-def _write_metadata(writer: GGUFWriter, model: TinyModel) -> None:
+def write_metadata(writer: GGUFWriter, model: TinyModel) -> None:
     writer.add_name(f"Tiny {model.family} 1M")
     writer.add_license("apache-2.0")
     writer.add_block_count(model.layers)
@@ -78,7 +78,7 @@ def _write_metadata(writer: GGUFWriter, model: TinyModel) -> None:
         writer.add_final_logit_softcapping(3.0)
 
 
-def _write_vocabulary(writer: GGUFWriter) -> None:
+def write_vocabulary(writer: GGUFWriter) -> None:
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("smollm")
     writer.add_token_list(TOKENS)

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from coe.experts.bundle import MANIFEST, TOKENIZER, WEIGHTS, Bundle
-from coe.experts.manifest import ID_PATTERN, read_manifest
+from coe.experts.manifest import ID_PATTERN, is_outdated, read_manifest
 from coe.platform import logs
 from coe.platform.errors import ArtifactError, ExpertNotFound
 
@@ -27,18 +27,12 @@ class Catalogue:
         return [bundle for path in sorted(found) if (bundle := _open(path)) is not None]
 
     def get(self, expert_id: str) -> Bundle:
-        """Raises ExpertNotFound."""
-        path = self.directory / expert_id
-        if not re.fullmatch(ID_PATTERN, expert_id) or not path.is_dir():
-            raise ExpertNotFound(f"no expert {expert_id!r} is hosted here", expert_id=expert_id)
-        return Bundle.open(path)
+        """Raises ExpertNotFound, or ArtifactError when it is damaged or outdated."""
+        return Bundle.open(self._path(expert_id))
 
     def remove(self, expert_id: str) -> None:
-        """Deletes a bundle. Replicas keep the weights, which they share by hard links."""
-        bundle = self.get(expert_id)
-        doomed = self.directory / f".removed-{expert_id}-{os.getpid()}"
-        bundle.path.rename(doomed)
-        shutil.rmtree(doomed)
+        """Deletes a bundle, damaged or not. Replicas keep the weights, which they share by hard links."""
+        discard(self._path(expert_id))
 
     def replicate(self, expert_id: str, number: int) -> Bundle:
         """`ID@replica-NUMBER`: another bundle of the very same weights, which says so. Made once."""
@@ -47,6 +41,8 @@ class Catalogue:
             raise ArtifactError(f"{expert_id} is a replica itself: replicate {bundle.manifest.replica_of}")
         replica_id = f"{expert_id}@replica-{number}"
         target = self.directory / replica_id
+        if target.exists() and is_outdated(target / MANIFEST):
+            discard(target)
         if target.exists():
             return Bundle.open(target)
         staging = self.directory / f".replica-{replica_id}-{os.getpid()}"
@@ -63,6 +59,19 @@ class Catalogue:
             shutil.rmtree(staging, ignore_errors=True)
             raise
         return Bundle.open(target)
+
+    def _path(self, expert_id: str) -> Path:
+        path = self.directory / expert_id
+        if not re.fullmatch(ID_PATTERN, expert_id) or not path.is_dir():
+            raise ExpertNotFound(f"no expert {expert_id!r} is hosted here", expert_id=expert_id)
+        return path
+
+
+def discard(bundle: Path) -> None:
+    """Deletes a bundle's directory. Nobody sees half of one."""
+    doomed = bundle.with_name(f".removed-{bundle.name}-{os.getpid()}")
+    bundle.rename(doomed)
+    shutil.rmtree(doomed)
 
 
 def _open(path: Path) -> Bundle | None:

@@ -10,8 +10,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from coe.experts.bundle import MANIFEST, TOKENIZER, WEIGHTS, Bundle, tokenizer_digest
+from coe.experts.catalogue import discard
 from coe.experts.layout import PlannedTensor, place, plan_tensors
-from coe.experts.manifest import CHUNK_BYTES, ID_PATTERN, Manifest, TokenizerFacts
+from coe.experts.manifest import CHUNK_BYTES, ID_PATTERN, PACKING, Manifest, TokenizerFacts, is_outdated
 from coe.experts.packer import pieces
 from coe.experts.source import ModelSource
 from coe.experts.weights_writer import Progress, WeightsWriter
@@ -20,12 +21,14 @@ from coe.platform.errors import ArtifactError
 
 # Directories of unfinished imports start so; a catalogue never shows them.
 PARTIAL_PREFIX = ".partial-"
+# Packing is numpy's work, which runs beside itself; beyond a few threads memory is the limit.
+PACK_THREADS = min(os.cpu_count() or 1, 8)
 
 
 def import_model(
     source: ModelSource, experts_dir: Path, expert_id: str, *, origin: str, progress: Progress, synthetic: bool = False
 ) -> Bundle:
-    """Writes `experts_dir/expert_id`. The same model imported again is left as it is.
+    """Writes `experts_dir/expert_id`. The same model imported again is left as it is, unless its packing is outdated.
 
     Raises ArtifactError when the id is none or another model has it, the source is not usable, or another process
     imports it now.
@@ -33,6 +36,8 @@ def import_model(
     if not re.fullmatch(ID_PATTERN, expert_id):
         raise ArtifactError(f"{expert_id!r} is no id for an expert: lower-case letters, digits and dashes")
     target = experts_dir / expert_id
+    if is_outdated(target / MANIFEST):
+        discard(target)
     if target.exists():
         return _existing(target, source, expert_id)
     partial = experts_dir / f"{PARTIAL_PREFIX}{expert_id}"
@@ -57,11 +62,12 @@ def _fill(partial: Path, source: ModelSource, expert_id: str, origin: str, progr
     tokenizer = source.tokenizer()
     writer = WeightsWriter(partial / WEIGHTS, partial / "journal")
     try:
-        checksums = writer.write(pieces(source, planned, placed), total, progress)
+        checksums = writer.write(pieces(source, planned, placed), total, progress, PACK_THREADS)
     finally:
         writer.close()
     text = tokenizer.json.encode()
     manifest = Manifest(
+        packing=PACKING,
         id=expert_id,
         name=source.card.name,
         source=origin,
@@ -104,9 +110,9 @@ def _existing(target: Path, source: ModelSource, expert_id: str) -> Bundle:
 
 
 def _keep_only_if_same(partial: Path, source: ModelSource) -> None:
-    """Work of an interrupted import is only worth something for the same source."""
+    """Work of an interrupted import is only worth something for the same source, packed the same way."""
     origin = partial / "origin.json"
-    expected = json.dumps({"fingerprint": source.card.fingerprint})
+    expected = json.dumps({"fingerprint": source.card.fingerprint, "packing": PACKING, "chunk_bytes": CHUNK_BYTES})
     with suppress(FileNotFoundError):
         if origin.read_text() == expected:
             return

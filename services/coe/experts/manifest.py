@@ -1,6 +1,7 @@
 """manifest.json of a bundle: all that is known of an expert without reading its weights."""
 
 import hashlib
+import json
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal, Self
@@ -11,6 +12,9 @@ from coe.experts.config import ModelConfig
 from coe.platform.errors import ArtifactError
 
 CHUNK_BYTES = 4 << 20
+# Counts changes of the packed layout (coe.native.packing) and of the order of tensors: weights packed under another
+# number are not read, and unfinished imports begin anew.
+PACKING = 1
 MAX_MANIFEST_BYTES = 64 << 20
 # A name, or a name and what is special about this copy: smollm2-135m, smollm2-135m@replica-2.
 ID_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,79}(@[a-z0-9][a-z0-9.-]{0,39})?$"
@@ -46,6 +50,7 @@ class Manifest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     version: Literal[1] = 1
+    packing: int = 1
     id: str = Field(pattern=ID_PATTERN)
     name: str
     # Where the weights came from: a file name, or a package and its version.
@@ -69,6 +74,8 @@ class Manifest(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if self.packing != PACKING:
+            raise ValueError(f"its weights are packed as of version {self.packing}, not {PACKING}: import it again")
         placed = list(self.tensors.values())
         if not placed or any(one.offset + one.nbytes > two.offset for one, two in pairwise(placed)):
             raise ValueError("tensors overlap or are missing")
@@ -92,7 +99,17 @@ class Manifest(BaseModel):
         return hashlib.sha256(f"{self.layout_key} {self.checksums}".encode()).hexdigest()
 
 
+def is_outdated(path: Path) -> bool:
+    """Whether this is a manifest whose weights only need to be packed anew."""
+    try:
+        facts = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(facts, dict) and facts.get("packing", 1) != PACKING
+
+
 def read_manifest(path: Path) -> Manifest:
+    """Raises ArtifactError."""
     try:
         if path.stat().st_size > MAX_MANIFEST_BYTES:
             raise ArtifactError(f"{path} is too large to be a manifest")

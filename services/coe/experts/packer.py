@@ -4,15 +4,18 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from coe.experts.layout import PlannedTensor
 from coe.experts.manifest import PlacedTensor
 from coe.experts.source import ModelSource, SourceTensor
 from coe.native import packing
 
+Bytes = npt.NDArray[np.uint8]
 # Rows of a piece are a multiple of this, so that pieces of a tensor are whole panels of every packed layout.
 ROW_TILE = 64
-PIECE_BYTES = 16 << 20
+# Small enough that what is made of a piece on the way stays in a core's cache.
+PIECE_BYTES = 256 << 10
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,8 @@ class Piece:
 
     offset: int
     nbytes: int
-    make: Callable[[], bytes]
+    # Safe to call from any thread.
+    make: Callable[[], Bytes]
 
 
 def pieces(source: ModelSource, planned: list[PlannedTensor], placed: Mapping[str, PlacedTensor]) -> Iterator[Piece]:
@@ -35,9 +39,9 @@ def pieces(source: ModelSource, planned: list[PlannedTensor], placed: Mapping[st
 
 
 def _matrix_pieces(source: ModelSource, tensor: PlannedTensor, place: PlacedTensor) -> Iterator[Piece]:
-    def make(start: int, stop: int) -> bytes:
+    def make(start: int, stop: int) -> Bytes:
         raw = _rows(source, tensor.sources, start, stop)
-        return packing.pack(tensor.format, raw, stop - start, tensor.cols).tobytes()
+        return packing.pack(tensor.format, raw, stop - start, tensor.cols)
 
     bytes_per_row = max(1, place.nbytes // tensor.rows)
     step = max(1, PIECE_BYTES // bytes_per_row // ROW_TILE) * ROW_TILE
@@ -61,5 +65,5 @@ def _rows(source: ModelSource, sources: tuple[SourceTensor, ...], start: int, st
     return np.concatenate(parts) if len(parts) > 1 else parts[0]
 
 
-def _vector(source: ModelSource, tensor: PlannedTensor) -> bytes:
-    return b"".join(source.read_rows(part, 0, 1).tobytes() for part in tensor.sources)
+def _vector(source: ModelSource, tensor: PlannedTensor) -> Bytes:
+    return np.concatenate([source.read_rows(part, 0, 1) for part in tensor.sources], axis=1).reshape(-1)

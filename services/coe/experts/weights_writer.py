@@ -1,14 +1,18 @@
 """Writes weights.coe from its pieces, with a checksum a chunk, and goes on where an interrupted import stopped."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from coe.experts.manifest import CHUNK_BYTES
-from coe.experts.packer import Piece
+from coe.experts.packer import Bytes, Piece
 from coe.native import checksum
 
 Progress = Callable[[int, int], None]
+# Pieces a thread that are made or wait to be written: what bounds the memory of an import.
+PIECES_A_THREAD = 4
 
 
 class WeightsWriter:
@@ -24,18 +28,16 @@ class WeightsWriter:
         self._chunk = bytearray()
         self._journal.write_text("".join(f"{value}\n" for value in self.checksums))
 
-    def write(self, pieces: Iterable[Piece], total: int, progress: Progress) -> tuple[int, ...]:
+    def write(self, pieces: Iterable[Piece], total: int, progress: Progress, threads: int) -> tuple[int, ...]:
         """The checksums of all chunks. Pieces that lie before the point of resumption are not made."""
-        for piece in pieces:
+        resumed = self._done
+        wanted = (piece for piece in pieces if piece.offset + piece.nbytes > resumed)
+        for piece, data in _made(wanted, threads):
+            if data.nbytes != piece.nbytes:
+                raise AssertionError(f"a piece at {piece.offset} has {data.nbytes} bytes, planned {piece.nbytes}")
             position = self._done + len(self._chunk)
-            end = piece.offset + piece.nbytes
-            if end <= position:
-                continue
-            data = piece.make()
-            if len(data) != piece.nbytes:
-                raise AssertionError(f"a piece at {piece.offset} has {len(data)} bytes, planned {piece.nbytes}")
-            self._append(bytes(max(0, piece.offset - position)) + data[max(0, position - piece.offset) :])
-            progress(end, total)
+            self._append(bytes(max(0, piece.offset - position)), data[max(0, position - piece.offset) :])
+            progress(piece.offset + piece.nbytes, total)
         self._flush(len(self._chunk))
         self._file.flush()
         os.fsync(self._file.fileno())
@@ -44,8 +46,9 @@ class WeightsWriter:
     def close(self) -> None:
         self._file.close()
 
-    def _append(self, data: bytes) -> None:
-        self._chunk += data
+    def _append(self, gap: bytes, data: Bytes) -> None:
+        self._chunk += gap
+        self._chunk += data.data
         while len(self._chunk) >= CHUNK_BYTES:
             self._flush(CHUNK_BYTES)
 
@@ -71,3 +74,21 @@ class WeightsWriter:
                 break
             kept.append(int(line))
         return kept
+
+
+def _made(pieces: Iterable[Piece], threads: int) -> Iterator[tuple[Piece, Bytes]]:
+    """The pieces with their bytes, in order. A few are made ahead, each by a thread."""
+    ahead: deque[tuple[Piece, Future[Bytes]]] = deque()
+    with ThreadPoolExecutor(threads, thread_name_prefix="coe-pack") as pool:
+        try:
+            for piece in pieces:
+                ahead.append((piece, pool.submit(piece.make)))
+                if len(ahead) >= threads * PIECES_A_THREAD:
+                    first, made = ahead.popleft()
+                    yield first, made.result()
+            while ahead:
+                first, made = ahead.popleft()
+                yield first, made.result()
+        finally:
+            for _, made in ahead:
+                made.cancel()

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from gguf import GGMLQuantizationType, GGUFReader, dequantize
 
+from coe.experts import importer, manifest
 from coe.experts.bundle import Bundle
 from coe.experts.catalogue import Catalogue
 from coe.experts.gguf_source import GgufSource
 from coe.experts.importer import PARTIAL_PREFIX, import_model
-from coe.experts.manifest import CHUNK_BYTES
+from coe.experts.manifest import CHUNK_BYTES, PACKING
 from coe.native import packing
 from coe.platform.errors import ArtifactError, ChecksumMismatch, ExpertNotFound
 from support.gguf_files import TinyModel, write_tiny_gguf
@@ -117,6 +118,44 @@ def test_a_damaged_leftover_is_written_again(source: GgufSource, experts: Path) 
     run(source, experts).verify()
 
 
+def test_leftovers_packed_another_way_are_worth_nothing(
+    source: GgufSource, experts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(done: int, total: int) -> None:
+        if done > 2 * CHUNK_BYTES:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        run(source, experts, progress=crash)
+    monkeypatch.setattr(importer, "PACKING", PACKING + 1)
+    monkeypatch.setattr(manifest, "PACKING", PACKING + 1)
+    done: list[int] = []
+    run(source, experts, progress=lambda at, total: done.append(at)).verify()
+    assert min(done) < CHUNK_BYTES
+
+
+def test_bundles_of_another_packing_are_refused_and_imported_anew(
+    source: GgufSource, experts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(source, experts)
+    catalogue = Catalogue(experts)
+    catalogue.replicate("tiny", 1)
+    monkeypatch.setattr(importer, "PACKING", PACKING + 1)
+    monkeypatch.setattr(manifest, "PACKING", PACKING + 1)
+    with pytest.raises(ArtifactError, match="import it again"):
+        catalogue.get("tiny")
+    assert catalogue.list() == []
+    assert run(source, experts).manifest.packing == PACKING + 1
+    assert catalogue.replicate("tiny", 1).manifest.packing == PACKING + 1
+    catalogue.get("tiny").verify()
+
+
+def test_what_is_damaged_can_be_removed(source: GgufSource, experts: Path) -> None:
+    (run(source, experts).path / "manifest.json").write_text("{")
+    Catalogue(experts).remove("tiny")
+    assert list(experts.iterdir()) == []
+
+
 def test_two_importers_of_one_id_do_not_meet(source: GgufSource, experts: Path) -> None:
     def import_again(done: int, total: int) -> None:
         with pytest.raises(ArtifactError, match="another process"):
@@ -136,14 +175,14 @@ def test_damage_is_found(source: GgufSource, experts: Path) -> None:
 
 def test_a_bundle_that_does_not_fit_its_manifest_is_refused(source: GgufSource, experts: Path) -> None:
     bundle = run(source, experts)
-    manifest = bundle.path / "manifest.json"
-    good = manifest.read_text()
+    path = bundle.path / "manifest.json"
+    good = path.read_text()
     facts = json.loads(good)
     for change in ({"version": 2}, {"weights_bytes": 5}, {"checksums": []}, {"id": "../up"}, {"surprise": 1}):
-        manifest.write_text(json.dumps(facts | change))
+        path.write_text(json.dumps(facts | change))
         with pytest.raises(ArtifactError):
             Bundle.open(bundle.path)
-    manifest.write_text(good[:-20])
+    path.write_text(good[:-20])
     with pytest.raises(ArtifactError):
         Bundle.open(bundle.path)
 
