@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from gguf import GGMLQuantizationType, GGUFWriter, quantize
+from gguf import GGMLQuantizationType, GGUFWriter, RopeScalingType, quantize
 
 Q = GGMLQuantizationType
 
@@ -27,6 +27,8 @@ class TinyModel:
     tied: bool = True
     window: int = 8
     rope_factors: bool = False
+    # Linear scaling of the rotary frequencies; 0: none.
+    rope_scale: float = 0.0
     seed: int = 0
 
 
@@ -45,12 +47,31 @@ def write_tiny_gguf(path: Path, model: TinyModel) -> Path:
     write_vocabulary(writer)
     for name, weights, is_vector in _weights(model):
         kind = Q.F32 if is_vector else _kind(model, name)
-        writer.add_tensor(name, quantize(weights, kind), raw_dtype=kind)
+        blocks = k_blocks(weights, kind, model.seed) if kind in K_BLOCKS else quantize(weights, kind)
+        writer.add_tensor(name, blocks, raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+# Bytes of a block of 256 columns, where its float16 scale and minimum lie, and what random quants are in units of the
+# scale: their spread, and the minimum that puts their middle at zero.
+K_BLOCKS = {Q.Q4_K: (144, 0, 2, 258, 7.5), Q.Q5_K: (176, 0, 2, 530, 15.5), Q.Q6_K: (210, 208, None, 1370, 0)}
+
+
+def k_blocks(values: np.ndarray, kind: Q, seed: int) -> np.ndarray:
+    """Random blocks that mean values of the same spread: the `gguf` package reads these formats, but writes none."""
+    size, scale_at, minimum_at, spread, middle = K_BLOCKS[kind]
+    rows, cols = values.shape
+    blocks = np.random.default_rng((seed, rows, cols)).integers(0, 256, (rows, cols // 256, size), np.uint8)
+    scale = np.float16(values.std() / spread)
+    blocks[..., scale_at : scale_at + 2] = np.frombuffer(scale.tobytes(), np.uint8)
+    if minimum_at is not None:
+        minimum = np.float16(scale * middle)
+        blocks[..., minimum_at : minimum_at + 2] = np.frombuffer(minimum.tobytes(), np.uint8)
+    return blocks.reshape(rows, -1)
 
 
 def _kind(model: TinyModel, name: str) -> Q:
@@ -71,6 +92,9 @@ def write_metadata(writer: GGUFWriter, model: TinyModel) -> None:
     writer.add_rope_dimension_count(model.head_dim)
     writer.add_rope_freq_base(500_000.0)
     writer.add_layer_norm_rms_eps(1e-6)
+    if model.rope_scale:
+        writer.add_rope_scaling_type(RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(model.rope_scale)
     if model.family.startswith("gemma"):
         writer.add_sliding_window(model.window)
     if model.family == "gemma2":

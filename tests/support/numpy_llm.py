@@ -12,6 +12,8 @@ from gguf import GGUFReader, dequantize
 from threadpoolctl import threadpool_limits
 
 GEMMA3_LOCAL_THETA, GEMMA3_PATTERN = 10_000.0, 6
+# The largest of their families scale queries by the model's width a head, and are known by their layers.
+GEMMA_27B = (("gemma2", 46), ("gemma3", 62))
 
 
 class NumpyLlm:
@@ -115,7 +117,9 @@ class NumpyLlm:
         return self.family == "gemma3" and layer % GEMMA3_PATTERN != GEMMA3_PATTERN - 1
 
     def _scale(self) -> float:
-        return self.head_dim**-0.5
+        if (self.family, self.layers) in GEMMA_27B:
+            return float((self.hidden / self.heads) ** -0.5)
+        return float(self.head_dim**-0.5)
 
     def _activation(self, x: np.ndarray) -> np.ndarray:
         if self.gemma:

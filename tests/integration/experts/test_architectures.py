@@ -18,8 +18,7 @@ FAMILIES = ("llama", "qwen2", "gemma2", "gemma3")
 EXACT_TOLERANCE = 1e-4
 SERVED_TOLERANCE = 0.1
 KV_BYTES = 16 << 20
-# The `gguf` package can write these; the K formats are held against real files and in the packing's own tests.
-FORMATS = (Q.F32, Q.F16, Q.BF16, Q.Q4_0, Q.Q4_1, Q.Q5_0, Q.Q5_1, Q.Q8_0)
+FORMATS = (Q.F32, Q.F16, Q.BF16, Q.Q4_0, Q.Q4_1, Q.Q5_0, Q.Q5_1, Q.Q8_0, Q.Q4_K, Q.Q5_K, Q.Q6_K)
 MIXED = {"attn_v.weight": Q.Q8_0, "ffn_up.weight": Q.Q5_0, "ffn_down.weight": Q.F16}
 
 
@@ -63,12 +62,22 @@ def test_every_family_is_close_as_served(tmp_path: Path, family: str) -> None:
 @pytest.mark.usefixtures("exact")
 @pytest.mark.parametrize("kind", FORMATS, ids=lambda kind: kind.name)
 def test_every_format_equals_the_reference(tmp_path: Path, kind: Q) -> None:
-    check(tmp_path, TinyModel(kind=kind), EXACT_TOLERANCE)
+    check(tmp_path, TinyModel(kind=kind, hidden=256, heads=16, feed_forward=512), EXACT_TOLERANCE)
 
 
 @pytest.mark.usefixtures("exact")
 def test_llama_3_1_rotary_factors(tmp_path: Path) -> None:
     check(tmp_path, TinyModel(rope_factors=True, tied=False), EXACT_TOLERANCE)
+
+
+@pytest.mark.usefixtures("exact")
+def test_gemma_3_scales_the_frequencies_of_global_layers_only(tmp_path: Path) -> None:
+    check(tmp_path, TinyModel(family="gemma3", layers=7, rope_scale=8.0), EXACT_TOLERANCE)
+
+
+@pytest.mark.usefixtures("exact")
+def test_the_largest_gemma_2_scales_queries_by_the_width_of_a_head(tmp_path: Path) -> None:
+    check(tmp_path, TinyModel(family="gemma2", layers=46, hidden=128), EXACT_TOLERANCE)
 
 
 @pytest.mark.usefixtures("exact")
