@@ -4,7 +4,6 @@ import asyncio
 import sys
 from typing import Annotated
 
-import grpc.aio
 import typer
 
 from coe._proto import common_pb2, events_pb2, gateway_pb2, gateway_pb2_grpc
@@ -12,7 +11,7 @@ from coe.cli.answers import decision
 from coe.cli.console import err
 from coe.cli.servers import gateway_address
 from coe.platform.errors import CoEError
-from coe.platform.rpc.client import calls
+from coe.platform.rpc.client import bare_channel, calls
 
 
 def command(
@@ -26,7 +25,7 @@ def command(
 
 async def chat(address: str, expert: str, max_tokens: int) -> None:
     messages: list[common_pb2.ChatMessage] = []
-    async with grpc.aio.insecure_channel(address) as channel:
+    async with bare_channel(address) as channel:
         stub = gateway_pb2_grpc.GatewayStub(channel)
         while line := await asyncio.to_thread(ask):
             messages.append(common_pb2.ChatMessage(role="user", content=line))

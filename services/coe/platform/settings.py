@@ -13,6 +13,9 @@ class CoreSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="COE_", frozen=True, extra="ignore")
 
     kafka_bootstrap: str = "127.0.0.1:9092"
+    # "SSL": encrypted, with the certificates of COE_TLS_* (platform/tls.py).
+    kafka_security: Literal["PLAINTEXT", "SSL"] = "PLAINTEXT"
+    # Also `redis+cluster://`, `redis+sentinel://`, and `rediss` in place of `redis` (platform/residency/connection.py).
     redis_url: str = "redis://127.0.0.1:6379/0"
     # Experts, artifacts that were trained here, downloaded servers.
     home: Path = Path.home() / ".local" / "share" / "coe"
@@ -44,6 +47,8 @@ class GrpcSettings(BaseSettings):
 
     host: str = "127.0.0.1"
     port: int = 0
+    # What this process serves and how it calls others. "mutual": callers need a certificate that COE_TLS_CA signed.
+    tls: Literal["off", "server", "mutual"] = "off"
     # Seconds that calls under way get at shutdown.
     grace_s: float = 10.0
     # Written once the port is bound: "host:port" in one line. For whoever starts services on port 0.

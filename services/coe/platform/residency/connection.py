@@ -1,20 +1,81 @@
-"""A client that fails fast: residency is a hint, nobody may wait for it."""
+"""A client that fails fast: residency is a hint, nobody may wait for it.
+
+| URL | server |
+|---|---|
+| `redis://HOST:PORT/DB` | one server |
+| `redis+cluster://HOST:PORT,HOST:PORT` | a cluster, found through any of these nodes |
+| `redis+sentinel://HOST:PORT,HOST:PORT/NAME` | the master that these sentinels call NAME |
+
+With `rediss` for `redis` the connection is encrypted, by the certificates of COE_TLS_*. `user:password@` may stand
+before the hosts; sentinels are asked without it.
+"""
 
 from typing import Any
+from urllib.parse import SplitResult, unquote, urlsplit
 
-from redis.asyncio import Redis
+from redis.asyncio import Redis, Sentinel
+from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from coe.platform.errors import ArtifactError
+from coe.platform.tls import TlsSettings
+
 TIMEOUT_S = 0.5
+_PORTS = {"cluster": 6379, "sentinel": 26379}
 
 
 def connect(url: str) -> Any:
-    """A `redis.asyncio.Redis`; the library's types do not tell bytes from str."""
-    return Redis.from_url(
-        url,
-        socket_timeout=TIMEOUT_S,
-        socket_connect_timeout=TIMEOUT_S,
-        retry=Retry(NoBackoff(), 0),
-        decode_responses=False,
-    )
+    """A client of redis.asyncio, which differ in type but not in use. The library's types do not tell bytes from str.
+
+    Raises ArtifactError when the URL is of no kind above.
+    """
+    options: dict[str, Any] = {
+        "socket_timeout": TIMEOUT_S,
+        "socket_connect_timeout": TIMEOUT_S,
+        "decode_responses": False,
+    }
+    once = {"retry": Retry(NoBackoff(), 0)}
+    parts = urlsplit(url)
+    base, _, kind = parts.scheme.partition("+")
+    security: dict[str, Any] = TlsSettings().redis_options() if base == "rediss" else {}
+    if not kind:
+        return Redis.from_url(url, **options, **once, **security)
+    if base not in ("redis", "rediss") or kind not in _PORTS:
+        raise ArtifactError(f"{parts.scheme}:// is no Redis that we know", setting="COE_REDIS_URL")
+    if base == "rediss":
+        security["ssl"] = True
+    hosts = _hosts(parts, _PORTS[kind])
+    if kind == "cluster":
+        nodes = [ClusterNode(host, port) for host, port in hosts]
+        # A node that moved or failed is looked for once more: that is how a fail-over is followed.
+        return RedisCluster(
+            startup_nodes=nodes,
+            require_full_coverage=False,
+            retry=Retry(NoBackoff(), 1),
+            **options,
+            **security,
+            **_who(parts),
+        )
+    name = parts.path.strip("/")
+    if not name:
+        raise ArtifactError("redis+sentinel:// needs the master's name: .../NAME", setting="COE_REDIS_URL")
+    sentinel = Sentinel(hosts, sentinel_kwargs={**options, **security})
+    return sentinel.master_for(name, **options, **once, **security, **_who(parts))
+
+
+def _hosts(parts: SplitResult, default_port: int) -> list[tuple[str, int]]:
+    found = []
+    for text in parts.netloc.rpartition("@")[2].split(","):
+        host, _, port = text.strip().rpartition(":") if ":" in text else (text.strip(), "", "")
+        try:
+            found.append((host.strip("[]"), int(port or default_port)))
+        except ValueError:
+            raise ArtifactError(f"{text!r} is no HOST:PORT", setting="COE_REDIS_URL") from None
+    return found
+
+
+def _who(parts: SplitResult) -> dict[str, str]:
+    user, _, password = parts.netloc.rpartition("@")[0].partition(":")
+    named = {"username": unquote(user), "password": unquote(password)}
+    return {name: value for name, value in named.items() if value}

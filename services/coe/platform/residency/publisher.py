@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Self
 
 import structlog
-from redis.exceptions import RedisError
+from redis.exceptions import RedisClusterException, RedisError
 
 from coe._proto import memory_tier_manager_pb2 as pb
 from coe.platform import backoff
@@ -46,7 +46,7 @@ class ResidencyPublisher:
         try:
             if self._state:
                 await self._redis.delete(*self._state)
-        except (RedisError, OSError):
+        except (RedisError, RedisClusterException, OSError):
             pass
         finally:
             await self._redis.aclose()

@@ -5,7 +5,7 @@ import time
 
 import structlog
 from google.protobuf.message import DecodeError
-from redis.exceptions import RedisError
+from redis.exceptions import RedisClusterException, RedisError
 
 from coe.platform.residency import view
 from coe.platform.residency.connection import connect
@@ -34,7 +34,7 @@ class ResidencyReader:
             try:
                 async with asyncio.timeout(_SNAPSHOT_TIMEOUT_S):
                     self._view, age = await self._read(), self._max_age_s
-            except (RedisError, OSError, TimeoutError, DecodeError, ValueError) as error:
+            except (RedisError, RedisClusterException, OSError, TimeoutError, DecodeError, ValueError) as error:
                 _log.warning("residency can't be read: going on without it", error=repr(error))
                 self._view, age = view.ClusterView(), _PAUSE_S
             self._valid_until = time.monotonic() + age

@@ -1,7 +1,7 @@
 """The client side: channels with our options, and errors as CoEError."""
 
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,7 +13,9 @@ from opentelemetry.util.types import AttributeValue
 
 from coe.platform.rpc import options
 from coe.platform.rpc.status import from_call
+from coe.platform.settings import GrpcSettings
 from coe.platform.telemetry import names, registry, spans, w3c
+from coe.platform.tls import TlsSettings
 
 DEFAULT_TIMEOUT_S = 30.0
 
@@ -29,11 +31,15 @@ def calls() -> Iterator[None]:
 
 def channel(address: str, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> grpc.aio.Channel:
     """A channel whose unary calls end after `timeout_s` unless the caller says otherwise. Streams need their own."""
-    return grpc.aio.insecure_channel(
-        address,
-        options=options.CHANNEL,
-        interceptors=[_UnaryCalls(timeout_s), _StreamCalls()],
-    )
+    return bare_channel(address, [_UnaryCalls(timeout_s), _StreamCalls()])
+
+
+def bare_channel(address: str, interceptors: Sequence[grpc.aio.ClientInterceptor] = ()) -> grpc.aio.Channel:
+    """A channel with our options and nothing around its calls; encrypted when COE_GRPC_TLS says so."""
+    if GrpcSettings().tls == "off":
+        return grpc.aio.insecure_channel(address, options=options.CHANNEL, interceptors=interceptors)
+    credentials = TlsSettings().channel_credentials()
+    return grpc.aio.secure_channel(address, credentials, options=options.CHANNEL, interceptors=interceptors)
 
 
 class _UnaryCalls(grpc.aio.UnaryUnaryClientInterceptor):
@@ -50,7 +56,7 @@ class _UnaryCalls(grpc.aio.UnaryUnaryClientInterceptor):
     ) -> Any:
         method = _method(client_call_details)
         attributes: dict[str, AttributeValue] = {names.RPC_SYSTEM: "grpc", names.RPC_METHOD: method}
-        span = spans.start(method, SpanKind.CLIENT, spans.current(), attributes)
+        span = spans.start(method, SpanKind.CLIENT, spans.current(), lambda: attributes)
         with trace.use_span(span, end_on_exit=True):
             started = time.perf_counter()
             timeout = client_call_details.timeout if client_call_details.timeout is not None else self._timeout_s

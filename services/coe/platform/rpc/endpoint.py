@@ -12,6 +12,7 @@ from coe.platform.errors import Unavailable
 from coe.platform.rpc import options
 from coe.platform.rpc.server import ServerInterceptor
 from coe.platform.settings import GrpcSettings
+from coe.platform.tls import TlsSettings
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -28,20 +29,26 @@ class Endpoint:
         self.address = ""
 
     async def start(self, service_names: Sequence[str]) -> None:
-        """Binds and announces the address. Raises Unavailable when the port is taken."""
+        """Binds and announces the address. Raises Unavailable when the port is taken, ArtifactError for TLS files."""
         self._names = ["", *service_names]
         await self.set_serving(False)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.server)
         reflection.enable_server_reflection((*service_names, health.SERVICE_NAME, reflection.SERVICE_NAME), self.server)
         wanted = f"{self._settings.host}:{self._settings.port}"
         try:
-            port = self.server.add_insecure_port(wanted)
+            port = self._bind(wanted)
         except RuntimeError as error:
             raise Unavailable(f"can't listen on {wanted}: {error}") from None
         self.address = f"{self._settings.host}:{port}"
         await self.server.start()
         if self._settings.ready_file is not None:
             _write(self._settings.ready_file, f"{self.address}\n")
+
+    def _bind(self, wanted: str) -> int:
+        mode = self._settings.tls
+        if mode == "off":
+            return self.server.add_insecure_port(wanted)
+        return self.server.add_secure_port(wanted, TlsSettings().server_credentials(mutual=mode == "mutual"))
 
     async def set_serving(self, serving: bool) -> None:
         for name in self._names:

