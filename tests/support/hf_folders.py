@@ -44,8 +44,10 @@ def write_hf_folder(folder: Path, gguf: Path, model: TinyModel) -> Path:
             values = values - 1
         tensors[_name(tensor.name, gemma)] = values
     names = sorted(tensors)
-    for number, part in enumerate((names[::2], names[1::2])):
-        save_file({name: tensors[name] for name in part}, folder / f"model-{number}.safetensors")
+    shard_of = {name: f"model-0000{1 + number % 2}-of-00002.safetensors" for number, name in enumerate(names)}
+    for shard in set(shard_of.values()):
+        save_file({name: tensors[name] for name in names if shard_of[name] == shard}, folder / shard)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": shard_of}))
     (folder / "config.json").write_text(json.dumps(_config(model, len(tensors["model.embed_tokens.weight"]))))
     source = GgufSource.open(gguf)
     spec = source.tokenizer()

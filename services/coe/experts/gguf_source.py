@@ -1,11 +1,11 @@
 """A GGUF file as a ModelSource."""
 
-import hashlib
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 
+from coe.experts.fingerprint import fingerprint
 from coe.experts.gguf_config import read_config
 from coe.experts.gguf_file import GgufFile, GgufTensor
 from coe.experts.gguf_tokenizer import read_tokenizer
@@ -21,6 +21,7 @@ class GgufSource:
 
     def __init__(self, file: GgufFile) -> None:
         self._file = file
+        self.path = file.path
         self.config = read_config(file, self._rope_factors())
         self.tensors = {name: _described(tensor) for name, tensor in file.tensors.items() if name != ROPE_FACTORS}
         self.card = ModelCard(
@@ -80,8 +81,11 @@ def _described(tensor: GgufTensor) -> SourceTensor:
 
 
 def _fingerprint(file: GgufFile) -> str:
-    digest = hashlib.sha256()
-    for tensor in file.tensors.values():
-        digest.update(f"{tensor}\n".encode())
-    digest.update(file.path.stat().st_size.to_bytes(8, "little"))
-    return digest.hexdigest()
+    facts = f"{file.path.stat().st_size} {list(file.tensors.values())}"
+    return fingerprint(
+        facts,
+        (
+            (tensor.name, tensor.rows, lambda row, tensor=tensor: file.read_rows(tensor, row, row + 1))  # type: ignore[misc]
+            for tensor in file.tensors.values()
+        ),
+    )

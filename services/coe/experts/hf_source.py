@@ -1,6 +1,5 @@
 """A Hugging Face folder (config.json, *.safetensors, tokenizer.json) as a ModelSource."""
 
-import hashlib
 import json
 import re
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from coe.experts.fingerprint import fingerprint
 from coe.experts.hf_config import read_hf_config
 from coe.experts.hf_tokenizer import read_hf_tokenizer
 from coe.experts.safetensors_file import SafetensorsFile, StoredTensor
@@ -15,6 +15,7 @@ from coe.experts.source import ModelCard, SourceTensor, TokenizerSpec
 from coe.platform.errors import ArtifactError
 
 MAX_JSON_BYTES = 64 << 20
+SINGLE = "model.safetensors"
 FORMATS = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
 _PREFIX = re.compile(r"^(language_model\.)?(model\.)?(language_model\.)?")
 _TOP = {"embed_tokens": "token_embd", "norm": "output_norm", "lm_head": "output"}
@@ -44,6 +45,8 @@ class HfSource:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         document = read_json(folder / "config.json")
+        if document.get("quantization_config"):
+            raise ArtifactError("quantised safetensors are not supported: take the GGUF file of that quantisation")
         self.config = read_hf_config(document)
         self._gemma = self.config.architecture.startswith("gemma")
         self._files: list[SafetensorsFile] = []
@@ -80,10 +83,7 @@ class HfSource:
             file.close()
 
     def _open_files(self) -> None:
-        paths = sorted(self._folder.glob("*.safetensors"))
-        if not paths:
-            raise ArtifactError(f"{self._folder} has no .safetensors files")
-        for path in paths:
+        for path in _weight_files(self._folder):
             file = SafetensorsFile(path)
             self._files.append(file)
             for name, tensor in file.tensors.items():
@@ -98,10 +98,14 @@ class HfSource:
         return SourceTensor(name, "f32" if _is_vector(name) else FORMATS[stored.kind], stored.rows, stored.cols)
 
     def _fingerprint(self, document: dict[str, Any]) -> str:
-        digest = hashlib.sha256(json.dumps(document, sort_keys=True).encode())
-        for file in self._files:
-            digest.update(f"{file.path.name} {file.path.stat().st_size} {file.tensors}\n".encode())
-        return digest.hexdigest()
+        facts = json.dumps(document, sort_keys=True)
+        return fingerprint(
+            facts,
+            (
+                (name, tensor.rows, lambda row, file=file, tensor=tensor: file.read_rows(tensor, row, row + 1))  # type: ignore[misc]
+                for name, (file, tensor) in sorted(self._stored.items())
+            ),
+        )
 
 
 def canonical_name(name: str, *, gemma: bool) -> str | None:
@@ -116,6 +120,28 @@ def canonical_name(name: str, *, gemma: bool) -> str | None:
         return None
     kind = {**_BLOCK, **(_GEMMA_BLOCK if gemma else {})}.get(block[2])
     return f"blk.{block[1]}.{kind}.{leaf}" if kind else None
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """The shards that the index names, or the one file of a small model, or all there are.
+
+    A folder may hold the same weights in other forms beside them.
+    """
+    index = folder / f"{SINGLE}.index.json"
+    if index.is_file():
+        named = read_json(index).get("weight_map")
+        if not isinstance(named, dict) or not named:
+            raise ArtifactError(f"{index} names no files")
+        shards = sorted(set(map(str, named.values())))
+        for shard in shards:
+            if Path(shard).name != shard or not (folder / shard).is_file():
+                raise ArtifactError(f"{folder} is not complete: {shard} is missing")
+        return [folder / shard for shard in shards]
+    single = folder / SINGLE
+    paths = [single] if single.is_file() else sorted(folder.glob("*.safetensors"))
+    if not paths:
+        raise ArtifactError(f"{folder} has no .safetensors files")
+    return paths
 
 
 def as_float32(raw: np.ndarray, kind: str) -> np.ndarray:

@@ -18,7 +18,8 @@ from coe.platform.errors import ArtifactError, Unavailable
 
 PACKAGE_PREFIX = "pypi:"
 HUB_PREFIX = "hf:"
-HUB_FILES = ["config.json", "generation_config.json", "tokenizer*.json", "chat_template.jinja", "README.md"]
+HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json", "tokenizer*.json"]
+HUB_FILES += ["chat_template.jinja", "README.md"]
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def downloaded(name: str) -> Path:
     try:
         if file:
             return Path(huggingface_hub.hf_hub_download(repository, file))
-        return Path(huggingface_hub.snapshot_download(repository, allow_patterns=[*HUB_FILES, "*.safetensors"]))
+        return Path(huggingface_hub.snapshot_download(repository, allow_patterns=HUB_FILES))
     except Exception as error:  # its errors come from several libraries
         raise Unavailable(f"hf:{name} could not be fetched: {error}") from error
 

@@ -26,7 +26,7 @@ class ModelCard:
     name: str
     licence: str
     description: str
-    # SHA-256 of the source's header or configuration: tells two sources apart when an import is resumed.
+    # Tells two sources apart when an import is resumed or repeated (coe.experts.fingerprint).
     fingerprint: str
     parameters: int
 

@@ -4,10 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
+from gguf import GGMLQuantizationType
 
 from coe.cli.main import main
 from support.experts import smollm2_gguf
 from support.gguf_files import TinyModel, write_tiny_gguf
+from support.hf_folders import write_hf_folder
 
 
 @pytest.fixture
@@ -46,6 +48,27 @@ def test_a_tiny_expert_from_file_to_answer(home: Path, tmp_path: Path, capsys: p
     assert answer[-1]["text"] == "".join(line["text"] for line in answer[:-1])
     assert coe("experts", "remove", "tiny") == 0
     assert coe("experts", "show", "tiny") == 1
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "gemma2", "gemma3"])
+def test_a_hugging_face_folder_from_files_to_answer(
+    home: Path, tmp_path: Path, family: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Sharded, and the answer is the one of the same model's GGUF."""
+    model = TinyModel(family=family, layers=6, kind=GGMLQuantizationType.F32, tied=family != "qwen2")
+    path = write_tiny_gguf(tmp_path / "tiny.gguf", model)
+    folder = write_hf_folder(tmp_path / "Tiny-1M-Instruct", path, model)
+    assert coe("import", str(folder), "--json") == 0
+    assert json.loads(capsys.readouterr().out)["id"] == "tiny-1m"
+    assert coe("import", str(path), "--id", "of-gguf") == 0
+    capsys.readouterr()
+    answers = []
+    for expert in ("tiny-1m", "of-gguf"):
+        assert coe("experts", "verify", expert) == 0
+        capsys.readouterr()
+        assert coe("generate", "--expert", expert, "hello", "--max-tokens", "8", "--threads", "1", "--json") == 0
+        answers.append(json.loads(capsys.readouterr().out.splitlines()[-1])["text"])
+    assert answers[0] == answers[1]
 
 
 @pytest.mark.parametrize(

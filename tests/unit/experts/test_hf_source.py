@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from gguf import GGMLQuantizationType
+from safetensors.numpy import save_file
 
 from coe.experts.gguf_source import GgufSource
 from coe.experts.hf_config import read_hf_config
@@ -41,6 +42,48 @@ def test_a_folder_is_the_same_model_as_its_gguf(tmp_path: Path, family: str) -> 
     finally:
         gguf.close()
         folder.close()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    model = TinyModel(kind=GGMLQuantizationType.F32)
+    return write_hf_folder(tmp_path / "hf", write_tiny_gguf(tmp_path / "tiny.gguf", model), model)
+
+
+def test_a_missing_shard_is_named(folder: Path) -> None:
+    (folder / "model-00002-of-00002.safetensors").unlink()
+    with pytest.raises(ArtifactError, match=r"not complete: model-00002-of-00002"):
+        HfSource(folder)
+
+
+@pytest.mark.parametrize("named", ["../x.safetensors", "/etc/passwd", "", ".", 5])
+def test_an_index_names_files_of_its_folder_only(folder: Path, named: object) -> None:
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": named}}))
+    with pytest.raises(ArtifactError, match="not complete"):
+        HfSource(folder)
+
+
+def test_the_same_weights_in_another_form_do_not_disturb(folder: Path) -> None:
+    save_file({"norm.weight": np.ones(64, np.float32)}, folder / "consolidated.safetensors")
+    HfSource(folder).close()
+
+
+def test_quantised_folders_are_refused(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"quantization_config": {"quant_method": "gptq"}}))
+    with pytest.raises(ArtifactError, match="quantised"):
+        HfSource(folder)
+
+
+def test_fine_tunes_are_told_apart(tmp_path: Path, folder: Path) -> None:
+    model = TinyModel(kind=GGMLQuantizationType.F32, seed=1)
+    other = write_hf_folder(tmp_path / "other", write_tiny_gguf(tmp_path / "other.gguf", model), model)
+    cards = []
+    for path in (folder, other, folder):
+        source = HfSource(path)
+        cards.append(source.card.fingerprint)
+        source.close()
+    assert cards[0] == cards[2] != cards[1]
 
 
 def test_llama_3_1_stretches_long_waves_only() -> None:
