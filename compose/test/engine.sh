@@ -44,14 +44,18 @@ engine_stop() {
 # base_image NAME PACKAGES: a Debian image by debootstrap, kept as an archive in the user's cache.
 base_image() {
     name=$1 packages=$2
-    archive="${XDG_CACHE_HOME:-$HOME/.cache}/coe/images/$name.tar"
+    # Documentation, translations and what only apt's own scripts run; a new recipe makes a new archive.
+    unused="usr/share/doc usr/share/man usr/share/info usr/share/locale usr/share/i18n usr/lib/x86_64-linux-gnu/gconv \
+        usr/lib/python3.11/pydoc_data usr/lib/python3.11/test var/cache/apt var/cache/debconf var/lib/apt/lists"
+    recipe=$(printf '%s' "$packages $unused" | sha256sum | cut -c1-8)
+    archive="${XDG_CACHE_HOME:-$HOME/.cache}/coe/images/$name-$recipe.tar"
     if [ ! -e "$archive" ]; then
         mkdir -p "$(dirname "$archive")"
         debootstrap --variant=minbase --include="$packages" bookworm "$state/root" >"$state/debootstrap.log" 2>&1 ||
             { tail -5 "$state/debootstrap.log"; return 1; }
-        tar -C "$state/root" --exclude='./usr/share/doc/*' --exclude='./usr/share/man/*' --exclude='./usr/share/locale/*' \
-            --exclude='./var/cache/apt/*' --exclude='./var/lib/apt/lists/*' --exclude='./proc/*' --exclude='./sys/*' \
-            --exclude='./dev/*' -cf "$archive.part" .
+        excluded=()
+        for folder in $unused proc sys dev; do excluded+=(--exclude="./$folder/*"); done
+        tar -C "$state/root" "${excluded[@]}" -cf "$archive.part" .
         mv "$archive.part" "$archive"
         rm -rf "$state/root"
     fi

@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 coe=$PWD/.venv/bin
 state=$(mktemp -d "${TMPDIR:-/tmp}/coe-compose.XXXXXX")
-say() { printf '\033[1m==>\033[0m %s\n' "$*"; }
+say() { printf '\033[1m==>\033[0m %s (%s s)\n' "$*" "$SECONDS"; }
 . compose/test/engine.sh
 
 files=(-f compose.yaml -f compose.hostnet.yaml -f compose.load.yaml -f compose.load.hostnet.yaml -f compose.chaos.yaml)
@@ -62,7 +62,7 @@ done
 
 say "service images"
 compose --profile load build --quiet >"$state/build.log" 2>&1 || { tail -30 "$state/build.log"; exit 1; }
-docker images --format '{{.Repository}} {{.Size}}' | grep -E '^(coe|coe-test)/' | sort | column -t
+compose/test/sizes.sh 400
 
 say "up"
 compose up -d --no-build >"$state/up.log" 2>&1 || { cat "$state/up.log"; exit 1; }
@@ -72,9 +72,10 @@ say "submit"
 export COE_KAFKA_BOOTSTRAP=127.0.0.1:$KAFKA_PORT
 "$coe/coe" submit "What is two plus two?" --max-tokens 8
 
-say "load"
 load() { compose run --rm load run "$@"; }
-load --profile pipeline-small
+
+say "load"
+load --profile containers
 load --profile smoke --transport grpc
 
 say "chaos: containers are killed while load runs; nothing may be lost"

@@ -26,31 +26,33 @@ def pipeline(
 @app.command()
 def schedule(
     prompts: Annotated[int, typer.Option(min=10)] = 400,
-    link: Annotated[list[str] | None, typer.Option(help="host, sn40l or nvme; all when not given.")] = None,
-    trace: Annotated[list[str] | None, typer.Option(help="zipf or bursty; both when not given.")] = None,
-    policy: Annotated[list[str] | None, typer.Option(help="To compare with samba-coe.")] = None,
+    paced_prompts: Annotated[
+        int | None, typer.Option(min=0, help="Of each trace, for the waits; all when not given, 0: no waits.")
+    ] = None,
+    links: Annotated[str, typer.Option(help="With commas between.")] = "host,sn40l,nvme",
+    traces: Annotated[str, typer.Option(help="With commas between: zipf, bursty, or another of the simulator's.")] = (
+        "zipf,bursty"
+    ),
+    policies: Annotated[str, typer.Option(help="To compare with samba-coe.")] = "coserve,lookahead",
     max_batch: Annotated[int, typer.Option(min=1)] = 32,
     max_wait: Annotated[float, typer.Option(min=0.1, help="Ageing bound of lookahead, seconds.")] = 20.0,
     threads: Annotated[int, typer.Option(min=1)] = os.cpu_count() or 1,
-    paced: Annotated[bool, typer.Option(help="Measure the waits too, at 0.9 of samba-coe's rate.")] = True,
     as_json: AsJson = False,
 ) -> None:
     """Scheduling policies on 48 real experts over an HBM of 8, behind links of three speeds."""
     from coe.cli import bench_schedule
 
-    asyncio.run(
-        bench_schedule.run(
-            prompts,
-            link or ["host", "sn40l", "nvme"],
-            trace or ["zipf", "bursty"],
-            policy or ["coserve", "lookahead"],
-            max_batch=max_batch,
-            max_wait_s=max_wait,
-            threads=threads,
-            paced=paced,
-            as_json=as_json,
-        )
+    plan = bench_schedule.Plan(
+        prompts,
+        prompts if paced_prompts is None else paced_prompts,
+        links.split(","),
+        traces.split(","),
+        policies.split(","),
+        max_batch,
+        max_wait,
+        threads,
     )
+    asyncio.run(bench_schedule.run(plan, as_json))
 
 
 @app.command()

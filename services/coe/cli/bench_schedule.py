@@ -1,272 +1,180 @@
 """`coe bench schedule`: the scheduling policies on real experts, over links of different speed.
 
-The worker's own loop, engine and tier client run in this process, a memory-tier manager in its own; only the bus is in
-memory. Each policy gets the same prompts, once all at the start (throughput, switches) and once at 0.9 of the rate that
-`samba-coe` sustained (waits).
+Each policy gets the same prompts on the same node (coe.bench.node), once all at the start (throughput, switches) and
+once at 0.9 of the rate that `samba-coe` sustained (waits). `bound_prompts_s` is what no schedule can beat with steps as
+fast as this machine's, measured at the beginning of the run.
 """
 
-import asyncio
-import json
 import tempfile
-import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from coe._proto import common_pb2, events_pb2, memory_tier_manager_pb2, memory_tier_manager_pb2_grpc
-from coe.cli.bench_tiers import manager, replicas
+from coe.bench.bandwidth import read_seconds
+from coe.bench.calibration import calibrate
+from coe.bench.node import Answered, Setting, serve
+from coe.cli.bench_tiers import replicas
 from coe.cli.console import err, print_json
-from coe.expert_worker.expected import Expected
 from coe.expert_worker.hosted import HostedExperts
-from coe.expert_worker.loop import WorkerLoop
-from coe.expert_worker.outcome import Identity
-from coe.expert_worker.runners import Runners
-from coe.expert_worker.tier_client import TierClient
-from coe.expert_worker.worker import Worker
 from coe.experts.engine import Engine
 from coe.memory_tier_manager.extents import ALIGNMENT
-from coe.native import HbmArena, lease_handle
-from coe.platform import topics
-from coe.platform.bus import codec
-from coe.platform.bus.api import Outgoing, Subscription
-from coe.platform.bus.memory import MemoryBroker, MemoryBus
-from coe.platform.errors import TierLoadError
-from coe.platform.rpc.client import channel
-from coe.scheduling import Exponential, LearnedCosts, make_policy
+from coe.platform.errors import InvalidPrompt
+from coe.simulation.bound import shortest_s
+from coe.simulation.hardware import Hardware
 from coe.simulation.trace import Trace, make_trace
 
 EXPERTS, ROOM = 48, 8
+LINKS = ("host", "sn40l", "nvme")
 # The socket's HBM reads nine times as fast as its DDR: 1.8 TB/s to 200 GB/s (arXiv 2405.07518).
 DDR_TO_HBM = 9
 NVME_BYTES_PER_S = 1.0e9
-TIMEOUT_S = 1800.0
-TOPICS = ("bridges", "enzymes", "contracts", "integrals", "bonds", "sonnets", "compilers", "glaciers")
+READ_BYTES = 512 << 20
 BASELINE = "samba-coe"
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
-    """`cpu_s_per_prompt` is the worker's: steadier than throughput on a machine that others use too."""
+class Plan:
+    """What to measure. `paced_prompts`: the first so many of each trace; 0: no waits."""
 
-    prompts_s: float
-    tokens_s: float
-    cpu_s_per_prompt: float
-    switches: int
-    bytes_moved: int
-    waits: list[float]
+    prompts: int
+    paced_prompts: int
+    links: Sequence[str]
+    traces: Sequence[str]
+    policies: Sequence[str]
+    max_batch: int
+    max_wait_s: float
+    threads: int
+
+    @property
+    def answers(self) -> int:
+        return len(self.links) * len(self.traces) * len(self.policies) * (self.prompts + self.paced_prompts)
+
+
+def read_bandwidth(threads: int) -> float:
+    """Bytes a second that this machine reads from memory, with as many threads as the engine (best of five)."""
+    data = np.ones(READ_BYTES // 8, np.uint64)
+    return data.nbytes / min(read_seconds(data, threads) for _ in range(5))
+
+
+def link_speed(name: str, threads: int) -> float:
+    """Bytes a second into HBM; 0: as fast as the machine copies."""
+    match name:
+        case "host":
+            return 0.0
+        case "sn40l":
+            return read_bandwidth(threads) / DDR_TO_HBM
+        case "nvme":
+            return NVME_BYTES_PER_S
+    raise InvalidPrompt(f"no link {name!r}: one of {', '.join(LINKS)}")
+
+
+async def run(plan: Plan, as_json: bool) -> None:
+    policies = [BASELINE, *(name for name in plan.policies if name != BASELINE)]
+    plan = replace(plan, policies=policies, paced_prompts=min(plan.paced_prompts, plan.prompts))
+    speeds = {name: link_speed(name, plan.threads) for name in plan.links}
+    with tempfile.TemporaryDirectory(prefix="coe-bench-") as folder, _progress() as progress:
+        names = replicas(Path(folder), EXPERTS)
+        setting = _setting(Path(folder), names[0], plan)
+        machine = calibrate(setting.engine, setting.hosted.bundle(names[0]))
+        bar = progress.add_task("", total=plan.answers)
+        runs = []
+        for link, speed in speeds.items():
+            for kind in plan.traces:
+                trace = make_trace(kind, plan.prompts, EXPERTS, seed=7)
+                trace = replace(trace, experts=[names[int(name.rsplit("-", 1)[1])] for name in trace.experts])
+                compare = Comparison(setting, plan, trace, speed, machine)
+
+                def show(what: str, more: int, at: str = f"{kind} {link}") -> None:
+                    progress.update(bar, description=f"{at} {what}", advance=more)
+
+                found = await compare.measure(show)
+                runs.append({"trace": kind, "link": link, "bytes_per_second": speed or machine.link, **found})
+                _show(kind, link, found)
+        if as_json:
+            print_json({"bench": "schedule", "prompts": plan.prompts, "hardware": asdict(machine), "runs": runs})
+
+
+def _setting(home: Path, expert: str, plan: Plan) -> Setting:
+    hosted = HostedExperts(home / "experts", allow_echo=False)
+    taken = -(-hosted.weight_bytes(expert) // ALIGNMENT) * ALIGNMENT
+    engine = Engine(threads=plan.threads, kv_bytes=512 << 20, max_batch=plan.max_batch)
+    return Setting(home, hosted, engine, plan.max_batch, plan.max_wait_s, ROOM * taken)
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
-    """What all runs share."""
+class Comparison:
+    """All policies over one trace and one link."""
 
-    home: Path
-    hosted: HostedExperts
-    engine: Engine
-    max_batch: int
-    max_wait_s: float
-    hbm_bytes: int
+    setting: Setting
+    plan: Plan
+    trace: Trace
+    speed: float
+    machine: Hardware
 
+    async def measure(self, show: Callable[[str, int], None]) -> dict[str, object]:
+        report: dict[str, dict[str, float]] = {}
+        bound = rate = 0.0
+        for policy in self.plan.policies:
+            answered = await self._serve(self.trace.paced(0), policy, f"{policy}, all at once", show)
+            report[policy] = _throughput(answered)
+            if policy == BASELINE:
+                rate, bound = 0.9 * answered.prompts_s, self._bound(answered)
+        for policy in self.plan.policies if self.plan.paced_prompts else ():
+            paced = self.trace.first(self.plan.paced_prompts).paced(rate)
+            report[policy] |= _waits(await self._serve(paced, policy, f"{policy}, paced", show))
+        return {"bound_prompts_s": bound, "policies": report}
 
-def read_bandwidth() -> float:
-    """Bytes a second that this machine reads from memory, by one thread's sum over 512 MiB (best of three)."""
-    data = np.zeros(64 << 20)
-    best = float("inf")
-    for _ in range(3):
-        began = time.perf_counter()
-        data.sum()
-        best = min(best, time.perf_counter() - began)
-    return data.nbytes / best
+    async def _serve(self, trace: Trace, policy: str, what: str, show: Callable[[str, int], None]) -> Answered:
+        return await serve(self.setting, trace, policy, link=self.speed, progress=lambda more: show(what, more))
 
-
-def links(names: Sequence[str]) -> dict[str, float]:
-    """Bytes a second into HBM; 0: as fast as the machine copies."""
-    speeds = {"host": 0.0, "nvme": NVME_BYTES_PER_S}
-    if "sn40l" in names:
-        speeds["sn40l"] = read_bandwidth() / DDR_TO_HBM
-    return {name: speeds[name] for name in names}
-
-
-async def run(
-    prompts: int,
-    link_names: Sequence[str],
-    traces: Sequence[str],
-    policies: Sequence[str],
-    *,
-    max_batch: int,
-    max_wait_s: float,
-    threads: int,
-    paced: bool,
-    as_json: bool,
-) -> None:
-    policies = [BASELINE, *(name for name in policies if name != BASELINE)]
-    with tempfile.TemporaryDirectory(prefix="coe-bench-") as folder:
-        home = Path(folder)
-        names = await asyncio.to_thread(replicas, home, EXPERTS)
-        hosted = HostedExperts(home / "experts", allow_echo=False)
-        taken = -(-hosted.weight_bytes(names[0]) // ALIGNMENT) * ALIGNMENT
-        setting = Setting(
-            home,
-            hosted,
-            Engine(threads=threads, kv_bytes=512 << 20, max_batch=max_batch),
-            max_batch,
-            max_wait_s,
-            ROOM * taken,
-        )
-        runs = []
-        for link, speed in links(link_names).items():
-            for kind in traces:
-                trace = make_trace(kind, prompts, EXPERTS, seed=7)
-                trace = replace(trace, experts=[names[int(name.rsplit("-", 1)[1])] for name in trace.experts])
-                report = await _compare(setting, trace, speed, policies, paced)
-                runs.append({"trace": kind, "link": link, "policies": report})
-                _show(kind, link, report)
-        if as_json:
-            print_json({"bench": "schedule", "prompts": prompts, "runs": runs})
+    def _bound(self, answered: Answered) -> float:
+        machine = replace(self.machine, link=self.speed or self.machine.link)
+        trace = replace(self.trace, output_tokens=answered.output_tokens)
+        nbytes = self.setting.hosted.weight_bytes(trace.experts[0])
+        return len(trace) / shortest_s(trace, machine, expert_bytes=nbytes, max_batch=self.plan.max_batch)
 
 
-async def _compare(
-    setting: Setting, trace: Trace, speed: float, policies: Sequence[str], paced: bool
-) -> dict[str, dict[str, float]]:
-    report: dict[str, dict[str, float]] = {}
-    rate = 0.0
-    for policy in policies:
-        figures = await _serve(setting, trace.paced(0), speed, policy)
-        if policy == BASELINE:
-            rate = 0.9 * figures.prompts_s
-        report[policy] = {
-            "prompts_s": figures.prompts_s,
-            "tokens_s": figures.tokens_s,
-            "cpu_s_per_prompt": figures.cpu_s_per_prompt,
-            "switches": figures.switches,
-            "bytes_moved": figures.bytes_moved,
-        }
-    for policy in policies if paced else ():
-        waits = (await _serve(setting, trace.paced(rate), speed, policy)).waits
-        for name, share in (("p50_wait_s", 50), ("p99_wait_s", 99), ("max_wait_s", 100)):
-            report[policy][name] = float(np.percentile(waits, share))
-    return report
+def _throughput(answered: Answered) -> dict[str, float]:
+    """`cpu_s_per_prompt` is the worker's: steadier than throughput on a machine that others use too."""
+    meter, prompts = answered.meter, len(answered.waits)
+    return {
+        "prompts_s": answered.prompts_s,
+        "tokens_s": sum(answered.output_tokens) / answered.seconds,
+        "cpu_s_per_prompt": answered.cpu_s / prompts,
+        "switches": answered.switches,
+        "bytes_moved": answered.bytes_moved,
+        "sequences_per_step": meter.sequences / meter.steps,
+        "engine_share": meter.seconds / answered.seconds,
+    }
 
 
-async def _serve(setting: Setting, trace: Trace, speed: float, policy_name: str) -> Figures:
-    policy = make_policy(policy_name, max_wait=setting.max_wait_s)
-    with manager(setting.home, hbm_bytes=setting.hbm_bytes, link=speed, eviction=policy.eviction) as address:
-        broker = MemoryBroker()
-        # One partition: prompts come in the order of the trace, as they would to a worker that keeps up.
-        broker.create(topics.ASSIGNMENTS, 1)
-        bus = MemoryBus(broker)
-        async with _worker(setting, bus, address, policy_name) as client:
-            began, cpu_began = time.monotonic(), time.process_time()
-            produce = asyncio.create_task(_produce(bus, trace, began))
-            done = await _completions(bus, len(trace))
-            seconds, cpu_s = time.monotonic() - began, time.process_time() - cpu_began
-            await produce
-            loads = await _bytes_in(client)
-    failed = [one.error.message for one in done if one.WhichOneof("outcome") == "error"]
-    if failed:
-        raise TierLoadError(f"{len(failed)} prompts failed, the first: {failed[0]}")
-    tokens = sum(one.usage.completion_tokens for one in done)
-    nbytes = setting.hosted.weight_bytes(trace.experts[0])
-    waits = [one.timings.queue_s + one.timings.load_s for one in done]
-    return Figures(len(trace) / seconds, tokens / seconds, cpu_s / len(trace), round(loads / nbytes), loads, waits)
+def _waits(answered: Answered) -> dict[str, float]:
+    """Until the prompt's first step, and until its first token: a step may begin behind the copy."""
+    shares = (("p50", 50), ("p99", 99), ("max", 100))
+    waits = {f"{name}_wait_s": float(np.percentile(answered.waits, share)) for name, share in shares}
+    return waits | {
+        f"{name}_first_token_s": float(np.percentile(answered.first_tokens, share)) for name, share in shares
+    }
 
 
-@asynccontextmanager
-async def _worker(setting: Setting, bus: MemoryBus, address: str, policy: str) -> AsyncIterator[str]:
-    client = TierClient(address, "bench", lease_handle, acquire_timeout_s=120.0)
-    costs = LearnedCosts(setting.hosted.weight_bytes, setting.max_batch)
-    arenas: list[HbmArena] = []
-    worker = Worker(
-        bus,
-        client,
-        Runners(lambda expert: setting.engine.runner(setting.hosted.bundle(expert))),
-        WorkerLoop(
-            make_policy(policy, max_wait=setting.max_wait_s),
-            Expected(costs, Exponential(), setting.max_batch),
-            max_batch=setting.max_batch,
-        ),
-        Identity("bench", "bench"),
-        Subscription(topics.ASSIGNMENTS, "bench", max_in_flight=100_000),
-        known=setting.hosted.check,
-        on_depths=lambda depths: None,
-        max_prompt_bytes=1 << 20,
-    )
-
-    def bind(name: str) -> None:
-        arenas.append(HbmArena.attach(name))
-        arenas[-1].bind()
-
-    def attached(response: memory_tier_manager_pb2.AttachResponse) -> None:
-        worker.attached(response.epoch, response.tier_profile, partial(bind, response.arena))
-
-    async with client.open():
-        links = [
-            asyncio.create_task(client.stay_attached(attached)),
-            asyncio.create_task(client.watch(worker.residency_changed)),
-        ]
-        running = asyncio.create_task(worker.run())
-        try:
-            yield address
-        finally:
-            await worker.drain(10.0)
-            await running
-            for link in links:
-                link.cancel()
-            await asyncio.gather(*links, return_exceptions=True)
-            for arena in arenas:
-                arena.close()
+def _progress() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, TimeRemainingColumn(), console=err)
 
 
-async def _produce(bus: MemoryBus, trace: Trace, began: float) -> None:
-    for index, (arrival, expert) in enumerate(zip(trace.arrivals, trace.experts, strict=True)):
-        delay = began + arrival - time.monotonic()
-        if delay > 0:
-            await asyncio.sleep(delay)
-        subject = TOPICS[index % len(TOPICS)]
-        prompt = events_pb2.PromptSubmitted(
-            request_id=str(index),
-            prompt=f"Tell me something about {subject}, number {index}.",
-            sampling=common_pb2.SamplingParams(max_tokens=trace.output_tokens[index]),
-            submitted_at_ms=time.time_ns() // 1_000_000,
-        )
-        assignment = common_pb2.Assignment(expert_id=expert, mapped_expert=expert, reason="requested")
-        message = events_pb2.PromptAssigned(prompt=prompt, assignment=assignment)
-        await bus.post(Outgoing(topics.ASSIGNMENTS, expert, message))
-
-
-async def _completions(bus: MemoryBus, count: int) -> list[events_pb2.PromptCompleted]:
-    done: list[events_pb2.PromptCompleted] = []
-    logs = bus.broker.partitions(topics.COMPLETIONS)
-    seen = [0] * len(logs)
-    async with asyncio.timeout(TIMEOUT_S):
-        while len(done) < count:
-            for partition, log in enumerate(logs):
-                for record in log[seen[partition] :]:
-                    done.append(codec.decode(record, events_pb2.PromptCompleted))
-                seen[partition] = len(log)
-            if len(done) < count:
-                await bus.broker.change()
-    return done
-
-
-async def _bytes_in(address: str) -> int:
-    async with channel(address) as connection:
-        stub = memory_tier_manager_pb2_grpc.MemoryTierManagerStub(connection)
-        listed = await stub.ListResidency(memory_tier_manager_pb2.ListResidencyRequest())
-    return next(usage.bytes_in for usage in listed.tiers if usage.tier == memory_tier_manager_pb2.TIER_HBM)
-
-
-def _show(kind: str, link: str, report: dict[str, dict[str, float]]) -> None:
+def _show(kind: str, link: str, found: dict[str, Any]) -> None:
+    report, bound = found["policies"], found["bound_prompts_s"]
     base = report[BASELINE]
-    for policy, found in report.items():
-        waits = json.dumps({name: round(value, 2) for name, value in found.items() if name.endswith("wait_s")})
-        ratio, switches = found["prompts_s"] / base["prompts_s"], found["switches"]
+    for policy, one in report.items():
+        waits = f", p50 {one['p50_wait_s']:.2f} s, p99 {one['p99_wait_s']:.2f} s" if "p99_wait_s" in one else ""
+        times = one["prompts_s"] / base["prompts_s"]
         err.print(
-            f"{kind:7} {link:6} {policy:10} {found['prompts_s']:6.2f} prompts/s (x{ratio:.2f}) "
-            f"{found['cpu_s_per_prompt']:.3f} s CPU each, "
-            f"{switches:4.0f} switches ({switches / base['switches']:.0%}) {waits}"
+            f"{kind:7} {link:6} {policy:10} {one['prompts_s']:6.2f} prompts/s (x{times:.2f}, "
+            f"{one['prompts_s'] / bound:.0%} of the bound), {one['sequences_per_step']:.1f} a step, "
+            f"{one['cpu_s_per_prompt']:.3f} s CPU each, "
+            f"{one['switches']:.0f} switches ({one['switches'] / base['switches']:.0%}){waits}"
         )

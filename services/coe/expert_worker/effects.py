@@ -66,8 +66,8 @@ class LeaseSource(Protocol):
 class Acquire:
     """Ask for a lease. Answered by `on_granted` or, after the lease source's own retries, `on_refused`.
 
-    `forecast`: when experts are wanted next, so that the right one is evicted. `until_resident`: after a step that
-    failed, so that a load that fails is the answer.
+    `forecast`: when experts are wanted next, so that the right one is evicted. `until_resident`: the grant comes when
+    the copy has ended; after a step that failed, so that a load that fails is the answer.
     """
 
     expert_id: str

@@ -193,7 +193,7 @@ class WorkerLoop:
             if decision.run is not None:
                 self._plan = decision.run
                 self.batch = Batch(decision.run.expert, now)
-                effects.append(Acquire(decision.run.expert, decision.forecast))
+                effects.append(Acquire(decision.run.expert, decision.forecast, self._policy.copy_first))
         return effects
 
     def _run(self, batch: Batch, grant: Grant, now: float) -> list[Effect]:

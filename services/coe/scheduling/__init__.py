@@ -1,12 +1,12 @@
 """Scheduling policies: pure, shared by the worker's run loop and the simulator, named in settings.
 
-| name | order | batches | prefetch | eviction |
-|---|---|---|---|---|
-| `fifo` | arrival | one prompt | no | first in, first out |
-| `samba-coe` | arrival | one prompt | no | least recently used |
-| `lru` | arrival | neighbours of one expert | no | least recently used |
-| `coserve` | groups by expert, as formed | closed | no | lowest probability |
-| `lookahead` | groups by expert, ageing bound | continuous | next in order | farthest next use, probability, LRU |
+| name | order | batches | a copy and its run | prefetch | eviction |
+|---|---|---|---|---|---|
+| `fifo` | arrival | one prompt | in turn | no | first in, first out |
+| `samba-coe` | arrival | one prompt | in turn | no | least recently used |
+| `lru` | arrival | neighbours of one expert | together | no | least recently used |
+| `coserve` | groups by expert, as formed | closed | in turn | no | lowest probability |
+| `lookahead` | groups by expert, ageing bound | continuous | together | next two | farthest use, probability, LRU |
 """
 
 from coe.scheduling.estimates import Exponential, LearnedCosts

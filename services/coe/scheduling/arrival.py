@@ -6,8 +6,11 @@ from coe.scheduling.policy import IDLE, Batch, Decision, QueueView
 class OneByOne:
     """One prompt at a time, in order of arrival, nothing prefetched.
 
-    With LRU eviction this is Samba-CoE (arXiv 2405.07518), with FIFO eviction CoServe's second baseline.
+    With LRU eviction this is Samba-CoE (arXiv 2405.07518: an expert is copied, then run), with FIFO eviction CoServe's
+    second baseline.
     """
+
+    copy_first = True
 
     def __init__(self, name: str, eviction: str) -> None:
         self.name = name
@@ -22,6 +25,8 @@ class OneByOne:
 
 class HeadRun:
     """In order of arrival; prompts at the head of the line that want the same expert share a batch."""
+
+    copy_first = False
 
     def __init__(self, name: str, eviction: str) -> None:
         self.name = name

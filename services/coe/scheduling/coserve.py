@@ -1,7 +1,8 @@
 """CoServe's queue (arXiv 2503.02354, section 3.2): a prompt joins the group that waits for the same expert.
 
-Groups are served in the order they were formed, each to its end, in batches of at most the worker's size. A batch is
-closed once it runs and nothing is prefetched, as published. Experts are evicted by lowest expected use.
+Groups are served in the order they were formed, each to its end, in batches of at most the worker's size. As
+published, a batch is closed once it runs, its expert is switched in before, and nothing is prefetched. Experts are
+evicted by lowest expected use.
 """
 
 from coe.scheduling.policy import IDLE, Batch, Decision, NextUse, QueueView
@@ -10,6 +11,7 @@ from coe.scheduling.policy import IDLE, Batch, Decision, NextUse, QueueView
 class CoServe:
     name = "coserve"
     eviction = "probability"
+    copy_first = True
 
     def decide(self, view: QueueView, now: float) -> Decision:
         oldest = view.queues.oldest()

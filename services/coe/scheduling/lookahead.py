@@ -42,6 +42,7 @@ class Visit:
 class Lookahead:
     name = "lookahead"
     eviction = "next-use"
+    copy_first = False
 
     def __init__(self, max_wait: float = 20.0, prefetch_depth: int = 2) -> None:
         self.max_wait = max_wait

@@ -87,9 +87,13 @@ IDLE = Decision()
 
 
 class QueuePolicy(Protocol):
-    """`eviction` names the policy that the tier manager should evict by (coe.memory_tier_manager.eviction)."""
+    """`eviction` names the policy that the tier manager should evict by (coe.memory_tier_manager.eviction).
+
+    `copy_first`: a batch begins when its expert is in HBM, whole; else it runs behind the copy.
+    """
 
     name: str
     eviction: str
+    copy_first: bool
 
     def decide(self, view: QueueView, now: float) -> Decision: ...

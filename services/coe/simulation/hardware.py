@@ -17,7 +17,8 @@ LLAMA2_7B = 13_476_000_000  # 6.738e9 parameters, 2 bytes each
 class Hardware:
     """One node. Bytes, bytes a second, seconds.
 
-    A decode step of n sequences takes step_s + sequence_s * n; a prompt's prefill takes prefill_s + token_s * tokens.
+    A decode step of n sequences takes step_s + sequence_s * n, at least floor_s (the weights are read once, whatever is
+    computed with them); a prompt's prefill takes prefill_s + token_s * tokens.
     `overlap`: execution may begin while later layers are copied (our watermarks), and copies run beside execution.
     """
 
@@ -30,6 +31,11 @@ class Hardware:
     prefill_s: float
     token_s: float = 0.0
     overlap: bool = False
+    floor_s: float = 0.0
+
+    def decode_s(self, sequences: float) -> float:
+        """One step of so many sequences, or the mean of steps that have so many on average."""
+        return max(self.floor_s, self.step_s + self.sequence_s * sequences)
 
     def load_s(self, nbytes: int) -> float:
         return nbytes / self.link
@@ -41,8 +47,7 @@ class Hardware:
     def run_s(self, prompts: int, max_batch: int, tokens: float, prompt_tokens: float = 0.0) -> float:
         """Answering `prompts` of `tokens` each in full batches, weights resident."""
         full, rest = divmod(prompts, max_batch)
-        steps = full * (self.step_s + self.sequence_s * max_batch)
-        steps += (self.step_s + self.sequence_s * rest) if rest else 0.0
+        steps = full * self.decode_s(max_batch) + (self.decode_s(rest) if rest else 0.0)
         return steps * tokens + prompts * (self.prefill_s + self.token_s * prompt_tokens)
 
 

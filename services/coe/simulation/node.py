@@ -53,6 +53,7 @@ class Node:
         self._machine = machine
         self._policy = policy
         self._max_batch = max_batch
+        self._overlap = machine.overlap and not policy.copy_first
         self._hbm = SimulatedHbm(machine.holds(expert_bytes), machine.load_s(expert_bytes), EVICTION[policy.eviction])
         self._queues = ExpertQueues(capacity=len(trace) + 1)
         self._popularity = Exponential()
@@ -96,7 +97,7 @@ class Node:
         return self._served
 
     def _step_s(self) -> float:
-        return self._machine.step_s + self._machine.sequence_s * len(self._live)
+        return self._machine.decode_s(len(self._live))
 
     def _pass(self, seconds: float, step_s: float) -> None:
         self._steps += seconds / step_s
@@ -138,7 +139,7 @@ class Node:
             self._served.started.append(index)
             prefill_s += machine.prefill_s + machine.token_s * trace.prompt_tokens[index]
             heapq.heappush(self._live, (self._steps + trace.output_tokens[index], index))
-        ends_at = self._now + prefill_s if machine.overlap else ready_at + prefill_s
+        ends_at = self._now + prefill_s if self._overlap else ready_at + prefill_s
         self._now = max(ends_at, ready_at)
 
     def _join(self) -> None:

@@ -29,6 +29,12 @@ class Trace:
         arrivals = [0.0] * len(self) if factor == 0 else [arrival / factor for arrival in self.arrivals]
         return Trace(arrivals, self.experts, self.prompt_tokens, self.output_tokens)
 
+    def first(self, prompts: int) -> "Trace":
+        """Its first so many prompts."""
+        return Trace(
+            self.arrivals[:prompts], self.experts[:prompts], self.prompt_tokens[:prompts], self.output_tokens[:prompts]
+        )
+
 
 def names(experts: int) -> list[str]:
     width = len(str(experts - 1))

@@ -6,7 +6,7 @@ from dataclasses import asdict
 import pytest
 from typer.testing import CliRunner
 
-from coe.cli.bench_calibrate import fitted
+from coe.bench.calibration import Burst, fitted
 from coe.cli.simulate import app
 from coe.platform.errors import ArtifactError, CapacityExceeded, InvalidPrompt
 from coe.scheduling import make_policy
@@ -125,10 +125,11 @@ def test_recorded_traces(tmp_path) -> None:
 
 
 def test_calibration_finds_the_machine_that_was_measured(tmp_path) -> None:
-    bursts = [(size, 0.04 * size, 0.010 + 0.002 * size) for size in (1, 2, 4, 8)]
+    bursts = [Burst(size, 0.04 * size, max(0.015, 0.010 + 0.002 * size)) for size in (1, 4, 8, 16)]
     machine = fitted(bursts, 5e9)
     assert machine.step_s == pytest.approx(0.010)
     assert machine.sequence_s == pytest.approx(0.002)
+    assert machine.floor_s == pytest.approx(0.015)
     assert machine.prefill_s == pytest.approx(0.04)
     file = tmp_path / "calibration.json"
     file.write_text(json.dumps({"hardware": asdict(machine)}))

@@ -1,0 +1,15 @@
+#!/bin/sh
+# sizes.sh MOST: prints megabytes of each image of ours, with and without the layers that carry models; fails beyond MOST
+# without them.
+set -eu
+most=$1 status=0
+for image in $(docker images --format '{{.Repository}}' | grep '^coe/' | sort); do
+    # Layers, newest first: bytes and the instruction. Models come in by COPY to /opt/models and /opt/cache.
+    sizes=$(docker history --no-trunc --human=false --format '{{.Size}} {{.CreatedBy}}' "$image" |
+        awk '{ all += $1 } / in \/opt\/(models|cache) *$/ { models += $1 }
+             END { printf "%d %d", all / 1e6, (all - models) / 1e6 }')
+    printf '%-26s %4s MB, %4s without models\n' "$image" "${sizes% *}" "${sizes#* }"
+    [ "${sizes#* }" -le "$most" ] || status=1
+done
+[ "$status" = 0 ] || echo "an image is larger than $most MB without models" >&2
+exit "$status"

@@ -1,0 +1,94 @@
+{{/* Parts that several templates share. Those called with a dict take (dict "root" $ "name" SERVICE). */}}
+
+{{- define "coe.selector" -}}
+app.kubernetes.io/name: coe
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .name }}
+{{- end }}
+
+{{- define "coe.labels" -}}
+{{ include "coe.selector" . }}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version }}
+{{- end }}
+
+{{- define "coe.fullname" -}}
+{{ printf "%s-%s" .root.Release.Name .name | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{- define "coe.image" -}}
+image: {{ printf "%s/%s:%s" .root.Values.image.repository .name (.root.Values.image.tag | default .root.Chart.AppVersion) | quote }}
+imagePullPolicy: {{ .root.Values.image.pullPolicy }}
+{{- end }}
+
+{{- define "coe.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 10001
+runAsGroup: 10001
+fsGroup: 10001
+seccompProfile: {type: RuntimeDefault}
+{{- end }}
+
+{{- define "coe.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end }}
+
+{{- define "coe.environment" -}}
+- {name: COE_KAFKA_BOOTSTRAP, value: {{ .root.Values.kafka.bootstrap | quote }}}
+- {name: COE_KAFKA_SECURITY, value: {{ .root.Values.kafka.security }}}
+- {name: COE_REDIS_URL, value: {{ .root.Values.redis.url | quote }}}
+- {name: COE_LOG_LEVEL, value: {{ .root.Values.telemetry.logLevel }}}
+- {name: COE_OTLP_ENDPOINT, value: {{ .root.Values.telemetry.otlpEndpoint | quote }}}
+- {name: COE_GRPC_TLS, value: {{ .root.Values.tls.grpc | quote }}}
+- {name: COE_NODE, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
+{{- if .root.Values.tls.secretName }}
+- {name: COE_TLS_CA, value: /etc/coe/tls/ca.crt}
+- {name: COE_TLS_CERT, value: /etc/coe/tls/tls.crt}
+- {name: COE_TLS_KEY, value: /etc/coe/tls/tls.key}
+{{- end }}
+{{- end }}
+
+{{- define "coe.mounts" -}}
+- {name: tmp, mountPath: /tmp}
+{{- if .root.Values.tls.secretName }}
+- {name: tls, mountPath: /etc/coe/tls, readOnly: true}
+{{- end }}
+{{- end }}
+
+{{- define "coe.volumes" -}}
+- {name: tmp, emptyDir: {sizeLimit: 256Mi}}
+{{- if .root.Values.tls.secretName }}
+- {name: tls, secret: {secretName: {{ .root.Values.tls.secretName }}}}
+{{- end }}
+{{- end }}
+
+{{/* Probes of a container whose gRPC port is .port. The kubelet's own gRPC probe speaks no TLS. */}}
+{{- define "coe.probes" -}}
+{{- $check := ternary (dict "grpc" (dict "port" .port)) (dict "exec" (dict "command" (list "python" "-m" "coe.local.probe" (printf "127.0.0.1:%d" (int .port))))) (eq .root.Values.tls.grpc "off") -}}
+startupProbe:
+  {{- toYaml $check | nindent 2 }}
+  periodSeconds: 5
+  timeoutSeconds: 5
+  failureThreshold: 60
+readinessProbe:
+  {{- toYaml $check | nindent 2 }}
+  periodSeconds: 5
+  timeoutSeconds: 5
+# Alive means that the port answers: a service that waits for Kafka is not mended by a restart.
+livenessProbe:
+  tcpSocket: {port: {{ .port }}}
+  periodSeconds: 10
+  failureThreshold: 6
+{{- end }}
+
+{{- define "coe.spread" -}}
+{{- range list "kubernetes.io/hostname" "topology.kubernetes.io/zone" }}
+- maxSkew: 1
+  topologyKey: {{ . }}
+  whenUnsatisfiable: ScheduleAnyway
+  labelSelector: {matchLabels: {{ include "coe.selector" $ | fromYaml | toJson }}}
+{{- end }}
+{{- end }}

@@ -1,0 +1,246 @@
+"""One real node without Kafka: the worker's own loop, engine and tier client here, a memory-tier manager in its own
+process, prompts over a bus in memory. It serves a trace as the simulator's node does, with measured times.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from coe._proto import common_pb2, events_pb2, memory_tier_manager_pb2, memory_tier_manager_pb2_grpc
+from coe.cli.bench_tiers import manager
+from coe.expert_worker.effects import Emission
+from coe.expert_worker.expected import Expected
+from coe.expert_worker.hosted import HostedExperts
+from coe.expert_worker.loop import WorkerLoop
+from coe.expert_worker.outcome import Identity
+from coe.expert_worker.runners import Runner, Runners
+from coe.expert_worker.tier_client import TierClient
+from coe.expert_worker.worker import Worker
+from coe.experts.engine import Engine
+from coe.experts.sampling_params import SamplingParams
+from coe.native import HbmArena, lease_handle
+from coe.platform import topics
+from coe.platform.bus import codec
+from coe.platform.bus.api import Outgoing, Subscription
+from coe.platform.bus.memory import MemoryBroker, MemoryBus
+from coe.platform.errors import TierLoadError
+from coe.platform.rpc.client import channel
+from coe.scheduling import Exponential, LearnedCosts, make_policy
+from coe.simulation.trace import Trace
+
+TIMEOUT_S = 1800.0
+SUBJECTS = ("bridges", "enzymes", "contracts", "integrals", "bonds", "sonnets", "compilers", "glaciers")
+
+
+def question(index: int) -> str:
+    """All of one length, but for the number's digits; no two alike."""
+    return f"Tell me something about {SUBJECTS[index % len(SUBJECTS)]}, number {index}."
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What all runs share. `hbm_bytes`: the budget of the manager's arena."""
+
+    home: Path
+    hosted: HostedExperts
+    engine: Engine
+    max_batch: int
+    max_wait_s: float
+    hbm_bytes: int
+
+
+@dataclass(slots=True)
+class Meter:
+    """The engine's steps: how many, of how many sequences, and how long they took in all."""
+
+    steps: int = 0
+    sequences: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What came of a trace, by prompt in the order of the trace. Seconds.
+
+    `waits` end when the prompt's first step begins, `first_tokens` when it has an answer's first token.
+    """
+
+    seconds: float
+    cpu_s: float
+    bytes_moved: int
+    switches: int
+    waits: Sequence[float]
+    first_tokens: Sequence[float]
+    latencies: Sequence[float]
+    output_tokens: Sequence[int]
+    meter: Meter
+
+    @property
+    def prompts_s(self) -> float:
+        return len(self.waits) / self.seconds
+
+
+@dataclass
+class _Metered:
+    """A runner that counts."""
+
+    runner: Runner
+    meter: Meter
+
+    @property
+    def live(self) -> int:
+        return self.runner.live
+
+    def add(
+        self, request_id: str, messages: list[dict[str, str]] | None, prompt: str | None, sampling: SamplingParams
+    ) -> None:
+        self.runner.add(request_id, messages, prompt, sampling)
+
+    def step(self, lease: int) -> Sequence[Emission]:
+        meter = self.meter
+        meter.steps += 1
+        meter.sequences += self.runner.live
+        began = time.perf_counter()
+        try:
+            return self.runner.step(lease)
+        finally:
+            meter.seconds += time.perf_counter() - began
+
+    def cancel(self, request_id: str) -> None:
+        self.runner.cancel(request_id)
+
+    def close(self) -> None:
+        self.runner.close()
+
+
+@dataclass
+class _Node:
+    address: str
+    meter: Meter = field(default_factory=Meter)
+
+
+async def serve(
+    setting: Setting, trace: Trace, policy_name: str, *, link: float, progress: Callable[[int], None]
+) -> Answered:
+    """`link`: bytes a second into HBM, 0: as fast as the machine copies. `progress` hears of each answer.
+
+    Raises TierLoadError when a prompt fails.
+    """
+    eviction = make_policy(policy_name).eviction
+    with manager(setting.home, hbm_bytes=setting.hbm_bytes, link=link, eviction=eviction) as address:
+        broker = MemoryBroker()
+        # One partition: prompts come in the order of the trace, as they would to a worker that keeps up.
+        broker.create(topics.ASSIGNMENTS, 1)
+        bus = MemoryBus(broker)
+        async with _worker(setting, bus, address, policy_name) as node:
+            began, cpu_began = time.monotonic(), time.process_time()
+            produce = asyncio.create_task(_produce(bus, trace, began))
+            done = await _completions(bus, len(trace), progress)
+            seconds, cpu_s = time.monotonic() - began, time.process_time() - cpu_began
+            await produce
+            moved = await _bytes_in(address)
+    failed = [one.error.message for one in done if one.WhichOneof("outcome") == "error"]
+    if failed:
+        raise TierLoadError(f"{len(failed)} prompts failed, the first: {failed[0]}")
+    done.sort(key=lambda one: int(one.request_id))
+    return Answered(
+        seconds,
+        cpu_s,
+        moved,
+        round(moved / setting.hosted.weight_bytes(trace.experts[0])),
+        [one.timings.queue_s + one.timings.load_s for one in done],
+        [one.timings.time_to_first_token_s for one in done],
+        [one.timings.total_s for one in done],
+        [one.usage.completion_tokens for one in done],
+        node.meter,
+    )
+
+
+@asynccontextmanager
+async def _worker(setting: Setting, bus: MemoryBus, address: str, policy: str) -> AsyncIterator[_Node]:
+    node = _Node(address)
+    client = TierClient(address, "bench", lease_handle, acquire_timeout_s=120.0)
+    costs = LearnedCosts(setting.hosted.weight_bytes, setting.max_batch)
+    arenas: list[HbmArena] = []
+    worker = Worker(
+        bus,
+        client,
+        Runners(lambda expert: _Metered(setting.engine.runner(setting.hosted.bundle(expert)), node.meter)),
+        WorkerLoop(
+            make_policy(policy, max_wait=setting.max_wait_s),
+            Expected(costs, Exponential(), setting.max_batch),
+            max_batch=setting.max_batch,
+        ),
+        Identity("bench", "bench"),
+        Subscription(topics.ASSIGNMENTS, "bench", max_in_flight=100_000),
+        known=setting.hosted.check,
+        on_depths=lambda depths: None,
+        max_prompt_bytes=1 << 20,
+    )
+
+    def bind(name: str) -> None:
+        arenas.append(HbmArena.attach(name))
+        arenas[-1].bind()
+
+    def attached(response: memory_tier_manager_pb2.AttachResponse) -> None:
+        worker.attached(response.epoch, response.tier_profile, partial(bind, response.arena))
+
+    async with client.open():
+        links = [
+            asyncio.create_task(client.stay_attached(attached)),
+            asyncio.create_task(client.watch(worker.residency_changed)),
+        ]
+        running = asyncio.create_task(worker.run())
+        try:
+            yield node
+        finally:
+            await worker.drain(10.0)
+            await running
+            for link in links:
+                link.cancel()
+            await asyncio.gather(*links, return_exceptions=True)
+            for arena in arenas:
+                arena.close()
+
+
+async def _produce(bus: MemoryBus, trace: Trace, began: float) -> None:
+    for index, (arrival, expert) in enumerate(zip(trace.arrivals, trace.experts, strict=True)):
+        delay = began + arrival - time.monotonic()
+        if delay > 0:
+            await asyncio.sleep(delay)
+        prompt = events_pb2.PromptSubmitted(
+            request_id=str(index),
+            prompt=question(index),
+            sampling=common_pb2.SamplingParams(max_tokens=trace.output_tokens[index]),
+            submitted_at_ms=time.time_ns() // 1_000_000,
+        )
+        assignment = common_pb2.Assignment(expert_id=expert, mapped_expert=expert, reason="requested")
+        message = events_pb2.PromptAssigned(prompt=prompt, assignment=assignment)
+        await bus.post(Outgoing(topics.ASSIGNMENTS, expert, message))
+
+
+async def _completions(bus: MemoryBus, count: int, progress: Callable[[int], None]) -> list[events_pb2.PromptCompleted]:
+    done: list[events_pb2.PromptCompleted] = []
+    logs = bus.broker.partitions(topics.COMPLETIONS)
+    seen = [0] * len(logs)
+    async with asyncio.timeout(TIMEOUT_S):
+        while len(done) < count:
+            before = len(done)
+            for partition, log in enumerate(logs):
+                done += [codec.decode(record, events_pb2.PromptCompleted) for record in log[seen[partition] :]]
+                seen[partition] = len(log)
+            progress(len(done) - before)
+            if len(done) < count:
+                await bus.broker.change()
+    return done
+
+
+async def _bytes_in(address: str) -> int:
+    async with channel(address) as connection:
+        stub = memory_tier_manager_pb2_grpc.MemoryTierManagerStub(connection)
+        listed = await stub.ListResidency(memory_tier_manager_pb2.ListResidencyRequest())
+    return next(usage.bytes_in for usage in listed.tiers if usage.tier == memory_tier_manager_pb2.TIER_HBM)
