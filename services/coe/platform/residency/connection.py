@@ -35,7 +35,7 @@ def connect(url: str) -> Any:
         "socket_connect_timeout": TIMEOUT_S,
         "decode_responses": False,
     }
-    once = {"retry": Retry(NoBackoff(), 0)}
+    once: dict[str, Any] = {"retry": Retry(NoBackoff(), 0)}
     parts = urlsplit(url)
     base, _, kind = parts.scheme.partition("+")
     security: dict[str, Any] = TlsSettings().redis_options() if base == "rediss" else {}
@@ -60,7 +60,7 @@ def connect(url: str) -> Any:
     name = parts.path.strip("/")
     if not name:
         raise ArtifactError("redis+sentinel:// needs the master's name: .../NAME", setting="COE_REDIS_URL")
-    sentinel = Sentinel(hosts, sentinel_kwargs={**options, **security})
+    sentinel: Any = Sentinel(hosts, sentinel_kwargs={**options, **security})  # type: ignore[no-untyped-call]
     return sentinel.master_for(name, **options, **once, **security, **_who(parts))
 
 
@@ -75,7 +75,7 @@ def _hosts(parts: SplitResult, default_port: int) -> list[tuple[str, int]]:
     return found
 
 
-def _who(parts: SplitResult) -> dict[str, str]:
+def _who(parts: SplitResult) -> dict[str, Any]:
     user, _, password = parts.netloc.rpartition("@")[0].partition(":")
     named = {"username": unquote(user), "password": unquote(password)}
     return {name: value for name, value in named.items() if value}
