@@ -1,24 +1,18 @@
 """`coe experts`: the bundles on this machine."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from coe.cli.console import out, print_json
+from coe.cli.experts_plan import plan
 from coe.cli.import_ import summary
 from coe.experts.bundle import Bundle
 from coe.experts.catalogue import Catalogue
-from coe.experts.hf_config import read_hf_config
-from coe.experts.hf_source import read_json
-from coe.experts.plan import plan_expert
-from coe.memory_tier_manager.profiles import PROFILES
-from coe.memory_tier_manager.tiers import Tier
-from coe.native import packing
-from coe.platform.errors import ArtifactError
 from coe.platform.settings import CoreSettings
 
 app = typer.Typer(no_args_is_help=True)
+app.command()(plan)
 
 ExpertId = Annotated[str, typer.Argument(help="Id of the expert.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One object a line.")]
@@ -65,44 +59,6 @@ def replicate(
     """Makes ID@replica-1, ID@replica-2, ...: the same weights under other ids, at no cost in disk space."""
     for number in range(1, count + 1):
         _print(_catalogue().replicate(expert_id, number), as_json)
-
-
-@app.command()
-def plan(
-    config: Annotated[Path, typer.Argument(help="config.json of a Hugging Face model.")],
-    weight_format: Annotated[str, typer.Option("--format", help="q4_k, q8_0, bf16 ...")] = "bf16",
-    profile: Annotated[str, typer.Option(help="Tiers to plan for: sn40l or sn40l-node.")] = "sn40l",
-    hbm_bytes: Annotated[int, typer.Option(help="HBM instead of the profile's.")] = 0,
-    ddr_bytes: Annotated[int, typer.Option(help="DDR instead of the profile's.")] = 0,
-    as_json: AsJson = False,
-) -> None:
-    """What an expert of this shape takes in each tier, and how many of them fit. No weights are read."""
-    if weight_format not in packing.FORMATS:
-        raise ArtifactError(f"format {weight_format!r} is unknown; these are: {', '.join(packing.FORMATS)}")
-    if profile not in PROFILES:
-        raise ArtifactError(f"profile {profile!r} is unknown; these are: {', '.join(PROFILES)}")
-    tiers = PROFILES[profile]
-    needs = plan_expert(read_hf_config(read_json(config)), weight_format)
-    hbm, ddr = hbm_bytes or tiers.hbm_bytes, ddr_bytes or tiers.ddr_bytes
-    facts: dict[str, object] = {
-        "config": str(config),
-        "format": weight_format,
-        "parameters": needs.parameters,
-        "disk_bytes": needs.weights_bytes,
-        "ddr_bytes": needs.weights_bytes,
-        "hbm_bytes": needs.weights_bytes,
-        "kv_bytes_per_token": needs.kv_bytes_per_token,
-        "kv_bytes_full_context": needs.kv_bytes_full_context,
-        "profile": tiers.name,
-        "ddr_slots": ddr // needs.weights_bytes,
-        "hbm_slots": hbm // needs.weights_bytes,
-        "modelled_switch_s": tiers.modelled_copy_s(Tier.DDR, needs.weights_bytes),
-    }
-    if as_json:
-        print_json(facts)
-        return
-    for name, value in facts.items():
-        out.print(f"{name.replace('_', ' '):22} {value:,}" if isinstance(value, int) else f"{name:22} {value}")
 
 
 def _catalogue() -> Catalogue:

@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 
 from coe.experts.config import ModelConfig
+from coe.experts.graph import KvFormat
 from coe.experts.layout import place, plan_without_weights
 from coe.native import packing
 
-KV_ITEM_BYTES = 4
+KV_ITEM_BYTES: dict[KvFormat, int] = {"f32": 4, "f16": 2}
 # Formats in blocks of 256 or 32 columns; a matrix that is not whole blocks keeps 8 bits or, at the worst, 16.
 _BLOCK_COLUMNS = {"q4_k": 256, "q5_k": 256, "q6_k": 256, "f32": 1, "f16": 1, "bf16": 1}
 
@@ -21,7 +22,16 @@ class ExpertPlan:
     kv_bytes_full_context: int
 
 
-def plan_expert(config: ModelConfig, weight_format: str) -> ExpertPlan:
+@dataclass(frozen=True)
+class Fit:
+    """Experts of one kind that each tier can hold, and tokens whose keys and values fit into what HBM has left then."""
+
+    ddr_slots: int
+    hbm_slots: int
+    kv_tokens_beside: int
+
+
+def plan_expert(config: ModelConfig, weight_format: str, kv_format: KvFormat = "f32") -> ExpertPlan:
     """`weight_format` is one of coe.native.packing.FORMATS."""
 
     def format_of(cols: int) -> str:
@@ -33,10 +43,16 @@ def plan_expert(config: ModelConfig, weight_format: str) -> ExpertPlan:
     planned = plan_without_weights(config, format_of)
     placed = place(planned, packing.packed_nbytes)
     last = next(reversed(placed.values()))
-    per_token = config.kv_floats_per_token * KV_ITEM_BYTES
+    per_token = config.kv_floats_per_token * KV_ITEM_BYTES[kv_format]
     return ExpertPlan(
         parameters=sum(tensor.rows * tensor.cols for tensor in planned),
         weights_bytes=last.offset + last.nbytes,
         kv_bytes_per_token=per_token,
         kv_bytes_full_context=per_token * config.context_length,
     )
+
+
+def fit(plan: ExpertPlan, hbm_bytes: int, ddr_bytes: int) -> Fit:
+    slots = hbm_bytes // plan.weights_bytes
+    left = hbm_bytes - slots * plan.weights_bytes if slots else 0
+    return Fit(ddr_bytes // plan.weights_bytes, slots, left // plan.kv_bytes_per_token)
