@@ -30,7 +30,20 @@ class SlotRecord(ctypes.Structure):
         ("offset", c_uint64),
         ("nbytes", c_uint64),
         ("watermark", c_uint64),
+        ("tag", c_uint64),
         ("state", c_uint32),
+        ("reserved", c_uint32),
+    )
+
+
+class LoadOptions(ctypes.Structure):
+    _fields_ = (
+        ("tag", c_uint64),
+        ("nbytes", c_uint64),
+        ("bytes_per_second", c_double),
+        ("verify", c_int32),
+        ("prefix_slot", c_int32),
+        ("threads", c_uint32),
         ("reserved", c_uint32),
     )
 
@@ -46,11 +59,12 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "coe_checksum": (c_uint32, (c_void_p, c_size_t)),
     "coe_set_threads": (c_int, (c_uint,)),
     "coe_arena_create": (c_int, (c_char_p, c_uint64, c_uint32, _OUT)),
+    "coe_arena_adopt": (c_int, (c_char_p, c_uint64, c_uint32, _OUT)),
     "coe_arena_attach": (c_int, (c_char_p, _OUT)),
     "coe_arena_unlink": (c_int, (c_char_p,)),
     "coe_arena_info": (c_int, (c_void_p, POINTER(ArenaInfo))),
     "coe_arena_slot": (c_int, (c_void_p, c_uint32, POINTER(SlotRecord))),
-    "coe_arena_load": (c_int, (c_void_p, c_uint32, c_uint64, c_void_p, c_int, c_uint, c_double, _OUT)),
+    "coe_arena_load": (c_int, (c_void_p, c_uint32, c_uint64, c_void_p, POINTER(LoadOptions), _OUT)),
     "coe_arena_free": (c_int, (c_void_p, c_uint32)),
     "coe_arena_bind": (c_int, (c_void_p,)),
     "coe_arena_close": (None, (c_void_p,)),

@@ -200,3 +200,45 @@ def test_importing_works_without_the_library_and_use_says_what_to_do(tmp_path: P
     """
     assert other_process(code).startswith("ArtifactError libnone.so is not built")
     assert issubclass(ArtifactError, Exception)
+
+
+DYING_OWNER = """
+import os, signal, sys
+from coe.native import HbmArena, WeightsFile
+arena = HbmArena.create(sys.argv[1], 8 << 20, slots=4)
+source = WeightsFile.open(sys.argv[2])
+assert arena.load(0, 0, source, tag=5).wait(20)
+slow = arena.load(1, 4 << 20, source, bytes_per_second=1.0, tag=6)
+print(arena.slot(0).generation, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_the_successor_of_a_killed_owner_adopts_its_arena(tmp_path: Path, content: np.ndarray) -> None:
+    name, path = f"coe-test-adopt-{os.getpid()}", tmp_path / "weights.coe"
+    path.write_bytes(content.tobytes())
+    with pytest.raises(TierLoadError):
+        HbmArena.adopt(name, 8 << 20, slots=4)
+    owner = subprocess.run(
+        [sys.executable, "-c", DYING_OWNER, name, path], capture_output=True, text=True, timeout=DEADLINE_S
+    )
+    generation = int(owner.stdout)
+    with HbmArena.adopt(name, 8 << 20, slots=4) as arena:
+        assert arena.owner
+        slot = arena.slot(0)
+        assert (slot.state, slot.generation, slot.tag) == (SlotState.RESIDENT, generation, 5)
+        assert arena.slot(1).state is SlotState.FREE
+        with pytest.raises(CapacityExceeded):
+            HbmArena.adopt(name, 8 << 20, slots=4)
+    with pytest.raises(TierLoadError, match="closed"):
+        HbmArena.adopt(name, 8 << 20, slots=4)
+    arena.unlink()
+
+
+def test_a_prefix_saves_its_bytes(arena: HbmArena, weights: WeightsFile) -> None:
+    assert arena.load(0, 0, weights, tag=9, nbytes=2 * CHUNK).wait(DEADLINE_S)
+    assert arena.slot(0).nbytes == 2 * CHUNK
+    load = arena.load(1, 4 << 20, weights, tag=9, prefix=0)
+    assert load.wait(DEADLINE_S)
+    assert load.bytes_copied == NBYTES - 2 * CHUNK
+    assert arena.slot(1).watermark == NBYTES

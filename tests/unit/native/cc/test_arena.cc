@@ -1,3 +1,6 @@
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include "arena/binding.h"
 #include "support.h"
 
@@ -33,6 +36,57 @@ TEST(Arena, AnArenaWhoseOwnerIsGoneIsReplacedAndItsLeasesAreStale) {
   EXPECT_TRUE(reader->retired());
   ASSERT_OK(Arena::create(name, kCapacity, 8, second));
   EXPECT_NE(second->epoch(), epoch);
+  ASSERT_OK(Arena::unlink(name));
+}
+
+TEST(Arena, AnArenaThatWasClosedIsNotAdopted) {
+  const std::string name = unique_name();
+  std::shared_ptr<Arena> first;
+  std::shared_ptr<Arena> second;
+  EXPECT_EQ(Arena::adopt(name, kCapacity, 8, second).code(), Code::kSystem);
+  ASSERT_OK(Arena::create(name, kCapacity, 8, first));
+  EXPECT_EQ(Arena::adopt(name, kCapacity, 8, second).code(), Code::kBusy);
+  first.reset();
+  EXPECT_EQ(Arena::adopt(name, kCapacity, 8, second).code(), Code::kSystem);
+  ASSERT_OK(Arena::unlink(name));
+}
+
+TEST(Arena, TheSuccessorOfADeadOwnerGoesOnWithWhatIsResident) {
+  const std::string name = unique_name();
+  uint64_t resident = 0;
+  uint64_t loading = 0;
+  if (const pid_t child = fork(); child == 0) {
+    std::shared_ptr<Arena> arena;
+    uint64_t generation = 0;
+    const bool made = Arena::create(name, kCapacity, 8, arena).ok() &&
+                      arena->begin_load(1, 0, 4096, generation, 77).ok() &&
+                      arena->begin_load(2, 4096, 4096, generation, 78).ok();
+    if (made) arena->finish_load(1, true);
+    _exit(made ? 0 : 1);  // as a crash: nothing is closed
+  } else {
+    int status = 1;
+    ASSERT_EQ(waitpid(child, &status, 0), child);
+    ASSERT_EQ(status, 0);
+  }
+  std::shared_ptr<Arena> reader;
+  ASSERT_OK(Arena::attach(name, reader));
+  resident = reader->slot(1).generation.load();
+  loading = reader->slot(2).generation.load();
+  std::shared_ptr<Arena> arena;
+  EXPECT_EQ(Arena::adopt(name, kCapacity / 2, 8, arena).code(), Code::kSystem);
+  EXPECT_EQ(Arena::adopt(name, kCapacity, 4, arena).code(), Code::kSystem);
+  ASSERT_OK(Arena::adopt(name, kCapacity, 8, arena));
+  EXPECT_TRUE(arena->owner());
+  EXPECT_EQ(arena->epoch(), reader->epoch());
+  SlotInfo info{};
+  ASSERT_OK(arena->info(1, info));
+  EXPECT_EQ(info.state, static_cast<uint32_t>(SlotState::kResident));
+  EXPECT_EQ(info.generation, resident);
+  EXPECT_EQ(info.tag, 77U);
+  ASSERT_OK(arena->info(2, info));
+  EXPECT_EQ(info.state, static_cast<uint32_t>(SlotState::kFree));
+  EXPECT_GT(info.generation, loading);
+  ASSERT_OK(arena->free(1));
   ASSERT_OK(Arena::unlink(name));
 }
 

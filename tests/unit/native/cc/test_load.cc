@@ -97,6 +97,57 @@ TEST(Load, AReaderGetsTheFirstBytesBeforeTheLast) {
   bind_arena(nullptr);
 }
 
+TEST(Load, APrefixIsLoadedAloneAndThenTakenFromItsSlot) {
+  TemporaryFile file(kBytes);
+  auto opened = open_file(file);
+  const OwnArena arena(kCapacity);
+  std::shared_ptr<Load> first;
+  ASSERT_OK(Load::start(*arena, 0, 0, opened, {.verify = true, .tag = 7, .nbytes = 2 * kChunk}, first));
+  ASSERT_TRUE(first->wait(kDeadline));
+  ASSERT_OK(first->result());
+  SlotInfo info{};
+  ASSERT_OK(arena->info(0, info));
+  EXPECT_EQ(info.nbytes, 2 * kChunk);
+  EXPECT_EQ(info.tag, 7U);
+  std::shared_ptr<Load> whole;
+  ASSERT_OK(Load::start(*arena, 1, 2 << 20, opened, {.verify = true, .tag = 7, .prefix_slot = 0}, whole));
+  ASSERT_TRUE(whole->wait(kDeadline));
+  ASSERT_OK(whole->result());
+  EXPECT_EQ(whole->bytes_copied(), kBytes - 2 * kChunk);
+  EXPECT_EQ(std::memcmp(arena->data() + (2 << 20), file.bytes().data(), kBytes), 0);
+  ASSERT_OK(arena->info(1, info));
+  EXPECT_EQ(info.watermark, kBytes);
+}
+
+TEST(Load, APrefixIsNotThrottledAndTheRestIs) {
+  TemporaryFile file(kBytes);
+  auto opened = open_file(file);
+  const OwnArena arena(kCapacity);
+  std::shared_ptr<Load> load;
+  ASSERT_OK(Load::start(*arena, 0, 0, opened, {.tag = 7, .nbytes = 4 * kChunk}, load));
+  ASSERT_TRUE(load->wait(kDeadline));
+  // A byte a second: the first unit of the rest comes at once, no more.
+  ASSERT_OK(Load::start(*arena, 1, 2 << 20, opened, {.threads = 1, .bytes_per_second = 1.0, .tag = 7, .prefix_slot = 0},
+                        load));
+  SlotInfo info{};
+  while (info.watermark < 5 * kChunk) ASSERT_OK(arena->info(1, info));
+  EXPECT_FALSE(load->done());
+  EXPECT_EQ(load->bytes_copied(), kChunk);
+}
+
+TEST(Load, RefusesPartsAndPrefixesThatDoNotFit) {
+  TemporaryFile file(kBytes);
+  auto opened = open_file(file);
+  const OwnArena arena(kCapacity);
+  std::shared_ptr<Load> load;
+  EXPECT_EQ(Load::start(*arena, 0, 0, opened, {.nbytes = kBytes + 1}, load).code(), Code::kInvalid);
+  EXPECT_EQ(Load::start(*arena, 0, 0, opened, {.nbytes = kChunk + 1}, load).code(), Code::kInvalid);
+  EXPECT_EQ(Load::start(*arena, 0, 0, opened, {.prefix_slot = 1}, load).code(), Code::kInvalid);
+  ASSERT_OK(Load::start(*arena, 1, 2 << 20, opened, {.tag = 7, .nbytes = kChunk}, load));
+  ASSERT_TRUE(load->wait(kDeadline));
+  EXPECT_EQ(Load::start(*arena, 0, 0, opened, {.tag = 8, .prefix_slot = 1}, load).code(), Code::kInvalid);
+}
+
 TEST(WeightsFile, RefusesAnotherSizeAndWhatIsNotThere) {
   TemporaryFile file(kBytes);
   std::shared_ptr<WeightsFile> opened;

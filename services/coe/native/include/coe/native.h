@@ -23,9 +23,17 @@ typedef struct {
 } coe_arena_info_t;
 
 typedef struct {
-  uint64_t generation, offset, nbytes, watermark;
+  uint64_t generation, offset, nbytes, watermark, tag;
   uint32_t state, reserved;
 } coe_slot_info_t;
+
+/* nbytes 0: the whole file. prefix_slot -1: none. bytes_per_second 0: unthrottled. */
+typedef struct {
+  uint64_t tag, nbytes;
+  double bytes_per_second;
+  int32_t verify, prefix_slot;
+  uint32_t threads, reserved;
+} coe_load_options_t;
 
 typedef struct {
   uint64_t generation, bytes_copied;
@@ -38,12 +46,13 @@ COE_API uint32_t coe_checksum(const void* data, size_t nbytes);
 COE_API int coe_set_threads(unsigned threads);
 
 COE_API int coe_arena_create(const char* name, uint64_t capacity, uint32_t slots, coe_arena** out);
+COE_API int coe_arena_adopt(const char* name, uint64_t capacity, uint32_t slots, coe_arena** out);
 COE_API int coe_arena_attach(const char* name, coe_arena** out);
 COE_API int coe_arena_unlink(const char* name);
 COE_API int coe_arena_info(const coe_arena* arena, coe_arena_info_t* out);
 COE_API int coe_arena_slot(const coe_arena* arena, uint32_t slot, coe_slot_info_t* out);
-COE_API int coe_arena_load(coe_arena* arena, uint32_t slot, uint64_t offset, coe_file* file, int verify,
-                           unsigned threads, double bytes_per_second, coe_load** out);
+COE_API int coe_arena_load(coe_arena* arena, uint32_t slot, uint64_t offset, coe_file* file,
+                           const coe_load_options_t* options, coe_load** out);
 COE_API int coe_arena_free(coe_arena* arena, uint32_t slot);
 COE_API int coe_arena_bind(coe_arena* arena);
 COE_API void coe_arena_close(coe_arena* arena);

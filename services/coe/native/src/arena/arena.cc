@@ -74,6 +74,20 @@ Status Arena::create(const std::string& name, uint64_t capacity, uint32_t slots,
   return {};
 }
 
+Status Arena::adopt(const std::string& name, uint64_t capacity, uint32_t slots, std::shared_ptr<Arena>& out) {
+  std::shared_ptr<Arena> arena;
+  if (auto status = attach(name, arena); !status.ok()) return status;
+  if (flock(arena->fd_, LOCK_EX | LOCK_NB) != 0) return {Code::kBusy, "arena " + name + " has an owner"};
+  if (arena->retired()) return {Code::kSystem, "arena " + name + " was closed by its owner"};
+  if (arena->capacity() != capacity || arena->slots() != slots)
+    return {Code::kSystem, "arena " + name + " has another capacity or number of slots"};
+  arena->owner_ = true;
+  for (uint32_t i = 0; i < slots; ++i)
+    if (arena->slot(i).state.load() == static_cast<uint32_t>(SlotState::kLoading)) arena->finish_load(i, false);
+  out = std::move(arena);
+  return {};
+}
+
 Status Arena::attach(const std::string& name, std::shared_ptr<Arena>& out) {
   std::shared_ptr<Arena> arena(new Arena());
   arena->name_ = shm_name(name);
@@ -109,8 +123,12 @@ Arena::~Arena() {
 Status Arena::info(uint32_t index, SlotInfo& out) const {
   if (index >= slots()) return invalid("no slot " + std::to_string(index));
   const SlotRecord& s = slot(index);
-  out = {s.state.load(std::memory_order_acquire), s.generation.load(std::memory_order_acquire), s.offset.load(),
-         s.nbytes.load(), s.watermark.load()};
+  out = {s.state.load(std::memory_order_acquire),
+         s.generation.load(std::memory_order_acquire),
+         s.offset.load(),
+         s.nbytes.load(),
+         s.watermark.load(),
+         s.tag.load()};
   return {};
 }
 
@@ -119,7 +137,7 @@ void Arena::notify(SlotRecord& slot) const {
   futex_wake_all(slot.progress);
 }
 
-Status Arena::begin_load(uint32_t index, uint64_t offset, uint64_t nbytes, uint64_t& generation) {
+Status Arena::begin_load(uint32_t index, uint64_t offset, uint64_t nbytes, uint64_t& generation, uint64_t tag) {
   if (!owner_) return invalid("only the process that created the arena may load into it");
   if (index >= slots()) return invalid("no slot " + std::to_string(index));
   if (offset % 64 != 0) return invalid("a slot starts at a multiple of 64 bytes");
@@ -137,6 +155,7 @@ Status Arena::begin_load(uint32_t index, uint64_t offset, uint64_t nbytes, uint6
   s.watermark.store(0);
   s.offset.store(offset);
   s.nbytes.store(nbytes);
+  s.tag.store(tag);
   s.state.store(static_cast<uint32_t>(SlotState::kLoading));
   generation = s.generation.fetch_add(1) + 1;
   return {};

@@ -14,13 +14,17 @@ namespace coe {
 
 struct SlotInfo {
   uint32_t state;
-  uint64_t generation, offset, nbytes, watermark;
+  uint64_t generation, offset, nbytes, watermark, tag;
 };
 
 class Arena {
  public:
   // Creates `/name`, replacing one whose owner is gone; kBusy while another process owns it.
   static Status create(const std::string& name, uint64_t capacity, uint32_t slots, std::shared_ptr<Arena>& out);
+  // Becomes the owner of an arena whose owner died without closing it: resident slots and their generations go on, the
+  // dead owner's loads are void. kBusy while it has an owner, kSystem when there is none of this geometry to go on
+  // with.
+  static Status adopt(const std::string& name, uint64_t capacity, uint32_t slots, std::shared_ptr<Arena>& out);
   static Status attach(const std::string& name, std::shared_ptr<Arena>& out);
   static Status unlink(const std::string& name);
   ~Arena();
@@ -39,7 +43,7 @@ class Arena {
 
   // Owner only. FREE -> LOADING with a new generation; kInvalid outside the capacity, kBusy when the slot or the range
   // is live.
-  Status begin_load(uint32_t slot, uint64_t offset, uint64_t nbytes, uint64_t& generation);
+  Status begin_load(uint32_t slot, uint64_t offset, uint64_t nbytes, uint64_t& generation, uint64_t tag = 0);
   void advance(uint32_t slot, uint64_t watermark);
   void finish_load(uint32_t slot, bool resident);
   // Owner only. RESIDENT -> FREE, and the generation ends.

@@ -81,6 +81,14 @@ int coe_arena_create(const char* name, uint64_t capacity, uint32_t slots, coe_ar
   });
 }
 
+int coe_arena_adopt(const char* name, uint64_t capacity, uint32_t slots, coe_arena** out) {
+  return guarded([&] {
+    std::shared_ptr<coe::Arena> arena;
+    auto status = coe::Arena::adopt(name, capacity, slots, arena);
+    return wrap(std::move(status), std::move(arena), out);
+  });
+}
+
 int coe_arena_attach(const char* name, coe_arena** out) {
   return guarded([&] {
     std::shared_ptr<coe::Arena> arena;
@@ -102,17 +110,18 @@ int coe_arena_slot(const coe_arena* arena, uint32_t slot, coe_slot_info_t* out) 
   return guarded([&] {
     coe::SlotInfo info{};
     auto status = arena->value->info(slot, info);
-    *out = {info.generation, info.offset, info.nbytes, info.watermark, info.state, 0};
+    *out = {info.generation, info.offset, info.nbytes, info.watermark, info.tag, info.state, 0};
     return status;
   });
 }
 
-int coe_arena_load(coe_arena* arena, uint32_t slot, uint64_t offset, coe_file* file, int verify, unsigned threads,
-                   double bytes_per_second, coe_load** out) {
+int coe_arena_load(coe_arena* arena, uint32_t slot, uint64_t offset, coe_file* file, const coe_load_options_t* options,
+                   coe_load** out) {
   return guarded([&] {
     std::shared_ptr<coe::Load> load;
-    const coe::LoadOptions options{verify != 0, threads, bytes_per_second};
-    auto status = coe::Load::start(arena->value, slot, offset, file->value, options, load);
+    const coe::LoadOptions wanted{options->verify != 0, options->threads, options->bytes_per_second,
+                                  options->tag,         options->nbytes,  options->prefix_slot};
+    auto status = coe::Load::start(arena->value, slot, offset, file->value, wanted, load);
     return wrap(std::move(status), std::move(load), out);
   });
 }

@@ -7,7 +7,7 @@
 namespace coe {
 
 inline constexpr uint64_t kArenaMagic = 0x4d4248454f430a01;  // "\1\nCOEHBM"
-inline constexpr uint32_t kArenaVersion = 1;
+inline constexpr uint32_t kArenaVersion = 2;
 inline constexpr uint64_t kHugePage = uint64_t{2} << 20;
 inline constexpr unsigned kSlotBits = 16;  // a lease handle is generation << kSlotBits | slot
 
@@ -22,6 +22,7 @@ struct alignas(64) SlotRecord {
   std::atomic<uint64_t> watermark;  // bytes [0, watermark) of the slot are in place
   std::atomic<uint32_t> state;
   std::atomic<uint32_t> progress;  // futex word: changes with the watermark and the state
+  std::atomic<uint64_t> tag;       // the owner's word for what the bytes are: tells its successor
 };
 
 struct alignas(64) ArenaHeader {

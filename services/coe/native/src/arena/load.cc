@@ -16,22 +16,42 @@ constexpr uint64_t kTile = uint64_t{48} << 10;
 Status Load::start(std::shared_ptr<Arena> arena, uint32_t slot, uint64_t offset, std::shared_ptr<WeightsFile> file,
                    const LoadOptions& options, std::shared_ptr<Load>& out) {
   if (options.threads == 0) return invalid("a load needs at least one thread");
+  if (options.nbytes > file->nbytes()) return invalid("the file is shorter than the part asked for");
   std::shared_ptr<Load> load(new Load());
-  if (auto status = arena->begin_load(slot, offset, file->nbytes(), load->generation_); !status.ok()) return status;
   load->options_ = options;
+  load->nbytes_ = options.nbytes == 0 ? file->nbytes() : options.nbytes;
   load->options_.verify = options.verify && file->has_checksums();
   load->unit_bytes_ = load->options_.verify ? file->chunk_bytes() : std::min(kPlainUnit, file->chunk_bytes());
-  load->units_ = (file->nbytes() + load->unit_bytes_ - 1) / load->unit_bytes_;
+  if (load->options_.verify && load->nbytes_ != file->nbytes() && load->nbytes_ % load->unit_bytes_ != 0)
+    return invalid("a part that is verified ends where a chunk does");
+  load->units_ = (load->nbytes_ + load->unit_bytes_ - 1) / load->unit_bytes_;
   load->complete_.resize(load->units_);
   load->slot_ = slot;
-  load->target_ = arena->data() + offset;
   load->arena_ = std::move(arena);
   load->file_ = std::move(file);
+  if (auto status = load->find_prefix(); !status.ok()) return status;
+  if (auto status = load->arena_->begin_load(slot, offset, load->nbytes_, load->generation_, options.tag); !status.ok())
+    return status;
+  load->target_ = load->arena_->data() + offset;
   load->started_ = std::chrono::steady_clock::now();
   load->running_ = static_cast<unsigned>(std::min<uint64_t>(options.threads, load->units_));
   const unsigned count = load->running_;
   for (unsigned i = 0; i < count; ++i) load->threads_.emplace_back([raw = load.get()] { raw->work(); });
   out = std::move(load);
+  return {};
+}
+
+// Whole units of it: the last bytes of a prefix that ends within one come from the file.
+Status Load::find_prefix() {
+  if (options_.prefix_slot < 0) return {};
+  SlotInfo info{};
+  if (auto status = arena_->info(static_cast<uint32_t>(options_.prefix_slot), info); !status.ok()) return status;
+  if (info.state != static_cast<uint32_t>(SlotState::kResident) || info.tag != options_.tag)
+    return invalid("the prefix is not resident, or of other bytes");
+  prefix_record_ = &arena_->slot(static_cast<uint32_t>(options_.prefix_slot));
+  prefix_data_ = arena_->data() + info.offset;
+  prefix_generation_ = info.generation;
+  prefix_units_ = info.nbytes >= nbytes_ ? units_ : info.nbytes / unit_bytes_;
   return {};
 }
 
@@ -43,7 +63,7 @@ Load::~Load() {
 void Load::work() {
   for (;;) {
     const uint64_t unit = next_.fetch_add(1, std::memory_order_relaxed);
-    if (unit >= units_ || !throttle(unit * unit_bytes_)) break;
+    if (unit >= units_ || !throttle(unit)) break;
     if (auto status = copy_unit(unit); !status.ok()) {
       fail(std::move(status));
       break;
@@ -59,9 +79,10 @@ void Load::work() {
 }
 
 // Waits until the budget of bytes a second allows the next unit; false when the load is to stop.
-bool Load::throttle(uint64_t bytes_before) {
-  if (options_.bytes_per_second > 0) {
-    const std::chrono::duration<double> due(static_cast<double>(bytes_before) / options_.bytes_per_second);
+bool Load::throttle(uint64_t unit) {
+  if (options_.bytes_per_second > 0 && unit >= prefix_units_) {
+    const auto bytes_before = static_cast<double>((unit - prefix_units_) * unit_bytes_);
+    const std::chrono::duration<double> due(bytes_before / options_.bytes_per_second);
     std::unique_lock lock(lock_);
     changed_.wait_until(lock, started_ + std::chrono::duration_cast<std::chrono::steady_clock::duration>(due),
                         [this] { return stop_.load(); });
@@ -71,7 +92,14 @@ bool Load::throttle(uint64_t bytes_before) {
 
 Status Load::copy_unit(uint64_t unit) {
   const uint64_t begin = unit * unit_bytes_;
-  const uint64_t nbytes = std::min(unit_bytes_, file_->nbytes() - begin);
+  const uint64_t nbytes = std::min(unit_bytes_, nbytes_ - begin);
+  if (unit < prefix_units_) {
+    stream_copy(target_ + begin, prefix_data_ + begin, nbytes);
+    std::atomic_thread_fence(std::memory_order_acquire);
+    if (prefix_record_->generation.load(std::memory_order_acquire) != prefix_generation_)
+      return {Code::kStale, "the prefix was freed while it was copied"};
+    return {};
+  }
   const uint8_t* source = file_->data() + begin;
   if (!options_.verify) {
     stream_copy(target_ + begin, source, nbytes);
@@ -94,7 +122,7 @@ void Load::complete_unit(uint64_t unit) {
   complete_[unit] = true;
   const uint64_t before = prefix_;
   while (prefix_ < units_ && complete_[prefix_]) ++prefix_;
-  if (prefix_ != before) arena_->advance(slot_, std::min(prefix_ * unit_bytes_, file_->nbytes()));
+  if (prefix_ != before) arena_->advance(slot_, std::min(prefix_ * unit_bytes_, nbytes_));
 }
 
 void Load::fail(Status status) {

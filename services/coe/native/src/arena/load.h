@@ -18,6 +18,9 @@ struct LoadOptions {
   bool verify = true;
   unsigned threads = 2;
   double bytes_per_second = 0;  // 0: as fast as the machine can
+  uint64_t tag = 0;             // kept in the slot's record
+  uint64_t nbytes = 0;          // only the first so many bytes; 0: the whole file
+  int32_t prefix_slot = -1;     // a resident slot with the file's first bytes: they are copied from there, unthrottled
 };
 
 class Load {
@@ -30,6 +33,7 @@ class Load {
   Load& operator=(const Load&) = delete;
 
   [[nodiscard]] uint64_t generation() const { return generation_; }
+  // From the file; bytes of a prefix don't count.
   [[nodiscard]] uint64_t bytes_copied() const { return copied_.load(std::memory_order_relaxed); }
   [[nodiscard]] bool done() const;
   [[nodiscard]] Status result() const;  // kOk while it runs and when it succeeded
@@ -38,9 +42,10 @@ class Load {
 
  private:
   Load() = default;
+  Status find_prefix();
   void work();
   [[nodiscard]] Status copy_unit(uint64_t unit);
-  bool throttle(uint64_t bytes_before);
+  bool throttle(uint64_t unit);
   void complete_unit(uint64_t unit);
   void fail(Status status);
 
@@ -50,6 +55,11 @@ class Load {
   uint32_t slot_ = 0;
   uint8_t* target_ = nullptr;
   uint64_t generation_ = 0;
+  uint64_t nbytes_ = 0;
+  const SlotRecord* prefix_record_ = nullptr;
+  const uint8_t* prefix_data_ = nullptr;
+  uint64_t prefix_generation_ = 0;
+  uint64_t prefix_units_ = 0;
   uint64_t unit_bytes_ = 0;
   uint64_t units_ = 0;
   std::chrono::steady_clock::time_point started_;
