@@ -75,7 +75,7 @@ class World:
                 self.reading.discard(effect.expert)
             case fx.Evicted():
                 self.evicted.append(effect.expert)
-            case fx.Changed():
+            case fx.Changed() | fx.Used():
                 pass
 
     # What tests do

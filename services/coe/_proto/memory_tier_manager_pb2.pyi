@@ -3,6 +3,7 @@
 isort:skip_file
 """
 
+from coe._proto import common_pb2 as _common_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -92,12 +93,17 @@ class AttachResponse(_message.Message):
     ARENA_FIELD_NUMBER: _builtins.int
     TIER_PROFILE_FIELD_NUMBER: _builtins.int
     HBM_CAPACITY_BYTES_FIELD_NUMBER: _builtins.int
+    LEASE_SOCKET_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     epoch: _builtins.int
     arena: _builtins.str
     """Name of the shared-memory arena to map."""
     tier_profile: _builtins.str
     hbm_capacity_bytes: _builtins.int
+    lease_socket: _builtins.str
+    """Name of an abstract unix socket of this host that takes LeaseCall frames; empty: none. Attached workers may use it
+    in place of Acquire, Release and Prefetch, at a fraction of their cost.
+    """
     def __init__(
         self,
         *,
@@ -106,14 +112,96 @@ class AttachResponse(_message.Message):
         arena: _builtins.str = ...,
         tier_profile: _builtins.str = ...,
         hbm_capacity_bytes: _builtins.int = ...,
+        lease_socket: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arena", b"arena", "epoch", b"epoch", "hbm_capacity_bytes", b"hbm_capacity_bytes", "node", b"node", "tier_profile", b"tier_profile"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arena", b"arena", "epoch", b"epoch", "hbm_capacity_bytes", b"hbm_capacity_bytes", "lease_socket", b"lease_socket", "node", b"node", "tier_profile", b"tier_profile"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AttachResponse: _TypeAlias = AttachResponse  # noqa: Y015
+
+@_typing.final
+class LeaseCall(_message.Message):
+    """A frame of the lease socket is its length (uint32, little endian) and one LeaseCall, answered by one LeaseAnswer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALL_FIELD_NUMBER: _builtins.int
+    TIMEOUT_S_FIELD_NUMBER: _builtins.int
+    TRACEPARENT_FIELD_NUMBER: _builtins.int
+    ACQUIRE_FIELD_NUMBER: _builtins.int
+    RELEASE_FIELD_NUMBER: _builtins.int
+    PREFETCH_FIELD_NUMBER: _builtins.int
+    CANCEL_FIELD_NUMBER: _builtins.int
+    call: _builtins.int
+    """Chosen by the caller, not 0; the answer has it too. Releases and cancels have no answer."""
+    timeout_s: _builtins.float
+    """Seconds that an acquire may take; 0: no end."""
+    traceparent: _builtins.str
+    """W3C trace context of a recorded trace."""
+    cancel: _builtins.int
+    """Takes this call back."""
+    @_builtins.property
+    def acquire(self) -> Global___AcquireRequest: ...
+    @_builtins.property
+    def release(self) -> Global___ReleaseRequest: ...
+    @_builtins.property
+    def prefetch(self) -> Global___PrefetchRequest: ...
+    def __init__(
+        self,
+        *,
+        call: _builtins.int = ...,
+        timeout_s: _builtins.float = ...,
+        traceparent: _builtins.str = ...,
+        acquire: Global___AcquireRequest | None = ...,
+        release: Global___ReleaseRequest | None = ...,
+        prefetch: Global___PrefetchRequest | None = ...,
+        cancel: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acquire", b"acquire", "cancel", b"cancel", "prefetch", b"prefetch", "release", b"release", "what", b"what"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acquire", b"acquire", "call", b"call", "cancel", b"cancel", "prefetch", b"prefetch", "release", b"release", "timeout_s", b"timeout_s", "traceparent", b"traceparent", "what", b"what"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_what: _TypeAlias = _typing.Literal["acquire", "release", "prefetch", "cancel"]  # noqa: Y015
+    _WhichOneofArgType_what: _TypeAlias = _typing.Literal["what", b"what"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_what) -> _WhichOneofReturnType_what | None: ...
+
+Global___LeaseCall: _TypeAlias = LeaseCall  # noqa: Y015
+
+@_typing.final
+class LeaseAnswer(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALL_FIELD_NUMBER: _builtins.int
+    ACQUIRED_FIELD_NUMBER: _builtins.int
+    PREFETCHED_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    call: _builtins.int
+    @_builtins.property
+    def acquired(self) -> Global___AcquireResponse: ...
+    @_builtins.property
+    def prefetched(self) -> Global___PrefetchResponse: ...
+    @_builtins.property
+    def error(self) -> _common_pb2.Error: ...
+    def __init__(
+        self,
+        *,
+        call: _builtins.int = ...,
+        acquired: Global___AcquireResponse | None = ...,
+        prefetched: Global___PrefetchResponse | None = ...,
+        error: _common_pb2.Error | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acquired", b"acquired", "error", b"error", "prefetched", b"prefetched", "what", b"what"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acquired", b"acquired", "call", b"call", "error", b"error", "prefetched", b"prefetched", "what", b"what"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_what: _TypeAlias = _typing.Literal["acquired", "prefetched", "error"]  # noqa: Y015
+    _WhichOneofArgType_what: _TypeAlias = _typing.Literal["what", b"what"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_what) -> _WhichOneofReturnType_what | None: ...
+
+Global___LeaseAnswer: _TypeAlias = LeaseAnswer  # noqa: Y015
 
 @_typing.final
 class AcquireRequest(_message.Message):

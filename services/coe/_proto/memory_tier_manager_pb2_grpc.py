@@ -110,7 +110,7 @@ class MemoryTierManagerServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchResidency(self, request, context):
-        """The current state of every expert, then every change.
+        """The current state of every expert, then every move and pin. Numbers of leases are those of that moment.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -43,7 +43,7 @@ class MemoryTierManagerStub:
     Pin: _grpc.UnaryUnaryMultiCallable[_memory_tier_manager_pb2.PinRequest, _memory_tier_manager_pb2.PinResponse]
     ListResidency: _grpc.UnaryUnaryMultiCallable[_memory_tier_manager_pb2.ListResidencyRequest, _memory_tier_manager_pb2.ListResidencyResponse]
     WatchResidency: _grpc.UnaryStreamMultiCallable[_memory_tier_manager_pb2.WatchResidencyRequest, _memory_tier_manager_pb2.WatchResidencyResponse]
-    """The current state of every expert, then every change."""
+    """The current state of every expert, then every move and pin. Numbers of leases are those of that moment."""
     Attach: _grpc.UnaryStreamMultiCallable[_memory_tier_manager_pb2.AttachRequest, _memory_tier_manager_pb2.AttachResponse]
     """Holds the caller's leases: when this stream breaks, every lease of the worker is released."""
 
@@ -62,7 +62,7 @@ class MemoryTierManagerAsyncStub(MemoryTierManagerStub):
     Pin: _aio.UnaryUnaryMultiCallable[_memory_tier_manager_pb2.PinRequest, _memory_tier_manager_pb2.PinResponse]  # type: ignore[assignment]
     ListResidency: _aio.UnaryUnaryMultiCallable[_memory_tier_manager_pb2.ListResidencyRequest, _memory_tier_manager_pb2.ListResidencyResponse]  # type: ignore[assignment]
     WatchResidency: _aio.UnaryStreamMultiCallable[_memory_tier_manager_pb2.WatchResidencyRequest, _memory_tier_manager_pb2.WatchResidencyResponse]  # type: ignore[assignment]
-    """The current state of every expert, then every change."""
+    """The current state of every expert, then every move and pin. Numbers of leases are those of that moment."""
     Attach: _aio.UnaryStreamMultiCallable[_memory_tier_manager_pb2.AttachRequest, _memory_tier_manager_pb2.AttachResponse]  # type: ignore[assignment]
     """Holds the caller's leases: when this stream breaks, every lease of the worker is released."""
 
@@ -114,7 +114,7 @@ class MemoryTierManagerServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_tier_manager_pb2.WatchResidencyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_memory_tier_manager_pb2.WatchResidencyResponse], _abc.AsyncIterator[_memory_tier_manager_pb2.WatchResidencyResponse]]:
-        """The current state of every expert, then every change."""
+        """The current state of every expert, then every move and pin. Numbers of leases are those of that moment."""
 
     @_abc_1.abstractmethod
     def Attach(

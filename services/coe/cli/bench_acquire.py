@@ -1,9 +1,12 @@
-"""`coe bench acquire`: a lease on a resident expert over gRPC on this host, and what the manager spends on it."""
+"""`coe bench acquire`: a lease on a resident expert on this host, and what the manager spends on it."""
 
+import asyncio
 import os
 import tempfile
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import psutil
@@ -12,12 +15,17 @@ from coe._proto import memory_tier_manager_pb2 as pb
 from coe._proto import memory_tier_manager_pb2_grpc
 from coe.cli.bench_tiers import manager, replicas
 from coe.cli.console import out, print_json
+from coe.expert_worker.lease_socket import LeaseSocket
 from coe.platform.rpc.client import channel
 
 WARM_UP = 100
+# The rate at which the manager's share of a core is measured.
+RATE = 200.0
+
+Pair = Callable[[], Awaitable[float]]
 
 
-async def run(acquires: int, as_json: bool) -> None:
+async def run(acquires: int, seconds: float, as_json: bool) -> None:
     with tempfile.TemporaryDirectory(prefix="coe-bench-") as folder:
         (expert,) = replicas(Path(folder), 1)
         with manager(Path(folder), hbm_bytes=256 << 20) as address:
@@ -25,35 +33,68 @@ async def run(acquires: int, as_json: bool) -> None:
             async with channel(address) as connection:
                 stub = memory_tier_manager_pb2_grpc.MemoryTierManagerStub(connection)
                 attach = stub.Attach(pb.AttachRequest(worker_id="bench", pid=os.getpid()))
-                await attach.read()
-                await _pairs(stub, expert, WARM_UP)
-                before = process.cpu_times()
-                seconds = await _pairs(stub, expert, acquires)
-                after = process.cpu_times()
+                attached = cast("pb.AttachResponse", await attach.read())
+                socket = await LeaseSocket.connect(attached.lease_socket)
+                report: dict[str, object] = {"bench": "acquire"}
+                ways = {"socket": over_socket(socket, expert), "grpc": over_grpc(stub, expert)}
+                for name, pair in ways.items():
+                    report[name] = await measure(pair, acquires, seconds, process)
+                socket.close()
                 attach.cancel()
-    cpu_s = after.user + after.system - before.user - before.system
-    p50, p99 = np.percentile(seconds, (50, 99)) * 1e6
-    report: dict[str, object] = {
-        "bench": "acquire",
-        "p50_us": float(p50),
-        "p99_us": float(p99),
-        "manager_cpu_us": cpu_s / acquires * 1e6,
-    }
     if as_json:
         print_json(report)
-    else:
-        out.print(f"acquire p50 {p50:.0f} us, p99 {p99:.0f} us; manager {report['manager_cpu_us']:.0f} us CPU a lease")
+        return
+    for name in ways:
+        figures = report[name]
+        assert isinstance(figures, dict)
+        out.print(
+            f"{name}: acquire p50 {figures['p50_us']:.0f} us, p99 {figures['p99_us']:.0f} us; manager "
+            f"{figures['manager_cpu_share'] * 100:.1f} % of a core at {RATE:.0f} a second"
+        )
 
 
-async def _pairs(
-    stub: "memory_tier_manager_pb2_grpc.MemoryTierManagerAsyncStub", expert: str, count: int
-) -> list[float]:
-    """Seconds of each Acquire; its Release follows untimed."""
-    request = pb.AcquireRequest(worker_id="bench", expert_id=expert, wait_until_resident=True)
-    seconds = []
-    for _ in range(count):
+async def measure(pair: Pair, acquires: int, seconds: float, process: psutil.Process) -> dict[str, float]:
+    """Times of acquires one after the other; then, at RATE, the manager's share of a core."""
+    for _ in range(WARM_UP):
+        await pair()
+    p50, p99 = np.percentile([await pair() for _ in range(acquires)], (50, 99)) * 1e6
+    cpu_s = _cpu_s(process)
+    began = time.perf_counter()
+    for number in range(int(seconds * RATE)):
+        await asyncio.sleep(max(0.0, began + number / RATE - time.perf_counter()))
+        await pair()
+    share = (_cpu_s(process) - cpu_s) / (time.perf_counter() - began)
+    return {"p50_us": float(p50), "p99_us": float(p99), "manager_cpu_share": share}
+
+
+def over_socket(socket: LeaseSocket, expert: str) -> Pair:
+    """Seconds of an acquire; its release follows untimed."""
+
+    async def pair() -> float:
         began = time.perf_counter()
-        response = await stub.Acquire(request)
-        seconds.append(time.perf_counter() - began)
-        await stub.Release(pb.ReleaseRequest(worker_id="bench", lease_id=response.lease.lease_id))
-    return seconds
+        answer = await socket.acquire(_request(expert), 30.0)
+        taken = time.perf_counter() - began
+        socket.release(pb.ReleaseRequest(worker_id="bench", lease_id=answer.lease.lease_id))
+        return taken
+
+    return pair
+
+
+def over_grpc(stub: "memory_tier_manager_pb2_grpc.MemoryTierManagerAsyncStub", expert: str) -> Pair:
+    async def pair() -> float:
+        began = time.perf_counter()
+        answer = await stub.Acquire(_request(expert))
+        taken = time.perf_counter() - began
+        await stub.Release(pb.ReleaseRequest(worker_id="bench", lease_id=answer.lease.lease_id))
+        return taken
+
+    return pair
+
+
+def _request(expert: str) -> pb.AcquireRequest:
+    return pb.AcquireRequest(worker_id="bench", expert_id=expert, wait_until_resident=True)
+
+
+def _cpu_s(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)

@@ -1,4 +1,7 @@
-"""The tier manager over gRPC: attaches this worker and keeps it attached, gets and gives back leases."""
+"""The tier manager as the worker sees it: stays attached over gRPC, gets and gives back leases.
+
+Leases go over the manager's lease socket when it is on this host, else over gRPC too.
+"""
 
 import asyncio
 import os
@@ -9,6 +12,7 @@ from typing import NoReturn
 from coe._proto import memory_tier_manager_pb2 as pb
 from coe._proto import memory_tier_manager_pb2_grpc
 from coe.expert_worker.effects import Acquire, Grant, Prefetch, Residency
+from coe.expert_worker.lease_socket import LeaseSocket
 from coe.platform import logs
 from coe.platform.errors import CoEError, DeadlineExceeded, TierLoadError
 from coe.platform.rpc.client import calls, channel
@@ -32,6 +36,7 @@ class TierClient:
         self._lease_handle = lease_handle
         self._acquire_timeout_s = acquire_timeout_s
         self._attached = asyncio.Event()
+        self._socket: LeaseSocket | None = None
 
     @property
     def attached(self) -> bool:
@@ -52,9 +57,11 @@ class TierClient:
                     request = pb.AttachRequest(worker_id=self._worker_id, pid=os.getpid())
                     async for response in self._manager.Attach(request):
                         on_attached(response)
+                        await self._connect(response.lease_socket)
                         self._attached.set()
             finally:
                 self._attached.clear()
+                self._disconnect()
 
         await _again("the tier manager's attach stream", attach)
 
@@ -94,6 +101,9 @@ class TierClient:
     async def release(self, grant: Grant) -> None:
         """Best effort: a lease that can't be given back ends with the attach stream."""
         request = pb.ReleaseRequest(worker_id=self._worker_id, lease_id=grant.lease_id)
+        if self._socket is not None and self._socket.open:
+            self._socket.release(request)
+            return
         try:
             with calls():
                 await self._manager.Release(request)
@@ -106,6 +116,9 @@ class TierClient:
             worker_id=self._worker_id, expert_id=wish.expert_id, may_evict=True, forecast=_forecast(wish.forecast)
         )
         try:
+            if self._socket is not None and self._socket.open:
+                await self._socket.prefetch(request)
+                return
             with calls():
                 await self._manager.Prefetch(request)
         except CoEError as error:
@@ -118,9 +131,12 @@ class TierClient:
             wait_until_resident=wish.until_resident,
             forecast=_forecast(wish.forecast),
         )
-        with calls():
-            timeout = deadline - asyncio.get_running_loop().time()
-            response = await self._manager.Acquire(request, timeout=timeout)
+        timeout_s = deadline - asyncio.get_running_loop().time()
+        if self._socket is not None and self._socket.open:
+            response = await self._socket.acquire(request, timeout_s)
+        else:
+            with calls():
+                response = await self._manager.Acquire(request, timeout=timeout_s)
         lease = response.lease
         return Grant(
             lease_id=lease.lease_id,
@@ -130,6 +146,20 @@ class TierClient:
             bytes_to_copy=response.bytes_to_copy,
             modelled_copy_s=response.modelled_copy_s,
         )
+
+    async def _connect(self, name: str) -> None:
+        self._disconnect()
+        if not name:
+            return
+        try:
+            self._socket = await LeaseSocket.connect(name)
+        except OSError as error:
+            _log.info("leases go over gRPC: no lease socket of the manager's here", reason=str(error))
+
+    def _disconnect(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
 
     def _too_long(self, expert_id: str, reason: str) -> TierLoadError:
         message = f"the weights of {expert_id} could not be had within {self._acquire_timeout_s:.0f} s: {reason}"

@@ -117,7 +117,7 @@ class Tiers:
         self.ddr.touch(entry.expert, now)
         entry.waiters.append(request)
         self._answer(entry)
-        self._out.append(fx.Changed(entry.expert))
+        self._out.append(fx.Used(entry.expert))
 
     def _answer(self, entry: HbmEntry) -> None:
         """Grants what can be granted to those who wait for this entry's bytes."""
@@ -159,7 +159,8 @@ class Tiers:
         wanted = self.leases.count(entry.expert) or entry.expert in self.pins or not pending.copied
         if entry.state is State.LOADING and not wanted:
             self.weights.cancel_load(entry)
-        self._out.append(fx.Changed(entry.expert))
+            self._out.append(fx.Changed(entry.expert))
+        self._out.append(fx.Used(entry.expert))
 
     def _release(self, event: ev.Release, now: float) -> None:
         lease = self.leases.end(event.lease, event.worker)
@@ -175,7 +176,7 @@ class Tiers:
         entry = self.hbm.entries.get(expert)
         if entry is not None:
             entry.last_used = now
-            self._out.append(fx.Changed(expert))
+            self._out.append(fx.Used(expert))
 
     def _prefetch(self, event: ev.Prefetch, now: float) -> None:
         self.forecasts.update(event.worker, event.forecast, now)
@@ -226,7 +227,7 @@ class Tiers:
                 self._join(request, entry, now)
             else:
                 blocked = True
-        if not self._line:
+        if not self._line and (self._wishes or self.pins or self.defaults):
             self._serve_wishes(now)
         self.weights.next_copy(now)
 

@@ -87,7 +87,14 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """The expert's residency is not what it was: tell the watchers."""
+    """The expert is in another tier or state than it was, or its pin changed: tell the watchers."""
+
+    expert: str
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """The expert has more or fewer leases: the next view of it says so, nobody is woken."""
 
     expert: str
 
@@ -103,5 +110,16 @@ class Evicted:
 
 
 Effect = (
-    StartCopy | CancelCopy | Free | ReadIntoDdr | DropFromDdr | Grant | Reject | Prefetched | Done | Changed | Evicted
+    StartCopy
+    | CancelCopy
+    | Free
+    | ReadIntoDdr
+    | DropFromDdr
+    | Grant
+    | Reject
+    | Prefetched
+    | Done
+    | Changed
+    | Used
+    | Evicted
 )

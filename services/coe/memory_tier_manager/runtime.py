@@ -62,17 +62,22 @@ class Runtime:
         finally:
             self._running = False
 
-    async def ask(self, event: ev.Acquire | ev.Prefetch | ev.Pin) -> Answer:
-        """Posts a request and waits for its answer. Raises CoEError; when cancelled, takes the request back."""
+    def begin(self, event: ev.Acquire | ev.Prefetch | ev.Pin) -> "asyncio.Future[Answer]":
+        """Posts a request. Its answer, or a CoEError, may be there already; `take_back` it when nobody wants it."""
         answer: asyncio.Future[Answer] = self._loop.create_future()
         self._answers[event.request] = answer
         self.post(event)
+        return answer
+
+    async def ask(self, event: ev.Acquire | ev.Prefetch | ev.Pin) -> Answer:
+        """Posts a request and waits for its answer. Raises CoEError; when cancelled, takes the request back."""
+        answer = self.begin(event)
         if answer.done():
             return answer.result()
         try:
             return await answer
         except asyncio.CancelledError:
-            self._take_back(event, answer)
+            self.take_back(event, answer)
             raise
 
     async def run(self, tick_s: float = 0.25) -> None:
@@ -100,7 +105,8 @@ class Runtime:
             source.close()
         self._failure.cancel()
 
-    def _take_back(self, event: ev.Acquire | ev.Prefetch | ev.Pin, answer: "asyncio.Future[Answer]") -> None:
+    def take_back(self, event: ev.Acquire | ev.Prefetch | ev.Pin, answer: "asyncio.Future[Answer]") -> None:
+        """The caller is gone: a lease that it got is given back, a load that only it wanted is cancelled."""
         granted = answer.result() if answer.done() and not answer.cancelled() and not answer.exception() else None
         if isinstance(granted, fx.Grant) and isinstance(event, ev.Acquire):
             self.post(ev.Release(event.worker, granted.lease))
@@ -132,7 +138,7 @@ class Runtime:
                 source = self._sources.pop(effect.expert, None)
                 if source is not None:
                     source.close()
-            case fx.Changed() | fx.Evicted():
+            case fx.Changed() | fx.Used() | fx.Evicted():
                 pass
 
     def _resolve(self, request: int, result: Answer | CoEError) -> None:

@@ -2,9 +2,7 @@
 
 import asyncio
 import itertools
-import time
-from collections.abc import AsyncIterator, Iterable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
 from typing import Any, cast
 
 import grpc.aio
@@ -15,9 +13,9 @@ from coe.memory_tier_manager import effects as fx
 from coe.memory_tier_manager import events as ev
 from coe.memory_tier_manager import views
 from coe.memory_tier_manager.arena import Library
+from coe.memory_tier_manager.calls import Calls, Identity
 from coe.memory_tier_manager.core import Tiers
 from coe.memory_tier_manager.liveness import process_end
-from coe.memory_tier_manager.profiles import TierProfile
 from coe.memory_tier_manager.runtime import Runtime
 from coe.memory_tier_manager.watchers import Watchers
 from coe.platform import logs
@@ -27,23 +25,20 @@ _log = logs.get(__name__)
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Which node this is, and which life of its manager."""
-
-    node: str
-    epoch: int
-    arena: str
-    profile: TierProfile
-
-
 class MemoryTierManagerServicer(memory_tier_manager_pb2_grpc.MemoryTierManagerServicer):
     def __init__(
-        self, identity: Identity, tiers: Tiers, runtime: Runtime, library: Library, watchers: Watchers
+        self,
+        identity: Identity,
+        tiers: Tiers,
+        runtime: Runtime,
+        calls: Calls,
+        library: Library,
+        watchers: Watchers,
     ) -> None:
         self._identity = identity
         self._tiers = tiers
         self._runtime = runtime
+        self._calls = calls
         self._library = library
         self._watchers = watchers
         self._attachments = itertools.count(1)
@@ -55,50 +50,19 @@ class MemoryTierManagerServicer(memory_tier_manager_pb2_grpc.MemoryTierManagerSe
         self._stopping.set()
 
     async def Acquire(self, request: pb.AcquireRequest, context: Context) -> pb.AcquireResponse:
-        remaining = context.time_remaining()
-        event = ev.Acquire(
-            self._runtime.next_request(),
-            request.worker_id,
-            request.expert_id,
-            self._library.nbytes(request.expert_id),
-            request.wait_until_resident,
-            time.monotonic() + remaining if remaining is not None else float("inf"),
-            _forecast(request.forecast),
-        )
-        grant = cast("fx.Grant", await self._runtime.ask(event))
-        return pb.AcquireResponse(
-            lease=pb.Lease(
-                lease_id=grant.lease,
-                expert_id=grant.expert,
-                slot=grant.slot,
-                generation=grant.generation,
-                epoch=self._identity.epoch,
-            ),
-            found_in=views.TIERS[grant.found_in],
-            bytes_to_copy=grant.copied,
-            wait_s=grant.waited_s,
-            modelled_copy_s=self._identity.profile.modelled_copy_s(grant.found_in, grant.copied),
-        )
+        event = self._calls.acquire(request, context.time_remaining())
+        return self._calls.acquired(cast("fx.Grant", await self._runtime.ask(event)))
 
     async def Release(self, request: pb.ReleaseRequest, context: Context) -> pb.ReleaseResponse:
-        self._runtime.post(ev.Release(request.worker_id, request.lease_id))
+        self._runtime.post(self._calls.release(request))
         return pb.ReleaseResponse()
 
     async def Prefetch(self, request: pb.PrefetchRequest, context: Context) -> pb.PrefetchResponse:
-        event = ev.Prefetch(
-            self._runtime.next_request(),
-            request.worker_id,
-            request.expert_id,
-            self._library.nbytes(request.expert_id),
-            request.may_evict,
-            _forecast(request.forecast),
-        )
-        answer = cast("fx.Prefetched", await self._runtime.ask(event))
-        return pb.PrefetchResponse(started=answer.started, found_in=views.TIERS[answer.found_in])
+        answer = await self._runtime.ask(self._calls.prefetch(request))
+        return self._calls.prefetched(cast("fx.Prefetched", answer))
 
     async def Pin(self, request: pb.PinRequest, context: Context) -> pb.PinResponse:
-        nbytes = self._library.nbytes(request.expert_id)
-        await self._runtime.ask(ev.Pin(self._runtime.next_request(), request.expert_id, nbytes, request.pinned))
+        await self._runtime.ask(self._calls.pin(request))
         return pb.PinResponse()
 
     async def ListResidency(self, request: pb.ListResidencyRequest, context: Context) -> pb.ListResidencyResponse:
@@ -135,6 +99,7 @@ class MemoryTierManagerServicer(memory_tier_manager_pb2_grpc.MemoryTierManagerSe
                     arena=self._identity.arena,
                     tier_profile=self._identity.profile.name,
                     hbm_capacity_bytes=self._tiers.hbm.budget.capacity,
+                    lease_socket=self._identity.lease_socket,
                 )
                 await _first(ended, self._stopping)
             finally:
@@ -149,10 +114,6 @@ class MemoryTierManagerServicer(memory_tier_manager_pb2_grpc.MemoryTierManagerSe
             version=self._version,
             expert=views.residency(self._tiers, expert, self._library.nbytes(expert)),
         )
-
-
-def _forecast(uses: Iterable[pb.NextUse]) -> tuple[ev.Use, ...]:
-    return tuple(ev.Use(use.expert_id, use.in_s, use.probability) for use in uses)
 
 
 async def _first(*events: asyncio.Event) -> None:

@@ -11,7 +11,7 @@ A background task of the service that fails ends the process with exit status 1 
 import asyncio
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from typing import Protocol, runtime_checkable
 
@@ -55,14 +55,18 @@ class HealthReporting(Protocol):
     async def healthy(self) -> bool: ...
 
 
-def run(service: Service) -> None:
-    """Runs the process until a signal. Exits with 1 when the service can't start or one of its tasks fails."""
+def run(service: Service, loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None) -> None:
+    """Runs the process until a signal. Exits with 1 when the service can't start or one of its tasks fails.
+
+    `loop_factory` makes the event loop; asyncio's own when None.
+    """
     parent.end_with_parent()
     core, rpc = CoreSettings(), GrpcSettings()
     logs.configure(service.name, level=core.log_level, form=core.log_format)
     exporters = telemetry.configure(service.name, core)
     try:
-        asyncio.run(serve(service, rpc))
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            runner.run(serve(service, rpc))
     except CoEError as error:
         _log.error("the service ended", code=error.code, reason=error.message, **error.details)
         sys.exit(1)

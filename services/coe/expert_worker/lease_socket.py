@@ -1,0 +1,92 @@
+"""The tier manager's lease socket, from the worker's side: acquire, release and prefetch as frames."""
+
+import asyncio
+import itertools
+
+from google.protobuf.message import DecodeError
+from opentelemetry.trace import SpanKind
+
+from coe._proto import memory_tier_manager_pb2 as pb
+from coe.platform.errors import Unavailable, from_proto
+from coe.platform.rpc.frames import Frames
+from coe.platform.telemetry import names, spans, w3c
+
+Answer = pb.AcquireResponse | pb.PrefetchResponse
+
+
+class LeaseSocket:
+    """One connection. Calls raise CoEError, Unavailable when the connection breaks."""
+
+    def __init__(self) -> None:
+        self._frames = Frames(self._on_frame, self._on_end)
+        self._numbers = itertools.count(1)
+        self._waiting: dict[int, asyncio.Future[Answer]] = {}
+        self.open = False
+
+    @classmethod
+    async def connect(cls, name: str) -> "LeaseSocket":
+        """Raises OSError: the manager is on another host, or in a network namespace of its own."""
+        connection = cls()
+        await asyncio.get_running_loop().create_unix_connection(lambda: connection._frames, f"\0{name}")
+        connection.open = True
+        return connection
+
+    async def acquire(self, request: pb.AcquireRequest, timeout_s: float) -> pb.AcquireResponse:
+        call = pb.LeaseCall(call=next(self._numbers), acquire=request, timeout_s=timeout_s)
+        answer = await self._ask(call, "coe.v1.MemoryTierManager/Acquire")
+        assert isinstance(answer, pb.AcquireResponse)
+        return answer
+
+    async def prefetch(self, request: pb.PrefetchRequest) -> None:
+        await self._ask(pb.LeaseCall(call=next(self._numbers), prefetch=request), "coe.v1.MemoryTierManager/Prefetch")
+
+    def release(self, request: pb.ReleaseRequest) -> None:
+        self._frames.send(pb.LeaseCall(call=next(self._numbers), release=request).SerializeToString())
+
+    def close(self) -> None:
+        self._frames.close()
+
+    async def _ask(self, call: pb.LeaseCall, method: str) -> Answer:
+        parent = spans.current()
+        if not parent.trace_flags.sampled:
+            return await self._exchange(call)
+        with spans.start(method, SpanKind.CLIENT, parent, lambda: {names.RPC_METHOD: method}) as span:
+            call.traceparent = dict(w3c.headers(span.get_span_context()))[w3c.TRACEPARENT]
+            return await self._exchange(call)
+
+    async def _exchange(self, call: pb.LeaseCall) -> Answer:
+        if not self.open:
+            raise Unavailable("the lease socket is closed")
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._waiting[call.call] = answer
+        self._frames.send(call.SerializeToString())
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            self._frames.send(pb.LeaseCall(call=next(self._numbers), cancel=call.call).SerializeToString())
+            raise
+        finally:
+            self._waiting.pop(call.call, None)
+
+    def _on_frame(self, frame: bytes) -> None:
+        try:
+            message = pb.LeaseAnswer.FromString(frame)
+        except DecodeError:
+            self.close()
+            return
+        answer = self._waiting.get(message.call)
+        if answer is None or answer.done():
+            return
+        what = message.WhichOneof("what")
+        if what == "acquired":
+            answer.set_result(message.acquired)
+        elif what == "prefetched":
+            answer.set_result(message.prefetched)
+        else:
+            answer.set_exception(from_proto(message.error))
+
+    def _on_end(self) -> None:
+        self.open = False
+        for answer in self._waiting.values():
+            if not answer.done():
+                answer.set_exception(Unavailable("the memory-tier manager's lease socket broke"))

@@ -1,0 +1,62 @@
+"""Length-prefixed messages over a socket: for calls between processes of a host that HTTP/2 would make too dear."""
+
+import asyncio
+from collections.abc import Callable
+from typing import cast
+
+from coe.platform.rpc.options import MAX_MESSAGE_BYTES
+
+_LENGTH = 4
+
+
+class Frames(asyncio.Protocol):
+    """`on_frame` gets each whole frame, `on_end` runs once when the connection is over. `connected`: may refuse a peer.
+
+    A frame longer than MAX_MESSAGE_BYTES ends the connection.
+    """
+
+    def __init__(
+        self,
+        on_frame: Callable[[bytes], None],
+        on_end: Callable[[], None],
+        connected: Callable[[asyncio.Transport], bool] = lambda transport: True,
+    ) -> None:
+        self._on_frame = on_frame
+        self._on_end = on_end
+        self._connected = connected
+        self._transport: asyncio.Transport | None = None
+        self._rest = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports are none of asyncio's by class.
+        self._transport = cast("asyncio.Transport", transport)
+        if not self._connected(self._transport):
+            self._transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._on_end()
+
+    def data_received(self, data: bytes) -> None:
+        data = self._rest + data if self._rest else data
+        start = 0
+        while len(data) - start >= _LENGTH:
+            length = int.from_bytes(data[start : start + _LENGTH], "little")
+            if length > MAX_MESSAGE_BYTES:
+                self.close()
+                return
+            end = start + _LENGTH + length
+            if end > len(data):
+                break
+            self._on_frame(data[start + _LENGTH : end])
+            start = end
+        self._rest = data[start:]
+
+    def send(self, payload: bytes) -> None:
+        """Nothing when the connection is over: `on_end` has told."""
+        if self._transport is not None:
+            self._transport.write(len(payload).to_bytes(_LENGTH, "little") + payload)
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()

@@ -1,0 +1,132 @@
+"""The lease socket end to end: the worker's side against the manager's, over a real unix socket and a fake arena."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+
+import pytest
+
+from coe._proto import memory_tier_manager_pb2 as pb
+from coe.expert_worker.lease_socket import LeaseSocket as Client
+from coe.memory_tier_manager import events as ev
+from coe.memory_tier_manager.calls import Calls, Identity
+from coe.memory_tier_manager.core import Tiers
+from coe.memory_tier_manager.eviction import EVICTION
+from coe.memory_tier_manager.lease_socket import LeaseSocket
+from coe.memory_tier_manager.profiles import HOST
+from coe.memory_tier_manager.requests import Limits
+from coe.memory_tier_manager.runtime import Runtime
+from coe.platform.errors import ExpertNotFound, Unavailable
+from support.fake_arena import FakeArena, FakeLibrary
+
+WAIT_S = 10.0
+
+
+class Node:
+    """A manager with room for two experts of three."""
+
+    def __init__(self, *, by_hand: bool = False) -> None:
+        self.library = FakeLibrary(a=4, b=4, c=4)
+        self.arena = FakeArena("fake", 8, 4, by_hand=by_hand)
+        self.tiers = Tiers(Limits(hbm_bytes=8, ddr_bytes=8, slots=4, alignment=1), EVICTION["lru"])
+        self.runtime = Runtime(self.tiers, self.arena, self.library, lambda item, now: None)
+        self.name = f"coe-test-{uuid.uuid4().hex}"
+        calls = Calls(Identity("node", 7, "fake", HOST, self.name), self.runtime, self.library)
+        self.socket = LeaseSocket(self.name, calls, self.runtime)
+
+    async def until(self, condition) -> None:  # type: ignore[no-untyped-def]
+        for _ in range(10_000):
+            if condition():
+                return
+            await asyncio.sleep(0.001)
+        raise AssertionError("it did not come to that")
+
+
+@pytest.fixture
+async def node() -> AsyncIterator[Node]:
+    node = Node()
+    await node.socket.start()
+    node.runtime.post(ev.Attach("w", 1))
+    yield node
+    await node.socket.stop()
+    await node.runtime.close()
+
+
+@pytest.fixture
+async def client(node: Node) -> AsyncIterator[Client]:
+    client = await Client.connect(node.name)
+    yield client
+    client.close()
+
+
+def wish(expert: str, *, resident: bool = False) -> pb.AcquireRequest:
+    return pb.AcquireRequest(worker_id="w", expert_id=expert, wait_until_resident=resident)
+
+
+async def test_leases_come_and_go(node: Node, client: Client) -> None:
+    answer = await client.acquire(wish("a"), WAIT_S)
+    assert (answer.lease.expert_id, answer.lease.epoch, answer.found_in) == ("a", 7, pb.TIER_DISK)
+    assert node.tiers.leases.count("a") == 1
+    client.release(pb.ReleaseRequest(worker_id="w", lease_id=answer.lease.lease_id))
+    await node.until(lambda: not node.tiers.leases.count("a"))
+    await client.prefetch(pb.PrefetchRequest(worker_id="w", expert_id="b"))
+    assert "b" in node.tiers.hbm.entries
+
+
+async def test_errors_arrive_as_themselves(client: Client) -> None:
+    with pytest.raises(ExpertNotFound, match="nobody"):
+        await client.acquire(wish("nobody"), WAIT_S)
+    with pytest.raises(Unavailable, match="not attached"):
+        await client.acquire(pb.AcquireRequest(worker_id="stranger", expert_id="a"), WAIT_S)
+
+
+async def test_many_calls_wait_side_by_side(node: Node, client: Client) -> None:
+    """Answers come in the order in which they can be given, not that of the calls."""
+    held = [await client.acquire(wish(expert), WAIT_S) for expert in "ab"]
+    waiting = asyncio.create_task(client.acquire(wish("c", resident=True), WAIT_S))
+    await node.until(lambda: node.tiers.pending)
+    assert (await client.acquire(wish("a"), WAIT_S)).lease.expert_id == "a"
+    assert not waiting.done()
+    client.release(pb.ReleaseRequest(worker_id="w", lease_id=held[1].lease.lease_id))
+    assert (await waiting).lease.expert_id == "c"
+
+
+@pytest.mark.parametrize("how", ["the call is cancelled", "the connection ends"])
+async def test_a_caller_that_leaves_takes_its_calls_back(how: str) -> None:
+    node = Node(by_hand=True)
+    await node.socket.start()
+    node.runtime.post(ev.Attach("w", 1))
+    leaving = await Client.connect(node.name)
+    waiting = asyncio.create_task(leaving.acquire(wish("a", resident=True), WAIT_S))
+    await node.until(lambda: node.tiers.pending)
+    if how == "the call is cancelled":
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+    else:
+        leaving.close()
+        with pytest.raises(Unavailable):
+            await waiting
+    await node.until(lambda: not node.tiers.pending and not node.tiers.hbm.entries)
+    assert not len(node.tiers.leases)
+    leaving.close()
+    await node.socket.stop()
+    await node.runtime.close()
+
+
+async def test_the_end_of_the_manager_is_an_error_of_every_call(node: Node, client: Client) -> None:
+    await client.acquire(wish("a"), WAIT_S)
+    await client.acquire(wish("b"), WAIT_S)
+    waiting = asyncio.create_task(client.acquire(wish("c"), WAIT_S))
+    await node.until(lambda: node.tiers.pending)
+    await node.socket.stop()
+    with pytest.raises(Unavailable):
+        await waiting
+    assert not client.open
+    with pytest.raises(Unavailable):
+        await client.acquire(wish("a"), WAIT_S)
+
+
+async def test_nobody_listens_there() -> None:
+    with pytest.raises(OSError, match=r"\S"):
+        await Client.connect(f"coe-test-{uuid.uuid4().hex}")
