@@ -12,6 +12,8 @@ from coe.experts.layout import plan_tensors
 from coe.platform.errors import ArtifactError
 from support.gguf_files import TinyModel, write_tiny_gguf
 
+CORPUS = Path(__file__).parents[2] / "fuzz" / "corpus" / "gguf"
+
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
@@ -62,7 +64,7 @@ def test_damaged_files_read_or_fail_clearly(path: Path, tmp_path: Path) -> None:
             _read_all(damaged)
 
 
-@pytest.mark.parametrize("case", sorted((Path(__file__).parent / "corpus").glob("*.gguf")), ids=lambda case: case.stem)
+@pytest.mark.parametrize("case", sorted(CORPUS.glob("*.gguf")), ids=lambda case: case.stem)
 def test_hostile_files_are_refused(case: Path) -> None:
     with pytest.raises(ArtifactError):
         _read_all(case)

@@ -1,0 +1,46 @@
+"""Fuzzes every target for a while: `python -m fuzz [--seconds N] [--only TARGET]`. Needs atheris (`make fuzz` has it).
+
+What it finds stays in build/fuzz/found; a finding that is mended goes into tests/fuzz/corpus, which is replayed by
+tests/fuzz/test_corpus.py.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from fuzz.readers import READERS
+from fuzz.seeds import write_seeds
+
+TARGETS = (*READERS, "c_abi")
+CORPUS = Path(__file__).parent / "corpus"
+WORK = Path("build/fuzz")
+LIMITS = ("-timeout=20", "-rss_limit_mb=2048", "-max_len=65536", "-print_final_stats=1", "-verbosity=0")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m fuzz")
+    parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--only", choices=TARGETS)
+    options = parser.parse_args()
+    write_seeds(WORK / "seeds")
+    failed = [name for name in TARGETS if options.only in (None, name) and not _fuzz(name, options.seconds)]
+    for name in failed:
+        sys.stderr.write(f"{name}: failed; its input is in {WORK / 'found'}\n")
+    return 1 if failed else 0
+
+
+def _fuzz(name: str, seconds: int) -> bool:
+    """Whether nothing was found. What the fuzzer learns is kept for its next run."""
+    learnt, seeds, found = WORK / "learnt" / name, WORK / "seeds" / name, WORK / "found"
+    for folder in (learnt, seeds, found):
+        folder.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "fuzz.target", name, f"-max_total_time={seconds}", *LIMITS]
+    command += [f"-artifact_prefix={found}/{name}-", str(learnt), str(seeds), str(CORPUS / name)]
+    sys.stderr.write(f"==> {name}, {seconds} s\n")
+    return subprocess.run(command, env=os.environ, check=False).returncode == 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
