@@ -6,9 +6,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from coe.cli.console import err, out, print_json
-from coe.encoder import open_encoder
 from coe.mapper.mapping import Mapping
-from coe.mapper.parts import PART_ENCODER
 from coe.mapper.refiner_file import FILE_NAME as REFINER
 from coe.mapper.train import train_mapping
 
@@ -25,9 +23,8 @@ def train_and_write(
     parts: bool = True,
 ) -> None:
     """Raises ArtifactError for unusable files, InvalidPrompt when no expert fits a budget."""
-    encoder = open_encoder(PART_ENCODER) if parts else None
     with Progress(console=err, transient=True) as bar:
-        task = bar.add_task("Embedding prompts", total=None)
+        task = bar.add_task("Learning parts of categories", total=None)
         trained = train_mapping(
             outcomes,
             path.with_name(REFINER),
@@ -35,7 +32,7 @@ def train_and_write(
             balanced_b=budget,
             economy_b=economy,
             hosted_b=hosted,
-            encoder=encoder,
+            parts=parts,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     mapping, unknown = trained.mapping, trained.unknown

@@ -5,21 +5,21 @@ pay where a budget must be shared out (docs/evaluation.md has the figures), so t
 is worse by more than a standard error; without a limit it must be better by more than one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from coe.evaluation.planning import assign, guarded
-from coe.mapper.cells import CellHeads, cell_names
+from coe.mapper.cells import cell_names
+from coe.mapper.inputs import Signs, read_signs
 from coe.mapper.outcomes import Outcomes
 from coe.mapper.refiner import Refiner
 from coe.mapper.refiner_fit import RefinerSettings, fit_refiner
 from coe.mapper.solve import Solution
 from coe.mapper.split import folds, groups
 from coe.mapper.table import QualityTable, build_table
-from coe.mapper.text_features import text_features
 
 Floats = NDArray[np.float64]
 Embeddings = NDArray[np.float32]
@@ -29,10 +29,20 @@ VALIDATION_FOLDS = 3
 
 
 @dataclass(frozen=True, eq=False)
+class Asked:
+    """Prompts as the systems see them."""
+
+    signs: Signs
+    embeddings: Embeddings
+
+    def rows(self, index: NDArray[np.int64]) -> "Asked":
+        return Asked(self.signs.rows(index), self.embeddings[index])
+
+
+@dataclass(frozen=True, eq=False)
 class Levels:
     """The same outcomes at two levels: categories (`plain`) and their parts (`refined`)."""
 
-    heads: CellHeads
     plain: QualityTable
     refiner: Refiner
     refined: QualityTable
@@ -46,11 +56,22 @@ class Levels:
         solution = guarded(table, active, budget, prompts)
         return None if solution is None else assign(table, solution, names)
 
-    def cells(self, level: str, features: Embeddings, embeddings: Embeddings) -> list[str]:
-        """The cell of each prompt at a level."""
-        if level == "plain":
-            return [self.heads.names[index] for index in self.heads.predict(embeddings)]
-        return self.refiner.parts_of(features, embeddings)
+    def told(self, asked: Asked) -> tuple[Embeddings, NDArray[np.int64]]:
+        """The refiner's inputs, and the cell of each prompt: from embedding and words, as the router does it."""
+        inputs = self.refiner.scaling.inputs(asked.signs)
+        return inputs, self.refiner.heads.predict(np.hstack([asked.embeddings, inputs]))
+
+    def cells(self, asked: Asked) -> dict[str, list[str]]:
+        """The cell of each prompt at both levels."""
+        inputs, cells = self.told(asked)
+        return {
+            "plain": [self.refiner.cells[cell] for cell in cells],
+            "refined": self.refiner.parts_of(inputs, cells),
+        }
+
+    def quality(self, asked: Asked) -> Floats:
+        """Expected scores [n, M], prompt by prompt."""
+        return self.refiner.quality(*self.told(asked))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,60 +105,59 @@ class Composition:
     def train_cells(self) -> tuple[str, ...]:
         return self.levels.train_cells
 
-    def categories(self, embeddings: Embeddings) -> list[str]:
-        """The category of each prompt, from its text alone."""
-        return self.levels.cells("plain", np.empty((0, 0), np.float32), embeddings)
-
     def plan(self, budget: float | None) -> tuple[QualityTable, Solution | None]:
         """The table and the solution behind a budget's choices."""
         table = self.plain if self.level_of[budget] == "plain" else self.levels.refined
         return table, guarded(table, self.active, budget, len(self.train_cells))
 
-    def choices(self, prompts: Sequence[str], embeddings: Embeddings) -> dict[float | None, NDArray[np.int64]]:
-        """For each budget that something fits, the expert of each prompt."""
-        features = text_features(prompts)
+    def choices(self, cells: dict[str, list[str]]) -> dict[float | None, NDArray[np.int64]]:
+        """For each budget that something fits, the expert of each prompt whose cells at both levels are given."""
         found = {}
         for budget, level in self.level_of.items():
-            names = self.levels.cells(level, features, embeddings)
-            choice = self.levels.choose(level, self.active, budget, len(self.train_cells), names)
+            choice = self.levels.choose(level, self.active, budget, len(self.train_cells), cells[level])
             if choice is not None:
                 found[budget] = choice
         return found
 
 
 def fit_composition(
-    outcomes: Outcomes, embeddings: Embeddings, active: Floats, budgets: Sequence[float | None], seed: int
+    outcomes: Outcomes,
+    embeddings: Embeddings,
+    active: Floats,
+    budgets: Sequence[float | None],
+    seed: int,
+    progress: Callable[[str], None] = lambda step: None,
 ) -> Composition:
     """Everything is decided on these outcomes."""
-    features = text_features(outcomes.prompts)
+    asked = Asked(read_signs(outcomes.prompts), embeddings)
     settings = RefinerSettings(seed=seed)
-    validation = _validate(outcomes, features, embeddings, active, budgets, settings)
+    validation = _validate(outcomes, asked, active, budgets, settings, progress)
     level_of = {budget: validated.level(limited=budget is not None) for budget, validated in validation.items()}
-    return Composition(_fit(outcomes, features, embeddings, settings), active, level_of, validation)
+    progress("fitting the composition")
+    return Composition(_fit(outcomes, asked, settings), active, level_of, validation)
 
 
-def _fit(outcomes: Outcomes, features: Embeddings, embeddings: Embeddings, settings: RefinerSettings) -> Levels:
+def _fit(outcomes: Outcomes, asked: Asked, settings: RefinerSettings) -> Levels:
     names = cell_names(outcomes.categories, settings.min_cell)
     inner = list(folds(groups(outcomes), settings.folds, settings.seed))
-    refined = fit_refiner(outcomes.categories, outcomes.scores, features, embeddings, inner, settings)
-    found = refined.refiner
-    heads = CellHeads(found.cells, found.cell_weight, found.cell_bias)
-    return Levels(heads, build_table(names, outcomes.scores), refined.refiner, refined.table, tuple(names))
+    refined = fit_refiner(outcomes.categories, outcomes.scores, asked.signs, inner, settings, asked.embeddings)
+    return Levels(build_table(names, outcomes.scores), refined.refiner, refined.table, tuple(names))
 
 
 def _validate(
     outcomes: Outcomes,
-    features: Embeddings,
-    embeddings: Embeddings,
+    asked: Asked,
     active: Floats,
     budgets: Sequence[float | None],
     settings: RefinerSettings,
+    progress: Callable[[str], None],
 ) -> dict[float | None, Validated]:
     scored: dict[float | None, list[Floats]] = {budget: [] for budget in budgets}
     inner = replace(settings, seed=settings.seed + 1, folds=VALIDATION_FOLDS)
-    for rest, fold in folds(groups(outcomes), FOLDS, settings.seed):
-        levels = _fit(outcomes.rows(rest), features[rest], embeddings[rest], inner)
-        names = {level: levels.cells(level, features[fold], embeddings[fold]) for level in ("plain", "refined")}
+    for number, (rest, fold) in enumerate(folds(groups(outcomes), FOLDS, settings.seed), 1):
+        progress(f"cross-validation, fold {number} of {FOLDS}")
+        levels = _fit(outcomes.rows(rest), asked.rows(rest), inner)
+        names = levels.cells(asked.rows(fold))
         for budget in budgets:
             chosen = [levels.choose(level, active, budget, len(rest), named) for level, named in names.items()]
             pair = [outcomes.scores[fold, choice] for choice in chosen if choice is not None]

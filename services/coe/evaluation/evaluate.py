@@ -7,13 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coe.evaluation import systems
-from coe.evaluation.composition import Composition, fit_composition
+from coe.evaluation.composition import Asked, Composition, fit_composition
 from coe.evaluation.lagrangian import choose, penalty_for
 from coe.evaluation.metrics import curve_area
 from coe.evaluation.neighbours import neighbour_quality
 from coe.evaluation.pairs import Pair, judge_pair
 from coe.evaluation.planning import assign, guarded, margin
 from coe.evaluation.systems import System
+from coe.mapper.inputs import read_signs
 from coe.mapper.outcomes import Outcomes
 from coe.mapper.pool import PoolExpert
 from coe.mapper.table import QualityTable
@@ -68,16 +69,18 @@ def evaluate(
     compared += [system for system in mixed if system is not None]
     compared.append(systems.oracle(scores, active))
     progress("composition of experts")
-    composition = fit_composition(train.outcomes, train.embeddings, active, BUDGETS, seed)
+    composition = fit_composition(train.outcomes, train.embeddings, active, BUDGETS, seed, progress)
     progress("category map")
-    predicted = composition.categories(test.embeddings)
+    asked = Asked(read_signs(test.outcomes.prompts), test.embeddings)
+    cells = composition.levels.cells(asked)
+    predicted = cells["plain"]
     compared += _by_table("category", composition.plain, predicted, active, scores, len(train.outcomes))
     progress("nearest neighbours")
     compared += _by_neighbours(composition, predicted, train, test, active)
     progress("frontier")
     frontier = [
         systems.chosen(f"CoE{systems.suffix(budget)}", "coe", choice, scores, active, budget)
-        for budget, choice in composition.choices(test.outcomes.prompts, test.embeddings).items()
+        for budget, choice in composition.choices(cells).items()
     ]
     return Evaluation(
         dataset,
@@ -87,7 +90,7 @@ def evaluate(
         tuple(compared + frontier),
         tuple(frontier),
         _areas([*compared, *frontier], active),
-        judge_pair(composition, train.outcomes, test.outcomes, test.embeddings, pool),
+        judge_pair(composition.levels.quality(asked), train.outcomes, test.outcomes, pool),
         composition,
     )
 

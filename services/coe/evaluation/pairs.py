@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from coe.evaluation.composition import Composition, Embeddings
 from coe.evaluation.metrics import CONFIDENCE, Interval, PairFigures, pair_figures
 from coe.mapper.outcomes import Outcomes
 from coe.mapper.pool import PoolExpert
-from coe.mapper.text_features import text_features
 
 RESAMPLES = 300
 # The weak expert has at most this part of the strong one's active parameters.
@@ -28,18 +27,16 @@ class Pair:
     cpt_80: Interval
 
 
-def judge_pair(
-    composition: Composition, train: Outcomes, test: Outcomes, embeddings: Embeddings, pool: Sequence[PoolExpert]
-) -> Pair:
-    """The strong expert is the best on the training part, the weak one the best that is at most half as large."""
+def judge_pair(predicted: NDArray[np.float64], train: Outcomes, test: Outcomes, pool: Sequence[PoolExpert]) -> Pair:
+    """The strong expert is the best on the training part, the weak one the best that is at most half as large.
+
+    `predicted` [test prompts, experts] are expected scores.
+    """
     quality = np.nanmean(train.scores, axis=0)
     active = np.array([expert.active_params_b for expert in pool])
     strong = int(quality.argmax())
     small = active <= WEAK_PART * active[strong]
     weak = int(np.where(small, quality, -1.0).argmax()) if small.any() else int(active.argmin())
-    levels = composition.levels
-    cells = levels.refiner.cell_of(embeddings)
-    predicted = levels.plain.quality[cells] + levels.refiner.deviations(text_features(test.prompts), embeddings, cells)
     gain = predicted[:, strong] - predicted[:, weak]
     scores = test.scores[:, weak], test.scores[:, strong]
     random = np.random.default_rng(0)

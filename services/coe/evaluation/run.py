@@ -5,15 +5,18 @@ from pathlib import Path
 from rich.progress import Progress
 from threadpoolctl import threadpool_limits
 
-from coe.encoder import EmbeddingCache, open_encoder
+from coe.encoder import EmbeddingCache, EncoderSpec, open_encoder
+from coe.evaluation.composition import FOLDS
 from coe.evaluation.evaluate import Evaluation, Part, evaluate
 from coe.mapper.outcomes import Outcomes, read_outcomes
-from coe.mapper.parts import PART_ENCODER
 from coe.mapper.pool import PACKAGED, PoolExpert, read_pool, select
 from coe.mapper.split import hold_out, without
 from coe.platform.errors import ArtifactError
 
-STEPS = 5
+# For the categories of prompts, and for the nearest-neighbour router.
+ENCODER = EncoderSpec(max_tokens=256, threads=2)
+# Of `evaluate`, as its progress counts them.
+STEPS = 6 + FOLDS
 
 
 def evaluate_files(
@@ -42,7 +45,7 @@ def evaluate_files(
     if not len(fitted) or not len(judged):
         raise ArtifactError("there are no prompts to fit on, or none to judge on")
     task = progress.add_task("Embedding prompts", total=None)
-    cache = EmbeddingCache(open_encoder(PART_ENCODER))
+    cache = EmbeddingCache(open_encoder(ENCODER))
     embeddings = cache.encode(
         [*fitted.prompts, *judged.prompts], lambda done, total: progress.update(task, completed=done, total=total)
     )

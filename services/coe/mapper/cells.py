@@ -1,4 +1,4 @@
-"""Which cells a refiner tells apart, and the linear heads that do. Needs scikit-learn to fit. Pure."""
+"""Which cells a refiner tells apart, and the linear heads that do. Pure."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
-# Inverse strength of the logistic heads' regularisation, for unit embeddings.
-STRENGTH = 20.0
+# Penalty of the heads' squared weights, for inputs of about unit length.
+PENALTY = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,9 +18,14 @@ class CellHeads:
     weight: Floats  # [C, D]
     bias: Floats  # [C]
 
-    def predict(self, embeddings: Floats) -> NDArray[np.int64]:
-        """Index of the likeliest cell of each embedding."""
-        best: NDArray[np.int64] = (embeddings @ self.weight.T + self.bias).argmax(1)
+    def predict(self, inputs: Floats, inside: Sequence[int] | None = None) -> NDArray[np.int64]:
+        """Index of the likeliest cell of each prompt, among all or those `inside`."""
+        values = inputs @ self.weight.T + self.bias
+        if inside is not None:
+            allowed = np.full(len(self.names), -np.inf, np.float32)
+            allowed[list(inside)] = 0.0
+            values = values + allowed
+        best: NDArray[np.int64] = values.argmax(1)
         return best
 
 
@@ -30,15 +35,15 @@ def cell_names(categories: Sequence[str], min_cell: int) -> list[str]:
     return [name if sizes[name] >= min_cell else name.split("/")[0] for name in categories]
 
 
-def fit_cells(embeddings: Floats, names: Sequence[str], seed: int) -> CellHeads:
-    """Multinomial logistic regression; a single name needs none."""
-    from sklearn.linear_model import LogisticRegression
-
+def fit_cells(inputs: Floats, names: Sequence[str]) -> CellHeads:
+    """One ridge regression for each cell, to 1 within and -1 outside; a single name needs none."""
     distinct = tuple(sorted(set(names)))
     if len(distinct) == 1:
-        return CellHeads(distinct, np.zeros((1, embeddings.shape[1]), np.float32), np.zeros(1, np.float32))
-    fitted = LogisticRegression(C=STRENGTH, max_iter=400, random_state=seed).fit(embeddings, list(names))
-    weight, bias = fitted.coef_, fitted.intercept_
-    if len(distinct) == 2:
-        weight, bias = np.vstack([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
-    return CellHeads(tuple(map(str, fitted.classes_)), weight.astype(np.float32), bias.astype(np.float32))
+        return CellHeads(distinct, np.zeros((1, inputs.shape[1]), np.float32), np.zeros(1, np.float32))
+    targets = np.where(np.array(names)[:, None] == np.array(distinct)[None, :], 1.0, -1.0)
+    centre, level = inputs.mean(0, dtype=np.float64), targets.mean(0)
+    centred = inputs - centre
+    gram = centred.T @ centred
+    gram[np.diag_indices_from(gram)] += PENALTY
+    weight = np.linalg.solve(gram, centred.T @ (targets - level)).T
+    return CellHeads(distinct, weight.astype(np.float32), (level - weight @ centre).astype(np.float32))

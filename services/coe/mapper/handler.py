@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from coe._proto import common_pb2, events_pb2
 from coe.mapper import policy
 from coe.mapper.mapping import Mapping
-from coe.mapper.parts import PartFinder, asked_text
+from coe.mapper.parts import part_of
 from coe.mapper.replicas import in_share, pick_replica, replica_count
 from coe.mapper.settings import MapperSettings
-from coe.mapper.state import State
+from coe.mapper.state import Solved, State
+from coe.mapper.tenants import budget_of
 from coe.platform import deadline, logs, topics
 from coe.platform.bus.api import Outcome, Outgoing, Record
 from coe.platform.bus.codec import decode
@@ -22,6 +23,8 @@ from coe.platform.terminal import error_outcome
 _log = logs.get(__name__)
 # Prompts that wait for an expert, over the whole cluster, as far as is known.
 Queued = Callable[[str], int]
+# The part of a prompt under the mapping in force, and under the candidate when there is one.
+Parts = tuple[str, ...]
 
 
 class MapHandler:
@@ -40,11 +43,12 @@ class MapHandler:
         started = time.perf_counter()
         items = [self._accept(record) for record in records]
         routed = [item for item in items if isinstance(item, events_pb2.PromptRouted)]
-        if state.parts is not None:
-            await _add_parts(state.parts, routed)
+        found = iter(await asyncio.to_thread(_parts, state, routed))
         finding_s = time.perf_counter() - started
         return [
-            self._handle(record, item, state, finding_s) if isinstance(item, events_pb2.PromptRouted) else item
+            self._handle(record, item, state, next(found), finding_s)
+            if isinstance(item, events_pb2.PromptRouted)
+            else item
             for record, item in zip(records, items, strict=True)
         ]
 
@@ -57,10 +61,12 @@ class MapHandler:
             return _failed(record, routed, error)
         return routed
 
-    def _handle(self, record: Record, routed: events_pb2.PromptRouted, state: State, finding_s: float) -> Outcome:
+    def _handle(
+        self, record: Record, routed: events_pb2.PromptRouted, state: State, parts: Parts, finding_s: float
+    ) -> Outcome:
         started = time.perf_counter()
         try:
-            assignment = self._assign(routed, state)
+            assignment = self._assign(routed, state, parts)
         except CoEError as error:
             return _failed(record, routed, error)
         record_span(record).set_attribute(names.COE_EXPERT, assignment.expert_id)
@@ -74,14 +80,16 @@ class MapHandler:
         key = f"{assignment.expert_id}#{assignment.replica}"
         return Outcome(publish=(Outgoing(topics.ASSIGNMENTS, key, message),))
 
-    def _assign(self, routed: events_pb2.PromptRouted, state: State) -> common_pb2.Assignment:
-        prompt = routed.prompt
-        mapping = state.mapping
+    def _assign(self, routed: events_pb2.PromptRouted, state: State, parts: Parts) -> common_pb2.Assignment:
+        prompt, routing = routed.prompt, routed.routing
+        budget = budget_of(prompt.budget, prompt.tenant, state.budgets)
+        mapping, routing.subcategory = state.mapping, parts[0]
         if state.candidate is not None and not prompt.expert_id:
-            mapping = self._on_trial(routed, state, state.candidate)
-        assignment = resolve(
-            mapping, state.hosted, prompt.expert_id, routed.routing.category, routed.routing.subcategory, prompt.budget
-        )
+            options = [
+                (solved.mapping, part) for solved, part in zip((state.solved, state.candidate), parts, strict=True)
+            ]
+            mapping, routing.subcategory = self._on_trial(routed, budget, state.hosted, options)
+        assignment = resolve(mapping, state.hosted, prompt.expert_id, routing.category, routing.subcategory, budget)
         count = replica_count(
             self._queued(assignment.expert_id),
             per_replica=self._settings.queued_per_replica,
@@ -90,40 +98,42 @@ class MapHandler:
         assignment.replica = pick_replica(prompt.conversation_id or prompt.request_id, count)
         return assignment
 
-    def _on_trial(self, routed: events_pb2.PromptRouted, state: State, candidate: Mapping) -> Mapping:
-        """The mapping for this prompt, after the log of what the candidate would have done with it."""
+    def _on_trial(
+        self,
+        routed: events_pb2.PromptRouted,
+        budget: common_pb2.Budget,
+        hosted: policy.Hosted,
+        options: Sequence[tuple[Mapping, str]],
+    ) -> tuple[Mapping, str]:
+        """The mapping for this prompt with the part, after the log of what the candidate would have done with it.
+
+        `options` are the mapping in force and the candidate, each with the part that its own refiner found.
+        """
         prompt, routing = routed.prompt, routed.routing
         try:
             ours, theirs = (
-                resolve(mapping, state.hosted, "", routing.category, routing.subcategory, prompt.budget).mapped_expert
-                for mapping in (state.mapping, candidate)
+                resolve(mapping, hosted, "", routing.category, part, budget).mapped_expert for mapping, part in options
             )
         except CoEError:
             # A budget or pool that only one of them has: the mapping in force answers, or says what is wrong.
-            return state.mapping
+            return options[0]
         canary = in_share(prompt.request_id, self._settings.canary_share)
         _log.info(
             "mapping on trial",
             request_id=prompt.request_id,
             category=routing.category,
-            version=state.mapping.version,
+            version=options[0][0].version,
             expert=ours,
-            candidate_version=candidate.version,
+            candidate_version=options[1][0].version,
             candidate_expert=theirs,
             canary=canary,
         )
-        return candidate if canary else state.mapping
+        return options[1 if canary else 0]
 
 
-async def _add_parts(finder: PartFinder, routed: Sequence[events_pb2.PromptRouted]) -> None:
-    """Fills in the sub-category of prompts that go by the mapping, unless the router knows one. In a thread."""
-    wanting = [item for item in routed if not item.prompt.expert_id and not item.routing.subcategory]
-    if not wanting:
-        return
-    texts = [asked_text(item.prompt.prompt, item.prompt.messages) for item in wanting]
-    parts = await asyncio.to_thread(finder.find, [item.routing.category for item in wanting], texts)
-    for item, part in zip(wanting, parts, strict=True):
-        item.routing.subcategory = part
+def _parts(state: State, routed: Sequence[events_pb2.PromptRouted]) -> list[Parts]:
+    solved: list[Solved] = [state.solved] + ([state.candidate] if state.candidate is not None else [])
+    return [tuple(part_of(each.refiner, item) for each in solved) for item in routed]
 
 
 def _failed(record: Record, routed: events_pb2.PromptRouted | None, error: CoEError) -> Outcome:

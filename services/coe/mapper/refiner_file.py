@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,36 +10,32 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from coe.mapper.cells import CellHeads
+from coe.mapper.inputs import Scaling
 from coe.mapper.refiner import Refiner
 from coe.mapper.text_features import NAMES
+from coe.mapper.words import WIDTH
 from coe.platform.errors import ArtifactError
 
-FORMAT = "1"
+FORMAT = "2"
 FILE_NAME = "mapping.refiner.safetensors"
-MATRICES = (
-    "cell_weight", "cell_bias", "feature_mean", "feature_deviation", "weight", "offset", "calibration",
-)  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class EncoderKind:
-    """How the encoder was opened; vectors of another kind would mean nothing to the refiner."""
-
-    fingerprint: str
-    max_tokens: int
-
-
-def save_refiner(path: Path, refiner: Refiner, encoder: EncoderKind) -> str:
-    """Writes the file and returns its SHA-256, which the mapping file repeats."""
-    tensors = {name: np.ascontiguousarray(getattr(refiner, name), np.float32) for name in MATRICES}
-    tensors |= {f"centroids.{row}": np.ascontiguousarray(c) for row, c in enumerate(refiner.centroids)}
-    facts = {
-        "cells": refiner.cells,
-        "parts": refiner.parts,
-        "features": NAMES,
-        "encoder": encoder.fingerprint,
-        "max_tokens": encoder.max_tokens,
+def save_refiner(path: Path, refiner: Refiner) -> str:
+    """Writes the file and returns its SHA-256, which the mapping file repeats. The heads must be over the inputs."""
+    tensors = {
+        "heads.weight": refiner.heads.weight,
+        "heads.bias": refiner.heads.bias,
+        "scaling.mean": refiner.scaling.mean,
+        "scaling.deviation": refiner.scaling.deviation,
+        "scaling.projection": refiner.scaling.projection,
+        "scaling.phase": refiner.scaling.phase,
+        "bias": refiner.bias,
+        "weight": refiner.weight,
+        **{f"centroids.{row}": centroids for row, centroids in enumerate(refiner.centroids)},
     }
+    tensors = {name: np.ascontiguousarray(tensor, np.float32) for name, tensor in tensors.items()}
+    facts = {"cells": refiner.cells, "parts": refiner.parts, "features": NAMES, "words": WIDTH}
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     save_file(tensors, partial, {"format": FORMAT, "refiner": json.dumps(facts, ensure_ascii=False)})
@@ -49,7 +44,7 @@ def save_refiner(path: Path, refiner: Refiner, encoder: EncoderKind) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def load_refiner(path: Path, sha256: str) -> tuple[Refiner, EncoderKind]:
+def load_refiner(path: Path, sha256: str) -> Refiner:
     """Raises ArtifactError when the file is missing, corrupt, of another format or not the mapping's."""
     if not path.is_file():
         raise ArtifactError(f"The mapping's refiner {path.name} is missing", path=path)
@@ -66,14 +61,22 @@ def load_refiner(path: Path, sha256: str) -> tuple[Refiner, EncoderKind]:
         raise ArtifactError(f"The refiner {path.name} is corrupt: {error}", path=path) from error
 
 
-def _build(tensors: Mapping[str, NDArray[np.float32]], facts: dict[str, object]) -> tuple[Refiner, EncoderKind]:
+def _build(tensors: Mapping[str, NDArray[np.float32]], facts: dict[str, object]) -> Refiner:
     cells, parts = facts["cells"], facts["parts"]
-    if not isinstance(cells, list) or not isinstance(parts, list) or facts["features"] != list(NAMES):
-        raise ValueError("it counts other features of a prompt than this version: solve the mapping again")
-    refiner = Refiner(
-        cells=tuple(cells),
+    if not isinstance(cells, list) or not isinstance(parts, list):
+        raise ValueError("cells and parts must be lists")
+    if facts["features"] != list(NAMES) or facts["words"] != WIDTH:
+        raise ValueError("it reads other signs of a prompt than this version: solve the mapping again")
+    return Refiner(
+        heads=CellHeads(tuple(cells), tensors["heads.weight"], tensors["heads.bias"]),
         parts=tuple(tuple(names) for names in parts),
+        scaling=Scaling(
+            tensors["scaling.mean"],
+            tensors["scaling.deviation"],
+            tensors["scaling.projection"],
+            tensors["scaling.phase"],
+        ),
+        bias=tensors["bias"],
+        weight=tensors["weight"],
         centroids=tuple(tensors[f"centroids.{row}"] for row in range(len(cells))),
-        **{name: tensors[name] for name in MATRICES},
     )
-    return refiner, EncoderKind(str(facts["encoder"]), int(str(facts["max_tokens"])))

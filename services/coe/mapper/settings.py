@@ -15,9 +15,8 @@ class MapperSettings(BaseSettings):
     # A newer mapping on trial: what it would have done is logged, and `canary_share` of the prompts follow it.
     candidate: Path | None = None
     canary_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
-    # Whether prompts are embedded to find the part of their category that they belong to, where the mapping has parts.
+    # Whether the part of its category that a prompt belongs to is found, where the mapping has parts.
     parts: bool = True
-    threads: Annotated[int, Field(ge=1)] = 1
     # Ids of the hosted bundles, as JSON. Empty: those in COE_HOME/experts.
     experts: frozenset[str] = frozenset()
     # How often the files are looked at for changes.

@@ -1,18 +1,21 @@
 """What the mapper decides by, read from files and read again when they change."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping as Lookup
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from coe.encoder import Encoder, open_encoder
+from coe._proto import common_pb2
 from coe.experts.catalogue import Catalogue
 from coe.mapper.bindings import FILE_NAME, read_bindings
 from coe.mapper.mapping import Mapping
 from coe.mapper.mapping_file import load_mapping, locate
-from coe.mapper.parts import PART_ENCODER, PartFinder
 from coe.mapper.policy import Hosted
+from coe.mapper.refiner import Refiner
 from coe.mapper.refiner_file import FILE_NAME as REFINER
 from coe.mapper.refiner_file import load_refiner
 from coe.mapper.settings import MapperSettings
+from coe.mapper.tenants import FILE_NAME as BUDGETS
+from coe.mapper.tenants import read_budgets
 from coe.platform import logs
 from coe.platform.errors import ArtifactError, CoEError
 
@@ -20,13 +23,25 @@ _log = logs.get(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class State:
-    """One consistent picture; a batch is decided by one."""
+class Solved:
+    """A mapping, and what finds the parts of its categories, where it has parts and they are wanted."""
 
     mapping: Mapping
-    candidate: Mapping | None
+    refiner: Refiner | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """One consistent picture; a batch is decided by one. `budgets` are those of tenants."""
+
+    solved: Solved
+    candidate: Solved | None
     hosted: Hosted
-    parts: PartFinder | None = None
+    budgets: Lookup[str, common_pb2.Budget] = field(default_factory=dict)
+
+    @property
+    def mapping(self) -> Mapping:
+        return self.solved.mapping
 
 
 class StateFiles:
@@ -37,7 +52,6 @@ class StateFiles:
         self._settings = settings
         self._state: State | None = None
         self._seen: tuple[object, ...] = ()
-        self._encoder: Encoder | None = None
 
     @property
     def current(self) -> State:
@@ -65,32 +79,27 @@ class StateFiles:
 
     def _read(self) -> State:
         settings = self._settings
-        candidate = load_mapping(settings.candidate) if settings.candidate is not None else None
+        candidate = self._solved(settings.candidate) if settings.candidate is not None else None
         ids = settings.experts or frozenset(bundle.id for bundle in Catalogue(self._home / "experts").list())
-        mapping = load_mapping(self._mapping_path())
         hosted = Hosted(ids, read_bindings(self._home / FILE_NAME))
-        return State(mapping, candidate, hosted, self._parts(mapping))
+        solved = self._solved(self._mapping_path())
+        budgets = read_budgets(self._home / BUDGETS)
+        for tenant, budget in budgets.items():
+            if budget.name and budget.name not in solved.mapping.budgets:
+                raise ArtifactError(f"{BUDGETS}: the mapping has no budget {budget.name!r}", tenant=tenant)
+        return State(solved, candidate, hosted, budgets)
 
-    def _parts(self, mapping: Mapping) -> PartFinder | None:
-        """The finder of the mapping's parts; the encoder stays open from one mapping to the next."""
+    def _solved(self, path: Path) -> Solved:
+        mapping = load_mapping(path)
         if not mapping.refiner or not self._settings.parts:
-            return None
-        if self._state is not None and self._state.mapping.refiner == mapping.refiner:
-            return self._state.parts
-        refiner, kind = load_refiner(self._mapping_path().with_name(REFINER), mapping.refiner)
-        try:
-            self._encoder = self._encoder or open_encoder(replace(PART_ENCODER, threads=self._settings.threads))
-        except ArtifactError as error:
-            # Each category has a row of its own, solved under the same budgets: less sharp, but right.
-            _log.warning("no encoder: prompts are mapped by category alone", reason=error.message)
-            return None
-        return PartFinder(refiner, kind, self._encoder)
+            return Solved(mapping)
+        return Solved(mapping, load_refiner(path.with_name(REFINER), mapping.refiner))
 
     def _mapping_path(self) -> Path:
         return self._settings.mapping or locate(self._home)
 
     def _stamps(self) -> tuple[object, ...]:
-        paths = [self._mapping_path(), self._home / FILE_NAME, self._home / "experts"]
+        paths = [self._mapping_path(), self._home / FILE_NAME, self._home / BUDGETS, self._home / "experts"]
         if self._settings.candidate is not None:
             paths.append(self._settings.candidate)
         return tuple((str(path), _stamp(path)) for path in paths)

@@ -7,16 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from coe.encoder import EmbeddingCache, Encoder
+from coe.mapper.inputs import read_signs
 from coe.mapper.mapping import FALLBACK, Cell, Mapping
 from coe.mapper.mapping_file import dump_mapping, parse_mapping
 from coe.mapper.outcomes import Outcomes, read_outcomes
 from coe.mapper.pool import PACKAGED, PoolExpert, read_pool, select
-from coe.mapper.refiner_file import EncoderKind, save_refiner
+from coe.mapper.refiner_file import save_refiner
 from coe.mapper.solve import Limits
 from coe.mapper.split import folds, groups
 from coe.mapper.table import MIN_SUPPORT, SHRINKAGE, QualityTable, build_table
-from coe.mapper.text_features import text_features
 
 # The categories of the packaged router: the mapping must answer for each.
 ROUTER_CATEGORIES = (
@@ -82,16 +81,16 @@ def train_mapping(
     balanced_b: float = BALANCED_B,
     economy_b: float = ECONOMY_B,
     hosted_b: float | None = None,
-    encoder: Encoder | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    parts: bool = True,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Trained:
-    """With an encoder, parts of categories are learned and their refiner is written to `refiner_path`."""
+    """With `parts`, parts of categories are learned and their refiner is written to `refiner_path`."""
     outcomes = read_outcomes(outcomes_path)
     pool, unknown = select(outcomes.models, read_pool(experts_path or PACKAGED))
     outcomes = outcomes.of_models([expert.name for expert in pool])
     refined, digest = None, ""
-    if encoder is not None:
-        refined, digest = _refine(outcomes, encoder, refiner_path, progress)
+    if parts:
+        refined, digest = _refine(outcomes, refiner_path, progress)
     mapping = build_mapping(
         outcomes, pool, balanced_b=balanced_b, economy_b=economy_b, hosted_b=hosted_b, refined=refined
     )
@@ -105,18 +104,14 @@ def train_mapping(
     return Trained(parse_mapping(text), text, tuple(unknown))
 
 
-def _refine(
-    outcomes: Outcomes, encoder: Encoder, path: Path, progress: Callable[[int, int], None] | None
-) -> tuple[QualityTable, str]:
+def _refine(outcomes: Outcomes, path: Path, progress: Callable[[int, int], None]) -> tuple[QualityTable, str]:
     from coe.mapper.refiner_fit import RefinerSettings, fit_refiner
 
     settings = RefinerSettings()
-    embeddings = EmbeddingCache(encoder).encode(outcomes.prompts, progress)
     inner = list(folds(groups(outcomes), settings.folds, settings.seed))
-    features = text_features(outcomes.prompts)
-    fitted = fit_refiner(outcomes.categories, outcomes.scores, features, embeddings, inner, settings)
-    kind = EncoderKind(encoder.fingerprint, encoder.max_tokens)
-    return fitted.table, save_refiner(path, fitted.refiner, kind)
+    signs = read_signs(outcomes.prompts)
+    fitted = fit_refiner(outcomes.categories, outcomes.scores, signs, inner, settings, progress=progress)
+    return fitted.table, save_refiner(path, fitted.refiner)
 
 
 def _parts(categories: Sequence[str]) -> list[str]:

@@ -13,7 +13,7 @@ from coe.mapper.policy import Hosted
 from coe.mapper.pool import PoolExpert
 from coe.mapper.settings import MapperSettings
 from coe.mapper.solve import Limits
-from coe.mapper.state import State
+from coe.mapper.state import Solved, State
 from coe.platform import topics
 from coe.platform.bus.api import Outcome, Record
 
@@ -33,7 +33,7 @@ OLD, NEW = mapping("old", "small"), mapping("new", "large")
 
 def handler(state: State | None = None, queued: int = 0, canary_share: float = 0.0) -> MapHandler:
     settings = MapperSettings(canary_share=canary_share, candidate=Path("new.yaml"))
-    state = state or State(OLD, None, HOSTED)
+    state = state or State(Solved(OLD), None, HOSTED)
     return MapHandler(lambda: state, lambda expert: queued, settings, now_ms=lambda: NOW)
 
 
@@ -99,7 +99,7 @@ async def test_a_requested_expert_passes_the_mapping_by() -> None:
 
 
 async def test_a_numeric_budget_is_kept() -> None:
-    (outcome,) = await handler(State(NEW, None, HOSTED))(
+    (outcome,) = await handler(State(Solved(NEW), None, HOSTED))(
         [record(PromptSubmitted(request_id="a", budget=Budget(active_params_b=10)))]
     )
     assert assigned(outcome).assignment.mapped_expert == "small"
@@ -116,7 +116,7 @@ async def test_a_long_queue_spreads_requests_and_keeps_conversations_together() 
 
 @pytest.mark.parametrize(("share", "version"), [(0.0, "old"), (1.0, "new")])
 async def test_a_candidate_is_logged_and_followed_for_its_share(share: float, version: str) -> None:
-    state = State(OLD, NEW, HOSTED)
+    state = State(Solved(OLD), Solved(NEW), HOSTED)
     with structlog.testing.capture_logs() as entries:
         (outcome,) = await handler(state, canary_share=share)([record(PromptSubmitted(request_id="a"))])
     assert assigned(outcome).assignment.mapping_version == version

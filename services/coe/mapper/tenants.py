@@ -1,0 +1,40 @@
+"""Budgets of tenants whose prompts name none: `budgets.yaml` in COE_HOME."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import yaml
+
+from coe._proto import common_pb2
+from coe.platform.errors import ArtifactError
+
+FILE_NAME = "budgets.yaml"
+
+
+def read_budgets(path: Path) -> dict[str, common_pb2.Budget]:
+    """Tenant to budget: a name (`quality`, `balanced`, `economy`) or billions of average active parameters.
+
+    Empty when there is no file. Raises ArtifactError.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ArtifactError(f"{path.name} can't be read: {error}", path=path) from error
+    if data is not None and not isinstance(data, dict):
+        raise ArtifactError(f"{path.name} must map tenants to budgets", path=path)
+    return {str(tenant): _budget(path, str(tenant), value) for tenant, value in (data or {}).items()}
+
+
+def budget_of(asked: common_pb2.Budget, tenant: str, budgets: Mapping[str, common_pb2.Budget]) -> common_pb2.Budget:
+    """The prompt's own budget, else its tenant's, else none."""
+    return asked if asked.WhichOneof("kind") else budgets.get(tenant, asked)
+
+
+def _budget(path: Path, tenant: str, value: object) -> common_pb2.Budget:
+    if isinstance(value, str) and value:
+        return common_pb2.Budget(name=value)
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf"):
+        return common_pb2.Budget(active_params_b=float(value))
+    raise ArtifactError(f"{path.name}: the budget of {tenant!r} must be a name or a number of billions", path=path)
