@@ -16,7 +16,7 @@ from starlette.routing import Route
 from coe.client.events import Completed, Event, Routed, Text
 from coe.client.prompts import PromptClient
 from coe.gateway.admission import admit
-from coe.gateway.openai import AUTO, ChatRequest, chunk, completion, decision_headers, error_body, usage
+from coe.gateway.openai import AUTO, ChatRequest, chunk, completion, decision_headers, error_body, explanation, usage
 from coe.platform.errors import CoEError, InternalError, InvalidPrompt, PromptTooLarge, from_proto
 
 Events = AsyncGenerator[Event, None]
@@ -82,7 +82,10 @@ class HttpApi:
         assert isinstance(result, Completed)
         if result.result.WhichOneof("outcome") == "error":
             raise from_proto(result.result.error)
-        return JSONResponse(completion(result.result, int(time.time())), headers=headers)
+        body = completion(result.result, int(time.time()))
+        if wanted.explain:
+            body["coe"] = explanation(routed.routing, routed.assignment)
+        return JSONResponse(body, headers=headers)
 
 
 async def parse(request: Request, max_prompt_bytes: int) -> ChatRequest:

@@ -4,14 +4,19 @@
 under that budget. Fields of the API that we can't honour (tools, n > 1, images ...) are refused rather than ignored.
 """
 
+import string
 from typing import Annotated, Any, Literal
+from urllib.parse import quote
 
+from google.protobuf.json_format import MessageToDict
 from pydantic import BaseModel, ConfigDict, Field
 
 from coe._proto import common_pb2, events_pb2
 from coe.platform.errors import CoEError
 
 AUTO = "coe-auto"
+# What a header may hold as it is.
+PRINTABLE = string.printable.strip().replace("%", "") + " "
 BUDGETS = {f"coe-{name}": name for name in ("quality", "balanced", "economy")}
 Temperature = Annotated[float, Field(ge=0, le=2)]
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -64,6 +69,8 @@ class ChatRequest(BaseModel):
     top_k: Annotated[int, Field(ge=0)] | None = None
     min_p: Probability | None = None
     repetition_penalty: Annotated[float, Field(gt=0)] | None = None
+    # Ours: the whole answer says in a field `coe` why this expert gave it.
+    explain: bool = False
 
     def to_prompt(self) -> events_pb2.PromptSubmitted:
         roles = {"developer": "system"}
@@ -125,13 +132,28 @@ def usage(counts: common_pb2.Usage) -> dict[str, int]:
 
 
 def decision_headers(routing: common_pb2.RoutingDecision, assignment: common_pb2.Assignment) -> dict[str, str]:
-    """Why this expert, in response headers."""
-    headers = {"x-coe-expert": assignment.expert_id, "x-coe-reason": assignment.reason}
-    if routing.category:
-        headers |= {"x-coe-category": routing.category, "x-coe-confidence": f"{routing.confidence:.3f}"}
-    if routing.fallback_reason:
-        headers["x-coe-fallback"] = routing.fallback_reason
-    return headers
+    """Why this expert, in response headers: those that apply, percent-encoded where a header can't hold them."""
+    confidence = f"{routing.confidence:.3f}" if routing.category else ""
+    facts = {
+        "expert": assignment.expert_id,
+        "reason": assignment.reason,
+        "category": routing.category,
+        "subcategory": routing.subcategory,
+        "confidence": confidence,
+        "fallback": routing.fallback_reason,
+        "budget": assignment.budget,
+        "router-version": routing.router_version,
+        "mapping-version": assignment.mapping_version,
+    }
+    return {f"x-coe-{name}": quote(value, safe=PRINTABLE) for name, value in facts.items() if value}
+
+
+def explanation(routing: common_pb2.RoutingDecision, assignment: common_pb2.Assignment) -> dict[str, Any]:
+    """Why this expert, whole: for the field `coe` of an answer whose request asked for it."""
+    return {
+        "routing": MessageToDict(routing, preserving_proto_field_name=True),
+        "assignment": MessageToDict(assignment, preserving_proto_field_name=True),
+    }
 
 
 def error_body(error: CoEError, param: str | None = None) -> dict[str, Any]:

@@ -121,7 +121,14 @@ async def test_chat_completion_names_the_expert_and_counts_tokens(http: httpx.As
         "finish_reason": "stop",
     }
     assert (body["model"], body["usage"]["total_tokens"]) == (EXPERT, 5)
+    assert "coe" not in body
     assert answer.headers["x-coe-category"] == "math"
+
+
+async def test_an_answer_explains_itself_when_asked(http: httpx.AsyncClient) -> None:
+    answer = await http.post("/v1/chat/completions", json=chat("olleh", explain=True))
+    assert answer.json()["coe"]["routing"]["category"] == "math"
+    assert answer.json()["coe"]["assignment"]["expert_id"] == EXPERT
 
 
 async def test_chat_stream_is_server_sent_events_up_to_done(http: httpx.AsyncClient) -> None:
