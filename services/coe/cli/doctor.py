@@ -1,5 +1,6 @@
-"""`coe doctor`: what is missing on this machine, and the mend."""
+"""`coe doctor`: what is missing on this machine or in a deployment, and the mend."""
 
+import asyncio
 import sys
 from dataclasses import asdict
 from typing import Annotated
@@ -8,18 +9,48 @@ import typer
 from rich.markup import escape
 
 from coe.cli.console import out, print_json
+from coe.cli.servers import kafka_bootstrap
 from coe.local.doctor import Check, Level, examine
+from coe.local.doctor.facts import examine_deployment
+from coe.local.stackfile import running_stack
+from coe.platform.errors import InvalidPrompt
+from coe.platform.settings import CoreSettings
 
 _SIGNS = {Level.GOOD: "[green]✓[/]", Level.WARNING: "[yellow]![/]", Level.PROBLEM: "[red]✗[/]"}
 
 
-def command(as_json: Annotated[bool, typer.Option("--json", help="One check a line.")] = False) -> None:
-    """Checks every prerequisite. Exit status 1 when something does not work."""
-    checks = examine()
+def command(
+    deploy: Annotated[
+        bool, typer.Option("--deploy", help="Look at a deployment: topics, replicas, Redis, services, limits.")
+    ] = False,
+    service: Annotated[
+        list[str] | None, typer.Option(help="With --deploy: NAME=HOST:PORT to ask for its health; repeat it.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One check a line.")] = False,
+) -> None:
+    """Checks every prerequisite. Exit status 1 when something does not work.
+
+    With --deploy: the servers that COE_KAFKA_BOOTSTRAP and COE_REDIS_URL name, else those of the running stack.
+    """
+    checks = asyncio.run(_deployment(service or [])) if deploy else examine()
     for check in checks:
         print_json(asdict(check)) if as_json else _print(check)
     if any(check.level is Level.PROBLEM for check in checks):
         sys.exit(1)
+
+
+async def _deployment(named: list[str]) -> list[Check]:
+    settings = CoreSettings()
+    stack = running_stack(settings.home)
+    services = {name: address.grpc for name, address in stack.services.items()} if stack else {}
+    for text in named:
+        name, equals, address = text.partition("=")
+        if not equals or ":" not in address:
+            raise InvalidPrompt(f"--service {text}: NAME=HOST:PORT is wanted")
+        services[name] = address
+    given = "redis_url" in settings.model_fields_set or stack is None
+    redis = settings.redis_url if given or stack is None else stack.redis_url
+    return await examine_deployment(kafka_bootstrap(None), redis, services)
 
 
 def _print(check: Check) -> None:

@@ -20,7 +20,7 @@ _SHARED_HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/shmem_enabled")
 
 
 def machine_checks() -> list[Check]:
-    return [_memory(), _shared_memory(), _huge_pages(), _locked_memory(), _open_files(), _disk(), *_ports()]
+    return [_memory(), _shared_memory(), _huge_pages(), locked_memory(), open_files(), _disk(), *_ports()]
 
 
 def _memory() -> Check:
@@ -49,7 +49,7 @@ def _huge_pages() -> Check:
     return judged("huge pages in shared memory", good, mode, mend, otherwise=Level.WARNING)
 
 
-def _locked_memory() -> Check:
+def locked_memory() -> Check:
     soft, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
     unlimited = soft == resource.RLIM_INFINITY
     found = "unlimited" if unlimited else _mib(soft)
@@ -57,7 +57,7 @@ def _locked_memory() -> Check:
     return judged("locked memory", unlimited or soft >= _LEAST_SHARED, found, mend, otherwise=Level.WARNING)
 
 
-def _open_files() -> Check:
+def open_files() -> Check:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return judged("open files", soft >= _LEAST_FILES, str(soft), f"ulimit -n {_LEAST_FILES}", otherwise=Level.WARNING)
 

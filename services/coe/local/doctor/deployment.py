@@ -1,0 +1,100 @@
+"""Judges what was found of a deployment. Pure: `facts.py` looks."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from coe.local.doctor.check import Check, Level, judged
+from coe.platform.bus.api import TopicSpec
+
+_SAFE_REPLICAS = 3
+
+
+@dataclass(frozen=True)
+class TopicFacts:
+    """`replicas` and `in_sync` are of the partition that has fewest. `min_in_sync` 0: not known."""
+
+    partitions: int
+    replicas: int
+    in_sync: int
+    min_in_sync: int = 0
+
+
+@dataclass(frozen=True)
+class KafkaFacts:
+    """`error` says why nothing is known."""
+
+    brokers: int = 0
+    topics: Mapping[str, TopicFacts] = field(default_factory=dict)
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class RedisFacts:
+    """`mode` is what the server says of itself: standalone or cluster. `nodes` publish their residency there."""
+
+    mode: str = ""
+    version: str = ""
+    slots_covered: bool = True
+    nodes: Sequence[str] = ()
+    error: str = ""
+
+
+def kafka_checks(facts: KafkaFacts, wanted: Sequence[TopicSpec]) -> list[Check]:
+    if facts.error:
+        return [
+            Check("Kafka", Level.PROBLEM, facts.error, "set COE_KAFKA_BOOTSTRAP and COE_KAFKA_SECURITY; see the log")
+        ]
+    few = "with fewer than 3 brokers the loss of one loses what it held"
+    checks = [
+        judged("Kafka brokers", facts.brokers >= _SAFE_REPLICAS, str(facts.brokers), few, otherwise=Level.WARNING)
+    ]
+    return checks + [_topic(spec, facts.topics.get(spec.name), facts.brokers) for spec in wanted]
+
+
+def _topic(spec: TopicSpec, found: TopicFacts | None, brokers: int) -> Check:
+    name = f"topic {spec.name}"
+    if found is None:
+        return Check(name, Level.PROBLEM, "missing", "any service makes it at its start, when the broker lets it")
+    said = f"{found.partitions} partitions, {found.replicas} replicas, {found.in_sync} in sync"
+    if found.partitions < spec.partitions:
+        return Check(name, Level.PROBLEM, said, f"{spec.partitions} partitions are needed: kafka-topics.sh --alter")
+    if found.in_sync < max(1, found.min_in_sync):
+        return Check(
+            name, Level.PROBLEM, said, f"writes wait for {found.min_in_sync} replicas in sync: mend the brokers"
+        )
+    if found.in_sync < found.replicas:
+        return Check(name, Level.WARNING, said, "a replica lags or its broker is away")
+    if found.replicas < min(_SAFE_REPLICAS, brokers):
+        return Check(name, Level.WARNING, said, "kafka-reassign-partitions.sh gives it more replicas")
+    if found.replicas >= _SAFE_REPLICAS and found.min_in_sync == 1:
+        return Check(name, Level.WARNING, f"{said}, min.insync.replicas 1", "set min.insync.replicas to 2")
+    return Check(name, Level.GOOD, said)
+
+
+def redis_checks(facts: RedisFacts, url_kind: str) -> list[Check]:
+    """`url_kind`: cluster, sentinel, or "" for one server, as COE_REDIS_URL says."""
+    if facts.error:
+        mend = "prompts are answered without it, less well placed: set COE_REDIS_URL, look at the server"
+        return [Check("Redis", Level.WARNING, facts.error, mend)]
+    fits = (facts.mode == "cluster") == (url_kind == "cluster")
+    mend = "the URL begins with redis+cluster:// for a cluster, and for nothing else"
+    found = f"{facts.version}, {facts.mode}" + (" behind sentinels" if url_kind == "sentinel" else "")
+    checks = [judged("Redis", fits, found, mend)]
+    if facts.mode == "cluster":
+        covered = "all slots served" if facts.slots_covered else "slots without a server"
+        checks.append(judged("Redis cluster", facts.slots_covered, covered, "redis-cli --cluster fix"))
+    nodes = ", ".join(facts.nodes) or "none"
+    mend = "no memory-tier manager publishes: is one running, with this COE_REDIS_URL?"
+    return [*checks, judged("nodes seen in Redis", bool(facts.nodes), nodes, mend, otherwise=Level.WARNING)]
+
+
+def memory_check(shared_bytes: int, hbm_bytes: int) -> Check:
+    """Whether /dev/shm of this machine holds the HBM tier that COE_TIERS_HBM_BYTES asks for."""
+    mend = "docker: --shm-size; Kubernetes: node.sharedMemory; else mount -o remount,size=... /dev/shm"
+    found = f"{shared_bytes >> 20} MiB, the HBM tier takes {hbm_bytes >> 20} MiB"
+    return judged("/dev/shm", shared_bytes >= hbm_bytes, found, mend)
+
+
+def service_checks(serving: Mapping[str, bool]) -> list[Check]:
+    mend = "its log says why; `grpcurl HOST:PORT grpc.health.v1.Health/Check` asks again"
+    return [judged(name, good, "serving" if good else "not serving", mend) for name, good in serving.items()]

@@ -1,0 +1,108 @@
+"""Looks at a deployment: its broker, its Redis, its services, and this machine's limits."""
+
+import asyncio
+import shutil
+from collections.abc import Mapping
+from importlib import metadata
+from urllib.parse import urlsplit
+
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaError
+from redis.exceptions import RedisClusterException, RedisError
+
+from coe.local.doctor.check import Check, Level
+from coe.local.doctor.deployment import (
+    KafkaFacts,
+    RedisFacts,
+    TopicFacts,
+    kafka_checks,
+    memory_check,
+    redis_checks,
+    service_checks,
+)
+from coe.local.doctor.machine import locked_memory, open_files
+from coe.local.probe import serves
+from coe.memory_tier_manager.settings import TiersSettings
+from coe.platform import topics
+from coe.platform.bus.kafka.connection import Connection
+from coe.platform.errors import CoEError
+from coe.platform.residency import ResidencyReader
+from coe.platform.residency.connection import connect
+
+_TIMEOUT_S = 15.0
+
+
+async def examine_deployment(bootstrap: str, redis_url: str, services: Mapping[str, str]) -> list[Check]:
+    """`services`: name -> host:port. Never raises: what can't be asked is a finding."""
+    serving = asyncio.gather(*(serves(address) for address in services.values()))
+    kafka, redis, alive = await asyncio.gather(_kafka(bootstrap), _redis(redis_url), serving)
+    version = Check("version", Level.GOOD, f"composition-of-experts {metadata.version('composition-of-experts')}")
+    shared = memory_check(shutil.disk_usage("/dev/shm").total, TiersSettings().hbm_bytes)
+    kind = urlsplit(redis_url).scheme.partition("+")[2]
+    return [
+        version,
+        *kafka_checks(kafka, topics.SPECS),
+        *redis_checks(redis, kind),
+        *service_checks(dict(zip(services, alive, strict=True))),
+        shared,
+        locked_memory(),
+        open_files(),
+    ]
+
+
+async def _kafka(bootstrap: str) -> KafkaFacts:
+    admin: AIOKafkaAdminClient | None = None
+    try:
+        async with asyncio.timeout(_TIMEOUT_S):
+            admin = AIOKafkaAdminClient(**Connection(bootstrap, "coe-doctor").options())
+            await admin.start()
+            cluster = await admin.describe_cluster()
+            names = sorted({spec.name for spec in topics.SPECS} & set(await admin.list_topics()))
+            described = await admin.describe_topics(names) if names else []
+            least = await _min_in_sync(admin, names) if names else {}
+    except (KafkaError, OSError, TimeoutError, CoEError) as error:
+        return KafkaFacts(error=f"{bootstrap} does not answer: {error!r}")
+    finally:
+        if admin is not None:
+            await admin.close()
+    found = {}
+    for topic in described:
+        parts = topic["partitions"]
+        replicas, in_sync = (min(len(part[key]) for part in parts) for key in ("replicas", "isr"))
+        found[topic["topic"]] = TopicFacts(len(parts), replicas, in_sync, least.get(topic["topic"], 0))
+    return KafkaFacts(len(cluster["brokers"]), found)
+
+
+async def _min_in_sync(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, int]:
+    wanted = [ConfigResource(ConfigResourceType.TOPIC, name, {"min.insync.replicas": None}) for name in names]
+    found: dict[str, int] = {}
+    for response in await admin.describe_configs(wanted):
+        for _code, _message, _kind, name, entries in response.resources:
+            found[name] = next((int(entry[1]) for entry in entries if entry[0] == "min.insync.replicas"), 0)
+    return found
+
+
+async def _redis(url: str) -> RedisFacts:
+    try:
+        client = connect(url)
+    except (CoEError, ValueError) as error:
+        return RedisFacts(error=str(error))
+    try:
+        cluster = "+cluster" in url
+        async with asyncio.timeout(_TIMEOUT_S):
+            info = await (client.info("server", target_nodes=client.RANDOM) if cluster else client.info("server"))
+            covered = True
+            if cluster:
+                state = await client.cluster_info(target_nodes=client.RANDOM)
+                covered = state["cluster_state"] == "ok"
+    except (RedisError, RedisClusterException, OSError, TimeoutError) as error:
+        return RedisFacts(error=f"{url} does not answer: {error!r}")
+    finally:
+        await client.aclose()
+    reader = ResidencyReader(url)
+    view = await reader.snapshot()
+    await reader.close()
+    version = f"{info.get('server_name', 'redis')} {info.get('valkey_version') or info['redis_version']}"
+    mode = info.get("server_mode") or info["redis_mode"]
+    return RedisFacts(mode, version, covered, sorted(view.nodes))

@@ -1,0 +1,45 @@
+"""The doctor on real servers: before and after the topics are there, and on a Redis cluster."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from coe.local.doctor.check import Level
+from coe.local.doctor.facts import examine_deployment
+from coe.local.kafka import KafkaServer
+from coe.platform.bus.kafka import KafkaBus
+from support import redis_clusters
+
+pytestmark = [pytest.mark.kafka, pytest.mark.valkey]
+
+
+async def test_a_new_broker_and_a_cluster(tmp_path: Path) -> None:
+    async with KafkaServer(tmp_path / "kafka") as kafka, redis_clusters.cluster(tmp_path / "redis") as redis:
+        missing = {
+            check.name: check for check in await examine_deployment(kafka.bootstrap, redis.url, {"x": "127.0.0.1:1"})
+        }
+        assert missing["topic coe.prompts.v1"].level is Level.PROBLEM
+        assert missing["x"].level is Level.PROBLEM
+        assert missing["Redis"].level is Level.GOOD
+        assert "cluster" in missing["Redis"].found
+        assert missing["Redis cluster"].level is Level.GOOD
+        bus = KafkaBus(kafka.bootstrap, source="test", start_timeout_s=30)
+        await bus.start()
+        await bus.stop()
+        found = {check.name: check for check in await examine_deployment(kafka.bootstrap, redis.url, {})}
+        assert found["topic coe.prompts.v1"].level is Level.GOOD
+        assert found["Kafka brokers"].level is Level.WARNING
+
+
+def test_the_command_when_nothing_is_there() -> None:
+    env = {**os.environ, "COE_KAFKA_BOOTSTRAP": "127.0.0.1:1", "COE_REDIS_URL": "redis://127.0.0.1:1/0"}
+    command = [Path(sys.executable).with_name("coe"), "doctor", "--deploy", "--json"]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=90)
+    assert done.returncode == 1
+    levels = {line["name"]: line["level"] for line in map(json.loads, done.stdout.splitlines())}
+    assert levels["Kafka"] == "problem"
+    assert levels["Redis"] == "warning"

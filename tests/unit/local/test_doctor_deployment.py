@@ -1,0 +1,66 @@
+"""What is found of a deployment, and what the doctor says to it."""
+
+import pytest
+
+from coe.local.doctor.check import Level
+from coe.local.doctor.deployment import (
+    KafkaFacts,
+    RedisFacts,
+    TopicFacts,
+    kafka_checks,
+    memory_check,
+    redis_checks,
+    service_checks,
+)
+from coe.platform.bus.api import TopicSpec
+
+SPEC = TopicSpec("t", 8)
+
+
+@pytest.mark.parametrize(
+    ("found", "level"),
+    [
+        (TopicFacts(8, 3, 3, 2), Level.GOOD),
+        (TopicFacts(12, 3, 3, 2), Level.GOOD),
+        (TopicFacts(4, 3, 3, 2), Level.PROBLEM),
+        (TopicFacts(8, 3, 1, 2), Level.PROBLEM),
+        (TopicFacts(8, 3, 2, 2), Level.WARNING),
+        (TopicFacts(8, 1, 1, 1), Level.WARNING),
+        (TopicFacts(8, 3, 3, 1), Level.WARNING),
+        (None, Level.PROBLEM),
+    ],
+)
+def test_topics(found: TopicFacts | None, level: Level) -> None:
+    facts = KafkaFacts(3, {} if found is None else {"t": found})
+    brokers, topic = kafka_checks(facts, [SPEC])
+    assert brokers.level is Level.GOOD
+    assert topic.level is level
+    assert bool(topic.mend) is (level is not Level.GOOD)
+
+
+def test_one_broker_is_a_warning_and_none_a_problem() -> None:
+    checks = kafka_checks(KafkaFacts(1, {"t": TopicFacts(8, 1, 1, 1)}), [SPEC])
+    assert [check.level for check in checks] == [Level.WARNING, Level.GOOD]
+    (check,) = kafka_checks(KafkaFacts(error="away"), [SPEC])
+    assert check.level is Level.PROBLEM
+
+
+@pytest.mark.parametrize(
+    ("facts", "kind", "levels"),
+    [
+        (RedisFacts("standalone", "valkey 9", nodes=["a"]), "", [Level.GOOD, Level.GOOD]),
+        (RedisFacts("standalone", "valkey 9", nodes=["a"]), "sentinel", [Level.GOOD, Level.GOOD]),
+        (RedisFacts("standalone", "valkey 9"), "", [Level.GOOD, Level.WARNING]),
+        (RedisFacts("cluster", "valkey 9", nodes=["a"]), "", [Level.PROBLEM, Level.GOOD, Level.GOOD]),
+        (RedisFacts("cluster", "valkey 9", False, ["a"]), "cluster", [Level.GOOD, Level.PROBLEM, Level.GOOD]),
+        (RedisFacts(error="away"), "", [Level.WARNING]),
+    ],
+)
+def test_redis(facts: RedisFacts, kind: str, levels: list[Level]) -> None:
+    assert [check.level for check in redis_checks(facts, kind)] == levels
+
+
+def test_memory_and_services() -> None:
+    assert memory_check(2**30, 2**30).level is Level.GOOD
+    assert memory_check(64 * 2**20, 2**30).level is Level.PROBLEM
+    assert [check.level for check in service_checks({"a": True, "b": False})] == [Level.GOOD, Level.PROBLEM]
