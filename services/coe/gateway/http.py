@@ -82,10 +82,10 @@ class HttpApi:
         assert isinstance(result, Completed)
         if result.result.WhichOneof("outcome") == "error":
             raise from_proto(result.result.error)
-        body = completion(result.result, int(time.time()))
+        answer = completion(result.result, int(time.time()))
         if wanted.explain:
-            body["coe"] = explanation(routed.routing, routed.assignment)
-        return JSONResponse(body, headers=headers)
+            answer["coe"] = explanation(routed.routing, routed.assignment)
+        return JSONResponse(answer, headers=headers)
 
 
 async def parse(request: Request, max_prompt_bytes: int) -> ChatRequest:

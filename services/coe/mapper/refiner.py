@@ -72,4 +72,5 @@ def expected_scores(
 
 def contrasts(quality: NDArray[np.float64]) -> NDArray[np.float64]:
     """Differences from the mean of the experts: what decides between them."""
-    return quality - quality.mean(1, keepdims=True)
+    difference: NDArray[np.float64] = quality - quality.mean(1, keepdims=True)
+    return difference
