@@ -1,49 +1,98 @@
 """A peer runtime in a process of its own, asked over a pipe."""
 
 import json
+import os
+import selectors
 import subprocess
+import tempfile
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from coe.bench.cases import Case
 from coe.platform.errors import Unavailable
 
-SCRIPTS = Path(__file__).parent / "peers"
+SERVE = Path(__file__).parent / "peers" / "serve.py"
+ANSWER_TIMEOUT_S = 300.0
+
+
+@dataclass(frozen=True)
+class PeerModel:
+    """A column of the table: which runtime, and the model as that runtime takes it."""
+
+    column: str
+    runtime: str
+    path: Path
 
 
 class Peer:
-    """Runs `peers/<script>.py` with an interpreter that has the peer installed. Raises Unavailable when it fails."""
+    """Runs `peers/serve.py` with an interpreter that has the runtime. Raises Unavailable when it ends or is silent."""
 
-    def __init__(self, script: str, interpreter: str, *arguments: object) -> None:
-        command = [interpreter, str(SCRIPTS / f"{script}.py"), *map(str, arguments)]
+    def __init__(self, model: PeerModel, interpreter: Path, threads: int, sequences: int) -> None:
+        self.column = model.column
+        self._log = tempfile.TemporaryFile(mode="w+")  # noqa: SIM115 - closed with the peer
+        command = [str(interpreter), str(SERVE), model.runtime, str(model.path), str(threads), str(sequences)]
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True, env=environment
         )
-        self._script = script
-        greeting = self._answer()
+        try:
+            greeting = self._answer()
+        except BaseException:
+            self.close()
+            raise
         self.version = str(greeting["version"])
-        self.load_s = float(greeting["load_s"])
+        self.settings = str(greeting["settings"])
+
+    def seconds(self, case: Case, steps: int) -> float:
+        """Of the case, over all its sequences."""
+        return self._ask({**asdict(case), "steps": steps})
+
+    def load_seconds(self) -> float:
+        """Of loading the model once more, from the page cache."""
+        return self._ask({"phase": "load"})
+
+    def refuses(self, case: Case) -> str | None:
+        """Why the peer can't run this case; None when it can."""
+        return self._request({**asdict(case), "steps": 1}).get("error")
+
+    def _ask(self, request: dict[str, object]) -> float:
+        answer = self._request(request)
+        if "error" in answer:
+            raise Unavailable(f"the peer {self.column} can't: {answer['error']}")
+        return float(answer["seconds"])
+
+    def _request(self, request: dict[str, object]) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise Unavailable(f"the peer {self.column} ended: {self._last_words()}") from None
+        return self._answer()
 
     def _answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            if line.startswith("{"):
-                answer: dict[str, Any] = json.loads(line)
-                return answer
-        self.close()
-        raise Unavailable(f"the peer {self._script} ended: is it installed for this interpreter?")
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._process.stdout, selectors.EVENT_READ)
+            if not selector.select(ANSWER_TIMEOUT_S):
+                raise Unavailable(f"the peer {self.column} gave no answer in {ANSWER_TIMEOUT_S:.0f} s")
+        line = self._process.stdout.readline()
+        if not line:
+            raise Unavailable(f"the peer {self.column} ended: {self._last_words()}")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
 
-    def measure(self, prompt: int, decode: int, batch: int) -> tuple[float, float]:
-        """Seconds of prefill and of decode."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"prompt": prompt, "decode": decode, "batch": batch}) + "\n")
-        self._process.stdin.flush()
-        answer = self._answer()
-        return float(answer["prefill_s"]), float(answer["decode_s"])
+    def _last_words(self) -> str:
+        self._log.seek(0)
+        lines = self._log.read().strip().splitlines()
+        return lines[-1] if lines else "it said nothing"
 
     def close(self) -> None:
         self._process.kill()
         self._process.communicate()
+        self._log.close()
 
     def __enter__(self) -> Self:
         return self

@@ -1,9 +1,13 @@
 """`coe bench decode --profile`: where the time of a step goes, by op, from ONNX Runtime's own profile."""
 
 import json
+import re
 import tempfile
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import onnxruntime as ort
 
@@ -15,11 +19,24 @@ from coe.native import ops_library_path
 
 SKIPPED = 5  # first runs touch new memory
 RUN = "model_run"
+KERNEL_TIME = "_kernel_time"
+BETWEEN = "between nodes"
+
+Event = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Of one step: microseconds by op, longest first, and how many nodes each stands for."""
+
+    microseconds: dict[str, float]
+    nodes: dict[str, int]
 
 
 def run(bundle: Bundle, threads: int, shape: Shape, steps: int) -> dict[str, object]:
-    """Microseconds a step by op type; `between` is the run's time outside of its nodes."""
+    """One object; the same op in all layers is one line."""
     with Hosted.load(bundle, threads=threads, kv_bytes=1 << 20) as hosted, tempfile.TemporaryDirectory() as folder:
+        hosted.wait_loaded()
         subject = GraphSubject(bundle)
         options = ort.SessionOptions()
         options.register_custom_ops_library(str(ops_library_path()))
@@ -31,28 +48,38 @@ def run(bundle: Bundle, threads: int, shape: Shape, steps: int) -> dict[str, obj
         feeds = {**subject.inputs(shape, hosted.lease), "kv": subject.session.kv}
         for _ in range(SKIPPED + steps):
             session.run(None, feeds)
-        events = json.loads(Path(session.end_profiling()).read_text())
+        spent = by_op(json.loads(Path(session.end_profiling()).read_text()), steps)
     return {
         "bench": "profile",
         "model": bundle.id,
         "threads": threads,
         "batch": shape.batch,
         "depth": shape.depth,
-        "microseconds": by_op(events, steps),
+        "microseconds": spent.microseconds,
+        "nodes": spent.nodes,
     }
 
 
-def by_op(events: list[dict[str, object]], steps: int) -> dict[str, float]:
-    """Mean over the last `steps` runs of a profile's events."""
+def by_op(events: Sequence[Event], steps: int) -> Spent:
+    """Mean over the last `steps` runs of a profile's events. What the nodes don't take is BETWEEN them."""
     runs = [event for event in events if event.get("name") == RUN][-steps:]
-    first = min(int(str(event["ts"])) for event in runs)
+    first = min(event["ts"] for event in runs)
     spent: dict[str, float] = defaultdict(float)
+    nodes: Counter[str] = Counter()
     for event in events:
-        arguments = event.get("args")
-        if event.get("cat") != "Node" or not isinstance(arguments, dict) or int(str(event["ts"])) < first:
+        if event.get("cat") != "Node" or event["ts"] < first or not event["name"].endswith(KERNEL_TIME):
             continue
-        if str(event["name"]).endswith("_kernel_time"):
-            spent[str(arguments["op_name"])] += int(str(event["dur"])) / steps
-    total = sum(int(str(event["dur"])) for event in runs) / steps
-    spent["between"] = total - sum(spent.values())
-    return {name: round(taken, 1) for name, taken in sorted(spent.items(), key=lambda item: -item[1])}
+        op = line_of(event["name"].removesuffix(KERNEL_TIME), event["args"]["op_name"])
+        spent[op] += event["dur"] / steps
+        nodes[op] += 1
+    spent[BETWEEN] = sum(event["dur"] for event in runs) / steps - sum(spent.values())
+    longest = sorted(spent.items(), key=lambda item: -item[1])
+    return Spent(
+        {op: round(taken, 1) for op, taken in longest}, {op: round(count / steps) for op, count in nodes.items()}
+    )
+
+
+def line_of(node: str, op: str) -> str:
+    """`layer.3.gate_up.out` of TieredLinear is `TieredLinear gate_up`, whatever the layer."""
+    role = re.sub(r"^layer\.\d+\.|\.out$", "", node)
+    return f"{op} {role}" if role else op

@@ -1,7 +1,8 @@
 """`coe bench switch`: how long it takes until an expert that is resident in DDR runs from HBM."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,14 @@ from coe import native
 from coe.bench.bandwidth import copy_seconds
 from coe.bench.clock import Subject, median_rounds, timed
 from coe.bench.peer import Peer
+from coe.bench.peer_models import PeerModels
 from coe.bench.subject import GraphSubject, Shape
 from coe.experts.bundle import Bundle
 from coe.platform.errors import TierLoadError
 
 PROMPT = Shape(1, 8, 0)
 DEADLINE_S = 60.0
+SESSION_BUILD, LLAMA_CPP_LOAD = "ort_genai", "llama_cpp"
 
 
 class SwitchSubject:
@@ -32,6 +35,7 @@ class SwitchSubject:
         self.arena.bind()
 
     def load(self) -> native.Load:
+        """Checksums are verified when an expert first enters DDR, not at each switch."""
         if self.arena.slot(0).state is native.SlotState.RESIDENT:
             self.arena.free(0)
         return self.arena.load(0, 0, self.weights, verify=False, threads=self._threads)
@@ -64,42 +68,50 @@ def _finish(load: native.Load) -> None:
         raise TierLoadError(f"the copy failed: {load.error or 'it took too long'}")
 
 
-def run(bundle: Bundle, threads: int, rounds: int, llama_cpp: Callable[[], Peer] | None) -> dict[str, object]:
-    """The figures as one object. `llama_cpp` starts that peer on the same model."""
-    subject = SwitchSubject(bundle, threads)
-    source = np.ones(bundle.weights_bytes, np.uint8)
-    target = np.zeros_like(source)
-    subjects: dict[str, Subject] = {
-        "memcpy": lambda: copy_seconds(target, source, threads),
-        "copy": subject.copy,
-        "prefill": subject.prefill,
-        "first_token": subject.first_token,
-        "session": lambda: timed(lambda: GraphSubject(bundle)),
-    }
-    if llama_cpp:
-        subjects["llama_cpp_load"] = lambda: _load_seconds(llama_cpp)
-    try:
+def run(bundle: Bundle, threads: int, rounds: int, peers: tuple[Path, PeerModels] | None) -> dict[str, object]:
+    """The figures as one object. `peers`: their interpreter, and the model in their forms."""
+    with ExitStack() as stack:
+        subject = SwitchSubject(bundle, threads)
+        stack.callback(subject.close)
+        source = np.ones(bundle.weights_bytes, np.uint8)
+        target = np.zeros_like(source)
+        subjects: dict[str, Subject] = {
+            "memcpy": lambda: copy_seconds(target, source, threads),
+            "copy": subject.copy,
+            "prefill": subject.prefill,
+            "first_token": subject.first_token,
+            "layout_session": lambda: timed(lambda: GraphSubject(bundle)),
+        }
+        running = []
+        if peers:
+            interpreter, models = peers
+            loads = [model for model in models.models if model.column in (SESSION_BUILD, LLAMA_CPP_LOAD)]
+            running = [stack.enter_context(Peer(model, interpreter, threads, 1)) for model in loads]
+            subjects |= {peer.column: peer.load_seconds for peer in running}
         seconds = median_rounds(subjects, rounds)
-    finally:
-        subject.close()
-    bound = max(seconds["copy"], seconds["prefill"])
-    hbm = _shared_bytes(Path("/proc/self/status"))
+        return {
+            "bench": "switch",
+            **figures(seconds),
+            "max_hbm_bytes": _shared_bytes(Path("/proc/self/status")),
+            "hbm_budget_bytes": subject.budget,
+            "milliseconds": {name: round(taken * 1e3, 2) for name, taken in seconds.items()},
+            "versions": {peer.column: peer.version for peer in running},
+        }
+
+
+def figures(seconds: Mapping[str, float]) -> dict[str, float | None]:
+    """The ratios of the medians of one run; those to a peer that was not measured are None."""
+    copy = seconds["copy"]
+
+    def speedup(peer: str) -> float | None:
+        return round(seconds[peer] / copy, 2) if peer in seconds else None
+
     return {
-        "bench": "switch",
-        "copy_bandwidth_share": round(seconds["memcpy"] / seconds["copy"], 3),
-        "ttft_over_bound": round(seconds["first_token"] / bound, 3),
-        "speedup_vs_session_build": round(seconds["session"] / seconds["copy"], 2),
-        "speedup_vs_llama_cpp_load": round(seconds["llama_cpp_load"] / seconds["copy"], 2) if llama_cpp else None,
-        "max_hbm_bytes": hbm,
-        "hbm_budget_bytes": subject.budget,
-        "milliseconds": {name: round(taken * 1e3, 2) for name, taken in seconds.items()},
+        "copy_bandwidth_share": round(seconds["memcpy"] / copy, 3),
+        "ttft_over_bound": round(seconds["first_token"] / max(copy, seconds["prefill"]), 3),
+        "speedup_vs_session_build": speedup(SESSION_BUILD),
+        "speedup_vs_llama_cpp_load": speedup(LLAMA_CPP_LOAD),
     }
-
-
-def _load_seconds(start: Callable[[], Peer]) -> float:
-    """A fresh process each time: what it says its own load took, without its start."""
-    with start() as peer:
-        return peer.load_s
 
 
 def _shared_bytes(status: Path) -> int:

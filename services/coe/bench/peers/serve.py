@@ -1,0 +1,54 @@
+"""One peer behind a pipe: a request a line on standard input, an answer a line on standard output.
+
+The first answer is {"version", "settings"}. A request {"phase", "prompt", "depth", "batch", "steps"} is answered by
+{"seconds"} of the whole batch, {"phase": "load"} by those that loading the model took once more. What the peer can't do
+is answered by {"error"}.
+"""
+
+import importlib
+import json
+import os
+import sys
+from typing import Any, Protocol
+
+FIRST_TOKEN = 100  # of every sequence of every runtime: the time doesn't depend on the tokens
+
+
+class Subject(Protocol):
+    version: str
+    settings: str
+
+    def prefill(self, prompt: int, batch: int) -> float: ...
+
+    def decode(self, depth: int, batch: int, steps: int) -> float: ...
+
+    def load(self) -> float: ...
+
+
+def serve(subject: Subject, answers: Any) -> None:
+    def answer(document: dict[str, object]) -> None:
+        answers.write(json.dumps(document) + "\n")
+        answers.flush()
+
+    answer({"version": subject.version, "settings": subject.settings})
+    for line in sys.stdin:
+        try:
+            answer({"seconds": measure(subject, json.loads(line))})
+        except Exception as error:  # whatever a runtime raises for a shape that it can't run
+            answer({"error": f"{type(error).__name__}: {error}"})
+
+
+def measure(subject: Subject, request: dict[str, Any]) -> float:
+    if request["phase"] == "load":
+        return subject.load()
+    if request["phase"] == "prefill":
+        return subject.prefill(request["prompt"], request["batch"])
+    return subject.decode(request["depth"], request["batch"], request["steps"])
+
+
+if __name__ == "__main__":
+    # Runtimes print to standard output as they like: the answers keep it, they get standard error.
+    pipe = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    name, model, threads, sequences = sys.argv[1:]
+    serve(importlib.import_module(f"{name}_subject").Subject(model, int(threads), int(sequences)), pipe)

@@ -1,0 +1,67 @@
+"""The native benchmarks for people."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.table import Table
+
+from coe.bench.cases import OURS, PEERS
+
+TITLES = {OURS: "coe", "llama_cpp": "llama.cpp", "llama_cpp_q4_0": "llama.cpp Q4_0", "ort_genai": "ORT GenAI"}
+
+
+def decode_table(line: Mapping[str, Any]) -> Table:
+    """Tokens a second of every case, and what each column computes with."""
+    first = line["cases"][0]
+    table = Table(
+        title=f"{first['model']}, {first['threads']} threads, tokens/s", caption=_settings(line), caption_justify="left"
+    )
+    for name in ("phase", "tokens", "depth", "batch", *TITLES.values(), "ratio to the fastest"):
+        table.add_column(name, justify="left" if name == "phase" else "right")
+    for case in line["cases"]:
+        rates = [case[f"{name}_tokens_s"] for name in (OURS, *PEERS)]
+        shape = (case["phase"], case["prompt"] or "", case["depth"], case["batch"])
+        table.add_row(*map(str, shape), *(_cell(rate, 1) for rate in rates), _cell(case["ratio"], 2))
+    return table
+
+
+def switch_table(line: Mapping[str, Any]) -> Table:
+    """Milliseconds of each part, then the ratios."""
+    table = Table(title="switching to an expert that is resident in DDR")
+    table.add_column("figure")
+    table.add_column("value", justify="right")
+    for name, taken in line["milliseconds"].items():
+        table.add_row(f"{name}, ms", f"{taken:.2f}")
+    table.add_section()
+    for name in ("copy_bandwidth_share", "ttft_over_bound", "speedup_vs_session_build", "speedup_vs_llama_cpp_load"):
+        table.add_row(name, _cell(line[name], 2))
+    table.add_row("HBM bytes, used / budget", f"{line['max_hbm_bytes']:,} / {line['hbm_budget_bytes']:,}")
+    return table
+
+
+def profile_table(line: Mapping[str, Any]) -> Table:
+    """Microseconds of a step by op, and their share."""
+    spent = line["microseconds"]
+    total = sum(spent.values())
+    shape = f"batch {line['batch']}, depth {line['depth']}, {line['threads']} threads"
+    table = Table(title=f"a decode step of {line['model']}: {total:,.0f} µs ({shape})")
+    table.add_column("op")
+    for name in ("nodes", "µs", "share"):
+        table.add_column(name, justify="right")
+    for op, taken in spent.items():
+        table.add_row(op, str(line["nodes"].get(op, "")), f"{taken:,.1f}", f"{taken / total:.1%}")
+    return table
+
+
+def _settings(line: Mapping[str, Any]) -> str:
+    lines = [
+        f"{TITLES[name]}: {line['versions'].get(name, '')} {text}".replace(":  ", ": ")
+        for name, text in line["settings"].items()
+    ]
+    lines += [f"{name}: not measured: {reason}" for name, reason in line["missing"].items()]
+    lines.append(f"bandwidth share at batch 1: {line['bandwidth_share']:.2f} of {line['read_gb_s']:.1f} GB/s")
+    return "\n".join(lines)
+
+
+def _cell(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:,.{digits}f}"
