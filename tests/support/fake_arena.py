@@ -11,6 +11,7 @@ class FakeSource:
     def __init__(self, nbytes: int, *, damaged: bool = False) -> None:
         self.nbytes = nbytes
         self.damaged = damaged
+        self.tag = 1
         self.locked = False
         self.closed = False
 
@@ -59,6 +60,7 @@ class FakeArena:
 
     def __init__(self, name: str, capacity: int, slots: int, *, by_hand: bool = False) -> None:
         self.name, self.capacity, self.slots = name, capacity, slots
+        self.epoch = 7
         self.copies: dict[int, FakeCopy] = {}
         self.closed = False
         self._by_hand = by_hand

@@ -8,6 +8,7 @@ from coe.memory_tier_manager.core import Tiers
 from coe.memory_tier_manager.eviction import EVICTION
 from coe.memory_tier_manager.requests import Limits
 from coe.memory_tier_manager.tiers import State
+from coe.platform.errors import Unavailable
 
 UNIT = 1
 
@@ -29,11 +30,22 @@ class World:
     in_ddr: set[str] = field(default_factory=set)
     evicted: list[str] = field(default_factory=list)
     generation: int = 0
+    # Of the newest crash: leases whose bytes were all there, and until when they may be claimed.
+    claimed: set[ev.Held] = field(default_factory=set)
+    claims_end: float = 0.0
 
     @classmethod
-    def of(cls, sizes: dict[str, int], hbm: int, ddr: int = 1000, policy: str = "lru", **limits: float) -> "World":
+    def of(
+        cls,
+        sizes: dict[str, int],
+        hbm: int,
+        ddr: int = 1000,
+        policy: str = "lru",
+        defaults: tuple[str, ...] = (),
+        **limits: float,
+    ) -> "World":
         settings = Limits(hbm_bytes=hbm, ddr_bytes=ddr, alignment=UNIT, **limits)  # type: ignore[arg-type]
-        return cls(sizes, Tiers(settings, EVICTION[policy]))
+        return cls(sizes, Tiers(settings, EVICTION[policy], {expert: sizes[expert] for expert in defaults}))
 
     def send(self, event: ev.Event) -> list[fx.Effect]:
         out: list[fx.Effect] = []
@@ -77,6 +89,36 @@ class World:
                 self.evicted.append(effect.expert)
             case fx.Changed() | fx.Used():
                 pass
+
+    def crash(self) -> dict[str, tuple[ev.Held, ...]]:
+        """The manager is killed and another one takes its arena over. Returns what each worker holds then."""
+        old = self.tiers
+        held = {
+            worker: tuple(
+                ev.Held(lease.lease, lease.expert, self.granted[lease.lease].slot, self.granted[lease.lease].generation)
+                for lease in old.leases.of_worker(worker)
+                if lease.lease in self.granted
+            )
+            for worker in old.attached
+        }
+        # What was being loaded or freed is free; the rest is as it was.
+        found = tuple(
+            ev.Resident(name, entry.nbytes, entry.slot, entry.offset, entry.generation or 0)
+            for name, entry in old.hbm.entries.items()
+            if entry.state is State.RESIDENT
+        )
+        self.answers |= {request: fx.Reject(request, Unavailable("the manager is gone")) for request in old.pending}
+        for gone in (self.copying, self.cancelled, self.freeing, self.reading, self.in_ddr):
+            gone.clear()
+        first_lease = old.first_lease + 1_000_000
+        self.tiers = Tiers(old.limits, old.weights.policy, old.defaults, first_lease)
+        self.claims_end = self.now + old.limits.claim_s
+        whole = {(resident.slot, resident.generation) for resident in found}
+        self.claimed = {
+            lease for leases in held.values() for lease in leases if (lease.slot, lease.generation) in whole
+        }
+        self.send(ev.Adopt(found))
+        return held
 
     # What tests do
 

@@ -68,17 +68,25 @@ class AttachRequest(_message.Message):
 
     WORKER_ID_FIELD_NUMBER: _builtins.int
     PID_FIELD_NUMBER: _builtins.int
+    HELD_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.str
     pid: _builtins.int
+    @_builtins.property
+    def held(self) -> _containers.RepeatedCompositeFieldContainer[Global___Lease]:
+        """Leases from before the stream broke. Those whose slot still has their generation go on, though the manager was
+        another process.
+        """
+
     def __init__(
         self,
         *,
         worker_id: _builtins.str = ...,
         pid: _builtins.int = ...,
+        held: _abc.Iterable[Global___Lease] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["pid", b"pid", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["held", b"held", "pid", b"pid", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -96,6 +104,7 @@ class AttachResponse(_message.Message):
     LEASE_SOCKET_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     epoch: _builtins.int
+    """Of the arena: leases of another epoch are void. It outlives a manager that crashes."""
     arena: _builtins.str
     """Name of the shared-memory arena to map."""
     tier_profile: _builtins.str

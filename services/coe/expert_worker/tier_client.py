@@ -37,6 +37,8 @@ class TierClient:
         self._acquire_timeout_s = acquire_timeout_s
         self._attached = asyncio.Event()
         self._socket: LeaseSocket | None = None
+        # Leases not given back yet: shown to the manager when it, or the stream, has broken.
+        self._held: dict[int, pb.Lease] = {}
 
     @property
     def attached(self) -> bool:
@@ -49,13 +51,16 @@ class TierClient:
             yield
 
     async def stay_attached(self, on_attached: OnAttached) -> None:
-        """Until cancelled. The stream holds our leases: when it breaks, the manager takes them back."""
+        """Until cancelled. The stream holds our leases: when it breaks, the next one presents them again."""
 
         async def attach() -> None:
             try:
                 with calls():
-                    request = pb.AttachRequest(worker_id=self._worker_id, pid=os.getpid())
+                    request = pb.AttachRequest(worker_id=self._worker_id, pid=os.getpid(), held=self._held.values())
                     async for response in self._manager.Attach(request):
+                        self._held = {
+                            number: lease for number, lease in self._held.items() if lease.epoch == response.epoch
+                        }
                         on_attached(response)
                         await self._connect(response.lease_socket)
                         self._attached.set()
@@ -100,6 +105,7 @@ class TierClient:
 
     async def release(self, grant: Grant) -> None:
         """Best effort: a lease that can't be given back ends with the attach stream."""
+        self._held.pop(grant.lease_id, None)
         request = pb.ReleaseRequest(worker_id=self._worker_id, lease_id=grant.lease_id)
         if self._socket is not None and self._socket.open:
             self._socket.release(request)
@@ -138,6 +144,7 @@ class TierClient:
             with calls():
                 response = await self._manager.Acquire(request, timeout=timeout_s)
         lease = response.lease
+        self._held[lease.lease_id] = lease
         return Grant(
             lease_id=lease.lease_id,
             handle=self._lease_handle(lease.slot, lease.generation),

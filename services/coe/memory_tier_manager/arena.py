@@ -21,7 +21,10 @@ class Copy(Protocol):
 
 
 class Source(Protocol):
-    """A weights file, mapped."""
+    """A weights file, mapped. `tag`: tells these bytes from all others, for whoever adopts the arena."""
+
+    @property
+    def tag(self) -> int: ...
 
     @property
     def nbytes(self) -> int: ...
@@ -34,9 +37,12 @@ class Source(Protocol):
 
 
 class Arena(Protocol):
+    """`epoch`: of its bytes; a manager that adopts the arena of a dead one keeps it, and leases of the epoch go on."""
+
     name: str
     capacity: int
     slots: int
+    epoch: int
 
     def copy(self, slot: int, offset: int, source: Source) -> Copy:
         """Starts a copy into a free slot. Raises CoEError."""

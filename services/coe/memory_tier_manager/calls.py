@@ -15,10 +15,12 @@ from coe.memory_tier_manager.runtime import Runtime
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Which node this is, and which life of its manager. `lease_socket`: its name, empty when there is none."""
+    """Which node this is. `epoch`: this life of its manager. `arena_epoch`: of the bytes, which may outlive a manager;
+    leases are of it. `lease_socket`: its name, empty when there is none."""
 
     node: str
     epoch: int
+    arena_epoch: int
     arena: str
     profile: TierProfile
     lease_socket: str = ""
@@ -50,13 +52,21 @@ class Calls:
                 expert_id=grant.expert,
                 slot=grant.slot,
                 generation=grant.generation,
-                epoch=self._identity.epoch,
+                epoch=self._identity.arena_epoch,
             ),
             found_in=views.TIERS[grant.found_in],
             bytes_to_copy=grant.copied,
             wait_s=grant.waited_s,
             modelled_copy_s=self._identity.profile.modelled_copy_s(grant.found_in, grant.copied),
         )
+
+    def attach(self, request: pb.AttachRequest, attachment: int) -> ev.Attach:
+        held = (
+            ev.Held(lease.lease_id, lease.expert_id, lease.slot, lease.generation)
+            for lease in request.held
+            if lease.epoch == self._identity.arena_epoch
+        )
+        return ev.Attach(request.worker_id, attachment, tuple(held))
 
     def release(self, request: pb.ReleaseRequest) -> ev.Release:
         return ev.Release(request.worker_id, request.lease_id)

@@ -1,8 +1,8 @@
 """The run loop's events as JSON lines: enough to live through them again, for whoever asks why something happened.
 
-The first line of a file tells limits, eviction policy and default experts; each other line is one event with its time.
-A file that has grown to its limit becomes NAME.1 (the former NAME.1 is dropped) and NAME begins anew, with a note that
-it does not start from empty tiers.
+The first line of a file tells limits, eviction policy, default experts and where leases begin; each other line is one
+event with its time. A file that has grown to its limit becomes NAME.1 (the former NAME.1 is dropped) and NAME begins
+anew, with a note that it does not start from empty tiers.
 """
 
 import dataclasses
@@ -17,6 +17,8 @@ from coe.memory_tier_manager.eviction import EVICTION
 from coe.memory_tier_manager.requests import Limits
 from coe.platform.errors import ArtifactError, from_code
 
+# Fields that hold events' parts.
+_PARTS: dict[str, type] = {"forecast": ev.Use, "held": ev.Held, "residents": ev.Resident}
 _EVENTS: dict[str, type] = {kind.__name__: kind for kind in ev.Event.__args__}
 
 
@@ -51,6 +53,7 @@ class EventLog:
             "limits": dataclasses.asdict(self._tiers.limits),
             "eviction": self._tiers.weights.policy.name,
             "defaults": self._tiers.defaults,
+            "first_lease": self._tiers.first_lease,
             "whole": whole,
         }
         file.write(json.dumps(head) + "\n")
@@ -61,8 +64,8 @@ def encode(event: ev.Event, now: float) -> str:
     fields: dict[str, Any] = {
         field.name: getattr(event, field.name) for field in dataclasses.fields(cast("Any", event))
     }
-    if isinstance(event, ev.Acquire | ev.Prefetch):
-        fields["forecast"] = [[use.expert, use.in_s, use.probability] for use in event.forecast]
+    for name in _PARTS.keys() & fields.keys():
+        fields[name] = [dataclasses.astuple(part) for part in fields[name]]
     if isinstance(event, ev.CopyEnded) and event.error is not None:
         fields["error"] = {"code": event.error.code, "message": event.error.message}
     return json.dumps({"t": now, "event": type(event).__name__, **fields})
@@ -73,8 +76,8 @@ def decode(line: str) -> tuple[ev.Event, float]:
     try:
         fields = json.loads(line)
         kind, now = _EVENTS[fields.pop("event")], float(fields.pop("t"))
-        if "forecast" in fields:
-            fields["forecast"] = tuple(ev.Use(*use) for use in fields["forecast"])
+        for name in _PARTS.keys() & fields.keys():
+            fields[name] = tuple(_PARTS[name](*part) for part in fields[name])
         if fields.get("error"):
             fields["error"] = from_code(**fields["error"])
         return kind(**fields), now
@@ -87,7 +90,7 @@ def read(path: Path) -> tuple[Tiers, Iterator[tuple[ev.Event, float]]]:
     try:
         lines = path.read_text().splitlines()
         head = json.loads(lines[0])
-        tiers = Tiers(Limits(**head["limits"]), EVICTION[head["eviction"]], head["defaults"])
+        tiers = Tiers(Limits(**head["limits"]), EVICTION[head["eviction"]], head["defaults"], head["first_lease"])
         whole = head["whole"]
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         raise ArtifactError(f"{path} is no event log of this version: {error}") from error

@@ -15,11 +15,41 @@ class Use:
 
 
 @dataclass(frozen=True, slots=True)
+class Resident:
+    """A slot of the arena that holds all bytes of an expert."""
+
+    expert: str
+    nbytes: int
+    slot: int
+    offset: int
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """The arena is that of a manager that died; this is what it holds. The first event, if it comes at all."""
+
+    residents: tuple[Resident, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A lease as its worker knows it."""
+
+    lease: int
+    expert: str
+    slot: int
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
 class Attach:
-    """A worker process came. `attachment` tells two processes of one name apart."""
+    """A worker process came. `attachment` tells two processes of one name apart. `held`: leases that it has from before
+    its stream, or the manager, broke; those whose slot still has their generation go on."""
 
     worker: str
     attachment: int
+    held: tuple[Held, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +143,8 @@ class Tick:
 
 
 Event = (
-    Attach
+    Adopt
+    | Attach
     | Detach
     | Acquire
     | CancelAcquire

@@ -46,6 +46,19 @@ class Extents:
         self._used[taken.offset] = taken
         return taken
 
+    def take(self, offset: int, nbytes: int) -> Extent:
+        """Allocates there and nowhere else. ValueError when that is not free, or not aligned."""
+        taken = Extent(offset, self.rounded(nbytes))
+        around = next((free for free in self._free if free.offset <= offset and taken.end <= free.end), None)
+        if around is None or offset % self.alignment:
+            raise ValueError(f"{taken.nbytes} bytes at {offset} are not free")
+        self._free.remove(around)
+        for rest in (Extent(around.offset, offset - around.offset), Extent(taken.end, around.end - taken.end)):
+            if rest.nbytes:
+                insort(self._free, rest)
+        self._used[offset] = taken
+        return taken
+
     def free(self, offset: int) -> int:
         """Returns the bytes freed. KeyError when nothing is allocated there."""
         extent = self._used.pop(offset)

@@ -72,6 +72,16 @@ class Hbm:
         self._queue.append(expert)
         return entry
 
+    def adopt(self, expert: str, nbytes: int, slot: int, offset: int, generation: int, now: float) -> None:
+        """It is there already. ValueError when slot or bytes are not free."""
+        self._slots.remove(slot)
+        extent = self.extents.take(offset, nbytes)
+        self.budget.reserve(extent.nbytes)
+        self.budget.arrived(extent.nbytes)
+        self.entries[expert] = HbmEntry(
+            expert, nbytes, extent.nbytes, slot, offset, now, now, state=State.RESIDENT, generation=generation
+        )
+
     def next_copy(self, now: float) -> HbmEntry | None:
         """The copy to start now, if the link is idle and one waits."""
         if self.copying is not None or not self._queue:

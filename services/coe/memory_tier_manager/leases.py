@@ -11,10 +11,10 @@ class Lease:
 
 
 class LeaseTable:
-    """Lease ids are never used again within an epoch."""
+    """Lease ids are never used again, and count up from `first`."""
 
-    def __init__(self) -> None:
-        self._next = 1
+    def __init__(self, first: int = 1) -> None:
+        self._next = first
         self._leases: dict[int, Lease] = {}
         self._by_expert: dict[str, set[int]] = {}
         self._by_worker: dict[str, set[int]] = {}
@@ -25,10 +25,16 @@ class LeaseTable:
     def grant(self, worker: str, expert: str) -> Lease:
         lease = Lease(self._next, worker, expert)
         self._next += 1
-        self._leases[lease.lease] = lease
-        self._by_expert.setdefault(expert, set()).add(lease.lease)
-        self._by_worker.setdefault(worker, set()).add(lease.lease)
+        self._add(lease)
         return lease
+
+    def restore(self, lease_id: int, worker: str, expert: str) -> bool:
+        """Goes on with a lease granted before. False when another one has its id."""
+        if lease_id in self._leases:
+            return False
+        self._next = max(self._next, lease_id + 1)
+        self._add(Lease(lease_id, worker, expert))
+        return True
 
     def end(self, lease_id: int, worker: str | None = None) -> Lease | None:
         """None when there is no such lease, or it is another worker's: ending twice is harmless."""
@@ -44,6 +50,11 @@ class LeaseTable:
 
     def count(self, expert: str) -> int:
         return len(self._by_expert.get(expert, ()))
+
+    def _add(self, lease: Lease) -> None:
+        self._leases[lease.lease] = lease
+        self._by_expert.setdefault(lease.expert, set()).add(lease.lease)
+        self._by_worker.setdefault(lease.worker, set()).add(lease.lease)
 
     def of_worker(self, worker: str) -> list[Lease]:
         return [self._leases[lease] for lease in sorted(self._by_worker.get(worker, ()))]

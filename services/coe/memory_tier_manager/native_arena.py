@@ -1,28 +1,60 @@
 """The port on real memory: coe.native's shared-memory arena, and bundles of the catalogue."""
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Mapping
 from typing import cast
 
+from coe.experts.bundle import Bundle
 from coe.experts.catalogue import Catalogue
 from coe.memory_tier_manager.arena import Copy, Source
+from coe.memory_tier_manager.events import Resident
+from coe.memory_tier_manager.extents import ALIGNMENT
 from coe.native import HbmArena, SlotState, WeightsFile
-from coe.platform.errors import TierLoadError
+from coe.platform.errors import ChecksumMismatch, TierLoadError
 
 
 class NativeArena:
-    """Owns the arena: creates it, and takes its name away at the end. `bytes_per_second` 0: unthrottled."""
+    """Owns the arena: creates it, or adopts that of a manager that died; takes its name away at the end.
+
+    `bytes_per_second` 0: unthrottled.
+    """
 
     def __init__(self, name: str, capacity: int, slots: int, *, threads: int, bytes_per_second: float) -> None:
-        self._arena = HbmArena.create(name, capacity, slots)
+        try:
+            self._arena = HbmArena.adopt(name, capacity, slots)
+        except (TierLoadError, ChecksumMismatch):
+            # None is there, or none to go on with.
+            self._arena = HbmArena.create(name, capacity, slots)
         self.name, self.capacity, self.slots = self._arena.name, self._arena.capacity, self._arena.slots
+        self.epoch = self._arena.epoch
         self._threads = threads
         self._rate = bytes_per_second or None
 
     def copy(self, slot: int, offset: int, source: Source) -> Copy:
         file = cast("VerifiedOnce", source)
         return self._arena.load(
-            slot, offset, file.file, verify=file.needs_check, threads=self._threads, bytes_per_second=self._rate
+            slot,
+            offset,
+            file.file,
+            verify=file.needs_check,
+            threads=self._threads,
+            bytes_per_second=self._rate,
+            tag=file.tag,
         )
+
+    def found(self, experts: Mapping[int, tuple[str, int]]) -> list[Resident]:
+        """What the former manager left: `experts` maps tags to names and sizes. Frees what is none of them whole."""
+        kept: dict[str, Resident] = {}
+        for index in range(self.slots):
+            slot = self._arena.slot(index)
+            if slot.state is not SlotState.RESIDENT:
+                continue
+            expert, nbytes = experts.get(slot.tag, ("", 0))
+            if slot.nbytes != nbytes or expert in kept or slot.offset % ALIGNMENT:
+                self._arena.free(index)
+            else:
+                kept[expert] = Resident(expert, nbytes, index, slot.offset, slot.generation)
+        return list(kept.values())
 
     def is_resident(self, slot: int) -> bool:
         return self._arena.slot(slot).state is SlotState.RESIDENT
@@ -38,8 +70,9 @@ class NativeArena:
 class VerifiedOnce:
     """A weights file whose checksums are compared on its first whole load, not on every one."""
 
-    def __init__(self, file: WeightsFile, verified: Callable[[], bool]) -> None:
+    def __init__(self, file: WeightsFile, verified: Callable[[], bool], tag: int = 0) -> None:
         self.file = file
+        self.tag = tag
         self._verified = verified
 
     @property
@@ -77,7 +110,7 @@ class BundleLibrary:
             self._loaded.discard(expert)
             raise TierLoadError(f"{expert} was imported anew meanwhile: try again", expert=expert)
         file = WeightsFile.open(bundle.weights_path, manifest.checksums, manifest.chunk_bytes)
-        return VerifiedOnce(file, lambda: expert in self._loaded)
+        return VerifiedOnce(file, lambda: expert in self._loaded, tag_of(bundle))
 
     def loaded(self, expert: str) -> None:
         # Its checksums were right.
@@ -89,6 +122,16 @@ class BundleLibrary:
             size = self._sizes[expert] = self._catalogue.get(expert).weights_bytes
         return size
 
+    def tags(self) -> dict[int, tuple[str, int]]:
+        """Of every expert's bytes: its name and size."""
+        return {tag_of(bundle): (bundle.id, bundle.weights_bytes) for bundle in self._catalogue.list()}
+
     def experts(self) -> dict[str, int]:
         self._sizes = {bundle.id: bundle.weights_bytes for bundle in self._catalogue.list()}
         return dict(self._sizes)
+
+
+def tag_of(bundle: Bundle) -> int:
+    """64 bits of its name and of the checksums of its bytes; never 0."""
+    facts = f"{bundle.id} {bundle.weights_bytes} {list(bundle.manifest.checksums)}"
+    return int.from_bytes(hashlib.blake2b(facts.encode(), digest_size=8).digest(), "little") | 1

@@ -8,7 +8,10 @@ from coe.memory_tier_manager.tiers import Tier
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bytes and seconds. `idle_ttl_s`: an unused expert leaves HBM after it. `retry_s`: pause after a failed load."""
+    """Bytes and seconds. `idle_ttl_s`: an unused expert leaves HBM after it. `retry_s`: pause after a failed load.
+
+    `claim_s`: how long what a dead manager left in HBM is kept for workers that may hold leases on it.
+    """
 
     hbm_bytes: int
     ddr_bytes: int
@@ -18,6 +21,7 @@ class Limits:
     load_timeout_s: float = 60.0
     idle_ttl_s: float = float("inf")
     retry_s: float = 5.0
+    claim_s: float = 5.0
 
 
 @dataclass(slots=True)

@@ -26,9 +26,12 @@ from coe.memory_tier_manager.runtime import Runtime
 from coe.memory_tier_manager.servicer import MemoryTierManagerServicer
 from coe.memory_tier_manager.settings import TiersSettings
 from coe.memory_tier_manager.watchers import Watchers
+from coe.platform import logs
 from coe.platform.residency import ResidencyPublisher
 from coe.platform.service import run
 from coe.platform.settings import CoreSettings
+
+_log = logs.get(__name__)
 
 # Redis gets moves this often, and so many times less often how many leases there are.
 PUBLISH_S = 0.05
@@ -60,12 +63,19 @@ class MemoryTierManagerService:
             bytes_per_second=settings.link_bytes_per_s,
         )
         defaults = {expert: self._library.nbytes(expert) for expert in settings.default_experts}
-        self._tiers = Tiers(self._limits(), EVICTION[settings.eviction], defaults)
+        # Leases of one life of the manager have ids that no other life gives.
+        self._tiers = Tiers(self._limits(), EVICTION[settings.eviction], defaults, first_lease=self._epoch << 20)
         self._metrics = TierMetrics(self._tiers)
         self._log = self._event_log()
         self._runtime = Runtime(self._tiers, self._arena, self._library, self._observe)
         socket = f"coe-leases-{self._arena.name}-{self._epoch}"
-        identity = Identity(core.node, self._epoch, self._arena.name, PROFILES[settings.profile], socket)
+        identity = Identity(
+            core.node, self._epoch, self._arena.epoch, self._arena.name, PROFILES[settings.profile], socket
+        )
+        # Before the first worker can come: its leases may be on what is there.
+        if residents := self._arena.found(self._library.tags()):
+            _log.info("the arena of a manager that died goes on", experts=[found.expert for found in residents])
+            self._runtime.post(ev.Adopt(tuple(residents)))
         calls = Calls(identity, self._runtime, self._library)
         self._socket = LeaseSocket(socket, calls, self._runtime)
         self._servicer = MemoryTierManagerServicer(
@@ -100,6 +110,7 @@ class MemoryTierManagerService:
             max_waiting=settings.max_waiting,
             load_timeout_s=settings.load_timeout_s,
             idle_ttl_s=settings.idle_ttl_s or float("inf"),
+            claim_s=settings.claim_s,
         )
 
     def _event_log(self) -> EventLog | None:

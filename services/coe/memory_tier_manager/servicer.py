@@ -90,12 +90,12 @@ class MemoryTierManagerServicer(memory_tier_manager_pb2_grpc.MemoryTierManagerSe
             raise InvalidPrompt("a worker must have a name")
         attachment = next(self._attachments)
         async with process_end(request.pid) as ended:
-            self._runtime.post(ev.Attach(request.worker_id, attachment))
+            self._runtime.post(self._calls.attach(request, attachment))
             _log.info("a worker attached", worker=request.worker_id, pid=request.pid)
             try:
                 yield pb.AttachResponse(
                     node=self._identity.node,
-                    epoch=self._identity.epoch,
+                    epoch=self._identity.arena_epoch,
                     arena=self._identity.arena,
                     tier_profile=self._identity.profile.name,
                     hbm_capacity_bytes=self._tiers.hbm.budget.capacity,

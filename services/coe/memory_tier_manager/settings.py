@@ -27,6 +27,8 @@ class TiersSettings(BaseSettings):
     default_experts: list[str] = []
     # An expert that was not used for so long leaves HBM. 0: never.
     idle_ttl_s: float = Field(default=0.0, ge=0)
+    # What a manager that died left in HBM stays so long for workers that hold leases on it and come again.
+    claim_s: float = Field(default=5.0, ge=0)
     load_timeout_s: float = Field(default=60.0, gt=0)
     # Requests that may wait for room.
     max_waiting: int = Field(default=1024, ge=1)

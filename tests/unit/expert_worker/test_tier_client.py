@@ -31,8 +31,11 @@ class FakeManager(memory_tier_manager_pb2_grpc.MemoryTierManagerServicer):
     # Set: the attach stream ends.
     break_off: asyncio.Event = field(default_factory=asyncio.Event)
     changes: list[pb.ExpertResidency] = field(default_factory=list)
+    # Of each attach, the leases that the worker said it has.
+    held: list[list[int]] = field(default_factory=list)
 
     async def Attach(self, request: pb.AttachRequest, context: Any) -> AsyncIterator[pb.AttachResponse]:
+        self.held.append([lease.lease_id for lease in request.held])
         yield pb.AttachResponse(node="n", epoch=self.epoch, arena="arena", tier_profile="host")
         await self.break_off.wait()
 
@@ -131,6 +134,22 @@ async def test_a_broken_stream_is_attached_again_and_tells_the_new_epoch() -> No
         manager.epoch = 2
         manager.break_off.set()
         assert await epochs.get() == 2
+
+
+async def test_leases_that_are_held_are_shown_as_long_as_the_arena_is_the_same() -> None:
+    manager = FakeManager()
+    epochs: asyncio.Queue[int] = asyncio.Queue()
+    async with attached(manager, lambda response: epochs.put_nowait(response.epoch)) as client:
+        async with asyncio.timeout(WAIT_S):
+            grant = await client.acquire(Acquire("a"))
+            for epoch in (1, 2, 2):
+                assert await epochs.get()
+                manager.epoch = epoch
+                manager.break_off.set()
+                manager.break_off = asyncio.Event()
+            await epochs.get()
+            await client.release(grant)
+    assert manager.held[:4] == [[], [5], [5], []], "the third was told the new epoch"
 
 
 async def test_release_and_prefetch_never_fail() -> None:

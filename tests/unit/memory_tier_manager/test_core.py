@@ -249,8 +249,7 @@ def test_idle_experts_leave_after_their_time() -> None:
 
 
 def test_defaults_return_when_the_rush_is_over() -> None:
-    world = World.of(SIZES, hbm=8)
-    world.tiers.defaults = {"a": 4}
+    world = World.of(SIZES, hbm=8, defaults=("a",))
     world.attach("w1")
     world.settle()
     assert world.resident() == {"a"}

@@ -24,15 +24,24 @@ class TierMachine(RuleBasedStateMachine):
     def start(self, policy: str, ddr: int, slots: int) -> None:
         self.world = World.of(SIZES, hbm=12, ddr=ddr, policy=policy, slots=slots, idle_ttl_s=40.0)
         self.attachments = {"w1": 0, "w2": 0}
+        # Leases of workers that have not come back since the manager's crash.
+        self.away: dict[str, tuple[ev.Held, ...]] = {}
         self.asked: list[int] = []
 
     @rule(worker=workers)
     def attach(self, worker: str) -> None:
         self.attachments[worker] += 1
-        self.world.send(ev.Attach(worker, self.attachments[worker]))
+        self.world.send(ev.Attach(worker, self.attachments[worker], self.away.pop(worker, ())))
+
+    @rule()
+    def manager_crashes(self) -> None:
+        # Of a worker that was away already, the new manager may learn what the former one never knew.
+        self.away = {**self.away, **self.world.crash()}
+        assert not len(self.world.tiers.leases)
 
     @rule(worker=workers)
     def crash(self, worker: str) -> None:
+        self.away.pop(worker, None)
         self.world.send(ev.Detach(worker, self.attachments[worker]))
         assert not self.world.tiers.leases.of_worker(worker)
 
@@ -93,6 +102,16 @@ class TierMachine(RuleBasedStateMachine):
                 entry = tiers.hbm.entries[grant.expert]
                 assert (entry.slot, entry.generation) == (grant.slot, grant.generation)
                 assert entry.state is not State.FREEING
+
+    @invariant()
+    def what_a_worker_may_come_back_for_stays(self) -> None:
+        if not hasattr(self, "world") or self.world.now >= self.world.claims_end:
+            return
+        for lease in (lease for held in self.away.values() for lease in held):
+            entry = self.world.tiers.hbm.entries.get(lease.expert)
+            if lease in self.world.claimed:
+                assert entry is not None
+                assert (entry.slot, entry.generation) == (lease.slot, lease.generation)
 
     @invariant()
     def one_answer_each(self) -> None:

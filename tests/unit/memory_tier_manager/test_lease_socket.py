@@ -31,7 +31,7 @@ class Node:
         self.tiers = Tiers(Limits(hbm_bytes=8, ddr_bytes=8, slots=4, alignment=1), EVICTION["lru"])
         self.runtime = Runtime(self.tiers, self.arena, self.library, lambda item, now: None)
         self.name = f"coe-test-{uuid.uuid4().hex}"
-        calls = Calls(Identity("node", 7, "fake", HOST, self.name), self.runtime, self.library)
+        calls = Calls(Identity("node", 1, 7, "fake", HOST, self.name), self.runtime, self.library)
         self.socket = LeaseSocket(self.name, calls, self.runtime)
 
     async def until(self, condition) -> None:  # type: ignore[no-untyped-def]

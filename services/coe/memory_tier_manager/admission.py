@@ -1,0 +1,145 @@
+"""Acquires: who gets a lease now, who waits for bytes, who waits for room, who is refused."""
+
+from collections.abc import Container
+
+from coe.memory_tier_manager import effects as fx
+from coe.memory_tier_manager import events as ev
+from coe.memory_tier_manager.hbm import HbmEntry
+from coe.memory_tier_manager.requests import Pending
+from coe.memory_tier_manager.state import TierState
+from coe.memory_tier_manager.tiers import State
+from coe.platform import errors
+
+
+class Admission:
+    """A request waits in the line until its expert is in HBM or on its way there, then among that entry's waiters until
+    its bytes have come; it is answered exactly once."""
+
+    def __init__(self, state: TierState) -> None:
+        self.pending: dict[int, Pending] = {}
+        self.line: list[int] = []
+        self._state = state
+        self._out = state.out
+
+    def wanted(self) -> set[str]:
+        """Experts that requests in the line wait for."""
+        return {self.pending[request].asked.expert for request in self.line}
+
+    def ask(self, event: ev.Acquire, now: float, attached: Container[str]) -> None:
+        state = self._state
+        refusal = self._refusal(event, attached)
+        if refusal is not None:
+            self._out.append(fx.Reject(event.request, refusal))
+            return
+        state.forecasts.update(event.worker, event.forecast, now)
+        self.pending[event.request] = Pending(event, now, state.weights.where(event.expert))
+        entry = state.hbm.entries.get(event.expert)
+        if entry is not None and entry.joinable:
+            self._join(event.request, entry, now)
+        else:
+            self.line.append(event.request)
+
+    def serve(self, now: float) -> None:
+        """Gives room to those who wait for it, in their order; those whose expert came meanwhile pass them."""
+        state, blocked = self._state, False
+        for request in list(self.line):
+            asked = self.pending[request].asked
+            entry = state.hbm.entries.get(asked.expert)
+            if entry is None and not blocked and self._room(asked.nbytes, now):
+                entry = state.weights.start_load(asked.expert, asked.nbytes, now, urgent=True)
+                self.pending[request].copied = asked.nbytes
+            if entry is not None and entry.joinable:
+                self.line.remove(request)
+                self._join(request, entry, now)
+            else:
+                blocked = True
+
+    def refuse(self, request: int, error: errors.CoEError) -> None:
+        """Answers a pending request with an error; a load that only it wanted is cancelled."""
+        state, pending = self._state, self.pending.pop(request)
+        self._out.append(fx.Reject(request, error))
+        if not pending.lease:
+            self.line.remove(request)
+            return
+        state.leases.end(pending.lease)
+        entry = state.hbm.entries[pending.asked.expert]
+        entry.waiters.remove(request)
+        wanted = state.leases.count(entry.expert) or entry.expert in state.pins or not pending.copied
+        if entry.state is State.LOADING and not wanted:
+            state.weights.cancel_load(entry)
+            self._out.append(fx.Changed(entry.expert))
+        self._out.append(fx.Used(entry.expert))
+
+    def refuse_all_of(self, worker: str) -> None:
+        for request in [request for request, pending in self.pending.items() if pending.asked.worker == worker]:
+            self.refuse(request, errors.Unavailable("the worker is gone", worker=worker))
+
+    def refuse_late(self, now: float) -> None:
+        for request in [request for request, pending in self.pending.items() if pending.asked.deadline <= now]:
+            expert = self.pending[request].asked.expert
+            self.refuse(request, errors.DeadlineExceeded(f"{expert} did not get into HBM in time", expert=expert))
+
+    def answer(self, entry: HbmEntry) -> None:
+        """Grants what can be granted to those who wait for this entry's bytes."""
+        for request in list(entry.waiters):
+            pending = self.pending[request]
+            if entry.generation is None or (pending.asked.resident and entry.state is not State.RESIDENT):
+                continue
+            entry.waiters.remove(request)
+            del self.pending[request]
+            self._out.append(
+                fx.Grant(
+                    request,
+                    pending.asked.worker,
+                    pending.lease,
+                    entry.expert,
+                    entry.slot,
+                    entry.generation,
+                    pending.found_in,
+                    pending.copied,
+                    pending.served - pending.arrived,
+                )
+            )
+
+    def fail(self, entry: HbmEntry, error: errors.CoEError) -> None:
+        """Everyone who waits for the load hears why; leases on it are void (the slot's generation moves on)."""
+        for request in entry.waiters:
+            del self.pending[request]
+            self._out.append(fx.Reject(request, error))
+        entry.waiters.clear()
+        for lease in self._state.leases.of_expert(entry.expert):
+            self._state.leases.end(lease.lease)
+
+    def check_integrity(self) -> None:
+        """AssertionError when a request would never be answered, or twice."""
+        line = [request for request, pending in self.pending.items() if not pending.lease]
+        assert sorted(line) == sorted(self.line)
+        waiters = [request for entry in self._state.hbm.entries.values() for request in entry.waiters]
+        assert sorted([*waiters, *line]) == sorted(self.pending), "a request nobody will answer"
+
+    def _refusal(self, event: ev.Acquire, attached: Container[str]) -> errors.CoEError | None:
+        hbm, limits = self._state.hbm, self._state.limits
+        if event.worker not in attached:
+            return errors.Unavailable(f"worker {event.worker} is not attached", worker=event.worker)
+        if not hbm.can_hold(event.nbytes):
+            return errors.ExpertTooLarge(
+                f"{event.expert} has {event.nbytes} bytes, HBM holds {hbm.budget.capacity}", expert=event.expert
+            )
+        if len(self.line) >= limits.max_waiting:
+            return errors.CapacityExceeded(f"{len(self.line)} requests wait for room in HBM already")
+        return None
+
+    def _join(self, request: int, entry: HbmEntry, now: float) -> None:
+        """The expert is in HBM or on its way: the lease begins now, the answer may have to wait for bytes."""
+        state, pending = self._state, self.pending[request]
+        pending.lease = state.leases.grant(pending.asked.worker, entry.expert).lease
+        pending.served = now
+        entry.last_used, entry.urgent = now, True
+        state.ddr.touch(entry.expert, now)
+        entry.waiters.append(request)
+        self.answer(entry)
+        self._out.append(fx.Used(entry.expert))
+
+    def _room(self, nbytes: int, now: float) -> bool:
+        state = self._state
+        return state.weights.make_room(nbytes, state.candidates(self.wanted()), now) and state.hbm.can_place(nbytes)

@@ -1,0 +1,53 @@
+"""What the tiers of a node hold and who uses it. The parts of the core share it; only the run loop touches it."""
+
+from collections.abc import Container, Mapping
+
+from coe.memory_tier_manager.ddr import DdrTier
+from coe.memory_tier_manager.eviction import Candidate, EvictionPolicy
+from coe.memory_tier_manager.forecast import Forecasts
+from coe.memory_tier_manager.hbm import Hbm
+from coe.memory_tier_manager.leases import LeaseTable
+from coe.memory_tier_manager.requests import Limits
+from coe.memory_tier_manager.tiers import State
+from coe.memory_tier_manager.weights import Weights
+
+
+class TierState:
+    """`out` collects the effects of the event that is being handled."""
+
+    def __init__(
+        self, limits: Limits, policy: EvictionPolicy, defaults: Mapping[str, int] | None, first_lease: int
+    ) -> None:
+        self.limits = limits
+        # Experts to hold in HBM whenever there is room, with their bytes.
+        self.defaults = dict(defaults or {})
+        self.hbm = Hbm(limits.hbm_bytes, limits.slots, limits.alignment)
+        self.ddr = DdrTier(limits.ddr_bytes)
+        self.weights = Weights(self.hbm, self.ddr, policy)
+        self.leases = LeaseTable(first_lease)
+        self.pins: dict[str, int] = {}
+        self.forecasts = Forecasts()
+        # Experts found in the arena of a manager that died: their lessees may still come and say so, until then.
+        self.unclaimed: set[str] = set()
+        self.claims_end = 0.0
+        self.out = self.weights.out
+
+    def candidates(self, wanted: Container[str]) -> list[Candidate]:
+        """Who may leave HBM. `wanted`: experts that somebody waits for."""
+        return [
+            Candidate(
+                entry.expert,
+                entry.offset,
+                entry.taken,
+                entry.since,
+                entry.last_used,
+                self.forecasts.next_use(entry.expert),
+                self.forecasts.probability(entry.expert),
+            )
+            for entry in self.hbm.entries.values()
+            if entry.state is State.RESIDENT
+            and not self.leases.count(entry.expert)
+            and entry.expert not in self.pins
+            and entry.expert not in self.unclaimed
+            and entry.expert not in wanted
+        ]

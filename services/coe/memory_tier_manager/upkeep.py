@@ -1,0 +1,91 @@
+"""What comes into HBM, or leaves it, though nobody waits for it: prefetches, pins, default experts, time to live."""
+
+from collections.abc import Container
+
+from coe.memory_tier_manager import effects as fx
+from coe.memory_tier_manager import events as ev
+from coe.memory_tier_manager.state import TierState
+from coe.memory_tier_manager.tiers import State
+from coe.platform import errors
+
+INF = float("inf")
+
+
+class Upkeep:
+    """Only while no request waits for room: the core sees to that."""
+
+    def __init__(self, state: TierState) -> None:
+        self._state = state
+        self._out = state.out
+        # Prefetches that wait for bytes being freed, with their sizes.
+        self._wishes: dict[str, int] = {}
+        self._retry_at: dict[str, float] = {}
+
+    def prefetch(self, event: ev.Prefetch, now: float, wanted: set[str]) -> None:
+        """`wanted`: experts that requests wait for, which come first."""
+        state = self._state
+        state.forecasts.update(event.worker, event.forecast, now)
+        entry = state.hbm.entries.get(event.expert)
+        found_in = state.weights.where(event.expert)
+        started = entry is not None and entry.joinable
+        if entry is None and state.hbm.can_hold(event.nbytes):
+            state.weights.into_ddr(event.expert, event.nbytes, now)
+            if not wanted and (state.hbm.can_place(event.nbytes) or event.may_evict):
+                # Experts that are expected to be used sooner than this one stay.
+                mine = state.forecasts.next_use(event.expert)
+                spare = [c for c in state.candidates(wanted) if c.next_use > mine or c.next_use == INF]
+                started = state.weights.make_room(event.nbytes, spare, now)
+            if started:
+                self._wishes[event.expert] = event.nbytes
+        self._out.append(fx.Prefetched(event.request, started, found_in))
+
+    def pin(self, event: ev.Pin) -> None:
+        state = self._state
+        if not event.pinned:
+            state.pins.pop(event.expert, None)
+        elif event.expert not in state.pins:
+            sizes = [state.hbm.extents.rounded(nbytes) for nbytes in (*state.pins.values(), event.nbytes)]
+            if sum(sizes) > state.hbm.budget.capacity:
+                error = errors.CapacityExceeded(f"pins of {sum(sizes)} bytes exceed HBM", expert=event.expert)
+                self._out.append(fx.Reject(event.request, error))
+                return
+            state.pins[event.expert] = event.nbytes
+        self._out += (fx.Done(event.request), fx.Changed(event.expert))
+
+    def failed(self, expert: str, now: float) -> None:
+        """Its load failed: pins and defaults try again, but not at once."""
+        self._retry_at[expert] = now + self._state.limits.retry_s
+
+    def serve(self, now: float) -> None:
+        self._serve_wishes(now)
+        state = self._state
+        for expert, nbytes in {**state.pins, **state.defaults}.items():
+            if expert in state.hbm.entries or self._retry_at.get(expert, now) > now:
+                continue
+            if expert in state.pins and not state.weights.make_room(nbytes, state.candidates(()), now):
+                continue
+            if state.hbm.can_place(nbytes):
+                state.weights.start_load(expert, nbytes, now, urgent=False)
+
+    def expire(self, now: float, wanted: Container[str]) -> None:
+        """Time to live: what was not used for so long leaves, the default experts apart."""
+        state = self._state
+        if state.limits.idle_ttl_s == INF:
+            return
+        for candidate in state.candidates(wanted):
+            if now - candidate.last_used > state.limits.idle_ttl_s and candidate.expert not in state.defaults:
+                state.weights.evict(candidate.expert, now, "ttl")
+
+    @property
+    def waits(self) -> bool:
+        return bool(self._wishes or self._state.pins or self._state.defaults)
+
+    def _serve_wishes(self, now: float) -> None:
+        hbm = self._state.hbm
+        freeing = any(entry.state is State.FREEING for entry in hbm.entries.values())
+        for expert, nbytes in list(self._wishes.items()):
+            if expert not in hbm.entries and hbm.can_place(nbytes):
+                self._state.weights.start_load(expert, nbytes, now, urgent=False)
+                del self._wishes[expert]
+            elif not freeing or expert in hbm.entries:
+                del self._wishes[expert]
