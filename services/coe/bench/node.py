@@ -22,6 +22,7 @@ from coe.expert_worker.tier_client import TierClient
 from coe.expert_worker.worker import Worker
 from coe.experts.engine import Engine
 from coe.experts.sampling_params import SamplingParams
+from coe.memory_tier_manager.extents import ALIGNMENT
 from coe.native import HbmArena, lease_handle
 from coe.platform import topics
 from coe.platform.bus import codec
@@ -51,6 +52,16 @@ class Setting:
     max_batch: int
     max_wait_s: float
     hbm_bytes: int
+
+
+def prepare(
+    home: Path, expert: str, *, room: int, threads: int, max_batch: int, max_wait_s: float, kv_bytes: int = 512 << 20
+) -> Setting:
+    """For experts of the catalogue in `home`, all as large as this one; HBM holds `room` of them."""
+    hosted = HostedExperts(home / "experts", allow_echo=False)
+    taken = -(-hosted.weight_bytes(expert) // ALIGNMENT) * ALIGNMENT
+    engine = Engine(threads=threads, kv_bytes=kv_bytes, max_batch=max_batch)
+    return Setting(home, hosted, engine, max_batch, max_wait_s, room * taken)
 
 
 @dataclass(slots=True)

@@ -12,16 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from coe.bench.bandwidth import read_seconds
 from coe.bench.calibration import calibrate
-from coe.bench.node import Answered, Setting, serve
+from coe.bench.node import Answered, Setting, prepare, serve
 from coe.cli.bench_tiers import replicas
 from coe.cli.console import err, print_json
-from coe.expert_worker.hosted import HostedExperts
-from coe.experts.engine import Engine
-from coe.memory_tier_manager.extents import ALIGNMENT
+from coe.cli.counting import counting
 from coe.platform.errors import InvalidPrompt
 from coe.simulation.bound import shortest_s
 from coe.simulation.hardware import Hardware
@@ -76,9 +73,16 @@ async def run(plan: Plan, as_json: bool) -> None:
     policies = [BASELINE, *(name for name in plan.policies if name != BASELINE)]
     plan = replace(plan, policies=policies, paced_prompts=min(plan.paced_prompts, plan.prompts))
     speeds = {name: link_speed(name, plan.threads) for name in plan.links}
-    with tempfile.TemporaryDirectory(prefix="coe-bench-") as folder, _progress() as progress:
+    with tempfile.TemporaryDirectory(prefix="coe-bench-") as folder, counting() as progress:
         names = replicas(Path(folder), EXPERTS)
-        setting = _setting(Path(folder), names[0], plan)
+        setting = prepare(
+            Path(folder),
+            names[0],
+            room=ROOM,
+            threads=plan.threads,
+            max_batch=plan.max_batch,
+            max_wait_s=plan.max_wait_s,
+        )
         machine = calibrate(setting.engine, setting.hosted.bundle(names[0]))
         bar = progress.add_task("", total=plan.answers)
         runs = []
@@ -96,13 +100,6 @@ async def run(plan: Plan, as_json: bool) -> None:
                 _show(kind, link, found)
         if as_json:
             print_json({"bench": "schedule", "prompts": plan.prompts, "hardware": asdict(machine), "runs": runs})
-
-
-def _setting(home: Path, expert: str, plan: Plan) -> Setting:
-    hosted = HostedExperts(home / "experts", allow_echo=False)
-    taken = -(-hosted.weight_bytes(expert) // ALIGNMENT) * ALIGNMENT
-    engine = Engine(threads=plan.threads, kv_bytes=512 << 20, max_batch=plan.max_batch)
-    return Setting(home, hosted, engine, plan.max_batch, plan.max_wait_s, ROOM * taken)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,11 +156,6 @@ def _waits(answered: Answered) -> dict[str, float]:
     return waits | {
         f"{name}_first_token_s": float(np.percentile(answered.first_tokens, share)) for name, share in shares
     }
-
-
-def _progress() -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, TimeRemainingColumn(), console=err)
 
 
 def _show(kind: str, link: str, found: dict[str, Any]) -> None:

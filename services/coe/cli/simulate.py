@@ -1,5 +1,7 @@
 """`coe simulate`: policies over traces, the SN40L paper's table, clusters that do not exist yet."""
 
+import asyncio
+import os
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -118,6 +120,34 @@ def _trace(name: str, prompts: int, experts: int, rate: float, seed: int) -> Tra
     else:
         raise InvalidPrompt(f"no trace {name!r}: {', '.join(KINDS)}, or a file")
     return drawn if rate else drawn.paced(0)
+
+
+@app.command()
+def validate(
+    traces: Annotated[str, typer.Option(help="With commas between.")] = "zipf,bursty,drift,multi-turn,tenants",
+    prompts: Annotated[int, typer.Option(min=10, help="Of each trace, served twice.")] = 120,
+    policy: Annotated[str, typer.Option(help=f"One of {', '.join(POLICIES)}.")] = "lookahead",
+    max_batch: Annotated[int, typer.Option(min=1)] = 16,
+    max_wait: Annotated[float, typer.Option(min=0.1, help="Ageing bound, seconds.")] = 20.0,
+    threads: Annotated[int, typer.Option(min=1)] = os.cpu_count() or 1,
+    seed: int = 0,
+    as_json: Json = False,
+) -> None:
+    """Run traces on real experts and in the simulator of this machine, and compare."""
+    from coe.cli import simulate_validate
+
+    asyncio.run(
+        simulate_validate.run(
+            traces.split(","),
+            prompts=prompts,
+            policy=policy,
+            max_batch=max_batch,
+            max_wait_s=max_wait,
+            threads=threads,
+            seed=seed,
+            as_json=as_json,
+        )
+    )
 
 
 @app.command()

@@ -8,16 +8,19 @@ When that leaves no choice the earliest due visit runs.
 Two bounds follow, both tested over random traces:
 * while prompts served one by one in order of arrival would begin within `max_wait`, they do here too, give or take
   the generation that is running;
-* always, overloaded or not: no prompt is overtaken by one that arrived more than `max_wait` after it.
+* always, overloaded or not: a prompt that has waited `max_wait` is served in this round or the next one. A round visits
+  each expert once that was waited for when it began, and a visit takes the prompts that came before it. Where prompts
+  come faster than groups of `max_wait` can be answered, rounds and groups grow until they are fast enough.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from operator import attrgetter
 
 from coe.scheduling.policy import IDLE, Batch, Decision, NextUse, QueueView, Running
 
 # Predicted lateness, as a part of max_wait, from which the worker is taken to be overloaded: keeping to due times would
-# then only add switches, so visits are made whole, in rounds of max_wait.
+# then only add switches, so visits are made whole, in rounds.
 OVERLOAD = 0.25
 # Visits that are tried, best first, before the earliest due one is taken.
 CANDIDATES = 4
@@ -25,18 +28,17 @@ CANDIDATES = 4
 
 @dataclass(slots=True)
 class Visit:
-    """Serving the queue of one expert. `due`: when it must begin; `cost`: seconds with its load, if any."""
+    """Serving the queue of one expert, whose oldest prompt came at `head`.
+
+    `due`: when it must begin; `cost`: seconds with its load, if any; `per_prompt`: its part of them.
+    """
 
     expert: str
-    prompts: int
     head: float
     due: float
     cost: float
     resident: bool
-
-    @property
-    def rate(self) -> float:
-        return self.prompts / self.cost
+    per_prompt: float
 
 
 class Lookahead:
@@ -50,33 +52,41 @@ class Lookahead:
         # What was last seen to wait beside the running expert, in the order of its visits.
         self._seen: tuple[str, int, int] | None = None
         self._others: list[Visit] = []
+        self._foretold = False
         self._latest_start = float("inf")
+        self._round_began = float("-inf")
+        self._visit_began = float("-inf")
 
     def decide(self, view: QueueView, now: float) -> Decision:
         oldest = view.queues.oldest()
         if oldest is None:
             return IDLE
-        arrived_by = oldest.enqueued_at + self.max_wait
+        if oldest.enqueued_at > self._round_began:
+            self._round_began = now
+        arrived_by = max(oldest.enqueued_at + self.max_wait, self._round_began)
         if view.running is not None:
             return self._while_running(view, view.running, now, arrived_by)
         visits = self._visits(view)
         order = self._order(visits, now, arrived_by)
-        batch = Batch(order[0].expert, view.max_batch, arrived_by)
+        self._visit_began = now
+        batch = Batch(order[0].expert, view.max_batch, max(arrived_by, now))
         self._seen = None
         return Decision(run=batch, prefetch=self._prefetch(view, order[1:]), forecast=self._forecast(view, order, 0.0))
 
     def _while_running(self, view: QueueView, running: Running, now: float, arrived_by: float) -> Decision:
         # Asked at every step: what waits for other experts is only looked at again when it has changed.
         seen = (running.expert, view.queues.changes_beside(running.expert), id(view.queues))
-        forecast: tuple[NextUse, ...] = ()
         if seen != self._seen:
             others = self._visits(view, without=running.expert)
-            self._seen, self._latest_start = seen, latest_start(by_due(others))
+            self._seen, self._latest_start, self._foretold = seen, latest_start(by_due(others)), False
             self._others = self._order(others, now + running.remaining_s, arrived_by) if others else []
-            forecast = self._forecast(view, self._others, running.remaining_s, running.expert)
+        prefetch = self._prefetch(view, self._others)
+        forecast: tuple[NextUse, ...] = ()
+        if prefetch and not self._foretold:
+            forecast, self._foretold = self._forecast(view, self._others, running.remaining_s, running.expert), True
         count = self._joinable(view, running, now)
-        join = Batch(running.expert, count, arrived_by) if count else None
-        return Decision(join=join, prefetch=self._prefetch(view, self._others), forecast=forecast)
+        join = Batch(running.expert, count, max(arrived_by, self._visit_began)) if count else None
+        return Decision(join=join, prefetch=prefetch, forecast=forecast)
 
     def _joinable(self, view: QueueView, running: Running, now: float) -> int:
         """How many queued prompts of the running expert may join its batch without making another visit late."""
@@ -91,20 +101,18 @@ class Lookahead:
         return room
 
     def _visits(self, view: QueueView, without: str | None = None) -> list[Visit]:
-        queues, costs, found = view.queues, view.costs, []
-        for expert in queues.experts():
+        costs, resident_now, max_batch, max_wait, found = view.costs, view.resident, view.max_batch, self.max_wait, []
+        for expert, prompts, head, tail in view.queues.groups():
             if expert == without:
                 continue
-            prompts, head = queues.depth(expert), queues.head(expert).enqueued_at
             run_s = costs.run_s(expert, prompts)
-            due = head + self.max_wait
-            if prompts > view.max_batch:
+            due = head + max_wait
+            if prompts > max_batch:
                 # The last batch begins late in the visit, and its prompts have waited nearly as long as the first.
-                last_begins = run_s - costs.run_s(expert, view.max_batch)
-                due = min(due, queues.tail(expert).enqueued_at + self.max_wait - last_begins)
-            resident = expert in view.resident
-            cost = run_s if resident else run_s + costs.load_s(expert)
-            found.append(Visit(expert, prompts, head, due, max(cost, 1e-9), resident))
+                due = min(due, tail + max_wait - (run_s - costs.run_s(expert, max_batch)))
+            resident = expert in resident_now
+            cost = max(run_s if resident else run_s + costs.load_s(expert), 1e-9)
+            found.append(Visit(expert, head, due, cost, resident, cost / prompts))
         return found
 
     def _order(self, visits: list[Visit], begin: float, arrived_by: float) -> list[Visit]:
@@ -113,11 +121,9 @@ class Lookahead:
         late = begin - latest_start(due_order)
         if late > OVERLOAD * self.max_wait:
             return sorted(visits, key=lambda visit: (visit.head > arrived_by, not visit.resident, visit.head))
-        best = sorted(visits, key=lambda visit: -visit.rate)
+        best = sorted(visits, key=attrgetter("per_prompt"))
         for visit in best[:CANDIDATES]:
-            if visit.head <= arrived_by and begin + visit.cost <= latest_start(
-                other for other in due_order if other is not visit
-            ):
+            if visit.head <= arrived_by and begin + visit.cost <= latest_start(due_order, without=visit):
                 return [visit, *(other for other in best if other is not visit)]
         return due_order
 
@@ -127,27 +133,26 @@ class Lookahead:
     def _forecast(
         self, view: QueueView, order: list[Visit], begin_in: float, running: str | None = None
     ) -> tuple[NextUse, ...]:
-        forecast, seen = [], set()
-        if running is not None:
-            seen.add(running)
-            forecast.append(NextUse(running, 0.0, view.popularity.probability(running)))
+        probability = view.popularity.probability
+        forecast = [] if running is None else [NextUse(running, 0.0, probability(running))]
         for visit in order:
-            seen.add(visit.expert)
-            forecast.append(NextUse(visit.expert, begin_in, view.popularity.probability(visit.expert)))
+            forecast.append(NextUse(visit.expert, begin_in, probability(visit.expert)))
             begin_in += visit.cost
-        for expert in view.resident:
-            if expert not in seen:
-                forecast.append(NextUse(expert, float("inf"), view.popularity.probability(expert)))
+        seen = {use.expert for use in forecast}
+        forecast += [NextUse(one, float("inf"), probability(one)) for one in view.resident if one not in seen]
         return tuple(forecast)
 
 
 def by_due(visits: Iterable[Visit]) -> list[Visit]:
-    return sorted(visits, key=lambda visit: (visit.due, visit.head))
+    return sorted(visits, key=attrgetter("due", "head"))
 
 
-def latest_start(due_order: Iterable[Visit]) -> float:
+def latest_start(due_order: Iterable[Visit], without: Visit | None = None) -> float:
     """The latest time at which the first visit can begin so that all, in this order, begin by their due times."""
-    start = float("inf")
-    for visit in reversed(list(due_order)):
-        start = min(visit.due, start - visit.cost)
+    start, before = float("inf"), 0.0
+    for visit in due_order:
+        if visit is not without:
+            if visit.due - before < start:
+                start = visit.due - before
+            before += visit.cost
     return start

@@ -106,6 +106,13 @@ class ExpertQueues:
         """The expert's youngest prompt. KeyError when none waits."""
         return next(reversed(self._queues[expert].values()))
 
+    def groups(self) -> Iterator[tuple[str, int, float, float]]:
+        """Of each expert that is waited for: how many prompts do, when the oldest and the youngest came."""
+        for expert, queue in self._queues.items():
+            oldest = next(iter(queue.values()))
+            youngest = oldest if len(queue) == 1 else next(reversed(queue.values()))
+            yield expert, len(queue), oldest.enqueued_at, youngest.enqueued_at
+
     def waiting(self, expert: str) -> Iterator[QueuedPrompt]:
         """The expert's prompts, oldest first."""
         return iter(self._queues.get(expert, {}).values())

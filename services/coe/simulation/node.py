@@ -35,12 +35,17 @@ class ExactCosts:
     max_batch: int
     tokens: float
     prompt_tokens: float
+    known: dict[int, float] = field(default_factory=dict)
 
     def load_s(self, expert: str) -> float:
         return self.machine.load_s(self.expert_bytes)
 
     def run_s(self, expert: str, prompts: int) -> float:
-        return self.machine.run_s(prompts, self.max_batch, self.tokens, self.prompt_tokens)
+        seconds = self.known.get(prompts)
+        if seconds is None:
+            seconds = self.machine.run_s(prompts, self.max_batch, self.tokens, self.prompt_tokens)
+            self.known[prompts] = seconds
+        return seconds
 
 
 class Node:

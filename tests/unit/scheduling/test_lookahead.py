@@ -1,15 +1,18 @@
 """What `lookahead` promises about waiting, over random traces with exact costs; and single decisions."""
 
+from collections import Counter
 from itertools import accumulate
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coe.scheduling import ExpertQueues, Exponential, QueuedPrompt, QueueView, Running, make_policy
 from coe.scheduling.lookahead import Lookahead
-from coe.simulation.hardware import Hardware
+from coe.scheduling.policy import Decision
+from coe.simulation.hardware import HOST, Hardware, with_budget
 from coe.simulation.node import Served, serve
-from coe.simulation.trace import Trace, names
+from coe.simulation.trace import Trace, make_trace, names
 
 MACHINE = Hardware("m", 3, 100, link=2.0, step_s=0.1, sequence_s=0.02, prefill_s=0.05, overlap=True)
 TOKENS, BATCH = 10, 4
@@ -28,18 +31,59 @@ def trace_of(arrivals: list[float], experts: list[int]) -> Trace:
     return Trace(arrivals, [called[e] for e in experts], [0] * len(arrivals), [TOKENS] * len(arrivals))
 
 
+class Watched(Lookahead):
+    """Notes its visits: when each began, and of which expert."""
+
+    def __init__(self, max_wait: float) -> None:
+        super().__init__(max_wait)
+        self.visits: list[tuple[float, str]] = []
+
+    def decide(self, view: QueueView, now: float) -> Decision:
+        decision = super().decide(view, now)
+        if decision.run is not None:
+            self.visits.append((now, decision.run.expert))
+        return decision
+
+
 @given(gaps, st.sampled_from([0.5, 4.0, 15.0]))
 @settings(max_examples=100, deadline=None)
-def test_nobody_is_overtaken_by_a_prompt_that_came_max_wait_later(
+def test_who_waited_max_wait_is_served_before_any_expert_is_visited_a_third_time(
     steps: list[tuple[float, int]], max_wait: float
 ) -> None:
+    """Once in what is left of this round, once in the next one; so nobody waits for ever, however many come."""
     trace = trace_of(list(accumulate(gap for gap, _ in steps)), [expert for _, expert in steps])
-    served = run(trace, max_wait)
+    policy = Watched(max_wait)
+    served = serve(trace, MACHINE, policy, expert_bytes=1, max_batch=BATCH)
     assert sorted(served.started) == list(range(len(trace))), "each prompt runs once"
-    oldest_left = float("inf")
-    for index in reversed(served.started):
-        oldest_left = min(oldest_left, trace.arrivals[index])
-        assert trace.arrivals[index] <= oldest_left + max_wait + 1e-9
+    for index, waited in zip(served.started, served.waits, strict=True):
+        due, began = trace.arrivals[index] + max_wait, trace.arrivals[index] + waited
+        # Its own visit began before its prefill, by a copy at most.
+        overtaking = Counter(expert for at, expert in policy.visits if due < at < began - MACHINE.load_s(1) - 1e-6)
+        del overtaking[trace.experts[index]]
+        assert max(overtaking.values(), default=0) <= 2
+
+
+def test_a_visit_ends_for_those_who_came_after_it_began() -> None:
+    """Beyond the bound, so that an expert that is always wanted does not keep the others waiting."""
+    policy = Lookahead(1.0)
+    assert chosen(policy, view([("a", 0.0), ("b", 0.1)], {"a"}), 50.0) == "a"
+    joined = policy.decide(view([("b", 0.1), ("a", 51.0)], {"a"}, Running("a", 1, 1.0)), 52.0)
+    assert joined.join is not None
+    assert joined.join.arrived_by == 50.0
+
+
+@pytest.mark.parametrize("kind", ["zipf", "bursty"])
+@pytest.mark.parametrize("rate", [8.0, 20.0])
+def test_keeps_up_where_groups_without_a_bound_do(kind: str, rate: float) -> None:
+    """Groups grow under load, so the bound costs no throughput: CoServe's groups know none."""
+    machine = with_budget(HOST, 8, 97_000_000)
+    trace = make_trace(kind, 4000, 48, rate=rate)
+    ours, theirs = (
+        serve(trace, machine, make_policy(name), expert_bytes=97_000_000, max_batch=16)
+        for name in ("lookahead", "coserve")
+    )
+    assert ours.prompts_s >= theirs.prompts_s
+    assert sum(ours.waits) <= sum(theirs.waits)
 
 
 @given(gaps, st.sampled_from([4.0, 15.0]))

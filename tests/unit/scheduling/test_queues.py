@@ -50,11 +50,13 @@ class Queues(RuleBasedStateMachine):
         assert list(self.queues.arrivals()) == self.model
         assert self.queues.oldest() == (self.model[0] if self.model else None)
         assert set(self.queues.experts()) == {p.expert for p in self.model}
+        groups = {expert: rest for expert, *rest in self.queues.groups()}
         for expert in self.queues.experts():
             mine = [p for p in self.model if p.expert == expert]
             assert list(self.queues.waiting(expert)) == mine
             assert (self.queues.head(expert), self.queues.tail(expert)) == (mine[0], mine[-1])
             assert self.queues.depth(expert) == len(mine)
+            assert groups[expert] == [len(mine), mine[0].enqueued_at, mine[-1].enqueued_at]
 
 
 TestQueues = Queues.TestCase
