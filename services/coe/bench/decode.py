@@ -18,7 +18,13 @@ from coe.experts.manifest import Manifest
 from coe.experts.single import Hosted
 
 BANDWIDTH = "read"
-OUR_SETTINGS = f"weights as in the file; KV {KV_FORMAT}"
+# What each column computes with, for its reader.
+SETTINGS = {
+    OURS: f"the file's weights exactly, KV {KV_FORMAT}",
+    "llama_cpp": "the file's weights exactly",
+    "llama_cpp_q4_0": "weights REQUANTISED to Q4_0",
+    "ort_genai": "weights REQUANTISED to int4",
+}
 
 
 def run(
@@ -58,7 +64,8 @@ def run(
             "bandwidth_share": round(share, 3),
             "read_gb_s": round(bandwidth / 1e9, 1),
             "versions": {peer.column: peer.version for peer in running},
-            "settings": {OURS: OUR_SETTINGS} | {peer.column: peer.settings for peer in running},
+            "settings": {OURS: SETTINGS[OURS]}
+            | {peer.column: f"{SETTINGS[peer.column]}, {peer.settings}" for peer in running},
             "missing": missing,
         }
 

@@ -44,7 +44,7 @@ def profile_table(line: Mapping[str, Any]) -> Table:
     spent = line["microseconds"]
     total = sum(spent.values())
     shape = f"batch {line['batch']}, depth {line['depth']}, {line['threads']} threads"
-    table = Table(title=f"a decode step of {line['model']}: {total:,.0f} µs ({shape})")
+    table = Table(title=f"a decode step of {line['model']}: {total:,.0f} µs", caption=shape)
     table.add_column("op")
     for name in ("nodes", "µs", "share"):
         table.add_column(name, justify="right")
@@ -54,12 +54,11 @@ def profile_table(line: Mapping[str, Any]) -> Table:
 
 
 def _settings(line: Mapping[str, Any]) -> str:
-    lines = [
-        f"{TITLES[name]}: {line['versions'].get(name, '')} {text}".replace(":  ", ": ")
-        for name, text in line["settings"].items()
-    ]
-    lines += [f"{name}: not measured: {reason}" for name, reason in line["missing"].items()]
-    lines.append(f"bandwidth share at batch 1: {line['bandwidth_share']:.2f} of {line['read_gb_s']:.1f} GB/s")
+    lines = []
+    for name, setting in line["settings"].items():
+        lines.append(f"{TITLES[name]}: " + " ".join(filter(None, (line["versions"].get(name), setting))))
+    lines += [f"not measured: {name}: {reason}" for name, reason in line["missing"].items()]
+    lines.append(f"weights read at batch 1: {line['bandwidth_share']:.2f} of {line['read_gb_s']:.1f} GB/s")
     return "\n".join(lines)
 
 

@@ -16,7 +16,7 @@ class Subject:
 
     def __init__(self, path: str, threads: int, sequences: int) -> None:
         self.version = f"llama-cpp-python {llama_cpp.__version__}"
-        self.settings = "KV f16, flash attention, repacked weights where supported"
+        self.settings = "KV f16, flash attention, one llama_decode for all sequences"
         llama_cpp.llama_log_set(_silent, None)
         llama_cpp.llama_backend_init()
         self._path = path.encode()

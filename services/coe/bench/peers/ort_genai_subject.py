@@ -14,7 +14,7 @@ class Subject:
 
     def __init__(self, folder: str, threads: int, sequences: int) -> None:
         self.version = f"onnxruntime-genai {genai.__version__}"
-        self.settings = "int4 blocks of 32 by k_quant, asymmetric; KV f32 (its CPU models have no other)"
+        self.settings = "blocks of 32 by k_quant, asymmetric, KV f32 (its CPU models have no other)"
         self._folder = folder
         self._overlay = json.dumps(
             {"model": {"decoder": {"session_options": {"intra_op_num_threads": threads, "inter_op_num_threads": 1}}}}
