@@ -29,12 +29,15 @@ class Burst:
     step_s: float
 
 
-def calibrate(engine: Engine, bundle: Bundle, batches: Sequence[int] = BATCHES) -> Hardware:
-    """Takes a few seconds. Nothing else may use the engine meanwhile: its steps are bound to an arena of their own."""
+def calibrate(engine: Engine, bundle: Bundle, max_batch: int) -> Hardware:
+    """With up to `max_batch` sequences, as the engine allows. Takes a few seconds.
+
+    Nothing else may use the engine meanwhile: its steps are bound to an arena of their own.
+    """
     with _resident(bundle) as (lease, bandwidth):
         runner = engine.runner(bundle)
         _burst(runner, lease, 1)
-        bursts = [_burst(runner, lease, size) for size in batches]
+        bursts = [_burst(runner, lease, size) for size in BATCHES if size <= max_batch]
         runner.close()
     return fitted(bursts, bandwidth)
 

@@ -68,7 +68,7 @@ class _Both:
 
     async def serve(self, trace: Trace) -> tuple[Answered, simulated.Served]:
         setting = self.setting
-        machine = calibrate(setting.engine, setting.hosted.bundle(self.expert))
+        machine = calibrate(setting.engine, setting.hosted.bundle(self.expert), setting.max_batch)
         real = await serve(setting, trace, self.policy, link=0.0, progress=self.progress)
         return real, self._simulate(replace(trace, output_tokens=real.output_tokens), machine)
 

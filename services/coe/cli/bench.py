@@ -39,7 +39,7 @@ def schedule(
         "zipf,bursty"
     ),
     policies: Annotated[str, typer.Option(help="To compare with samba-coe.")] = "coserve,lookahead",
-    max_batch: Annotated[int, typer.Option(min=1)] = 32,
+    max_batch: Annotated[int, typer.Option(min=4)] = 32,
     max_wait: Annotated[float, typer.Option(min=0.1, help="Ageing bound of lookahead, seconds.")] = 20.0,
     threads: Annotated[int, typer.Option(min=1)] = os.cpu_count() or 1,
     as_json: AsJson = False,

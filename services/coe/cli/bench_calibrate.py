@@ -15,7 +15,7 @@ def run(threads: int, as_json: bool) -> None:
     with tempfile.TemporaryDirectory(prefix="coe-bench-") as folder:
         (expert,) = replicas(Path(folder), 1)
         bundle = Catalogue(Path(folder) / "experts").get(expert)
-        machine = calibrate(Engine(threads=threads, kv_bytes=512 << 20, max_batch=max(BATCHES)), bundle)
+        machine = calibrate(Engine(threads=threads, kv_bytes=512 << 20, max_batch=max(BATCHES)), bundle, max(BATCHES))
     if as_json:
         print_json({"bench": "calibrate", "expert_bytes": bundle.weights_bytes, "hardware": asdict(machine)})
     else:

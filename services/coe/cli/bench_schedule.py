@@ -83,7 +83,7 @@ async def run(plan: Plan, as_json: bool) -> None:
             max_batch=plan.max_batch,
             max_wait_s=plan.max_wait_s,
         )
-        machine = calibrate(setting.engine, setting.hosted.bundle(names[0]))
+        machine = calibrate(setting.engine, setting.hosted.bundle(names[0]), plan.max_batch)
         bar = progress.add_task("", total=plan.answers)
         runs = []
         for link, speed in speeds.items():

@@ -127,7 +127,7 @@ def validate(
     traces: Annotated[str, typer.Option(help="With commas between.")] = "zipf,bursty,drift,multi-turn,tenants",
     prompts: Annotated[int, typer.Option(min=10, help="Of each trace, served twice.")] = 120,
     policy: Annotated[str, typer.Option(help=f"One of {', '.join(POLICIES)}.")] = "lookahead",
-    max_batch: Annotated[int, typer.Option(min=1)] = 16,
+    max_batch: Annotated[int, typer.Option(min=4)] = 16,
     max_wait: Annotated[float, typer.Option(min=0.1, help="Ageing bound, seconds.")] = 20.0,
     threads: Annotated[int, typer.Option(min=1)] = os.cpu_count() or 1,
     seed: int = 0,
