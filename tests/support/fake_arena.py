@@ -67,8 +67,11 @@ class FakeArena:
         self._generations = [0] * slots
         self._live: dict[int, tuple[int, int, bool]] = {}
 
-    def copy(self, slot: int, offset: int, source: FakeSource) -> FakeCopy:
-        end = offset + source.nbytes
+    def copy(
+        self, slot: int, offset: int, source: FakeSource, nbytes: int | None = None, part_slot: int | None = None
+    ) -> FakeCopy:
+        assert part_slot is None or self.is_resident(part_slot)
+        end = offset + (nbytes or source.nbytes)
         if slot in self._live or any(start < end and offset < stop for start, stop, _ in self._live.values()):
             raise CapacityExceeded("slot or range are in use")
         if offset < 0 or end > self.capacity:

@@ -67,6 +67,11 @@ class World:
             case fx.StartCopy():
                 assert not self.copying, "two copies on one link"
                 assert effect.expert not in self.freeing
+                if effect.part_slot is not None:
+                    part = self.tiers.weights.part(effect.expert)
+                    assert part is not None
+                    assert part.slot == effect.part_slot
+                    assert part.state is State.RESIDENT
                 self.copying[effect.expert] = effect
                 self.generation += 1
                 inbox.append(ev.CopyStarted(effect.expert, self.generation))
@@ -76,6 +81,8 @@ class World:
             case fx.Free():
                 assert effect.expert not in self.copying, "freed while it is copied"
                 assert not self.tiers.leases.count(effect.expert), "freed while leased"
+                read = next((copy.part_slot for copy in self.copying.values()), None)
+                assert effect.slot != read, "freed while a load takes its first bytes from it"
                 self.freeing[effect.expert] = effect.slot
             case fx.ReadIntoDdr():
                 assert effect.expert not in self.in_ddr | self.reading
@@ -88,7 +95,7 @@ class World:
             case fx.Evicted():
                 self.evicted.append(effect.expert)
             case fx.Changed() | fx.Used():
-                pass
+                assert effect.expert in self.sizes, "nobody outside knows parts"
 
     def crash(self) -> dict[str, tuple[ev.Held, ...]]:
         """The manager is killed and another one takes its arena over. Returns what each worker holds then."""
@@ -105,7 +112,7 @@ class World:
         found = tuple(
             ev.Resident(name, entry.nbytes, entry.slot, entry.offset, entry.generation or 0)
             for name, entry in old.hbm.entries.items()
-            if entry.state is State.RESIDENT
+            if entry.state is State.RESIDENT and not entry.part_of
         )
         self.answers |= {request: fx.Reject(request, Unavailable("the manager is gone")) for request in old.pending}
         for gone in (self.copying, self.cancelled, self.freeing, self.reading, self.in_ddr):

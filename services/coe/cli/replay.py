@@ -48,7 +48,7 @@ def _counted(effect: fx.Effect) -> list[str]:
     match effect:
         case fx.Grant():
             return ["hit" if effect.found_in is Tier.HBM else "miss"]
-        case fx.StartCopy():
+        case fx.StartCopy() if not effect.part_of:
             return ["load"]
         case fx.Evicted():
             return ["evicted"]

@@ -5,6 +5,7 @@ from collections.abc import Container
 from coe.memory_tier_manager import effects as fx
 from coe.memory_tier_manager import events as ev
 from coe.memory_tier_manager.hbm import HbmEntry
+from coe.memory_tier_manager.parts import part_name
 from coe.memory_tier_manager.requests import Pending
 from coe.memory_tier_manager.state import TierState
 from coe.memory_tier_manager.tiers import State
@@ -45,7 +46,7 @@ class Admission:
         for request in list(self.line):
             asked = self.pending[request].asked
             entry = state.hbm.entries.get(asked.expert)
-            if entry is None and not blocked and self._room(asked.nbytes, now):
+            if entry is None and not blocked and self._room(asked, now):
                 entry = state.weights.start_load(asked.expert, asked.nbytes, now, urgent=True)
                 self.pending[request].copied = asked.nbytes
             if entry is not None and entry.joinable:
@@ -140,6 +141,12 @@ class Admission:
         self.answer(entry)
         self._out.append(fx.Used(entry.expert))
 
-    def _room(self, nbytes: int, now: float) -> bool:
-        state = self._state
-        return state.weights.make_room(nbytes, state.candidates(self.wanted()), now) and state.hbm.can_place(nbytes)
+    def _room(self, asked: ev.Acquire, now: float) -> bool:
+        """Whether there is room now; makes it if it can. The first layers of the expert itself leave last."""
+        state, own = self._state, part_name(asked.expert)
+        candidates = state.candidates(self.wanted())
+        others = [candidate for candidate in candidates if candidate.expert != own]
+        made = state.weights.make_room(asked.nbytes, others, now) or (
+            len(others) < len(candidates) and state.weights.make_room(asked.nbytes, candidates, now)
+        )
+        return made and state.hbm.can_place(asked.nbytes)

@@ -44,8 +44,13 @@ class Arena(Protocol):
     slots: int
     epoch: int
 
-    def copy(self, slot: int, offset: int, source: Source) -> Copy:
-        """Starts a copy into a free slot. Raises CoEError."""
+    def copy(
+        self, slot: int, offset: int, source: Source, nbytes: int | None = None, part_slot: int | None = None
+    ) -> Copy:
+        """Starts a copy into a free slot, of the first `nbytes` only if given. Raises CoEError.
+
+        `part_slot`: a resident slot with the first bytes of the same source. They come from there; it must stay.
+        """
         ...
 
     def is_resident(self, slot: int) -> bool: ...

@@ -18,6 +18,9 @@ from coe.memory_tier_manager.tiers import State
 from coe.memory_tier_manager.upkeep import Upkeep
 from coe.platform import errors
 
+# After these the link may have become idle, or time has passed.
+_QUIET = frozenset((ev.CopyEnded, ev.Freed, ev.Tick))
+
 
 class Tiers:
     """`first_lease`: ids of leases count from it, so that those of a manager that died are told apart."""
@@ -59,6 +62,8 @@ class Tiers:
         self._admission.serve(now)
         if self._upkeep.waits and not self._admission.line:
             self._upkeep.serve(now)
+        if type(event) in _QUIET and not self._admission.line:
+            self._upkeep.keep_parts(now)
         self.weights.next_copy(now)
         effects = list(self._state.out)
         self._state.out.clear()
@@ -145,7 +150,7 @@ class Tiers:
         entry.generation = event.generation
         if entry.state is State.LOADING:
             self._admission.answer(entry)
-            self._state.out.append(fx.Changed(event.expert))
+            self.weights.changed(entry)
 
     def _copy_ended(self, event: ev.CopyEnded, now: float) -> None:
         entry = self.weights.copy_ended(event.expert, now, whole=event.error is None)

@@ -8,12 +8,22 @@ from coe.platform.errors import CoEError
 
 @dataclass(frozen=True, slots=True)
 class StartCopy:
-    """Copy the expert's weights into the arena. Answered by CopyStarted, later by CopyEnded."""
+    """Copy the expert's weights into the arena. Answered by CopyStarted, later by CopyEnded.
+
+    `part_of`: only the first `nbytes` of that expert. `part_slot`: holds the first bytes already.
+    """
 
     expert: str
     slot: int
     offset: int
     nbytes: int
+    part_of: str = ""
+    part_slot: int | None = None
+
+    @property
+    def source(self) -> str:
+        """Whose weights file it is."""
+        return self.part_of or self.expert
 
 
 @dataclass(frozen=True, slots=True)

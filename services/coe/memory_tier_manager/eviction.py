@@ -7,7 +7,10 @@ from coe.memory_tier_manager.extents import Extents
 
 
 class Candidate(NamedTuple):
-    """An expert in HBM without lease, load, grant or pin. `next_use`: absolute, inf when nothing waits for it."""
+    """An expert in HBM without lease, load, grant or pin. `next_use`: absolute, inf when nothing waits for it.
+
+    `part`: only its first layers, which leave before anything whole does.
+    """
 
     expert: str
     offset: int
@@ -16,6 +19,7 @@ class Candidate(NamedTuple):
     last_used: float
     next_use: float
     probability: float
+    part: bool = False
 
 
 class EvictionPolicy(Protocol):
@@ -63,6 +67,10 @@ EVICTION: dict[str, EvictionPolicy] = {
 }
 
 
+def leaving_order(candidates: Sequence[Candidate], policy: EvictionPolicy) -> list[Candidate]:
+    return sorted(candidates, key=lambda candidate: (not candidate.part, policy.key(candidate)))
+
+
 def victims(
     need: int, candidates: Sequence[Candidate], extents: Extents, policy: EvictionPolicy
 ) -> list[Candidate] | None:
@@ -73,7 +81,7 @@ def victims(
     """
     trial = extents.copy()
     chosen: list[Candidate] = []
-    for candidate in sorted(candidates, key=policy.key):
+    for candidate in leaving_order(candidates, policy):
         if trial.can_allocate(need):
             break
         trial.free(candidate.offset)

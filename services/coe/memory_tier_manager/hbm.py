@@ -14,7 +14,11 @@ from coe.memory_tier_manager.tiers import State
 
 @dataclass(slots=True)
 class HbmEntry:
-    """`nbytes` are the weights, `taken` the extent. `generation` is None until the arena has accepted the copy."""
+    """`nbytes` are the weights, `taken` the extent. `generation` is None until the arena has accepted the copy.
+
+    `part_of`: only the first layers of that expert (coe.memory_tier_manager.parts); `expert` is then the part's name.
+    `saved`: bytes that came from such a part and not over the link.
+    """
 
     expert: str
     nbytes: int
@@ -28,7 +32,14 @@ class HbmEntry:
     copying: bool = False
     urgent: bool = False
     from_ddr: bool = False
+    part_of: str = ""
+    saved: int = 0
     waiters: list[int] = field(default_factory=list)
+
+    @property
+    def source(self) -> str:
+        """Whose weights file it is copied from."""
+        return self.part_of or self.expert
 
     @property
     def joinable(self) -> bool:
@@ -46,6 +57,15 @@ class Hbm:
         self._slots = deque(range(slots))
         self._queue: deque[str] = deque()
 
+    @property
+    def has_slot(self) -> bool:
+        """One is free, or will be when what is being freed is."""
+        return bool(self._slots) or any(entry.state is State.FREEING for entry in self.entries.values())
+
+    @property
+    def link_idle(self) -> bool:
+        return self.copying is None and not self._queue
+
     def can_hold(self, nbytes: int) -> bool:
         """Whether it fits the empty tier."""
         return self.extents.rounded(nbytes) <= self.extents.capacity
@@ -61,13 +81,14 @@ class Hbm:
                 extents.free(entry.offset)
         return extents
 
-    def place(self, expert: str, nbytes: int, now: float, *, urgent: bool) -> HbmEntry:
+    def place(self, expert: str, nbytes: int, now: float, *, urgent: bool, part_of: str = "") -> HbmEntry:
         """Reserves room and queues the copy. ValueError when it is there already or does not fit."""
         if expert in self.entries or not self._slots:
             raise ValueError(f"{expert} can't be placed")
         extent = self.extents.allocate(nbytes)
         self.budget.reserve(extent.nbytes)
-        entry = HbmEntry(expert, nbytes, extent.nbytes, self._slots.popleft(), extent.offset, now, now, urgent=urgent)
+        entry = HbmEntry(expert, nbytes, extent.nbytes, self._slots.popleft(), extent.offset, now, now)
+        entry.urgent, entry.part_of = urgent, part_of
         self.entries[expert] = entry
         self._queue.append(expert)
         return entry
@@ -101,7 +122,7 @@ class Hbm:
             if whole:
                 entry.state, entry.since = State.RESIDENT, now
                 self.budget.arrived(entry.taken)
-                self.bytes_in += entry.nbytes
+                self.bytes_in += entry.nbytes - entry.saved
             else:
                 entry.state = State.FREEING
                 self.budget.abandon(entry.taken)
@@ -114,7 +135,7 @@ class Hbm:
             raise ValueError(f"{expert} is {entry.state.value}, not resident")
         entry.state = State.FREEING
         self.budget.drop(entry.taken)
-        self.evictions += 1
+        self.evictions += not entry.part_of
         return entry
 
     def abandon(self, expert: str) -> HbmEntry:

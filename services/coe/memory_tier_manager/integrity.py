@@ -18,5 +18,5 @@ def check(weights: Weights, leases: LeaseTable, attached: Container[str]) -> Non
     copies = dict.fromkeys(weights.ddr.entries, 0)
     for entry in weights.hbm.entries.values():
         if entry.from_ddr:
-            copies[entry.expert] += 1
+            copies[entry.source] += 1
     assert copies == {name: entry.copies for name, entry in weights.ddr.entries.items()}

@@ -24,7 +24,7 @@ class TierMetrics:
             case fx.Evicted():
                 self._evictions.add(1, {"reason": item.reason})
                 self._age.record(item.age_s)
-            case ev.CopyEnded() if item.error is None:
+            case ev.CopyEnded() if item.error is None and not self._tiers.hbm.entries[item.expert].part_of:
                 self._load.record(now - self._tiers.hbm.entries[item.expert].since)
             case _:
                 pass

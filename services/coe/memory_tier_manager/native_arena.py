@@ -30,8 +30,12 @@ class NativeArena:
         self._threads = threads
         self._rate = bytes_per_second or None
 
-    def copy(self, slot: int, offset: int, source: Source) -> Copy:
+    def copy(
+        self, slot: int, offset: int, source: Source, nbytes: int | None = None, part_slot: int | None = None
+    ) -> Copy:
         file = cast("VerifiedOnce", source)
+        if part_slot is not None and self._arena.slot(part_slot).tag != file.tag:
+            part_slot = None  # of an expert of that name which was imported anew since
         return self._arena.load(
             slot,
             offset,
@@ -40,6 +44,8 @@ class NativeArena:
             threads=self._threads,
             bytes_per_second=self._rate,
             tag=file.tag,
+            nbytes=nbytes,
+            prefix=part_slot,
         )
 
     def found(self, experts: Mapping[int, tuple[str, int]]) -> list[Resident]:

@@ -11,6 +11,8 @@ class Limits:
     """Bytes and seconds. `idle_ttl_s`: an unused expert leaves HBM after it. `retry_s`: pause after a failed load.
 
     `claim_s`: how long what a dead manager left in HBM is kept for workers that may hold leases on it.
+    `part_share`: of an expert's weights that may stay in free room of HBM when it leaves; 0: none. `part_unit`: parts
+    are multiples of it (chunks of a weights file).
     """
 
     hbm_bytes: int
@@ -22,6 +24,8 @@ class Limits:
     idle_ttl_s: float = float("inf")
     retry_s: float = 5.0
     claim_s: float = 5.0
+    part_share: float = 0.0
+    part_unit: int = 4 * 1024 * 1024
 
 
 @dataclass(slots=True)

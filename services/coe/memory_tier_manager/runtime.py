@@ -158,33 +158,36 @@ class Runtime:
             self._inbox.append(ev.CopyEnded(expert, 0, Cancelled("the memory-tier manager stops")))
             return
         try:
-            source = self._sources.get(expert) or self._library.open(expert)
-            self._sources[expert] = source
-            copy = self._arena.copy(effect.slot, effect.offset, source)
+            source = self._sources.get(effect.source) or self._library.open(effect.source)
+            self._sources[effect.source] = source
+            nbytes = effect.nbytes if effect.part_of else None
+            copy = self._arena.copy(effect.slot, effect.offset, source, nbytes, effect.part_slot)
         except CoEError as error:
             self._inbox.append(ev.CopyEnded(expert, 0, error))
             return
         self._copies[expert] = copy
         self._inbox.append(ev.CopyStarted(expert, copy.generation))
-        self._pool.submit(self._await_copy, expert, copy)
+        self._pool.submit(self._await_copy, effect, copy)
 
-    def _await_copy(self, expert: str, copy: Copy) -> None:
+    def _await_copy(self, effect: fx.StartCopy, copy: Copy) -> None:
         while not copy.wait(1.0):
             pass
-        self._loop.call_soon_threadsafe(self._copy_over, expert, copy)
+        self._loop.call_soon_threadsafe(self._copy_over, effect, copy)
 
-    def _copy_over(self, expert: str, copy: Copy) -> None:
+    def _copy_over(self, effect: fx.StartCopy, copy: Copy) -> None:
+        expert = effect.expert
         del self._copies[expert]
         failure = copy.failure
         if failure is None:
-            self._library.loaded(expert)
+            if not effect.part_of:
+                self._library.loaded(expert)
         elif not isinstance(failure, CoEError):
             failure = TierLoadError(f"copying {expert} into HBM failed: {failure}", expert=expert)
         entry = self._tiers.hbm.entries[expert]
         cancelled = not entry.joinable
         self.post(ev.CopyEnded(expert, copy.generation, None if cancelled else failure))
-        if expert not in self._tiers.ddr.entries and expert in self._sources:
-            self._sources.pop(expert).close()
+        if effect.source not in self._tiers.ddr.entries and effect.source in self._sources:
+            self._sources.pop(effect.source).close()
 
     def _free(self, effect: fx.Free) -> None:
         # A slot whose copy failed or was cancelled is free by itself.

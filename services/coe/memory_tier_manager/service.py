@@ -111,6 +111,7 @@ class MemoryTierManagerService:
             load_timeout_s=settings.load_timeout_s,
             idle_ttl_s=settings.idle_ttl_s or float("inf"),
             claim_s=settings.claim_s,
+            part_share=settings.part_share,
         )
 
     def _event_log(self) -> EventLog | None:

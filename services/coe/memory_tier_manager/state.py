@@ -7,6 +7,7 @@ from coe.memory_tier_manager.eviction import Candidate, EvictionPolicy
 from coe.memory_tier_manager.forecast import Forecasts
 from coe.memory_tier_manager.hbm import Hbm
 from coe.memory_tier_manager.leases import LeaseTable
+from coe.memory_tier_manager.parts import Absent
 from coe.memory_tier_manager.requests import Limits
 from coe.memory_tier_manager.tiers import State
 from coe.memory_tier_manager.weights import Weights
@@ -43,6 +44,7 @@ class TierState:
                 entry.last_used,
                 self.forecasts.next_use(entry.expert),
                 self.forecasts.probability(entry.expert),
+                bool(entry.part_of),
             )
             for entry in self.hbm.entries.values()
             if entry.state is State.RESIDENT
@@ -50,4 +52,24 @@ class TierState:
             and entry.expert not in self.pins
             and entry.expert not in self.unclaimed
             and entry.expert not in wanted
+            and not self._is_read(entry.part_of)
+        ]
+
+    def _is_read(self, expert: str) -> bool:
+        """Its first layers are on their way from the part to the whole."""
+        whole = self.hbm.entries.get(expert)
+        return whole is not None and whole.copying
+
+    def absent(self) -> list[Absent]:
+        """Experts that left HBM and are in DDR."""
+        return [
+            Absent(
+                expert,
+                nbytes,
+                self.forecasts.next_use(expert),
+                self.forecasts.probability(expert),
+                self.ddr.entries[expert].last_used,
+            )
+            for expert, nbytes in self.weights.left.items()
+            if self.ddr.has(expert) and expert not in self.hbm.entries
         ]

@@ -4,6 +4,7 @@ from collections.abc import Container
 
 from coe.memory_tier_manager import effects as fx
 from coe.memory_tier_manager import events as ev
+from coe.memory_tier_manager.parts import next_part, part_name, part_nbytes
 from coe.memory_tier_manager.state import TierState
 from coe.memory_tier_manager.tiers import State
 from coe.platform import errors
@@ -67,12 +68,25 @@ class Upkeep:
             if state.hbm.can_place(nbytes):
                 state.weights.start_load(expert, nbytes, now, urgent=False)
 
+    def keep_parts(self, now: float) -> None:
+        """Reads first layers into free room while the link is idle."""
+        state, hbm = self._state, self._state.hbm
+        if not state.limits.part_share or not hbm.link_idle:
+            return
+        absent = [one for one in state.absent() if self._retry_at.get(part_name(one.expert), now) <= now]
+        sizes = {one.expert: part_nbytes(one.nbytes, state.limits.part_share, state.limits.part_unit) for one in absent}
+        room = {expert: nbytes for expert, nbytes in sizes.items() if nbytes and hbm.can_place(nbytes)}
+        if (chosen := next_part(absent, hbm.entries.keys(), room)) is not None:
+            state.weights.start_part(chosen.expert, room[chosen.expert], now)
+
     def expire(self, now: float, wanted: Container[str]) -> None:
         """Time to live: what was not used for so long leaves, the default experts apart."""
         state = self._state
         if state.limits.idle_ttl_s == INF:
             return
         for candidate in state.candidates(wanted):
+            if candidate.part:
+                continue
             if now - candidate.last_used > state.limits.idle_ttl_s and candidate.expert not in state.defaults:
                 state.weights.evict(candidate.expert, now, "ttl")
 

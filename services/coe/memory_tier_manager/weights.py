@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 from coe.memory_tier_manager import effects as fx
 from coe.memory_tier_manager.ddr import DdrTier
-from coe.memory_tier_manager.eviction import Candidate, EvictionPolicy, victims
+from coe.memory_tier_manager.eviction import Candidate, EvictionPolicy, leaving_order, victims
 from coe.memory_tier_manager.hbm import Hbm, HbmEntry
+from coe.memory_tier_manager.parts import part_name
 from coe.memory_tier_manager.tiers import State, Tier
 
 
@@ -16,6 +17,8 @@ class Weights:
         self.hbm = hbm
         self.ddr = ddr
         self.policy = policy
+        # Experts that were evicted, with their bytes: their first layers may be kept.
+        self.left: dict[str, int] = {}
         self.out: list[fx.Effect] = []
 
     def where(self, expert: str) -> Tier:
@@ -30,6 +33,9 @@ class Weights:
         if self.hbm.can_place(nbytes):
             return True
         chosen = victims(nbytes, candidates, self.hbm.when_freed(), self.policy)
+        if chosen == [] and not self.hbm.has_slot:
+            # There are bytes enough, but as many experts as the arena has slots.
+            chosen = leaving_order(candidates, self.policy)[:1] or None
         if chosen is None:
             return False
         for candidate in chosen:
@@ -39,11 +45,26 @@ class Weights:
     def start_load(self, expert: str, nbytes: int, now: float, *, urgent: bool) -> HbmEntry:
         entry = self.hbm.place(expert, nbytes, now, urgent=urgent)
         self.into_ddr(expert, nbytes, now)
-        if expert in self.ddr.entries:
-            entry.from_ddr = True
-            self.ddr.entries[expert].copies += 1
+        self._from_ddr(entry)
+        for other in list(self.hbm.entries.values()):
+            # A part gives the link up; that of this expert only if it has not begun.
+            mine = other.part_of == expert
+            if other.part_of and other.state is State.LOADING and other.copying is not mine and (urgent or mine):
+                self.cancel_load(other)
         self.out.append(fx.Changed(expert))
         return entry
+
+    def start_part(self, expert: str, nbytes: int, now: float) -> None:
+        """Its first `nbytes` only; the expert is in DDR."""
+        self._from_ddr(self.hbm.place(part_name(expert), nbytes, now, urgent=False, part_of=expert))
+
+    def part(self, expert: str) -> HbmEntry | None:
+        return self.hbm.entries.get(part_name(expert))
+
+    def _from_ddr(self, entry: HbmEntry) -> None:
+        if entry.source in self.ddr.entries:
+            entry.from_ddr = True
+            self.ddr.entries[entry.source].copies += 1
 
     def into_ddr(self, expert: str, nbytes: int, now: float) -> None:
         if expert in self.ddr.entries:
@@ -57,16 +78,26 @@ class Weights:
 
     def next_copy(self, now: float) -> None:
         entry = self.hbm.next_copy(now)
-        if entry is not None:
-            self.out.append(fx.StartCopy(entry.expert, entry.slot, entry.offset, entry.nbytes))
+        if entry is None:
+            return
+        part = self.part(entry.expert)
+        if part is not None and part.state is State.RESIDENT:
+            entry.saved = part.nbytes
+            self.out.append(self._copy(entry, part.slot))
+        else:
+            self.out.append(self._copy(entry, None))
+
+    @staticmethod
+    def _copy(entry: HbmEntry, part_slot: int | None) -> fx.StartCopy:
+        return fx.StartCopy(entry.expert, entry.slot, entry.offset, entry.nbytes, entry.part_of, part_slot)
 
     def leave_ddr(self, entry: HbmEntry) -> None:
         if entry.from_ddr:
             entry.from_ddr = False
-            source = self.ddr.entries[entry.expert]
+            source = self.ddr.entries[entry.source]
             source.copies -= 1
             if source.failed and not source.copies:
-                self._drop_from_ddr(entry.expert)
+                self._drop_from_ddr(entry.source)
 
     def cancel_load(self, entry: HbmEntry) -> None:
         self.hbm.abandon(entry.expert)
@@ -77,11 +108,10 @@ class Weights:
 
     def evict(self, expert: str, now: float, reason: str) -> None:
         entry = self.hbm.drop(expert)
-        self.out += (
-            fx.Evicted(expert, entry.nbytes, now - entry.last_used, reason),
-            fx.Free(expert, entry.slot),
-            fx.Changed(expert),
-        )
+        if not entry.part_of:
+            self.left[expert] = entry.nbytes
+            self.out += (fx.Evicted(expert, entry.nbytes, now - entry.last_used, reason), fx.Changed(expert))
+        self.out.append(fx.Free(expert, entry.slot))
 
     def copy_ended(self, expert: str, now: float, *, whole: bool) -> HbmEntry:
         """Resident, or on its way out: the copy failed, or was cancelled meanwhile."""
@@ -89,12 +119,19 @@ class Weights:
         self.leave_ddr(entry)
         if entry.state is not State.RESIDENT:
             self.out.append(fx.Free(expert, entry.slot))
-        self.out.append(fx.Changed(expert))
+        elif (part := self.part(expert)) is not None and part.state is State.RESIDENT:
+            # All of it is there now.
+            self.evict(part.expert, now, "whole")
+        self.changed(entry)
         return entry
 
     def freed(self, expert: str) -> None:
-        self.hbm.freed(expert)
-        self.out.append(fx.Changed(expert))
+        self.changed(self.hbm.freed(expert))
+
+    def changed(self, entry: HbmEntry) -> None:
+        """Parts are nobody's business outside."""
+        if not entry.part_of:
+            self.out.append(fx.Changed(entry.expert))
 
     def read_into_ddr(self, expert: str, *, ok: bool) -> None:
         """The read is over. What could not be read goes when nothing copies from it any more."""

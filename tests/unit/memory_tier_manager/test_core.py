@@ -182,6 +182,18 @@ def test_the_line_is_bounded() -> None:
     assert isinstance(answer.error, errors.CapacityExceeded)
 
 
+def test_slots_run_out_before_bytes_do() -> None:
+    world = World.of(SIZES, hbm=12, slots=2)
+    world.attach("w1")
+    for expert in ("a", "b"):
+        world.release(world.acquire("w1", expert))
+        world.settle()
+    request = world.acquire("w1", "c")
+    world.settle()
+    world.grant(request)
+    assert world.evicted == ["a"]
+
+
 def test_prefetch_takes_free_room_and_only_idle_experts(world: World) -> None:
     first = world.acquire("w1", "a")
     assert world.prefetch("w1", "b", may_evict=False) == fx.Prefetched(2, started=True, found_in=Tier.DISK)

@@ -20,9 +20,15 @@ forecasts = st.lists(
 
 
 class TierMachine(RuleBasedStateMachine):
-    @initialize(policy=st.sampled_from(sorted(EVICTION)), ddr=st.sampled_from([0, 6, 100]), slots=st.integers(2, 5))
-    def start(self, policy: str, ddr: int, slots: int) -> None:
-        self.world = World.of(SIZES, hbm=12, ddr=ddr, policy=policy, slots=slots, idle_ttl_s=40.0)
+    @initialize(
+        policy=st.sampled_from(sorted(EVICTION)),
+        ddr=st.sampled_from([0, 6, 100]),
+        slots=st.integers(2, 5),
+        part_share=st.sampled_from([0.0, 0.4]),
+    )
+    def start(self, policy: str, ddr: int, slots: int, part_share: float) -> None:
+        more = {"slots": slots, "idle_ttl_s": 40.0, "part_share": part_share, "part_unit": 1}
+        self.world = World.of(SIZES, hbm=12, ddr=ddr, policy=policy, **more)
         self.attachments = {"w1": 0, "w2": 0}
         # Leases of workers that have not come back since the manager's crash.
         self.away: dict[str, tuple[ev.Held, ...]] = {}
