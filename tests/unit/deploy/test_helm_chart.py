@@ -102,11 +102,12 @@ def test_objects_belong_together(rendered: list[dict[str, Any]]) -> None:
     workloads = of_kind(rendered, "Deployment", "StatefulSet")
     labels = {one["metadata"]["name"]: one["spec"]["template"]["metadata"]["labels"] for one in workloads}
     assert set(labels) == {f"release-{name}" for name in ("router", "mapper", "gateway", "node")}
-    for document in of_kind(rendered, "Service", "PodDisruptionBudget", "NetworkPolicy", "PodMonitor"):
-        spec = document["spec"]
+    for document in of_kind(rendered, "Service", "PodDisruptionBudget", "NetworkPolicy"):
+        spec, name = document["spec"], document["metadata"]["name"]
         selector = spec.get("podSelector") or spec["selector"]
         wanted = selector.get("matchLabels", selector)
-        assert wanted.items() <= labels[document["metadata"]["name"]].items()
+        selected = {pod for pod, found in labels.items() if wanted.items() <= found.items()}
+        assert selected == (set(labels) if name == "release-metrics" else {name})
     for document in of_kind(rendered, "ScaledObject"):
         target = document["spec"]["scaleTargetRef"]
         assert (target["kind"], target["name"]) in {(one["kind"], one["metadata"]["name"]) for one in workloads}
@@ -148,6 +149,22 @@ def test_a_node_shares_memory_that_holds_its_hbm_tier(rendered: list[dict[str, A
     assert len(set(ports)) == len(ports)
     assert len(set(names)) == len(names)
     assert all(len(name) <= 15 for name in names)
+
+
+def test_metrics_of_every_container_are_fetched(helm: str) -> None:
+    documents = render(helm, EVERYTHING)
+    (monitor,) = of_kind(documents, "ServiceMonitor")
+    wanted = monitor["spec"]["selector"]["matchLabels"].items()
+    (service,) = [one for one in of_kind(documents, "Service") if wanted <= one["metadata"]["labels"].items()]
+    targets = {port["name"]: port["targetPort"] for port in service["spec"]["ports"]}
+    fetched = {targets[endpoint["port"]] for endpoint in monitor["spec"]["endpoints"]}
+    exposed = {
+        port["name"]: str(port["containerPort"])
+        for container in containers(documents)
+        for port in container.get("ports", ())
+        if environment(container)["COE_METRICS_PORT"] == str(port["containerPort"])
+    }
+    assert fetched == set(exposed)
 
 
 def test_scaling_follows_topics_that_exist(helm: str) -> None:
