@@ -8,7 +8,7 @@ import pytest
 from coe._proto import events_pb2
 from coe.platform.bus.api import Outgoing, TopicSpec
 from coe.platform.bus.kafka import KafkaBus
-from coe.platform.bus.kafka.producers import stop_producer
+from coe.platform.bus.kafka.client import stop_producer
 from coe.platform.errors import Unavailable
 
 pytestmark = pytest.mark.kafka

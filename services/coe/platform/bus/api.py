@@ -12,15 +12,14 @@ The in-memory bus and the Kafka bus pass the same contract suite (tests/contract
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from google.protobuf.message import Message
 
 from coe.platform.errors import CoEError
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """A message as it lies on a topic. `headers` keep their order; a repeated name keeps its last value in `header`."""
 
     topic: str
@@ -32,8 +31,10 @@ class Record:
     timestamp_ms: int
 
     def header(self, name: str) -> str | None:
-        found = [value for key, value in self.headers if key == name]
-        return found[-1].decode("utf-8", "replace") if found else None
+        for key, value in reversed(self.headers):
+            if key == name:
+                return value.decode("utf-8", "replace")
+        return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ CloudEvents: bindings/kafka-protocol-binding, section 3 (binary content mode).
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from uuid import uuid4
 
 from coe.platform.bus.api import Outgoing, Record
@@ -22,19 +23,35 @@ _MAX_REASON = 1024
 def cloud_event(
     outgoing: Outgoing, source: str, now_ms: int, headers: Sequence[tuple[str, str]] | None = None
 ) -> Headers:
-    """Headers of a new event. `headers` replace those of `outgoing`."""
-    when = datetime.fromtimestamp(now_ms / 1000, UTC).isoformat(timespec="milliseconds")
+    """Headers of a new event. `headers` replace those of `outgoing`, and win over those made here."""
+    own = outgoing.headers if headers is None else headers
+    made = [
+        *_of_type(outgoing.message.DESCRIPTOR.name, source),
+        ("ce_id", uuid4().hex.encode()),
+        ("ce_time", f"{_second(now_ms // 1000)}.{now_ms % 1000:03}Z".encode()),
+        ("ce_subject", outgoing.key.encode()),
+    ]
+    if not own:
+        return made
+    return list({**dict(made), **{name: value.encode() for name, value in own}}.items())
+
+
+# These two run for every message, and change with its type and with the second.
+@lru_cache(maxsize=256)
+def _of_type(message_name: str, source: str) -> tuple[tuple[str, bytes], ...]:
+    """What all events of one type from one source have in common."""
     fields = {
         "ce_specversion": "1.0",
-        "ce_type": event_type(outgoing.message.DESCRIPTOR.name),
+        "ce_type": event_type(message_name),
         "ce_source": source,
-        "ce_id": uuid4().hex,
-        "ce_time": when.replace("+00:00", "Z"),
-        "ce_subject": outgoing.key,
         "content-type": PROTOBUF,
-        **dict(outgoing.headers if headers is None else headers),
     }
-    return [(name, value.encode()) for name, value in fields.items()]
+    return tuple((name, value.encode()) for name, value in fields.items())
+
+
+@lru_cache(maxsize=4)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def event_type(message_name: str) -> str:
@@ -47,7 +64,7 @@ def carried(record: Record, headers: Sequence[tuple[str, str]]) -> tuple[tuple[s
     """Headers of the input that its outputs inherit, unless they set them themselves."""
     own = {name for name, _ in headers}
     inherited = [(name, value) for name in _CARRIED if name not in own and (value := record.header(name)) is not None]
-    return (*headers, *inherited)
+    return (*headers, *inherited) if inherited else tuple(headers)
 
 
 def dead_letter(record: Record, error: CoEError, attempts: int) -> Headers:

@@ -45,7 +45,13 @@ class OffsetLedger:
     @property
     def committed(self) -> int:
         """The lowest offset that is not done."""
-        return min((*self._in_flight, *self._inherited), default=max(self.position, self._known_until))
+        # Both were filled in order: their first is their lowest.
+        oldest = next(iter(self._in_flight), None)
+        left = next(iter(self._inherited), None)
+        if oldest is None or left is None:
+            lowest = oldest if left is None else left
+            return max(self.position, self._known_until) if lowest is None else lowest
+        return min(oldest, left)
 
     @property
     def in_flight(self) -> int:
@@ -69,8 +75,9 @@ class OffsetLedger:
             return False
         self.position = offset + 1
         # Records come in order: what lay before this one and did not come does not exist any more.
-        for gone in [known for known in self._inherited if known < offset]:
-            del self._inherited[gone]
+        if self._inherited:
+            for gone in [known for known in self._inherited if known < offset]:
+                del self._inherited[gone]
         if offset in self._inherited:
             self._in_flight[offset] = min(self._inherited.pop(offset) + 1, _MAX_ATTEMPT)
             return True

@@ -105,7 +105,7 @@ def _span(method: str, context: grpc.aio.ServicerContext[Any, Any]) -> "Iterator
     started = time.perf_counter()
     metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
     attributes: dict[str, AttributeValue] = {names.RPC_SYSTEM: "grpc", names.RPC_METHOD: method}
-    span = spans.start(method, SpanKind.SERVER, w3c.parse(metadata.get), attributes)
+    span = spans.start(method, SpanKind.SERVER, w3c.parse(metadata.get), lambda: attributes)
     with trace.use_span(span, end_on_exit=True, record_exception=False):
         call = _Call(span)
         try:

@@ -3,7 +3,8 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
@@ -13,8 +14,7 @@ from coe.platform.bus.api import Record
 from coe.platform.telemetry import names, registry, spans, w3c
 
 
-@dataclass(frozen=True, slots=True)
-class _Handling:
+class _Handling(NamedTuple):
     """A record in hand. It is kept so that its id stays its own."""
 
     record: Record
@@ -30,13 +30,16 @@ _open: dict[int, _Handling] = {}
 def start_send(topic: str, key: str, parent: Span | None = None) -> Span:
     """The span of handing one message to the broker, below `parent` or the current span. The caller ends it."""
     count_sent(topic)
-    attributes: dict[str, AttributeValue] = {
-        names.MESSAGING_SYSTEM: "kafka",
-        names.MESSAGING_OPERATION: "send",
-        names.MESSAGING_OPERATION_TYPE: "send",
-        names.MESSAGING_DESTINATION: topic,
-        names.MESSAGING_KEY: key,
-    }
+
+    def attributes() -> dict[str, AttributeValue]:
+        return {
+            names.MESSAGING_SYSTEM: "kafka",
+            names.MESSAGING_OPERATION: "send",
+            names.MESSAGING_OPERATION_TYPE: "send",
+            names.MESSAGING_DESTINATION: topic,
+            names.MESSAGING_KEY: key,
+        }
+
     context = parent.get_span_context() if parent is not None else spans.current()
     return spans.start(f"send {topic}", SpanKind.PRODUCER, context, attributes)
 
@@ -48,23 +51,25 @@ def trace_headers(span: Span | None = None) -> list[tuple[str, bytes]]:
 
 
 def count_sent(topic: str) -> None:
-    attributes = {names.MESSAGING_SYSTEM: "kafka", names.MESSAGING_DESTINATION: topic}
-    registry.counter("messaging.client.sent.messages").add(1, attributes)
+    registry.counter("messaging.client.sent.messages").add(1, _topic(topic))
 
 
 def start_record(record: Record, group: str) -> Span:
     """Starts the span of handling one record, child of the span that sent it. `end_record` ends it."""
-    attributes: dict[str, AttributeValue] = {
-        names.MESSAGING_SYSTEM: "kafka",
-        names.MESSAGING_OPERATION: "process",
-        names.MESSAGING_OPERATION_TYPE: "process",
-        names.MESSAGING_DESTINATION: record.topic,
-        names.MESSAGING_PARTITION: str(record.partition),
-        names.MESSAGING_OFFSET: record.offset,
-        names.MESSAGING_GROUP: group,
-    }
-    if record.key is not None:
-        attributes[names.MESSAGING_KEY] = record.key.decode("utf-8", "replace")
+
+    def attributes() -> dict[str, AttributeValue]:
+        key = {} if record.key is None else {names.MESSAGING_KEY: record.key.decode("utf-8", "replace")}
+        return {
+            names.MESSAGING_SYSTEM: "kafka",
+            names.MESSAGING_OPERATION: "process",
+            names.MESSAGING_OPERATION_TYPE: "process",
+            names.MESSAGING_DESTINATION: record.topic,
+            names.MESSAGING_PARTITION: str(record.partition),
+            names.MESSAGING_OFFSET: record.offset,
+            names.MESSAGING_GROUP: group,
+            **key,
+        }
+
     span = spans.start(f"process {record.topic}", SpanKind.CONSUMER, w3c.parse(record.header), attributes)
     _open[id(record)] = _Handling(record, group, span, time.perf_counter())
     registry.counter("messaging.client.consumed.messages").add(1, _attributes(record.topic, group))
@@ -108,5 +113,11 @@ def batch_done(topic: str, group: str, seconds: float) -> None:
     registry.histogram("messaging.process.duration").record(seconds, _attributes(topic, group))
 
 
+@lru_cache
+def _topic(topic: str) -> dict[str, str]:
+    return {names.MESSAGING_SYSTEM: "kafka", names.MESSAGING_DESTINATION: topic}
+
+
+@lru_cache
 def _attributes(topic: str, group: str) -> dict[str, str]:
     return {names.MESSAGING_SYSTEM: "kafka", names.MESSAGING_DESTINATION: topic, names.MESSAGING_GROUP: group}

@@ -6,9 +6,8 @@ from pathlib import Path
 from opentelemetry import metrics, trace
 from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
-from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
+from opentelemetry.sdk.metrics.export import MetricReader
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
@@ -17,6 +16,7 @@ from prometheus_client import start_http_server
 from coe.platform.settings import CoreSettings
 from coe.platform.telemetry import spans
 from coe.platform.telemetry.file_exporter import FileSpanExporter
+from coe.platform.telemetry.readers import OtlpReader, PrometheusReader
 from coe.platform.telemetry.sampling import RateLimited, never
 
 
@@ -62,10 +62,8 @@ def _readers(settings: CoreSettings) -> list[MetricReader]:
     readers: list[MetricReader] = []
     if settings.otlp_endpoint:
         insecure = not settings.otlp_endpoint.startswith("https:")
-        readers.append(
-            PeriodicExportingMetricReader(OTLPMetricExporter(endpoint=settings.otlp_endpoint, insecure=insecure))
-        )
+        readers.append(OtlpReader(OTLPMetricExporter(endpoint=settings.otlp_endpoint, insecure=insecure)))
     if settings.metrics_port:
-        readers.append(PrometheusMetricReader())
+        readers.append(PrometheusReader())
         start_http_server(settings.metrics_port)
     return readers

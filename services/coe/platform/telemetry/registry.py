@@ -8,6 +8,7 @@ from opentelemetry import metrics
 
 from coe.platform.telemetry import names
 from coe.platform.telemetry.counters import Counter
+from coe.platform.telemetry.histograms import Histogram
 
 Kind = Literal["counter", "histogram", "gauge"]
 
@@ -104,11 +105,22 @@ METRICS = (
     Metric(
         "coe.tier.loaded", "gauge", "By", "Bytes ever loaded into a tier, since its manager's start", (names.COE_TIER,)
     ),
-    Metric("coe.expert.load.duration", "histogram", "s", "Copying an expert into HBM", (), SECONDS),
+    Metric(
+        "coe.expert.load.duration",
+        "histogram",
+        "s",
+        "Copying an expert into HBM, by the tier it came from",
+        (names.COE_TIER,),
+        SECONDS,
+    ),
+    Metric("coe.expert.load.failures", "counter", "{load}", "Loads into HBM that failed", (names.ERROR_TYPE,)),
     Metric("coe.expert.load.queue.duration", "histogram", "s", "Waiting for room in HBM", (), SECONDS),
     Metric(
         "coe.expert.age_at_eviction", "histogram", "s", "From the last use of an expert to its eviction", (), SECONDS
     ),
+    Metric("coe.tier.lru_age", "gauge", "s", "Since the last use of HBM's least recently used expert"),
+    Metric("coe.lease.active", "gauge", "{lease}", "Leases held on experts in HBM"),
+    Metric("coe.lease.waiting", "gauge", "{lease}", "Leases asked for that wait for room or for bytes"),
     Metric("coe.expert.eviction.count", "counter", "{expert}", "Experts that left HBM", ("reason",)),
     Metric(
         "messaging.client.sent.messages",
@@ -136,6 +148,7 @@ METRICS = (
     Metric("rpc.client.call.duration", "histogram", "s", "Calls made", (*_RPC, names.ERROR_TYPE), SECONDS),
 )
 BY_NAME = {metric.name: metric for metric in METRICS}
+_histograms: list[Histogram] = []
 
 
 @cache
@@ -150,14 +163,16 @@ def counter(name: str) -> Counter:
 
 
 @cache
-def histogram(name: str) -> metrics.Histogram:
+def histogram(name: str) -> Histogram:
     metric = _metric(name, "histogram")
-    return metrics.get_meter("coe").create_histogram(
-        name,
-        unit=metric.unit,
-        description=metric.description,
-        explicit_bucket_boundaries_advisory=list(metric.buckets),
-    )
+    made = Histogram(name, metric.unit, metric.description, metric.buckets)
+    _histograms.append(made)
+    return made
+
+
+def histograms() -> tuple[Histogram, ...]:
+    """Those that something asked for."""
+    return tuple(_histograms)
 
 
 @cache

@@ -14,6 +14,8 @@ from opentelemetry.util.types import AttributeValue
 
 from coe.platform.telemetry import sampling
 
+Attributes = Callable[[], dict[str, AttributeValue]]
+
 _UNSAMPLED = TraceFlags(TraceFlags.DEFAULT)
 _sample: Callable[[], bool] = sampling.never
 _tracer = trace.get_tracer("coe")
@@ -25,8 +27,8 @@ def record(sample: Callable[[], bool]) -> None:
     _sample = sample
 
 
-def start(name: str, kind: SpanKind, parent: SpanContext | None, attributes: dict[str, AttributeValue]) -> Span:
-    """A span below `parent`, or the first of a new trace. The caller ends it."""
+def start(name: str, kind: SpanKind, parent: SpanContext | None, attributes: Attributes) -> Span:
+    """A span below `parent`, or the first of a new trace. `attributes` is called when it is recorded. End it."""
     if parent is not None and parent.is_valid:
         if not parent.trace_flags.sampled:
             return NonRecordingSpan(parent)
@@ -36,7 +38,7 @@ def start(name: str, kind: SpanKind, parent: SpanContext | None, attributes: dic
     else:
         ids = SpanContext(random.getrandbits(128), random.getrandbits(64), is_remote=False, trace_flags=_UNSAMPLED)
         return NonRecordingSpan(ids)
-    return _tracer.start_span(name, context=context, kind=kind, attributes=attributes)
+    return _tracer.start_span(name, context=context, kind=kind, attributes=attributes())
 
 
 def current() -> SpanContext:

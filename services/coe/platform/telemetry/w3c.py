@@ -3,6 +3,7 @@
 As the library's propagator, without baggage and at a tenth of its cost: this runs for every message.
 """
 
+import re
 from collections.abc import Callable
 
 from opentelemetry.trace import SpanContext, TraceFlags, TraceState
@@ -10,26 +11,26 @@ from opentelemetry.trace import SpanContext, TraceFlags, TraceState
 TRACEPARENT = "traceparent"
 TRACESTATE = "tracestate"
 
-_LENGTH = 55
-_HEX = frozenset("0123456789abcdef")
+# Later versions may have more after the flags.
+_FORM = re.compile(r"(?!ff)([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(.*)", re.DOTALL)
+_FLAGS = tuple(TraceFlags(number) for number in range(256))
 
 
 def parse(header: Callable[[str], str | None]) -> SpanContext | None:
     """The context that a message or call came with; None when it came with none, or with a broken one."""
     text = header(TRACEPARENT)
-    if text is None or len(text) < _LENGTH or text[2] != "-" or text[35] != "-" or text[52] != "-":
+    found = _FORM.fullmatch(text) if text is not None else None
+    if found is None:
         return None
-    version, trace_id, span_id, flags = text[:2], text[3:35], text[36:52], text[53:55]
-    if version == "ff" or (version == "00" and len(text) != _LENGTH):
-        return None
-    if not _HEX.issuperset(version + trace_id + span_id + flags):
+    version, trace_id, span_id, flags, more = found.groups()
+    if more and version == "00":
         return None
     state = header(TRACESTATE)
     context = SpanContext(
         int(trace_id, 16),
         int(span_id, 16),
         is_remote=True,
-        trace_flags=TraceFlags(int(flags, 16)),
+        trace_flags=_FLAGS[int(flags, 16)],
         trace_state=TraceState.from_header([state]) if state else None,
     )
     return context if context.is_valid else None

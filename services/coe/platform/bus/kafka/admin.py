@@ -9,6 +9,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import RequestTimedOutError, TopicAlreadyExistsError, for_code
 
 from coe.platform.bus.api import TopicSpec
+from coe.platform.bus.kafka.client import closing
 from coe.platform.bus.kafka.connection import Connection
 
 _log = structlog.stdlib.get_logger(__name__)
@@ -23,7 +24,7 @@ class Admin:
         self._lock = asyncio.Lock()
 
     async def start(self) -> None:
-        client = AIOKafkaAdminClient(**self._connection.options())
+        client = closing(AIOKafkaAdminClient(**self._connection.options()))
         try:
             await client.start()
         except BaseException:

@@ -16,6 +16,7 @@ from aiokafka.errors import KafkaError
 from coe.platform import backoff
 from coe.platform.bus.api import Record, Subscription
 from coe.platform.bus.kafka.admin import Admin
+from coe.platform.bus.kafka.client import closing, stop_consumer
 from coe.platform.bus.kafka.connection import Connection
 from coe.platform.bus.kafka.session import PartitionSession
 
@@ -72,7 +73,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
             # No new work, and no rebalance callbacks from here on.
             consumer, self._consumer = self._consumer, None
             await _bounded(asyncio.gather(*flushing), _FLUSH_TIMEOUT_S)
-            await _bounded(consumer.stop(), _CLOSE_TIMEOUT_S)
+            await stop_consumer(consumer, _CLOSE_TIMEOUT_S)
         else:
             await _bounded(asyncio.gather(*flushing), _FLUSH_TIMEOUT_S)
         self._close(list(self.sessions))
@@ -115,9 +116,11 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
                 consumer.pause(tp)
 
     async def _join(self) -> AIOKafkaConsumer:
-        consumer = AIOKafkaConsumer(
-            **self._connection.consumer(self._subscription.group),
-            partition_assignment_strategy=(RangePartitionAssignor,),
+        consumer = closing(
+            AIOKafkaConsumer(
+                **self._connection.consumer(self._subscription.group),
+                partition_assignment_strategy=(RangePartitionAssignor,),
+            )
         )
         # Before the start: it joins the group, which calls the listener.
         self._consumer = consumer
@@ -126,7 +129,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
             await consumer.start()
         except BaseException:
             self._consumer = None
-            await consumer.stop()
+            await stop_consumer(consumer)
             raise
         return consumer
 
@@ -145,7 +148,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
         consumer = self._consumer
         if consumer is not None and not getattr(error, "retriable", False):
             self._consumer = None
-            await _bounded(consumer.stop(), _CLOSE_TIMEOUT_S)
+            await stop_consumer(consumer, _CLOSE_TIMEOUT_S)
             self._close(list(self.sessions))
         await asyncio.sleep(pause)
 

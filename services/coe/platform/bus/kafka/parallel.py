@@ -41,7 +41,8 @@ class KafkaParallelConsumer:
         if session is None:
             return False
         out = messages(record, outcome, self._source, session.ledger.attempt(record.offset))
-        done = await session.complete(record, out)
+        committed = session.complete(record, out)
+        done = committed is not None and await asyncio.shield(committed)
         self._room.set()
         return done
 

@@ -58,9 +58,9 @@ async def _loop(
 
 async def _commit(taken: Sequence[Taken], outcomes: Sequence[Outcome], source: str) -> None:
     """Each partition's records in one transaction. Those of a partition that is gone come again elsewhere."""
-    await asyncio.gather(
-        *(
-            session.complete(record, messages(record, outcome, source, session.ledger.attempt(record.offset)))
-            for (session, record), outcome in zip(taken, outcomes, strict=True)
-        )
-    )
+    commits = [
+        session.complete(record, messages(record, outcome, source, session.ledger.attempt(record.offset)))
+        for (session, record), outcome in zip(taken, outcomes, strict=True)
+    ]
+    if held := [committed for committed in commits if committed is not None]:
+        await asyncio.wait(held)

@@ -10,8 +10,8 @@ from opentelemetry.trace import Span
 
 from coe.platform.bus.api import Outgoing
 from coe.platform.bus.headers import cloud_event
+from coe.platform.bus.kafka.client import closing, stop_producer
 from coe.platform.bus.kafka.connection import Connection
-from coe.platform.bus.kafka.producers import stop_producer
 from coe.platform.errors import PromptTooLarge, Unavailable
 from coe.platform.telemetry import messaging
 
@@ -29,7 +29,7 @@ class KafkaPublisher:
         self._replacing = asyncio.Lock()
 
     async def start(self) -> None:
-        producer = AIOKafkaProducer(**self._connection.producer(), linger_ms=2)
+        producer = closing(AIOKafkaProducer(**self._connection.producer(), linger_ms=2))
         try:
             await producer.start()
         except BaseException:
@@ -46,7 +46,7 @@ class KafkaPublisher:
         """Returns when all in-sync replicas have it. Raises Unavailable after 30 s; it may still get through then."""
         span = messaging.start_send(outgoing.topic, outgoing.key)
         try:
-            await (await self._send(outgoing, span))
+            await _delivered(await self._send(outgoing, span), outgoing.topic)
         finally:
             span.end()
 
@@ -58,13 +58,14 @@ class KafkaPublisher:
 
     async def _working(self) -> AIOKafkaProducer:
         """The producer; a new one when its sequence of messages is broken for good, which ends aiokafka's sender."""
-        async with self._replacing:
-            if self._producer is not None and self._producer._sender.sender_task.done():
-                _log.warning("the producer broke and is replaced")
-                await self.stop()
-                await self.start()
-        if self._producer is None:
-            raise Unavailable("the bus is not started")
+        if self._producer is None or self._producer._sender.sender_task.done():
+            async with self._replacing:
+                if self._producer is not None and self._producer._sender.sender_task.done():
+                    _log.warning("the producer broke and is replaced")
+                    await self.stop()
+                    await self.start()
+            if self._producer is None:
+                raise Unavailable("the bus is not started")
         return self._producer
 
     async def _send(self, outgoing: Outgoing, span: Span | None = None) -> "asyncio.Future[object]":
@@ -72,7 +73,7 @@ class KafkaPublisher:
         headers = cloud_event(outgoing, self._source, now_ms) + messaging.trace_headers(span)
         try:
             async with asyncio.timeout(_PUBLISH_TIMEOUT_S):
-                sent = await (await self._working()).send(
+                sent: asyncio.Future[object] = await (await self._working()).send(
                     outgoing.topic,
                     outgoing.message.SerializeToString(),
                     outgoing.key.encode(),
@@ -83,17 +84,17 @@ class KafkaPublisher:
             raise PromptTooLarge("the message is larger than a topic takes", topic=outgoing.topic) from None
         except (TimeoutError, KafkaError, OSError) as error:
             raise Unavailable(f"the broker does not take messages: {error!r}", topic=outgoing.topic) from error
-        return asyncio.ensure_future(_delivered(sent, outgoing.topic))
+        return sent
 
 
-async def _delivered(sent: "asyncio.Future[object]", topic: str) -> object:
+async def _delivered(sent: "asyncio.Future[object]", topic: str) -> None:
     try:
         async with asyncio.timeout(_PUBLISH_TIMEOUT_S):
-            return await asyncio.shield(sent)
+            await asyncio.shield(sent)
     except (TimeoutError, KafkaError) as error:
         raise Unavailable(f"the broker did not acknowledge the message: {error!r}", topic=topic) from error
 
 
 def _log_failure(delivery: "asyncio.Future[object]") -> None:
     if not delivery.cancelled() and (error := delivery.exception()) is not None:
-        _log.warning("a posted message was not delivered", error=str(error))
+        _log.warning("a posted message was not delivered", error=repr(error))

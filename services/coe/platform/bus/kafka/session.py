@@ -21,8 +21,9 @@ from aiokafka.errors import KafkaError, ProducerFenced
 from coe.platform import backoff
 from coe.platform.bus.api import Record
 from coe.platform.bus.kafka.admin import Admin
+from coe.platform.bus.kafka.client import closing, stop_producer
 from coe.platform.bus.kafka.connection import Connection
-from coe.platform.bus.kafka.producers import send, start_producer, stop_producer
+from coe.platform.bus.kafka.producers import send
 from coe.platform.bus.ledger import OffsetLedger
 from coe.platform.bus.messages import Message
 from coe.platform.telemetry import messaging
@@ -111,13 +112,18 @@ class PartitionSession:
         """Whether this very hand-out of the record is in flight here."""
         return self._records.get(record.offset) is record
 
-    async def complete(self, record: Record, messages: list[Message]) -> bool:
-        """Publishes and commits; False when the record is not ours any more."""
+    def complete(self, record: Record, messages: list[Message]) -> "asyncio.Future[bool] | None":
+        """Publishes and commits soon; None when the record is not ours any more.
+
+        The future says whether it was committed. It belongs to the session: don't cancel it.
+        """
         if not self.holds(record):
-            return False
-        completion = self._waiting.setdefault(record.offset, Completion(record, messages))
-        self._wake.set()
-        return await asyncio.shield(completion.committed)
+            return None
+        completion = self._waiting.get(record.offset)
+        if completion is None:
+            completion = self._waiting[record.offset] = Completion(record, messages)
+            self._wake.set()
+        return completion.committed
 
     async def flush(self) -> None:
         """Returns when no completion waits any more, or the session is closed."""
@@ -145,12 +151,14 @@ class PartitionSession:
     async def _run(self) -> None:
         failures, fenced = 0, False
         while True:
-            producer = AIOKafkaProducer(
-                **self._connection.producer(),
-                transactional_id=self.transactional_id,
-                transaction_timeout_ms=_TRANSACTION_TIMEOUT_MS,
-                # While the markers of the last transaction are being written the broker refuses the next one.
-                retry_backoff_ms=_RETRY_MS,
+            producer = closing(
+                AIOKafkaProducer(
+                    **self._connection.producer(),
+                    transactional_id=self.transactional_id,
+                    transaction_timeout_ms=_TRANSACTION_TIMEOUT_MS,
+                    # While the markers of the last transaction are being written the broker refuses the next one.
+                    retry_backoff_ms=_RETRY_MS,
+                )
             )
             try:
                 await self._acquire(producer, fenced)
@@ -182,7 +190,7 @@ class PartitionSession:
         whose end we did not hear of.
         """
         async with asyncio.timeout(_COMMIT_TIMEOUT_S):
-            await start_producer(producer)
+            await producer.start()
             offset, metadata = await self._admin.committed(self._group, self.tp)
         committed = OffsetLedger(offset or 0, metadata)
         if self._records:

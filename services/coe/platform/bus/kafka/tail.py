@@ -10,6 +10,7 @@ from aiokafka.errors import ConsumerStoppedError, KafkaError
 
 from coe.platform import backoff
 from coe.platform.bus.api import Record
+from coe.platform.bus.kafka.client import closing, stop_consumer
 from coe.platform.bus.kafka.connection import Connection
 from coe.platform.bus.kafka.membership import as_record
 from coe.platform.errors import Unavailable
@@ -28,13 +29,15 @@ class KafkaTail:
         self._consumer: AIOKafkaConsumer | None = None
 
     async def __aenter__(self) -> AsyncIterator[Record]:
-        self._consumer = consumer = AIOKafkaConsumer(
-            *self._topics,
-            **self._connection.options(),
-            group_id=None,
-            enable_auto_commit=False,
-            auto_offset_reset="latest",
-            isolation_level="read_committed",
+        self._consumer = consumer = closing(
+            AIOKafkaConsumer(
+                *self._topics,
+                **self._connection.options(),
+                group_id=None,
+                enable_auto_commit=False,
+                auto_offset_reset="latest",
+                isolation_level="read_committed",
+            )
         )
         try:
             async with asyncio.timeout(_ENTER_TIMEOUT_S):
@@ -43,10 +46,10 @@ class KafkaTail:
                 for tp in consumer.assignment():
                     await consumer.position(tp)
         except (TimeoutError, KafkaError, OSError) as error:
-            await consumer.stop()
+            await stop_consumer(consumer)
             raise Unavailable(f"the ends of {', '.join(self._topics)} can't be found: {error!r}") from error
         except BaseException:
-            await consumer.stop()
+            await stop_consumer(consumer)
             raise
         return _records(consumer)
 
@@ -54,7 +57,7 @@ class KafkaTail:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._consumer is not None:
-            await self._consumer.stop()
+            await stop_consumer(self._consumer)
 
 
 async def _records(consumer: AIOKafkaConsumer) -> AsyncIterator[Record]:

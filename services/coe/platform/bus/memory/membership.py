@@ -71,7 +71,7 @@ class Membership:
                     break
                 if session.ledger.take(record.offset):
                     # A hand-out of its own: a later one of the same record is another object.
-                    own = Record(*(getattr(record, name) for name in Record.__slots__))
+                    own = Record(*record)
                     session.records[own.offset] = own
                     messaging.start_record(own, self._subscription.group)
                     taken.append(own)

@@ -1,0 +1,106 @@
+"""Ends aiokafka's clients so that no connection stays open.
+
+aiokafka ends its tasks by cancellation. A task that is opening a connection by then leaves it to nobody: the bootstrap
+connection when a start is cancelled, and one that is kept after the client has closed all that it knew. And a consumer
+whose stop takes too long (a group that does not settle) never gets to close its client. The classes offer no way to say
+otherwise, so their client is given another class, and what a stop that was given up leaves running is ended here.
+"""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+import structlog
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.client import AIOKafkaClient, ConnectionGroup
+
+_log = structlog.stdlib.get_logger(__name__)
+
+User = TypeVar("User", AIOKafkaProducer, AIOKafkaConsumer, AIOKafkaAdminClient)
+
+STOP_TIMEOUT_S = 3.0
+# For connections that are being opened while their client closes.
+_OPENING_TIMEOUT_S = 5.0
+
+
+class _Client(AIOKafkaClient):  # type: ignore[misc]
+    """Opens connections in tasks of its own, which are let end, and none once it closes."""
+
+    _opening: set["asyncio.Task[Any]"]
+    _closes: bool
+
+    async def bootstrap(self) -> None:
+        await self._to_the_end(super().bootstrap())
+
+    async def _get_conn(self, node_id: Any, *, group: Any = ConnectionGroup.DEFAULT, no_hint: bool = False) -> Any:
+        known = self._conns.get((node_id, group))
+        if known is not None and known.connected():
+            return known
+        if self._closes:
+            return None
+        return await self._to_the_end(super()._get_conn(node_id, group=group))
+
+    async def close(self) -> None:
+        self._closes = True
+        if self._opening:
+            await asyncio.wait(self._opening, timeout=_OPENING_TIMEOUT_S)
+        await super().close()
+
+    async def _to_the_end(self, work: Coroutine[Any, Any, Any]) -> Any:
+        task = asyncio.create_task(work)
+        self._opening.add(task)
+        task.add_done_callback(self._opening.discard)
+        return await asyncio.shield(task)
+
+
+def closing(user: User) -> User:
+    """`user`, whose client ends what it opens. For one that has not started."""
+    client = user.client if isinstance(user, AIOKafkaProducer) else user._client
+    client.__class__ = _Client
+    client._opening, client._closes = set(), False
+    return user
+
+
+async def stop_producer(producer: AIOKafkaProducer, timeout_s: float = STOP_TIMEOUT_S) -> None:
+    """Flushes and closes; after `timeout_s` gives up what is not delivered yet."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            await producer.stop()
+    except Exception:
+        # What failed was reported to whoever awaited the send.
+        await _end(producer._sender.sender_task)
+        await producer.client.close()
+
+
+async def stop_consumer(consumer: AIOKafkaConsumer, timeout_s: float = STOP_TIMEOUT_S) -> None:
+    """Leaves the group and closes; after `timeout_s` the group has to notice by itself."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            await consumer.stop()
+    except BaseException as error:
+        if isinstance(error, Exception):
+            _log.warning("a consumer's stop was given up", error=repr(error))
+        await _abandon(consumer)
+        if not isinstance(error, Exception):
+            raise
+
+
+async def _abandon(consumer: AIOKafkaConsumer) -> None:
+    """The rest of the consumer's stop, without the group."""
+    coordinator, fetcher = consumer._coordinator, consumer._fetcher
+    if coordinator is not None:
+        for name in ("_coordination_task", "_heartbeat_task", "_commit_refresh_task", "_reset_committed_task"):
+            await _end(getattr(coordinator, name, None))
+    if fetcher is not None:
+        await fetcher.close()
+    await consumer._client.close()
+
+
+async def _end(task: "asyncio.Task[None] | None") -> None:
+    """aiokafka's tasks take a first cancellation as a wish to wait for what is under way, the next ones end that."""
+    for _ in range(20):
+        if task is None or task.done():
+            return
+        task.cancel()
+        await asyncio.wait({task}, timeout=0.1)

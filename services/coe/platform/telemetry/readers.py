@@ -1,0 +1,38 @@
+"""The SDK's metric readers, which also bring our histograms."""
+
+import time
+from typing import Any
+
+from opentelemetry.exporter.prometheus import PrometheusMetricReader
+from opentelemetry.sdk.metrics.export import (
+    MetricsData,
+    PeriodicExportingMetricReader,
+    ResourceMetrics,
+    ScopeMetrics,
+)
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+
+from coe.platform.telemetry import registry
+
+_SCOPE = InstrumentationScope("coe")
+
+
+class OtlpReader(PeriodicExportingMetricReader):
+    def _receive_metrics(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: Any) -> None:
+        super()._receive_metrics(with_histograms(metrics_data), timeout_millis, **kwargs)
+
+
+class PrometheusReader(PrometheusMetricReader):
+    def _receive_metrics(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: Any) -> None:
+        super()._receive_metrics(with_histograms(metrics_data), timeout_millis, **kwargs)
+
+
+def with_histograms(data: MetricsData) -> MetricsData:
+    """What was collected, and our histograms under the same resource."""
+    now_ns = time.time_ns()
+    found = [metric for one in registry.histograms() if (metric := one.collect(now_ns)) is not None]
+    if not found or not data.resource_metrics:
+        return data
+    resource = data.resource_metrics[0].resource
+    ours = ResourceMetrics(resource, [ScopeMetrics(_SCOPE, found, "")], "")
+    return MetricsData([*data.resource_metrics, ours])

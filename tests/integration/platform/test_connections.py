@@ -1,0 +1,63 @@
+"""No client of the bus leaves a connection or a task behind, whenever it is stopped."""
+
+import asyncio
+import gc
+import warnings
+from uuid import uuid4
+
+import pytest
+from aiokafka import AIOKafkaConsumer
+from aiokafka.admin import AIOKafkaAdminClient
+
+from coe.platform.bus.api import TopicSpec
+from coe.platform.bus.kafka import KafkaBus
+from coe.platform.bus.kafka.client import closing, stop_consumer
+
+pytestmark = pytest.mark.kafka
+
+
+async def turns(count: int) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def test_a_start_cancelled_at_any_moment_leaves_nothing_open(kafka_bootstrap: str) -> None:
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        for count in range(0, 120, 3):
+            admin = closing(AIOKafkaAdminClient(bootstrap_servers=kafka_bootstrap))
+            starting = asyncio.create_task(admin.start())
+            await turns(count)
+            starting.cancel()
+            await asyncio.gather(starting, return_exceptions=True)
+            await admin.close()
+            await turns(3)
+            del admin, starting
+            gc.collect()
+    assert [str(one.message) for one in seen if issubclass(one.category, ResourceWarning)] == []
+
+
+async def test_a_connection_that_is_being_opened_is_closed_too(kafka_bootstrap: str) -> None:
+    client = closing(AIOKafkaAdminClient(bootstrap_servers=kafka_bootstrap))._client
+    await client.bootstrap()
+    opening = asyncio.create_task(client.ready(client.get_random_node()))
+    await turns(2)
+    await client.close()
+    await opening
+    assert not any(connection.connected() for connection in client._conns.values())
+    assert not await client.ready(client.get_random_node())
+
+
+async def test_a_stop_that_is_given_up_ends_all_the_same(kafka_bootstrap: str) -> None:
+    topic = f"topic-{uuid4().hex}"
+    bus = KafkaBus(kafka_bootstrap, source="coe/test", start_timeout_s=30, ensure=[TopicSpec(topic, 1)])
+    await bus.start()
+    await bus.stop()
+    before = asyncio.all_tasks()
+    consumer = closing(AIOKafkaConsumer(topic, bootstrap_servers=kafka_bootstrap, group_id=topic))
+    await consumer.start()
+    client = consumer._client
+    await stop_consumer(consumer, timeout_s=0)
+    assert not any(connection.connected() for connection in client._conns.values())
+    await asyncio.wait(asyncio.all_tasks() - before or {asyncio.create_task(turns(1))}, timeout=10)
+    assert asyncio.all_tasks() <= before
