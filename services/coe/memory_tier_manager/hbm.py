@@ -16,6 +16,7 @@ from coe.memory_tier_manager.tiers import State
 class HbmEntry:
     """`nbytes` are the weights, `taken` the extent. `generation` is None until the arena has accepted the copy.
 
+    `from_ddr`: it is read through the DDR tier; `was_in_ddr`: all of it was there when the load was asked for.
     `part_of`: only the first layers of that expert (coe.memory_tier_manager.parts); `expert` is then the part's name.
     `saved`: bytes that came from such a part and not over the link.
     """
@@ -32,6 +33,7 @@ class HbmEntry:
     copying: bool = False
     urgent: bool = False
     from_ddr: bool = False
+    was_in_ddr: bool = False
     part_of: str = ""
     saved: int = 0
     waiters: list[int] = field(default_factory=list)

@@ -1,17 +1,23 @@
-"""What the tier manager measures. Bytes and capacities are measured where they are published."""
+"""What the tier manager measures. Bytes and capacities are measured where they are published.
+
+Names are ours; what they say is what ModelMesh found worth measuring: cache misses, load time, the wait in front of a
+load, evictions and the age at eviction, and the age of the least recently used, by which its operators size the memory.
+"""
 
 from coe.memory_tier_manager import effects as fx
 from coe.memory_tier_manager import events as ev
 from coe.memory_tier_manager.core import Tiers
-from coe.memory_tier_manager.tiers import Tier
-from coe.platform.telemetry.registry import counter, histogram
+from coe.memory_tier_manager.tiers import State, Tier
+from coe.platform.telemetry import names
+from coe.platform.telemetry.registry import counter, gauge, histogram
 
 
 class TierMetrics:
-    """Fed with every event and effect."""
+    """Fed with every event and effect; `sample` now and then."""
 
     def __init__(self, tiers: Tiers) -> None:
         self._load = histogram("coe.expert.load.duration")
+        self._failures = counter("coe.expert.load.failures")
         self._wait = histogram("coe.expert.load.queue.duration")
         self._age = histogram("coe.expert.age_at_eviction")
         self._evictions = counter("coe.expert.eviction.count")
@@ -24,7 +30,24 @@ class TierMetrics:
             case fx.Evicted():
                 self._evictions.add(1, {"reason": item.reason})
                 self._age.record(item.age_s)
-            case ev.CopyEnded() if item.error is None and not self._tiers.hbm.entries[item.expert].part_of:
-                self._load.record(now - self._tiers.hbm.entries[item.expert].since)
+            case ev.CopyEnded():
+                self._copied(item, now)
             case _:
                 pass
+
+    def sample(self, now: float) -> None:
+        tiers = self._tiers
+        used = [e.last_used for e in tiers.hbm.entries.values() if e.state is State.RESIDENT and not e.part_of]
+        gauge("coe.tier.lru_age").set(now - min(used, default=now))
+        gauge("coe.lease.active").set(len(tiers.leases))
+        gauge("coe.lease.waiting").set(len(tiers.pending))
+
+    def _copied(self, item: ev.CopyEnded, now: float) -> None:
+        """Before the core hears of it."""
+        entry = self._tiers.hbm.entries[item.expert]
+        if entry.part_of:
+            return
+        if item.error is not None:
+            self._failures.add(1, {names.ERROR_TYPE: item.error.code})
+        elif entry.state is State.LOADING:
+            self._load.record(now - entry.since, {names.COE_TIER: "ddr" if entry.was_in_ddr else "disk"})

@@ -133,6 +133,7 @@ class MemoryTierManagerService:
     async def _publish(self) -> None:
         for turn in itertools.count():
             if turn % LEASES_EVERY == 0:
+                self._metrics.sample(time.monotonic())
                 self._changed |= self._used
                 self._used.clear()
             if self._changed:

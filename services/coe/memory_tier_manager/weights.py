@@ -44,6 +44,7 @@ class Weights:
 
     def start_load(self, expert: str, nbytes: int, now: float, *, urgent: bool) -> HbmEntry:
         entry = self.hbm.place(expert, nbytes, now, urgent=urgent)
+        entry.was_in_ddr = self.ddr.has(expert)
         self.into_ddr(expert, nbytes, now)
         self._from_ddr(entry)
         for other in list(self.hbm.entries.values()):
