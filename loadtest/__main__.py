@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -17,11 +18,12 @@ from coe.local.stack import Stack
 from coe.local.stackfile import StackInfo, running_stack
 from coe.platform.errors import CoEError
 from coe.platform.settings import CoreSettings
-from loadtest import cost, page
+from loadtest import baseline, cost, page
 from loadtest.loadprofile import PROFILES, Profile, load
 from loadtest.recorder import Sample, summarise
 from loadtest.report import Result, print_result
 from loadtest.runner import run
+from loadtest.tiers import TierPoint, watched
 from loadtest.transports import open_transport
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
@@ -32,6 +34,7 @@ def run_command(
     profile: Annotated[str, typer.Option(help="A name from profiles/, or the path of a YAML file.")] = "smoke",
     transport: Annotated[str, typer.Option(help="kafka, grpc or http.")] = "kafka",
     report: Annotated[Path | None, typer.Option(help="Writes an HTML page with plots there.")] = None,
+    save_baseline: Annotated[bool, typer.Option(help="Later runs of this profile are compared with this one.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The result as one object.")] = False,
 ) -> None:
     """Sends what the profile says; exit status 1 when its bounds are not kept.
@@ -41,13 +44,21 @@ def run_command(
     """
     try:
         wanted = load(profile)
-        result, samples = asyncio.run(_run(wanted, transport))
+        run_ = asyncio.run(_run(wanted, transport))
     except CoEError as error:
         fail(error.message)
+    result = run_.result
+    figures = baseline.figures(result, run_.unit_ms)
+    compared = baseline.ratios(baseline.path(result), figures)
+    if save_baseline:
+        baseline.save(baseline.path(result), figures)
+    else:
+        worse = baseline.regressions(compared, wanted.bounds.most_regression)
+        result = replace(result, regressions=tuple(worse))
     print_json(result.to_json()) if as_json else print_result(out, result)
     if report is not None:
         report.parent.mkdir(parents=True, exist_ok=True)
-        report.write_text(page.render(result, samples))
+        report.write_text(page.render(result, run_.samples, run_.tiers, compared))
         err.print(f"report: {report}")
     if result.complaints:
         sys.exit(1)
@@ -60,7 +71,16 @@ def list_command() -> None:
         out.print(f"{path.stem:14} {load(path.stem).about}", highlight=False)
 
 
-async def _run(profile: Profile, transport: str) -> tuple[Result, list[Sample]]:
+@dataclass(frozen=True)
+class Run:
+    result: Result
+    samples: list[Sample]
+    tiers: list[TierPoint]
+    # See baseline.
+    unit_ms: float
+
+
+async def _run(profile: Profile, transport: str) -> Run:
     async with _stack(profile) as stack, open_transport(transport, stack) as way:
         columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
         with Progress(*columns, console=err, transient=True) as progress:
@@ -73,10 +93,12 @@ async def _run(profile: Profile, transport: str) -> tuple[Result, list[Sample]]:
                 errors += bool(sample.error)
                 progress.update(task, description=f"{profile.name}: {done} ended, {errors} of them errors")
 
+            unit = baseline.unit_ms()
             before = cost.measure(stack)
-            samples = await run(profile, way, ended)
+            async with watched(stack.redis_url) as tiers:
+                samples = await run(profile, way, ended)
             used = cost.difference(before, cost.measure(stack), done)
-    return Result(profile, transport, summarise(samples), used), samples
+    return Run(Result(profile, transport, summarise(samples), used), samples, tiers, unit)
 
 
 @asynccontextmanager

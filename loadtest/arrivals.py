@@ -14,15 +14,17 @@ from loadtest.loadprofile import Phase
 class Arrival:
     at_s: float
     measured: bool
+    # The phase's number, from 0.
+    phase: int = 0
 
 
 def schedule(phases: tuple[Phase, ...], seed: int) -> Iterator[Arrival]:
     """The arrivals of all phases, ascending."""
     rng = random.Random(seed)
     start = 0.0
-    for phase in phases:
+    for number, phase in enumerate(phases):
         for offset in _offsets(phase, rng):
-            yield Arrival(start + offset, phase.measured)
+            yield Arrival(start + offset, phase.measured, number)
         start += phase.duration_s
 
 

@@ -32,6 +32,8 @@ class Prompts(_Part):
     """What is asked. Empty `expert` and `category`: the router and the mapper decide."""
 
     expert: str = ""
+    # Instead of one expert: the n-th of these is asked 1/n as often as the first, as popularity goes.
+    experts: tuple[str, ...] = ()
     category: str = ""
     max_tokens: int = Field(default=16, ge=1)
     # Words of filler in front of each question, to make prompts longer.
@@ -45,6 +47,8 @@ class Bounds(_Part):
     most_errors: float = Field(default=0.0, ge=0, le=1)
     # Completed during the measured time, divided by what the profile offered.
     least_throughput_ratio: float = Field(default=0.9, ge=0, le=1)
+    # How much more a figure may cost than in the stored baseline, the speed of the machine taken out.
+    most_regression: float = Field(default=1.5, gt=1)
 
 
 class Profile(_Part):

@@ -1,50 +1,92 @@
 """One HTML page a run, everything inside it: plots as SVG, figures as tables."""
 
-import io
+from collections.abc import Iterable, Sequence
 from html import escape
 
-import matplotlib as mpl
-from matplotlib.figure import Figure
-
+from loadtest import plots
 from loadtest.recorder import Sample
 from loadtest.report import Result
+from loadtest.steps import Step, saturation, steps
+from loadtest.tiers import TierPoint
 
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem; color: #222 }
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 62rem; padding: 0 1rem; color: #222 }
+h1 { margin-bottom: 0 } h2 { margin-top: 2rem; font-size: 1.15rem } .about { color: #666; margin-top: .2rem }
+.facts { display: flex; flex-wrap: wrap; gap: .8rem; margin: 1.2rem 0 }
+.facts div { border: 1px solid #ddd; border-radius: 6px; padding: .4rem .9rem }
+.facts b { display: block; font-size: 1.3rem }
 table { border-collapse: collapse; margin: 1rem 0 } td, th { padding: .2rem .8rem; border-bottom: 1px solid #ddd }
-td + td, th + th { text-align: right } .bad { color: #b00 } svg { max-width: 100%; height: auto }
+th { font-weight: 600; text-align: left } td + td, th + th { text-align: right; font-variant-numeric: tabular-nums }
+.bad { color: #b00 } .good { color: #07703a } svg { max-width: 100%; height: auto }
 """
 
 
-def render(result: Result, samples: list[Sample]) -> str:
-    summary = result.summary
+def render(
+    result: Result, samples: Sequence[Sample], tiers: Sequence[TierPoint] = (), compared: dict[str, float] | None = None
+) -> str:
+    """`compared`: figures divided by their baseline's."""
+    title = f"Load test: {escape(result.profile.name)} over {escape(result.transport)}"
+    found = steps(result.profile, samples)
+    saturated_at = saturation(found, result.profile.bounds.least_throughput_ratio)
     parts = [
-        f"<h1>Load test: {escape(result.profile.name)} over {escape(result.transport)}</h1>",
-        f"<p>{escape(result.profile.about)}</p>",
-        _table(
-            ("prompts sent", "completed", "prompts/s", "tokens/s"),
-            [
-                (
-                    str(summary.sent),
-                    str(summary.completed),
-                    f"{summary.throughput:.1f}",
-                    f"{summary.tokens_per_s:.1f}",
-                )
-            ],
-        ),
-        *(f'<p class="bad">{escape(complaint)}</p>' for complaint in result.complaints),
+        f'<h1>{title}</h1><p class="about">{escape(result.profile.about)}</p>',
+        _verdict(result),
+        _facts(result, saturated_at),
+        *(_steps(found, saturated_at) if len(found) > 1 else ()),
+        "<h2>Over time</h2>",
+        plots.over_time(samples, tiers),
         "<h2>Latency, milliseconds after the scheduled arrival</h2>",
         _latencies(result),
-        _plots(samples),
-        "<h2>Cost</h2>",
-        _cost(result),
+        *(_cost(result) if result.cost else ()),
+        *(_compared(compared, result.profile.bounds.most_regression) if compared else ()),
         "<h2>Who answered</h2>",
-        _table(("expert", "prompts"), [(name or "-", str(count)) for name, count in sorted(summary.experts.items())]),
-        _table(("weights found in", "prompts"), [(name, str(n)) for name, n in sorted(summary.found_in.items())]),
+        _table(("expert", "prompts"), _counts(result.summary.experts)),
+        _table(("weights found in", "prompts"), _counts(result.summary.found_in)) if result.summary.found_in else "",
     ]
     body = "\n".join(parts)
-    title = f"Load test {escape(result.profile.name)}"
     return f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>{body}\n'
+
+
+def _verdict(result: Result) -> str:
+    if not result.complaints:
+        return '<p class="good">All bounds of the profile were kept.</p>'
+    return "".join(f'<p class="bad">{escape(complaint)}</p>' for complaint in result.complaints)
+
+
+def _facts(result: Result, saturated_at: float | None) -> str:
+    summary = result.summary
+    first = summary.latency_ms.get("first_text", {})
+    facts = {
+        "answered": f"{summary.completed} of {summary.sent}",
+        "prompts/s": f"{summary.throughput:.1f}",
+        "tokens/s": f"{summary.tokens_per_s:.1f}",
+        "first text, p50": f"{first['p50']:.0f} ms" if first else "-",
+        "saturation": f"{saturated_at:.1f} prompts/s" if saturated_at is not None else "not reached",
+        "switches of expert": str(summary.switches),
+        "CPU a token": f"{result.cpu_ms_per_token:.1f} ms" if result.cpu_ms_per_token is not None else "-",
+    }
+    return (
+        '<div class="facts">' + "".join(f"<div><b>{value}</b>{name}</div>" for name, value in facts.items()) + "</div>"
+    )
+
+
+def _steps(found: Sequence[Step], saturated_at: float | None) -> Iterable[str]:
+    yield "<h2>Throughput against latency</h2>"
+    yield plots.against_rate(sorted(found, key=lambda step: step.offered), saturated_at)
+    rows = [
+        (
+            f"{step.offered:.1f}",
+            f"{step.answered:.1f}",
+            str(step.errors),
+            *(f"{step.latency_ms.get(point, 0):.0f}" for point in ("p50", "p99")),
+            *(f"{step.first_text_ms.get(point, 0):.0f}" for point in ("p50", "p99")),
+        )
+        for step in found
+    ]
+    yield _table(
+        ("offered/s", "in time/s", "errors", "whole p50 ms", "whole p99 ms", "first text p50 ms", "first text p99 ms"),
+        rows,
+    )
 
 
 def _latencies(result: Result) -> str:
@@ -54,42 +96,22 @@ def _latencies(result: Result) -> str:
     return _table(("", *columns), rows)
 
 
-def _cost(result: Result) -> str:
+def _cost(result: Result) -> Iterable[str]:
+    yield "<h2>Cost</h2>"
     rows = [(name, *(f"{value:.2f}" for value in use.values())) for name, use in sorted(result.cost.items())]
-    return _table(("process", "CPU ms a prompt", "memory MiB", "grown MiB"), rows)
+    yield _table(("process", "CPU ms a prompt", "memory MiB", "grown MiB"), rows)
 
 
-def _plots(samples: list[Sample]) -> str:
-    """Throughput and latencies over time, and where the time of a prompt goes."""
-    mpl.rcParams["svg.hashsalt"] = "loadtest"
-    figure = Figure(figsize=(10, 9), layout="constrained")
-    rate, latency, found = figure.subplots(3, 1, sharex=True)
-    good = [sample for sample in samples if not sample.error and sample.done_s is not None]
-    ends = [sample.at_s + (sample.done_s or 0.0) for sample in good]
-    length = max([*ends, 1.0])
-    bins = max(1, min(120, int(length)))
-    rate.hist([sample.at_s for sample in samples], bins=bins, range=(0, length), histtype="step", label="arrived")
-    rate.hist(ends, bins=bins, range=(0, length), histtype="step", label="completed")
-    rate.set_ylabel(f"prompts in {length / bins:.1f} s")
-    latency.plot([s.at_s for s in good], [s.done_s or 0.0 for s in good], ".", ms=3, label="completed")
-    first = [(s.at_s, s.first_text_s) for s in good if s.first_text_s is not None]
-    latency.plot([at for at, _ in first], [value for _, value in first], ".", ms=3, label="first text")
-    latency.set_ylabel("seconds after arrival")
-    tiers = sorted({sample.found_in for sample in good if sample.found_in})
-    if tiers:
-        times = [[sample.at_s for sample in good if sample.found_in == tier] for tier in tiers]
-        found.hist(times, bins=bins, range=(0, length), stacked=True, label=tiers)
-    found.set_ylabel("weights found in")
-    found.set_xlabel("seconds")
-    for axes in (rate, latency, found):
-        if axes.get_legend_handles_labels()[0]:
-            axes.legend(loc="upper right")
-    text = io.StringIO()
-    figure.savefig(text, format="svg", metadata={"Date": None})
-    return text.getvalue()[text.getvalue().index("<svg") :]
+def _compared(compared: dict[str, float], most: float) -> Iterable[str]:
+    yield f"<h2>Against the baseline</h2><p>The machine's speed is taken out. Up to {most:g} times is accepted.</p>"
+    yield _table(("", "times the baseline"), [(name, f"{ratio:.2f}") for name, ratio in compared.items()])
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _counts(counts: dict[str, int]) -> list[tuple[str, ...]]:
+    return [(name or "-", str(count)) for name, count in sorted(counts.items())]
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     lines = ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows]
     header = "".join(f"<th>{escape(cell)}</th>" for cell in head)
     return f"<table><tr>{header}</tr>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"

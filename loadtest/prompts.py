@@ -25,12 +25,14 @@ def prompts(wanted: Prompts, seed: int) -> Iterator[events_pb2.PromptSubmitted]:
     """An endless stream; the same seed asks the same."""
     rng = random.Random(seed)
     padding = f"{_FILLER} " * wanted.padding_words
+    experts = wanted.experts or (wanted.expert,)
+    popularity = [1 / rank for rank in range(1, len(experts) + 1)]
     while True:
         text = rng.choice(TEMPLATES).format(n=rng.randrange(2, 1000), m=rng.randrange(2, 60))
         yield events_pb2.PromptSubmitted(
             request_id=f"load-{rng.getrandbits(64):016x}",
             prompt=padding + text,
-            expert_id=wanted.expert,
+            expert_id=rng.choices(experts, popularity)[0],
             category=wanted.category,
             sampling=common_pb2.SamplingParams(max_tokens=wanted.max_tokens),
         )

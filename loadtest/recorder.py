@@ -27,6 +27,9 @@ class Sample:
     category: str = ""
     found_in: str = ""
     tokens: int = 0
+    # The phase it was sent in, and who answered.
+    phase: int = 0
+    worker: str = ""
     # Seconds inside the services, as the terminal event tells them.
     stages: dict[str, float] = field(default_factory=dict)
 
@@ -63,6 +66,8 @@ class Summary:
     experts: dict[str, int]
     categories: dict[str, int]
     found_in: dict[str, int]
+    # How often a worker answered for another expert than just before.
+    switches: int
 
 
 def summarise(samples: list[Sample]) -> Summary:
@@ -91,4 +96,20 @@ def summarise(samples: list[Sample]) -> Summary:
         experts=dict(Counter(sample.expert for sample in good)),
         categories=dict(Counter(sample.category for sample in good)),
         found_in=dict(Counter(sample.found_in for sample in good if sample.found_in)),
+        switches=len(switches(good)),
     )
+
+
+def switches(samples: list[Sample]) -> list[float]:
+    """When a worker answered for another expert than just before: seconds after the start, ascending.
+
+    Answers of a batch end in turn, so two experts that alternate within one are counted once.
+    """
+    ends = sorted((s.at_s + s.done_s, s.worker, s.expert) for s in samples if s.worker and s.done_s is not None)
+    last: dict[str, str] = {}
+    found = []
+    for at_s, worker, expert in ends:
+        if last.setdefault(worker, expert) != expert:
+            found.append(at_s)
+        last[worker] = expert
+    return found

@@ -17,11 +17,22 @@ class Result:
     transport: str
     summary: Summary
     cost: dict[str, dict[str, float]]
+    # Figures that cost more than their baseline allows.
+    regressions: tuple[str, ...] = ()
+
+    @property
+    def cpu_ms_per_token(self) -> float | None:
+        """Of all processes of the stack; None when it is elsewhere, or made no tokens."""
+        summary = self.summary
+        if not self.cost or not summary.tokens_per_s or not summary.throughput:
+            return None
+        tokens_per_prompt = summary.tokens_per_s / summary.throughput
+        return sum(use["cpu_ms_per_prompt"] for use in self.cost.values()) / tokens_per_prompt
 
     @property
     def complaints(self) -> list[str]:
         bounds, summary = self.profile.bounds, self.summary
-        found = []
+        found = list(self.regressions)
         errors = sum(summary.errors.values()) / max(1, summary.sent)
         if errors > bounds.most_errors:
             found.append(f"{errors:.1%} of the prompts failed: {summary.errors}")
@@ -37,6 +48,7 @@ class Result:
             "transport": self.transport,
             **asdict(self.summary),
             "cost": self.cost,
+            "cpu_ms_per_token": self.cpu_ms_per_token,
             "complaints": self.complaints,
         }
 

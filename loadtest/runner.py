@@ -53,8 +53,8 @@ async def _follow(
             elif isinstance(event, Completed):
                 return _sample(event.result, arrival, sent, first, loop.time() - due)
     except CoEError as error:
-        return Sample(arrival.at_s, sent, first, loop.time() - due, error=error.code)
-    return Sample(arrival.at_s, sent, first, loop.time() - due, error="no terminal event")
+        return Sample(arrival.at_s, sent, first, loop.time() - due, error=error.code, phase=arrival.phase)
+    return Sample(arrival.at_s, sent, first, loop.time() - due, error="no terminal event", phase=arrival.phase)
 
 
 def _sample(
@@ -72,5 +72,7 @@ def _sample(
         category=result.routing.category,
         found_in=result.tiers.found_in,
         tokens=result.usage.completion_tokens,
+        phase=arrival.phase,
+        worker=result.worker,
         stages={f"service.{name}": float(value) for name, value in stages.items() if name != "total"},
     )

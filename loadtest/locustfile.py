@@ -1,0 +1,65 @@
+"""Users for Locust, which is closed-loop: each waits for its answer before it thinks of the next question.
+
+pip install locust; locust -f loadtest/locustfile.py --host http://127.0.0.1:8080
+"""
+
+import itertools
+import json
+import time
+from typing import Any
+
+from locust import HttpUser, between, task
+
+from loadtest.loadprofile import Prompts
+from loadtest.prompts import prompts
+
+_seeds = itertools.count(1)
+
+
+class ChatUser(HttpUser):  # type: ignore[misc]
+    """Streams a chat completion; the time to the first text is an entry of its own in Locust's tables."""
+
+    wait_time = between(1, 3)
+
+    def on_start(self) -> None:
+        self._asked = prompts(Prompts(max_tokens=16), seed=next(_seeds))
+
+    @task  # type: ignore[untyped-decorator]
+    def ask(self) -> None:
+        body = {
+            "model": "coe-auto",
+            "messages": [{"role": "user", "content": next(self._asked).prompt}],
+            "max_tokens": 16,
+            "stream": True,
+        }
+        started = time.perf_counter()
+        path = "/v1/chat/completions"
+        with self.client.post(path, json=body, stream=True, catch_response=True, name="chat") as answer:
+            if answer.status_code != 200:
+                answer.failure(f"HTTP {answer.status_code}: {answer.text[:200]}")
+                return
+            if not any(_text(line) for line in answer.iter_lines()):
+                answer.failure("no text came")
+                return
+            self._first_text(started)
+            # The rest of the answer: the entry "chat" is the whole.
+            for _ in answer.iter_lines():
+                pass
+
+    def _first_text(self, started: float) -> None:
+        self.environment.events.request.fire(
+            request_type="SSE",
+            name="chat, first text",
+            response_time=(time.perf_counter() - started) * 1000,
+            response_length=0,
+            exception=None,
+            context={},
+        )
+
+
+def _text(line: bytes) -> str:
+    data = line.removeprefix(b"data: ")
+    if not data or data == b"[DONE]":
+        return ""
+    chunk: dict[str, Any] = json.loads(data)
+    return "".join(choice["delta"].get("content") or "" for choice in chunk.get("choices", ()))

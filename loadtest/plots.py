@@ -1,0 +1,119 @@
+"""The plots of a report, as SVG text."""
+
+import io
+from collections.abc import Callable, Sequence
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from loadtest.recorder import Sample, switches
+from loadtest.steps import Step
+from loadtest.tiers import TierPoint
+
+_MIB = 2**20
+_COLOURS = {"hbm": "#2a78d6", "ddr": "#eda100", "disk": "#e34948"}
+
+
+def over_time(samples: Sequence[Sample], tiers: Sequence[TierPoint]) -> str:
+    """Arrivals, latencies, where weights were found, and what the tiers hold, on one time axis."""
+    good = [sample for sample in samples if not sample.error and sample.done_s is not None]
+    ends = [sample.at_s + (sample.done_s or 0.0) for sample in good]
+    length = max([*ends, 1.0])
+    bins = max(1, min(120, int(length)))
+    rows = [_rate(samples, ends, length, bins), _latency(good)]
+    if any(sample.found_in for sample in good):
+        rows.append(_found(good, length, bins))
+    if tiers:
+        rows.append(_tiers(tiers))
+    figure = Figure(figsize=(10, 2.6 * len(rows)), layout="constrained")
+    found = figure.subplots(len(rows), 1, sharex=True, squeeze=False)[:, 0]
+    for draw, axes in zip(rows, found, strict=True):
+        draw(axes)
+        _finish(axes)
+    found[-1].set_xlabel("seconds")
+    return _svg(figure)
+
+
+def against_rate(found: Sequence[Step], saturated_at: float | None) -> str:
+    """What was answered, and how late, against what was offered."""
+    figure = Figure(figsize=(10, 3.6), layout="constrained")
+    rate, latency = figure.subplots(1, 2)
+    offered = [step.offered for step in found]
+    rate.plot(offered, offered, color="#bbb", lw=1, label="offered")
+    rate.plot(offered, [step.answered for step in found], "o-", color="#2a78d6", label="answered in time")
+    rate.set_ylabel("prompts/s")
+    for name, point, style in (("p50", "p50", "o-"), ("p99", "p99", "s--")):
+        latency.plot(offered, [step.latency_ms.get(point, 0) / 1000 for step in found], style, label=f"whole, {name}")
+        first = [step.first_text_ms.get(point, 0) / 1000 for step in found]
+        if any(first):
+            latency.plot(offered, first, style, label=f"first text, {name}")
+    latency.set_yscale("log")
+    latency.set_ylabel("seconds after arrival")
+    for axes in (rate, latency):
+        axes.set_xlabel("offered, prompts/s")
+        if saturated_at is not None:
+            axes.axvline(saturated_at, color="#e34948", lw=1, ls=":", label="saturation")
+        _finish(axes)
+    return _svg(figure)
+
+
+def _rate(samples: Sequence[Sample], ends: Sequence[float], length: float, bins: int) -> Callable[[Axes], None]:
+    def draw(axes: Axes) -> None:
+        span = (0.0, length)
+        axes.hist([s.at_s for s in samples], bins=bins, range=span, histtype="step", color="#888", label="arrived")
+        axes.hist(list(ends), bins=bins, range=span, histtype="step", color="#2a78d6", label="answered")
+        axes.set_ylabel(f"prompts in {length / bins:.1f} s")
+
+    return draw
+
+
+def _latency(good: Sequence[Sample]) -> Callable[[Axes], None]:
+    def draw(axes: Axes) -> None:
+        first = [(s.at_s, s.first_text_s) for s in good if s.first_text_s is not None]
+        axes.plot([s.at_s for s in good], [s.done_s or 0.0 for s in good], ".", ms=3, color="#2a78d6", label="whole")
+        axes.plot([at for at, _ in first], [late for _, late in first], ".", ms=3, color="#1baf7a", label="first text")
+        axes.set_ylabel("seconds after arrival")
+
+    return draw
+
+
+def _found(good: Sequence[Sample], length: float, bins: int) -> Callable[[Axes], None]:
+    def draw(axes: Axes) -> None:
+        names = sorted({sample.found_in for sample in good if sample.found_in}, reverse=True)
+        times = [[sample.at_s for sample in good if sample.found_in == name] for name in names]
+        colours = [_COLOURS.get(name, "#888") for name in names]
+        axes.hist(times, bins=bins, range=(0, length), stacked=True, color=colours, label=names)
+        if changed := switches(list(good)):
+            axes.plot(changed, [0] * len(changed), "|", ms=10, color="#222", label="switch of expert")
+        axes.set_ylabel("weights found in")
+
+    return draw
+
+
+def _tiers(points: Sequence[TierPoint]) -> Callable[[Axes], None]:
+    def draw(axes: Axes) -> None:
+        times = [point.at_s for point in points]
+        for name in sorted({tier for point in points for tier in point.used}):
+            colour = _COLOURS.get(name, "#888")
+            axes.step(times, [p.used.get(name, 0) / _MIB for p in points], where="post", color=colour, label=name)
+            if capacity := max(point.capacity.get(name, 0) for point in points):
+                axes.axhline(capacity / _MIB, color=colour, lw=1, ls=":")
+        axes.set_ylabel("MiB in tier (dotted: budget)")
+        axes.set_ylim(bottom=0)
+
+    return draw
+
+
+def _finish(axes: Axes) -> None:
+    axes.grid(visible=True, color="#eee")
+    axes.spines[["top", "right"]].set_visible(False)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="upper left", fontsize="small", frameon=False)
+
+
+def _svg(figure: Figure) -> str:
+    text = io.StringIO()
+    with mpl.rc_context({"svg.hashsalt": "loadtest", "svg.fonttype": "none"}):
+        figure.savefig(text, format="svg", metadata={"Date": None})
+    return text.getvalue()[text.getvalue().index("<svg") :]

@@ -1,0 +1,51 @@
+"""Bytes in each memory tier while a load runs, from what the memory-tier managers publish."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from coe._proto import memory_tier_manager_pb2 as pb
+from coe.platform.residency import ResidencyReader
+
+_EVERY_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class TierPoint:
+    """All nodes together. `at_s` counts from the run's start; tiers are named hbm and ddr."""
+
+    at_s: float
+    used: dict[str, int]
+    capacity: dict[str, int]
+
+
+@asynccontextmanager
+async def watched(redis_url: str) -> AsyncIterator[list[TierPoint]]:
+    """A list that grows while the block runs; empty when Redis is away."""
+    points: list[TierPoint] = []
+    reader = ResidencyReader(redis_url)
+    watching = asyncio.create_task(_watch(reader, points))
+    try:
+        yield points
+    finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+        await reader.close()
+
+
+async def _watch(reader: ResidencyReader, points: list[TierPoint]) -> None:
+    loop = asyncio.get_running_loop()
+    start = loop.time()
+    while True:
+        view = await reader.snapshot()
+        used: dict[str, int] = {}
+        capacity: dict[str, int] = {}
+        for node in view.nodes.values():
+            for usage in node.usage.values():
+                name = pb.Tier.Name(usage.tier).removeprefix("TIER_").lower()
+                used[name] = used.get(name, 0) + usage.used_bytes
+                capacity[name] = capacity.get(name, 0) + usage.capacity_bytes
+        if used:
+            points.append(TierPoint(loop.time() - start, used, capacity))
+        await asyncio.sleep(_EVERY_S)

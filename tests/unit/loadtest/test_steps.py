@@ -1,0 +1,77 @@
+"""Where a system stops keeping up, how often experts change, and what a baseline says."""
+
+from pathlib import Path
+
+import pytest
+
+from loadtest import baseline
+from loadtest.loadprofile import Phase, Profile, Prompts
+from loadtest.prompts import prompts
+from loadtest.recorder import Sample, summarise, switches
+from loadtest.report import Result
+from loadtest.steps import saturation, steps
+
+PROFILE = Profile(
+    name="rising",
+    phases=(
+        Phase(duration_s=10, rate=1, measured=False),
+        Phase(duration_s=10, rate=1),
+        Phase(duration_s=10, rate=2),
+        Phase(duration_s=10, rate=4),
+    ),
+)
+
+
+def served(capacity: float) -> list[Sample]:
+    """One server that answers `capacity` prompts a second, first come first served."""
+    free = 0.0
+    samples = []
+    start = 0.0
+    for number, phase in enumerate(PROFILE.phases):
+        for index in range(int(phase.duration_s * phase.rate)):
+            at = start + index / phase.rate
+            free = max(free, at) + 1 / capacity
+            samples.append(Sample(at, 0.0, free - at, free - at, tokens=1, phase=number))
+        start += phase.duration_s
+    return samples
+
+
+def test_a_step_for_each_measured_phase() -> None:
+    found = steps(PROFILE, served(100))
+    assert [step.phase for step in found] == [1, 2, 3]
+    assert [step.offered for step in found] == [1, 2, 4]
+    assert [step.answered for step in found] == [1, 2, 4]
+    assert found[0].latency_ms["p50"] == pytest.approx(10, rel=0.01)
+    assert saturation(found, 0.9) is None
+
+
+def test_saturation_is_what_was_answered_before_the_line_grew() -> None:
+    found = steps(PROFILE, served(3))
+    assert saturation(found, 0.9) == pytest.approx(3, rel=0.05)
+    assert found[-1].answered < 0.9 * found[-1].offered
+
+
+def test_switches_are_counted_by_worker() -> None:
+    ends = [("a", "x"), ("b", "y"), ("a", "x"), ("a", "y"), ("b", "y"), ("a", "x")]
+    samples = [Sample(float(at), 0.0, None, 0.5, expert=name, worker=worker) for at, (worker, name) in enumerate(ends)]
+    assert switches(samples) == [3.5, 5.5]
+    assert summarise(samples).switches == 2
+
+
+def test_popularity_falls_with_the_rank() -> None:
+    stream = prompts(Prompts(experts=("a", "b", "c")), seed=1)
+    asked = [next(stream).expert_id for _ in range(600)]
+    assert asked.count("a") > asked.count("b") > asked.count("c") > 0
+
+
+def test_a_baseline_is_compared_in_units_of_the_machine(tmp_path: Path) -> None:
+    result = Result(PROFILE, "kafka", summarise(served(100)), {"router": {"cpu_ms_per_prompt": 2.0}})
+    file = baseline.path(result, tmp_path)
+    assert baseline.ratios(file, {"CPU a prompt": 1.0}) == {}
+    baseline.save(file, baseline.figures(result, unit=1.0))
+    slow_machine = {name: value * 3 for name, value in baseline.figures(result, unit=3.0).items()}
+    compared = baseline.ratios(file, slow_machine)
+    assert compared["CPU a prompt"] == pytest.approx(1.0, rel=0.02)
+    assert baseline.regressions(compared, most=1.1) == []
+    assert baseline.regressions({"CPU a prompt": 2.0}, most=1.5) == ["CPU a prompt is 2.00 times its baseline"]
+    assert baseline.unit_ms() > 0
