@@ -1,14 +1,20 @@
-"""Three brokers; the leader of a topic is killed under load, twice. Nothing is lost and nothing is doubled."""
+"""Three brokers; the leader of a topic is killed under load, twice. Nothing is lost and nothing is doubled.
+
+What a slow machine may do is not a failure: a publisher that was not answered in time does not know whether its prompt
+is on the topic, so that prompt may be answered or not; and waiting ends only when nothing moves any more.
+"""
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
 
 from coe._proto import events_pb2
 from coe.local.kafka import KafkaNode, KafkaServer
@@ -16,18 +22,24 @@ from coe.local.kafka.server import new_cluster_id
 from coe.local.ports import free_port
 from coe.platform.bus.api import Outcome, Outgoing, ParallelConsumer, Record, Subscription, TopicSpec
 from coe.platform.bus.kafka import KafkaBus
+from coe.platform.errors import Unavailable
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(1500)]
 
 PROMPTS = 900
 PER_SECOND = 20
+# Without any progress for so long, something is stuck.
+STUCK_S = 180.0
+START_TIMEOUT_S = 300.0
 SPECS = [TopicSpec("in", 4), TopicSpec("middle", 4), TopicSpec("out", 4)]
-# A broker's death is noticed soon; the quorum's own timeouts are long, for machines with little to spare.
-FAST_FAILOVER = {
-    "broker.session.timeout.ms": "4000",
+# Patient: on a machine with little to spare, a broker that only waited for its turn must not count as dead. Two of
+# three have to be in sync, so with one killed, one more that is taken for dead stops everything.
+PATIENT = {
+    "broker.session.timeout.ms": "12000",
     "broker.heartbeat.interval.ms": "1000",
-    "controller.quorum.election.timeout.ms": "4000",
-    "controller.quorum.fetch.timeout.ms": "6000",
+    "controller.quorum.election.timeout.ms": "5000",
+    "controller.quorum.fetch.timeout.ms": "10000",
+    "controller.quorum.request.timeout.ms": "6000",
 }
 
 
@@ -38,9 +50,7 @@ class Quorum:
         voters = {number: free_port() for number in (1, 2, 3)}
         self._cluster_id = new_cluster_id()
         self._directory = directory
-        self._nodes = {
-            number: KafkaNode(number, free_port(), voters, heap_mb=256, extra=FAST_FAILOVER) for number in voters
-        }
+        self._nodes = {number: KafkaNode(number, free_port(), voters, heap_mb=256, extra=PATIENT) for number in voters}
         self.servers: dict[int, KafkaServer] = {}
 
     @property
@@ -50,7 +60,9 @@ class Quorum:
     async def start(self, *numbers: int) -> None:
         for number in numbers:
             directory = self._directory / str(number)
-            self.servers[number] = KafkaServer(directory, self._nodes[number], cluster_id=self._cluster_id)
+            self.servers[number] = KafkaServer(
+                directory, self._nodes[number], cluster_id=self._cluster_id, start_timeout_s=START_TIMEOUT_S
+            )
         await asyncio.gather(*(self.servers[number].start() for number in numbers))
 
     async def kill(self, number: int) -> None:
@@ -63,27 +75,36 @@ class Quorum:
         await asyncio.gather(*(server.stop() for server in self.servers.values()))
 
     async def leader(self, topic: str) -> int:
-        admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
-        await admin.start()
-        try:
-            (described,) = await admin.describe_topics([topic])
-        finally:
-            await admin.close()
-        return int(described["partitions"][0]["leader"])
+        async with asyncio.timeout(STUCK_S):
+            while True:
+                for described in await self._topics():
+                    if (
+                        described["topic"] == topic
+                        and (leader := int(described["partitions"][0]["leader"])) in self._nodes
+                    ):
+                        return leader
+                await asyncio.sleep(0.5)
 
     async def until_in_sync(self) -> None:
         """Every replica of every topic has caught up: until then the next broker may not die, two must stay in sync."""
+        async with asyncio.timeout(START_TIMEOUT_S):
+            while True:
+                parts = [part for topic in await self._topics() for part in topic["partitions"]]
+                if parts and all(len(part["isr"]) == len(part["replicas"]) for part in parts):
+                    return
+                await asyncio.sleep(0.5)
+
+    async def _topics(self) -> list[dict[str, Any]]:
+        """Everything about every topic; nothing when the broker that was asked does not answer."""
         admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
-        await admin.start()
         try:
-            async with asyncio.timeout(180):
-                while True:
-                    topics = await admin.describe_topics(await admin.list_topics())
-                    if all(len(one["isr"]) == len(one["replicas"]) for topic in topics for one in topic["partitions"]):
-                        return
-                    await asyncio.sleep(0.5)
+            await admin.start()
+            found: list[dict[str, Any]] = await admin.describe_topics(await admin.list_topics())
+        except KafkaError:
+            return []
         finally:
             await admin.close()
+        return found
 
 
 @asynccontextmanager
@@ -118,11 +139,19 @@ async def answer(consumer: ParallelConsumer, record: Record) -> None:
     await consumer.complete(record, Outcome(publish=(Outgoing("out", request_id, completed),)))
 
 
-async def submit(bus: KafkaBus) -> None:
+async def submit(bus: KafkaBus, unknown: set[str]) -> None:
+    """`unknown` takes the prompts of which the publisher can't say whether they are on the topic."""
+
+    async def publish(request_id: str) -> None:
+        try:
+            message = events_pb2.PromptSubmitted(request_id=request_id)
+            await bus.publisher.publish(Outgoing("in", request_id, message))
+        except Unavailable:
+            unknown.add(request_id)
+
     async with asyncio.TaskGroup() as sends:
         for number in range(PROMPTS):
-            message = events_pb2.PromptSubmitted(request_id=str(number))
-            sends.create_task(bus.publisher.publish(Outgoing("in", str(number), message)))
+            sends.create_task(publish(str(number)))
             await asyncio.sleep(1 / PER_SECOND)
 
 
@@ -144,6 +173,7 @@ async def answered(bootstrap: str) -> Counter[str]:
 
 async def test_the_leader_dies_twice_under_load(tmp_path: Path) -> None:
     seen: Counter[str] = Counter()
+    unknown: set[str] = set()
     async with AsyncExitStack() as stack:
         brokers = await stack.enter_async_context(quorum(tmp_path))
         bus = KafkaBus(brokers.bootstrap, source="coe/chaos", ensure=SPECS)
@@ -157,7 +187,7 @@ async def test_the_leader_dies_twice_under_load(tmp_path: Path) -> None:
                 group.create_task(work(bus)),
                 group.create_task(follow(records, seen)),
             ]
-            submitting = group.create_task(submit(bus))
+            submitting = group.create_task(submit(bus, unknown))
             for share in (0.2, 0.6):
                 await until(seen, share * PROMPTS)
                 leader = await brokers.leader("out")
@@ -166,12 +196,16 @@ async def test_the_leader_dies_twice_under_load(tmp_path: Path) -> None:
                 await brokers.start(leader)
                 await brokers.until_in_sync()
             await submitting
-            await until(seen, PROMPTS)
+            acknowledged = set(map(str, range(PROMPTS))) - unknown
+            await until_all(seen, acknowledged)
             for loop in loops:
                 loop.cancel()
         everything = await answered(brokers.bootstrap)
-    assert everything == dict.fromkeys(map(str, range(PROMPTS)), 1)
-    assert seen == everything
+    assert acknowledged - everything.keys() == set(), "lost"
+    assert {request_id for request_id, count in everything.items() if count > 1} == set(), "doubled"
+    assert everything.keys() <= acknowledged | unknown
+    assert not seen - everything, "read, and not on the topic"
+    assert acknowledged - seen.keys() == set(), "on the topic, and not followed"
 
 
 async def follow(records: AsyncIterator[Record], seen: Counter[str]) -> None:
@@ -180,6 +214,16 @@ async def follow(records: AsyncIterator[Record], seen: Counter[str]) -> None:
 
 
 async def until(seen: Counter[str], count: float) -> None:
-    async with asyncio.timeout(120):
-        while len(seen) < count:  # noqa: ASYNC110 (counted by a reader task)
-            await asyncio.sleep(0.05)
+    await _while_it_moves(seen, lambda: len(seen) >= count)
+
+
+async def until_all(seen: Counter[str], wanted: set[str]) -> None:
+    await _while_it_moves(seen, lambda: wanted <= seen.keys())
+
+
+async def _while_it_moves(seen: Counter[str], reached: Callable[[], bool]) -> None:
+    while not reached():
+        before = len(seen)
+        async with asyncio.timeout(STUCK_S):
+            while len(seen) == before:  # noqa: ASYNC110 (counted by a reader task)
+                await asyncio.sleep(0.05)
