@@ -24,7 +24,7 @@ prints the last trace of such a file as a tree.
 What is recorded is the same with and without somewhere to export to: a dictionary's increment for a count, a search and
 two additions for a histogram. Exporting adds the traces that were begun, at most `COE_TRACES_PER_S` a second, and a
 collection a minute. Measured in pairs of runs of the whole pipeline without generation (echo experts; CPU of router,
-mapper and worker a prompt, the loads of two runs under equal conditions differing by 6 %): 0.95 and 0.90 ms without, 0.85 ms
+mapper and worker a prompt; two runs under equal conditions differ by 6 %): 0.95 and 0.90 ms without, 0.85 ms
 with an OTLP endpoint. What exporting costs is below what can be told apart there.
 
 ## Metrics
