@@ -21,8 +21,9 @@ def in_parallel(threads: int, work: Callable[[int], object]) -> float:
 
 def read_seconds(data: npt.NDArray[np.uint64], threads: int) -> float:
     """Reads every word of `data` once."""
-    parts = np.array_split(data, threads)
-    return in_parallel(threads, lambda i: np.bitwise_or.reduce(parts[i]))
+    # Of NumPy's reductions the maximum of 32-bit integers reads fastest: as fast as memchr.
+    parts = np.array_split(data.view(np.int32), threads)
+    return in_parallel(threads, lambda i: np.maximum.reduce(parts[i]))
 
 
 def copy_seconds(target: npt.NDArray[np.uint8], source: npt.NDArray[np.uint8], threads: int) -> float:

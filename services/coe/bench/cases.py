@@ -51,7 +51,7 @@ class Figure:
 
 def figure(model: str, threads: int, case: Case, steps: int, seconds: Mapping[str, float]) -> Figure:
     """`seconds`: median of OURS and of those PEERS that ran the case."""
-    rates = {name: case.tokens(steps) / taken for name, taken in seconds.items()}
+    rates = {name: case.tokens(steps) / seconds[name] for name in (OURS, *PEERS) if name in seconds}
     rounded = {name: round(rate, 1) for name, rate in rates.items()}
     peers = [rates[name] for name in PEERS if name in rates]
     return Figure(

@@ -4,6 +4,9 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from coe.platform.errors import Unavailable
 
 Subject = Callable[[], float]  # does the work once, returns seconds
 
@@ -18,16 +21,30 @@ def timed(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def median_rounds(subjects: Mapping[str, Subject], rounds: int, settle_s: float = SETTLE_S) -> dict[str, float]:
-    """Median seconds of each subject; one unmeasured round first."""
-    for measure in subjects.values():
-        measure()
-    taken: dict[str, list[float]] = {name: [] for name in subjects}
+@dataclass(frozen=True)
+class Medians:
+    """`seconds` of each subject; `refused`: why a subject can't do the work at all."""
+
+    seconds: dict[str, float]
+    refused: dict[str, str]
+
+
+def median_rounds(subjects: Mapping[str, Subject], rounds: int, settle_s: float = SETTLE_S) -> Medians:
+    """One unmeasured round first: a subject that is Unavailable then is left out, later it ends the benchmark."""
+    able: dict[str, Subject] = {}
+    refused: dict[str, str] = {}
+    for name, measure in subjects.items():
+        try:
+            measure()
+            able[name] = measure
+        except Unavailable as error:
+            refused[name] = error.message
+    taken: dict[str, list[float]] = {name: [] for name in able}
     for _ in range(rounds):
-        for name, measure in subjects.items():
+        for name, measure in able.items():
             time.sleep(settle_s)
             taken[name].append(measure())
-    return {name: statistics.median(times) for name, times in taken.items()}
+    return Medians({name: statistics.median(times) for name, times in taken.items()}, refused)
 
 
 def pin(threads: int) -> None:

@@ -42,19 +42,17 @@ def run(
             running = [stack.enter_context(Peer(model, interpreter, threads, max(BATCHES))) for model in models.models]
         memory = np.ones(BYTES // 8, np.uint64)
         figures = []
-        share = 0.0
+        share = bandwidth = 0.0
         for case in CASES:
             subjects = {OURS: _ours(subject, case, steps, hosted.lease)}
-            for peer in running:
-                if reason := peer.refuses(case):
-                    missing[f"{peer.column} {case}"] = reason
-                else:
-                    subjects[peer.column] = _theirs(peer, case, steps)
+            subjects |= {peer.column: _theirs(peer, case, steps) for peer in running}
             if case == DECODES[0]:
                 subjects[BANDWIDTH] = lambda: read_seconds(memory, threads)
-            seconds = median_rounds(subjects, rounds)
+            medians = median_rounds(subjects, rounds)
+            missing |= {f"{name}, {case}": reason for name, reason in medians.refused.items()}
+            seconds = medians.seconds
             if case == DECODES[0]:
-                bandwidth = memory.nbytes / seconds.pop(BANDWIDTH)
+                bandwidth = memory.nbytes / seconds[BANDWIDTH]
                 share = bytes_a_token(bundle.manifest) * steps / seconds[OURS] / bandwidth
             figures.append(figure(bundle.id, threads, case, steps, seconds))
             yield figures[-1]

@@ -53,24 +53,17 @@ class Peer:
         """Of loading the model once more, from the page cache."""
         return self._ask({"phase": "load"})
 
-    def refuses(self, case: Case) -> str | None:
-        """Why the peer can't run this case; None when it can."""
-        return self._request({**asdict(case), "steps": 1}).get("error")
-
     def _ask(self, request: dict[str, object]) -> float:
-        answer = self._request(request)
-        if "error" in answer:
-            raise Unavailable(f"the peer {self.column} can't: {answer['error']}")
-        return float(answer["seconds"])
-
-    def _request(self, request: dict[str, object]) -> dict[str, Any]:
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()
         except BrokenPipeError:
             raise Unavailable(f"the peer {self.column} ended: {self._last_words()}") from None
-        return self._answer()
+        answer = self._answer()
+        if "error" in answer:
+            raise Unavailable(f"the peer {self.column} can't: {answer['error']}")
+        return float(answer["seconds"])
 
     def _answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None

@@ -88,7 +88,7 @@ def run(bundle: Bundle, threads: int, rounds: int, peers: tuple[Path, PeerModels
             loads = [model for model in models.models if model.column in (SESSION_BUILD, LLAMA_CPP_LOAD)]
             running = [stack.enter_context(Peer(model, interpreter, threads, 1)) for model in loads]
             subjects |= {peer.column: peer.load_seconds for peer in running}
-        seconds = median_rounds(subjects, rounds)
+        seconds = median_rounds(subjects, rounds).seconds
         return {
             "bench": "switch",
             **figures(seconds),

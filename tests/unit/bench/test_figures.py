@@ -6,11 +6,12 @@ from dataclasses import asdict
 import pytest
 
 from coe.bench.cases import CASES, DECODES, OURS, PREFILLS, Case, fastest, figure
-from coe.bench.clock import median_rounds
+from coe.bench.clock import Medians, median_rounds
 from coe.bench.decode import bytes_a_token
 from coe.bench.profile import BETWEEN, Event, by_op, line_of
 from coe.bench.switch import figures
 from coe.experts.bundle import Bundle
+from coe.platform.errors import Unavailable
 
 DECODE = Case("decode", 0, 512, 4)
 # The issue's contract with whoever reads the JSON.
@@ -38,8 +39,16 @@ def test_rounds_are_interleaved_and_the_first_is_not_counted() -> None:
         return next(times[name])
 
     medians = median_rounds({"a": lambda: subject("a"), "b": lambda: subject("b")}, rounds=3, settle_s=0.0)
-    assert medians == {"a": 2.0, "b": 5.0}
+    assert medians == Medians({"a": 2.0, "b": 5.0}, {})
     assert order == ["a", "b"] * 4
+
+
+def test_who_can_not_is_left_out_with_the_reason() -> None:
+    def refuse() -> float:
+        raise Unavailable("too large")
+
+    medians = median_rounds({"a": lambda: 1.0, "b": refuse}, rounds=2, settle_s=0.0)
+    assert medians == Medians({"a": 1.0}, {"b": "too large"})
 
 
 def test_every_case_of_the_issue_is_measured_once() -> None:
