@@ -87,7 +87,7 @@ class Answered:
     waits: Sequence[float]
     first_tokens: Sequence[float]
     latencies: Sequence[float]
-    output_tokens: Sequence[int]
+    output_tokens: list[int]
     meter: Meter
 
     @property

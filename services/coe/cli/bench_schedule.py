@@ -126,7 +126,9 @@ class Comparison:
         return {"bound_prompts_s": bound, "policies": report}
 
     async def _serve(self, trace: Trace, policy: str, what: str, show: Callable[[str, int], None]) -> Answered:
-        return await serve(self.setting, trace, policy, link=self.speed, progress=lambda more: show(what, more))
+        answered = await serve(self.setting, trace, policy, link=self.speed, progress=lambda more: show(what, more))
+        err.print(f"{what}: {len(trace)} prompts in {answered.seconds:.1f} s")
+        return answered
 
     def _bound(self, answered: Answered) -> float:
         machine = replace(self.machine, link=self.speed or self.machine.link)

@@ -14,11 +14,11 @@ from rich.table import Table
 from coe.cli.console import out, print_json
 from coe.platform.errors import InvalidPrompt
 from coe.scheduling import POLICIES, make_policy
-from coe.simulation.cluster import simulate_cluster
 from coe.simulation.hardware import HARDWARE, Hardware, read_calibration, with_budget
 from coe.simulation.node import serve
 from coe.simulation.offline import fewest_loads
 from coe.simulation.paper import ASSUMPTIONS, paper_rows
+from coe.simulation.plan import Wish, overlapping
 from coe.simulation.trace import KINDS, Trace, make_trace, read_trace
 
 app = typer.Typer(no_args_is_help=True)
@@ -151,46 +151,33 @@ def validate(
 
 
 @app.command()
-def cluster(
+def plan(
     nodes: Annotated[int, typer.Option(min=1)] = 100,
     experts: Annotated[int, typer.Option(min=1)] = 10_000,
     expert_gb: Annotated[float, typer.Option(min=0.001)] = 13.476,
     machine: Machine = "sn40l-node",
     policy: str = "lookahead",
-    prompts: Annotated[int, typer.Option(min=1)] = 50_000,
-    rates: Annotated[list[float] | None, typer.Option("--rate", help="Prompts a second of the cluster.")] = None,
+    prompts: Annotated[int, typer.Option(min=1, help="Simulated at each rate.")] = 50_000,
+    p99: Annotated[float, typer.Option(min=0.001, help="Of the whole answer, seconds: what is still good.")] = 5.0,
+    node_hour: Annotated[float, typer.Option(min=0.0, help="What a node costs an hour; 0: count hours.")] = 0.0,
     max_batch: Annotated[int, typer.Option(min=1)] = 16,
-    max_wait: Annotated[float, typer.Option(min=0.0)] = 5.0,
+    max_wait: Annotated[float, typer.Option(min=0.0, help="Ageing bound, seconds.")] = 2.0,
     seed: int = 0,
     as_json: Json = False,
 ) -> None:
-    """Plan a cluster: latency, loads and cost by rate, and where it breaks."""
-    table = Table("rate", "prompts/s", "p50", "p99", "loads a prompt", "node hours a million", "keeps up")
-    for rate in rates or (100.0, 300.0, 500.0, 700.0, 900.0, 1200.0):
-        found = simulate_cluster(
-            replace(_machine(machine), overlap=True),
-            nodes=nodes,
-            experts=experts,
-            expert_bytes=int(expert_gb * 1e9),
-            rate=rate,
-            prompts=prompts,
-            policy=policy,
-            max_batch=max_batch,
-            max_wait=max_wait,
-            seed=seed,
-        )
-        if as_json:
-            print_json(asdict(found))
-        table.add_row(
-            f"{rate:g}",
-            f"{found.prompts_s:.1f}",
-            f"{found.p50_s:.3f} s",
-            f"{found.p99_s:.3f} s",
-            f"{found.loads_per_prompt:.2f}",
-            f"{found.node_hours:.1f}",
-            "yes" if found.keeps_up else "no",
-        )
-        if not found.keeps_up:
-            break
-    if not as_json:
-        out.print(table)
+    """Plan a cluster: the highest rate at a latency, cost by rate, and what breaks beyond it."""
+    from coe.cli import simulate_plan
+
+    wish = Wish(
+        overlapping(_machine(machine)),
+        nodes,
+        experts,
+        int(expert_gb * 1e9),
+        prompts,
+        policy,
+        max_batch,
+        max_wait,
+        p99,
+        seed,
+    )
+    simulate_plan.run(wish, node_hour, as_json)

@@ -16,7 +16,10 @@ from coe.simulation.trace import Trace, names, zipf
 
 @dataclass(frozen=True, slots=True)
 class ClusterFigures:
-    """`node_hours`: per million prompts at this rate. `keeps_up`: the last answer came soon after the last prompt."""
+    """`node_hours`: per million prompts at this rate. `keeps_up`: the last answer came soon after the last prompt.
+
+    `executing` and `copying`: part of the time in which the busiest node executes, and the busiest link copies.
+    """
 
     rate: float
     prompts_s: float
@@ -24,6 +27,8 @@ class ClusterFigures:
     p99_s: float
     loads_per_prompt: float
     node_hours: float
+    executing: float
+    copying: float
     keeps_up: bool
 
 
@@ -83,7 +88,7 @@ def simulate_cluster(
         turns[expert] += 1
     called = names(experts)
     latencies: list[float] = []
-    loads, ended_at = 0, 0.0
+    loads, ended_at, busiest_s, most_loads = 0, 0.0, 0.0, 0
     for node in range(nodes):
         mine = np.flatnonzero(node_of == node)
         trace = Trace(
@@ -94,6 +99,7 @@ def simulate_cluster(
         )
         latencies += served.latencies
         loads += served.loads
+        busiest_s, most_loads = max(busiest_s, served.busy_s), max(most_loads, served.loads)
         ended_at = max(ended_at, served.ended_at)
     p50, p99 = np.percentile(latencies, (50, 99))
     return ClusterFigures(
@@ -103,5 +109,7 @@ def simulate_cluster(
         float(p99),
         loads / prompts,
         nodes * 1e6 / min(rate, prompts / ended_at) / 3600,
+        busiest_s / ended_at,
+        most_loads * machine.load_s(expert_bytes) / ended_at,
         bool(ended_at < arrivals[-1] + 3 * max_wait),
     )

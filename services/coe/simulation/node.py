@@ -1,6 +1,7 @@
 """One node: a worker's queues under a policy, its HBM, and execution with continuous batching. Discrete events."""
 
 import heapq
+from collections import Counter
 from dataclasses import dataclass, field
 
 from coe.memory_tier_manager.eviction import EVICTION
@@ -12,7 +13,10 @@ from coe.simulation.trace import Trace
 
 @dataclass(slots=True)
 class Served:
-    """What came of a trace. `waits`: seconds from arrival to prefill with the weights there, in order of start."""
+    """What came of a trace. `waits`: seconds from arrival to prefill with the weights there, in order of start.
+
+    `busy_s`: seconds of execution.
+    """
 
     waits: list[float] = field(default_factory=list)
     latencies: list[float] = field(default_factory=list)
@@ -20,6 +24,7 @@ class Served:
     ended_at: float = 0.0
     loads: int = 0
     visits: int = 0
+    busy_s: float = 0.0
 
     @property
     def prompts_s(self) -> float:
@@ -49,25 +54,36 @@ class ExactCosts:
 
 
 class Node:
-    """Serves one trace. `run` may be called once."""
+    """Serves one trace: at once by `run`, which may be called once, or a trace that grows by `advance`.
+
+    `like`: prompts of the lengths that the policy is to expect; when not given, those of the trace.
+    """
 
     def __init__(
-        self, trace: Trace, machine: Hardware, policy: QueuePolicy, *, expert_bytes: int, max_batch: int
+        self,
+        trace: Trace,
+        machine: Hardware,
+        policy: QueuePolicy,
+        *,
+        expert_bytes: int,
+        max_batch: int,
+        like: Trace | None = None,
     ) -> None:
+        like = like or trace
         self._trace = trace
         self._machine = machine
         self._policy = policy
         self._max_batch = max_batch
         self._overlap = machine.overlap and not policy.copy_first
         self._hbm = SimulatedHbm(machine.holds(expert_bytes), machine.load_s(expert_bytes), EVICTION[policy.eviction])
-        self._queues = ExpertQueues(capacity=len(trace) + 1)
+        self._queues = ExpertQueues(capacity=len(like) + 1)
         self._popularity = Exponential()
         self._costs = ExactCosts(
             machine,
             expert_bytes,
             max_batch,
-            sum(trace.output_tokens) / max(len(trace), 1),
-            sum(trace.prompt_tokens) / max(len(trace), 1),
+            sum(like.output_tokens) / max(len(like), 1),
+            sum(like.prompt_tokens) / max(len(like), 1),
         )
         self._now = 0.0
         self._next = 0
@@ -79,27 +95,51 @@ class Node:
         self._served = Served()
 
     def run(self) -> Served:
+        self.advance(float("inf"))
+        return self.served
+
+    @property
+    def served(self) -> Served:
+        """So far."""
+        self._served.ended_at = self._now
+        self._served.loads = self._hbm.loads
+        return self._served
+
+    def depths(self) -> Counter[str]:
+        """Prompts by expert that have arrived and not ended."""
+        depths = Counter(self._queues.depths())
+        if self._expert is not None:
+            depths[self._expert] += len(self._live)
+        return depths
+
+    def advance(self, until: float) -> None:
+        """On to that time, or a little beyond: what cannot be interrupted ends. The trace is complete until then."""
         arrivals = self._trace.arrivals
         count = len(arrivals)
         while self._next < count or self._live or len(self._queues):
             if self._expert is None:
                 if not len(self._queues):
+                    if arrivals[self._next] > until:
+                        return
                     self._now = max(self._now, arrivals[self._next])
+                elif self._now > until:
+                    return
                 self._take_arrivals()
                 self._start_visit()
                 continue
             step_s = self._step_s()
             ends_at = self._now + (self._live[0][0] - self._steps) * step_s
             if self._next < count and arrivals[self._next] < ends_at:
-                self._pass(arrivals[self._next] - self._now, step_s)
+                # It may have come during a prefill.
+                self._pass(max(0.0, arrivals[self._next] - self._now), step_s)
                 if self._arrive() == self._expert and len(self._live) < self._max_batch:
                     self._join()
+            elif ends_at > until:
+                self._pass(max(0.0, until - self._now), step_s)
+                return
             else:
                 self._pass(ends_at - self._now, step_s)
                 self._end_sequences()
-        self._served.ended_at = self._now
-        self._served.loads = self._hbm.loads
-        return self._served
 
     def _step_s(self) -> float:
         return self._machine.decode_s(len(self._live))
@@ -107,6 +147,7 @@ class Node:
     def _pass(self, seconds: float, step_s: float) -> None:
         self._steps += seconds / step_s
         self._now += seconds
+        self._served.busy_s += seconds
 
     def _arrive(self) -> str:
         index = self._next
@@ -144,6 +185,7 @@ class Node:
             self._served.started.append(index)
             prefill_s += machine.prefill_s + machine.token_s * trace.prompt_tokens[index]
             heapq.heappush(self._live, (self._steps + trace.output_tokens[index], index))
+        self._served.busy_s += prefill_s
         ends_at = self._now + prefill_s if self._overlap else ready_at + prefill_s
         self._now = max(ends_at, ready_at)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from coe.scheduling import make_policy
 from coe.simulation.hardware import DGX_A100, DGX_H100, LLAMA2_7B, SN40L_NODE, Hardware
 from coe.simulation.node import serve
+from coe.simulation.plan import dgx_room
 from coe.simulation.trace import Trace, make_trace, names
 
 EXPERTS = 150
@@ -90,12 +91,11 @@ def paper_rows() -> list[Row]:
     for published_switch, (dgx, label) in zip((31.0, 15.0), machines, strict=True):
         ratio = dgx.load_s(LLAMA2_7B) / SN40L_NODE.load_s(LLAMA2_7B)
         rows.append(Row(f"model switching time, against DGX {label}", published_switch, ratio))
-    per_dgx = int(DGX_A100.hbm_bytes * 0.95 - LLAMA2_7B) // LLAMA2_7B
     hosted = SN40L_NODE.store_bytes // LLAMA2_7B
     rows += (
         Row("experts beyond which a DGX's latency jumps", 50, resident_experts(DGX_A100)),
         Row("experts at which a DGX is out of memory", 150, DGX_A100.store_bytes // LLAMA2_7B + 1),
         Row("experts on one SN40L node", 850, hosted),
-        Row("DGX nodes that hold 850 experts in HBM", 19, -(-850 // per_dgx)),
+        Row("DGX nodes that hold 850 experts in HBM", 19, -(-850 // dgx_room(LLAMA2_7B))),
     )
     return rows

@@ -1,7 +1,6 @@
 """Traces: what is asked when. Drawn from a seed, or recorded."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,13 +15,20 @@ KINDS = ("zipf", "bursty", "drift", "multi-turn", "tenants", "uniform", "cyclic"
 class Trace:
     """Parallel sequences, in order of arrival. Seconds from the start; token counts."""
 
-    arrivals: Sequence[float]
-    experts: Sequence[str]
-    prompt_tokens: Sequence[int]
-    output_tokens: Sequence[int]
+    arrivals: list[float]
+    experts: list[str]
+    prompt_tokens: list[int]
+    output_tokens: list[int]
 
     def __len__(self) -> int:
         return len(self.arrivals)
+
+    def append(self, arrival: float, expert: str, prompt_tokens: int, output_tokens: int) -> None:
+        """One more prompt, no earlier than the last."""
+        self.arrivals.append(arrival)
+        self.experts.append(expert)
+        self.prompt_tokens.append(prompt_tokens)
+        self.output_tokens.append(output_tokens)
 
     def paced(self, factor: float) -> "Trace":
         """The same prompts, arriving `factor` times as fast; 0: all at the start."""
