@@ -608,6 +608,8 @@ class TierUsage(_message.Message):
     FREEING_BYTES_FIELD_NUMBER: _builtins.int
     BYTES_IN_FIELD_NUMBER: _builtins.int
     EVICTIONS_FIELD_NUMBER: _builtins.int
+    HITS_FIELD_NUMBER: _builtins.int
+    MISSES_FIELD_NUMBER: _builtins.int
     tier: Global___Tier.ValueType
     capacity_bytes: _builtins.int
     used_bytes: _builtins.int
@@ -615,6 +617,9 @@ class TierUsage(_message.Message):
     """Part of used_bytes that is being freed and can't be promised yet."""
     bytes_in: _builtins.int
     evictions: _builtins.int
+    hits: _builtins.int
+    """Leases on experts that were there, and on those that were not. HBM only."""
+    misses: _builtins.int
     def __init__(
         self,
         *,
@@ -624,10 +629,12 @@ class TierUsage(_message.Message):
         freeing_bytes: _builtins.int = ...,
         bytes_in: _builtins.int = ...,
         evictions: _builtins.int = ...,
+        hits: _builtins.int = ...,
+        misses: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_in", b"bytes_in", "capacity_bytes", b"capacity_bytes", "evictions", b"evictions", "freeing_bytes", b"freeing_bytes", "tier", b"tier", "used_bytes", b"used_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_in", b"bytes_in", "capacity_bytes", b"capacity_bytes", "evictions", b"evictions", "freeing_bytes", b"freeing_bytes", "hits", b"hits", "misses", b"misses", "tier", b"tier", "used_bytes", b"used_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -34,9 +34,9 @@ def command(
         if as_json:
             print_json(line)
         else:
-            out.print(f"{line['t']:10.3f}  {line['event']}", markup=False)
+            out.print(f"{line['t']:10.3f}  {line['event']}", markup=False, soft_wrap=True)
             for effect in shown:
-                out.print(f"{'':12}-> {effect!r}", markup=False)
+                out.print(f"{'':12}-> {effect!r}", markup=False, soft_wrap=True)
     summary = {"hits": counts["hit"], "misses": counts["miss"], "loads": counts["load"], "evictions": counts["evicted"]}
     if as_json:
         print_json({"summary": summary})

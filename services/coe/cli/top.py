@@ -15,6 +15,7 @@ from coe._proto import memory_tier_manager_pb2 as pb
 from coe._proto import memory_tier_manager_pb2_grpc
 from coe.cli.console import out, print_json
 from coe.local.stackfile import running_stack
+from coe.platform import logs
 from coe.platform.errors import Unavailable
 from coe.platform.residency import ResidencyReader
 from coe.platform.rpc.client import calls, channel
@@ -34,13 +35,14 @@ MIB = 1 << 20
 class Rates:
     """What changed since the last look, a second."""
 
-    former: dict[int, tuple[int, int]] = field(default_factory=dict)
+    former: dict[int, pb.TierUsage] = field(default_factory=dict)
 
-    def of(self, usage: pb.TierUsage, seconds: float) -> tuple[float, float]:
-        """(MiB a second in, evictions a second)."""
-        bytes_in, evictions = self.former.get(usage.tier, (usage.bytes_in, usage.evictions))
-        self.former[usage.tier] = (usage.bytes_in, usage.evictions)
-        return (usage.bytes_in - bytes_in) / MIB / seconds, (usage.evictions - evictions) / seconds
+    def of(self, usage: pb.TierUsage, seconds: float) -> dict[str, float]:
+        """Of `bytes_in`, `evictions`, `hits` and `misses`."""
+        former = self.former.get(usage.tier, usage)
+        self.former[usage.tier] = usage
+        counters = ("bytes_in", "evictions", "hits", "misses")
+        return {name: (getattr(usage, name) - getattr(former, name)) / seconds for name in counters}
 
 
 def command(
@@ -51,7 +53,9 @@ def command(
     once: Annotated[bool, typer.Option(help="Look once.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One object a look.")] = False,
 ) -> None:
-    """Watch tiers, slots, leases, queues, loads and evictions."""
+    """Watch tiers, slots, leases, queues, hit rates, loads and evictions."""
+    # A Redis that is away would fill the screen: the queues are missing then, and that shows.
+    logs.configure("top", level="ERROR", form="console")
     asyncio.run(_watch(address or _stack_address(), interval, once, as_json))
 
 
@@ -99,13 +103,15 @@ def page(
     """One look. `queues`: worker -> expert -> prompts waiting or running."""
     tiers = Table("tier", "used", "freeing", "capacity", "MiB/s in", "evictions/s", "evictions", title=listed.node)
     for usage in listed.tiers:
-        into, evictions = rates.of(usage, seconds)
+        now = rates.of(usage, seconds)
+        if usage.tier == pb.TIER_HBM:
+            tiers.caption = _leases(listed, usage, now)
         sizes = (usage.used_bytes, usage.freeing_bytes, usage.capacity_bytes)
         tiers.add_row(
             _TIERS[usage.tier],
             *(f"{size / MIB:.0f} MiB" for size in sizes),
-            f"{into:.1f}",
-            f"{evictions:.2f}",
+            f"{now['bytes_in'] / MIB:.1f}",
+            f"{now['evictions']:.2f}",
             str(usage.evictions),
         )
     waiting: dict[str, int] = {}
@@ -126,3 +132,12 @@ def page(
             f"{expert.bytes / MIB:.0f}",
         )
     return Group(tiers, experts)
+
+
+def _leases(listed: pb.ListResidencyResponse, hbm: pb.TierUsage, now: Mapping[str, float]) -> str:
+    """How many there are, and how many found their expert in HBM: since the last look, and ever."""
+    asked = now["hits"] + now["misses"]
+    recent = f"{now['hits'] / asked:.0%}" if asked else "-"
+    ever = f"{hbm.hits / (hbm.hits + hbm.misses):.0%}" if hbm.hits + hbm.misses else "-"
+    held = sum(expert.leases for expert in listed.experts)
+    return f"{held} leases held, {asked:.1f}/s new; switches {now['misses']:.2f}/s; hits {recent} now, {ever} ever"

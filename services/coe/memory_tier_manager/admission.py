@@ -8,7 +8,7 @@ from coe.memory_tier_manager.hbm import HbmEntry
 from coe.memory_tier_manager.parts import part_name
 from coe.memory_tier_manager.requests import Pending
 from coe.memory_tier_manager.state import TierState
-from coe.memory_tier_manager.tiers import State
+from coe.memory_tier_manager.tiers import State, Tier
 from coe.platform import errors
 
 
@@ -135,6 +135,10 @@ class Admission:
         state, pending = self._state, self.pending[request]
         pending.lease = state.leases.grant(pending.asked.worker, entry.expert).lease
         pending.served = now
+        if pending.found_in is Tier.HBM:
+            state.hits += 1
+        else:
+            state.misses += 1
         entry.last_used, entry.urgent = now, True
         state.ddr.touch(entry.expert, now)
         entry.waiters.append(request)

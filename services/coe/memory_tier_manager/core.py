@@ -75,6 +75,11 @@ class Tiers:
         return self._admission.pending
 
     @property
+    def hits_and_misses(self) -> tuple[int, int]:
+        """Leases on experts that were in HBM when they were asked for, and on those that were not."""
+        return self._state.hits, self._state.misses
+
+    @property
     def idle(self) -> bool:
         """Nothing waits, loads or is being freed."""
         return not self.pending and all(entry.state is State.RESIDENT for entry in self.hbm.entries.values())
@@ -138,6 +143,9 @@ class Tiers:
             self._state.out.append(fx.Used(expert))
 
     def _prefetch(self, event: ev.Prefetch, now: float) -> None:
+        if event.worker in self.attached:
+            # Of others nobody would ever hear that they are gone.
+            self.forecasts.update(event.worker, event.forecast, now)
         self._upkeep.prefetch(event, now, self._admission.wanted())
 
     def _pin(self, event: ev.Pin, now: float) -> None:

@@ -31,6 +31,9 @@ class TierState:
         # Experts found in the arena of a manager that died: their lessees may still come and say so, until then.
         self.unclaimed: set[str] = set()
         self.claims_end = 0.0
+        # Leases on what was in HBM when it was asked for, and on what was not.
+        self.hits = 0
+        self.misses = 0
         self.out = self.weights.out
 
     def candidates(self, wanted: Container[str]) -> list[Candidate]:

@@ -25,7 +25,6 @@ class Upkeep:
     def prefetch(self, event: ev.Prefetch, now: float, wanted: set[str]) -> None:
         """`wanted`: experts that requests wait for, which come first."""
         state = self._state
-        state.forecasts.update(event.worker, event.forecast, now)
         entry = state.hbm.entries.get(event.expert)
         found_in = state.weights.where(event.expert)
         started = entry is not None and entry.joinable

@@ -39,6 +39,7 @@ def residency(tiers: Tiers, expert: str, nbytes: int) -> pb.ExpertResidency:
 
 
 def usage(tiers: Tiers) -> list[pb.TierUsage]:
+    counted = {pb.TIER_HBM: tiers.hits_and_misses}
     return [
         pb.TierUsage(
             tier=tier,
@@ -47,6 +48,8 @@ def usage(tiers: Tiers) -> list[pb.TierUsage]:
             freeing_bytes=store.budget.freeing,
             bytes_in=store.bytes_in,
             evictions=store.evictions,
+            hits=counted.get(tier, (0, 0))[0],
+            misses=counted.get(tier, (0, 0))[1],
         )
         for tier, store in ((pb.TIER_HBM, tiers.hbm), (pb.TIER_DDR, tiers.ddr))
     ]

@@ -217,6 +217,11 @@ def test_prefetch_spares_what_is_wanted_sooner(world: World) -> None:
     assert world.resident() == {"a", "c"}
 
 
+def test_a_stranger_s_forecast_counts_for_nothing(world: World) -> None:
+    world.prefetch("stranger", "c", may_evict=False, forecast=(ev.Use("a", 0.0, 1.0),))
+    assert world.tiers.forecasts.next_use("a") == float("inf")
+
+
 def test_an_acquire_makes_a_prefetch_urgent(world: World) -> None:
     world.acquire("w1", "a")
     world.prefetch("w1", "b", may_evict=False)

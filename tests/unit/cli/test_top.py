@@ -1,0 +1,40 @@
+"""What `coe top` makes of two looks at a manager."""
+
+import io
+
+from rich.console import Console
+
+from coe._proto import memory_tier_manager_pb2 as pb
+from coe.cli.top import Rates, page
+
+MIB = 1 << 20
+
+
+def look(**counters: int) -> pb.ListResidencyResponse:
+    usage = pb.TierUsage(tier=pb.TIER_HBM, capacity_bytes=8 * MIB, used_bytes=6 * MIB, **counters)
+    expert = pb.ExpertResidency(
+        expert_id="a", tier=pb.TIER_HBM, state=pb.RESIDENCY_STATE_RESIDENT, bytes=4 * MIB, leases=2, slot=3
+    )
+    return pb.ListResidencyResponse(node="node-0", tiers=[usage], experts=[expert])
+
+
+def shown(first: pb.ListResidencyResponse, second: pb.ListResidencyResponse, seconds: float) -> str:
+    rates, console = Rates(), Console(width=140, record=True, file=io.StringIO())
+    page(first, rates, seconds, {})
+    console.print(page(second, rates, seconds, {"w": {"a": 5}}))
+    return console.export_text()
+
+
+def test_rates_are_those_between_two_looks() -> None:
+    text = shown(
+        look(bytes_in=0, evictions=0, hits=10, misses=10), look(bytes_in=8 * MIB, evictions=1, hits=16, misses=12), 2.0
+    )
+    assert "2 leases held, 4.0/s new; switches 1.00/s; hits 75% now, 57% ever" in text
+    assert "4.0" in text
+    assert "0.50" in text
+    (row,) = (line for line in text.splitlines() if "resident" in line)
+    assert [cell.strip() for cell in row.strip("│ ").split("│")] == ["a", "HBM", "resident", "3", "2", "5", "", "4"]
+
+
+def test_a_manager_that_gave_no_lease_has_no_rates() -> None:
+    assert "hits - now, - ever" in shown(look(), look(), 1.0)
