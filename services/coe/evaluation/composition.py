@@ -23,7 +23,7 @@ from coe.mapper.table import QualityTable, build_table
 
 Floats = NDArray[np.float64]
 Embeddings = NDArray[np.float32]
-FOLDS = 5
+FOLDS = 4
 # Fewer within each of them: only the choice of a map depends on it.
 VALIDATION_FOLDS = 3
 
@@ -48,13 +48,8 @@ class Levels:
     refined: QualityTable
     train_cells: tuple[str, ...]
 
-    def choose(
-        self, level: str, active: Floats, budget: float | None, prompts: int, names: Sequence[str]
-    ) -> NDArray[np.int64] | None:
-        """The expert of each prompt whose cell is named; None when nothing fits the budget."""
-        table = self.plain if level == "plain" else self.refined
-        solution = guarded(table, active, budget, prompts)
-        return None if solution is None else assign(table, solution, names)
+    def table(self, level: str) -> QualityTable:
+        return self.plain if level == "plain" else self.refined
 
     def told(self, asked: Asked) -> tuple[Embeddings, NDArray[np.int64]]:
         """The refiner's inputs, and the cell of each prompt: from embedding and words, as the router does it."""
@@ -76,11 +71,15 @@ class Levels:
 
 @dataclass(frozen=True, slots=True)
 class Validated:
-    """Mean scores in cross-validation, and the standard error of their difference over prompts."""
+    """Mean scores in cross-validation, and the standard error of their difference over prompts.
+
+    `overrun_b` is by how much the refined plans used more active parameters than they expected, 0 if they did not.
+    """
 
     plain: float
     refined: float
     error: float
+    overrun_b: float
 
     def level(self, *, limited: bool) -> str:
         """The map to use, under a limited budget or without a limit."""
@@ -107,16 +106,18 @@ class Composition:
 
     def plan(self, budget: float | None) -> tuple[QualityTable, Solution | None]:
         """The table and the solution behind a budget's choices."""
-        table = self.plain if self.level_of[budget] == "plain" else self.levels.refined
-        return table, guarded(table, self.active, budget, len(self.train_cells))
+        level = self.level_of[budget]
+        overrun = self.validation[budget].overrun_b if level == "refined" else 0.0
+        table = self.levels.table(level)
+        return table, guarded(table, self.active, budget, len(self.train_cells), overrun)
 
     def choices(self, cells: dict[str, list[str]]) -> dict[float | None, NDArray[np.int64]]:
         """For each budget that something fits, the expert of each prompt whose cells at both levels are given."""
         found = {}
         for budget, level in self.level_of.items():
-            choice = self.levels.choose(level, self.active, budget, len(self.train_cells), cells[level])
-            if choice is not None:
-                found[budget] = choice
+            table, solution = self.plan(budget)
+            if solution is not None:
+                found[budget] = assign(table, solution, cells[level])
         return found
 
 
@@ -134,10 +135,10 @@ def fit_composition(
     validation = _validate(outcomes, asked, active, budgets, settings, progress)
     level_of = {budget: validated.level(limited=budget is not None) for budget, validated in validation.items()}
     progress("fitting the composition")
-    return Composition(_fit(outcomes, asked, settings), active, level_of, validation)
+    return Composition(fit_levels(outcomes, asked, settings), active, level_of, validation)
 
 
-def _fit(outcomes: Outcomes, asked: Asked, settings: RefinerSettings) -> Levels:
+def fit_levels(outcomes: Outcomes, asked: Asked, settings: RefinerSettings) -> Levels:
     names = cell_names(outcomes.categories, settings.min_cell)
     inner = list(folds(groups(outcomes), settings.folds, settings.seed))
     refined = fit_refiner(outcomes.categories, outcomes.scores, asked.signs, inner, settings, asked.embeddings)
@@ -153,21 +154,30 @@ def _validate(
     progress: Callable[[str], None],
 ) -> dict[float | None, Validated]:
     scored: dict[float | None, list[Floats]] = {budget: [] for budget in budgets}
+    overruns: dict[float | None, list[float]] = {budget: [] for budget in budgets}
     inner = replace(settings, seed=settings.seed + 1, folds=VALIDATION_FOLDS)
     for number, (rest, fold) in enumerate(folds(groups(outcomes), FOLDS, settings.seed), 1):
         progress(f"cross-validation, fold {number} of {FOLDS}")
-        levels = _fit(outcomes.rows(rest), asked.rows(rest), inner)
+        levels = fit_levels(outcomes.rows(rest), asked.rows(rest), inner)
         names = levels.cells(asked.rows(fold))
         for budget in budgets:
-            chosen = [levels.choose(level, active, budget, len(rest), named) for level, named in names.items()]
-            pair = [outcomes.scores[fold, choice] for choice in chosen if choice is not None]
+            tables = [levels.table(level) for level in names]
+            solutions = [guarded(table, active, budget, len(rest)) for table in tables]
+            pair = [
+                (solution, assign(table, solution, named))
+                for table, solution, named in zip(tables, solutions, names.values(), strict=True)
+                if solution is not None
+            ]
             if len(pair) == len(names):
-                scored[budget].append(np.stack(pair, axis=1))
-    return {budget: _validated(np.concatenate(pairs)) for budget, pairs in scored.items() if pairs}
+                scored[budget].append(np.stack([outcomes.scores[fold, choice] for _, choice in pair], axis=1))
+                refined, choice = pair[-1]
+                overruns[budget].append(float(active[choice].mean()) - refined.active_params_b)
+    return {budget: _validated(np.concatenate(pairs), overruns[budget]) for budget, pairs in scored.items() if pairs}
 
 
-def _validated(pairs: Floats) -> Validated:
+def _validated(pairs: Floats, overruns: Sequence[float]) -> Validated:
     """Scores [prompts, 2] of the plain and the refined map."""
     gain = pairs[:, 1] - pairs[:, 0]
     plain, refined = np.nanmean(pairs, axis=0)
-    return Validated(float(plain), float(refined), float(np.nanstd(gain) / np.sqrt(len(gain))))
+    error = float(np.nanstd(gain) / np.sqrt(len(gain)))
+    return Validated(float(plain), float(refined), error, max(0.0, float(np.mean(overruns))))

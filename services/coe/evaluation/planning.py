@@ -16,15 +16,17 @@ GUARD = 1.6
 JUDGED = 0.5
 
 
-def guarded(table: QualityTable, active: Floats, budget_b: float | None, prompts: int) -> Solution | None:
+def guarded(
+    table: QualityTable, active: Floats, budget_b: float | None, prompts: int, overrun_b: float = 0.0
+) -> Solution | None:
     """The best plan whose average active parameters stay within the budget `GUARD` standard errors above their mean.
 
-    The error is that of the difference between `prompts` training prompts and half as many others. None when nothing
-    fits.
+    The error is that of the difference between `prompts` training prompts and half as many others. `overrun_b` is by
+    how much such plans are known to use more than they expect. None when nothing fits.
     """
     if budget_b is None:
         return solve(table.quality, table.share, active, active, Limits(), table.eligible)
-    limit = budget_b
+    limit = budget_b - overrun_b
     found: Solution | None = None
     # The margin depends on the plan, which depends on the margin: a second round is close enough.
     for _ in range(2):
@@ -32,7 +34,7 @@ def guarded(table: QualityTable, active: Floats, budget_b: float | None, prompts
             found = solve(table.quality, table.share, active, active, Limits(limit), table.eligible)
         except InvalidPrompt:
             return found
-        limit = budget_b - margin(active[found.chosen], table.share, prompts)
+        limit = budget_b - overrun_b - margin(active[found.chosen], table.share, prompts)
     return found
 
 

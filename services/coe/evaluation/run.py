@@ -1,13 +1,16 @@
 """From files to an evaluation: reading, splitting, embedding (cached), with progress."""
 
 from pathlib import Path
+from typing import Literal
 
+import numpy as np
 from rich.progress import Progress
 from threadpoolctl import threadpool_limits
 
 from coe.encoder import EmbeddingCache, EncoderSpec, open_encoder
 from coe.evaluation.composition import FOLDS
 from coe.evaluation.evaluate import Evaluation, Part, evaluate
+from coe.evaluation.transfer import Transfer, judge_transfer
 from coe.mapper.outcomes import Outcomes, read_outcomes
 from coe.mapper.pool import PACKAGED, PoolExpert, read_pool, select
 from coe.mapper.split import hold_out, without
@@ -65,6 +68,28 @@ def evaluate_files(
             progress=step,
         )
     return result, unknown
+
+
+def transfer_file(
+    path: Path, *, by: Literal["dataset", "category"], experts: Path | None, seed: int, progress: Progress
+) -> tuple[Transfer, list[str]]:
+    """Each dataset, or each category, is left out in turn. Raises ArtifactError."""
+    outcomes, pool, unknown = _of_pool(read_outcomes(path), experts)
+    sources = outcomes.datasets if by == "dataset" else outcomes.categories
+    if len(set(sources)) < 2:
+        raise ArtifactError(f"all prompts of {path.name} have the same {by}: nothing can be left out")
+    task = progress.add_task("Embedding prompts", total=None)
+    embeddings = EmbeddingCache(open_encoder(ENCODER)).encode(
+        outcomes.prompts, lambda done, total: progress.update(task, completed=done, total=total)
+    )
+    progress.update(task, completed=0, total=len(set(sources)))
+
+    def step(source: str) -> None:
+        progress.update(task, description=f"Without {source}", advance=1)
+
+    active = np.array([expert.active_params_b for expert in pool])
+    with threadpool_limits(1):
+        return judge_transfer(outcomes, embeddings, active, sources, seed=seed, progress=step), unknown
 
 
 def _of_pool(outcomes: Outcomes, experts: Path | None) -> tuple[Outcomes, list[PoolExpert], list[str]]:

@@ -1,10 +1,13 @@
 """An evaluation as JSON and as a table for people."""
 
+from dataclasses import asdict
+
 from rich.table import Table
 
 from coe.evaluation.evaluate import Evaluation
 from coe.evaluation.metrics import Interval, bootstrap
 from coe.evaluation.systems import System
+from coe.evaluation.transfer import Transfer
 
 DIGITS = 4
 
@@ -64,6 +67,39 @@ def closing_lines(evaluation: Evaluation) -> list[str]:
         f"{pair.weak} against {pair.strong}: APGR {ranged(pair.apgr)}, CPT(50 %) {ranged(pair.cpt_50)}, "
         f"CPT(80 %) {ranged(pair.cpt_80)}",
         f"map chosen by cross-validation on the training part: {levels}",
+    ]
+
+
+def transfer_json(transfer: Transfer) -> dict[str, object]:
+    """The documented form (docs/evaluation.md)."""
+
+    def figures(interval: Interval) -> dict[str, object]:
+        return {"mean": round(interval.mean, DIGITS), "ci": [round(interval.low, DIGITS), round(interval.high, DIGITS)]}
+
+    return {
+        "sources": [asdict(row) for row in transfer.rows],
+        "best_single": transfer.best_single,
+        "single": figures(transfer.single),
+        "category": figures(transfer.plain),
+        "coe": figures(transfer.refined),
+        "category_gain": figures(transfer.plain_gain),
+        "coe_gain": figures(transfer.refined_gain),
+    }
+
+
+def transfer_table(transfer: Transfer) -> Table:
+    table = Table("left out", "prompts", "best single elsewhere", "its score", "category map", "CoE")
+    for row in transfer.rows:
+        scores = [f"{score:.4f}" for score in (row.single_score, row.plain, row.refined)]
+        table.add_row(row.source, str(row.prompts), row.single, *scores)
+    return table
+
+
+def transfer_lines(transfer: Transfer) -> list[str]:
+    return [
+        f"best single over all, {transfer.best_single}: {ranged(transfer.single)}",
+        f"category map {ranged(transfer.plain)}, over it {ranged(transfer.plain_gain)}",
+        f"composition {ranged(transfer.refined)}, over it {ranged(transfer.refined_gain)}",
     ]
 
 

@@ -41,9 +41,16 @@ def fit_cells(inputs: Floats, names: Sequence[str]) -> CellHeads:
     if len(distinct) == 1:
         return CellHeads(distinct, np.zeros((1, inputs.shape[1]), np.float32), np.zeros(1, np.float32))
     targets = np.where(np.array(names)[:, None] == np.array(distinct)[None, :], 1.0, -1.0)
-    centre, level = inputs.mean(0, dtype=np.float64), targets.mean(0)
-    centred = inputs - centre
-    gram = centred.T @ centred
+    centre, level = inputs.mean(0), targets.mean(0).astype(np.float32)
+    weight = _ridge(inputs - centre, targets.astype(np.float32) - level).T
+    return CellHeads(distinct, weight, level - weight @ centre)
+
+
+def _ridge(inputs: Floats, targets: Floats) -> Floats:
+    """Weights [D, C], by whichever of the two equivalent systems is smaller."""
+    prompts, width = inputs.shape
+    wide = width > prompts
+    gram = inputs @ inputs.T if wide else inputs.T @ inputs
     gram[np.diag_indices_from(gram)] += PENALTY
-    weight = np.linalg.solve(gram, centred.T @ (targets - level)).T
-    return CellHeads(distinct, weight.astype(np.float32), (level - weight @ centre).astype(np.float32))
+    solved: Floats = inputs.T @ np.linalg.solve(gram, targets) if wide else np.linalg.solve(gram, inputs.T @ targets)
+    return solved

@@ -74,11 +74,11 @@ def fit_refiner(
         progress(done, len(folds) + 1)
         heads = fit_cells(asked[rest], [names[row] for row in rest])
         cells[fold] = [row_of[heads.names[cell]] for cell in heads.predict(asked[fold])]
-        predicted[fold] = _respond(inputs[rest], truth[rest], scores[rest], table, settings).quality(
-            inputs[fold], cells[fold]
-        )
+        response = _respond(inputs[rest], truth[rest], scores[rest], table, settings)
+        predicted[fold] = _levelled(response.quality(inputs[fold], cells[fold]), cells[fold], table.quality)
     progress(len(folds), len(folds) + 1)
-    centroids, part = _cluster(contrasts(predicted), cells, len(row_of), settings)
+    told = _told(scores, predicted, cells, table.quality)
+    centroids, part = _cluster(contrasts(predicted), cells, told, settings)
     parts = _names(table.cells, centroids)
     response = _respond(inputs, truth, scores, table, settings)
     refiner = Refiner(
@@ -99,17 +99,35 @@ def _respond(
     return fit_response(inputs, cells, scores, table.quality, settings.penalties)
 
 
+def _levelled(predicted: Floats, cells: NDArray[np.int64], level: Floats) -> Floats:
+    """The same predictions with each cell's mean at its `level` [C, M].
+
+    Each fold has a model of its own, whose levels differ a little; left alone, such differences would pass for parts.
+    """
+    result = predicted.copy()
+    for cell in np.unique(cells):
+        inside = cells == cell
+        result[inside] += level[cell] - predicted[inside].mean(0)
+    return result
+
+
+def _told(scores: Floats, predicted: Floats, cells: NDArray[np.int64], level: Floats) -> list[bool]:
+    """Of each cell, whether predictions are nearer to its outcomes than its means: else parts would be noise."""
+    better = np.nansum((scores - level[cells]) ** 2 - (scores - predicted) ** 2, axis=1)
+    return [bool(better[cells == cell].sum() > 0) for cell in range(len(level))]
+
+
 def _cluster(
-    wanted: Floats, cells: NDArray[np.int64], count: int, settings: RefinerSettings
+    wanted: Floats, cells: NDArray[np.int64], told: Sequence[bool], settings: RefinerSettings
 ) -> tuple[list[Floats], NDArray[np.int64]]:
     """Centroids of each cell, and the part of each prompt."""
     from sklearn.cluster import KMeans
 
     centroids: list[Floats] = []
     part = np.zeros(len(cells), np.int64)
-    for cell in range(count):
+    for cell, divided in enumerate(told):
         inside = cells == cell
-        parts = max(1, min(settings.parts, int(inside.sum()) // settings.min_size))
+        parts = max(1, min(settings.parts, int(inside.sum()) // settings.min_size)) if divided else 1
         if parts == 1:
             centroids.append(np.zeros((1, wanted.shape[1])))
             continue

@@ -30,7 +30,7 @@ class Penalties:
     level: float = 1.0
     # s: how much a cell's own weights may differ from those of all cells.
     cell_scale: float = 1.0
-    iterations: int = 80
+    iterations: int = 60
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,15 +17,19 @@ POOL = [PoolExpert("org/small", 7.0, 7.0), PoolExpert("org/middle", 27.0, 27.0),
 
 
 def world(seed: int, prompts: int) -> Part:
-    """Two categories; in one the middle expert is as good as the large one. Some outcomes are missing."""
+    """Two categories; in one the middle expert is as good as the large one. A word tells what the small one can do.
+
+    Some outcomes are missing.
+    """
     random = np.random.default_rng(seed)
-    coding = random.random(prompts) < 0.5
+    coding, hard = random.random((2, prompts)) < 0.5
     embeddings = random.normal(size=(prompts, 16)) * 0.2
     embeddings[:, 0] = np.where(coding, 1.0, -1.0)
     chance = np.where(coding[:, None], [[0.3, 0.8, 0.8]], [[0.4, 0.5, 0.9]])
+    chance[:, 0] += np.where(hard, -0.25, 0.25)
     scores = (random.random((prompts, 3)) < chance).astype(float)
     scores[random.random(prompts) < 0.05, 0] = np.nan
-    names = tuple(f"{seed}-{row}" for row in range(prompts))
+    names = tuple(f"{'hard' if h else 'easy'} {random.integers(10**9)}" for h in hard)
     categories = tuple("coding" if value else "math" for value in coding)
     outcomes = Outcomes(tuple(e.name for e in POOL), ("d",) * prompts, names, names, categories, scores)
     unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
@@ -34,7 +38,7 @@ def world(seed: int, prompts: int) -> Part:
 
 @pytest.fixture(scope="module")
 def evaluation() -> Evaluation:
-    return evaluate("made-up", world(0, 500), world(1, 300), POOL)
+    return evaluate("made-up", world(0, 400), world(1, 300), POOL)
 
 
 def test_the_json_has_the_documented_keys_and_can_be_written(evaluation: Evaluation) -> None:
@@ -65,7 +69,7 @@ def test_the_composition_learns_what_there_is_to_learn(evaluation: Evaluation) -
 def test_nothing_beats_the_oracle_and_all_is_repeatable(evaluation: Evaluation) -> None:
     (oracle,) = [system for system in evaluation.systems if system.kind == "oracle"]
     assert all(system.score <= oracle.score for system in evaluation.systems)
-    again = evaluate("made-up", world(0, 500), world(1, 300), POOL)
+    again = evaluate("made-up", world(0, 400), world(1, 300), POOL)
     assert as_json(again, 0) == as_json(evaluation, 0)
 
 

@@ -39,3 +39,10 @@ def test_the_best_cells_get_the_large_expert() -> None:
 def test_nothing_fits_a_tiny_budget() -> None:
     assert guarded(table(4), ACTIVE, 5.0, 100) is None
     assert guarded(table(4), ACTIVE, None, 100) is not None
+
+
+def test_a_known_overrun_is_taken_off_the_budget() -> None:
+    cells = table(40)
+    plan = guarded(cells, ACTIVE, 31.0, 900, overrun_b=3.0)
+    assert plan is not None
+    assert plan.active_params_b + margin(ACTIVE[plan.chosen], cells.share, 900) <= 28.0 + 0.1

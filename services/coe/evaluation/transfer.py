@@ -1,0 +1,87 @@
+"""Whether routing helps where it was not fitted: each source is judged by a composition fitted on all the others."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coe.evaluation.composition import Asked, fit_levels
+from coe.evaluation.metrics import Interval, bootstrap, paired_bootstrap
+from coe.evaluation.planning import assign
+from coe.mapper.inputs import read_signs
+from coe.mapper.outcomes import Outcomes
+from coe.mapper.refiner_fit import RefinerSettings
+from coe.mapper.solve import Limits, solve
+from coe.mapper.split import groups
+
+Floats = NDArray[np.float64]
+Embeddings = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRow:
+    """Mean scores on a source that was left out, each over the prompts where its expert was run.
+
+    `single` is the expert that is best on the other sources.
+    """
+
+    source: str
+    prompts: int
+    single: str
+    single_score: float
+    plain: float
+    refined: float
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """`best_single` is the best over all prompts with hindsight; gains are over it, on the same prompts."""
+
+    rows: tuple[SourceRow, ...]
+    best_single: str
+    single: Interval
+    plain: Interval
+    refined: Interval
+    plain_gain: Interval
+    refined_gain: Interval
+
+
+def judge_transfer(
+    outcomes: Outcomes,
+    embeddings: Embeddings,
+    active: Floats,
+    sources: Sequence[str],
+    *,
+    seed: int = 0,
+    progress: Callable[[str], None] = lambda step: None,
+) -> Transfer:
+    """`sources` names the source of each prompt. No budget: the question is whether the right expert is found."""
+    asked = Asked(read_signs(outcomes.prompts), embeddings)
+    source_of, group = np.array(sources), groups(outcomes)
+    chosen = {level: np.full(len(outcomes), np.nan) for level in ("plain", "refined")}
+    rows = []
+    for source in sorted(set(sources)):
+        progress(source)
+        fold = np.flatnonzero(source_of == source)
+        rest = np.flatnonzero((source_of != source) & ~np.isin(group, group[fold]))
+        levels = fit_levels(outcomes.rows(rest), asked.rows(rest), RefinerSettings(seed=seed))
+        for level, names in levels.cells(asked.rows(fold)).items():
+            table = levels.table(level)
+            solution = solve(table.quality, table.share, active, active, Limits(), table.eligible)
+            chosen[level][fold] = outcomes.scores[fold, assign(table, solution, names)]
+        known = int(np.nanmean(outcomes.scores[rest], axis=0).argmax())
+        means = [float(np.nanmean(chosen[level][fold])) for level in ("plain", "refined")]
+        alone = float(np.nanmean(outcomes.scores[fold, known]))
+        rows.append(SourceRow(source, len(fold), outcomes.models[known], alone, *means))
+    best = int(np.nanmean(outcomes.scores, axis=0).argmax())
+    single = outcomes.scores[:, best]
+    return Transfer(
+        tuple(rows),
+        outcomes.models[best],
+        bootstrap(single, seed=seed),
+        bootstrap(chosen["plain"], seed=seed),
+        bootstrap(chosen["refined"], seed=seed),
+        paired_bootstrap(chosen["plain"], single, seed=seed),
+        paired_bootstrap(chosen["refined"], single, seed=seed),
+    )
