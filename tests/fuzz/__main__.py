@@ -16,7 +16,7 @@ from fuzz.seeds import write_seeds
 TARGETS = (*READERS, "c_abi")
 CORPUS = Path(__file__).parent / "corpus"
 WORK = Path("build/fuzz")
-LIMITS = ("-timeout=20", "-rss_limit_mb=2048", "-max_len=65536", "-print_final_stats=1", "-verbosity=0")
+LIMITS = ("-timeout=20", "-rss_limit_mb=2048", "-max_len=65536", "-len_control=0", "-print_final_stats=1")
 
 
 def main() -> int:
@@ -37,7 +37,8 @@ def _fuzz(name: str, seconds: int) -> bool:
     for folder in (learnt, seeds, found):
         folder.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "fuzz.target", name, f"-max_total_time={seconds}", *LIMITS]
-    command += [f"-artifact_prefix={found}/{name}-", str(learnt), str(seeds), str(CORPUS / name)]
+    corpus = [str(CORPUS / name)] if (CORPUS / name).is_dir() else []
+    command += [f"-artifact_prefix={found}/{name}-", str(learnt), str(seeds), *corpus]
     sys.stderr.write(f"==> {name}, {seconds} s\n")
     return subprocess.run(command, env=os.environ, check=False).returncode == 0
 

@@ -1,5 +1,6 @@
 """Inputs that once went wrong, and hostile ones we thought of: each ends in one clear error, or is read."""
 
+import json
 import os
 import random
 import subprocess
@@ -10,11 +11,13 @@ from pathlib import Path
 import pytest
 
 from coe.platform.errors import CoEError
+from fuzz.json_values import variant
 from fuzz.readers import READERS
+from fuzz.seeds import FAMILIES, write_seeds
 
 CORPUS = Path(__file__).parent / "corpus"
 CASES = [(target, path) for target in READERS for path in sorted((CORPUS / target).glob("*"))]
-RANDOM_CASES = 40
+RANDOM_CASES, DOCUMENTS = 40, 60
 
 
 @pytest.mark.parametrize(("target", "path"), CASES, ids=[f"{target}-{path.name}" for target, path in CASES])
@@ -23,6 +26,26 @@ def test_hostile_files_end_in_one_clear_error(target: str, path: Path, tmp_path:
     copy.write_bytes(path.read_bytes())
     with suppress(CoEError):
         READERS[target](copy)
+
+
+@pytest.fixture(scope="module")
+def seeds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("seeds")
+    write_seeds(directory)
+    return directory
+
+
+@pytest.mark.parametrize("target", ["config", "manifest", "tokenizer"])
+def test_documents_with_one_hostile_value_end_in_one_clear_error(target: str, seeds: Path, tmp_path: Path) -> None:
+    draw = random.Random(2)
+    for family in FAMILIES:
+        document = json.loads((seeds / target / family).read_text())
+        READERS[target](seeds / target / family)
+        for _ in range(DOCUMENTS):
+            path = tmp_path / "input"
+            path.write_text(variant(document, draw))
+            with suppress(CoEError):
+                READERS[target](path)
 
 
 def test_the_native_library_survives_any_arguments(tmp_path: Path) -> None:

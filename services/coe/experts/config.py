@@ -4,37 +4,42 @@ The families differ in few places, so one frozen record describes Llama, Qwen2, 
 from it alone. Sources of the switches: the models' reports and their public configuration files.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 Activation = Literal["silu", "gelu"]
 
+# Far beyond any model there is, and what a hostile file may claim at most.
+MAX_HEAD_DIM = 4096
+MAX_SIZE = 1 << 24
+Size = Annotated[PositiveInt, Field(le=MAX_SIZE)]
+
 
 class ModelConfig(BaseModel):
     """One architecture and shape. Everything in it changes the graph, nothing in it belongs to one expert's weights."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     architecture: Literal["llama", "qwen2", "gemma2", "gemma3"]
     layers: PositiveInt = Field(le=1024)
-    hidden: PositiveInt
-    heads: PositiveInt
-    kv_heads: PositiveInt
-    head_dim: PositiveInt
-    feed_forward: PositiveInt
-    vocabulary: PositiveInt
-    context_length: PositiveInt
+    hidden: Size
+    heads: Size
+    kv_heads: Size
+    head_dim: PositiveInt = Field(le=MAX_HEAD_DIM)
+    feed_forward: Size
+    vocabulary: Size
+    context_length: PositiveInt = Field(le=1 << 40)
     norm_epsilon: float
     rope_theta: float
     # How many of a head's dimensions rotate.
-    rope_dim: PositiveInt
+    rope_dim: PositiveInt = Field(le=MAX_HEAD_DIM)
     # Divisors of the rotary frequencies, one for each pair: Llama 3.1's scaling, or Gemma 3's linear one. Empty: none.
     rope_factors: tuple[float, ...] = ()
     # Base of the layers with a sliding window where it differs (Gemma 3), else 0.
     local_rope_theta: float = 0.0
     # Tokens that a local layer sees, itself included. 0: every layer sees all.
-    window: int = 0
+    window: int = Field(default=0, ge=0, le=1 << 40)
     # One layer in so many is global: the last of each group. 1 with a window: all are local.
     window_pattern: PositiveInt = 1
     attention_scale: float

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from coe.experts.config import ModelConfig
+from coe.experts.config import MAX_HEAD_DIM, ModelConfig
 from coe.experts.gguf_file import GgufFile, Value
 from coe.platform.errors import ArtifactError
 
@@ -34,6 +34,8 @@ def read_config(file: GgufFile, rope_factors: tuple[float, ...] = ()) -> ModelCo
     if embedding is None:
         raise ArtifactError("the file has no token_embd.weight")
     rope_dim = keys.integer("rope.dimension_count", head_dim)
+    if max(head_dim, rope_dim) > MAX_HEAD_DIM:
+        raise ArtifactError(f"the model's heads have {max(head_dim, rope_dim)} dimensions")
     values: dict[str, Any] = {
         "architecture": architecture,
         "layers": keys.integer("block_count"),

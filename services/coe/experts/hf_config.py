@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from coe.experts.config import ModelConfig
+from coe.experts.config import MAX_HEAD_DIM, ModelConfig
 from coe.platform.errors import ArtifactError
 
 # model_type -> (architecture, layers a group of alternating windows has).
@@ -25,14 +25,14 @@ def read_hf_config(document: Mapping[str, Any]) -> ModelConfig:
     if not isinstance(text, dict):
         raise ArtifactError("config.json has no usable text_config")
     kind = text.get("model_type") or document.get("model_type")
-    if kind not in FAMILIES:
+    if not isinstance(kind, str) or kind not in FAMILIES:
         raise ArtifactError(f"model type {kind!r} is not supported; these are: {', '.join(FAMILIES)}")
     try:
         return ModelConfig(**_values(text, *FAMILIES[kind]))
     except ValidationError as error:
         first = error.errors()[0]
         raise ArtifactError(f"config.json makes no sense: {first['loc'][0]}: {first['msg']}") from error
-    except (KeyError, TypeError, ValueError, ZeroDivisionError, OverflowError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError, ArithmeticError) as error:
         raise ArtifactError(f"config.json is missing a value or has a wrong one: {error!r}") from error
 
 
@@ -40,6 +40,8 @@ def _values(text: Mapping[str, Any], architecture: str, pattern: int) -> dict[st
     gemma = architecture.startswith("gemma")
     heads, hidden = text["num_attention_heads"], text["hidden_size"]
     head_dim = text.get("head_dim") or (256 if gemma else hidden // heads)
+    if head_dim > MAX_HEAD_DIM:
+        raise ValueError(f"head_dim is {head_dim}")
     rope, local_rope = _rope(text)
     values: dict[str, Any] = {
         "architecture": architecture,

@@ -9,17 +9,21 @@ from tokenizers import Tokenizer
 
 from coe.experts.gguf_tokenizer import END_OF_GENERATION
 from coe.experts.source import TokenizerSpec
+from coe.experts.tokenizer_file import load_tokenizer
 from coe.platform.errors import ArtifactError
 
 MAX_TEMPLATE_BYTES = 1 << 20
+MAX_TOKENIZER_BYTES = 128 << 20
 
 
 def read_hf_tokenizer(folder: Path) -> TokenizerSpec:
     """Raises ArtifactError when there is no readable tokenizer.json."""
     path = folder / "tokenizer.json"
     try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises plain Exception
+        if path.stat().st_size > MAX_TOKENIZER_BYTES:
+            raise ArtifactError(f"{path} is too large")
+        tokenizer, _ = load_tokenizer(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
         raise ArtifactError(f"can't read {path}: {error}") from error
     settings = _optional(folder / "tokenizer_config.json")
     bos = _token_id(tokenizer, settings.get("bos_token"))

@@ -1,17 +1,15 @@
 """Text to token ids, and token ids to bytes one by one."""
 
 import codecs
-import json
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from tokenizers import Tokenizer
-
 from coe.experts.bundle import Bundle
 from coe.experts.chat_template import render
 from coe.experts.manifest import TokenizerFacts
-from coe.platform.errors import ArtifactError, InvalidPrompt
+from coe.experts.tokenizer_file import load_tokenizer
+from coe.platform.errors import InvalidPrompt
 
 SPACE = "\u2581"
 
@@ -20,12 +18,9 @@ class ExpertTokenizer:
     """An expert's tokenizer. Safe to share between threads."""
 
     def __init__(self, data: str, facts: TokenizerFacts) -> None:
-        try:
-            self._tokenizer = Tokenizer.from_str(data)
-        except Exception as error:  # the library raises plain Exception
-            raise ArtifactError(f"tokenizer.json can't be read: {error}") from error
+        self._tokenizer, document = load_tokenizer(data)
         self._facts = facts
-        self.token_bytes = _token_bytes(json.loads(data))
+        self.token_bytes = _token_bytes(document)
         self.eos_ids = frozenset(facts.eos_ids)
 
     @classmethod
@@ -87,13 +82,11 @@ def _load(data: str, facts: TokenizerFacts) -> ExpertTokenizer:
 
 def _token_bytes(document: Mapping[str, Any]) -> list[bytes]:
     """The bytes that each id stands for; nothing for special tokens."""
-    if document["model"]["type"] != "BPE":
-        raise ArtifactError(f"tokenizers of type {document['model']['type']} are not supported")
     decoder = document.get("decoder") or {}
     of_piece = _byte_level if decoder.get("type") == "ByteLevel" else _sentence_piece
     spelled = {index: of_piece(token) for token, index in document["model"]["vocab"].items()}
     for entry in document["added_tokens"]:
-        spelled[entry["id"]] = b"" if entry["special"] else entry["content"].encode()
+        spelled[entry["id"]] = b"" if entry.get("special") else entry["content"].encode()
     return [spelled.get(index, b"") for index in range(max(spelled, default=-1) + 1)]
 
 

@@ -1,0 +1,43 @@
+"""tokenizer.json, checked before the `tokenizers` library sees it: it believes the ids in there, and ends the process
+when memory for so many tokens is not to be had."""
+
+import json
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from coe.platform.errors import ArtifactError
+
+MAX_TOKENS = 1 << 22
+
+
+def load_tokenizer(data: str) -> tuple[Tokenizer, dict[str, Any]]:
+    """The tokenizer, and the document. Raises ArtifactError when it is not a usable BPE tokenizer."""
+    document = _checked(data)
+    try:
+        return Tokenizer.from_str(data), document
+    except Exception as error:  # the library raises plain Exception
+        raise ArtifactError(f"tokenizer.json can't be read: {error}") from error
+    except BaseException as error:
+        if type(error).__name__ == "PanicException":  # of Rust; it has no base class but this
+            raise ArtifactError("tokenizer.json can't be read: the library gave up") from error
+        raise
+
+
+def _checked(data: str) -> dict[str, Any]:
+    try:
+        document = json.loads(data)
+        model, added = document["model"], document.get("added_tokens") or []
+        kind, vocabulary = model.get("type", "BPE"), model["vocab"]
+        ids = [*vocabulary.values(), *(token["id"] for token in added)]
+        contents = [token["content"] for token in added]
+    except (AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
+        raise ArtifactError(f"tokenizer.json is no tokenizer: {error!r}") from error
+    if kind != "BPE":
+        raise ArtifactError(f"tokenizers of type {kind} are not supported")
+    if not all(type(token) is int and 0 <= token < MAX_TOKENS for token in ids):
+        raise ArtifactError("tokenizer.json has a token with an impossible id")
+    if not all(isinstance(content, str) for content in contents):
+        raise ArtifactError("tokenizer.json has a token without text")
+    document["added_tokens"] = added
+    return dict(document)
