@@ -3,70 +3,18 @@
 COE_TEST_CHAOS_S: how long to go on killing, five minutes by default. The seed that is printed makes the same kills.
 """
 
-import asyncio
 import os
-import random
-import time
 from pathlib import Path
 
 import pytest
 
 from coe.experts.bundle import Bundle
-from support.worker_node import AssignmentClient, WorkerNode, following, replicas
+from support.kills import DRAIN_S, random_kills
 
 CHAOS_S = float(os.environ.get("COE_TEST_CHAOS_S", "300"))
-DRAIN_S = 240.0
-# Prompts under way: enough to keep both workers busy over a restart.
-UNDER_WAY = 12
-TOPICS = ("rivers", "prime numbers", "bread", "the moon", "trade", "whales")
 
 pytestmark = [pytest.mark.chaos, pytest.mark.kafka, pytest.mark.model, pytest.mark.timeout(CHAOS_S + DRAIN_S + 120)]
 
 
 async def test_random_kills(kafka_bootstrap: str, smollm2_bundle: Bundle, tmp_path: Path) -> None:
-    seed = int(os.environ.get("COE_TEST_CHAOS_SEED", str(random.randrange(1 << 32))))
-    print(f"COE_TEST_CHAOS_SEED={seed}")
-    rng = random.Random(seed)
-    experts = replicas(smollm2_bundle, 4)
-    hbm_bytes = int(2.5 * smollm2_bundle.weights_bytes)
-    node = WorkerNode(kafka_bootstrap, smollm2_bundle.path.parent, tmp_path, workers=2, hbm_bytes=hbm_bytes)
-    sent: set[str] = set()
-    async with node.running(), following(kafka_bootstrap) as client:
-        until = time.monotonic() + CHAOS_S
-        feeding = asyncio.create_task(feed(client, experts, sent, rng, until))
-        kills = await kill(node, rng, until)
-        await feeding
-        await client.until(lambda ledger: sent <= set(ledger.ends), DRAIN_S)
-        # A second event for one of them would have been committed before this one's.
-        last = await client.send(experts[0], "Say yes.", max_tokens=2)
-        await client.until(lambda ledger: last in ledger.ends, DRAIN_S)
-    assert kills >= 2
-    assert {client.ledger.ends[request_id] for request_id in sent} == {1}
-    failed = [client.ledger.results[request_id].error for request_id in sent]
-    assert not [error for error in failed if error.code]
-    texts = {client.ledger.results[request_id].completion.finish_reason for request_id in sent}
-    assert texts <= {"stop", "length"}
-
-
-async def feed(client: AssignmentClient, experts: list[str], sent: set[str], rng: random.Random, until: float) -> None:
-    """Keeps as many prompts under way, over all experts."""
-    while time.monotonic() < until:
-        while len(sent) - len(client.ledger.ends) < UNDER_WAY:
-            text = f"Write a sentence about {rng.choice(TOPICS)}."
-            sent.add(await client.send(rng.choice(experts), text, max_tokens=rng.randrange(4, 24)))
-        enough = len(sent) - UNDER_WAY
-        try:
-            await client.until(lambda ledger, enough=enough: len(ledger.ends) > enough, 1.0)  # type: ignore[misc]
-        except TimeoutError:
-            continue
-
-
-async def kill(node: WorkerNode, rng: random.Random, until: float) -> int:
-    """Returns how often. The victim is started again at once, and killed again maybe while it starts to work."""
-    kills = 0
-    victims = [node.manager, *node.workers]
-    while time.monotonic() < until or kills < 2:
-        await asyncio.sleep(rng.uniform(0.5, 6.0))
-        await node.restart(rng.choice(victims))
-        kills += 1
-    return kills
+    await random_kills(kafka_bootstrap, smollm2_bundle, tmp_path, CHAOS_S)

@@ -110,7 +110,7 @@ class AttachResponse(_message.Message):
     tier_profile: _builtins.str
     hbm_capacity_bytes: _builtins.int
     lease_socket: _builtins.str
-    """Name of an abstract unix socket of this host that takes LeaseCall frames; empty: none. Attached workers may use it
+    """Path of a unix socket, beside the arena, that takes LeaseCall frames; empty: none. Attached workers may use it
     in place of Acquire, Release and Prefetch, at a fraction of their cost.
     """
     def __init__(

@@ -24,10 +24,10 @@ class LeaseSocket:
         self.open = False
 
     @classmethod
-    async def connect(cls, name: str) -> "LeaseSocket":
-        """Raises OSError: the manager is on another host, or in a network namespace of its own."""
+    async def connect(cls, path: str) -> "LeaseSocket":
+        """Raises OSError when this process can't see the socket: it can't see the arena then either."""
         connection = cls()
-        await asyncio.get_running_loop().create_unix_connection(lambda: connection._frames, f"\0{name}")
+        await asyncio.get_running_loop().create_unix_connection(lambda: connection._frames, path)
         connection.open = True
         return connection
 

@@ -154,12 +154,12 @@ class TierClient:
             modelled_copy_s=response.modelled_copy_s,
         )
 
-    async def _connect(self, name: str) -> None:
+    async def _connect(self, path: str) -> None:
         self._disconnect()
-        if not name:
+        if not path:
             return
         try:
-            self._socket = await LeaseSocket.connect(name)
+            self._socket = await LeaseSocket.connect(path)
         except OSError as error:
             _log.info("leases go over gRPC: no lease socket of the manager's here", reason=str(error))
 

@@ -16,7 +16,7 @@ from coe.memory_tier_manager.runtime import Runtime
 @dataclass(frozen=True, slots=True)
 class Identity:
     """Which node this is. `epoch`: this life of its manager. `arena_epoch`: of the bytes, which may outlive a manager;
-    leases are of it. `lease_socket`: its name, empty when there is none."""
+    leases are of it. `lease_socket`: its path, empty when there is none."""
 
     node: str
     epoch: int

@@ -9,6 +9,7 @@ import os
 import socket
 import struct
 from collections.abc import Callable
+from pathlib import Path
 from typing import cast
 
 from google.protobuf.message import DecodeError
@@ -31,10 +32,10 @@ _METHODS = {"acquire": "coe.v1.MemoryTierManager/Acquire", "prefetch": "coe.v1.M
 
 
 class LeaseSocket:
-    """Listens on the abstract address `name`: it is gone with the process, and other users are turned away."""
+    """Listens at `path`, beside the arena: who can map one can reach the other. Other users are turned away."""
 
-    def __init__(self, name: str, calls: Calls, runtime: Runtime) -> None:
-        self._name = name
+    def __init__(self, path: Path, calls: Calls, runtime: Runtime) -> None:
+        self._path = path
         self._calls = calls
         self._runtime = runtime
         self._server: asyncio.Server | None = None
@@ -46,11 +47,15 @@ class LeaseSocket:
             self._connections.add(connection)
             return connection.frames
 
-        self._server = await asyncio.get_running_loop().create_unix_server(connect, f"\0{self._name}")
+        # A manager that was killed leaves its socket; the arena has one owner, and so has this.
+        self._path.unlink(missing_ok=True)
+        self._server = await asyncio.get_running_loop().create_unix_server(connect, self._path)
+        self._path.chmod(0o600)
 
     async def stop(self) -> None:
         if self._server is not None:
             self._server.close()
+            self._path.unlink(missing_ok=True)
         for connection in list(self._connections):
             connection.frames.close()
 

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import Coroutine
+from pathlib import Path
 
 import grpc.aio
 import uvloop
@@ -33,6 +34,8 @@ from coe.platform.settings import CoreSettings
 
 _log = logs.get(__name__)
 
+# Where the arena is: containers that share the one share the lease socket too.
+SHARED_MEMORY = Path("/dev/shm")
 # Redis gets moves this often, and so many times less often how many leases there are.
 PUBLISH_S = 0.05
 LEASES_EVERY = 10
@@ -68,9 +71,9 @@ class MemoryTierManagerService:
         self._metrics = TierMetrics(self._tiers)
         self._log = self._event_log()
         self._runtime = Runtime(self._tiers, self._arena, self._library, self._observe)
-        socket = f"coe-leases-{self._arena.name}-{self._epoch}"
+        socket = SHARED_MEMORY / f"{self._arena.name}.leases"
         identity = Identity(
-            core.node, self._epoch, self._arena.epoch, self._arena.name, PROFILES[settings.profile], socket
+            core.node, self._epoch, self._arena.epoch, self._arena.name, PROFILES[settings.profile], str(socket)
         )
         # Before the first worker can come: its leases may be on what is there.
         if residents := self._arena.found(self._library.tags()):

@@ -23,16 +23,18 @@ class Watchers:
 
     async def _follow(self, watcher: "_Watcher", stopping: asyncio.Event) -> AsyncIterator[list[str]]:
         stop = asyncio.create_task(stopping.wait())
+        wake = asyncio.create_task(watcher.wake.wait())
         try:
             while not stopping.is_set():
-                wake = asyncio.create_task(watcher.wake.wait())
                 await asyncio.wait({stop, wake}, return_when=asyncio.FIRST_COMPLETED)
-                wake.cancel()
                 watcher.wake.clear()
+                if wake.done():
+                    wake = asyncio.create_task(watcher.wake.wait())
                 names, watcher.unseen = list(watcher.unseen), {}
                 yield names
         finally:
             stop.cancel()
+            wake.cancel()
             self._watchers.discard(watcher)
 
 

@@ -1,8 +1,10 @@
 """The lease socket end to end: the worker's side against the manager's, over a real unix socket and a fake arena."""
 
 import asyncio
+import tempfile
 import uuid
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -30,9 +32,9 @@ class Node:
         self.arena = FakeArena("fake", 8, 4, by_hand=by_hand)
         self.tiers = Tiers(Limits(hbm_bytes=8, ddr_bytes=8, slots=4, alignment=1), EVICTION["lru"])
         self.runtime = Runtime(self.tiers, self.arena, self.library, lambda item, now: None)
-        self.name = f"coe-test-{uuid.uuid4().hex}"
-        calls = Calls(Identity("node", 1, 7, "fake", HOST, self.name), self.runtime, self.library)
-        self.socket = LeaseSocket(self.name, calls, self.runtime)
+        self.path = Path(tempfile.gettempdir()) / f"coe-test-{uuid.uuid4().hex[:12]}"
+        calls = Calls(Identity("node", 1, 7, "fake", HOST, str(self.path)), self.runtime, self.library)
+        self.socket = LeaseSocket(self.path, calls, self.runtime)
 
     async def until(self, condition) -> None:  # type: ignore[no-untyped-def]
         for _ in range(10_000):
@@ -54,7 +56,7 @@ async def node() -> AsyncIterator[Node]:
 
 @pytest.fixture
 async def client(node: Node) -> AsyncIterator[Client]:
-    client = await Client.connect(node.name)
+    client = await Client.connect(str(node.path))
     yield client
     client.close()
 
@@ -96,7 +98,7 @@ async def test_a_caller_that_leaves_takes_its_calls_back(how: str) -> None:
     node = Node(by_hand=True)
     await node.socket.start()
     node.runtime.post(ev.Attach("w", 1))
-    leaving = await Client.connect(node.name)
+    leaving = await Client.connect(str(node.path))
     waiting = asyncio.create_task(leaving.acquire(wish("a", resident=True), WAIT_S))
     await node.until(lambda: node.tiers.pending)
     if how == "the call is cancelled":
@@ -127,6 +129,6 @@ async def test_the_end_of_the_manager_is_an_error_of_every_call(node: Node, clie
         await client.acquire(wish("a"), WAIT_S)
 
 
-async def test_nobody_listens_there() -> None:
+async def test_nobody_listens_there(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"\S"):
-        await Client.connect(f"coe-test-{uuid.uuid4().hex}")
+        await Client.connect(str(tmp_path / "nobody"))
