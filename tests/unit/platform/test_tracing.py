@@ -172,3 +172,10 @@ def test_a_trace_context_comes_back_as_it_was() -> None:
     context = w3c.parse(sent.get)
     assert context is not None
     assert dict(w3c.headers(context)) == sent
+
+
+def test_a_client_without_telemetry_leaves_the_decision_to_the_next_hop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(telemetry_spans, "_sample", None)
+    assert messaging.trace_headers(messaging.start_send("t", "k")) == []
+    monkeypatch.setattr(telemetry_spans, "_sample", never)
+    assert dict(messaging.trace_headers(messaging.start_send("t", "k")))["traceparent"].endswith(b"-00")

@@ -12,17 +12,15 @@ from opentelemetry.context import Context
 from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, TraceFlags
 from opentelemetry.util.types import AttributeValue
 
-from coe.platform.telemetry import sampling
-
 Attributes = Callable[[], dict[str, AttributeValue]]
 
 _UNSAMPLED = TraceFlags(TraceFlags.DEFAULT)
-_sample: Callable[[], bool] = sampling.never
+_sample: Callable[[], bool] | None = None
 _tracer = trace.get_tracer("coe")
 
 
 def record(sample: Callable[[], bool]) -> None:
-    """`sample()` decides on every trace that begins in this process. Until it is called nothing is recorded."""
+    """`sample()` decides on every trace that begins in this process. Until then none begins: the next hop decides."""
     global _sample
     _sample = sample
 
@@ -33,6 +31,8 @@ def start(name: str, kind: SpanKind, parent: SpanContext | None, attributes: Att
         if not parent.trace_flags.sampled:
             return NonRecordingSpan(parent)
         context = trace.set_span_in_context(NonRecordingSpan(parent), Context())
+    elif _sample is None:
+        return trace.INVALID_SPAN
     elif _sample():
         context = Context()
     else:
