@@ -27,7 +27,7 @@ def render(
     """`compared`: figures divided by their baseline's."""
     title = f"Load test: {escape(result.profile.name)} over {escape(result.transport)}"
     found = steps(result.profile, samples)
-    saturated_at = saturation(found, result.profile.bounds.least_throughput_ratio)
+    saturated_at = saturation(found)
     parts = [
         f'<h1>{title}</h1><p class="about">{escape(result.profile.about)}</p>',
         _verdict(result),

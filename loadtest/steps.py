@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from loadtest.loadprofile import Profile
 from loadtest.recorder import Latencies, Sample
 
+# A system that keeps up answers at least this share of what is offered.
+KEEPS_UP = 0.9
+
 
 @dataclass(frozen=True)
 class Step:
@@ -48,11 +51,11 @@ def steps(profile: Profile, samples: Sequence[Sample]) -> list[Step]:
     return found
 
 
-def saturation(found: Sequence[Step], least_ratio: float) -> float | None:
+def saturation(found: Sequence[Step]) -> float | None:
     """The highest rate that was answered before one was not, prompts a second. None: the system kept up throughout."""
     kept = 0.0
     for step in sorted(found, key=lambda step: step.offered):
-        if step.answered < least_ratio * step.offered:
+        if step.answered < KEEPS_UP * step.offered:
             return max(kept, step.answered)
         kept = max(kept, step.answered)
     return None

@@ -9,7 +9,7 @@ from loadtest.loadprofile import Phase, Profile, Prompts
 from loadtest.prompts import prompts
 from loadtest.recorder import Sample, summarise, switches
 from loadtest.report import Result
-from loadtest.steps import saturation, steps
+from loadtest.steps import KEEPS_UP, saturation, steps
 
 PROFILE = Profile(
     name="rising",
@@ -42,13 +42,13 @@ def test_a_step_for_each_measured_phase() -> None:
     assert [step.offered for step in found] == [1, 2, 4]
     assert [step.answered for step in found] == [1, 2, 4]
     assert found[0].latency_ms["p50"] == pytest.approx(10, rel=0.01)
-    assert saturation(found, 0.9) is None
+    assert saturation(found) is None
 
 
 def test_saturation_is_what_was_answered_before_the_line_grew() -> None:
     found = steps(PROFILE, served(3))
-    assert saturation(found, 0.9) == pytest.approx(3, rel=0.05)
-    assert found[-1].answered < 0.9 * found[-1].offered
+    assert saturation(found) == pytest.approx(3, rel=0.05)
+    assert found[-1].answered < KEEPS_UP * found[-1].offered
 
 
 def test_switches_are_counted_by_worker() -> None:
