@@ -119,4 +119,5 @@ def read_manifest(path: Path) -> Manifest:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "manifest"
-        raise ArtifactError(f"{path} is no valid manifest: {where}: {first['msg']}") from error
+        reason = first["msg"].removeprefix("Value error, ")
+        raise ArtifactError(f"{path} is no valid manifest: {where}: {reason}") from error

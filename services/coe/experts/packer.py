@@ -14,8 +14,8 @@ from coe.native import packing
 Bytes = npt.NDArray[np.uint8]
 # Rows of a piece are a multiple of this, so that pieces of a tensor are whole panels of every packed layout.
 ROW_TILE = 64
-# Small enough that what is made of a piece on the way stays in a core's cache.
-PIECE_BYTES = 256 << 10
+# Small enough that what is made of a piece on the way stays in cache, large enough that numpy runs without the GIL.
+PIECE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
