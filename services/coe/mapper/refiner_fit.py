@@ -108,7 +108,7 @@ def _levelled(predicted: Floats, cells: NDArray[np.int64], level: Floats) -> Flo
     for cell in np.unique(cells):
         inside = cells == cell
         result[inside] += level[cell] - predicted[inside].mean(0)
-    return result
+    return np.clip(result, 0.0, 1.0)
 
 
 def _told(scores: Floats, predicted: Floats, cells: NDArray[np.int64], level: Floats) -> list[bool]:
