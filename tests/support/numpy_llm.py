@@ -17,13 +17,9 @@ GEMMA_27B = (("gemma2", 46), ("gemma3", 62))
 
 
 class NumpyLlm:
-    """`logits(ids)` -> float32 [len(ids), V].
+    """`logits(ids)` -> float32 [len(ids), V]."""
 
-    `rounded`: activations meet quantised weights in 8 bits, in scaled blocks of 32, as llama.cpp and our ops do.
-    """
-
-    def __init__(self, path: Path, *, rounded: bool = False) -> None:
-        self._rounded = rounded
+    def __init__(self, path: Path) -> None:
         reader = GGUFReader(path)
         self._tensors = {tensor.name: tensor for tensor in reader.tensors}
         self._weights: dict[str, np.ndarray] = {}
@@ -134,11 +130,6 @@ class NumpyLlm:
         return x * scale * self._weight(name).ravel()
 
     def _times(self, x: np.ndarray, name: str) -> np.ndarray:
-        kind = self._tensors[f"{name}.weight"].tensor_type.name
-        if self._rounded and kind not in ("F32", "F16", "BF16"):
-            blocks = x.reshape(len(x), -1, 32)
-            scale = np.abs(blocks).max(axis=-1, keepdims=True) / 127
-            x = (np.rint(blocks / np.where(scale == 0, 1, scale)) * scale).reshape(x.shape)
         return x @ self._weight(f"{name}.weight").T
 
     def _weight(self, name: str) -> np.ndarray:

@@ -10,7 +10,7 @@ constexpr Format kFormats[] = {Format::kF32, Format::kF16, Format::kBf16, Format
                                Format::kQ51, Format::kQ80, Format::kQ4K,  Format::kQ5K, Format::kQ6K};
 
 struct Quantised {
-  std::vector<int8_t> q;
+  std::vector<int16_t> q;
   std::vector<float> scale, sum16, sum32;
   QuantRows rows{};
 };
@@ -44,7 +44,7 @@ double dot(const Packed& w, const std::vector<float>& x, size_t t, size_t row) {
   return sum;
 }
 
-size_t columns(Format format) { return traits(format).width == 256 ? 512 : 96; }
+size_t columns(Format format) { return traits(format).width == 256 ? 768 : 544; }  // more than a chunk
 
 }  // namespace
 
@@ -71,10 +71,11 @@ TEST_P(Kernel, QuantisedActivationsAgreeWithTheirIntegersOnEveryInstructionSet) 
   const size_t cols = columns(GetParam());
   const Packed w = random_packed(GetParam(), rows, cols, 7);
   for (const Isa isa : instruction_sets())
-    for (const size_t tokens : {1, 2, 3, 4, 5, 8, 15}) {
+    for (const size_t tokens : {1, 2, 3, 4, 5, 8, 15, 16, 17, 131}) {
       const Quantised x = quantise(random_floats(tokens * cols, 11, 3.0F), tokens, cols, isa);
       std::vector<float> rounded(tokens * cols);
-      for (size_t i = 0; i < rounded.size(); ++i) rounded[i] = static_cast<float>(x.q[i]) * x.scale[i / 32];
+      for (size_t i = 0; i < rounded.size(); ++i)
+        rounded[i] = static_cast<float>(x.q[QuantRows::lane_of(i)]) * x.scale[i / 32];
       std::vector<float> out(tokens * rows, -1.0F);
       kernels(isa).linear_quant(w.matrix, x.rows, tokens, 0, w.matrix.panels(), out.data(), rows);
       for (size_t t = 0; t < tokens; ++t)
@@ -143,7 +144,7 @@ TEST_P(FusedLinear, NormBiasAndResidual) {
       normed[t * 64 + c] = static_cast<float>(x[t * 64 + c] / std::sqrt(square / 64 + 1e-5) * norm[c]);
     for (size_t r = 0; r < 40; ++r)
       ASSERT_NEAR(out[t * 40 + r], dot(w, normed, t, r) + bias[r] + residual[t * 40 + r],
-                  (exact ? 1e-5 : 1e-2) * magnitude(w, normed, t, r));
+                  (exact ? 1e-5 : 1e-4) * magnitude(w, normed, t, r));
   }
 }
 
@@ -171,6 +172,6 @@ TEST_P(FusedLinear, Gates) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Tokens, FusedLinear, testing::Combine(testing::Values(1, 2, 70), testing::Bool()));
+INSTANTIATE_TEST_SUITE_P(Tokens, FusedLinear, testing::Combine(testing::Values(1, 2, 140), testing::Bool()));
 
 }  // namespace coe::test

@@ -24,7 +24,7 @@ TEST(Rows, QuantisedBlocksAreWithinHalfAStep) {
   for (const Isa isa : instruction_sets()) {
     auto x = random_floats(96, 3);
     std::fill(x.begin() + 32, x.begin() + 64, 0.0F);
-    int8_t q[96];
+    int16_t q[96];
     float scale[3];
     float sum16[6];
     float sum32[3];
@@ -32,9 +32,10 @@ TEST(Rows, QuantisedBlocksAreWithinHalfAStep) {
     for (size_t b = 0; b < 3; ++b) {
       float sum = 0;
       for (size_t i = 32 * b; i < 32 * b + 32; ++i) {
-        ASSERT_GE(q[i], -127);
-        ASSERT_NEAR(static_cast<float>(q[i]) * scale[b], x[i], 0.5001F * scale[b]);
-        sum += static_cast<float>(q[i]) * scale[b];
+        const auto whole = static_cast<float>(q[QuantRows::lane_of(i)]);
+        ASSERT_LE(std::fabs(whole), 32767.0F);
+        ASSERT_NEAR(whole * scale[b], x[i], 0.51F * scale[b]);
+        sum += whole * scale[b];
       }
       ASSERT_NEAR(sum32[b], sum, 1e-4);
       ASSERT_NEAR(sum16[2 * b] + sum16[2 * b + 1], sum, 1e-4);

@@ -8,10 +8,10 @@ namespace coe {
 namespace {
 
 // Tokens that are multiplied with a panel of weights while both stay in the second-level cache.
-constexpr size_t kTokenTile = 64;
+constexpr size_t kTokenTile = 128;
 
 QuantRows quant_rows(size_t cols, size_t tokens, Workspace& workspace) {
-  return {workspace.take<int8_t>(tokens * cols), workspace.take<float>(tokens * (cols / 32)),
+  return {workspace.take<int16_t>(tokens * cols), workspace.take<float>(tokens * (cols / 32)),
           workspace.take<float>(tokens * (cols / 16)), workspace.take<float>(tokens * (cols / 32)), cols};
 }
 
@@ -25,8 +25,7 @@ void prepare_row(const Linear& op, const float* x, const LinearInput& input, siz
     row = normed;
   }
   if (!op.quantised()) return;
-  auto* quantise = op.terms == 2 ? kernels().quantise_twice : kernels().quantise;
-  quantise(row, input.quant.from(token * op.terms));
+  kernels().quantise(row, input.quant.from(token));
 }
 
 struct Activations {
@@ -34,24 +33,10 @@ struct Activations {
   const float* floats;
 };
 
-// Both terms of a token are rows of the same tile: the weights are unpacked once for them.
-void multiply_terms(const Linear& op, const QuantRows& x, size_t count, size_t begin, size_t end, float* out,
-                    size_t stride) {
-  const size_t first = begin * kPanel;
-  const size_t last = std::min(end * kPanel, op.weights.rows);
-  const size_t width = (end - begin) * kPanel;
-  float* terms = Workspace::local().take<float>(2 * count * width);
-  kernels().linear_quant(op.weights, x, 2 * count, begin, end, terms - first, width);
-  for (size_t t = 0; t < count; ++t, terms += 2 * width)
-    for (size_t r = first; r < last; ++r) out[t * stride + r] = terms[r - first] + terms[r - first + width];
-}
-
 void multiply(const Linear& op, const Activations& x, size_t token, size_t count, size_t begin, size_t end, float* out,
               size_t stride) {
   if (!op.quantised()) {
     kernels().linear_float(op.weights, x.floats + token * op.weights.cols, count, begin, end, out, stride);
-  } else if (op.terms == 2) {
-    multiply_terms(op, x.quant.from(2 * token), count, begin, end, out, stride);
   } else {
     kernels().linear_quant(op.weights, x.quant.from(token), count, begin, end, out, stride);
   }
@@ -116,7 +101,7 @@ Status Linear::validate() const {
 LinearInput allocate_input(const Linear& op, size_t tokens, Workspace& workspace) {
   LinearInput input;
   if (op.norm != nullptr) input.floats = workspace.take<float>(tokens * op.weights.cols);
-  if (op.quantised()) input.quant = quant_rows(op.weights.cols, tokens * op.terms, workspace);
+  if (op.quantised()) input.quant = quant_rows(op.weights.cols, tokens, workspace);
   return input;
 }
 
@@ -154,7 +139,5 @@ bool is_one(const char* variable) {
 }  // namespace
 
 bool exact_by_default() { return is_one("COE_NATIVE_EXACT"); }
-
-size_t terms_by_default() { return is_one("COE_NATIVE_TERMS") ? 1 : 2; }
 
 }  // namespace coe

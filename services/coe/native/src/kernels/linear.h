@@ -17,8 +17,7 @@ struct Linear {
   float epsilon = 0;
   const float* bias = nullptr;  // [rows], not with a gate
   Activation activation = Activation::kNone;
-  bool exact = false;  // float activations instead of 8-bit blocks
-  size_t terms = 2;    // 8-bit blocks an activation is the sum of: 1 rounds to 8 bits, 2 to about 15
+  bool exact = false;  // float activations instead of 16-bit blocks
 
   [[nodiscard]] size_t outputs() const { return activation == Activation::kNone ? weights.rows : weights.rows / 2; }
   [[nodiscard]] bool quantised() const { return !exact && !traits(weights.format).is_float; }
@@ -39,7 +38,5 @@ void run_linear(Crew& crew, const Linear& op, const float* x, size_t tokens, con
 
 // COE_NATIVE_EXACT=1 makes every linear exact.
 bool exact_by_default();
-// COE_NATIVE_TERMS=1 gives every linear single 8-bit blocks: faster, and as coarse as other runtimes.
-size_t terms_by_default();
 
 }  // namespace coe

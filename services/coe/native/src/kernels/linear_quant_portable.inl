@@ -1,4 +1,4 @@
-// Linear on 8-bit activations without vector instructions: what the vector kernels are tested against.
+// Linear on 16-bit activations without vector instructions: what the vector kernels are tested against.
 // Included after linear_float.inl.
 
 void linear_quant(const Matrix& w, const QuantRows& x, size_t tokens, size_t begin, size_t end, float* out,
@@ -19,7 +19,7 @@ void linear_quant(const Matrix& w, const QuantRows& x, size_t tokens, size_t beg
           for (size_t r = 0; r < kPanel; ++r) {
             int32_t dot = 0;
             for (size_t c = 16 * half; c < 16 * half + 16; ++c)
-              dot += quant_at(quants, t.bits, c / 4, r * 4 + c % 4) * row.q[b * kBlock + c];
+              dot += quant_at(quants, t.bits, c / 4, r * 4 + c % 4) * row.q[QuantRows::lane_of(b * kBlock + c)];
             y[r] += scale[r] * row.scale[b] * static_cast<float>(dot) + offset[r] * row.sum16[2 * b + half];
           }
         }

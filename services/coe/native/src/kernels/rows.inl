@@ -20,19 +20,22 @@ void rms_norm(const float* x, const float* weight, size_t n, float epsilon, floa
   });
 }
 
-// 32 integers in [-128, 127] as bytes.
-void store_bytes(const I8* whole, int8_t* q) {
+// 32 integers that fit 16 bits, in the lanes of QuantRows.
+inline void store_lanes(const I8* whole, int16_t* q) {
 #if defined(__AVX2__)
   const auto* w = reinterpret_cast<const __m256i*>(whole);
-  const __m256i halves = _mm256_packs_epi16(_mm256_packs_epi32(w[0], w[1]), _mm256_packs_epi32(w[2], w[3]));
-  const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);  // packing works within 128 bits
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(q), _mm256_permutevar8x32_epi32(halves, order));
+  for (int i = 0; i < 2; ++i) {
+    const __m256i packed = _mm256_packs_epi32(w[2 * i], w[2 * i + 1]);  // works within 128 bits
+    const __m256i ordered = _mm256_permute4x64_epi64(packed, _MM_SHUFFLE(3, 1, 2, 0));
+    const __m256i low = _mm256_shufflelo_epi16(ordered, _MM_SHUFFLE(3, 1, 2, 0));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(q) + i, _mm256_shufflehi_epi16(low, _MM_SHUFFLE(3, 1, 2, 0)));
+  }
 #else
-  for (int i = 0; i < 32; ++i) q[i] = static_cast<int8_t>(whole[i / 8][i % 8]);
+  for (size_t i = 0; i < kBlock; ++i) q[QuantRows::lane_of(i)] = static_cast<int16_t>(whole[i / 8][i % 8]);
 #endif
 }
 
-void quantise_block(const float* x, int8_t* q, float& scale, float* sum16, float& sum32) {
+inline void quantise_block(const float* x, int16_t* q, float& scale, float* sum16, float& sum32) {
   V8 v[4];
   V8 most = splat(0.0F);
   for (int i = 0; i < 4; ++i) {
@@ -40,12 +43,12 @@ void quantise_block(const float* x, int8_t* q, float& scale, float* sum16, float
     most = max8(most, max8(v[i], -v[i]));
   }
   const float largest = largest8(most);
-  scale = largest * (1.0F / 127.0F);
-  const V8 inverse = splat(largest > 0.0F ? 127.0F / largest : 0.0F);
+  scale = largest * (1.0F / 32767.0F);
+  const V8 inverse = splat(largest > 0.0F ? 32767.0F / largest : 0.0F);
   const V8 magic = splat(12582912.0F);  // adding it rounds to nearest, ties to even
   I8 whole[4];
   for (int i = 0; i < 4; ++i) whole[i] = __builtin_convertvector((v[i] * inverse + magic) - magic, I8);
-  store_bytes(whole, q);
+  store_lanes(whole, q);
   // The sums are small integers: adding them as floats is exact.
   for (int half = 0; half < 2; ++half)
     sum16[half] = scale * sum8(__builtin_convertvector(whole[2 * half] + whole[2 * half + 1], V8));
@@ -55,19 +58,6 @@ void quantise_block(const float* x, int8_t* q, float& scale, float* sum16, float
 void quantise(const float* x, const QuantRows& out) {
   for (size_t b = 0; b < out.cols / kBlock; ++b)
     quantise_block(x + b * kBlock, out.q + b * kBlock, out.scale[b], out.sum16 + 2 * b, out.sum32[b]);
-}
-
-// The row, then its rounding error: two rows of 8-bit values that add up to about 15 bits.
-void quantise_twice(const float* x, const QuantRows& out) {
-  const QuantRows rest = out.from(1);
-  for (size_t b = 0; b < out.cols / kBlock; ++b) {
-    const float* from = x + b * kBlock;
-    int8_t* q = out.q + b * kBlock;
-    quantise_block(from, q, out.scale[b], out.sum16 + 2 * b, out.sum32[b]);
-    float error[kBlock];
-    for (size_t i = 0; i < kBlock; ++i) error[i] = from[i] - out.scale[b] * static_cast<float>(q[i]);
-    quantise_block(error, rest.q + b * kBlock, rest.scale[b], rest.sum16 + 2 * b, rest.sum32[b]);
-  }
 }
 
 void silu_gate(const float* gate, const float* up, size_t n, float* out) {

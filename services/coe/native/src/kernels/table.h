@@ -9,10 +9,11 @@
 
 namespace coe {
 
-// Activations of some tokens as 8-bit blocks of 32: x is about scale * q, |q| <= 127. sum16 and sum32 are
-// scale * (sum of q) over 16 and 32 columns, for formats with minima.
+// Activations of some tokens as 16-bit blocks of 32: x is about scale * q, |q| <= 32767. sum16 and sum32 are
+// scale * (sum of q) over 16 and 32 columns, for formats with minima. Of every 4 columns the middle two change places:
+// lane_of() says where a column lies.
 struct QuantRows {
-  int8_t* q;
+  int16_t* q;
   float* scale;
   float* sum16;
   float* sum32;
@@ -21,6 +22,9 @@ struct QuantRows {
   [[nodiscard]] QuantRows from(size_t token) const {
     return {q + token * cols, scale + token * (cols / 32), sum16 + token * (cols / 16), sum32 + token * (cols / 32),
             cols};
+  }
+  static constexpr size_t lane_of(size_t column) {
+    return (column & ~size_t{3}) | (column & 1) << 1 | (column >> 1 & 1);
   }
 };
 
@@ -58,8 +62,7 @@ struct KernelTable {
                        size_t out_stride);
   // out[cols] = scale * row `row` of the matrix.
   void (*read_row)(const Matrix& m, size_t row, float scale, float* out);
-  void (*quantise)(const float* x, const QuantRows& out);        // one row of out.cols values
-  void (*quantise_twice)(const float* x, const QuantRows& out);  // two rows of out: the values, their rounding errors
+  void (*quantise)(const float* x, const QuantRows& out);  // one row of out.cols values
   // out = x / rms(x) * weight (weight null: ones); out may be x.
   void (*rms_norm)(const float* x, const float* weight, size_t n, float epsilon, float* out);
   void (*silu_gate)(const float* gate, const float* up, size_t n, float* out);

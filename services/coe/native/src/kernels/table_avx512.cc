@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <type_traits>
+#include <utility>
 
 #include "kernels/table.h"
 
@@ -15,12 +16,12 @@ namespace {
 #include "kernels/rows.inl"
 #include "kernels/linear_float.inl"
 #include "kernels/attention.inl"
-constexpr bool kVnni = true;
+#include "kernels/unpack_x86.inl"
 #include "kernels/linear_quant_x86.inl"
 // clang-format on
 
-constexpr KernelTable kTable{linear_quant, linear_float, read_row,  quantise, quantise_twice,
-                             rms_norm,     silu_gate,    gelu_gate, soft_cap, attention};
+constexpr KernelTable kTable{linear_quant, linear_float, read_row, quantise, rms_norm,
+                             silu_gate,    gelu_gate,    soft_cap, attention};
 
 }  // namespace
 

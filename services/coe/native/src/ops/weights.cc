@@ -53,7 +53,6 @@ Status LinearAt::init(Attributes& attributes) {
   bias_offset = attributes.integer_or("bias_offset", kAbsent);
   shape.weights = matrix.shape;
   shape.epsilon = attributes.real_or("epsilon", 1e-5F);
-  shape.terms = terms_by_default();
   shape.exact = attributes.integer_or("exact", exact_by_default() ? 1 : 0) != 0;
   if (auto status = parse_activation(attributes.text("activation", "none"), shape.activation); !status.ok())
     return status;
