@@ -11,7 +11,7 @@ from coe.platform.errors import InvalidPrompt
 
 Floats = NDArray[np.float64]
 # Standard errors by which a plan stays below its budget, so that other prompts keep to it too.
-GUARD = 1.6
+GUARD = 1.2
 # Prompts that a plan will be judged on, as a part of those it is made from.
 JUDGED = 0.5
 

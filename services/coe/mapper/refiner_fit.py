@@ -112,9 +112,13 @@ def _levelled(predicted: Floats, cells: NDArray[np.int64], level: Floats) -> Flo
 
 
 def _told(scores: Floats, predicted: Floats, cells: NDArray[np.int64], level: Floats) -> list[bool]:
-    """Of each cell, whether predictions are nearer to its outcomes than its means: else parts would be noise."""
+    """Of each cell, whether it is divided: not where predictions are farther from the outcomes than the cell's mean is.
+
+    By more than a standard error, for parts that say little still let a budget be shared out finely.
+    """
     better = np.nansum((scores - level[cells]) ** 2 - (scores - predicted) ** 2, axis=1)
-    return [bool(better[cells == cell].sum() > 0) for cell in range(len(level))]
+    inside = [better[cells == cell] for cell in range(len(level))]
+    return [bool(gains.sum() > -gains.std() * np.sqrt(len(gains))) for gains in inside]
 
 
 def _cluster(

@@ -1,6 +1,7 @@
 """Records of coe.routed.v1 to outcomes."""
 
 from pathlib import Path
+from typing import cast
 
 import pytest
 import structlog
@@ -11,6 +12,7 @@ from coe.mapper.handler import MapHandler
 from coe.mapper.mapping import Cell, Mapping, Plan
 from coe.mapper.policy import Hosted
 from coe.mapper.pool import PoolExpert
+from coe.mapper.refiner import Refiner
 from coe.mapper.settings import MapperSettings
 from coe.mapper.solve import Limits
 from coe.mapper.state import Solved, State
@@ -122,3 +124,41 @@ async def test_a_candidate_is_logged_and_followed_for_its_share(share: float, ve
     assert assigned(outcome).assignment.mapping_version == version
     (entry,) = [entry for entry in entries if entry["event"] == "mapping on trial"]
     assert (entry["expert"], entry["candidate_expert"]) == ("small", "large")
+
+
+class Finder:
+    """Stands in for a refiner that puts everything into one part."""
+
+    def __init__(self, part: str) -> None:
+        self._part = part
+
+    def has(self, category: str) -> bool:
+        return category == "math"
+
+    def refine(self, category: str, texts: list[str]) -> list[str]:
+        return [self._part] * len(texts)
+
+
+@pytest.mark.parametrize(("share", "part", "expert"), [(0.0, "math/1", "small"), (1.0, "math/2", "large")])
+async def test_a_candidate_goes_by_parts_of_its_own(share: float, part: str, expert: str) -> None:
+    def parted(version: str, refined: str, mapped: str) -> Solved:
+        cells = (*CELLS, Cell(refined, (0.4, 0.9), (9, 9), 1.0))
+        experts = {"general": "small", "math": "small", refined: mapped}
+        found = Mapping(version, POOL, cells, 8, {"quality": Plan(Limits(), experts, 0.5, 7, 7)})
+        return Solved(found, cast("Refiner", Finder(refined)))
+
+    state = State(parted("old", "math/1", "small"), parted("new", "math/2", "large"), HOSTED)
+    (outcome,) = await handler(state, canary_share=share)([record(PromptSubmitted(request_id="a", prompt="1+1"))])
+    message = assigned(outcome)
+    assert (message.routing.subcategory, message.assignment.mapped_expert) == (part, expert)
+
+
+async def test_a_tenant_s_budget_is_used_where_the_prompt_names_none() -> None:
+    state = State(Solved(NEW), None, HOSTED, {"acme": Budget(active_params_b=10)})
+    prompts = [
+        PromptSubmitted(request_id="a", tenant="acme"),
+        PromptSubmitted(request_id="b", tenant="acme", budget=Budget(name="quality")),
+        PromptSubmitted(request_id="c", tenant="other"),
+    ]
+    outcomes = await handler(state)([record(prompt) for prompt in prompts])
+    assert [assigned(outcome).assignment.budget for outcome in outcomes] == ["10B", "quality", "quality"]
