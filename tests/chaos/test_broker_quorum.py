@@ -8,6 +8,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ from coe.platform.errors import Unavailable
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(1500)]
 
-PROMPTS = 900
+# Answered before each kill, and more after it.
+BEFORE, AFTER = 150, 50
 PER_SECOND = 20
 # Without any progress for so long, something is stuck.
 STUCK_S = 180.0
@@ -139,8 +141,11 @@ async def answer(consumer: ParallelConsumer, record: Record) -> None:
     await consumer.complete(record, Outcome(publish=(Outgoing("out", request_id, completed),)))
 
 
-async def submit(bus: KafkaBus, unknown: set[str]) -> None:
-    """`unknown` takes the prompts of which the publisher can't say whether they are on the topic."""
+async def submit(bus: KafkaBus, over: asyncio.Event, acknowledged: set[str], unknown: set[str]) -> None:
+    """Until it is over: however long the brokers take, they die and come back under load.
+
+    `unknown` takes the prompts of which the publisher can't say whether they are on the topic.
+    """
 
     async def publish(request_id: str) -> None:
         try:
@@ -148,9 +153,13 @@ async def submit(bus: KafkaBus, unknown: set[str]) -> None:
             await bus.publisher.publish(Outgoing("in", request_id, message))
         except Unavailable:
             unknown.add(request_id)
+        else:
+            acknowledged.add(request_id)
 
     async with asyncio.TaskGroup() as sends:
-        for number in range(PROMPTS):
+        for number in count():
+            if over.is_set():
+                break
             sends.create_task(publish(str(number)))
             await asyncio.sleep(1 / PER_SECOND)
 
@@ -173,7 +182,9 @@ async def answered(bootstrap: str) -> Counter[str]:
 
 async def test_the_leader_dies_twice_under_load(tmp_path: Path) -> None:
     seen: Counter[str] = Counter()
+    acknowledged: set[str] = set()
     unknown: set[str] = set()
+    over = asyncio.Event()
     async with AsyncExitStack() as stack:
         brokers = await stack.enter_async_context(quorum(tmp_path))
         bus = KafkaBus(brokers.bootstrap, source="coe/chaos", ensure=SPECS)
@@ -187,22 +198,22 @@ async def test_the_leader_dies_twice_under_load(tmp_path: Path) -> None:
                 group.create_task(work(bus)),
                 group.create_task(follow(records, seen)),
             ]
-            submitting = group.create_task(submit(bus, unknown))
-            for share in (0.2, 0.6):
-                await until(seen, share * PROMPTS)
+            submitting = group.create_task(submit(bus, over, acknowledged, unknown))
+            for _ in range(2):
+                await until(seen, len(seen) + BEFORE)
                 leader = await brokers.leader("out")
                 await brokers.kill(leader)
-                await until(seen, len(seen) + 20)
+                await until(seen, len(seen) + AFTER)
                 await brokers.start(leader)
                 await brokers.until_in_sync()
+            over.set()
             await submitting
-            acknowledged = set(map(str, range(PROMPTS))) - unknown
             await until_all(seen, acknowledged)
             for loop in loops:
                 loop.cancel()
         everything = await answered(brokers.bootstrap)
     assert acknowledged - everything.keys() == set(), "lost"
-    assert {request_id for request_id, count in everything.items() if count > 1} == set(), "doubled"
+    assert {request_id for request_id, times in everything.items() if times > 1} == set(), "doubled"
     assert everything.keys() <= acknowledged | unknown
     assert not seen - everything, "read, and not on the topic"
     assert acknowledged - seen.keys() == set(), "on the topic, and not followed"
@@ -213,8 +224,8 @@ async def follow(records: AsyncIterator[Record], seen: Counter[str]) -> None:
         seen[(record.key or b"").decode()] += 1
 
 
-async def until(seen: Counter[str], count: float) -> None:
-    await _while_it_moves(seen, lambda: len(seen) >= count)
+async def until(seen: Counter[str], answers: int) -> None:
+    await _while_it_moves(seen, lambda: len(seen) >= answers)
 
 
 async def until_all(seen: Counter[str], wanted: set[str]) -> None:
