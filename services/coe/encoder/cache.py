@@ -13,6 +13,8 @@ from coe.encoder.folders import cache_dir
 
 # Texts encoded between two calls of `progress`.
 STEP = 256
+# The file is written after so many steps.
+STEPS_KEPT = 4
 
 
 class EmbeddingCache:
@@ -31,21 +33,19 @@ class EmbeddingCache:
         row_of = {key: row for row, key in enumerate(keys)}
         wanted = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:16] for text in texts]
         missing = {key: text for key, text in zip(wanted, texts, strict=True) if key not in row_of}
-        if missing:
-            fresh = self._encode(list(missing.values()), progress)
-            for key in missing:
+        texts_missing = list(missing.items())
+        for start in range(0, len(missing), STEP):
+            some = texts_missing[start : start + STEP]
+            vectors = np.concatenate([vectors, self._encoder.encode([text for _, text in some])])
+            for key, _ in some:
                 row_of[key] = len(row_of)
-            vectors = np.concatenate([vectors, fresh])
-            self._write(list(row_of), vectors)
-        return vectors[[row_of[key] for key in wanted]]
-
-    def _encode(self, texts: Sequence[str], progress: Callable[[int, int], None] | None) -> NDArray[np.float32]:
-        parts = []
-        for start in range(0, len(texts), STEP):
-            parts.append(self._encoder.encode(texts[start : start + STEP]))
+            done = start + len(some)
+            # Kept now and then, so that what interrupts a long encoding does not undo it.
+            if done == len(missing) or (start // STEP) % STEPS_KEPT == STEPS_KEPT - 1:
+                self._write(list(row_of), vectors)
             if progress is not None:
-                progress(min(start + STEP, len(texts)), len(texts))
-        return np.concatenate(parts)
+                progress(done, len(missing))
+        return vectors[[row_of[key] for key in wanted]]
 
     def _read(self) -> tuple[list[bytes], NDArray[np.float32]]:
         empty: tuple[list[bytes], NDArray[np.float32]] = ([], np.empty((0, self._encoder.dimensions), np.float32))
