@@ -13,6 +13,7 @@ from coe.mapper.bindings import FILE_NAME, write_bindings
 from coe.mapper.mapping_file import PACKAGED, load_mapping
 from coe.mapper.service import MapperService
 from coe.mapper.settings import MapperSettings
+from coe.mapper.tenants import FILE_NAME as BUDGETS
 from coe.platform import topics
 from coe.platform.bus.api import Outgoing
 from coe.platform.bus.memory import MemoryBroker, MemoryBus
@@ -96,6 +97,19 @@ async def test_new_bindings_are_used_without_a_restart(mapper: Running, tmp_path
                 if answer.assignment.expert_id == "tiny@replica-1":
                     break
                 await asyncio.sleep(0.02)
+
+
+async def test_a_tenant_s_budget_is_used_without_a_restart(mapper: Running, tmp_path: Path) -> None:
+    (tmp_path / BUDGETS).write_text("acme: economy\n")
+    budgets: list[str] = []
+    async with asyncio.timeout(WAIT_S):
+        while "economy" not in budgets:
+            sent = len(budgets)
+            await mapper.route(PromptSubmitted(request_id=f"r{sent}", prompt="1+1", tenant="acme"), "math")
+            await mapper.until(lambda wanted=sent + 1: len(mapper.messages(topics.ASSIGNMENTS)) >= wanted)
+            assigned = [PromptAssigned.FromString(value) for value in mapper.messages(topics.ASSIGNMENTS)]
+            budgets = [each.assignment.budget for each in assigned]
+    assert set(budgets) <= {"quality", "economy"}
 
 
 async def test_resolve_names_budget_candidates_and_unknown_experts(mapper: Running) -> None:
