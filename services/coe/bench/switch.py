@@ -5,10 +5,8 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
-import numpy as np
-
 from coe import native
-from coe.bench.bandwidth import copy_seconds
+from coe.bench.bandwidth import copy_buffers, copy_seconds
 from coe.bench.clock import Subject, median_rounds, timed
 from coe.bench.peer import Peer
 from coe.bench.peer_models import PeerModels
@@ -73,10 +71,10 @@ def run(bundle: Bundle, threads: int, rounds: int, peers: tuple[Path, PeerModels
     with ExitStack() as stack:
         subject = SwitchSubject(bundle, threads)
         stack.callback(subject.close)
-        source = np.ones(bundle.weights_bytes, np.uint8)
-        target = np.zeros_like(source)
+        target, source = copy_buffers(threads)
+        expert = bundle.weights_bytes / source.nbytes
         subjects: dict[str, Subject] = {
-            "memcpy": lambda: copy_seconds(target, source, threads),
+            "memcpy": lambda: copy_seconds(target, source, threads) * expert,
             "copy": subject.copy,
             "prefill": subject.prefill,
             "first_token": subject.first_token,
