@@ -39,6 +39,11 @@ def render(
         _latencies(result),
         *(_cost(result) if result.cost else ()),
         *(_compared(compared, result.profile.bounds.most_regression) if compared else ()),
+        *(
+            ("<h2>Errors</h2>", _table(("error", "prompts"), _counts(errors)))
+            if (errors := result.summary.errors)
+            else ()
+        ),
         "<h2>Who answered</h2>",
         _table(("expert", "prompts"), _counts(result.summary.experts)),
         _table(("weights found in", "prompts"), _counts(result.summary.found_in)) if result.summary.found_in else "",

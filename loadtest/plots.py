@@ -19,7 +19,7 @@ def over_time(samples: Sequence[Sample], tiers: Sequence[TierPoint]) -> str:
     """Arrivals, latencies, where weights were found, and what the tiers hold, on one time axis."""
     good = [sample for sample in samples if not sample.error and sample.done_s is not None]
     ends = [sample.at_s + (sample.done_s or 0.0) for sample in good]
-    length = max([*ends, 1.0])
+    length = max([*ends, *(sample.at_s for sample in samples), 1.0])
     bins = max(1, min(120, int(length)))
     rows = [_rate(samples, ends, length, bins), _latency(good)]
     if any(sample.found_in for sample in good):
@@ -48,7 +48,8 @@ def against_rate(found: Sequence[Step], saturated_at: float | None) -> str:
         first = [step.first_text_ms.get(point, 0) / 1000 for step in found]
         if any(first):
             latency.plot(offered, first, style, label=f"first text, {name}")
-    latency.set_yscale("log")
+    if any(step.latency_ms for step in found):
+        latency.set_yscale("log")
     latency.set_ylabel("seconds after arrival")
     for axes in (rate, latency):
         axes.set_xlabel("offered, prompts/s")
@@ -94,13 +95,12 @@ def _found(good: Sequence[Sample], length: float, bins: int) -> Callable[[Axes],
 def _tiers(points: Sequence[TierPoint]) -> Callable[[Axes], None]:
     def draw(axes: Axes) -> None:
         times = [point.at_s for point in points]
-        for name in sorted({tier for point in points for tier in point.used}):
-            colour = _COLOURS.get(name, "#888")
-            axes.step(times, [p.used.get(name, 0) / _MIB for p in points], where="post", color=colour, label=name)
-            if capacity := max(point.capacity.get(name, 0) for point in points):
-                axes.axhline(capacity / _MIB, color=colour, lw=1, ls=":")
-        axes.set_ylabel("MiB in tier (dotted: budget)")
-        axes.set_ylim(bottom=0)
+        for name in sorted({tier for point in points for tier, budget in point.capacity.items() if budget}):
+            shares = [100 * point.used.get(name, 0) / max(1, point.capacity.get(name, 0)) for point in points]
+            label = f"{name}, of {max(point.capacity.get(name, 0) for point in points) / _MIB:.0f} MiB"
+            axes.step(times, shares, where="post", color=_COLOURS.get(name, "#888"), label=label)
+        axes.set_ylabel("% of the tier in use")
+        axes.set_ylim(0, 105)
 
     return draw
 
@@ -109,7 +109,7 @@ def _finish(axes: Axes) -> None:
     axes.grid(visible=True, color="#eee")
     axes.spines[["top", "right"]].set_visible(False)
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc="upper left", fontsize="small", frameon=False)
+        axes.legend(loc="best", fontsize="small", frameon=False)
 
 
 def _svg(figure: Figure) -> str:
