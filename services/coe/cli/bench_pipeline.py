@@ -20,6 +20,7 @@ from pathlib import Path
 import psutil
 
 from coe._proto import common_pb2, events_pb2
+from coe.cli.bench_lag import settled
 from coe.cli.console import err, print_json
 from coe.local.options import StackOptions
 from coe.local.packaged import EXPERT_ID
@@ -33,6 +34,7 @@ ECHO = "echo"
 SUBJECTS = ("bridges", "enzymes", "contracts", "integrals", "bonds", "sonnets", "compilers", "glaciers")
 TIMEOUT_S = 600.0
 IDLE_PROMPTS = 30
+WARM_UP_PROMPTS = 2000
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,10 @@ class Load:
 
 @dataclass(frozen=True)
 class Result:
-    """Seconds from the first submission to the last terminal event; idle: of one prompt alone in the stack."""
+    """Seconds from the first submission to the last terminal event; idle: of one prompt alone in the stack.
+
+    CPU is that of every process, this one too (`client`).
+    """
 
     load: str
     prompts: int
@@ -56,6 +61,8 @@ class Result:
     prompts_s: float
     tokens_s: float
     idle_p50_ms: float
+    # Records that a consumer group had not committed when it was over.
+    lag: int
     cpu_ms_per_prompt: dict[str, float]
 
 
@@ -75,7 +82,7 @@ async def _stack(home: Path, workers: int, loads: tuple[Load, ...], as_json: boo
         await bus.start()
         try:
             for load in loads:
-                result = await _measure(bus, load, stack.info.pid)
+                result = await _measure(bus, load, stack.kafka_bootstrap, stack.info.pid)
                 if as_json:
                     print_json({"bench": "pipeline", "workers": workers, **asdict(result)})
                 else:
@@ -84,12 +91,12 @@ async def _stack(home: Path, workers: int, loads: tuple[Load, ...], as_json: boo
             await bus.stop()
 
 
-async def _measure(bus: KafkaBus, load: Load, stack_pid: int) -> Result:
+async def _measure(bus: KafkaBus, load: Load, bootstrap: str, stack_pid: int) -> Result:
     number = count()
     async with bus.tail((topics.COMPLETIONS,)) as records:
-        # The first prompts meet cold code everywhere: they are not counted.
-        for _ in range(3):
-            await _through(bus, records, load, 10, number)
+        # The first prompts meet cold code everywhere, the broker's longest: they are not counted.
+        for warm_up in (10, 10, min(load.prompts, WARM_UP_PROMPTS)):
+            await _through(bus, records, load, warm_up, number)
         idle = sorted([(await _through(bus, records, load, 1, number)).seconds for _ in range(IDLE_PROMPTS)])
         before = _cpu(stack_pid)
         passed = await _through(bus, records, load, load.prompts, number)
@@ -102,6 +109,7 @@ async def _measure(bus: KafkaBus, load: Load, stack_pid: int) -> Result:
         load.prompts / passed.seconds,
         passed.tokens / passed.seconds,
         idle[len(idle) // 2] * 1000,
+        await settled(bootstrap),
         {name: seconds * 1000 / load.prompts for name, seconds in spent.items()},
     )
 
@@ -150,7 +158,7 @@ def _prompt(load: Load, number: int) -> events_pb2.PromptSubmitted:
 
 def _cpu(stack_pid: int) -> dict[str, float]:
     """CPU seconds so far of every process of the stack, by the package or program it runs."""
-    spent: dict[str, float] = {}
+    spent = {"client": time.process_time()}
     for process in psutil.Process(stack_pid).children(recursive=True):
         try:
             times, name = process.cpu_times(), _name(process.cmdline())
@@ -186,6 +194,6 @@ def _show(result: Result) -> None:
     costs = ", ".join(f"{name} {ms:.2f}" for name, ms in sorted(result.cpu_ms_per_prompt.items(), key=lambda p: -p[1]))
     err.print(
         f"[bold]{result.load}[/bold]: {result.prompts_s:.0f} prompts/s ({result.prompts} in {result.seconds:.1f} s, "
-        f"{result.errors} errors), {result.tokens_s:.0f} tokens/s, alone {result.idle_p50_ms:.0f} ms; "
-        f"CPU ms a prompt: {costs}"
+        f"{result.errors} errors, {result.lag} left), {result.tokens_s:.0f} tokens/s, "
+        f"alone {result.idle_p50_ms:.0f} ms; CPU ms a prompt: {costs}"
     )
