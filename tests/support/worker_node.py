@@ -19,6 +19,7 @@ from coe.local.service import ServiceProcess, ServiceSpec
 from coe.platform import topics
 from coe.platform.bus.api import Outgoing
 from coe.platform.bus.kafka import KafkaBus
+from coe.platform.bus.kafka.client import closing
 
 START_S = 60.0
 
@@ -89,7 +90,9 @@ class WorkerNode:
         bus = KafkaBus(self.bootstrap, source="coe/test", start_timeout_s=START_S)
         await bus.start()
         await bus.stop()
-        consumer = AIOKafkaConsumer(bootstrap_servers=self.bootstrap, group_id=self.group, enable_auto_commit=False)
+        consumer = closing(
+            AIOKafkaConsumer(bootstrap_servers=self.bootstrap, group_id=self.group, enable_auto_commit=False)
+        )
         await consumer.start()
         try:
             spec = next(spec for spec in topics.SPECS if spec.name == topics.ASSIGNMENTS)

@@ -18,6 +18,7 @@ from coe.local.ports import free_port
 from coe.local.process import Child
 from coe.local.readiness import accepts, until_ready
 from coe.local.server import LocalServer
+from coe.platform.bus.kafka.client import closing
 from coe.platform.errors import Unavailable
 
 _LOG_CONFIG = Path(__file__).with_name("log4j2.properties")
@@ -96,7 +97,7 @@ class KafkaServer(LocalServer):
         """The port accepts, and the broker lists its topics: it serves requests."""
         if not await accepts(self._node.host, self._node.port):
             return False
-        admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap, request_timeout_ms=5000)
+        admin = closing(AIOKafkaAdminClient(bootstrap_servers=self.bootstrap, request_timeout_ms=5000))
         try:
             await admin.start()
             await admin.list_topics()
