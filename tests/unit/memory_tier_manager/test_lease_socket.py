@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from opentelemetry import trace
+from opentelemetry.trace import SpanKind
 
 from coe._proto import memory_tier_manager_pb2 as pb
 from coe.expert_worker.lease_socket import LeaseSocket as Client
@@ -19,7 +21,9 @@ from coe.memory_tier_manager.profiles import HOST
 from coe.memory_tier_manager.requests import Limits
 from coe.memory_tier_manager.runtime import Runtime
 from coe.platform.errors import ExpertNotFound, Unavailable
+from coe.platform.telemetry import sampling, spans
 from support.fake_arena import FakeArena, FakeLibrary
+from support.spans import edges, recorder
 
 WAIT_S = 10.0
 
@@ -127,6 +131,23 @@ async def test_the_end_of_the_manager_is_an_error_of_every_call(node: Node, clie
     assert not client.open
     with pytest.raises(Unavailable):
         await client.acquire(wish("a"), WAIT_S)
+
+
+async def test_a_recorded_trace_goes_along(client: Client) -> None:
+    name = "coe.v1.MemoryTierManager/Acquire"
+    recorded = recorder()
+    try:
+        root = spans.start("process", SpanKind.CONSUMER, None, dict)
+        with trace.use_span(root, end_on_exit=True):
+            await client.acquire(wish("a"), WAIT_S)
+            with pytest.raises(ExpertNotFound):
+                await client.acquire(wish("nobody"), WAIT_S)
+        found = recorded.get_finished_spans()
+        assert edges(found) == {("process", name), (name, name)}
+        failed = [span for span in found if span.attributes and span.attributes.get("error.type") == "expert_not_found"]
+        assert [span.kind for span in failed] == [SpanKind.SERVER]
+    finally:
+        spans.record(sampling.never)
 
 
 async def test_nobody_listens_there(tmp_path: Path) -> None:
