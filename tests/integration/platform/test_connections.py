@@ -48,6 +48,19 @@ async def test_a_connection_that_is_being_opened_is_closed_too(kafka_bootstrap: 
     assert not await client.ready(client.get_random_node())
 
 
+async def test_a_connection_that_the_broker_ended_is_closed_before_the_next(kafka_bootstrap: str) -> None:
+    client = closing(AIOKafkaAdminClient(bootstrap_servers=kafka_bootstrap))._client
+    await client.bootstrap()
+    node = client.get_random_node()
+    assert await client.ready(node)
+    (ended,) = client._conns.values()
+    ended._reader.feed_eof()
+    assert await client.ready(node)
+    assert ended not in client._conns.values()
+    assert ended._writer is None
+    await client.close()
+
+
 async def test_a_stop_that_is_given_up_ends_all_the_same(kafka_bootstrap: str) -> None:
     topic = f"topic-{uuid4().hex}"
     bus = KafkaBus(kafka_bootstrap, source="coe/test", start_timeout_s=30, ensure=[TopicSpec(topic, 1)])

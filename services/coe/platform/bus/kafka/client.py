@@ -1,9 +1,10 @@
 """Ends aiokafka's clients so that no connection stays open.
 
 aiokafka ends its tasks by cancellation. A task that is opening a connection by then leaves it to nobody: the bootstrap
-connection when a start is cancelled, and one that is kept after the client has closed all that it knew. And a consumer
-whose stop takes too long (a group that does not settle) never gets to close its client. The classes offer no way to say
-otherwise, so their client is given another class, and what a stop that was given up leaves running is ended here.
+connection when a start is cancelled, and one that is kept after the client has closed all that it knew. A connection
+that the broker ended is forgotten unclosed when somebody asks for it just then. And a consumer whose stop takes too
+long (a group that does not settle) never gets to close its client. The classes offer no way to say otherwise, so their
+client is given another class, and what a stop that was given up leaves running is ended here.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import AIOKafkaClient, ConnectionGroup
+from aiokafka.conn import CloseReason
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -35,8 +37,11 @@ class _Client(AIOKafkaClient):  # type: ignore[misc]
 
     async def _get_conn(self, node_id: Any, *, group: Any = ConnectionGroup.DEFAULT, no_hint: bool = False) -> Any:
         known = self._conns.get((node_id, group))
-        if known is not None and known.connected():
-            return known
+        if known is not None:
+            if known.connected():
+                return known
+            # The broker has ended it. aiokafka would only forget it: open on this side, and what waits on it waiting.
+            known.close(reason=CloseReason.CONNECTION_BROKEN)
         if self._closes:
             return None
         return await self._to_the_end(super()._get_conn(node_id, group=group))
