@@ -28,7 +28,9 @@ class LayoutSession:
         block_bytes = config.kv_floats_per_token * KV_BLOCK_TOKENS * kind.itemsize
         blocks = max(1, budget.limit // block_bytes)
         self.pool = BlockPool(budget, block_bytes, KV_BLOCK_TOKENS, blocks)
-        self._memory = mmap.mmap(-1, blocks * block_bytes)
+        self._memory = mmap.mmap(-1, blocks * block_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        # A step reads short runs all over the cache: with small pages it would wait for the page tables.
+        self._memory.madvise(mmap.MADV_HUGEPAGE)
         shape = (config.layers, blocks, 2, config.kv_heads, KV_BLOCK_TOKENS, config.head_dim)
         self.kv = np.frombuffer(self._memory, kind).reshape(shape)
         self._kv_value = ort.OrtValue.ortvalue_from_numpy(self.kv)

@@ -18,14 +18,36 @@ inline size_t block_start(const AttentionTile& t, int64_t position) {
   return static_cast<size_t>(t.blocks[static_cast<size_t>(position) / t.block_size]) * t.block_stride;
 }
 
+inline size_t keys_at(const AttentionTile& t, int64_t position) {
+  return block_start(t, position) + t.k_offset + static_cast<size_t>(position) % t.block_size;
+}
+
+inline size_t values_at(const AttentionTile& t, int64_t position) {
+  return block_start(t, position) + t.v_offset + static_cast<size_t>(position) % t.block_size * t.head_dim;
+}
+
+// The span that follows, or the same one at the end. A head's part of a block is 2 KiB, far from that of the next
+// block: the processor can't foresee it, so each step of a span fetches one of the next.
+inline int64_t next_span(const AttentionTile& t, int64_t position) {
+  const int64_t next = position + static_cast<int64_t>(kSpan);
+  return next < t.end ? next : position;
+}
+
+template <KvType kType>
+inline void fetch(const void* base, size_t at) {
+  __builtin_prefetch(static_cast<const char*>(base) + at * (kType == KvType::kF32 ? 4 : 2));
+}
+
 // s[row][0..15] = q[row] . k for the 16 positions from `position` on.
 template <KvType kType, size_t kRows>
 inline void scores(const AttentionTile& t, size_t row, int64_t position, float (*s)[kChunk], size_t column) {
-  const size_t keys = block_start(t, position) + t.k_offset + static_cast<size_t>(position) % t.block_size;
+  const size_t keys = keys_at(t, position);
+  const size_t next = keys_at(t, next_span(t, position));
   const float* q = t.q + row * t.head_dim;
   V8 a[kRows] = {};
   V8 b[kRows] = {};
   for (size_t d = 0; d < t.head_dim; ++d) {
+    fetch<kType>(t.kv, next + d * t.block_size);
     const V8 k0 = load_kv<kType>(t.kv, keys + d * t.block_size);
     const V8 k1 = load_kv<kType>(t.kv, keys + d * t.block_size + 8);
     for (size_t r = 0; r < kRows; ++r) {
@@ -45,8 +67,8 @@ inline void weigh(const AttentionTile& t, size_t row, int64_t position, const fl
   // Beyond the end nothing has been written yet, and 0 * NaN is not 0.
   const auto left = static_cast<size_t>(t.end - position);
   const size_t count = left < kSpan ? left : kSpan;
-  const size_t values =
-      block_start(t, position) + t.v_offset + static_cast<size_t>(position) % t.block_size * t.head_dim;
+  const size_t values = values_at(t, position);
+  const size_t next = values_at(t, next_span(t, position));
   for (size_t d = 0; d < t.head_dim; d += 16) {
     V8 a[kRows];
     V8 b[kRows];
@@ -55,6 +77,7 @@ inline void weigh(const AttentionTile& t, size_t row, int64_t position, const fl
       b[r] = load8(t.out + (row + r) * t.head_dim + d + 8);
     }
     for (size_t i = 0; i < count; ++i) {
+      fetch<kType>(t.kv, next + i * t.head_dim + d);
       const V8 v0 = load_kv<kType>(t.kv, values + i * t.head_dim + d);
       const V8 v1 = load_kv<kType>(t.kv, values + i * t.head_dim + d + 8);
       for (size_t r = 0; r < kRows; ++r) {
