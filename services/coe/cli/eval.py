@@ -1,7 +1,7 @@
 """`coe eval`: judges router and mapping on outcome data."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 from rich.progress import Progress
@@ -48,34 +48,11 @@ def evaluate(
 
 
 @app.command()
-def transfer(
-    outcomes: Annotated[Path, typer.Option(help="Outcomes of several sources, JSON lines.")],
-    by: Annotated[Literal["dataset", "category"], typer.Option(help="What a source is.")] = "dataset",
-    experts: Annotated[Path | None, typer.Option(help="Parameters of the models, YAML.")] = None,
-    seed: int = 0,
-    json: Annotated[bool, typer.Option("--json", help="One JSON object, see docs/evaluation.md.")] = False,
-) -> None:
-    """Score the composition on sources that it was not fitted on: each is left out in turn, without a budget."""
-    try:
-        from coe.evaluation.run import transfer_file
-        from coe.evaluation.summary import transfer_json, transfer_lines, transfer_table
-    except ModuleNotFoundError as error:
-        raise CoEError(f"evaluation needs the extra `train` ({error.name} is missing)") from error
-    with Progress(console=err, transient=True) as progress:
-        result, unknown = transfer_file(outcomes, by=by, experts=experts, seed=seed, progress=progress)
-    if unknown:
-        err.print(f"Left out, no parameter counts: {', '.join(unknown)} (name them with --experts)")
-    if json:
-        print_json(transfer_json(result))
-        return
-    out.print(transfer_table(result))
-    for line in transfer_lines(result):
-        out.print(line)
-
-
-@app.command()
 def router(
-    test: Annotated[Path, typer.Option(help="Prompts, JSON lines with `prompt` and `domain`.")],
+    test: Annotated[
+        Path | None,
+        typer.Option(help="Prompts, JSON lines with `prompt` and `domain`. Without: the figures of its validation."),
+    ] = None,
     artifact: Annotated[Path | None, typer.Option(help="A router artifact. Default: the one that serves.")] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object, see docs/evaluation.md.")] = False,
 ) -> None:
@@ -86,13 +63,16 @@ def router(
     from coe.router.evaluate import evaluate as judge
     from coe.router.training.data import load
 
-    prompts = load(test, unlabelled=frozenset())
     classifier = open_classifier(artifact or locate(CoreSettings().home), threads=2)
-    with Progress(console=err, transient=True) as progress:
-        task = progress.add_task("Classifying prompts", total=None)
-        figures = judge(classifier, prompts, lambda done, total: progress.update(task, completed=done, total=total))
+    if test is None:
+        figures = dict[str, object](classifier.artifact.figures)
+    else:
+        prompts = load(test, unlabelled=frozenset())
+        with Progress(console=err, transient=True) as progress:
+            task = progress.add_task("Classifying prompts", total=None)
+            figures = judge(classifier, prompts, lambda done, total: progress.update(task, completed=done, total=total))
     if json:
         print_json(figures)
         return
     for name, value in figures.items():
-        out.print(f"{name:18} {value}")
+        out.print(f"{name:22} {value}")

@@ -13,20 +13,27 @@ from coe.platform.settings import CoreSettings
 from coe.router import artifact as artifacts
 from coe.router.classifier import Classifier, open_classifier
 
-# Tokens the router looks at: the start says what is asked, the end often repeats it. In int8 this takes about 6 ms.
-WINDOW, TAIL = 30, 8
+# Tokens the router looks at: the start says what is asked, the end often repeats it.
+WINDOW, TAIL = 32, 10
+# The fifth of six layers tells topics better than the last one, and leaves time for a wider window.
+LAYERS = 5
 
 
-def train_router(data: Path, path: Path, *, encoder: Path | None, seed: int, as_json: bool) -> None:
+def train_router(
+    data: Path, others: Sequence[Path], path: Path, *, encoder: Path | None, seed: int, as_json: bool
+) -> None:
     """Trains on labelled prompts, writes the artifact, prints the validation figures."""
     with _training_extra():
         from coe.router.training.build import build
         from coe.router.training.data import load
+        from coe.router.training.others import load_others
         from coe.router.training.seeds import seeds
-    collected = load(data)
-    opened = open_encoder(EncoderSpec(encoder, WINDOW, TAIL, int8=encoder is None, threads=2))
+    collected, more = load(data), load_others(others)
+    int8, layers = (True, LAYERS) if encoder is None else (False, 0)
+    opened = open_encoder(EncoderSpec(encoder, WINDOW, TAIL, int8, threads=2, layers=layers))
+    kind = artifacts.EncoderKind(opened.fingerprint, WINDOW, TAIL, int8, layers)
     with _bars() as bars:
-        trained = build(collected, seeds(), opened, int8=encoder is None, seed=seed, progress=bars.show)
+        trained = build(collected, seeds(), opened, kind=kind, others=more, seed=seed, progress=bars.show)
     version = artifacts.save(path, trained.artifact)
     _print(
         {
@@ -34,8 +41,8 @@ def train_router(data: Path, path: Path, *, encoder: Path | None, seed: int, as_
             "version": version,
             "bytes": path.stat().st_size,
             **trained.artifact.figures,
-            "unseen_sources": {name: round(value, 4) for name, value in trained.unseen.items()},
-            "outlier_aurocs": {name: round(value, 4) for name, value in trained.outliers.items()},
+            "unseen_sources": {name: round(value, 4) for name, value in trained.figures.unseen.items()},
+            "outlier_aurocs": {name: round(value, 4) for name, value in trained.figures.aurocs.items()},
         },
         as_json,
     )
@@ -49,7 +56,7 @@ def add_categories(
         from coe.router.training.gate import add_category, read_folder
     artifact = artifacts.load(base)
     kind = artifact.encoder
-    opened = open_encoder(EncoderSpec(encoder, kind.max_tokens, kind.tail_tokens, kind.int8, threads=2))
+    opened = open_encoder(EncoderSpec(encoder, kind.max_tokens, kind.tail_tokens, kind.int8, 2, kind.layers))
     Classifier(artifact, opened)
     added = {}
     for specification in specifications:

@@ -21,6 +21,9 @@ def router(
     data: Annotated[
         Path | None, typer.Option(help="Labelled prompts, JSON lines with `prompt`, `domain`, `source`, `language`.")
     ] = None,
+    others: Annotated[
+        list[Path] | None, typer.Option(help="Outcome data with prompts of these and of other domains, to learn from.")
+    ] = None,
     add_category: Annotated[
         list[str] | None, typer.Option(metavar="NAME=FOLDER", help="Add a category to the artifact in use instead.")
     ] = None,
@@ -39,7 +42,7 @@ def router(
             raise CoEError("give either --data or --add-category")
         command.add_categories(add_category, command.serving(), path, encoder=encoder, seed=seed, as_json=json)
     elif data is not None:
-        command.train_router(data, path, encoder=encoder, seed=seed, as_json=json)
+        command.train_router(data, others or [], path, encoder=encoder, seed=seed, as_json=json)
     else:
         raise CoEError("give --data with labelled prompts, or --add-category NAME=FOLDER")
 

@@ -17,7 +17,7 @@ from coe.router.model import Heads, Neighbours, OutlierHead, RouterModel, Temper
 from coe.router.novelty import BUCKETS, Spelling
 from coe.router.policy import Thresholds
 
-FORMAT = "2"
+FORMAT = "3"
 FILE_NAME = "router.safetensors"
 # Prototypes are unit vectors stored as int8 of the largest component.
 INT8_MAX = 127
@@ -31,6 +31,7 @@ class EncoderKind:
     max_tokens: int
     tail_tokens: int
     int8: bool
+    layers: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,5 +78,5 @@ def open_classifier(path: Path, *, encoder_folder: Path | None = None, threads: 
     """The artifact at `path` with its encoder. Raises ArtifactError."""
     artifact = artifacts.load(path)
     kind = artifact.encoder
-    spec = EncoderSpec(encoder_folder, kind.max_tokens, kind.tail_tokens, kind.int8, threads)
+    spec = EncoderSpec(encoder_folder, kind.max_tokens, kind.tail_tokens, kind.int8, threads, kind.layers)
     return Classifier(artifact, open_encoder(spec))

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from functools import cache
+from functools import cache, lru_cache
 
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
@@ -43,6 +43,8 @@ def scripts(text: str) -> dict[str, float]:
     return {name: min(count / letters, 1.0) for name, count in counts.items() if count}
 
 
+# The features and the message of one prompt ask for it in turn.
+@lru_cache(maxsize=64)
 def language(text: str) -> str:
     """BCP 47 code of the language, or empty when the text is too short or too odd to tell."""
     code, probability = _identifier().classify(text[:SAMPLE_CHARS])

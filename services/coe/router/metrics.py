@@ -7,16 +7,16 @@ from scipy.stats import rankdata
 Floats = NDArray[np.float64] | NDArray[np.float32]
 
 
-def expected_calibration_error(confidence: Floats, correct: NDArray[np.bool_], bins: int = 15) -> float:
+def expected_calibration_error(
+    confidence: Floats, correct: NDArray[np.bool_], bins: int = 15, weight: NDArray[np.float64] | None = None
+) -> float:
     """Mean gap between confidence and accuracy over equal-width bins, weighted by their size (Naeini et al. 2015)."""
     if not len(confidence):
         return 0.0
+    share = np.ones(len(confidence)) if weight is None else weight
     index = np.minimum((np.asarray(confidence) * bins).astype(int), bins - 1)
-    size = np.bincount(index, minlength=bins)
-    gap = np.abs(
-        np.bincount(index, weights=confidence, minlength=bins) - np.bincount(index, weights=correct, minlength=bins)
-    )
-    return float(gap[size > 0].sum() / size.sum())
+    gap = np.bincount(index, weights=share * (confidence - correct.astype(np.float64)), minlength=bins)
+    return float(np.abs(gap).sum() / share.sum())
 
 
 def auroc(inside: Floats, outside: Floats) -> float:

@@ -1,9 +1,9 @@
 """The trained classifier: features in, calibrated probabilities and an out-of-distribution score out. Pure.
 
-A linear head over the embedding and one over the words agree on logits; the k nearest labelled prototypes (k-NN) have
-a share of the mixture. Confidence is tempered (Guo et al. 2017, "On calibration of modern networks"), the more the
-farther a prompt lies from every prototype. Categories that a user added are gates in front of the others: what they
-don't claim keeps its relative probabilities.
+A linear head over the embedding and one over the words agree on logits, of the categories and of "none of them", which
+was learnt from outliers (Hendrycks et al. 2019); the k nearest labelled prototypes (k-NN) have a share of the mixture.
+Confidence is tempered (Guo et al. 2017, "On calibration of modern networks"), the more the stranger a prompt looks.
+Categories that a user added are gates in front of the others: what they don't claim keeps its relative probabilities.
 """
 
 from collections.abc import Sequence
@@ -33,7 +33,10 @@ class Features:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Heads:
-    """Linear heads over the embedding [C, D] and over the hashed words [B, C], a row a bucket to read few of them."""
+    """Linear heads over the embedding [C + 1, D] and over the hashed words [B, C + 1], the last logit for no category.
+
+    The words have a row a bucket, to read few of them.
+    """
 
     weight: Floats
     bias: Floats
@@ -67,10 +70,15 @@ class Neighbours:
 
 @dataclass(frozen=True, slots=True)
 class Temperature:
-    """Logits are divided by exp(base + slope * distance)."""
+    """Logits are divided by exp(base + slope * out-of-distribution score)."""
 
     base: float = 0.0
     slope: float = 0.0
+
+    def of(self, strange: Floats) -> Floats:
+        """The divisor of each prompt's logits, from its out-of-distribution score."""
+        divisor: Floats = np.exp(self.base + self.slope * strange).astype(np.float32)
+        return divisor
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,6 +87,10 @@ class OutlierHead:
 
     weight: Floats
     bias: float
+
+    def score(self, features: Floats) -> Floats:
+        """From 0, as the training prompts, to 1."""
+        return expit(features @ self.weight + self.bias).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,20 +107,17 @@ class RouterModel:
     gate_bias: Floats
 
     def scores(self, features: Features) -> "Scores":
-        logits = self.heads.logits(features)
+        every = self.heads.logits(features)
         votes, distance = self.neighbours.votes(features.embeddings, len(self.categories))
-        tempered = logits / np.exp(self.temperature.base + self.temperature.slope * distance)[:, None]
-        head = self._gated(softmax(tempered), features.embeddings)
+        strange = self.outlier.score(outlier_features(every, distance, features.spelling))
+        head = softmax(every[:, :-1] / self.temperature.of(strange)[:, None])
+        claims = expit(features.embeddings @ self.gate_weight.T + self.gate_bias)
+        for claimed in claims.T[:, :, None]:
+            head = np.concatenate([head * (1 - claimed), claimed], axis=1)
         probabilities = (1 - self.neighbour_share) * head + self.neighbour_share * votes
-        strange = outlier_features(logits, distance, features.spelling)
-        score = expit(strange @ self.outlier.weight + self.outlier.bias)
+        # The heads never heard of what a gate claims.
+        score = strange * (1 - claims).prod(axis=1)
         return Scores(probabilities.astype(np.float32), score.astype(np.float32))
-
-    def _gated(self, probabilities: Floats, embeddings: Floats) -> Floats:
-        for weight, bias in zip(self.gate_weight, self.gate_bias, strict=True):
-            claimed = expit(embeddings @ weight + bias)[:, None]
-            probabilities = np.concatenate([probabilities * (1 - claimed), claimed], axis=1)
-        return probabilities
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -117,9 +126,10 @@ class Scores:
     out_of_distribution: Floats  # [n], 0 (as the training prompts) to 1
 
 
-def outlier_features(logits: Floats, distance: Floats, spelling: Floats) -> Floats:
-    """Distance to the prototypes, energy (Liu et al. 2020), entropy of the heads, and the spelling: [n, 3 + S]."""
-    energy = -logsumexp(logits) / logits.shape[1]
+def outlier_features(every: Floats, distance: Floats, spelling: Floats) -> Floats:
+    """Of logits [n, C + 1]: how far "none" is ahead, energy (Liu et al. 2020), entropy; distance; spelling [n, S]."""
+    logits, none = every[:, :-1], every[:, -1]
+    mass = logsumexp(logits)
     logs = log_softmax(logits)
     entropy = -(np.exp(logs) * logs).sum(1)
-    return np.column_stack([distance, energy, entropy, spelling]).astype(np.float32)
+    return np.column_stack([none - mass, -mass, entropy, distance, spelling]).astype(np.float32)

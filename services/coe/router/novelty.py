@@ -4,6 +4,7 @@ import re
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,8 +55,14 @@ def _words(text: str) -> list[str]:
 
 def _pieces(words: list[str]) -> list[int]:
     """Three letters in a row, the ends of a word marked."""
-    marked = [f"<{word}>" for word in words]
-    return [_bucket(word[start : start + 3]) for word in marked for start in range(len(word) - 2)]
+    return [bucket for word in words for bucket in _pieces_of(word)]
+
+
+# Words come again and again, in a prompt and from one prompt to the next; none is longer than MAX_CHARS.
+@lru_cache(maxsize=4096)
+def _pieces_of(word: str) -> tuple[int, ...]:
+    marked = f"<{word}>"
+    return tuple(_bucket(marked[start : start + 3]) for start in range(len(marked) - 2))
 
 
 def _whole(words: list[str]) -> list[int]:

@@ -22,9 +22,9 @@ def model(seed: int = 0, neighbour_share: float = 0.2) -> RouterModel:
     rng = np.random.default_rng(seed)
     heads = Heads(
         # In Fortran order, as scikit-learn leaves it.
-        rng.normal(size=(DIMENSIONS, 3)).astype(np.float32).T,
-        np.zeros(3, np.float32),
-        rng.normal(size=(features.BUCKETS, 3)).astype(np.float32),
+        rng.normal(size=(DIMENSIONS, 4)).astype(np.float32).T,
+        np.zeros(4, np.float32),
+        rng.normal(size=(features.BUCKETS, 4)).astype(np.float32),
     )
     return RouterModel(
         CATEGORIES,
@@ -32,14 +32,14 @@ def model(seed: int = 0, neighbour_share: float = 0.2) -> RouterModel:
         Neighbours(unit(rng, 6), np.array([0, 0, 1, 1, 2, 2]), k=2, sharpness=10),
         neighbour_share,
         Temperature(0.2, 0.5),
-        OutlierHead(rng.normal(size=3 + len(FEATURES)).astype(np.float32), -1.0),
+        OutlierHead(rng.normal(size=4 + len(FEATURES)).astype(np.float32), -1.0),
         np.zeros((0, DIMENSIONS), np.float32),
         np.zeros(0, np.float32),
     )
 
 
 def artifact(fingerprint: str = "abc") -> Artifact:
-    kind = EncoderKind(fingerprint, 36, 10, True)
+    kind = EncoderKind(fingerprint, 36, 10, True, 5)
     return Artifact(model(), Spelling.of(TEXTS * 3), Thresholds(0.4, 0.9), kind, {"seen_accuracy": 0.98})
 
 

@@ -5,8 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from coe.router.model import Neighbours, Temperature
+from coe.router.model import Neighbours, OutlierHead, Temperature
+from coe.router.novelty import FEATURES
 from unit.router import support
+
+# Weights that look at nothing but how far "none of the categories" is ahead.
+ONLY_NONE = np.eye(4 + len(FEATURES), dtype=np.float32)[0] / 10
 
 
 def test_probabilities_sum_to_one_and_scores_stay_in_range() -> None:
@@ -57,3 +61,31 @@ def test_a_gate_takes_its_share_and_leaves_the_rest_in_proportion() -> None:
     assert after.shape[1] == 4
     np.testing.assert_allclose(after.sum(1), 1, atol=1e-5)
     np.testing.assert_allclose(after[:, :3] / after[:, :3].sum(1, keepdims=True), before, atol=1e-5)
+
+
+def test_what_a_gate_claims_is_not_strange() -> None:
+    artifact = support.artifact()
+    features = support.some_features(artifact.spelling)
+    gate = 100 * features.embeddings[:1]
+    gated = replace(
+        artifact.model,
+        categories=(*artifact.model.categories, "poetry"),
+        gate_weight=gate,
+        gate_bias=np.array([-90], np.float32),
+    )
+    before, after = artifact.model.scores(features), gated.scores(features)
+    assert after.out_of_distribution[0] < 1e-3
+    np.testing.assert_allclose(after.out_of_distribution[1:], before.out_of_distribution[1:], rtol=0.1)
+
+
+def test_none_of_the_categories_takes_no_probability() -> None:
+    artifact = support.artifact()
+    features = support.some_features(artifact.spelling)
+    heads = artifact.model.heads
+    louder = replace(heads, bias=heads.bias + np.array([0, 0, 0, 5], np.float32))
+    # The score of strangeness must not move the temperature here.
+    still = replace(artifact.model, temperature=Temperature(0.1, 0.0), outlier=OutlierHead(ONLY_NONE, 0.0))
+    before = still.scores(features)
+    after = replace(still, heads=louder).scores(features)
+    np.testing.assert_allclose(after.probabilities, before.probabilities, atol=1e-6)
+    assert (after.out_of_distribution > before.out_of_distribution).all()

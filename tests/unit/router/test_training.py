@@ -18,11 +18,14 @@ from coe.router.training.augment import augmented, typing_errors
 from coe.router.training.build import Trained, build
 from coe.router.training.data import LabelledPrompt, distinct, load
 from coe.router.training.fit import FitSettings, balance
+from coe.router.training.folds import domain_rounds, source_rounds
 from coe.router.training.gate import add_category, read_folder
+from coe.router.training.others import load_others
 from coe.router.training.seeds import SOURCE, seeds
-from coe.router.training.validate import folds
 
 FAST = FitSettings(k=5, iterations=5)
+KIND = artifacts.EncoderKind("words-1", 36, 0, True, 5)
+OTHERS = [LabelledPrompt(f"a tulip and a rose in bed {number}", "botany", "flowers") for number in range(12)]
 
 
 class WordEncoder:
@@ -65,7 +68,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Encoder]:
 
 @pytest.fixture(scope="module")
 def trained(encoder: Encoder) -> Trained:
-    return build(prompts(), [], encoder, int8=True, seed=3, settings=FAST)
+    return build(prompts(), [], encoder, kind=KIND, others=OTHERS, seed=3, settings=FAST)
 
 
 def test_rows_become_prompts(tmp_path: Path) -> None:
@@ -123,18 +126,60 @@ def test_outliers_are_made_of_every_kind(kind: str) -> None:
     assert made == noise.make(kind, texts, 5, np.random.default_rng(0))
 
 
-def test_folds_leave_out_whole_sources_and_never_seeds() -> None:
+def test_a_source_is_left_out_whole_when_others_can_stand_in() -> None:
     given = [
-        LabelledPrompt("a", "math", "x", "en"),
-        LabelledPrompt("b", "math", "y", "en"),
-        LabelledPrompt("c", "law", "z", "en"),
-        LabelledPrompt("d", "math", SOURCE, "en"),
+        LabelledPrompt("a", "math", "x"),
+        LabelledPrompt("b", "math", "y"),
+        LabelledPrompt("c", "law", "y"),
+        LabelledPrompt("d", "law", "z"),
+        LabelledPrompt("e", "poems", "z"),
+        LabelledPrompt("f", "math", SOURCE),
     ]
-    found = folds(given)
-    assert {name: mask.tolist() for name, mask in found.items()} == {
-        "math: x": [True, False, False, False],
-        "math: y": [False, True, False, False],
-    }
+    strangers = ["noise 1", "noise 2", "noise 3", "y"]
+    rounds = source_rounds(given, strangers)
+    held = [[[prompt.text for prompt in given if fold.holds(prompt)] for fold in one.folds] for one in rounds]
+    # Poems come from z alone; two sources of a domain are never left out at once.
+    assert held == [[["b", "c"]], [["d"], ["a"]]]
+    assert all(fold.hides(prompt) == fold.holds(prompt) for one in rounds for fold in one.folds for prompt in given)
+    assert sorted(name for one in rounds for name in one.strangers) == strangers
+    assert "y" in rounds[0].strangers
+
+
+def test_a_category_of_many_languages_is_left_out_by_language() -> None:
+    given = [LabelledPrompt(code, "multilingual", "x", code) for code in ("bn", "de", "es", "fr")]
+    folds = [fold for one in source_rounds(given, []) for fold in one.folds]
+    assert [fold.language for fold in folds] == ["de", "fr"]
+
+
+def test_a_domain_is_left_out_with_its_seeds_which_are_not_tested_on() -> None:
+    collected, seed = LabelledPrompt("a", "law", "x"), LabelledPrompt("b", "law", SOURCE)
+    rounds = domain_rounds(["coding", "law", "math"])
+    assert [[sorted(fold.domains) for fold in one.folds] for one in rounds] == [[["coding"], ["law"]], [["math"]]]
+    fold = rounds[0].folds[1]
+    assert (fold.holds(collected), fold.holds(seed)) == (True, False)
+    assert (fold.hides(collected), fold.hides(seed)) == (True, True)
+    assert not fold.hides(LabelledPrompt("c", "math", "x"))
+
+
+def test_outcome_rows_become_prompts_of_other_collections(tmp_path: Path) -> None:
+    path = tmp_path / "outcomes.jsonl"
+    rows = [
+        {"prompt": "a", "dataset": "exams", "category": "computer science"},
+        {"prompt": "b", "dataset": "exams", "category": "law/contracts"},
+        {"prompt": "c", "dataset": "zeroeval-gsm8k", "category": "math"},
+        {"prompt": "d", "dataset": "mgsm", "category": "math-multilingual"},
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    assert [(prompt.text, prompt.domain, prompt.source) for prompt in load_others([path])] == [
+        ("a", "coding", "exams"),
+        ("b", "law", "exams"),
+        ("c", "math", "openai/grade-school-math"),
+    ]
+    path.write_text('{"prompt": "a"}')
+    with pytest.raises(ArtifactError, match="line 1"):
+        load_others([path])
+    with pytest.raises(ArtifactError, match="can't read"):
+        load_others([tmp_path / "none"])
 
 
 def test_categories_weigh_the_same_and_sources_by_their_root() -> None:
@@ -149,17 +194,23 @@ def test_categories_weigh_the_same_and_sources_by_their_root() -> None:
 
 @pytest.mark.timeout(300)
 def test_training_end_to_end(trained: Trained, encoder: Encoder, tmp_path: Path) -> None:
-    assert trained.artifact.figures["seen_accuracy"] == 1.0
-    assert set(trained.unseen) == {f"{d}: {d} {s}" for d in ("coding", "general", "law") for s in "ab"}
-    assert set(trained.outliers) == set(noise.KINDS)
+    figures = trained.artifact.figures
+    assert figures["seen_accuracy"] == 1.0
+    assert {name.removesuffix(" en") for name in trained.figures.unseen} == {
+        f"{domain}: {domain} {source}" for domain in ("coding", "general", "law") for source in "ab"
+    }
+    groups = {f"noise: {kind}" for kind in noise.KINDS} | {"left-out domain: coding", "left-out domain: law"}
+    assert set(trained.figures.aurocs) == groups | {"other domain: flowers"}
+    assert {"auroc_noise", "auroc_left_out_domain", "auroc_other_domain", "unseen_ece"} <= set(figures)
     version = artifacts.save(tmp_path / "one", trained.artifact)
-    again = build(prompts(), [], encoder, int8=True, seed=3, settings=FAST)
+    again = build(prompts(), [], encoder, kind=KIND, others=OTHERS, seed=3, settings=FAST)
     assert artifacts.save(tmp_path / "two", again.artifact) == version
     classifier = Classifier(artifacts.load(tmp_path / "one"), encoder)
-    figures = evaluate(classifier, [*prompts(), LabelledPrompt("tulip rose", "botany", "s")])
-    assert list(figures) == ["n", "accuracy", "coverage", "accuracy_covered", "ece", "ood_auroc", "by_domain"]
-    assert figures["n"] == len(prompts())
-    assert figures["accuracy"] == 1.0
+    judged = evaluate(classifier, [*prompts(), LabelledPrompt("tulip rose", "botany", "s")])
+    assert list(judged) == ["n", "accuracy", "coverage", "accuracy_covered", "ece", "ood_auroc", "by_domain"]
+    assert judged["n"] == len(prompts())
+    assert judged["accuracy"] == 1.0
+    assert judged["ood_auroc"] == 1.0
 
 
 def test_a_category_is_added_without_training_the_others(trained: Trained, encoder: Encoder) -> None:

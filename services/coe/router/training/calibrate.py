@@ -1,92 +1,90 @@
-"""From scores of prompts the model had not seen: temperature, thresholds, the outlier head, and the figures. Pure."""
+"""From scores of held-out prompts: the outlier head, the temperature and the thresholds. Pure."""
 
-from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, softmax
+from scipy.special import softmax
 
-from coe.router.metrics import auroc, expected_calibration_error
 from coe.router.model import OutlierHead, Temperature
 from coe.router.policy import Thresholds
 from coe.router.training.fit import fit_outlier, fit_temperature
-from coe.router.training.validate import HeldOut
+from coe.router.training.validate import DOMAIN, NOISE, OTHER, SEEN, UNSEEN, HeldOut
 
 Floats = NDArray[np.float32]
+Weights = NDArray[np.float64]
 
-# Split conformal thresholds: share of prompts from unseen sources that may go to `general` for low confidence, and of
-# prompts from seen sources that may go there as out of distribution.
-UNSURE_SHARE, MISS_RATE = 0.1, 0.005
+# Conformal thresholds, as shares of prompts from unseen sources: those that may go to `general` as out of distribution,
+# and those that may go there at all.
+STRANGE_SHARE, REJECTED_SHARE = 0.03, 0.12
 
 
-def temperature(seen: HeldOut, unseen: HeldOut) -> Temperature:
-    """One temperature for prompts of seen and of unseen sources, which weigh the same; each unseen source equally."""
-    weight = np.concatenate([np.full(len(seen.targets), 1 / len(seen.targets)), equal_groups(unseen)])
-    return fit_temperature(
-        np.concatenate([seen.logits, unseen.logits]),
-        np.concatenate([seen.distance, unseen.distance]),
-        np.concatenate([seen.targets, unseen.targets]),
-        weight.astype(np.float32),
+@dataclass(frozen=True, slots=True, eq=False)
+class Calibration:
+    outlier: OutlierHead
+    temperature: Temperature
+    thresholds: Thresholds
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Judged:
+    """What a calibrated router says of held-out prompts."""
+
+    probabilities: Floats
+    strange: Floats
+    covered: NDArray[np.bool_]
+
+
+def equal_groups(held: HeldOut) -> Weights:
+    """Weights that give every group of a role the same share; those of a role sum to 1."""
+    weight = np.zeros(len(held))
+    for role in np.unique(held.role):
+        rows = held.role == role
+        names, inverse, sizes = np.unique(held.group[rows], return_inverse=True, return_counts=True)
+        weight[rows] = (1 / (len(names) * sizes))[inverse]
+    return weight
+
+
+def calibrate(held: HeldOut, neighbour_share: float) -> Calibration:
+    """Seen and unseen sources weigh the same, and so do noise, left-out domains and other domains."""
+    weight = equal_groups(held)
+    inside = np.isin(held.role, (SEEN, UNSEEN))
+    outside = np.isin(held.role, (NOISE, DOMAIN, OTHER))
+    balanced = weight / np.where(outside, weight[outside].sum(), weight[inside].sum()) * len(held) / 2
+    outlier = fit_outlier(held.outlier, outside, balanced.astype(np.float32))
+    strange = outlier.score(held.outlier)
+    temperature = fit_temperature(
+        held.logits[inside], strange[inside], held.target[inside], weight[inside].astype(np.float32)
     )
+    unseen = held.role == UNSEEN
+    confidence = probabilities(held[unseen], strange[unseen], temperature, neighbour_share).max(1)
+    return Calibration(outlier, temperature, thresholds(confidence, strange[unseen], weight[unseen]))
 
 
-def equal_groups(held: HeldOut) -> NDArray[np.float64]:
-    """Weights that give every group the same share; they sum to 1."""
-    names, inverse, sizes = np.unique(held.group, return_inverse=True, return_counts=True)
-    return (1 / (len(names) * sizes))[inverse]
+def thresholds(confidence: Floats, strange: Floats, weight: Weights) -> Thresholds:
+    """The shares above, by weight; a prompt that is strange is not also rejected for its confidence."""
+    limit = _quantile(strange, weight, 1 - STRANGE_SHARE)
+    kept = strange <= limit
+    share = (REJECTED_SHARE - weight[~kept].sum() / weight.sum()) / (weight[kept].sum() / weight.sum())
+    return Thresholds(_quantile(confidence[kept], weight[kept], share), limit)
 
 
-def probabilities(held: HeldOut, fitted: Temperature, neighbour_share: float) -> Floats:
+def _quantile(values: Floats, weight: Weights, share: float) -> float:
+    order = np.argsort(values)
+    cumulated = np.cumsum(weight[order]) / weight.sum()
+    return float(values[order][min(int(np.searchsorted(cumulated, share)), len(values) - 1)])
+
+
+def probabilities(held: HeldOut, strange: Floats, temperature: Temperature, neighbour_share: float) -> Floats:
     """As `RouterModel.scores` computes them."""
-    tempered = held.logits / np.exp(fitted.base + fitted.slope * held.distance)[:, None]
-    mixed: Floats = (1 - neighbour_share) * softmax(tempered, axis=1) + neighbour_share * held.votes
+    head = softmax(held.logits / temperature.of(strange)[:, None], axis=1)
+    mixed: Floats = (1 - neighbour_share) * head + neighbour_share * held.votes
     return mixed
 
 
-def thresholds(unseen: HeldOut, confidence: Floats, seen_strangeness: Floats) -> Thresholds:
-    order = np.argsort(confidence)
-    cumulated = np.cumsum(equal_groups(unseen)[order])
-    limit = confidence[order][np.searchsorted(cumulated, UNSURE_SHARE)]
-    return Thresholds(float(limit), float(np.quantile(seen_strangeness, 1 - MISS_RATE)))
-
-
-def outliers(
-    seen: HeldOut, made: Mapping[str, Floats], rng: np.random.Generator
-) -> tuple[OutlierHead, dict[str, float], NDArray[np.bool_]]:
-    """The head; AUROC of each kind by a head that was not trained on it; which seen prompts were not trained on.
-
-    `made` holds the outlier features of each kind of outlier.
-    """
-    judged = rng.random(len(seen.targets)) < 0.5
-    figures = {}
-    for kind, strange in made.items():
-        others = np.concatenate([features for other, features in made.items() if other != kind])
-        head = fit_outlier(seen.outlier[~judged], others)
-        figures[kind] = auroc(strangeness(head, seen.outlier[judged]), strangeness(head, strange))
-    return fit_outlier(seen.outlier[~judged], np.concatenate(list(made.values()))), figures, judged
-
-
-def strangeness(head: OutlierHead, features: Floats) -> Floats:
-    score: Floats = expit(features @ head.weight + head.bias)
-    return score
-
-
-def figures(
-    seen: HeldOut, unseen: HeldOut, fitted: Temperature, neighbour_share: float, chosen: Thresholds
-) -> dict[str, float]:
-    """Accuracy, coverage and expected calibration error. Unseen sources count equally."""
-    found = {}
-    for name, held in (("seen", seen), ("unseen", unseen)):
-        scores = probabilities(held, fitted, neighbour_share)
-        right, confidence = scores.argmax(1) == held.targets, scores.max(1)
-        weight = equal_groups(held)
-        covered = confidence >= chosen.confidence
-        found[f"{name}_accuracy"] = float((weight * right).sum())
-        found[f"{name}_coverage"] = float((weight * covered).sum())
-        found[f"{name}_accuracy_covered"] = float((weight * right * covered).sum() / (weight * covered).sum())
-        found[f"{name}_ece"] = expected_calibration_error(confidence, right)
-    return found
-
-
-def mean(values: Sequence[float]) -> float:
-    return float(np.mean(values)) if len(values) else float("nan")
+def judged(held: HeldOut, calibration: Calibration, neighbour_share: float) -> Judged:
+    strange = calibration.outlier.score(held.outlier)
+    likely = probabilities(held, strange, calibration.temperature, neighbour_share)
+    limits = calibration.thresholds
+    covered = (strange <= limits.out_of_distribution) & (likely.max(1) >= limits.confidence)
+    return Judged(likely, strange, covered)

@@ -21,6 +21,8 @@ from coe.router.training.seeds import SOURCE as SEEDS
 
 Floats = NDArray[np.float32]
 Labels = NDArray[np.int64]
+# Logit of a category that a model was not shown.
+NEVER = -50.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,7 @@ class FitSettings:
     embedding_c: float = 10.0
     lexical_c: float = 10.0
     # Both heads stop here, long after the held-out figures have settled.
-    iterations: int = 60
+    iterations: int = 40
     # What the seeds of a category weigh beside its collected prompts.
     seed_weight: float = 1.0
     # Most prompts of one source that the heads learn from, and that become prototypes.
@@ -45,7 +47,10 @@ class FitSettings:
 def fit_heads(
     features: Features, targets: Labels, prompts: Sequence[LabelledPrompt], categories: int, settings: FitSettings
 ) -> Heads:
-    """Both heads, each fitted on its own: fitted together, the words would explain the embedding away."""
+    """Both heads, each fitted on its own: fitted together, the words would explain the embedding away.
+
+    Target `categories` is that of no category. A target that no prompt has is never chosen.
+    """
     weight = balance(targets, prompts, settings.seed_weight).astype(np.float32)
     embedding = LogisticRegression(C=settings.embedding_c, max_iter=settings.iterations, tol=1e-3)
     lexical = LogisticRegression(C=settings.lexical_c, max_iter=settings.iterations, tol=1e-3, fit_intercept=False)
@@ -55,12 +60,15 @@ def fit_heads(
         warnings.simplefilter("ignore", ConvergenceWarning)
         embedding.fit(features.embeddings, targets, sample_weight=weight)
         lexical.fit(sparse(features), targets, sample_weight=weight)
-    assert embedding.coef_.shape[0] == categories
-    return Heads(
-        embedding.coef_.astype(np.float32),
-        embedding.intercept_.astype(np.float32),
-        np.ascontiguousarray(lexical.coef_.T, np.float32),
+    heads = Heads(
+        np.zeros((categories + 1, features.embeddings.shape[1]), np.float32),
+        np.full(categories + 1, NEVER, np.float32),
+        np.zeros((words.BUCKETS, categories + 1), np.float32),
     )
+    heads.weight[embedding.classes_] = embedding.coef_
+    heads.bias[embedding.classes_] = embedding.intercept_
+    heads.lexical_weight[:, lexical.classes_] = lexical.coef_.T
+    return heads
 
 
 def sparse(features: Features) -> csr_matrix:
@@ -110,11 +118,11 @@ def sample(prompts: Sequence[LabelledPrompt], most: int, rng: np.random.Generato
     return np.sort(np.array(kept, np.int64))
 
 
-def fit_temperature(logits: Floats, distance: Floats, targets: Labels, weight: Floats) -> Temperature:
+def fit_temperature(logits: Floats, strange: Floats, targets: Labels, weight: Floats) -> Temperature:
     """Minimises the weighted negative log likelihood."""
 
     def loss(parameters: NDArray[np.float64]) -> float:
-        scaled = logits / np.exp(parameters[0] + parameters[1] * distance)[:, None]
+        scaled = logits / np.exp(parameters[0] + parameters[1] * strange)[:, None]
         likelihood = log_softmax(scaled, axis=1)[np.arange(len(targets)), targets]
         return float(-(weight * likelihood).sum() / weight.sum())
 
@@ -122,10 +130,8 @@ def fit_temperature(logits: Floats, distance: Floats, targets: Labels, weight: F
     return Temperature(float(found.x[0]), float(found.x[1]))
 
 
-def fit_outlier(inside: Floats, outside: Floats) -> OutlierHead:
+def fit_outlier(features: Floats, outside: NDArray[np.bool_], weight: Floats) -> OutlierHead:
     """From the outlier features [n, K] of ordinary prompts and of outliers."""
-    x = np.concatenate([inside, outside])
-    scale = x.std(0) + 1e-6
-    y = np.repeat([0, 1], [len(inside), len(outside)])
-    head = LogisticRegression(C=1.0, class_weight="balanced", max_iter=500).fit(x / scale, y)
+    scale = features.std(0) + 1e-6
+    head = LogisticRegression(C=1.0, max_iter=500).fit(features / scale, outside, sample_weight=weight)
     return OutlierHead((head.coef_[0] / scale).astype(np.float32), float(head.intercept_[0]))

@@ -1,118 +1,99 @@
-"""Validation on whole held-out sources: what the router does with prompts from a place it has never seen.
+"""Scores of prompts by models that saw nothing of their kind: what the figures and the calibration are made from."""
 
-A random split overstates accuracy, because prompts of one source share templates. So each source of a category that
-has other sources is left out in turn, and each language of a category of many languages.
-"""
-
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
 
-from coe.router.model import Features, Heads, Neighbours, outlier_features
+from coe.router.model import Heads, Neighbours, outlier_features
 from coe.router.training.data import LabelledPrompt
 from coe.router.training.featurise import Progress
 from coe.router.training.fit import FitSettings, fit_heads, neighbours, sample
-from coe.router.training.seeds import SOURCE as SEEDS
+from coe.router.training.folds import Round
+from coe.router.training.table import Table
 
 Floats = NDArray[np.float32]
 # Enough of a source to judge it by, and to learn from while another one is left out.
-MOST_TESTED, MOST_TRAINED = 500, 300
-# A category in so many languages is split by language instead; every other one is left out, to save time.
-MANY_LANGUAGES = 4
+MOST_TESTED, MOST_TRAINED = 250, 250
+
+# Prompts of sources that the model has seen and has not, made outliers, and prompts of domains it has not.
+SEEN, UNSEEN, NOISE, DOMAIN, OTHER = "seen", "unseen", "noise", "left-out domain", "other domain"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HeldOut:
-    """Raw scores of prompts that the model had not seen. `group` names the source that was left out."""
+    """Scores of n held-out prompts. `target` of what belongs to no category is -1; `group` names source or kind."""
 
     logits: Floats
     votes: Floats
-    distance: Floats
     outlier: Floats
-    targets: NDArray[np.int64]
+    target: NDArray[np.int64]
+    role: NDArray[np.str_]
     group: NDArray[np.str_]
 
-    def accuracy(self) -> dict[str, float]:
-        """Share of right best categories, by group."""
-        right = self.logits.argmax(1) == self.targets
-        return {str(name): float(right[self.group == name].mean()) for name in np.unique(self.group)}
+    def __getitem__(self, rows: NDArray[np.bool_]) -> "HeldOut":
+        return HeldOut(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+    def __len__(self) -> int:
+        return len(self.target)
 
 
-def folds(prompts: Sequence[LabelledPrompt]) -> dict[str, NDArray[np.bool_]]:
-    """Which prompts each fold leaves out, by name."""
-    sources: dict[str, set[str]] = {}
-    languages: dict[str, set[str]] = {}
-    for prompt in prompts:
-        if prompt.source != SEEDS:
-            sources.setdefault(prompt.domain, set()).add(prompt.source)
-            languages.setdefault(prompt.domain, set()).add(prompt.language)
-    found: dict[str, NDArray[np.bool_]] = {}
-    for domain, names in sorted(sources.items()):
-        if len(names) > 1:
-            found |= {f"{domain}: {name}": _mask(prompts, domain, source=name) for name in sorted(names)}
-        elif len(languages[domain]) >= MANY_LANGUAGES:
-            codes = sorted(languages[domain])[1::2]
-            found |= {f"{domain}: {code}": _mask(prompts, domain, language=code) for code in codes}
-    return found
+def joined(parts: Sequence[HeldOut]) -> HeldOut:
+    return HeldOut(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(HeldOut)))
 
 
-def _mask(
-    prompts: Sequence[LabelledPrompt], domain: str, source: str | None = None, language: str | None = None
-) -> NDArray[np.bool_]:
-    return np.array(
-        [
-            prompt.source != SEEDS
-            and prompt.domain == domain
-            and source in (None, prompt.source)
-            and language in (None, prompt.language)
-            for prompt in prompts
-        ]
-    )
+def scored(heads: Heads, near: Neighbours, table: Table, role: str) -> HeldOut:
+    """Scores of prompts that neither the heads nor the neighbours were made from."""
+    every = heads.logits(table.features)
+    categories = every.shape[1] - 1
+    votes, distance = near.votes(table.features.embeddings, categories)
+    outlier = outlier_features(every, distance, table.features.spelling)
+    target = table.targets if role in (SEEN, UNSEEN) else np.full(len(table), -1)
+    group = np.array([_group(prompt, role) for prompt in table.prompts])
+    return HeldOut(every[:, :-1], votes, outlier, target, np.full(len(table), role), group)
 
 
-def leave_sources_out(
-    features: Features,
-    targets: NDArray[np.int64],
-    prompts: Sequence[LabelledPrompt],
+def fit(table: Table, categories: int, settings: FitSettings, seed: int) -> tuple[Heads, Neighbours]:
+    heads = fit_heads(table.features, table.targets, table.prompts, categories, settings)
+    inside = table[table.targets < categories]
+    return heads, neighbours(inside.features, inside.targets, inside.prompts, settings, seed)
+
+
+def leave_out(
+    table: Table,
+    rounds: Sequence[Round],
+    seen: NDArray[np.bool_],
     categories: int,
     settings: FitSettings,
     seed: int,
     progress: Progress,
 ) -> HeldOut:
-    """Scores of every fold, by models that never saw it."""
-    rng = np.random.default_rng(seed)
+    """Scores of every fold, by models that never saw it. `seen` prompts are left out of all of them."""
     parts: list[HeldOut] = []
-    every = folds(prompts)
-    for number, (name, mask) in enumerate(every.items(), 1):
-        tested = rng.permutation(np.flatnonzero(mask))[:MOST_TESTED]
-        rest = np.flatnonzero(~mask)
-        rest = rest[sample([prompts[row] for row in rest.tolist()], MOST_TRAINED, rng)]
-        known = [prompts[row] for row in rest.tolist()]
-        if len(Counter(targets[rest].tolist())) == categories:
-            heads = fit_heads(features[rest], targets[rest], known, categories, settings)
-            near = neighbours(features[rest], targets[rest], known, settings, seed)
-            parts.append(scored(heads, near, features[tested], targets[tested], group=name))
-        progress("Leaving sources out", number, len(every))
-    return _join(parts)
+    labelled = table.targets < categories
+    for number, one in enumerate(rounds, 1):
+        rng = np.random.default_rng([seed, number])
+        hidden = np.array([any(fold.hides(prompt) for fold in one.folds) for prompt in table.prompts]) & labelled
+        strange = np.array([prompt.source in one.strangers for prompt in table.prompts]) & ~labelled
+        rest = np.flatnonzero(~hidden & ~strange & ~seen)
+        rest = rest[sample([table.prompts[row] for row in rest.tolist()], MOST_TRAINED, rng)]
+        heads, near = fit(table[rest], categories, settings, seed)
+        for fold in one.folds:
+            mine = np.array([fold.holds(prompt) for prompt in table.prompts]) & labelled
+            tested = table[rng.permutation(np.flatnonzero(mine))[:MOST_TESTED]]
+            parts.append(scored(heads, near, tested, UNSEEN if fold.source else DOMAIN))
+        made = np.array([not prompt.domain for prompt in table.prompts])
+        parts += [
+            scored(heads, near, table[rows], role)
+            for role, rows in ((NOISE, strange & made), (OTHER, strange & ~made))
+            if rows.any()
+        ]
+        progress("Leaving out sources and domains", number, len(rounds))
+    return joined(parts)
 
 
-def scored(heads: Heads, near: Neighbours, features: Features, targets: NDArray[np.int64], *, group: str) -> HeldOut:
-    """Scores of prompts that neither the heads nor the neighbours were made from."""
-    logits = heads.logits(features)
-    votes, distance = near.votes(features.embeddings, heads.weight.shape[0])
-    strange = outlier_features(logits, distance, features.spelling)
-    return HeldOut(logits, votes, distance, strange, targets, np.full(len(logits), group))
-
-
-def _join(parts: Sequence[HeldOut]) -> HeldOut:
-    return HeldOut(
-        np.concatenate([part.logits for part in parts]),
-        np.concatenate([part.votes for part in parts]),
-        np.concatenate([part.distance for part in parts]),
-        np.concatenate([part.outlier for part in parts]),
-        np.concatenate([part.targets for part in parts]),
-        np.concatenate([part.group for part in parts]),
-    )
+def _group(prompt: LabelledPrompt, role: str) -> str:
+    if role == UNSEEN:
+        return f"{prompt.domain}: {prompt.source} {prompt.language}".strip()
+    return prompt.domain if role == DOMAIN else prompt.source

@@ -1,0 +1,75 @@
+"""The figures of a router from held-out scores, calibrated on other prompts than they are counted on. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coe.router.metrics import auroc, expected_calibration_error
+from coe.router.training.calibrate import Judged, calibrate, equal_groups, judged
+from coe.router.training.validate import DOMAIN, NOISE, OTHER, SEEN, UNSEEN, HeldOut
+
+PARTS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """`summary` goes into the artifact; `unseen` is the accuracy of each left-out source, `aurocs` of each outlier."""
+
+    summary: Mapping[str, float]
+    unseen: Mapping[str, float]
+    aurocs: Mapping[str, float]
+
+
+def nested(held: HeldOut, neighbour_share: float) -> Judged:
+    """Each group is judged by a calibration that never saw it: temperature, outlier head and thresholds included."""
+    part = np.empty(len(held), np.int64)
+    for role in np.unique(held.role):
+        rows = held.role == role
+        inverse = np.unique(held.group[rows], return_inverse=True)[1]
+        # Prompts of seen sources are alike in all groups, and so are split one by one.
+        part[rows] = np.arange(rows.sum()) % PARTS if role == SEEN else inverse % PARTS
+    likely = np.empty_like(held.logits)
+    strange = np.empty(len(held), np.float32)
+    covered = np.empty(len(held), np.bool_)
+    for number in range(PARTS):
+        mine = part == number
+        found = judged(held[mine], calibrate(held[~mine], neighbour_share), neighbour_share)
+        likely[mine], strange[mine], covered[mine] = found.probabilities, found.strange, found.covered
+    return Judged(likely, strange, covered)
+
+
+def figures(held: HeldOut, found: Judged, natural: NDArray[np.float64]) -> Figures:
+    """`natural`: what each seen prompt stands for, so that seen sources count as they come in the file.
+
+    Unseen sources count equally. An out-of-distribution AUROC is against prompts of seen and unseen sources alike.
+    """
+    right = found.probabilities.argmax(1) == held.target
+    confidence = found.probabilities.max(1)
+    weight = equal_groups(held)
+    summary: dict[str, float] = {}
+    for name, rows, share in (
+        ("seen", held.role == SEEN, natural),
+        ("unseen", held.role == UNSEEN, weight[held.role == UNSEEN]),
+    ):
+        share = share / share.sum()
+        kept = share * found.covered[rows]
+        summary[f"{name}_accuracy"] = float(share @ right[rows])
+        summary[f"{name}_coverage"] = float(kept.sum())
+        summary[f"{name}_accuracy_covered"] = float(kept @ right[rows] / kept.sum())
+        summary[f"{name}_ece"] = expected_calibration_error(confidence[rows], right[rows], weight=share)
+    inside = np.isin(held.role, (SEEN, UNSEEN))
+    aurocs: dict[str, float] = {}
+    for role, name in ((NOISE, "noise"), (DOMAIN, "left_out_domain"), (OTHER, "other_domain")):
+        groups = np.unique(held.group[held.role == role]).tolist()
+        for group in groups:
+            rows = (held.role == role) & (held.group == group)
+            aurocs[f"{role}: {group}"] = auroc(found.strange[inside], found.strange[rows])
+        if groups:
+            summary[f"auroc_{name}"] = float(np.mean([aurocs[f"{role}: {group}"] for group in groups]))
+    unseen = {
+        str(group): float(right[(held.role == UNSEEN) & (held.group == group)].mean())
+        for group in np.unique(held.group[held.role == UNSEEN])
+    }
+    return Figures(summary, unseen, aurocs)

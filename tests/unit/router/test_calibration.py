@@ -1,0 +1,73 @@
+"""Calibration on synthetic scores with known answers."""
+
+import numpy as np
+import pytest
+
+from coe.router.metrics import expected_calibration_error
+from coe.router.training.calibrate import STRANGE_SHARE, calibrate, equal_groups, judged, thresholds
+from coe.router.training.figures import figures, nested
+from coe.router.training.validate import DOMAIN, NOISE, SEEN, UNSEEN, HeldOut
+
+
+def held(count: int = 3000, temperature: float = 2.0, seed: int = 0) -> HeldOut:
+    """Prompts whose labels are drawn from softmax(logits / temperature), and outliers a unit away in every feature."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(scale=4, size=(count, 3)).astype(np.float32)
+    likely = np.exp(logits / temperature)
+    likely /= likely.sum(1, keepdims=True)
+    target = (rng.random((count, 1)) > likely.cumsum(1)).sum(1)
+    role = rng.choice([SEEN, UNSEEN, NOISE, DOMAIN], count)
+    outside = np.isin(role, (NOISE, DOMAIN))
+    target[outside] = -1
+    features = rng.normal(size=(count, 4)).astype(np.float32) + 2 * outside[:, None]
+    votes = np.full((count, 3), 1 / 3, np.float32)
+    group = np.char.add("g", rng.integers(0, 5, count).astype(str))
+    return HeldOut(logits, votes, features.astype(np.float32), target, role, group)
+
+
+def test_the_temperature_of_the_labels_is_found() -> None:
+    scores = held()
+    found = calibrate(scores, 0.0)
+    inside = scores.outlier[np.isin(scores.role, (SEEN, UNSEEN))]
+    assert found.temperature.of(found.outlier.score(inside)).mean() == pytest.approx(2.0, rel=0.1)
+
+
+def test_nested_figures_match_what_is_known() -> None:
+    scores = held()
+    found = figures(scores, nested(scores, 0.0), np.ones((scores.role == SEEN).sum()))
+    assert found.summary["seen_ece"] < 0.03
+    # Two unit normals in 4 dimensions, 2 apart in each: AUROC = Phi(4 / sqrt(2)).
+    assert found.summary["auroc_noise"] == pytest.approx(0.9977, abs=0.004)
+    assert found.summary["unseen_coverage"] == pytest.approx(0.88, abs=0.03)
+    assert found.summary["unseen_accuracy_covered"] > found.summary["unseen_accuracy"]
+    assert set(found.aurocs) == {f"{role}: g{number}" for role in (NOISE, DOMAIN) for number in range(5)}
+
+
+def test_prompts_are_not_judged_by_what_was_fitted_on_them() -> None:
+    scores = held(600)
+    alone, inside = judged(scores, calibrate(scores, 0.0), 0.0), nested(scores, 0.0)
+    assert not np.array_equal(alone.strange, inside.strange)
+
+
+def test_groups_weigh_the_same_within_their_role() -> None:
+    scores = held(500)
+    weight = equal_groups(scores)
+    for role in (SEEN, UNSEEN, NOISE, DOMAIN):
+        shares = [weight[(scores.role == role) & (scores.group == group)].sum() for group in np.unique(scores.group)]
+        assert shares == pytest.approx([0.2] * 5)
+
+
+def test_thresholds_send_away_their_share() -> None:
+    rng = np.random.default_rng(0)
+    confidence, strange = rng.random((2, 4000)).astype(np.float32)
+    limits = thresholds(confidence, strange, np.ones(4000))
+    assert (strange > limits.out_of_distribution).mean() == pytest.approx(STRANGE_SHARE, abs=0.002)
+    kept = (strange <= limits.out_of_distribution) & (confidence >= limits.confidence)
+    assert kept.mean() == pytest.approx(0.88, abs=0.002)
+
+
+def test_a_weighted_calibration_error_counts_what_a_prompt_stands_for() -> None:
+    confidence, correct = np.array([0.9, 0.9, 0.5]), np.array([True, False, True])
+    # Bins: 0.9 is right for weight 3 of 4, 0.5 always: (|4 * 0.9 - 3| + |0.5 - 1|) / 5.
+    error = expected_calibration_error(confidence, correct, weight=np.array([3.0, 1.0, 1.0]))
+    assert error == pytest.approx((0.6 + 0.5) / 5)

@@ -1,0 +1,58 @@
+"""`coe train router` and `coe eval router` as a user runs them, with a small encoder."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from coe.cli import eval as eval_command
+from coe.cli import router as command
+from coe.cli import train as train_command
+from coe.router import artifact as artifacts
+from coe.router import classifier
+from coe.router.training import seeds
+from unit.router import support
+from unit.router.test_training import WordEncoder, prompts
+
+RUN = CliRunner()
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty COE_HOME and cache, and an encoder of a few words in place of the packaged one."""
+    monkeypatch.setenv("COE_HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for module in (command, classifier):
+        monkeypatch.setattr(module, "open_encoder", lambda spec: WordEncoder())
+    monkeypatch.setattr(seeds, "seeds", list)
+    return tmp_path
+
+
+@pytest.mark.timeout(300)
+def test_a_folder_of_prompts_becomes_a_category(home: Path) -> None:
+    data = home / "prompts.jsonl"
+    rows = [{"prompt": p.text, "domain": p.domain, "source": p.source, "language": p.language} for p in prompts()]
+    data.write_text("\n".join(map(json.dumps, rows)))
+    trained = RUN.invoke(train_command.app, ["router", "--data", str(data), "--json"])
+    assert trained.exit_code == 0, trained.output
+    base = classifier.open_classifier(artifacts.trained(home))
+
+    folder = home / "gardening"
+    folder.mkdir()
+    flowers = [f"how do I grow a {flower} in my garden number {n}" for flower in ("tulip", "rose") for n in range(10)]
+    (folder / "mine.txt").write_text("\n".join(flowers))
+    added = RUN.invoke(train_command.app, ["router", "--add-category", f"gardening={folder}", "--json"])
+    assert added.exit_code == 0, added.output
+    extended = classifier.open_classifier(artifacts.trained(home))
+    assert extended.version != base.version
+    (asked,) = extended.classify(["a rose and a tulip in the garden"])
+    assert (asked.category, asked.fallback_reason) == ("gardening", "")
+    again = [decision.distribution[0].category for decision in extended.classify([p.text for p in prompts()])]
+    assert again == [decision.distribution[0].category for decision in base.classify([p.text for p in prompts()])]
+
+
+def test_without_prompts_the_figures_of_the_validation_are_shown(home: Path) -> None:
+    artifacts.save(artifacts.trained(home), support.artifact(WordEncoder.fingerprint))
+    shown = RUN.invoke(eval_command.app, ["router", "--json"])
+    assert json.loads(shown.stdout) == {"seen_accuracy": 0.98}
