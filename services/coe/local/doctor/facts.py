@@ -28,7 +28,7 @@ from coe.platform import topics
 from coe.platform.bus.kafka.connection import Connection
 from coe.platform.errors import CoEError
 from coe.platform.residency import ResidencyReader
-from coe.platform.residency.connection import connect
+from coe.platform.residency.connection import connect, disconnect
 
 _TIMEOUT_S = 15.0
 
@@ -99,7 +99,7 @@ async def _redis(url: str) -> RedisFacts:
     except (RedisError, RedisClusterException, OSError, TimeoutError) as error:
         return RedisFacts(error=f"{url} does not answer: {error!r}")
     finally:
-        await client.aclose()
+        await disconnect(client)
     reader = ResidencyReader(url)
     view = await reader.snapshot()
     await reader.close()

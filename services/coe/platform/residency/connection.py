@@ -64,6 +64,14 @@ def connect(url: str) -> Any:
     return sentinel.master_for(name, **options, **once, **security, **_who(parts))
 
 
+async def disconnect(client: Any) -> None:
+    """Closes a client that `connect` made, and those of its sentinels, which the library leaves open."""
+    await client.aclose()
+    pool = getattr(client, "connection_pool", None)
+    if (sentinel := getattr(pool, "sentinel_manager", None)) is not None:
+        await sentinel.aclose()
+
+
 def _hosts(parts: SplitResult, default_port: int) -> list[tuple[str, int]]:
     found = []
     for text in parts.netloc.rpartition("@")[2].split(","):

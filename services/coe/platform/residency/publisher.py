@@ -11,7 +11,7 @@ from redis.exceptions import RedisClusterException, RedisError
 from coe._proto import memory_tier_manager_pb2 as pb
 from coe.platform import backoff
 from coe.platform.residency import view
-from coe.platform.residency.connection import connect
+from coe.platform.residency.connection import connect, disconnect
 from coe.platform.residency.gauges import Gauges
 
 _log = structlog.stdlib.get_logger(__name__)
@@ -49,7 +49,7 @@ class ResidencyPublisher:
         except (RedisError, RedisClusterException, OSError):
             pass
         finally:
-            await self._redis.aclose()
+            await disconnect(self._redis)
 
     async def __aenter__(self) -> Self:
         await self.start()

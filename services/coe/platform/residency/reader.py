@@ -8,7 +8,7 @@ from google.protobuf.message import DecodeError
 from redis.exceptions import RedisClusterException, RedisError
 
 from coe.platform.residency import view
-from coe.platform.residency.connection import connect
+from coe.platform.residency.connection import connect, disconnect
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -41,7 +41,7 @@ class ResidencyReader:
             return self._view
 
     async def close(self) -> None:
-        await self._redis.aclose()
+        await disconnect(self._redis)
 
     async def _read(self) -> view.ClusterView:
         epochs = {
