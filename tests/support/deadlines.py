@@ -9,3 +9,10 @@ async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 30.0)
     async with asyncio.timeout(seconds):
         while not await condition():  # noqa: ASYNC110
             await asyncio.sleep(0.05)
+
+
+async def until_true(condition: Callable[[], object], seconds: float = 30.0) -> None:
+    """The same for what this process alone changes: looked at again each millisecond."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.001)

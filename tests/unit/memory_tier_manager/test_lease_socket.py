@@ -22,6 +22,7 @@ from coe.memory_tier_manager.requests import Limits
 from coe.memory_tier_manager.runtime import Runtime
 from coe.platform.errors import ExpertNotFound, Unavailable
 from coe.platform.telemetry import sampling, spans
+from support.deadlines import until_true
 from support.fake_arena import FakeArena, FakeLibrary
 from support.spans import edges, recorder
 
@@ -39,13 +40,6 @@ class Node:
         self.path = Path(tempfile.gettempdir()) / f"coe-test-{uuid.uuid4().hex[:12]}"
         calls = Calls(Identity("node", 1, 7, "fake", HOST, str(self.path)), self.runtime, self.library)
         self.socket = LeaseSocket(self.path, calls, self.runtime)
-
-    async def until(self, condition) -> None:  # type: ignore[no-untyped-def]
-        for _ in range(10_000):
-            if condition():
-                return
-            await asyncio.sleep(0.001)
-        raise AssertionError("it did not come to that")
 
 
 @pytest.fixture
@@ -74,7 +68,7 @@ async def test_leases_come_and_go(node: Node, client: Client) -> None:
     assert (answer.lease.expert_id, answer.lease.epoch, answer.found_in) == ("a", 7, pb.TIER_DISK)
     assert node.tiers.leases.count("a") == 1
     client.release(pb.ReleaseRequest(worker_id="w", lease_id=answer.lease.lease_id))
-    await node.until(lambda: not node.tiers.leases.count("a"))
+    await until_true(lambda: not node.tiers.leases.count("a"))
     await client.prefetch(pb.PrefetchRequest(worker_id="w", expert_id="b"))
     assert "b" in node.tiers.hbm.entries
 
@@ -90,7 +84,7 @@ async def test_many_calls_wait_side_by_side(node: Node, client: Client) -> None:
     """Answers come in the order in which they can be given, not that of the calls."""
     held = [await client.acquire(wish(expert), WAIT_S) for expert in "ab"]
     waiting = asyncio.create_task(client.acquire(wish("c", resident=True), WAIT_S))
-    await node.until(lambda: node.tiers.pending)
+    await until_true(lambda: node.tiers.pending)
     assert (await client.acquire(wish("a"), WAIT_S)).lease.expert_id == "a"
     assert not waiting.done()
     client.release(pb.ReleaseRequest(worker_id="w", lease_id=held[1].lease.lease_id))
@@ -104,7 +98,7 @@ async def test_a_caller_that_leaves_takes_its_calls_back(how: str) -> None:
     node.runtime.post(ev.Attach("w", 1))
     leaving = await Client.connect(str(node.path))
     waiting = asyncio.create_task(leaving.acquire(wish("a", resident=True), WAIT_S))
-    await node.until(lambda: node.tiers.pending)
+    await until_true(lambda: node.tiers.pending)
     if how == "the call is cancelled":
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -113,7 +107,7 @@ async def test_a_caller_that_leaves_takes_its_calls_back(how: str) -> None:
         leaving.close()
         with pytest.raises(Unavailable):
             await waiting
-    await node.until(lambda: not node.tiers.pending and not node.tiers.hbm.entries)
+    await until_true(lambda: not node.tiers.pending and not node.tiers.hbm.entries)
     assert not len(node.tiers.leases)
     leaving.close()
     await node.socket.stop()
@@ -124,7 +118,7 @@ async def test_the_end_of_the_manager_is_an_error_of_every_call(node: Node, clie
     await client.acquire(wish("a"), WAIT_S)
     await client.acquire(wish("b"), WAIT_S)
     waiting = asyncio.create_task(client.acquire(wish("c"), WAIT_S))
-    await node.until(lambda: node.tiers.pending)
+    await until_true(lambda: node.tiers.pending)
     await node.socket.stop()
     with pytest.raises(Unavailable):
         await waiting

@@ -12,6 +12,7 @@ from coe.memory_tier_manager.eviction import EVICTION
 from coe.memory_tier_manager.requests import Limits
 from coe.memory_tier_manager.runtime import Runtime
 from coe.platform.errors import Cancelled, TierLoadError
+from support.deadlines import until_true
 from support.fake_arena import FakeArena, FakeLibrary
 
 
@@ -30,13 +31,6 @@ class Bench:
         nbytes = self.library.nbytes(expert)
         event = ev.Acquire(self.runtime.next_request(), "w", expert, nbytes, resident)
         return asyncio.create_task(self.runtime.ask(event))  # type: ignore[arg-type]
-
-    async def until(self, condition) -> None:  # type: ignore[no-untyped-def]
-        for _ in range(10_000):
-            if condition():
-                return
-            await asyncio.sleep(0.001)
-        raise AssertionError("it did not come to that")
 
 
 @pytest.fixture
@@ -63,7 +57,7 @@ async def test_loads_leases_and_evicts(bench: Bench) -> None:
         bench.runtime.post(ev.Release("w", grant.lease))
     assert bench.library.loads == ["a", "b", "c"]
     assert [item.expert for item in bench.seen if isinstance(item, fx.Evicted)] == ["a"]
-    await bench.until(lambda: bench.tiers.idle)
+    await until_true(lambda: bench.tiers.idle)
     bench.tiers.check_integrity()
 
 
@@ -84,11 +78,11 @@ async def test_a_file_that_is_gone_is_an_error_of_the_caller_only(bench: Bench) 
 
 async def test_a_caller_that_leaves_cancels_its_load(slow: Bench) -> None:
     task = slow.acquire("a")
-    await slow.until(lambda: slow.arena.copies)
+    await until_true(lambda: slow.arena.copies)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await slow.until(lambda: not slow.tiers.hbm.entries)
+    await until_true(lambda: not slow.tiers.hbm.entries)
     assert not slow.arena.is_resident(0)
     assert not slow.tiers.leases.of_worker("w")
 
@@ -106,7 +100,7 @@ async def test_a_caller_that_leaves_with_a_grant_gives_it_back(bench: Bench) -> 
 
 async def test_closing_answers_those_who_wait(slow: Bench) -> None:
     task = slow.acquire("a")
-    await slow.until(lambda: slow.arena.copies)
+    await until_true(lambda: slow.arena.copies)
     await slow.runtime.close()
     with pytest.raises(Cancelled):
         await task
