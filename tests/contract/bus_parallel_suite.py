@@ -86,11 +86,13 @@ class ParallelSuite:
             seen = await stack.enter_async_context(world.following(first))
             one = await stack.enter_async_context(first.parallel(world.subscription()))
             held = await take(one, 4)
+            assert sorted(one.partitions) == [0, 1, 2, 3]
             pump = asyncio.ensure_future(take(one, 100))
             two = await stack.enter_async_context(second.parallel(world.subscription()))
             # The second member gets some of the partitions, and with them their records under way.
             moved = await take(two, 1)
             await until(lambda: any(one.revoked(record) for record in held))
+            assert sorted([*one.partitions, *two.partitions]) == [0, 1, 2, 3]
             assert two.attempt(moved[0]) == 1
             results = [await one.complete(record, world.answer(record)) for record in held]
             assert not results[[record.partition for record in held].index(moved[0].partition)]

@@ -189,7 +189,7 @@ async def _worker(setting: Setting, bus: MemoryBus, address: str, policy: str) -
         Identity("bench", "bench"),
         Subscription(topics.ASSIGNMENTS, "bench", max_in_flight=100_000),
         known=setting.hosted.check,
-        on_depths=lambda depths: None,
+        on_queue=lambda depths, partitions: None,
         max_prompt_bytes=1 << 20,
     )
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
+from functools import partial
 
 import grpc.aio
 
@@ -58,7 +59,7 @@ class ExpertWorkerService:
             Identity(settings.id, core.node),
             Subscription(topics.ASSIGNMENTS, settings.group, max_in_flight=settings.max_in_flight),
             known=self._hosted.check,
-            on_depths=lambda depths: self._residency.publish_queue(settings.id, depths),
+            on_queue=partial(self._residency.publish_queue, settings.id),
             max_prompt_bytes=core.max_prompt_bytes,
         )
         self._worker_run: asyncio.Task[None] | None = None

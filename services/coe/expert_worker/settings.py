@@ -12,7 +12,7 @@ class WorkerSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="COE_WORKER_", frozen=True, extra="ignore")
 
-    # Unique among the workers of a node.
+    # Unique among the workers of a cluster.
     id: str = "expert-worker-0"
     # host:port of the node's memory-tier manager.
     tier_manager: str = "127.0.0.1:7040"

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from dataclasses import replace
@@ -47,7 +47,8 @@ Event = Callable[[float], list[Effect]]
 class Worker:
     """`known` raises the CoEError of an expert that can't run here.
 
-    `on_depths` hears four times a second how many prompts each expert has here, waiting or running.
+    `on_queue` hears four times a second how many prompts each expert has here, waiting or running, and which partitions
+    the worker has.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class Worker:
         subscription: Subscription,
         *,
         known: Callable[[str], object],
-        on_depths: Callable[[Mapping[str, int]], None],
+        on_queue: Callable[[Mapping[str, int], Collection[int]], None],
         max_prompt_bytes: int,
     ) -> None:
         self.loop = loop
@@ -69,7 +70,7 @@ class Worker:
         self._runners = runners
         self._identity = identity
         self._subscription = subscription
-        self._on_depths = on_depths
+        self._on_queue = on_queue
         self._metrics = WorkerMetrics()
         self._clock = time.monotonic
         self._intake = Intake(known, self._clock, max_prompt_bytes=max_prompt_bytes, worker=identity.worker)
@@ -162,7 +163,7 @@ class Worker:
 
         while True:
             self.post(look)
-            self._on_depths(self.loop.depths())
+            self._on_queue(self.loop.depths(), consumer.partitions)
             await asyncio.sleep(TICK_S)
 
     async def _handle(self) -> None:

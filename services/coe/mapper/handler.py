@@ -8,7 +8,7 @@ from coe._proto import common_pb2, events_pb2
 from coe.mapper import policy
 from coe.mapper.mapping import Mapping
 from coe.mapper.parts import part_of
-from coe.mapper.replicas import in_share, pick_replica, replica_count
+from coe.mapper.replicas import Choice, in_share
 from coe.mapper.settings import MapperSettings
 from coe.mapper.state import Solved, State
 from coe.mapper.tenants import budget_of
@@ -21,8 +21,8 @@ from coe.platform.telemetry.messaging import record_span
 from coe.platform.terminal import error_outcome
 
 _log = logs.get(__name__)
-# Prompts that wait for an expert, over the whole cluster, as far as is known.
-Queued = Callable[[str], int]
+# The replica of an expert that answers a conversation, else a request.
+Choose = Callable[[str, str], Choice]
 # The part of a prompt under the mapping in force, and under the candidate when there is one.
 Parts = tuple[str, ...]
 
@@ -31,10 +31,10 @@ class MapHandler:
     """A batch handler for `Bus.process`."""
 
     def __init__(
-        self, state: Callable[[], State], queued: Queued, settings: MapperSettings, *, now_ms: Callable[[], int]
+        self, state: Callable[[], State], choose: Choose, settings: MapperSettings, *, now_ms: Callable[[], int]
     ) -> None:
         self._state = state
-        self._queued = queued
+        self._choose = choose
         self._settings = settings
         self._now_ms = now_ms
 
@@ -69,6 +69,8 @@ class MapHandler:
             assignment = self._assign(routed, state, parts)
         except CoEError as error:
             return _failed(record, routed, error)
+        choice = self._choose(assignment.expert_id, routed.prompt.conversation_id or routed.prompt.request_id)
+        assignment.replica = choice.replica
         record_span(record).set_attribute(names.COE_EXPERT, assignment.expert_id)
         message = events_pb2.PromptAssigned(
             prompt=routed.prompt,
@@ -78,7 +80,7 @@ class MapHandler:
             mapping_s=finding_s + time.perf_counter() - started,
         )
         key = f"{assignment.expert_id}#{assignment.replica}"
-        return Outcome(publish=(Outgoing(topics.ASSIGNMENTS, key, message),))
+        return Outcome(publish=(Outgoing(topics.ASSIGNMENTS, key, message, partition=choice.partition),))
 
     def _assign(self, routed: events_pb2.PromptRouted, state: State, parts: Parts) -> common_pb2.Assignment:
         prompt, routing = routed.prompt, routed.routing
@@ -89,14 +91,7 @@ class MapHandler:
                 (solved.mapping, part) for solved, part in zip((state.solved, state.candidate), parts, strict=True)
             ]
             mapping, routing.subcategory = self._on_trial(routed, budget, state.hosted, options)
-        assignment = resolve(mapping, state.hosted, prompt.expert_id, routing.category, routing.subcategory, budget)
-        count = replica_count(
-            self._queued(assignment.expert_id),
-            per_replica=self._settings.queued_per_replica,
-            most=self._settings.max_replicas,
-        )
-        assignment.replica = pick_replica(prompt.conversation_id or prompt.request_id, count)
-        return assignment
+        return resolve(mapping, state.hosted, prompt.expert_id, routing.category, routing.subcategory, budget)
 
     def _on_trial(
         self,

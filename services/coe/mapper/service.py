@@ -7,8 +7,9 @@ from collections.abc import Coroutine
 import grpc.aio
 
 from coe._proto import mapper_pb2_grpc
+from coe.mapper.cluster import ClusterWatch
 from coe.mapper.handler import MapHandler
-from coe.mapper.queues import QueueDepths
+from coe.mapper.replicas import Replicas
 from coe.mapper.servicer import MapperServicer
 from coe.mapper.settings import MapperSettings
 from coe.mapper.state import StateFiles
@@ -29,7 +30,8 @@ class MapperService:
         self._settings = settings
         self._bus = bus
         self._files = StateFiles(core.home, settings)
-        self._depths = QueueDepths(residency)
+        self._replicas = Replicas(settings.rule())
+        self._watched = ClusterWatch(residency, self._replicas.saw)
 
     def register(self, server: grpc.aio.Server) -> list[str]:
         mapper_pb2_grpc.add_MapperServicer_to_server(MapperServicer(lambda: self._files.current), server)
@@ -42,12 +44,12 @@ class MapperService:
     def tasks(self) -> list[Coroutine[object, object, None]]:
         handler = MapHandler(
             lambda: self._files.current,
-            self._depths.queued,
+            lambda expert, affinity: self._replicas.choose(expert, affinity, time.monotonic()),
             self._settings,
             now_ms=lambda: time.time_ns() // 1_000_000,
         )
         subscription = Subscription(topics.ROUTED, group="coe-mapper", max_batch=self._settings.max_batch)
-        return [self._bus.process(subscription, handler), self._watch(), self._depths.follow()]
+        return [self._bus.process(subscription, handler), self._watch(), self._watched.follow()]
 
     async def healthy(self) -> bool:
         """While the broker is away nothing can be served; work goes on when it is back."""
@@ -55,7 +57,7 @@ class MapperService:
 
     async def stop(self) -> None:
         await self._bus.stop()
-        await self._depths.close()
+        await self._watched.close()
 
     async def _watch(self) -> None:
         while True:

@@ -6,6 +6,8 @@ from typing import Annotated
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from coe.mapper.replicas import Rule
+
 
 class MapperSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="COE_MAPPER_", frozen=True, extra="ignore")
@@ -25,3 +27,10 @@ class MapperSettings(BaseSettings):
     # An expert gets another replica for so many waiting prompts, up to `max_replicas`.
     queued_per_replica: Annotated[int, Field(ge=1)] = 16
     max_replicas: Annotated[int, Field(ge=1)] = 4
+    # A worker that has the expert is taken although so many more prompts wait there than at one that would load it.
+    load_worth: Annotated[int, Field(ge=0)] = 16
+    # A prompt leaves its place for a cheaper worker only when the difference is one to three times this.
+    replica_slack: Annotated[int, Field(ge=0)] = 4
+
+    def rule(self) -> Rule:
+        return Rule(self.queued_per_replica, self.max_replicas, self.load_worth, self.replica_slack)

@@ -2,6 +2,7 @@
 
 import heapq
 from collections import Counter
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from coe.memory_tier_manager.eviction import EVICTION
@@ -111,6 +112,11 @@ class Node:
         if self._expert is not None:
             depths[self._expert] += len(self._live)
         return depths
+
+    @property
+    def resident(self) -> AbstractSet[str]:
+        """Experts in HBM or on the way there."""
+        return self._hbm.held.keys()
 
     def advance(self, until: float) -> None:
         """On to that time, or a little beyond: what cannot be interrupted ends. The trace is complete until then."""

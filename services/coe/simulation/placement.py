@@ -1,14 +1,13 @@
-"""Which worker answers: the mapper's rule for replicas, as it runs, over simulated workers.
+"""Which worker answers: the mapper's choice of replicas, as it runs, over simulated workers of a node each.
 
-A prompt's key is its expert and replica, the key's hash gives the partition, the partition has an owner. How many
-replicas an expert has follows from the prompts that wait for it, as the mapper read them a moment ago.
+Several mappers may share the prompts. Each sees the workers as they were at its last look, and knows its own choices.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from coe.mapper.replicas import pick_replica, replica_count, share_of
+from coe.mapper.replicas import Cluster, Replicas, Rule
 from coe.scheduling import make_policy
 from coe.simulation.hardware import Hardware
 from coe.simulation.node import Node, Served
@@ -16,21 +15,20 @@ from coe.simulation.trace import Trace
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
-    """The mapper's settings. `view_age_s`: how old the depths are that it decides by."""
+class Mappers:
+    """`view_age_s`: how old the view is that they decide by, at most."""
 
-    queued_per_replica: int = 16
-    max_replicas: int = 4
+    count: int = 1
     view_age_s: float = 0.2
+    rule: Rule = field(default_factory=Rule)
 
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """By worker: what it served. By expert: prompts that each worker got, and the most replicas at a time."""
+    """By worker: what it served. By expert: prompts that each worker got."""
 
     served: Sequence[Served]
     prompts: Mapping[str, Counter[int]]
-    replicas: Mapping[str, int]
 
     @property
     def loads(self) -> int:
@@ -41,15 +39,11 @@ class Placed:
         return [wait for one in self.served for wait in one.waits]
 
 
-def partition_of(expert: str, replica: int, partitions: int) -> int:
-    return share_of(f"{expert}#{replica}") % partitions
-
-
 def simulate_placement(
     trace: Trace,
     machine: Hardware,
     owners: Sequence[int],
-    rule: Rule,
+    mappers: Mappers,
     *,
     expert_bytes: int,
     policy: str = "lookahead",
@@ -70,17 +64,27 @@ def simulate_placement(
         for part in mine
     ]
     prompts: dict[str, Counter[int]] = defaultdict(Counter)
-    replicas: Counter[str] = Counter()
-    depths: Counter[str] = Counter()
-    seen_at = 0.0
+    asked = [Replicas(mappers.rule) for _ in range(mappers.count)]
+    seen_at = -mappers.view_age_s
     for index, (arrival, expert) in enumerate(zip(trace.arrivals, trace.experts, strict=True)):
-        if arrival >= seen_at + rule.view_age_s:
+        if arrival >= seen_at + mappers.view_age_s:
             for node in nodes:
                 node.advance(arrival)
-            seen_at, depths = arrival, sum((node.depths() for node in nodes), Counter())
-        count = replica_count(depths[expert], per_replica=rule.queued_per_replica, most=rule.max_replicas)
-        replicas[expert] = max(replicas[expert], count)
-        worker = owners[partition_of(expert, pick_replica(str(index), count), len(owners))]
+            seen_at, cluster = arrival, _cluster(nodes, owners)
+            for one in asked:
+                one.saw(cluster)
+        choice = asked[index % mappers.count].choose(expert, str(index), arrival)
+        assert choice.partition is not None
+        worker = owners[choice.partition]
         prompts[expert][worker] += 1
         mine[worker].append(arrival, expert, trace.prompt_tokens[index], trace.output_tokens[index])
-    return Placed([node.run() for node in nodes], prompts, replicas)
+    return Placed([node.run() for node in nodes], prompts)
+
+
+def _cluster(nodes: Sequence[Node], owners: Sequence[int]) -> Cluster:
+    return Cluster(
+        len(owners),
+        {partition: str(worker) for partition, worker in enumerate(owners)},
+        {str(worker): node.depths() for worker, node in enumerate(nodes)},
+        {str(worker): set(node.resident) for worker, node in enumerate(nodes)},
+    )

@@ -65,7 +65,7 @@ class Rig:
             Identity("w", "n"),
             Subscription(self.topic, self.topic, max_in_flight=IN_FLIGHT),
             known=hosted.check,
-            on_depths=lambda depths: None,
+            on_queue=lambda depths, partitions: None,
             max_prompt_bytes=100_000,
         )
         running = asyncio.create_task(worker.run())

@@ -7,6 +7,7 @@ import pytest
 from coe._proto.common_pb2 import RoutingDecision
 from coe._proto.events_pb2 import PromptAssigned, PromptRouted, PromptSubmitted
 from coe.mapper.handler import MapHandler
+from coe.mapper.replicas import Choice
 from coe.mapper.settings import MapperSettings
 from coe.mapper.state import StateFiles
 from coe.platform import topics
@@ -19,7 +20,7 @@ async def test_a_prompt_is_assigned_by_its_part(tmp_path: Path) -> None:
     settings = MapperSettings(experts=frozenset({"tiny"}))
     files = StateFiles(tmp_path, settings)
     files.load()
-    handler = MapHandler(lambda: files.current, lambda expert: 0, settings, now_ms=lambda: 0)
+    handler = MapHandler(lambda: files.current, lambda expert, affinity: Choice(0, None), settings, now_ms=lambda: 0)
     texts = {
         "math": "A baker sells 12 rolls at $2 each and 5 loaves at $4 each. How much money does she take in?",
         "coding": "def f(text):\n    return text[::-1].upper()\nassert f('ab') == ??",

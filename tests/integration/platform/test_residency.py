@@ -41,12 +41,13 @@ async def test_a_view_is_what_was_published_last(redis_url: str, reader: Residen
         publisher.publish(expert("a", pb.TIER_DDR))
         publisher.publish_usage(pb.TierUsage(tier=pb.TIER_HBM, capacity_bytes=10, used_bytes=1))
         publisher.publish_queue("w", {"a": 3, "b": 1})
-        publisher.publish_queue("w", {"a": 2})
+        publisher.publish_queue("w", {"a": 2}, {5, 3})
         view = await until(reader, lambda view: "n" in view.nodes and view.nodes["n"].queues == {"w": {"a": 2}})
         node = view.nodes["n"]
         assert node.epoch == 7
         assert {name: one.tier for name, one in node.experts.items()} == {"a": pb.TIER_DDR, "b": pb.TIER_HBM}
         assert node.usage[pb.TIER_HBM].capacity_bytes == 10
+        assert node.claims["w"].partitions == (3, 5)
     assert (await reader.snapshot()).nodes == {}, "who left is not seen"
 
 

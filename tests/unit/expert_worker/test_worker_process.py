@@ -43,7 +43,7 @@ class Rig:
             Identity("w", "n"),
             Subscription(topics.ASSIGNMENTS, "g"),
             known=self._known,
-            on_depths=self.depths.append,
+            on_queue=lambda depths, partitions: self.depths.append(depths),
             max_prompt_bytes=1000,
         )
 

@@ -68,6 +68,10 @@ class FakeBus:
     def attempt(self, record: Record) -> int:
         return 0
 
+    @property
+    def partitions(self) -> tuple[int, ...]:
+        return (0,)
+
     def revoked(self, record: Record) -> bool:
         return record.offset in self.lost
 

@@ -13,6 +13,7 @@ from coe.mapper.mapping import Cell, Mapping, Plan
 from coe.mapper.policy import Hosted
 from coe.mapper.pool import PoolExpert
 from coe.mapper.refiner import Refiner
+from coe.mapper.replicas import Choice, Cluster, Replicas, Rule, partition_of
 from coe.mapper.settings import MapperSettings
 from coe.mapper.solve import Limits
 from coe.mapper.state import Solved, State
@@ -34,9 +35,15 @@ OLD, NEW = mapping("old", "small"), mapping("new", "large")
 
 
 def handler(state: State | None = None, queued: int = 0, canary_share: float = 0.0) -> MapHandler:
+    replicas = Replicas(Rule())
+    replicas.saw(Cluster(8, queued={"w": {"tiny": queued}}))
     settings = MapperSettings(canary_share=canary_share, candidate=Path("new.yaml"))
     state = state or State(Solved(OLD), None, HOSTED)
-    return MapHandler(lambda: state, lambda expert: queued, settings, now_ms=lambda: NOW)
+
+    def choose(expert: str, affinity: str) -> Choice:
+        return replicas.choose(expert, affinity, 0.0)
+
+    return MapHandler(lambda: state, choose, settings, now_ms=lambda: NOW)
 
 
 def record(prompt: PromptSubmitted, category: str = "math", headers: tuple[tuple[str, bytes], ...] = ()) -> Record:
@@ -48,7 +55,9 @@ def assigned(outcome: Outcome) -> PromptAssigned:
     (outgoing,) = outcome.publish
     assert outgoing.topic == topics.ASSIGNMENTS
     assert isinstance(outgoing.message, PromptAssigned)
-    assert outgoing.key == f"{outgoing.message.assignment.expert_id}#{outgoing.message.assignment.replica}"
+    assignment = outgoing.message.assignment
+    assert outgoing.key == f"{assignment.expert_id}#{assignment.replica}"
+    assert outgoing.partition == partition_of(assignment.expert_id, assignment.replica, 8)
     return outgoing.message
 
 

@@ -1,13 +1,48 @@
-"""Replicas grow with the queue; picks are even and stay put."""
+"""Cold experts pack, hot ones spread, queues even out, and nobody runs after one view all at once."""
 
 from collections import Counter
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coe.mapper.queues import total_depths
-from coe.mapper.replicas import in_share, pick_replica, replica_count
-from coe.platform.residency import ClusterView, NodeView
+from coe.mapper.replicas import (
+    Choice,
+    Cluster,
+    Replicas,
+    Rule,
+    in_share,
+    partition_of,
+    pick_replica,
+    places_of,
+    replica_count,
+)
+
+RULE = Rule(queued_per_replica=16, max_replicas=4, load_worth=16, slack=4)
+FOUR = {partition: f"w{partition % 4}" for partition in range(64)}
+experts = st.sampled_from([f"expert-{number}" for number in range(12)])
+workers = st.sampled_from(sorted(set(FOUR.values())))
+clusters = st.builds(
+    Cluster,
+    st.just(64),
+    st.just(FOUR),
+    st.dictionaries(workers, st.dictionaries(experts, st.integers(1, 60), max_size=6)),
+    st.dictionaries(workers, st.frozensets(experts, max_size=6)),
+)
+
+
+def replicas(cluster: Cluster, rule: Rule = RULE) -> Replicas:
+    made = Replicas(rule)
+    made.saw(cluster)
+    return made
+
+
+def worker_of(choice: Choice) -> str:
+    assert choice.partition is not None
+    return FOUR[choice.partition]
+
+
+def first_place(expert: str) -> str:
+    return places_of(expert, 64, FOUR)[0].worker
 
 
 def test_one_more_for_each_full_queue() -> None:
@@ -34,8 +69,107 @@ def test_shares_are_kept_and_their_ends_are_exact() -> None:
     assert all(in_share(name, 1.0) for name in names)
 
 
-def test_depths_are_summed_over_workers_and_nodes() -> None:
-    view = ClusterView(
-        {"n": NodeView(1, queues={"w": {"a": 2}, "x": {"a": 1}}), "m": NodeView(1, queues={"y": {"b": 4}})}
+@given(clusters, experts, st.text())
+def test_no_worker_is_chosen_that_is_dearer_than_another_by_more_than_slack(
+    cluster: Cluster, expert: str, affinity: str
+) -> None:
+    """Cost in prompts: what waits there, and what a load is worth unless the expert is there or will be anyway."""
+
+    def cost(worker: str) -> int:
+        queue = cluster.queued.get(worker, {})
+        has = expert in cluster.resident.get(worker, ()) or expert in queue
+        return sum(queue.values()) + (0 if has else RULE.load_worth)
+
+    choice = replicas(cluster).choose(expert, affinity, 0.0)
+    assert choice.partition == partition_of(expert, choice.replica, 64)
+    assert cost(worker_of(choice)) <= min(map(cost, FOUR.values())) + 3 * RULE.slack
+
+
+@given(clusters, experts, st.text())
+def test_mappers_that_see_the_same_choose_the_same(cluster: Cluster, expert: str, affinity: str) -> None:
+    assert replicas(cluster).choose(expert, affinity, 0.0) == replicas(cluster).choose(expert, affinity, 1.0)
+
+
+@given(experts, workers, st.text(), st.integers(0, RULE.load_worth))
+def test_where_the_expert_is_its_prompts_go_until_a_load_is_worth_less(
+    expert: str, holder: str, affinity: str, waiting: int
+) -> None:
+    def chosen(waiting: int) -> str:
+        cluster = Cluster(64, FOUR, {holder: {"another": waiting}}, {holder: frozenset({expert})})
+        return worker_of(replicas(cluster).choose(expert, affinity, 0.0))
+
+    assert chosen(waiting) == holder
+    assert chosen(RULE.load_worth + 3 * RULE.slack + 1 + waiting) != holder
+
+
+def test_a_cold_expert_stays_on_one_worker() -> None:
+    """One prompt every second; others keep all workers about as busy."""
+    busy = {worker: {"another": 20 + number} for number, worker in enumerate(sorted(set(FOUR.values())))}
+    for expert in ("cold", "colder", "coldest"):
+        chosen = replicas(Cluster(64, FOUR, busy))
+        found = {chosen.choose(expert, f"request-{number}", float(number)).partition for number in range(50)}
+        assert len(found) == 1
+
+
+def test_a_hot_expert_spreads_and_comes_together_again() -> None:
+    chosen = replicas(Cluster(64, FOUR, {first_place("hot"): {"hot": 100}}))
+    spread = Counter({first_place("hot"): 100})
+    for number in range(400):
+        spread[worker_of(chosen.choose("hot", f"r{number}", 0.0))] += 1
+    assert len(spread) == 4
+    assert max(spread.values()) < 1.2 * min(spread.values())
+    chosen.saw(Cluster(64, FOUR))
+    later = {chosen.choose("hot", f"r{number}", 10.0 + number).partition for number in range(40)}
+    assert len(later) == 1
+
+
+def test_the_number_of_replicas_does_not_flap_with_the_queue() -> None:
+    """A queue about as long as lets a replica be added: where a conversation goes stays the same."""
+    chosen = Replicas(RULE)
+    found = set()
+    for number, queued in enumerate([17, 15, 16, 14, 18, 9, 17]):
+        chosen.saw(Cluster(64, FOUR, {first_place("hot"): {"hot": queued}}))
+        found.add(chosen.choose("hot", "conversation", 10.0 * number).replica)
+    assert len(found) == 1
+
+
+def test_an_old_view_sends_not_everybody_to_the_same_worker() -> None:
+    """Three mappers see one worker idle and the others busy, and hear nothing new: what they send evens out."""
+    home = first_place("expert")
+    queued = {worker: {"another": 40} for worker in set(FOUR.values()) - {home}} | {home: {"expert": 60}}
+    mappers = [replicas(Cluster(64, FOUR, queued)) for _ in range(3)]
+    sent = Counter(
+        worker_of(mappers[number % 3].choose("expert", f"r{number}", 0.001 * number)) for number in range(120)
     )
-    assert total_depths(view) == {"a": 3, "b": 4}
+    assert max(sent.values()) < 60
+
+
+def test_what_was_just_assigned_counts_until_the_view_has_it() -> None:
+    chosen = replicas(Cluster(64, FOUR))
+    burst = [worker_of(chosen.choose("burst", f"r{number}", 0.0)) for number in range(200)]
+    assert len(set(burst[:4])) == 1
+    assert len(set(burst)) == 4
+
+
+@given(st.integers(1, 8), st.sets(st.integers(0, 63), max_size=20))
+def test_only_experts_of_partitions_that_moved_move(partitions: int, moved: set[int]) -> None:
+    after = {partition: ("new" if partition in moved else worker) for partition, worker in FOUR.items()}
+    for number in range(partitions * 8):
+        before_place, after_place = places_of(f"e{number}", 64, FOUR)[0], places_of(f"e{number}", 64, after)[0]
+        assert before_place.partition == after_place.partition
+        assert before_place.worker == after_place.worker or after_place.worker == "new"
+
+
+def test_without_a_view_the_hash_decides() -> None:
+    chosen = Replicas(RULE)
+    assert chosen.choose("expert", "a", 0.0) == (0, None)
+    chosen.saw(Cluster(64, {}))
+    assert chosen.choose("expert", "a", 0.0) == (0, partition_of("expert", 0, 64))
+
+
+def test_partitions_that_nobody_has_are_passed_over() -> None:
+    cluster = Cluster(64, {partition: worker for partition, worker in FOUR.items() if worker != "w0"})
+    found = {replicas(cluster).choose(f"e{number}", "a", 0.0).partition for number in range(50)}
+    assert found <= set(cluster.owners)
+    (lonely,) = {replicas(Cluster(10_000, {9_999: "w"})).choose("e", "a", 0.0).partition}
+    assert lonely == 9_999

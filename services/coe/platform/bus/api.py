@@ -9,7 +9,7 @@ Two ways to consume, after what the work costs:
 The in-memory bus and the Kafka bus pass the same contract suite (tests/contract/bus_suite.py).
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import NamedTuple, Protocol
@@ -92,6 +92,11 @@ class ParallelConsumer(Protocol):
 
     def attempt(self, record: Record) -> int:
         """0, or how often the record was handed out before by a consumer that is gone, as far as is known."""
+        ...
+
+    @property
+    def partitions(self) -> Collection[int]:
+        """Those that this consumer has now."""
         ...
 
     def revoked(self, record: Record) -> bool:

@@ -7,7 +7,8 @@ Keys, all with values of the messages of protos/coe/v1:
 | `coe:epochs` | sorted set | node -> its newest epoch |
 | `coe:node:{<node>}:<epoch>` | hash | `expert:<id>` -> ExpertResidency, `tier:<number>` -> TierUsage |
 | `coe:workers` | set | names of workers |
-| `coe:queues:{<worker>}` | hash | `node` -> its node, `expert:<id>` -> prompts waiting or running |
+| `coe:queues:{<worker>}` | hash | `node` -> its node, `expert:<id>` -> prompts waiting or running, |
+| | | `partitions` -> `<since, ms>:<numbers>`, its partitions of the assignments topic |
 
 The hashes live for 15 s beyond their publisher's last sign of life. An epoch is one life of a node's memory-tier
 manager: a publisher of an older epoch writes to a key that nobody reads any more. Redis may lose everything at any
@@ -16,6 +17,6 @@ time: publishers notice within 5 s and write all again.
 
 from coe.platform.residency.publisher import ResidencyPublisher
 from coe.platform.residency.reader import ResidencyReader
-from coe.platform.residency.view import ClusterView, NodeView
+from coe.platform.residency.view import Claim, ClusterView, NodeView
 
-__all__ = ["ClusterView", "NodeView", "ResidencyPublisher", "ResidencyReader"]
+__all__ = ["Claim", "ClusterView", "NodeView", "ResidencyPublisher", "ResidencyReader"]

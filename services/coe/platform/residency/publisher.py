@@ -1,7 +1,8 @@
 """Writes residency to Redis in the background: callers never wait and never fail."""
 
 import asyncio
-from collections.abc import Mapping
+import time
+from collections.abc import Collection, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -30,6 +31,7 @@ class ResidencyPublisher:
         # Everything that Redis should hold: key -> field -> value (None: the field is to go).
         self._state: dict[str, dict[str, bytes | None]] = {}
         self._changed: dict[str, set[str]] = {}
+        self._claims: dict[str, view.Claim] = {}
         self._gauges = Gauges()
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -74,13 +76,19 @@ class ResidencyPublisher:
         for tier in tiers:
             self._gauges.tier(tier)
 
-    def publish_queue(self, worker: str, depths: Mapping[str, int]) -> None:
-        """Prompts waiting or running by expert: all of the worker's, an expert that is left out has none."""
+    def publish_queue(self, worker: str, depths: Mapping[str, int], partitions: Collection[int] = ()) -> None:
+        """Prompts waiting or running by expert: all of the worker's, an expert that is left out has none.
+
+        `partitions`: those of the assignments topic that the worker has now.
+        """
         self._gauges.queue(worker, depths)
         key = view.queue_key(worker)
         fields: dict[str, bytes | None] = dict.fromkeys(self._state.get(key, {}))
         fields |= {f"{view.EXPERT}{expert}": str(depth).encode() for expert, depth in depths.items() if depth}
-        self._note(key, fields | {view.NODE: self._node.encode()})
+        claim, mine = self._claims.get(worker), tuple(sorted(partitions))
+        if claim is None or claim.partitions != mine:
+            claim = self._claims[worker] = view.Claim(time.time_ns() // 1_000_000, mine)
+        self._note(key, fields | {view.NODE: self._node.encode(), view.PARTITIONS: view.claim_field(claim)})
 
     def _note(self, key: str, fields: Mapping[str, bytes | None]) -> None:
         state = self._state.setdefault(key, {})

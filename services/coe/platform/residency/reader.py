@@ -54,14 +54,14 @@ class ResidencyReader:
             for worker in workers:
                 pipe.hgetall(view.queue_key(worker))
             answers = await pipe.execute()
-        queues: dict[str, dict[str, dict[str, int]]] = {}
+        found: dict[str, dict[str, view.WorkerView]] = {}
         for worker, fields in zip(workers, answers[len(epochs) :], strict=True):
             if fields:
-                node, depths = view.parse_queues(fields)
-                queues.setdefault(node, {})[worker] = depths
+                parsed = view.parse_worker(fields)
+                found.setdefault(parsed.node, {})[worker] = parsed
         return view.ClusterView(
             {
-                node: view.parse_node(epoch, fields, queues.get(node, {}))
+                node: view.parse_node(epoch, fields, found.get(node, {}))
                 for (node, epoch), fields in zip(epochs.items(), answers, strict=False)
                 if fields
             }

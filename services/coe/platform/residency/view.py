@@ -13,6 +13,15 @@ SIGN_OF_LIFE_S = 5.0
 EXPERT = "expert:"
 TIER = "tier:"
 NODE = "node"
+PARTITIONS = "partitions"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A worker's word on which partitions of the assignments topic it has, and since when (milliseconds since 1970)."""
+
+    since_ms: int
+    partitions: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -24,6 +33,7 @@ class NodeView:
     usage: Mapping[int, pb.TierUsage] = field(default_factory=dict)
     # Worker -> expert -> prompts waiting or running there.
     queues: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    claims: Mapping[str, Claim] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -41,7 +51,7 @@ def queue_key(worker: str) -> str:
     return f"coe:queues:{{{worker}}}"
 
 
-def parse_node(epoch: int, fields: Mapping[bytes, bytes], queues: Mapping[str, Mapping[str, int]]) -> NodeView:
+def parse_node(epoch: int, fields: Mapping[bytes, bytes], workers: Mapping[str, "WorkerView"]) -> NodeView:
     """Fields of a newer version are skipped."""
     experts: dict[str, pb.ExpertResidency] = {}
     usage: dict[int, pb.TierUsage] = {}
@@ -51,14 +61,31 @@ def parse_node(epoch: int, fields: Mapping[bytes, bytes], queues: Mapping[str, M
             experts[text.removeprefix(EXPERT)] = pb.ExpertResidency.FromString(value)
         elif text.startswith(TIER):
             usage[int(text.removeprefix(TIER))] = pb.TierUsage.FromString(value)
-    return NodeView(epoch, experts, usage, queues)
+    queues = {name: worker.queue for name, worker in workers.items()}
+    claims = {name: worker.claim for name, worker in workers.items() if worker.claim is not None}
+    return NodeView(epoch, experts, usage, queues, claims)
 
 
-def parse_queues(fields: Mapping[bytes, bytes]) -> tuple[str, dict[str, int]]:
-    """(node, expert -> depth) of one worker."""
-    depths = {
+@dataclass(frozen=True, slots=True)
+class WorkerView:
+    node: str
+    queue: Mapping[str, int]
+    claim: Claim | None
+
+
+def claim_field(claim: Claim) -> bytes:
+    return f"{claim.since_ms}:{','.join(map(str, claim.partitions))}".encode()
+
+
+def parse_worker(fields: Mapping[bytes, bytes]) -> WorkerView:
+    """One worker's key. Raises ValueError."""
+    queue = {
         name.decode().removeprefix(EXPERT): int(value)
         for name, value in fields.items()
         if name.startswith(EXPERT.encode())
     }
-    return fields.get(NODE.encode(), b"").decode(), depths
+    claim = None
+    if (said := fields.get(PARTITIONS.encode())) is not None:
+        since_ms, _, numbers = said.decode().partition(":")
+        claim = Claim(int(since_ms), tuple(int(number) for number in numbers.split(",") if number))
+    return WorkerView(fields.get(NODE.encode(), b"").decode(), queue, claim)

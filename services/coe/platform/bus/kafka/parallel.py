@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from types import TracebackType
 
 from coe.platform.bus.api import Outcome, Record, Subscription
@@ -49,6 +49,10 @@ class KafkaParallelConsumer:
     def attempt(self, record: Record) -> int:
         session = self._session(record)
         return session.ledger.attempt(record.offset) if session is not None else 0
+
+    @property
+    def partitions(self) -> Collection[int]:
+        return [tp.partition for tp in self._membership.sessions]
 
     def revoked(self, record: Record) -> bool:
         return self._session(record) is None

@@ -1,7 +1,7 @@
 """Out-of-order completion and following, in memory."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from types import TracebackType
 
 from coe.platform.bus.api import Outcome, Record, Subscription
@@ -42,6 +42,10 @@ class MemoryParallel:
     def attempt(self, record: Record) -> int:
         session = self._membership.session(record)
         return session.ledger.attempt(record.offset) if session is not None else 0
+
+    @property
+    def partitions(self) -> Collection[int]:
+        return self._membership.partitions
 
     def revoked(self, record: Record) -> bool:
         return self._membership.session(record) is None

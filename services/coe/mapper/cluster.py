@@ -1,0 +1,60 @@
+"""What is known of the workers: read in the background, so that no prompt waits for Redis."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from coe._proto import memory_tier_manager_pb2 as pb
+from coe.mapper.replicas import Cluster
+from coe.platform.residency import ClusterView, NodeView
+
+PERIOD_S = 0.2
+_COMES_OR_IS = (pb.RESIDENCY_STATE_LOADING, pb.RESIDENCY_STATE_RESIDENT)
+
+
+class Reader(Protocol):
+    async def snapshot(self) -> ClusterView: ...
+
+    async def close(self) -> None: ...
+
+
+class ClusterWatch:
+    """Owns the reader. `on_change` hears of each view; without Redis it says how many partitions there are, no more."""
+
+    def __init__(self, reader: Reader, on_change: Callable[[Cluster], None], period_s: float = PERIOD_S) -> None:
+        self._reader = reader
+        self._on_change = on_change
+        self._period_s = period_s
+        self._partitions = 0
+
+    async def follow(self) -> None:
+        """Runs until cancelled."""
+        while True:
+            cluster = cluster_of(await self._reader.snapshot(), self._partitions)
+            self._partitions = cluster.partitions
+            self._on_change(cluster)
+            await asyncio.sleep(self._period_s)
+
+    async def close(self) -> None:
+        await self._reader.close()
+
+
+def cluster_of(view: ClusterView, partitions: int = 0) -> Cluster:
+    """`partitions`: at least so many there are. A partition is of the worker that claimed it last. Pure."""
+    claims: dict[int, tuple[int, str]] = {}
+    queued, resident = {}, {}
+    for node in view.nodes.values():
+        held = _held(node)
+        for worker, queue in node.queues.items():
+            queued[worker], resident[worker] = queue, held
+        for worker, claim in node.claims.items():
+            for partition in claim.partitions:
+                claims[partition] = max(claims.get(partition, (0, "")), (claim.since_ms, worker))
+    owners = {partition: worker for partition, (_, worker) in claims.items()}
+    return Cluster(max([partitions - 1, *owners]) + 1, owners, queued, resident)
+
+
+def _held(node: NodeView) -> frozenset[str]:
+    return frozenset(
+        name for name, one in node.experts.items() if one.tier == pb.TIER_HBM and one.state in _COMES_OR_IS
+    )
