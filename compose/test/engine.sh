@@ -1,6 +1,21 @@
-# Sourced. A container engine of our own: `engine_start` (1: this machine can't run one, the reason is in $skip), `engine_stop`.
-# State is in $state; nothing of a Docker that runs here already is touched.
-engine_pid=""
+# Sourced. A container engine of our own: `engine_start`, `engine_stop`. State is in $state; nothing of a Docker that runs here
+# already is touched. What fails ends with 1; when it is this machine that can't run an engine, the reason is in $skip.
+engine_pid="" skip=""
+refused='operation not permitted|permission denied|not implemented|not supported|not mounted|no such device|read-only file system'
+
+# What containers are made of: namespaces of their own, and cgroups.
+kernel_allows() {
+    [ "$(id -u)" = 0 ] || { skip="a container engine needs root"; return 1; }
+    why=$(unshare --mount --pid --ipc --uts --fork true 2>&1) || { skip="the kernel allows no namespaces: $why"; return 1; }
+    grep -q cgroup /proc/mounts || { skip="no cgroups are mounted"; return 1; }
+}
+
+# kernel_refused FILE: whether the last complaint in FILE is the kernel's, which then is the reason to skip.
+kernel_refused() {
+    why=$(grep -iE 'level=(error|fatal)|failed|error' "$1" | tail -1)
+    grep -qiE "$refused" <<<"$why" || { tail -20 "$1"; return 1; }
+    skip="the kernel does not allow a container engine: $why"
+}
 
 engine_install() {
     missing=""
@@ -12,11 +27,11 @@ engine_install() {
     apt-get update -qq
     # shellcheck disable=SC2086
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >"$state/apt.log" 2>&1 ||
-        { skip="could not install$missing (see $state/apt.log)"; return 1; }
+        { tail -5 "$state/apt.log"; return 1; }
 }
 
 engine_start() {
-    [ "$(id -u)" = 0 ] || { skip="a container engine needs root"; return 1; }
+    kernel_allows || return 1
     engine_install || return 1
     export DOCKER_HOST="unix://$state/docker.sock" DOCKER_BUILDKIT=0 COMPOSE_DOCKER_CLI_BUILD=0
     # No bridge and no firewall rules: containers share the host's network.
@@ -28,7 +43,14 @@ engine_start() {
         kill -0 "$engine_pid" 2>/dev/null || break
         sleep 0.5
     done
-    skip="the kernel does not allow a container engine: $(grep -E 'level=(error|fatal)|failed' "$state/dockerd.log" | tail -1)"
+    kernel_refused "$state/dockerd.log" || true
+    return 1
+}
+
+# engine_runs IMAGE: whether a container of ours can be run at all.
+engine_runs() {
+    docker run --rm --network host --read-only --cap-drop ALL "$1" true >"$state/first.log" 2>&1 && return
+    kernel_refused "$state/first.log" || true
     return 1
 }
 
