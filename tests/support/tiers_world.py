@@ -94,7 +94,7 @@ class World:
                 self.reading.discard(effect.expert)
             case fx.Evicted():
                 self.evicted.append(effect.expert)
-            case fx.Changed() | fx.Used():
+            case fx.Changed():
                 assert effect.expert in self.sizes, "nobody outside knows parts"
 
     def crash(self) -> dict[str, tuple[ev.Held, ...]]:

@@ -27,7 +27,7 @@ def command(
         tiers.check_integrity()
         for effect in effects:
             counts.update(_counted(effect))
-        shown = [effect for effect in effects if not isinstance(effect, fx.Changed | fx.Used)]
+        shown = [effect for effect in effects if not isinstance(effect, fx.Changed)]
         if not shown or (expert and all(getattr(item, "expert", expert) != expert for item in (event, *shown))):
             continue
         line = {"t": round(now - began, 6), "event": repr(event), "effects": [repr(effect) for effect in shown]}

@@ -41,7 +41,7 @@ class LeaseSocket:
         await self._ask(pb.LeaseCall(call=next(self._numbers), prefetch=request), "coe.v1.MemoryTierManager/Prefetch")
 
     def release(self, request: pb.ReleaseRequest) -> None:
-        self._frames.send(pb.LeaseCall(call=next(self._numbers), release=request).SerializeToString())
+        self._frames.post(pb.LeaseCall(call=next(self._numbers), release=request).SerializeToString())
 
     def close(self) -> None:
         self._frames.close()

@@ -69,7 +69,7 @@ class Admission:
         if entry.state is State.LOADING and not wanted:
             state.weights.cancel_load(entry)
             self._out.append(fx.Changed(entry.expert))
-        self._out.append(fx.Used(entry.expert))
+        state.used.add(entry.expert)
 
     def refuse_all_of(self, worker: str) -> None:
         for request in [request for request, pending in self.pending.items() if pending.asked.worker == worker]:
@@ -143,7 +143,7 @@ class Admission:
         state.ddr.touch(entry.expert, now)
         entry.waiters.append(request)
         self.answer(entry)
-        self._out.append(fx.Used(entry.expert))
+        state.used.add(entry.expert)
 
     def _room(self, asked: ev.Acquire, now: float) -> bool:
         """Whether there is room now; makes it if it can. The first layers of the expert itself leave last."""

@@ -90,4 +90,4 @@ class Calls:
 
 
 def _forecast(uses: Iterable[pb.NextUse]) -> tuple[ev.Use, ...]:
-    return tuple(ev.Use(use.expert_id, use.in_s, use.probability) for use in uses)
+    return tuple([ev.Use(use.expert_id, use.in_s, use.probability) for use in uses])

@@ -59,7 +59,8 @@ class Tiers:
     def handle(self, event: ev.Event, now: float) -> list[fx.Effect]:
         """`now`: seconds of a monotonic clock. The effects are to be performed in order before the next event."""
         self._handlers[type(event)](event, now)
-        self._admission.serve(now)
+        if self._admission.line:
+            self._admission.serve(now)
         if self._upkeep.waits and not self._admission.line:
             self._upkeep.serve(now)
         if type(event) in _QUIET and not self._admission.line:
@@ -73,6 +74,12 @@ class Tiers:
     def pending(self) -> Mapping[int, Pending]:
         """Acquires that have no answer yet."""
         return self._admission.pending
+
+    def take_used(self) -> set[str]:
+        """Experts that got more or fewer leases since the last call: their next view says so, nobody is woken."""
+        used = set(self._state.used)
+        self._state.used.clear()
+        return used
 
     @property
     def hits_and_misses(self) -> tuple[int, int]:
@@ -140,7 +147,7 @@ class Tiers:
         entry = self.hbm.entries.get(expert)
         if entry is not None:
             entry.last_used = now
-            self._state.out.append(fx.Used(expert))
+            self._state.used.add(expert)
 
     def _prefetch(self, event: ev.Prefetch, now: float) -> None:
         if event.worker in self.attached:

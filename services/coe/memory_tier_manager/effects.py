@@ -103,13 +103,6 @@ class Changed:
 
 
 @dataclass(frozen=True, slots=True)
-class Used:
-    """The expert has more or fewer leases: the next view of it says so, nobody is woken."""
-
-    expert: str
-
-
-@dataclass(frozen=True, slots=True)
 class Evicted:
     """An expert left HBM. `age_s`: since its last use (ModelMesh's age at eviction)."""
 
@@ -120,16 +113,5 @@ class Evicted:
 
 
 Effect = (
-    StartCopy
-    | CancelCopy
-    | Free
-    | ReadIntoDdr
-    | DropFromDdr
-    | Grant
-    | Reject
-    | Prefetched
-    | Done
-    | Changed
-    | Used
-    | Evicted
+    StartCopy | CancelCopy | Free | ReadIntoDdr | DropFromDdr | Grant | Reject | Prefetched | Done | Changed | Evicted
 )

@@ -1,6 +1,6 @@
 """What the workers of the node said about when they want which expert."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from coe.memory_tier_manager.events import Use
 
@@ -11,11 +11,10 @@ class Forecasts:
     def __init__(self) -> None:
         self._workers: dict[str, dict[str, tuple[float, float]]] = {}
 
-    def update(self, worker: str, uses: Iterable[Use], now: float) -> None:
+    def update(self, worker: str, uses: Sequence[Use], now: float) -> None:
         """An empty forecast says nothing and changes nothing."""
-        said = {use.expert: (now + use.in_s, use.probability) for use in uses}
-        if said:
-            self._workers[worker] = said
+        if uses:
+            self._workers[worker] = {use.expert: (now + use.in_s, use.probability) for use in uses}
 
     def forget(self, worker: str) -> None:
         self._workers.pop(worker, None)

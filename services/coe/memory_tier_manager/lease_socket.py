@@ -66,7 +66,7 @@ class _Connection:
         self._calls = calls
         self._runtime = runtime
         self._forget = on_end
-        self._pending: dict[int, tuple[ev.Acquire | ev.Prefetch, asyncio.Future[Answer]]] = {}
+        self._pending: dict[int, ev.Acquire | ev.Prefetch] = {}
 
     def _on_frame(self, frame: bytes) -> None:
         try:
@@ -96,29 +96,27 @@ class _Connection:
         except CoEError as error:
             self._answer(call.call, error, span)
             return
-        answer = self._runtime.begin(event)
-        if answer.done():
-            self._answer(call.call, answer.exception() or answer.result(), span)
+        number = call.call
+        if number in self._pending:
+            _log.warning("a call on the lease socket has the number of another one")
+            self.frames.close()
             return
-        self._pending[call.call] = (event, answer)
-        answer.add_done_callback(lambda done: self._later(call.call, done, span))
 
-    def _later(self, number: int, answer: "asyncio.Future[Answer]", span: Span | None) -> None:
-        if self._pending.pop(number, None) is None or answer.cancelled():
-            if span is not None:
-                span.end()
-            return
-        self._answer(number, answer.exception() or answer.result(), span)
+        def answer(result: Answer | CoEError) -> None:
+            del self._pending[number]
+            self._answer(number, result, span)
 
-    def _answer(self, number: int, result: Answer | BaseException, span: Span | None) -> None:
-        message = pb.LeaseAnswer(call=number)
+        self._pending[number] = event
+        self._runtime.begin(event, answer)
+
+    def _answer(self, number: int, result: Answer | CoEError, span: Span | None) -> None:
         match result:
             case fx.Grant():
-                message.acquired.CopyFrom(self._calls.acquired(result))
+                message = pb.LeaseAnswer(call=number, acquired=self._calls.acquired(result))
             case fx.Prefetched():
-                message.prefetched.CopyFrom(self._calls.prefetched(result))
+                message = pb.LeaseAnswer(call=number, prefetched=self._calls.prefetched(result))
             case CoEError():
-                message.error.CopyFrom(result.to_proto())
+                message = pb.LeaseAnswer(call=number, error=result.to_proto())
             case _:
                 raise TypeError(f"no answer to a call of the lease socket: {result!r}")
         if span is not None:
@@ -128,8 +126,8 @@ class _Connection:
         self.frames.send(message.SerializeToString())
 
     def _take_back(self, number: int) -> None:
-        if (pending := self._pending.pop(number, None)) is not None:
-            self._runtime.take_back(*pending)
+        if (event := self._pending.pop(number, None)) is not None:
+            self._runtime.take_back(event)
 
     def _on_end(self) -> None:
         for number in list(self._pending):

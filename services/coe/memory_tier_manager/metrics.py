@@ -11,9 +11,12 @@ from coe.memory_tier_manager.tiers import State, Tier
 from coe.platform.telemetry import names
 from coe.platform.telemetry.registry import counter, gauge, histogram
 
+# What `observe` wants to hear of.
+MEASURED = frozenset((fx.Grant, fx.Evicted, ev.CopyEnded))
+
 
 class TierMetrics:
-    """Fed with every event and effect; `sample` now and then."""
+    """Fed with events and effects; `sample` now and then."""
 
     def __init__(self, tiers: Tiers) -> None:
         self._load = histogram("coe.expert.load.duration")

@@ -20,6 +20,7 @@ from coe.platform.errors import Cancelled, CoEError, InternalError, TierLoadErro
 
 _log = logs.get(__name__)
 Answer = fx.Grant | fx.Prefetched | fx.Done
+OnAnswer = Callable[[Answer | CoEError], None]
 Observer = Callable[[ev.Event | fx.Effect, float], None]
 
 
@@ -32,12 +33,14 @@ class Runtime:
         self._library = library
         self._observe = observe
         self._requests = itertools.count(1)
-        self._answers: dict[int, asyncio.Future[Answer]] = {}
+        self._answers: dict[int, OnAnswer] = {}
         self._sources: dict[str, Source] = {}
         self._copies: dict[str, Copy] = {}
         self._inbox: deque[ev.Event] = deque()
         self._running = False
         self._closing = False
+        # Something happened since the state was last checked.
+        self._unchecked = False
         self._pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="tiers")
         self._loop = asyncio.get_running_loop()
         self._failure: asyncio.Future[None] = self._loop.create_future()
@@ -62,23 +65,35 @@ class Runtime:
         finally:
             self._running = False
 
-    def begin(self, event: ev.Acquire | ev.Prefetch | ev.Pin) -> "asyncio.Future[Answer]":
-        """Posts a request. Its answer, or a CoEError, may be there already; `take_back` it when nobody wants it."""
-        answer: asyncio.Future[Answer] = self._loop.create_future()
-        self._answers[event.request] = answer
+    def begin(self, event: ev.Acquire | ev.Prefetch | ev.Pin, on_answer: OnAnswer) -> None:
+        """Posts a request. `on_answer` hears its answer once, maybe before this returns; it must not raise.
+
+        `take_back` the request when nobody wants the answer any more.
+        """
+        self._answers[event.request] = on_answer
         self.post(event)
-        return answer
 
     async def ask(self, event: ev.Acquire | ev.Prefetch | ev.Pin) -> Answer:
         """Posts a request and waits for its answer. Raises CoEError; when cancelled, takes the request back."""
-        answer = self.begin(event)
-        if answer.done():
-            return answer.result()
+        answer: asyncio.Future[Answer | CoEError] = self._loop.create_future()
+
+        def resolve(result: Answer | CoEError) -> None:
+            if answer.done():
+                self._give_back(result)
+            else:
+                answer.set_result(result)
+
+        self.begin(event, resolve)
         try:
-            return await answer
+            result = answer.result() if answer.done() else await answer
         except asyncio.CancelledError:
-            self.take_back(event, answer)
+            self.take_back(event)
+            if not answer.cancelled():
+                self._give_back(answer.result())
             raise
+        if isinstance(result, CoEError):
+            raise result
+        return result
 
     async def run(self, tick_s: float = 0.25) -> None:
         """Until cancelled. Raises when the loop met an error of its own."""
@@ -87,15 +102,15 @@ class Runtime:
             if self._failure.done():
                 self._failure.result()
             self.post(ev.Tick())
-            if self._tiers.idle:
+            if self._unchecked and self._tiers.idle:
                 self._tiers.check_integrity()
+                self._unchecked = False
 
     async def close(self) -> None:
         """Stops copies and closes files; the arena is its owner's."""
         self._closing = True
-        for answer in self._answers.values():
-            if not answer.done():
-                answer.set_exception(Cancelled("the memory-tier manager stops"))
+        while self._answers:
+            self._resolve(next(iter(self._answers)), Cancelled("the memory-tier manager stops"))
         for copy in self._copies.values():
             copy.cancel()
         for copy in list(self._copies.values()):
@@ -105,16 +120,19 @@ class Runtime:
             source.close()
         self._failure.cancel()
 
-    def take_back(self, event: ev.Acquire | ev.Prefetch | ev.Pin, answer: "asyncio.Future[Answer]") -> None:
-        """The caller is gone: a lease that it got is given back, a load that only it wanted is cancelled."""
-        granted = answer.result() if answer.done() and not answer.cancelled() and not answer.exception() else None
-        if isinstance(granted, fx.Grant) and isinstance(event, ev.Acquire):
-            self.post(ev.Release(event.worker, granted.lease))
-        elif self._answers.pop(event.request, None) is not None:
+    def take_back(self, event: ev.Acquire | ev.Prefetch | ev.Pin) -> None:
+        """The caller is gone before its answer: a load that only it wanted is cancelled."""
+        if self._answers.pop(event.request, None) is not None:
             self.post(ev.CancelAcquire(event.request))
+
+    def _give_back(self, result: Answer | CoEError) -> None:
+        """The caller left in the moment of its answer."""
+        if isinstance(result, fx.Grant):
+            self.post(ev.Release(result.worker, result.lease))
 
     def _handle(self, event: ev.Event) -> None:
         now = time.monotonic()
+        self._unchecked = self._unchecked or type(event) is not ev.Tick
         self._observe(event, now)
         for effect in self._tiers.handle(event, now):
             self._observe(effect, now)
@@ -138,19 +156,15 @@ class Runtime:
                 source = self._sources.pop(effect.expert, None)
                 if source is not None:
                     source.close()
-            case fx.Changed() | fx.Used() | fx.Evicted():
+            case fx.Changed() | fx.Evicted():
                 pass
 
     def _resolve(self, request: int, result: Answer | CoEError) -> None:
-        answer = self._answers.pop(request, None)
-        if answer is None or answer.done():
-            # The caller left in the same moment.
-            if isinstance(result, fx.Grant):
-                self._inbox.append(ev.Release(result.worker, result.lease))
-        elif isinstance(result, CoEError):
-            answer.set_exception(result)
+        on_answer = self._answers.pop(request, None)
+        if on_answer is not None:
+            on_answer(result)
         else:
-            answer.set_result(result)
+            self._give_back(result)
 
     def _start_copy(self, effect: fx.StartCopy) -> None:
         expert = effect.expert

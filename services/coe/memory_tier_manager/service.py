@@ -1,9 +1,9 @@
 """The memory-tier manager's process: wiring and lifecycle."""
 
 import asyncio
-import itertools
 import time
 from collections.abc import Coroutine
+from contextlib import suppress
 from pathlib import Path
 
 import grpc.aio
@@ -19,7 +19,7 @@ from coe.memory_tier_manager.core import Tiers
 from coe.memory_tier_manager.event_log import EventLog
 from coe.memory_tier_manager.eviction import EVICTION
 from coe.memory_tier_manager.lease_socket import LeaseSocket
-from coe.memory_tier_manager.metrics import TierMetrics
+from coe.memory_tier_manager.metrics import MEASURED, TierMetrics
 from coe.memory_tier_manager.native_arena import BundleLibrary, NativeArena
 from coe.memory_tier_manager.profiles import PROFILES
 from coe.memory_tier_manager.requests import Limits
@@ -36,9 +36,9 @@ _log = logs.get(__name__)
 
 # Where the arena is: containers that share the one share the lease socket too.
 SHARED_MEMORY = Path("/dev/shm")
-# Redis gets moves this often, and so many times less often how many leases there are.
+# Redis gets moves together that are no further apart, and now and then how many leases there are.
 PUBLISH_S = 0.05
-LEASES_EVERY = 10
+LEASES_S = 0.5
 
 
 class MemoryTierManagerService:
@@ -53,7 +53,7 @@ class MemoryTierManagerService:
         self._epoch = time.time_ns() // 1_000_000
         self._watchers = Watchers()
         self._changed: set[str] = set()
-        self._used: set[str] = set()
+        self._moved = asyncio.Event()
 
     def register(self, server: grpc.aio.Server) -> list[str]:
         core, settings = self._core, self._settings
@@ -124,21 +124,24 @@ class MemoryTierManagerService:
         return EventLog(settings.event_log, self._tiers, max_bytes=settings.event_log_bytes)
 
     def _observe(self, item: ev.Event | fx.Effect, now: float) -> None:
-        self._metrics.observe(item, now)
         if self._log is not None and isinstance(item, ev.Event):
             self._log.write(item, now)
-        if isinstance(item, fx.Changed):
+        if type(item) in MEASURED:
+            self._metrics.observe(item, now)
+        elif isinstance(item, fx.Changed):
             self._changed.add(item.expert)
+            self._moved.set()
             self._watchers.changed(item.expert)
-        elif isinstance(item, fx.Used):
-            self._used.add(item.expert)
 
     async def _publish(self) -> None:
-        for turn in itertools.count():
-            if turn % LEASES_EVERY == 0:
-                self._metrics.sample(time.monotonic())
-                self._changed |= self._used
-                self._used.clear()
+        """Moves soon after they happened, leases now and then; nothing wakes up for them alone."""
+        sampled_at = float("-inf")
+        while True:
+            now = time.monotonic()
+            if now >= sampled_at + LEASES_S:
+                sampled_at = now
+                self._metrics.sample(now)
+                self._changed |= self._tiers.take_used()
             if self._changed:
                 changed, self._changed = self._changed, set()
                 self._publisher.publish(
@@ -147,7 +150,11 @@ class MemoryTierManagerService:
                 self._publisher.publish_usage(*views.usage(self._tiers))
             if self._log is not None:
                 self._log.flush()
+            self._moved.clear()
             await asyncio.sleep(PUBLISH_S)
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(asyncio.get_running_loop().time() + LEASES_S - PUBLISH_S):
+                    await self._moved.wait()
 
 
 if __name__ == "__main__":

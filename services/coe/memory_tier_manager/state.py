@@ -34,6 +34,8 @@ class TierState:
         # Leases on what was in HBM when it was asked for, and on what was not.
         self.hits = 0
         self.misses = 0
+        # Experts whose leases changed in number since somebody looked.
+        self.used: set[str] = set()
         self.out = self.weights.out
 
     def candidates(self, wanted: Container[str]) -> list[Candidate]:

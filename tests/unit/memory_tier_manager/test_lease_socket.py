@@ -147,3 +147,25 @@ async def test_a_recorded_trace_goes_along(client: Client) -> None:
 async def test_nobody_listens_there(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"\S"):
         await Client.connect(str(tmp_path / "nobody"))
+
+
+async def test_a_number_that_is_in_use_ends_the_connection_and_nothing_else(node: Node, client: Client) -> None:
+    for expert in "ab":
+        await client.acquire(wish(expert), WAIT_S)
+    answers, stranger = await asyncio.open_unix_connection(str(node.path))
+    call = pb.LeaseCall(call=1, acquire=wish("c")).SerializeToString()
+    stranger.write(2 * (len(call).to_bytes(4, "little") + call))
+    assert await answers.read() == b""
+    await until_true(lambda: not node.tiers.pending)
+    assert (await client.acquire(wish("a"), WAIT_S)).lease.expert_id == "a"
+    stranger.close()
+
+
+async def test_a_release_goes_with_the_next_call(node: Node, client: Client) -> None:
+    """In their order, and without one too."""
+    held = await client.acquire(wish("a"), WAIT_S)
+    client.release(pb.ReleaseRequest(worker_id="w", lease_id=held.lease.lease_id))
+    again = await client.acquire(wish("a"), WAIT_S)
+    assert [lease.lease for lease in node.tiers.leases.of_expert("a")] == [again.lease.lease_id]
+    client.release(pb.ReleaseRequest(worker_id="w", lease_id=again.lease.lease_id))
+    await until_true(lambda: not node.tiers.leases.count("a"))

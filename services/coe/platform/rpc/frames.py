@@ -26,6 +26,8 @@ class Frames(asyncio.Protocol):
         self._connected = connected
         self._transport: asyncio.Transport | None = None
         self._rest = b""
+        # Frames that may wait for the next one, until the end of this turn of the loop.
+        self._waiting = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are none of asyncio's by class.
@@ -55,7 +57,19 @@ class Frames(asyncio.Protocol):
     def send(self, payload: bytes) -> None:
         """Nothing when the connection is over: `on_end` has told."""
         if self._transport is not None:
-            self._transport.write(len(payload).to_bytes(_LENGTH, "little") + payload)
+            self._transport.write(self._waiting + len(payload).to_bytes(_LENGTH, "little") + payload)
+            self._waiting = b""
+
+    def post(self, payload: bytes) -> None:
+        """Like `send`, but together with what is sent in this turn of the loop: the peer wakes up once."""
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._waiting += len(payload).to_bytes(_LENGTH, "little") + payload
+
+    def _flush(self) -> None:
+        if self._transport is not None and self._waiting:
+            self._transport.write(self._waiting)
+        self._waiting = b""
 
     def close(self) -> None:
         if self._transport is not None:
