@@ -1,4 +1,7 @@
-"""Ways into the system: Kafka topics, the gateway's gRPC stream, its OpenAI-compatible HTTP API."""
+"""Ways into the system: Kafka topics, the gateway's gRPC stream, its OpenAI-compatible HTTP API.
+
+Encrypted as the services are: COE_KAFKA_SECURITY, COE_GRPC_TLS and COE_GATEWAY_HTTP_TLS, certificates of COE_TLS_*.
+"""
 
 import json
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -10,13 +13,19 @@ import httpx
 from coe._proto import events_pb2, gateway_pb2, gateway_pb2_grpc
 from coe.client.events import Completed, Event, Text
 from coe.client.prompts import PromptClient
+from coe.gateway.settings import GatewaySettings
+from coe.local.probe import says_serving
 from coe.local.stackfile import StackInfo
 from coe.platform.bus.kafka import KafkaBus
-from coe.platform.errors import InvalidPrompt, Unavailable
+from coe.platform.errors import CoEError, InternalError, InvalidPrompt, Unavailable, from_code
+from coe.platform.rpc.client import bare_channel
+from coe.platform.rpc.status import from_call
+from coe.platform.tls import TlsSettings
 from loadtest.runner import Transport
 
 _MOST_STREAMS = 200_000
 _MOST_CONNECTIONS = 256
+_START_TIMEOUT_S = 30.0
 
 
 class GrpcTransport:
@@ -42,7 +51,7 @@ class GrpcTransport:
                     result.timings.CopyFrom(response.done.timings)
                     result.tiers.CopyFrom(response.done.tiers)
         except grpc.aio.AioRpcError as error:
-            raise Unavailable(f"{error.code().name}: {error.details()}") from error
+            raise from_call(error) from None
         yield Completed(result)
 
 
@@ -64,24 +73,34 @@ class HttpTransport:
         try:
             async with self._client.stream("POST", "/v1/chat/completions", json=body, timeout=timeout_s) as answer:
                 if answer.status_code != httpx.codes.OK:
-                    raise Unavailable(f"HTTP {answer.status_code}: {(await answer.aread()).decode()[:200]}")
+                    raise _refusal(answer.status_code, (await answer.aread()).decode())
                 result.assignment.expert_id = answer.headers.get("x-coe-expert", "")
                 result.routing.category = answer.headers.get("x-coe-category", "")
                 async for text in _deltas(answer.aiter_lines(), result):
                     yield Text(text, 0)
         except httpx.HTTPError as error:
-            raise Unavailable(f"{type(error).__name__}: {error}") from error
+            raise Unavailable(f"{type(error).__name__}: {error}") from None
         result.completion.finish_reason = "stop"
         yield Completed(result)
 
 
+def _refusal(status: int, body: str) -> CoEError:
+    try:
+        error = json.loads(body)["error"]
+        return from_code(error["code"], error["message"])
+    except (ValueError, KeyError, TypeError):
+        return InternalError(f"HTTP {status}: {body[:200]}")
+
+
 async def _deltas(lines: AsyncIterator[str], result: events_pb2.PromptCompleted) -> AsyncGenerator[str, None]:
-    """The texts of a server-sent event stream; the usage at its end goes into the result."""
+    """The texts of a server-sent event stream; the usage at its end goes into the result. Raises CoEError."""
     async for line in lines:
         data = line.removeprefix("data: ")
         if not line or data == "[DONE]":
             continue
         chunk = json.loads(data)
+        if error := chunk.get("error"):
+            raise from_code(error["code"], error["message"])
         if usage := chunk.get("usage"):
             result.usage.completion_tokens = usage["completion_tokens"]
         for choice in chunk.get("choices", ()):
@@ -91,9 +110,9 @@ async def _deltas(lines: AsyncIterator[str], result: events_pb2.PromptCompleted)
 
 @asynccontextmanager
 async def open_transport(name: str, stack: StackInfo) -> AsyncIterator[Transport]:
-    """`name`: kafka, grpc or http."""
+    """`name`: kafka, grpc or http. Raises Unavailable when nobody answers there, or a certificate is not trusted."""
     if name == "kafka":
-        bus = KafkaBus(stack.kafka_bootstrap, source="coe/loadtest")
+        bus = KafkaBus(stack.kafka_bootstrap, source="coe/loadtest", start_timeout_s=_START_TIMEOUT_S)
         await bus.start()
         try:
             async with PromptClient(bus, max_streams=_MOST_STREAMS) as client:
@@ -101,11 +120,34 @@ async def open_transport(name: str, stack: StackInfo) -> AsyncIterator[Transport
         finally:
             await bus.stop()
     elif name == "grpc":
-        async with grpc.aio.insecure_channel(stack.gateway) as channel:
+        async with bare_channel(stack.gateway) as channel:
+            await _greet_grpc(channel, stack.gateway)
             yield GrpcTransport(gateway_pb2_grpc.GatewayStub(channel))
     elif name == "http":
-        limits = httpx.Limits(max_connections=_MOST_CONNECTIONS)
-        async with httpx.AsyncClient(base_url=f"http://{stack.gateway_http}", limits=limits) as http:
+        async with _http_client(stack.gateway_http) as http:
+            await _greet_http(http)
             yield HttpTransport(http)
     else:
         raise InvalidPrompt(f"no way {name!r} into the system: kafka, grpc or http")
+
+
+async def _greet_grpc(channel: grpc.aio.Channel, address: str) -> None:
+    """One call before the load, so that an address or a certificate that is wrong is one error and not one a prompt."""
+    try:
+        await says_serving(channel, _START_TIMEOUT_S)
+    except grpc.aio.AioRpcError as error:
+        raise Unavailable(f"no gateway answers at {address}: {error.details()}") from None
+
+
+def _http_client(address: str) -> httpx.AsyncClient:
+    limits = httpx.Limits(max_connections=_MOST_CONNECTIONS)
+    if GatewaySettings().http_tls == "off":
+        return httpx.AsyncClient(base_url=f"http://{address}", limits=limits)
+    return httpx.AsyncClient(base_url=f"https://{address}", limits=limits, verify=TlsSettings().client_context())
+
+
+async def _greet_http(http: httpx.AsyncClient) -> None:
+    try:
+        await http.get("/health", timeout=_START_TIMEOUT_S)
+    except httpx.HTTPError as error:
+        raise Unavailable(f"no gateway answers at {http.base_url}: {error or type(error).__name__}") from None

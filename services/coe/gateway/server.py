@@ -7,13 +7,27 @@ from collections.abc import Iterator
 import uvicorn
 from starlette.applications import Starlette
 
+from coe.gateway.settings import GatewaySettings
+from coe.platform.tls import TlsSettings
+
+_GRACE_S = 10
+
 
 class HttpServer(uvicorn.Server):
     """`run_until_cancelled` serves; when it is cancelled, answers under way may finish within the grace time."""
 
-    def __init__(self, app: Starlette, host: str, port: int, *, grace_s: int = 10) -> None:
+    def __init__(self, app: Starlette, settings: GatewaySettings) -> None:
+        """Encrypted when COE_GATEWAY_HTTP_TLS says so: raises ArtifactError when its files can't be used."""
+        mode = settings.http_tls
+        tls = None if mode == "off" else TlsSettings().server_context(mutual=mode == "mutual")
         config = uvicorn.Config(
-            app, host=host, port=port, log_config=None, access_log=False, timeout_graceful_shutdown=grace_s
+            app,
+            host=settings.http_host,
+            port=settings.http_port,
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=_GRACE_S,
+            ssl_context_factory=None if tls is None else lambda config, default: tls,
         )
         super().__init__(config)
 

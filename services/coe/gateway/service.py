@@ -55,7 +55,7 @@ class GatewayService:
             deadline_s=self._settings.default_deadline_s,
             max_prompt_bytes=self._core.max_prompt_bytes,
         )
-        return [HttpServer(api.app(), self._settings.http_host, self._settings.http_port).run_until_cancelled()]
+        return [HttpServer(api.app(), self._settings).run_until_cancelled()]
 
     async def healthy(self) -> bool:
         """While the broker is away nothing can be served; work goes on when it is back."""

@@ -15,15 +15,20 @@ _TIMEOUT_S = 2.0
 async def serves(address: str) -> bool:
     """Whether the server at host:port says SERVING within two seconds."""
     async with bare_channel(address) as channel:
-        check = channel.unary_unary(
-            "/grpc.health.v1.Health/Check",
-            request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
-            response_deserializer=health_pb2.HealthCheckResponse.FromString,
-        )
         try:
-            reply = await check(health_pb2.HealthCheckRequest(), timeout=_TIMEOUT_S)
+            return await says_serving(channel, _TIMEOUT_S)
         except grpc.aio.AioRpcError:
             return False
+
+
+async def says_serving(channel: grpc.aio.Channel, timeout_s: float) -> bool:
+    """Raises grpc.aio.AioRpcError when the server does not answer."""
+    check = channel.unary_unary(
+        "/grpc.health.v1.Health/Check",
+        request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+        response_deserializer=health_pb2.HealthCheckResponse.FromString,
+    )
+    reply = await check(health_pb2.HealthCheckRequest(), timeout=timeout_s)
     return bool(reply.status == health_pb2.HealthCheckResponse.SERVING)
 
 

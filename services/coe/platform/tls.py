@@ -1,7 +1,7 @@
 """Certificates of this process, from COE_TLS_* settings, and what each kind of connection makes of them.
 
-What is encrypted is said where the connection is: COE_KAFKA_SECURITY, COE_GRPC_TLS, and a Redis URL that begins with
-`rediss`. These settings only say by whose word the other side is trusted, and who we are.
+What is encrypted is said where the connection is: COE_KAFKA_SECURITY, COE_GRPC_TLS, COE_GATEWAY_HTTP_TLS, and a Redis
+URL that begins with `rediss`. These settings only say by whose word the other side is trusted, and who we are.
 """
 
 import ssl
@@ -23,13 +23,26 @@ class TlsSettings(BaseSettings):
     key: Path | None = None
 
     def client_context(self) -> ssl.SSLContext:
-        """For Kafka: verifies the broker's name, shows our certificate if there is one. Raises ArtifactError."""
+        """For Kafka and HTTP: verifies the server's name, shows our certificate if any. Raises ArtifactError."""
         try:
             context = ssl.create_default_context(cafile=self.ca)
             if self.cert is not None:
                 context.load_cert_chain(self.cert, self.key)
         except (OSError, ssl.SSLError) as error:
             raise ArtifactError(f"TLS files can't be used: {error}", ca=self.ca, cert=self.cert) from None
+        return context
+
+    def server_context(self, *, mutual: bool) -> ssl.SSLContext:
+        """For HTTP. `mutual`: only clients whose certificate `ca` signed. Raises ArtifactError without certificate."""
+        if self.cert is None or self.key is None:
+            raise ArtifactError("an HTTP server with TLS needs COE_TLS_CERT and COE_TLS_KEY")
+        try:
+            context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=self.ca)
+            context.load_cert_chain(self.cert, self.key)
+        except (OSError, ssl.SSLError) as error:
+            raise ArtifactError(f"TLS files can't be used: {error}", ca=self.ca, cert=self.cert) from None
+        if mutual:
+            context.verify_mode = ssl.CERT_REQUIRED
         return context
 
     def redis_options(self) -> dict[str, str]:

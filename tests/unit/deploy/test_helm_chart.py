@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from coe.expert_worker.settings import WorkerSettings
+from coe.gateway.settings import GatewaySettings
 from coe.memory_tier_manager.settings import TiersSettings
 from coe.platform import topics
 from coe.platform.settings import CoreSettings, GrpcSettings
@@ -40,7 +41,7 @@ def helm() -> str:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     found = shutil.which("helm") or shutil.which("helm", path=str(cache / "coe" / "tools"))
     if found is None:
-        pytest.skip("helm is not installed, and `make helm` could not build it (it needs Go)")
+        pytest.skip("helm is not installed, and `make deploy-tools` could not build it (it needs Go)")
     return found
 
 
@@ -129,7 +130,7 @@ def test_every_setting_is_one_that_the_code_reads(rendered: list[dict[str, Any]]
     known |= {f"COE_WORKER_{name.upper()}" for name in WorkerSettings.model_fields}
     known |= {f"COE_TIERS_{name.upper()}" for name in TiersSettings.model_fields}
     known |= {"COE_TLS_CA", "COE_TLS_CERT", "COE_TLS_KEY", "COE_MAPPER_EXPERTS", "COE_STACK_REPLICAS"}
-    known |= {"COE_GATEWAY_HTTP_HOST", "COE_GATEWAY_HTTP_PORT"}
+    known |= {f"COE_GATEWAY_{name.upper()}" for name in GatewaySettings.model_fields}
     for container in containers(rendered):
         assert environment(container).keys() <= known, container["name"]
 
