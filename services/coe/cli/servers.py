@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from coe.local.stackfile import running_stack
+from coe.platform import logs
 from coe.platform.bus.api import Bus
 from coe.platform.bus.kafka import KafkaBus
 from coe.platform.settings import CoreSettings
@@ -22,9 +23,16 @@ def gateway_address(option: str | None) -> str:
     return option or (stack.gateway if stack else "127.0.0.1:7000")
 
 
+def quiet_logs() -> None:
+    """A command says what failed in one line of its own: logs only for who sets COE_LOG_LEVEL, and on stderr."""
+    core = CoreSettings()
+    logs.configure("cli", level=core.log_level if "log_level" in core.model_fields_set else "CRITICAL", form="console")
+
+
 @asynccontextmanager
 async def connect(kafka: str | None) -> AsyncIterator[Bus]:
     """A started bus of the command line. Raises Unavailable when no broker answers."""
+    quiet_logs()
     bus = KafkaBus(kafka_bootstrap(kafka), source="coe/cli", start_timeout_s=15)
     await bus.start()
     try:

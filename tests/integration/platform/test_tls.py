@@ -66,8 +66,13 @@ async def test_kafka(made: Certificates, tmp_path: Path, monkeypatch: pytest.Mon
                     assert (await anext(records)).key == b"1"
         finally:
             await bus.stop()
-        monkeypatch.delenv("COE_TLS_CERT")
         stranger = KafkaBus(f"127.0.0.1:{encrypted}", source="test", start_timeout_s=3)
+        with monkeypatch.context() as trusting_others:
+            others = certificates.make(tmp_path / "others")
+            trusting_others.setenv("COE_TLS_CA", others.environment["COE_TLS_CA"])
+            with pytest.raises(Unavailable, match=r"no encrypted connection with a Kafka broker: .*certificate"):
+                await stranger.start()
+        monkeypatch.delenv("COE_TLS_CERT")
         with pytest.raises(Unavailable):
             await stranger.start()
 

@@ -50,7 +50,7 @@ class KafkaBus:
         return self._publisher
 
     async def start(self) -> None:
-        """Connects and creates missing topics. Raises Unavailable after `start_timeout_s`."""
+        """Connects and creates missing topics. Raises Unavailable after `start_timeout_s`, or when TLS fails."""
         failures = 0
         last: Exception | None = None
         try:
@@ -61,6 +61,9 @@ class KafkaBus:
                     except (KafkaError, OSError) as error:
                         failures, last = failures + 1, error
                         await self.stop()
+                    if why := await self._connection.distrusted():
+                        # Waiting mends no certificate.
+                        raise Unavailable(f"no encrypted connection with a Kafka broker: {why}")
                     pause = backoff.delay_s(failures)
                     _log.warning("the broker can't be reached", bootstrap=self._connection.bootstrap, retry_s=pause)
                     await asyncio.sleep(pause)

@@ -1,5 +1,7 @@
 """How to reach the broker, as keyword arguments of aiokafka's classes."""
 
+import asyncio
+import ssl
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +10,7 @@ from coe.platform.settings import CoreSettings
 from coe.platform.tls import TlsSettings
 
 REQUEST_TIMEOUT_MS = 15_000
+_HANDSHAKE_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -18,12 +21,16 @@ class Connection:
     client_id: str
     session_timeout_s: float = 10.0
 
+    @property
+    def addresses(self) -> list[str]:
+        return [address.strip() for address in self.bootstrap.split(",")]
+
     def options(self) -> dict[str, Any]:
-        encrypted = CoreSettings().kafka_security == "SSL"
-        security = {"security_protocol": "SSL", "ssl_context": TlsSettings().client_context()} if encrypted else {}
+        context = _context()
+        security = {"security_protocol": "SSL", "ssl_context": context} if context is not None else {}
         return {
             **security,
-            "bootstrap_servers": [address.strip() for address in self.bootstrap.split(",")],
+            "bootstrap_servers": self.addresses,
             "client_id": self.client_id,
             "request_timeout_ms": REQUEST_TIMEOUT_MS,
             "metadata_max_age_ms": 60_000,
@@ -53,3 +60,26 @@ class Connection:
             "session_timeout_ms": int(self.session_timeout_s * 1000),
             "heartbeat_interval_ms": int(self.session_timeout_s * 100),
         }
+
+    async def distrusted(self) -> str:
+        """Why encryption with a broker fails, which aiokafka only logs; empty when it does not, or nobody answers."""
+        if (context := _context()) is None:
+            return ""
+        for address in self.addresses:
+            host, _, port = address.rpartition(":")
+            try:
+                async with asyncio.timeout(_HANDSHAKE_TIMEOUT_S):
+                    _, writer = await asyncio.open_connection(host, int(port), ssl=context)
+                writer.transport.abort()
+            except ssl.SSLEOFError:
+                # It went away in the middle, as one does that starts or stops.
+                continue
+            except ssl.SSLError as error:
+                return f"{address}: {getattr(error, 'verify_message', '') or error.reason}"
+            except OSError:
+                continue
+        return ""
+
+
+def _context() -> ssl.SSLContext | None:
+    return TlsSettings().client_context() if CoreSettings().kafka_security == "SSL" else None
