@@ -11,6 +11,7 @@ from rich.markup import escape
 from coe.cli.console import out, print_json
 from coe.cli.servers import kafka_bootstrap
 from coe.local.doctor import Check, Level, examine
+from coe.local.doctor.arenas import left_arenas, remove
 from coe.local.doctor.facts import examine_deployment
 from coe.local.stackfile import running_stack
 from coe.platform.errors import InvalidPrompt
@@ -26,12 +27,22 @@ def command(
     service: Annotated[
         list[str] | None, typer.Option(help="With --deploy: NAME=HOST:PORT to ask for its health; repeat it.")
     ] = None,
+    clean: Annotated[
+        bool, typer.Option("--clean", help="Only remove arenas of managers that were killed from /dev/shm.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One check a line.")] = False,
 ) -> None:
     """Checks every prerequisite. Exit status 1 when something does not work.
 
+    With --clean: what a living manager owns, or a worker has mapped, stays.
+
     With --deploy: the servers that COE_KAFKA_BOOTSTRAP and COE_REDIS_URL name, else those of the running stack.
     """
+    if clean:
+        for arena in left_arenas():
+            if remove(arena.name):
+                print_json(asdict(arena)) if as_json else out.print(f"removed {arena.name}, {arena.nbytes >> 20} MiB")
+        return
     checks = asyncio.run(_deployment(service or [])) if deploy else examine()
     for check in checks:
         print_json(asdict(check)) if as_json else _print(check)

@@ -1,5 +1,6 @@
 """What the embedded stack needs of a machine: each prerequisite looked at, and the mend when it is not met."""
 
+from coe.local.doctor.arenas import arena_check
 from coe.local.doctor.check import Check, Level
 from coe.local.doctor.machine import machine_checks
 from coe.local.doctor.software import software_checks
@@ -9,4 +10,4 @@ __all__ = ["Check", "Level", "examine"]
 
 def examine() -> list[Check]:
     """All checks, in the order in which they are best mended."""
-    return [*software_checks(), *machine_checks()]
+    return [*software_checks(), *machine_checks(), arena_check()]
