@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack
 
 from coe._proto import events_pb2
 from coe.platform import topics
-from coe.platform.bus.api import Outcome, Outgoing, ParallelConsumer, Record
+from coe.platform.bus.api import Bus, Outcome, Outgoing, ParallelConsumer, Record
 from coe.platform.bus.ledger import MAX_IN_FLIGHT
 from coe.platform.errors import InvalidPrompt
 from contract.bus_world import World, ids, running, take, until
@@ -103,6 +103,52 @@ class ParallelSuite:
             await until(lambda: len(seen) >= 4)
             pump.cancel()
         assert sorted(ids(seen)) == ["r0", "r1", "r2", "r3"]
+
+    async def test_a_member_that_comes_or_goes_moves_only_its_share(self, world: World) -> None:
+        await world.create(partitions=12)
+        buses = [await world.cluster.bus() for _ in range(3)]
+        for partition in range(12):
+            await world.submit(buses[0], f"r{partition}", partition=partition)
+        async with AsyncExitStack() as stack:
+            consumers: list[ParallelConsumer] = []
+            held: dict[str, Record] = {}
+
+            async def join(bus: Bus) -> ParallelConsumer:
+                consumer = await stack.enter_async_context(bus.parallel(world.subscription()))
+                consumers.append(consumer)
+
+                async def pump() -> None:
+                    async for record in consumer:
+                        held[ids([record])[0]] = record
+
+                await stack.enter_async_context(running(pump()))
+                return consumer
+
+            def owners() -> dict[int, ParallelConsumer]:
+                return {partition: consumer for consumer in consumers for partition in consumer.partitions}
+
+            async def settled(*sizes: int) -> dict[int, ParallelConsumer]:
+                await until(lambda: sorted(len(one.partitions) for one in consumers) == sorted(sizes))
+                await until(lambda: len(owners()) == 12)
+                return owners()
+
+            await join(buses[0])
+            await until(lambda: len(held) == 12)
+            one = await settled(12)
+            await join(buses[1])
+            two = await settled(6, 6)
+            # What goes on is not touched: the work under way in it least of all.
+            kept = {f"r{partition}": held[f"r{partition}"] for partition in two if one[partition] is two[partition]}
+            assert len(kept) == 6
+            assert not any(consumers[0].revoked(record) for record in kept.values())
+            third = await join(buses[2])
+            three = await settled(4, 4, 4)
+            assert sum(two[partition] is not three[partition] for partition in range(12)) == 4
+            assert all(three[partition] is third for partition in range(12) if two[partition] is not three[partition])
+            still = [record for name, record in kept.items() if three[int(name[1:])] is consumers[0]]
+            assert len(still) == 4
+            for record in still:
+                assert await consumers[0].complete(record, world.answer(record))
 
     async def test_an_error_outcome_ends_a_record(self, world: World) -> None:
         await world.create(partitions=1)

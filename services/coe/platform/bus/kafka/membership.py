@@ -10,12 +10,12 @@ from collections.abc import Awaitable, Iterable
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
-from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import KafkaError
 
 from coe.platform import backoff
 from coe.platform.bus.api import Record, Subscription
 from coe.platform.bus.kafka.admin import Admin
+from coe.platform.bus.kafka.assignor import SharesAssignor
 from coe.platform.bus.kafka.client import closing, stop_consumer
 from coe.platform.bus.kafka.connection import Connection
 from coe.platform.bus.kafka.session import PartitionSession
@@ -36,6 +36,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
         self._subscription = subscription
         self._marks = marks
         self._consumer: AIOKafkaConsumer | None = None
+        self._assignor = SharesAssignor(connection.client_id)
         self._failures = 0
         self._closing: set[asyncio.Task[None]] = set()
         self.sessions: dict[TopicPartition, PartitionSession] = {}
@@ -119,7 +120,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
         consumer = closing(
             AIOKafkaConsumer(
                 **self._connection.consumer(self._subscription.group),
-                partition_assignment_strategy=(RangePartitionAssignor,),
+                partition_assignment_strategy=(self._assignor,),
             )
         )
         # Before the start: it joins the group, which calls the listener.

@@ -7,6 +7,7 @@ from coe.platform.bus.api import Outcome, Record, Subscription
 from coe.platform.bus.ledger import OffsetLedger
 from coe.platform.bus.memory.broker import MemoryBroker
 from coe.platform.bus.messages import Message, messages
+from coe.platform.bus.shares import shared_out
 from coe.platform.telemetry import messaging
 
 
@@ -51,9 +52,16 @@ class Membership:
                 self.sessions[partition] = Session(partition, ledger)
 
     def _rebalance(self) -> None:
-        members = self._group.members
+        members = {str(number): member for number, member in enumerate(self._group.members)}
+        if not members:
+            return
+        before = {partition: one for one, member in members.items() for partition in member.partitions}
         count = len(self._broker.partitions(self._subscription.topic))
-        shares = {member: [one for one in range(count) if members[one % len(members)] is member] for member in members}
+        owners = shared_out(range(count), dict.fromkeys(members, ""), before)
+        shares = {
+            member: [partition for partition, owner in owners.items() if owner == one]
+            for one, member in members.items()
+        }
         # First take away, then give: a new owner starts from what the old one has committed.
         for member, share in shares.items():
             member.assign([partition for partition in share if partition in member.partitions])
