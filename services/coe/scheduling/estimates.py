@@ -53,6 +53,7 @@ class LearnedCosts:
         self.per_prompt_s = per_prompt_s
         self._forget = forget
         self._w = self._n = self._nn = self._s = self._ns = 0.0
+        self.version = 0
 
     def load_s(self, expert: str) -> float:
         return self._bytes_of(expert) / self._bandwidth
@@ -62,10 +63,12 @@ class LearnedCosts:
 
     def observe_load(self, nbytes: int, seconds: float) -> None:
         if nbytes > 0 and seconds > 0:
+            self.version += 1
             self._loads += 1
             self._bandwidth += max(0.2, 1 / self._loads) * (nbytes / seconds - self._bandwidth)
 
     def observe_batch(self, prompts: int, seconds: float) -> None:
+        self.version += 1
         keep = self._forget
         self._w = self._w * keep + 1
         self._n = self._n * keep + prompts

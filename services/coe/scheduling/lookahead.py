@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 
 from coe.scheduling.policy import IDLE, Batch, Decision, NextUse, QueueView, Running
+from coe.scheduling.queues import ExpertQueues
 
 # Predicted lateness, as a part of max_wait, from which the worker is taken to be overloaded: keeping to due times would
 # then only add switches, so visits are made whole, in rounds.
@@ -39,6 +40,7 @@ class Visit:
     cost: float
     resident: bool
     per_prompt: float
+    mark: int = 0
 
 
 class Lookahead:
@@ -52,6 +54,9 @@ class Lookahead:
         # What was last seen to wait beside the running expert, in the order of its visits.
         self._seen: tuple[str, int, int] | None = None
         self._others: list[Visit] = []
+        # Visits as they were last seen, by expert: good as long as queue, costs and residency are the same.
+        self._visits: dict[str, Visit] = {}
+        self._good_for: tuple[ExpertQueues, int] | None = None
         self._foretold = False
         self._latest_start = float("inf")
         self._round_began = float("-inf")
@@ -66,7 +71,7 @@ class Lookahead:
         arrived_by = max(oldest.enqueued_at + self.max_wait, self._round_began)
         if view.running is not None:
             return self._while_running(view, view.running, now, arrived_by)
-        visits = self._visits(view)
+        visits = self._known_visits(view)
         order = self._order(visits, now, arrived_by)
         self._visit_began = now
         batch = Batch(order[0].expert, view.max_batch, max(arrived_by, now))
@@ -77,7 +82,7 @@ class Lookahead:
         # Asked at every step: what waits for other experts is only looked at again when it has changed.
         seen = (running.expert, view.queues.changes_beside(running.expert), id(view.queues))
         if seen != self._seen:
-            others = self._visits(view, without=running.expert)
+            others = self._known_visits(view, without=running.expert)
             self._seen, self._latest_start, self._foretold = seen, latest_start(by_due(others)), False
             self._others = self._order(others, now + running.remaining_s, arrived_by) if others else []
         prefetch = self._prefetch(view, self._others)
@@ -100,20 +105,31 @@ class Lookahead:
             room -= 1
         return room
 
-    def _visits(self, view: QueueView, without: str | None = None) -> list[Visit]:
-        costs, resident_now, max_batch, max_wait, found = view.costs, view.resident, view.max_batch, self.max_wait, []
-        for expert, prompts, head, tail in view.queues.groups():
-            if expert == without:
-                continue
-            run_s = costs.run_s(expert, prompts)
-            due = head + max_wait
-            if prompts > max_batch:
-                # The last batch begins late in the visit, and its prompts have waited nearly as long as the first.
-                due = min(due, tail + max_wait - (run_s - costs.run_s(expert, max_batch)))
-            resident = expert in resident_now
-            cost = max(run_s if resident else run_s + costs.load_s(expert), 1e-9)
-            found.append(Visit(expert, head, due, cost, resident, cost / prompts))
+    def _known_visits(self, view: QueueView, without: str | None = None) -> list[Visit]:
+        """One for each expert that is waited for. Only those whose queue or residency has changed are worked out."""
+        queues, resident = view.queues, view.resident
+        if self._good_for is None or self._good_for[0] is not queues or self._good_for[1] != view.costs.version:
+            self._visits.clear()
+            self._good_for = (queues, view.costs.version)
+        known, found = self._visits, []
+        for expert, mark in queues.marks().items():
+            visit = known.get(expert)
+            if visit is None or visit.mark != mark or visit.resident != (expert in resident):
+                known[expert] = visit = self._visit(view, expert, mark)
+            if expert != without:
+                found.append(visit)
         return found
+
+    def _visit(self, view: QueueView, expert: str, mark: int) -> Visit:
+        prompts, head, tail = view.queues.group(expert)
+        run_s = view.costs.run_s(expert, prompts)
+        due = head + self.max_wait
+        if prompts > view.max_batch:
+            # The last batch begins late in the visit, and its prompts have waited nearly as long as the first.
+            due = min(due, tail + self.max_wait - (run_s - view.costs.run_s(expert, view.max_batch)))
+        resident = expert in view.resident
+        cost = max(run_s if resident else run_s + view.costs.load_s(expert), 1e-9)
+        return Visit(expert, head, due, cost, resident, cost / prompts, mark)
 
     def _order(self, visits: list[Visit], begin: float, arrived_by: float) -> list[Visit]:
         """All visits, the one to make at time `begin` first, the others as they would follow as things stand."""

@@ -13,7 +13,10 @@ from coe.scheduling.queues import ExpertQueues
 
 
 class Costs(Protocol):
-    """What things are expected to take, in seconds."""
+    """What things are expected to take, in seconds. `version` is another one whenever it expects something else."""
+
+    @property
+    def version(self) -> int: ...
 
     def load_s(self, expert: str) -> float:
         """Bringing the expert into HBM when it is not there."""

@@ -2,7 +2,7 @@
 
 import heapq
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from coe.platform.errors import CapacityExceeded
@@ -31,6 +31,8 @@ class ExpertQueues:
         self._deadlines: list[tuple[float, str]] = []
         self._changes = 0
         self._changes_of: dict[str, int] = {}
+        # Of each expert that is waited for: what `_changes` was when its queue changed last.
+        self._marks: dict[str, int] = {}
 
     def __len__(self) -> int:
         return len(self._arrivals)
@@ -106,12 +108,16 @@ class ExpertQueues:
         """The expert's youngest prompt. KeyError when none waits."""
         return next(reversed(self._queues[expert].values()))
 
-    def groups(self) -> Iterator[tuple[str, int, float, float]]:
-        """Of each expert that is waited for: how many prompts do, when the oldest and the youngest came."""
-        for expert, queue in self._queues.items():
-            oldest = next(iter(queue.values()))
-            youngest = oldest if len(queue) == 1 else next(reversed(queue.values()))
-            yield expert, len(queue), oldest.enqueued_at, youngest.enqueued_at
+    def marks(self) -> Mapping[str, int]:
+        """Of each expert that is waited for, a number that is another one whenever its queue has changed."""
+        return self._marks
+
+    def group(self, expert: str) -> tuple[int, float, float]:
+        """How many prompts wait for the expert, when the oldest and the youngest came. KeyError when none waits."""
+        queue = self._queues[expert]
+        oldest = next(iter(queue.values()))
+        youngest = oldest if len(queue) == 1 else next(reversed(queue.values()))
+        return len(queue), oldest.enqueued_at, youngest.enqueued_at
 
     def waiting(self, expert: str) -> Iterator[QueuedPrompt]:
         """The expert's prompts, oldest first."""
@@ -131,10 +137,11 @@ class ExpertQueues:
     def _drop(self, queue: OrderedDict[str, QueuedPrompt], prompt: QueuedPrompt) -> None:
         del self._arrivals[prompt.key]
         del queue[prompt.key]
-        if not queue:
-            del self._queues[prompt.expert]
         self._count_change(prompt.expert)
+        if not queue:
+            del self._queues[prompt.expert], self._marks[prompt.expert]
 
     def _count_change(self, expert: str) -> None:
         self._changes += 1
         self._changes_of[expert] = self._changes_of.get(expert, 0) + 1
+        self._marks[expert] = self._changes

@@ -42,6 +42,7 @@ class ExactCosts:
     tokens: float
     prompt_tokens: float
     known: dict[int, float] = field(default_factory=dict)
+    version: int = 0
 
     def load_s(self, expert: str) -> float:
         return self.machine.load_s(self.expert_bytes)

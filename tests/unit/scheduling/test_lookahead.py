@@ -63,6 +63,22 @@ def test_who_waited_max_wait_is_served_before_any_expert_is_visited_a_third_time
         assert max(overtaking.values(), default=0) <= 2
 
 
+class Forgetful(Lookahead):
+    """Works out every visit anew."""
+
+    def decide(self, view: QueueView, now: float) -> Decision:
+        self._visits.clear()
+        return super().decide(view, now)
+
+
+@given(gaps, st.sampled_from([0.5, 4.0, 15.0]))
+@settings(max_examples=50, deadline=None)
+def test_what_it_remembers_of_visits_changes_nothing(steps: list[tuple[float, int]], max_wait: float) -> None:
+    trace = trace_of(list(accumulate(gap for gap, _ in steps)), [expert for _, expert in steps])
+    anew = serve(trace, MACHINE, Forgetful(max_wait), expert_bytes=1, max_batch=BATCH)
+    assert run(trace, max_wait) == anew
+
+
 def test_a_visit_ends_for_those_who_came_after_it_began() -> None:
     """Beyond the bound, so that an expert that is always wanted does not keep the others waiting."""
     policy = Lookahead(1.0)
@@ -103,6 +119,8 @@ def test_the_bound_holds_whenever_order_of_arrival_would_hold_it(
 
 
 class FlatCosts:
+    version = 0
+
     def load_s(self, expert: str) -> float:
         return 1.0
 

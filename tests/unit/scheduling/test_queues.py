@@ -17,6 +17,8 @@ class Queues(RuleBasedStateMachine):
         self.queues = ExpertQueues()
         self.model: list[QueuedPrompt] = []
         self.now = 0.0
+        self.marks: dict[str, int] = {}
+        self.seen: dict[str, list[QueuedPrompt]] = {}
 
     @rule(expert=st.sampled_from("abc"), patience=st.sampled_from([1.0, 5.0, float("inf")]))
     def push(self, expert: str, patience: float) -> None:
@@ -50,13 +52,17 @@ class Queues(RuleBasedStateMachine):
         assert list(self.queues.arrivals()) == self.model
         assert self.queues.oldest() == (self.model[0] if self.model else None)
         assert set(self.queues.experts()) == {p.expert for p in self.model}
-        groups = {expert: rest for expert, *rest in self.queues.groups()}
+        marks = dict(self.queues.marks())
+        assert marks.keys() == set(self.queues.experts())
         for expert in self.queues.experts():
             mine = [p for p in self.model if p.expert == expert]
             assert list(self.queues.waiting(expert)) == mine
             assert (self.queues.head(expert), self.queues.tail(expert)) == (mine[0], mine[-1])
             assert self.queues.depth(expert) == len(mine)
-            assert groups[expert] == [len(mine), mine[0].enqueued_at, mine[-1].enqueued_at]
+            assert self.queues.group(expert) == (len(mine), mine[0].enqueued_at, mine[-1].enqueued_at)
+            if self.marks.get(expert) == marks[expert]:
+                assert self.seen[expert] == mine
+        self.marks, self.seen = marks, {e: [p for p in self.model if p.expert == e] for e in marks}
 
 
 TestQueues = Queues.TestCase
