@@ -1,6 +1,7 @@
 # Stand-ins for the official broker and Redis images where no image can be pulled: same settings, same paths.
 ARG JAVA_IMAGE
 ARG BASE_IMAGE
+ARG REDIS_IMAGE
 
 FROM ${JAVA_IMAGE} AS kafka
 RUN useradd --system --uid 10001 kafka && mkdir -p /var/lib/kafka/data && chown -R kafka /var/lib/kafka
@@ -12,4 +13,9 @@ CMD ["sh", "/opt/kafka/kafka-entrypoint.sh"]
 
 FROM ${BASE_IMAGE} AS valkey
 COPY valkey-server /usr/local/bin/valkey-server
+USER 10001
+
+# Debian's Redis under the same name: the server of the wheel is built without TLS.
+FROM ${REDIS_IMAGE} AS redis
+RUN ln -s redis-server /usr/bin/valkey-server
 USER 10001

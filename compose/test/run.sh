@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Builds every image without a registry, brings the stack up on the host's loopback, submits, loads, breaks, takes all down.
+# Builds every image without a registry, brings the stack up on the host's loopback, submits, loads, breaks, takes all down;
+# then once more, encrypted.
 # Where the kernel allows no container engine it says so and ends with 0; everything else that fails, fails it.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -10,6 +11,12 @@ say() { printf '\033[1m==>\033[0m %s (%s s)\n' "$*" "$SECONDS"; }
 
 files=(-f compose.yaml -f compose.hostnet.yaml -f compose.load.yaml -f compose.load.hostnet.yaml -f compose.chaos.yaml)
 compose() { (cd compose && docker-compose "${files[@]}" "$@"); }
+up() {
+    compose up -d --no-build >"$state/up.log" 2>&1 || { cat "$state/up.log"; exit 1; }
+    compose/test/wait-healthy.sh "$COMPOSE_PROJECT_NAME" 240
+}
+down() { compose down --volumes --timeout 20 >"$state/down.log" 2>&1 || { cat "$state/down.log"; return 1; }; }
+load() { compose run --rm load run "$@"; }
 
 finish() {
     status=$?
@@ -21,7 +28,7 @@ finish() {
             compose logs --tail=15 --no-color || true
         fi
         say "taking everything down"
-        compose down --volumes --timeout 20 >"$state/down.log" 2>&1 || cat "$state/down.log"
+        down || true
     fi
     engine_stop
     rm -rf "$state"
@@ -70,14 +77,11 @@ compose --profile load build --quiet >"$state/build.log" 2>&1 || { tail -30 "$st
 compose/test/sizes.sh 400
 
 say "up"
-compose up -d --no-build >"$state/up.log" 2>&1 || { cat "$state/up.log"; exit 1; }
-compose/test/wait-healthy.sh "$COMPOSE_PROJECT_NAME" 240
+up
 
 say "submit"
 export COE_KAFKA_BOOTSTRAP=127.0.0.1:$KAFKA_PORT
 "$coe/coe" submit "What is two plus two?" --max-tokens 8
-
-load() { compose run --rm load run "$@"; }
 
 say "load"
 load --profile containers
@@ -89,4 +93,7 @@ chaos=$!
 load --profile chaos
 wait "$chaos"
 compose/test/wait-healthy.sh "$COMPOSE_PROJECT_NAME" 120
+down
+
+. compose/test/tls.sh
 say "all well"

@@ -22,8 +22,8 @@ OVERLAYS = {
     "chaos": ["override", "load", "chaos"],
     "tls": ["override", "tls"],
     "hostnet": ["hostnet", "load", "load.hostnet", "chaos"],
-    "hostnet with tls": ["hostnet", "tls"],
-    "everything": ["override", "observability", "load", "chaos", "tls"],
+    "hostnet with tls": ["hostnet", "load", "load.hostnet", "tls", "tls.hostnet", "load.tls"],
+    "everything": ["override", "observability", "load", "chaos", "tls", "load.tls"],
 }
 Merge = Callable[[list[str], Path], dict[str, Any]]
 
@@ -63,12 +63,14 @@ def test_merges(merge: Merge, overlays: list[str], tmp_path: Path) -> None:
     if "hostnet" in overlays:
         assert all(service["network_mode"] == "host" for service in services.values())
         assert not any(service.get("ports") for service in services.values())
+        assert "127.0.0.1" in services["valkey"]["command"], "Redis would listen on every address of the host"
     if "tls" in overlays:
         for name in ("router", "mapper", "memory-tier-manager", "expert-worker-0", "expert-worker-1", "gateway"):
             variables = _environment(services[name])
             assert variables["COE_KAFKA_SECURITY"] == "SSL"
             assert variables["COE_REDIS_URL"].startswith("rediss://")
             assert variables["COE_GRPC_TLS"] in ("mutual", "server")
+        assert _environment(services["gateway"])["COE_GATEWAY_HTTP_TLS"] == "server"
 
 
 def _environment(service: dict[str, Any]) -> dict[str, str]:
