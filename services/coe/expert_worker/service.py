@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from functools import partial
 
 import grpc.aio
+import uvloop
 
 from coe._proto import expert_worker_pb2_grpc
 from coe._proto import memory_tier_manager_pb2 as tiers_pb
@@ -131,7 +132,8 @@ class ExpertWorkerService:
 
 
 def main() -> None:
-    run(ExpertWorkerService(CoreSettings(), WorkerSettings()))
+    # Between two steps the engine waits for the event loop: uvloop's wake-ups are the shorter ones.
+    run(ExpertWorkerService(CoreSettings(), WorkerSettings()), uvloop.new_event_loop)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""The loop's outside: one task feeds it events and carries out its effects; the engine steps in a thread of its own."""
+"""The loop's outside: feeds it events and carries out its effects; the engine steps in a thread of its own."""
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
@@ -75,7 +76,8 @@ class Worker:
         self._clock = time.monotonic
         self._intake = Intake(known, self._clock, max_prompt_bytes=max_prompt_bytes, worker=identity.worker)
         # Bounded by what feeds them: the bus's max_in_flight, one step, one lease, one tick.
-        self._inbox: asyncio.Queue[Event] = asyncio.Queue()
+        self._inbox: deque[Event] = deque()
+        self._handling_soon = False
         self._outbox: asyncio.Queue[Finish | Loading | Text] = asyncio.Queue()
         self._engine = ThreadPoolExecutor(1, thread_name_prefix="engine")
         self._tasks: set[asyncio.Task[None]] = set()
@@ -96,7 +98,6 @@ class Worker:
                     self._spawn(self._follow_cancellations())
                     self._spawn(self._tick(consumer))
                     self._spawn(self._send(consumer))
-                    self._spawn(self._handle())
                     await self._over.wait()
                 finally:
                     await self._cancel_tasks()
@@ -123,8 +124,11 @@ class Worker:
         return running
 
     def post(self, event: Event) -> None:
-        """The event's function runs in the task that owns the loop's state, with the time as its argument."""
-        self._inbox.put_nowait(event)
+        """The event's function runs soon, together with others of this moment, with the time as its argument."""
+        self._inbox.append(event)
+        if not self._handling_soon:
+            self._handling_soon = True
+            asyncio.get_running_loop().call_soon(self._handle)
 
     def attached(self, epoch: int, tier_profile: str, bind: Callable[[], None]) -> None:
         """The tier manager answers. `bind` maps its arena: in the engine's thread, between two steps."""
@@ -166,16 +170,19 @@ class Worker:
             self._on_queue(self.loop.depths(), consumer.partitions)
             await asyncio.sleep(TICK_S)
 
-    async def _handle(self) -> None:
-        while True:
-            event = await self._inbox.get()
-            now = self._clock()
-            effects = event(now)
-            while not self._inbox.empty():
-                effects += self._inbox.get_nowait()(now)
+    def _handle(self) -> None:
+        self._handling_soon = False
+        if self._over.is_set() or not self._inbox:
+            return
+        try:
+            now, effects = self._clock(), list[Effect]()
+            while self._inbox:
+                effects += self._inbox.popleft()(now)
             for effect in [*effects, *self.loop.advance(now)]:
                 self._carry_out(effect)
             self._rest_if_done()
+        except Exception as error:
+            self._fail(error)
 
     # Effects out.
 
@@ -188,9 +195,7 @@ class Worker:
             case Prefetch():
                 self._spawn(self._leases.prefetch(effect))
             case Step():
-                # Handed to the thread at once, so that what is bound there later comes after this step.
-                stepping = asyncio.wrap_future(self._engine.submit(self._runners.step, effect))
-                self._spawn(self._report(stepping))
+                self._engine.submit(self._step, effect, asyncio.get_running_loop())
             case Discard():
                 self._engine.submit(self._runners.discard, effect.expert_id)
             case Finish():
@@ -211,8 +216,13 @@ class Worker:
             self._metrics.granted(wish.expert_id, grant, self._clock() - asked_at)
             self.post(partial(self.loop.on_granted, wish.expert_id, grant))
 
-    async def _report(self, stepping: "asyncio.Future[StepDone]") -> None:
-        self.post(partial(self.loop.on_step, await stepping))
+    def _step(self, step: Step, loop: asyncio.AbstractEventLoop) -> None:
+        """In the engine's thread, which waits for what comes of it: the way back is short."""
+        loop.call_soon_threadsafe(self._stepped, self._runners.step(step))
+
+    def _stepped(self, done: StepDone) -> None:
+        self._inbox.append(partial(self.loop.on_step, done))
+        self._handle()
 
     async def _send(self, consumer: ParallelConsumer) -> None:
         """In order: the chunks of an answer are with the broker's client before its end is on the way."""
@@ -256,8 +266,11 @@ class Worker:
     def _done(self, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._failure = self._failure or error
-            self._over.set()
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        self._failure = self._failure or error
+        self._over.set()
 
     def _rest_if_done(self) -> None:
         if self.draining and self.loop.idle and self._outbox.empty() and not self._ending:
