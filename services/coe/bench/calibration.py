@@ -16,7 +16,7 @@ from coe.native import HbmArena, WeightsFile, lease_handle
 from coe.platform.errors import TierLoadError
 from coe.simulation.hardware import HOST, Hardware
 
-BATCHES = (1, 2, 4, 8, 16, 32)
+BATCHES = (1, 2, 4, 8, 16, 32, 64)
 STEPS = 12
 
 
@@ -49,8 +49,9 @@ def fitted(bursts: Sequence[Burst], link: float) -> Hardware:
     sizes = np.array([burst.sequences for burst in many], dtype=float)
     steps = np.array([burst.step_s for burst in many])
     sequence_s, step_s = np.polyfit(sizes, steps, 1, w=1 / steps)
-    # A prompt alone and prompts together: every burst counts alike.
-    prefill_s = np.mean([burst.prefill_s / burst.sequences for burst in bursts])
+    # A prompt alone and prompts together: every burst counts alike. First tokens are drawn in the prefill's
+    # last step, which the simulator counts among those of decode.
+    prefill_s = np.mean([max(burst.prefill_s - burst.step_s, 0.0) / burst.sequences for burst in bursts])
     return replace(
         HOST,
         link=link,

@@ -5,6 +5,7 @@ import os
 from typing import Annotated
 
 import typer
+import uvloop
 
 app = typer.Typer(help="Measure, and print the figures as JSON.", no_args_is_help=True)
 AsJson = Annotated[bool, typer.Option("--json", help="One object a line.")]
@@ -39,7 +40,7 @@ def schedule(
         "zipf,bursty"
     ),
     policies: Annotated[str, typer.Option(help="To compare with samba-coe.")] = "coserve,lookahead",
-    max_batch: Annotated[int, typer.Option(min=4)] = 32,
+    max_batch: Annotated[int, typer.Option(min=4)] = 64,
     max_wait: Annotated[float, typer.Option(min=0.1, help="Ageing bound of lookahead, seconds.")] = 20.0,
     threads: Annotated[int, typer.Option(min=1)] = os.cpu_count() or 1,
     as_json: AsJson = False,
@@ -57,7 +58,8 @@ def schedule(
         max_wait,
         threads,
     )
-    asyncio.run(bench_schedule.run(plan, as_json))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(bench_schedule.run(plan, as_json))
 
 
 @app.command()

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import numpy as np
 import typer
+import uvloop
 from rich.table import Table
 
 from coe.cli.console import out, print_json
@@ -61,7 +62,7 @@ def policies(
     ] = None,
     link: Annotated[float, typer.Option(help="Bytes a second into HBM; 0: the machine's.")] = 0.0,
     rate: Annotated[float, typer.Option(help="Prompts a second; 0: all at the start.")] = 0.0,
-    max_batch: Annotated[int, typer.Option(min=1)] = 16,
+    max_batch: Annotated[int, typer.Option(min=1)] = 64,
     max_wait: Annotated[float, typer.Option(min=0.0, help="Ageing bound, seconds.")] = 20.0,
     policy: Annotated[list[str] | None, typer.Option(help="May be given several times.")] = None,
     seed: int = 0,
@@ -128,7 +129,7 @@ def validate(
     traces: Annotated[str, typer.Option(help="With commas between.")] = "zipf,bursty,drift,multi-turn,tenants",
     prompts: Annotated[int, typer.Option(min=10, help="Of each trace, served twice.")] = 120,
     policy: Annotated[str, typer.Option(help=f"One of {', '.join(POLICIES)}.")] = "lookahead",
-    max_batch: Annotated[int, typer.Option(min=4)] = 16,
+    max_batch: Annotated[int, typer.Option(min=4)] = 64,
     max_wait: Annotated[float, typer.Option(min=0.1, help="Ageing bound, seconds.")] = 20.0,
     threads: Annotated[int, typer.Option(min=1)] = os.cpu_count() or 1,
     seed: int = 0,
@@ -137,18 +138,19 @@ def validate(
     """Run traces on real experts and in the simulator of this machine, and compare."""
     from coe.cli import simulate_validate
 
-    asyncio.run(
-        simulate_validate.run(
-            traces.split(","),
-            prompts=prompts,
-            policy=policy,
-            max_batch=max_batch,
-            max_wait_s=max_wait,
-            threads=threads,
-            seed=seed,
-            as_json=as_json,
-        )
+    work = simulate_validate.run(
+        traces.split(","),
+        prompts=prompts,
+        policy=policy,
+        max_batch=max_batch,
+        max_wait_s=max_wait,
+        threads=threads,
+        seed=seed,
+        as_json=as_json,
     )
+    # As the worker's process runs.
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(work)
 
 
 @app.command()

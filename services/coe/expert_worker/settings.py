@@ -20,8 +20,8 @@ class WorkerSettings(BaseSettings):
     group: str = "coe-expert-worker"
     # Prompts taken off the topic and not ended: what the scheduling policy can choose from.
     max_in_flight: Annotated[int, Field(ge=1)] = 1024
-    # Sequences that generate together.
-    max_batch: Annotated[int, Field(ge=1)] = 16
+    # Sequences that generate together, as far as `kv_bytes` holds their tokens.
+    max_batch: Annotated[int, Field(ge=1)] = 64
     kv_bytes: Annotated[int, Field(ge=1 << 20)] = 512 << 20
     threads: Annotated[int, Field(ge=1)] = os.cpu_count() or 1
     # A policy of coe.scheduling.

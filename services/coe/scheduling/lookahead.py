@@ -1,9 +1,9 @@
 """Our policy: the queue is the future, so group by expert, prefetch what runs next, and tell the evictor what is far.
 
 A *visit* serves the prompts of one expert. Which visit comes next is the one that answers most prompts a second (an
-expert in HBM costs no load, a long queue shares one), as long as every other visit can still begin in time: a prompt is
-due `max_wait` after it arrived. `latest_start` is the classic backward pass of earliest-deadline-first scheduling.
-When that leaves no choice the earliest due visit runs.
+expert in HBM costs no load, a long queue shares one), the more so the longer its oldest prompt has waited, and as long as
+every other visit can still begin in time: a prompt is due `max_wait` after it arrived. `latest_start` is the classic
+backward pass of earliest-deadline-first scheduling. When that leaves no choice the earliest due visit runs.
 
 Two bounds follow, both tested over random traces:
 * while prompts served one by one in order of arrival would begin within `max_wait`, they do here too, give or take
@@ -25,6 +25,9 @@ from coe.scheduling.queues import ExpertQueues
 OVERLOAD = 0.25
 # Visits that are tried, best first, before the earliest due one is taken.
 CANDIDATES = 4
+# A visit whose oldest prompt has waited max_wait / PATIENCE counts as if it answered four times as many prompts a second,
+# after twice that nine times: in simulation mean and p99 of all waits are lower than by prompts a second alone.
+PATIENCE = 20.0
 
 
 @dataclass(slots=True)
@@ -137,7 +140,8 @@ class Lookahead:
         late = begin - latest_start(due_order)
         if late > OVERLOAD * self.max_wait:
             return sorted(visits, key=lambda visit: (visit.head > arrived_by, not visit.resident, visit.head))
-        best = sorted(visits, key=attrgetter("per_prompt"))
+        patience = max(self.max_wait / PATIENCE, 1e-9)
+        best = sorted(visits, key=lambda v: v.per_prompt / (1 + max(begin - v.head, 0.0) / patience) ** 2)
         for visit in best[:CANDIDATES]:
             if visit.head <= arrived_by and begin + visit.cost <= latest_start(due_order, without=visit):
                 return [visit, *(other for other in best if other is not visit)]

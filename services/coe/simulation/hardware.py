@@ -18,7 +18,8 @@ class Hardware:
     """One node. Bytes, bytes a second, seconds.
 
     A decode step of n sequences takes step_s + sequence_s * n, at least floor_s (the weights are read once, whatever is
-    computed with them); a prompt's prefill takes prefill_s + token_s * tokens.
+    computed with them); a prompt's prefill takes prefill_s + token_s * tokens, beside the step that draws its first
+    token.
     `overlap`: execution may begin while later layers are copied (our watermarks), and copies run beside execution.
     """
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from itertools import accumulate
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -116,6 +117,19 @@ def test_the_bound_holds_whenever_order_of_arrival_would_hold_it(
         free_at = max(free_at, now) + ALONE_S
     served = run(trace_of(arrivals, [expert for _, expert in steps]), max_wait)
     assert max(served.waits) <= max_wait + GENERATION_S + 1e-6
+
+
+@pytest.mark.parametrize("kind", ["zipf", "bursty"])
+@pytest.mark.parametrize("rate", [3.0, 5.0, 7.0])
+def test_waits_are_shorter_than_in_order_of_groups_and_the_longest_are_not_longer(kind: str, rate: float) -> None:
+    machine = with_budget(HOST, 8, 97_000_000)
+    trace = make_trace(kind, 4000, 48, rate=rate, seed=5)
+    ours, theirs = (
+        np.array(serve(trace, machine, make_policy(name), expert_bytes=97_000_000, max_batch=16).waits)
+        for name in ("lookahead", "coserve")
+    )
+    assert ours.mean() < 0.95 * theirs.mean()
+    assert np.percentile(ours, 99) < 1.1 * np.percentile(theirs, 99)
 
 
 class FlatCosts:

@@ -125,12 +125,17 @@ def test_recorded_traces(tmp_path) -> None:
 
 
 def test_calibration_finds_the_machine_that_was_measured(tmp_path) -> None:
-    bursts = [Burst(size, 0.04 * size, max(0.015, 0.010 + 0.002 * size)) for size in (1, 4, 8, 16)]
+    steps = {size: max(0.015, 0.010 + 0.002 * size) for size in (1, 4, 8, 16)}
+    # The first tokens are drawn in the last step of the prefill.
+    bursts = [Burst(size, 0.04 * size + step_s, step_s) for size, step_s in steps.items()]
     machine = fitted(bursts, 5e9)
     assert machine.step_s == pytest.approx(0.010)
     assert machine.sequence_s == pytest.approx(0.002)
     assert machine.floor_s == pytest.approx(0.015)
     assert machine.prefill_s == pytest.approx(0.04)
+    for burst in bursts:
+        whole = machine.run_s(burst.sequences, 16, tokens=10)
+        assert whole == pytest.approx(burst.prefill_s + 9 * burst.step_s)
     file = tmp_path / "calibration.json"
     file.write_text(json.dumps({"hardware": asdict(machine)}))
     assert read_calibration(file) == machine
