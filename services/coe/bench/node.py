@@ -44,7 +44,7 @@ def question(index: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What all runs share. `hbm_bytes`: the budget of the manager's arena."""
+    """What all runs share. `hbm_bytes`: the budget of the manager's arena; `part_share`: the manager's setting."""
 
     home: Path
     hosted: HostedExperts
@@ -52,16 +52,17 @@ class Setting:
     max_batch: int
     max_wait_s: float
     hbm_bytes: int
+    part_share: float = 0.0
 
 
 def prepare(
-    home: Path, expert: str, *, room: int, threads: int, max_batch: int, max_wait_s: float, kv_bytes: int = 512 << 20
+    home: Path, expert: str, *, room: float, threads: int, max_batch: int, max_wait_s: float, kv_bytes: int = 512 << 20
 ) -> Setting:
     """For experts of the catalogue in `home`, all as large as this one; HBM holds `room` of them."""
     hosted = HostedExperts(home / "experts", allow_echo=False)
     taken = -(-hosted.weight_bytes(expert) // ALIGNMENT) * ALIGNMENT
     engine = Engine(threads=threads, kv_bytes=kv_bytes, max_batch=max_batch)
-    return Setting(home, hosted, engine, max_batch, max_wait_s, room * taken)
+    return Setting(home, hosted, engine, max_batch, max_wait_s, int(room * taken))
 
 
 @dataclass(slots=True)
@@ -142,7 +143,9 @@ async def serve(
     Raises TierLoadError when a prompt fails.
     """
     eviction = make_policy(policy_name).eviction
-    with manager(setting.home, hbm_bytes=setting.hbm_bytes, link=link, eviction=eviction) as address:
+    with manager(
+        setting.home, hbm_bytes=setting.hbm_bytes, link=link, eviction=eviction, part_share=setting.part_share
+    ) as address:
         broker = MemoryBroker()
         # One partition: prompts come in the order of the trace, as they would to a worker that keeps up.
         broker.create(topics.ASSIGNMENTS, 1)

@@ -75,6 +75,21 @@ def acquire(
 
 
 @app.command()
+def first_token(
+    links: Annotated[str, typer.Option(help="With commas between.")] = "host,sn40l,nvme",
+    rounds: Annotated[int, typer.Option(min=1, help="Through four experts.")] = 8,
+    gap: Annotated[float, typer.Option(min=0.1, help="Seconds from one prompt to the next.")] = 0.6,
+    threads: Annotated[int, typer.Option(min=1)] = os.cpu_count() or 1,
+    as_json: AsJson = False,
+) -> None:
+    """First token of an expert that left HBM, and what first layers that stayed there take off."""
+    from coe.cli import bench_first_token
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(bench_first_token.run(links.split(","), rounds, gap, threads, as_json))
+
+
+@app.command()
 def decode(
     model: Model = DEFAULT_MODEL,
     against: Against = None,

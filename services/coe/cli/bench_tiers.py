@@ -28,7 +28,9 @@ def replicas(home: Path, count: int) -> list[str]:
 
 
 @contextmanager
-def manager(home: Path, *, hbm_bytes: int, link: float = 0.0, eviction: str = "lru") -> Iterator[str]:
+def manager(
+    home: Path, *, hbm_bytes: int, link: float = 0.0, eviction: str = "lru", part_share: float = 0.0
+) -> Iterator[str]:
     """Its address. Tiers are empty; DDR holds every expert. `link`: bytes a second into HBM, 0: unthrottled."""
     ready = home / "tiers.ready"
     ready.unlink(missing_ok=True)
@@ -45,6 +47,7 @@ def manager(home: Path, *, hbm_bytes: int, link: float = 0.0, eviction: str = "l
         "COE_TIERS_DDR_BYTES": str(64 << 30),
         "COE_TIERS_LINK_BYTES_PER_S": str(link),
         "COE_TIERS_EVICTION": eviction,
+        "COE_TIERS_PART_SHARE": str(part_share),
     }
     process = subprocess.Popen([sys.executable, "-m", "coe.memory_tier_manager.service"], env=kept | settings)
     try:

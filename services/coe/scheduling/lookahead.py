@@ -1,8 +1,8 @@
 """Our policy: the queue is the future, so group by expert, prefetch what runs next, and tell the evictor what is far.
 
 A *visit* serves the prompts of one expert. Which visit comes next is the one that answers most prompts a second (an
-expert in HBM costs no load, a long queue shares one), the more so the longer its oldest prompt has waited, and as long as
-every other visit can still begin in time: a prompt is due `max_wait` after it arrived. `latest_start` is the classic
+expert in HBM costs no load, a long queue shares one), the more so the longer its oldest prompt has waited, and as long
+as every other visit can still begin in time: a prompt is due `max_wait` after it arrived. `latest_start` is the classic
 backward pass of earliest-deadline-first scheduling. When that leaves no choice the earliest due visit runs.
 
 Two bounds follow, both tested over random traces:
@@ -25,8 +25,8 @@ from coe.scheduling.queues import ExpertQueues
 OVERLOAD = 0.25
 # Visits that are tried, best first, before the earliest due one is taken.
 CANDIDATES = 4
-# A visit whose oldest prompt has waited max_wait / PATIENCE counts as if it answered four times as many prompts a second,
-# after twice that nine times: in simulation mean and p99 of all waits are lower than by prompts a second alone.
+# A visit whose oldest prompt has waited max_wait / PATIENCE counts as if it answered four times as many prompts a
+# second, after twice that nine times: in simulation that lowers mean and p99 of all waits.
 PATIENCE = 20.0
 
 
