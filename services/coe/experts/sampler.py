@@ -24,13 +24,13 @@ class Sampler:
             self._seen = np.zeros(vocabulary, np.bool_)
             self._seen[prompt] = True
 
-    def sample(self, logits: Logits) -> int:
-        """The next token. `logits` [V] is not changed. Ties of a greedy choice go to the lowest id."""
-        if self._seen is not None:
-            logits = penalised(logits, self._seen, self._params.repetition_penalty)
+    def sample(self, logits: Logits, likeliest: int) -> int:
+        """The next token. `logits` [V] is not changed, `likeliest` its first maximum. Ties go to the lowest id."""
+        if self._seen is None:
+            return likeliest if self._params.greedy else self._draw(logits)
+        logits = penalised(logits, self._seen, self._params.repetition_penalty)
         token = int(np.argmax(logits)) if self._params.greedy else self._draw(logits)
-        if self._seen is not None:
-            self._seen[token] = True
+        self._seen[token] = True
         return token
 
     def _draw(self, logits: Logits) -> int:

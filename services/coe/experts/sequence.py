@@ -59,9 +59,9 @@ class Sequence:
     def completion_tokens(self) -> int:
         return len(self.ids) - self.prompt_tokens
 
-    def accept(self, logits: npt.NDArray[np.float32]) -> Emission:
-        """Draws the next token from `logits` [V] and says what it adds to the answer."""
-        token = self.sampler.sample(logits)
+    def accept(self, logits: npt.NDArray[np.float32], likeliest: int) -> Emission:
+        """Draws the next token from `logits` [V], whose first maximum is at `likeliest`, and says what it adds."""
+        token = self.sampler.sample(logits, likeliest)
         self.ids.append(token)
         if token in self.eos_ids:
             return self._emission(self._stops.push(self.detokenizer.flush()) + self._stops.flush(), "stop")

@@ -17,7 +17,7 @@ from coe.experts.sampling_params import SamplingParams
 from coe.experts.sequence import Emission
 from coe.experts.step_plan import PREFILL_TOKENS, PREFILL_TOKENS_BESIDE_DECODES
 from coe.experts.tokenizer import ExpertTokenizer
-from coe.platform.errors import CapacityExceeded, ContextExceeded, InvalidPrompt, LeaseLost
+from coe.platform.errors import CapacityExceeded, ContextExceeded, InternalError, InvalidPrompt, LeaseLost
 
 VOCABULARY = 64
 EOS = 63
@@ -117,6 +117,22 @@ def finish(runner: Runner, before: Sequence[Emission] = ()) -> dict[str, Emissio
         emissions = []
     assert {request_id: emission.final_text for request_id, emission in done.items()} == text
     return done
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_logits_that_are_no_numbers_are_an_error_and_draw_nothing(
+    runner: Runner, session: FakeSession, monkeypatch: pytest.MonkeyPatch, bad: float
+) -> None:
+    def run(inputs: dict[str, np.ndarray]) -> np.ndarray:
+        logits = np.zeros((len(inputs["logit_rows"]), VOCABULARY), np.float32)
+        logits[-1, 3] = bad
+        return logits
+
+    monkeypatch.setattr(session, "run", run)
+    for request_id in ("a", "b"):
+        runner.add_tokens(request_id, [1, 2], SamplingParams(max_tokens=4))
+    with pytest.raises(InternalError):
+        runner.step(1)
 
 
 def test_many_sequences_generate_what_each_generates_alone(runner: Runner, session: FakeSession) -> None:
