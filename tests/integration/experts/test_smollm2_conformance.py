@@ -18,6 +18,8 @@ pytestmark = [pytest.mark.model, pytest.mark.timeout(600)]
 # As served: activations keep about 15 bits at every quantised matrix.
 EXACT_TOLERANCE = 1e-4
 SERVED_TOLERANCE = 1e-3
+# Of the same tokens in other pieces: long and short ones may be multiplied by different kernels.
+PIECES_TOLERANCE = 5e-4
 NEW_TOKENS = 24
 # Prompt -> its token ids, and those of the greedy answer.
 Answers = dict[str, tuple[list[int], list[int]]]
@@ -111,4 +113,4 @@ def test_chunks_and_decode_steps_compute_the_same(hosted: Hosted, smollm2_bundle
     probe = GraphProbe(smollm2_bundle, hosted.lease)
     whole = probe.logits(ids)
     for chunks in ((17, 23), (1,) * 40, (16, 16, 8)):
-        np.testing.assert_allclose(probe.logits(ids, chunks), whole, atol=1e-3)
+        assert relative_rms(probe.logits(ids, chunks), whole) <= PIECES_TOLERANCE

@@ -26,7 +26,7 @@ namespace coe::test {
 
 inline std::vector<Isa> instruction_sets() {
   std::vector<Isa> sets;
-  for (const Isa isa : {Isa::kPortable, Isa::kAvx2, Isa::kAvx512})
+  for (const Isa isa : {Isa::kPortable, Isa::kAvx2, Isa::kAvx512, Isa::kAmx})
     if (has_isa(isa)) sets.push_back(isa);
   return sets;
 }

@@ -1,7 +1,6 @@
 #include <cmath>
 
 #include "kernels/attention.h"
-#include "kernels/half.h"
 #include "support.h"
 
 namespace coe::test {

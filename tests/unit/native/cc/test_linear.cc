@@ -104,6 +104,28 @@ TEST_P(Kernel, TheLargestIntegersDoNotOverflow) {
     }
 }
 
+TEST_P(Kernel, TilesKeepSixteenBitsOfWeightsAndActivations) {
+  const size_t rows = 53;  // not whole tiles, and an odd number of panels
+  const size_t cols = traits(GetParam()).is_float ? 64 : columns(GetParam());
+  const Packed w = random_packed(GetParam(), rows, cols, 3);
+  for (const Isa isa : instruction_sets()) {
+    if (kernels(isa).linear_split == nullptr) continue;
+    for (const size_t tokens : {1, 15, 16, 17, 33, 64}) {
+      const auto x = random_floats(tokens * cols, 5);
+      std::vector<uint16_t> tiles(SplitRows::size(tokens, cols));
+      std::vector<uint16_t> scratch(SplitRows::kScratch * cols);
+      const SplitRows split{tiles.data(), cols};
+      for (size_t t = 0; t < tokens; ++t) kernels(isa).split(x.data() + t * cols, split, t);
+      std::vector<float> out(tokens * rows);
+      kernels(isa).linear_split(w.matrix, split, tokens, 0, w.matrix.panels(), out.data(), rows, scratch.data());
+      for (size_t t = 0; t < tokens; ++t)
+        for (size_t r = 0; r < rows; ++r)
+          ASSERT_NEAR(out[t * rows + r], dot(w, x, t, r), 0x1p-17 * magnitude(w, x, t, r) + 1e-12)
+              << "tokens " << tokens << " token " << t << " row " << r;
+    }
+  }
+}
+
 TEST_P(Kernel, ReadsARow) {
   const size_t cols = traits(GetParam()).is_float ? 50 : columns(GetParam());
   const Packed w = random_packed(GetParam(), 19, cols, 3);

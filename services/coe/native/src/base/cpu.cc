@@ -1,5 +1,11 @@
 #include "base/cpu.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 #include <cstdlib>
 #include <cstring>
 #include <string>
@@ -11,6 +17,24 @@ namespace coe {
 Status system_error(const std::string& what, int error) { return {Code::kSystem, what + ": " + std::strerror(error)}; }
 
 #if defined(__x86_64__)
+namespace {
+
+// Tiles and their bfloat16 products; the system grants the large state they need to a whole process, once.
+bool ask_for_tiles() {
+  constexpr unsigned kBf16 = 1U << 22;
+  constexpr unsigned kTile = 1U << 24;
+  unsigned a = 0;
+  unsigned b = 0;
+  unsigned c = 0;
+  unsigned d = 0;
+  if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0 || (d & kBf16) == 0 || (d & kTile) == 0) return false;
+  constexpr long kRequestPermission = 0x1023;
+  constexpr long kTileData = 18;
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+
+}  // namespace
+
 bool has_isa(Isa isa) {
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   switch (isa) {
@@ -21,6 +45,10 @@ bool has_isa(Isa isa) {
     case Isa::kAvx512:
       return avx2 && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
              __builtin_cpu_supports("avx512vnni");
+    case Isa::kAmx: {
+      static const bool tiles = has_isa(Isa::kAvx512) && ask_for_tiles();
+      return tiles;
+    }
   }
   return false;
 }
@@ -34,10 +62,11 @@ void cpu_relax() {}
 
 namespace {
 Isa choose_isa() {
-  Isa wanted = Isa::kAvx512;
+  Isa wanted = Isa::kAmx;
   if (const char* name = std::getenv("COE_NATIVE_ISA")) {
     if (std::strcmp(name, "portable") == 0) wanted = Isa::kPortable;
     if (std::strcmp(name, "avx2") == 0) wanted = Isa::kAvx2;
+    if (std::strcmp(name, "avx512") == 0) wanted = Isa::kAvx512;
   }
   while (!has_isa(wanted)) wanted = static_cast<Isa>(static_cast<int>(wanted) - 1);
   return wanted;

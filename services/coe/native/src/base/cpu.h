@@ -3,9 +3,10 @@
 
 namespace coe {
 
-enum class Isa : int { kPortable = 0, kAvx2 = 1, kAvx512 = 2 };
+enum class Isa : int { kPortable = 0, kAvx2 = 1, kAvx512 = 2, kAmx = 3 };
 
-// The best instruction set that this machine has and this build carries. COE_NATIVE_ISA=portable|avx2|avx512 lowers it.
+// The best instruction set that this machine has and this build carries. COE_NATIVE_ISA=portable|avx2|avx512|amx lowers
+// it.
 Isa best_isa();
 bool has_isa(Isa isa);
 bool has_sse42();

@@ -4,13 +4,12 @@
 #include <cmath>
 #include <string>
 
-#include "kernels/half.h"
-
 namespace coe {
 namespace {
 
 constexpr int64_t kAlign = 16;       // positions a tile's range starts at a multiple of
 constexpr int64_t kSplitSize = 128;  // positions worth a task of their own
+constexpr size_t kLittle = 16384;    // products of queries and keys
 
 // A run of tokens of one sequence.
 struct Run {
@@ -30,21 +29,13 @@ void rotate(const float* x, const float* table, size_t rope_dim, size_t head_dim
   for (size_t i = rope_dim; i < head_dim; ++i) out[i] = x[i] * scale;
 }
 
+// Keys and values of one token in a block; both are in the cache's type.
 template <class T>
-T to_kv(float value) {
-  if constexpr (std::is_same_v<T, float>) {
-    return value;
-  } else {
-    return float_to_half(value);
-  }
-}
-
-template <class T>
-void append(const AttentionShape& s, T* block, size_t head, size_t slot, const float* k, const float* v) {
+void place(const AttentionShape& s, T* block, size_t head, size_t slot, const T* k, const T* v) {
   T* keys = block + head * s.head_dim * s.block_size;
   T* values = block + (s.kv_heads + head) * s.head_dim * s.block_size + slot * s.head_dim;
-  for (size_t d = 0; d < s.head_dim; ++d) keys[d * s.block_size + slot] = to_kv<T>(k[d]);
-  for (size_t d = 0; d < s.head_dim; ++d) values[d] = to_kv<T>(v[d]);
+  for (size_t d = 0; d < s.head_dim; ++d) keys[d * s.block_size + slot] = k[d];
+  std::copy_n(v, s.head_dim, values);
 }
 
 size_t block_elements(const AttentionShape& s) { return 2 * s.kv_heads * s.head_dim * s.block_size; }
@@ -63,6 +54,7 @@ Status AttentionShape::validate() const {
 Status AttentionPlan::build(const AttentionShape& shape, const Step& step, const KvCache& kv, unsigned threads) {
   tasks_.clear();
   rows_ = 0;
+  products_ = 0;
   if (shape.layer >= kv.layers) return invalid("the kv cache has no layer " + std::to_string(shape.layer));
   std::vector<Run> runs;
   for (size_t t = 0; t < step.tokens; ++t) {
@@ -112,6 +104,7 @@ Status AttentionPlan::build(const AttentionShape& shape, const Step& step, const
             tasks_.push_back(
                 {token, count, kv_head, head, width, from, std::min(from + part, end), rows_, split, parts});
             rows_ += count * width;
+            products_ += count * width * static_cast<size_t>(std::min(from + part, end) - from);
           }
         }
     }
@@ -135,6 +128,7 @@ void place_token(const AttentionShape& s, const AttentionWeights& w, RopeTable& 
   const size_t group = s.group();
   float normed[1024];
   float turned[1024];
+  uint16_t halves[2 * 1024];
   const auto prepare = [&](const float* x, const float* norm) {
     if (norm == nullptr) return x;
     kernels().rms_norm(x, norm, s.head_dim, s.epsilon, normed);
@@ -153,9 +147,11 @@ void place_token(const AttentionShape& s, const AttentionWeights& w, RopeTable& 
     rotate(prepare(k, w.k_norm), table, rope.dim(), s.head_dim, 1.0F, turned);
     const size_t slot = position % s.block_size;
     if (kv.type == KvType::kF32) {
-      append(s, static_cast<float*>(kv.data) + start, head, slot, turned, v);
+      place(s, static_cast<float*>(kv.data) + start, head, slot, static_cast<const float*>(turned), v);
     } else {
-      append(s, static_cast<uint16_t*>(kv.data) + start, head, slot, turned, v);
+      kernels().to_halves(turned, s.head_dim, halves);
+      kernels().to_halves(v, s.head_dim, halves + s.head_dim);
+      place(s, static_cast<uint16_t*>(kv.data) + start, head, slot, halves, halves + s.head_dim);
     }
   }
 }
@@ -220,7 +216,9 @@ void run_attention(Crew& crew, const AttentionShape& shape, const AttentionPlan&
     for (size_t t = begin; t < end; ++t) place_token(shape, weights, rope, step, kv, qkv, t, scratch.q);
   });
   const auto& tasks = plan.tasks();
-  crew.share(tasks.size(), 1, [&](size_t begin, size_t end) {
+  // A little is done sooner than another thread is asked.
+  const size_t grain = plan.products() * shape.head_dim < kLittle ? tasks.size() : 1;
+  crew.share(tasks.size(), grain, [&](size_t begin, size_t end) {
     for (size_t i = begin; i < end; ++i) {
       attend(shape, tasks[i], step, kv, scratch);
       if (tasks[i].splits == 1) finish(shape, &tasks[i], scratch, out);

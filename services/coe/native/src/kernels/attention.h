@@ -58,11 +58,13 @@ class AttentionPlan {
     size_t split, splits;
   };
   [[nodiscard]] const std::vector<Task>& tasks() const { return tasks_; }
-  [[nodiscard]] size_t rows() const { return rows_; }  // of partial results
+  [[nodiscard]] size_t rows() const { return rows_; }          // of partial results
+  [[nodiscard]] size_t products() const { return products_; }  // of a query and a key
 
  private:
   std::vector<Task> tasks_;
   size_t rows_ = 0;
+  size_t products_ = 0;
 };
 
 struct AttentionWeights {

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
+#include <type_traits>
 
 #include "base/status.h"
 
@@ -59,6 +60,35 @@ constexpr FormatTraits traits(Format format) {
       return {.bits = 6, .width = 256, .subs = 16, .zero = 32};
   }
   return {};
+}
+
+// Calls f with the format as a constant.
+template <class F>
+inline void with_format(Format format, F&& f) {
+  switch (format) {
+    case Format::kF32:
+      return f(std::integral_constant<Format, Format::kF32>());
+    case Format::kF16:
+      return f(std::integral_constant<Format, Format::kF16>());
+    case Format::kBf16:
+      return f(std::integral_constant<Format, Format::kBf16>());
+    case Format::kQ40:
+      return f(std::integral_constant<Format, Format::kQ40>());
+    case Format::kQ41:
+      return f(std::integral_constant<Format, Format::kQ41>());
+    case Format::kQ50:
+      return f(std::integral_constant<Format, Format::kQ50>());
+    case Format::kQ51:
+      return f(std::integral_constant<Format, Format::kQ51>());
+    case Format::kQ80:
+      return f(std::integral_constant<Format, Format::kQ80>());
+    case Format::kQ4K:
+      return f(std::integral_constant<Format, Format::kQ4K>());
+    case Format::kQ5K:
+      return f(std::integral_constant<Format, Format::kQ5K>());
+    case Format::kQ6K:
+      return f(std::integral_constant<Format, Format::kQ6K>());
+  }
 }
 
 Status parse_format(std::string_view name, Format& out);

@@ -1,14 +1,16 @@
 #include "kernels/linear.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstdlib>
 #include <cstring>
 
 namespace coe {
 namespace {
 
-// Tokens that are multiplied with a panel of weights while both stay in the second-level cache.
 constexpr size_t kTokenTile = 128;
+constexpr size_t kSplitBytes = size_t{1} << 20;  // of a thread's tiles of activations
+constexpr size_t kSplitTokens = 17;              // fewer don't repay the making of tiles
 
 QuantRows quant_rows(size_t cols, size_t tokens, Workspace& workspace) {
   return {workspace.take<int16_t>(tokens * cols), workspace.take<float>(tokens * (cols / 32)),
@@ -24,18 +26,21 @@ void prepare_row(const Linear& op, const float* x, const LinearInput& input, siz
     kernels().rms_norm(row, op.norm, cols, op.epsilon, normed);
     row = normed;
   }
-  if (!op.quantised()) return;
-  kernels().quantise(row, input.quant.from(token));
+  if (op.quantised()) kernels().quantise(row, input.quant.from(token));
 }
 
 struct Activations {
   QuantRows quant;
+  SplitRows split;
   const float* floats;
 };
 
 void multiply(const Linear& op, const Activations& x, size_t token, size_t count, size_t begin, size_t end, float* out,
               size_t stride) {
-  if (!op.quantised()) {
+  if (x.split.tiles != nullptr) {
+    auto* scratch = Workspace::local().take<uint16_t>(SplitRows::kScratch * op.weights.cols);
+    kernels().linear_split(op.weights, x.split.from(token), count, begin, end, out, stride, scratch);
+  } else if (!op.quantised()) {
     kernels().linear_float(op.weights, x.floats + token * op.weights.cols, count, begin, end, out, stride);
   } else {
     kernels().linear_quant(op.weights, x.quant.from(token), count, begin, end, out, stride);
@@ -98,34 +103,94 @@ Status Linear::validate() const {
   return {};
 }
 
+bool Linear::splits(size_t tokens) const {
+  return !exact && tokens >= kSplitTokens && weights.cols % kBlock == 0 && kernels().linear_split != nullptr;
+}
+
 LinearInput allocate_input(const Linear& op, size_t tokens, Workspace& workspace) {
   LinearInput input;
+  if (op.splits(tokens)) return input;
   if (op.norm != nullptr) input.floats = workspace.take<float>(tokens * op.weights.cols);
   if (op.quantised()) input.quant = quant_rows(op.weights.cols, tokens, workspace);
   return input;
 }
 
+namespace {
+
+// Panels of a piece: several pieces for each member of the crew, of four panels or more, which kernels take together.
+size_t panel_grain(size_t panels, unsigned members) {
+  return std::clamp<size_t>(panels / (size_t{members} * 3) / 4 * 4, 4, 64);
+}
+
+void run_panels(const Linear& op, const Activations& x, size_t token, size_t count, size_t begin, size_t end,
+                const float* residual, float* out) {
+  if (op.activation == Activation::kNone) {
+    plain_panels(op, x, token, count, begin, end, residual, out);
+  } else {
+    gate_panels(op, x, token, count, begin, end, out);
+  }
+}
+
+// A thread's own tiles of the activations of one linear: reading another core's costs more than making them again.
+struct OwnTiles {
+  uint64_t run = 0;
+  Workspace workspace;
+  SplitRows rows{};
+
+  void prepare(uint64_t wanted, const Linear& op, const float* x, size_t tokens) {
+    if (run == wanted) return;
+    const size_t cols = op.weights.cols;
+    workspace.reset();
+    rows = {workspace.take<uint16_t>(SplitRows::size(tokens, cols)), cols};
+    auto* normed = workspace.take<float>(cols);
+    for (size_t t = 0; t < tokens; ++t) {
+      const float* row = x + t * cols;
+      if (op.norm != nullptr) {
+        kernels().rms_norm(row, op.norm, cols, op.epsilon, normed);
+        row = normed;
+      }
+      kernels().split(row, rows, t);
+    }
+    run = wanted;
+  }
+};
+
+void run_split(Crew& crew, const Linear& op, const float* x, size_t tokens, const float* residual, float* out) {
+  static std::atomic<uint64_t> runs{0};
+  const size_t cols = op.weights.cols;
+  const size_t panels = (op.outputs() + kPanel - 1) / kPanel;
+  // So many tokens that their tiles stay in the second-level cache beside a group of panels.
+  constexpr size_t kPair = 2 * SplitRows::kSide;
+  const size_t tile = std::max(kSplitBytes / (2 * sizeof(uint16_t) * cols) / kPair, size_t{1}) * kPair;
+  for (size_t token = 0; token < tokens; token += tile) {
+    const size_t count = std::min(tile, tokens - token);
+    const uint64_t run = ++runs;
+    crew.share(panels, panel_grain(panels, crew.count()), [&](size_t begin, size_t end) {
+      thread_local OwnTiles own;
+      own.prepare(run, op, x + token * cols, count);
+      const float* added = residual == nullptr ? nullptr : residual + token * op.outputs();
+      run_panels(op, {{}, own.rows, nullptr}, 0, count, begin, end, added, out + token * op.outputs());
+    });
+  }
+}
+
+}  // namespace
+
 void run_linear(Crew& crew, const Linear& op, const float* x, size_t tokens, const float* residual, float* out,
                 const LinearInput& input) {
+  if (op.splits(tokens)) return run_split(crew, op, x, tokens, residual, out);
   if (op.norm != nullptr || op.quantised())
     crew.share(tokens, 4, [&](size_t begin, size_t end) {
       for (size_t t = begin; t < end; ++t) prepare_row(op, x, input, t);
     });
-  const Activations activations{input.quant, op.norm != nullptr ? input.floats : x};
+  const Activations activations{input.quant, {}, op.norm != nullptr ? input.floats : x};
   const size_t panels = (op.outputs() + kPanel - 1) / kPanel;
-  const size_t grain = std::clamp<size_t>(panels / (size_t{crew.count()} * 6), 1, 64);
+  const size_t grain = panel_grain(panels, crew.count());
   crew.share(panels, grain, [&](size_t from, size_t to) {
-    for (size_t begin = from; begin < to; begin += grain) {
-      const size_t end = std::min(begin + grain, to);
-      for (size_t token = 0; token < tokens; token += kTokenTile) {
-        const size_t count = std::min(kTokenTile, tokens - token);
-        if (op.activation == Activation::kNone) {
-          plain_panels(op, activations, token, count, begin, end, residual, out);
-        } else {
-          gate_panels(op, activations, token, count, begin, end, out);
-        }
-      }
-    }
+    for (size_t begin = from; begin < to; begin += grain)
+      for (size_t token = 0; token < tokens; token += kTokenTile)
+        run_panels(op, activations, token, std::min(kTokenTile, tokens - token), begin, std::min(begin + grain, to),
+                   residual, out);
   });
 }
 

@@ -21,10 +21,12 @@ struct Linear {
 
   [[nodiscard]] size_t outputs() const { return activation == Activation::kNone ? weights.rows : weights.rows / 2; }
   [[nodiscard]] bool quantised() const { return !exact && !traits(weights.format).is_float; }
+  // Whether so many tokens are multiplied as tiles.
+  [[nodiscard]] bool splits(size_t tokens) const;
   [[nodiscard]] Status validate() const;
 };
 
-// Scratch for the activations of one linear, shared by all threads.
+// Scratch for the activations of one linear, shared by all threads; empty when it splits.
 struct LinearInput {
   QuantRows quant{};
   float* floats = nullptr;

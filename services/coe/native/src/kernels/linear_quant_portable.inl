@@ -1,5 +1,5 @@
 // Linear on 16-bit activations without vector instructions: what the vector kernels are tested against.
-// Included after linear_float.inl.
+// Included after expand.inl.
 
 void linear_quant(const Matrix& w, const QuantRows& x, size_t tokens, size_t begin, size_t end, float* out,
                   size_t out_stride) {

@@ -1,41 +1,43 @@
-// Linear on 16-bit activations with AVX2, or with AVX-512 VNNI's dot product on 256-bit registers.
-// A register holds 2 columns of 8 rows; 2 activations are broadcast to all rows, so nothing is summed across lanes.
-// Few tokens multiply the quants as they are unpacked; more of them share one unpacked copy in the first-level cache.
-// Included after unpack_x86.inl.
+// Linear on 16-bit activations. A register holds 2 columns of 8 rows (Narrow, one panel) or of 16 (Wide, two panels); 2
+// activations are broadcast to all rows, so nothing is summed across lanes. Few tokens multiply the quants as they are
+// unpacked; more of them share one unpacked copy in the first-level cache. Included after unpack_x86.inl.
 
 #define COE_INLINE __attribute__((always_inline))
 
-constexpr size_t kTileTokens = 4;
-constexpr size_t kTilePanels = 2;
+constexpr size_t kTileRegisters = 2;  // of weights, at most
 constexpr size_t kDirectTokens = 16;  // beyond these an unpacked copy pays
-constexpr size_t kChunkBlocks = 16;   // of the copy: 16 KiB of quants
+constexpr size_t kChunkBlocks = 16;   // of the copy: 16 KiB of quants a panel and half
 constexpr size_t kTokenGroup = 128;   // tokens that go through one copy
 constexpr size_t kAhead = 1024;       // bytes that quants are fetched before they are used: a panel is too short a
                                       // stream for the processor to see in time
 
-template <Format kFormat>
-inline constexpr bool kHasOffset = kFormat != Format::kQ80;
+// Tokens of a tile of two registers of weights, of one, and of one from a copy: their sums must stay in registers.
+struct Narrow {
+  using Lanes = Lanes8;
+  using Sum = __m256i;
+  using Floats = V8;
+  static constexpr size_t kPanels = 1;
+  static constexpr size_t kPairTokens = 4, kSingleTokens = 4, kChunkTokens = 4;
 
-// A run of 16 columns has its own scale in some formats.
-template <Format kFormat>
-inline constexpr size_t kRuns = traits(kFormat).subs == 16 ? 2 : 1;
-
-inline __m256i broadcast_pair(const int16_t* q) {
-  int32_t pair;
-  __builtin_memcpy(&pair, q, sizeof pair);
-  return _mm256_set1_epi32(pair);
-}
-
-// The empty statement keeps the sum in its register: the compiler would copy it, or move later products up and spill.
-[[gnu::always_inline]] inline __m256i add_products(__m256i sum, __m256i w, __m256i x) {
+  static PanelQuants quants(const uint8_t* of_first, size_t) { return {of_first}; }
+  template <Format kFormat>
+  static void scales(const uint8_t* record, size_t, size_t sub, V8& scale, V8& offset) {
+    scales_at<kFormat>(record, sub, scale, offset);
+  }
+  static Lanes pair(const int16_t* q) { return reinterpret_cast<Lanes>(_mm256_set1_epi32(pair_at(q))); }
+  // The empty statement keeps the sum in its register: the compiler would copy it, or move later products up and spill.
+  [[gnu::always_inline]] static void add_products(Sum& sum, Lanes w, Lanes x) {
 #if defined(__AVX512VNNI__)
-  sum = _mm256_dpwssd_epi32(sum, w, x);
+    sum = _mm256_dpwssd_epi32(sum, reinterpret_cast<__m256i>(w), reinterpret_cast<__m256i>(x));
 #else
-  sum = _mm256_add_epi32(sum, _mm256_madd_epi16(w, x));
+    sum = _mm256_add_epi32(sum, _mm256_madd_epi16(reinterpret_cast<__m256i>(w), reinterpret_cast<__m256i>(x)));
 #endif
-  __asm__("" : "+x"(sum));
-  return sum;
-}
+    __asm__("" : "+x"(sum));
+  }
+  static V8 to_floats(Sum sum) { return reinterpret_cast<V8>(_mm256_cvtepi32_ps(sum)); }
+  static V8 splat_all(float x) { return splat(x); }
+  static void store(const Matrix& w, size_t panel, V8 y, float* out) { store_panel(w, panel, y, out); }
+};
 
 // f(0) ... f(kCount - 1), written out: registers can't be indexed.
 template <size_t kCount, class F>
@@ -44,194 +46,201 @@ template <size_t kCount, class F>
       COE_INLINE { (f(std::integral_constant<size_t, kIndex>()), ...); }(std::make_index_sequence<kCount>());
 }
 
-inline V8 to_floats(__m256i sum) { return reinterpret_cast<V8>(_mm256_cvtepi32_ps(sum)); }
-
-template <size_t kPanels, size_t kTokens>
-using Sums = __m256i[kPanels][kTokens];
+template <class Reg, size_t kRegisters, size_t kTokens>
+using Sums = typename Reg::Sum[kRegisters][kTokens];
 
 // y += scale * sum + offset * (sum of the activations), for run `run` of the row's blocks.
-template <bool kOffset, size_t kRunsInBlock, size_t kTokens>
-inline void add_run(V8* y, size_t y_stride, const __m256i* sum, V8 scale, V8 offset, const QuantRows& x, size_t run) {
+template <class Reg, bool kOffset, size_t kRunsInBlock, size_t kTokens>
+inline void add_run(typename Reg::Floats* y, size_t y_stride, const typename Reg::Sum* sum, typename Reg::Floats scale,
+                    typename Reg::Floats offset, const QuantRows& x, size_t run) {
   const size_t blocks = x.cols / kBlock;
   const float* sums = kRunsInBlock == 2 ? x.sum16 : x.sum32;
   for (size_t t = 0; t < kTokens; ++t) {
-    V8& to = y[t * y_stride];
-    to += to_floats(sum[t]) * splat(x.scale[t * blocks + run / kRunsInBlock]) * scale;
-    if constexpr (kOffset) to += offset * splat(sums[t * blocks * kRunsInBlock + run]);
+    typename Reg::Floats& to = y[t * y_stride];
+    to += Reg::to_floats(sum[t]) * (Reg::splat_all(x.scale[t * blocks + run / kRunsInBlock]) * scale);
+    if constexpr (kOffset) to += offset * Reg::splat_all(sums[t * blocks * kRunsInBlock + run]);
   }
 }
 
-// A tile of panels and tokens, straight from the packed quants.
-template <Format kFormat, size_t kPanels, size_t kTokens>
+// A tile of registers and tokens, straight from the packed quants.
+template <class Reg, Format kFormat, size_t kRegisters, size_t kTokens>
 inline void direct_tile(const Matrix& w, size_t panel, const QuantRows& x, float* out, size_t out_stride) {
+  using Lanes = typename Reg::Lanes;
+  using Floats = typename Reg::Floats;
   constexpr FormatTraits t = traits(kFormat);
   constexpr size_t kInRecord = t.width / kBlock;
   constexpr int kLoads = 4 / kRuns<kFormat>;  // unpack() calls of a run
   const size_t panel_bytes = w.panel_bytes();
-  const uint8_t* record = w.panel(panel);
+  constexpr size_t kPanels = kRegisters * Reg::kPanels;
+  const uint8_t* start = w.panel(panel);
+  const uint8_t* record = start;
   const size_t blocks = w.cols / kBlock;
-  V8 y[kPanels][kTokens] = {};
+  Floats y[kRegisters][kTokens] = {};
   for (size_t first = 0; first < blocks; first += kInRecord, record += t.record_bytes()) {
-    for (size_t line = 0; line < t.record_bytes(); line += 64)
-      for (size_t p = 0; p < kPanels; ++p) _mm_prefetch(record + p * panel_bytes + kAhead + line, _MM_HINT_T0);
+    // Behind the end of a panel lies the one that the next tile reads here, a tile of panels on.
+    const bool in_panel = static_cast<size_t>(record - start) + kAhead < panel_bytes;
+    const uint8_t* ahead = record + kAhead + (in_panel ? 0 : (kPanels - 1) * panel_bytes);
+    for (size_t p = 0; p < kPanels; ++p)
+      for (size_t line = 0; line < t.record_bytes(); line += 64)
+        _mm_prefetch(ahead + p * panel_bytes + line, _MM_HINT_T0);
     for (size_t in = 0; in < kInRecord; ++in) {
       const size_t b = first + in;
       const uint8_t* quants = record + t.head_bytes() + in * t.quant_bytes();
       for (size_t run = 0; run < kRuns<kFormat>; ++run) {
-        Sums<kPanels, kTokens> sum = {};
+        Sums<Reg, kRegisters, kTokens> sum = {};
         for (int i = 0; i < kLoads; ++i) {
           const int load = static_cast<int>(run) * kLoads + i;
-          __m256i half[kPanels][4];
-          for (size_t p = 0; p < kPanels; ++p) unpack<t.bits>(quants + p * panel_bytes, load, half[p]);
+          Lanes half[kRegisters][4];
+          for (size_t r = 0; r < kRegisters; ++r)
+            unpack<t.bits>(Reg::quants(quants + r * Reg::kPanels * panel_bytes, panel_bytes), load, half[r]);
           const int16_t* q = x.q + b * kBlock + load * 8;
           unrolled<4>([&](auto h) COE_INLINE {
             unrolled<kTokens>([&](auto token) COE_INLINE {
-              const __m256i pair = broadcast_pair(q + token * x.cols + 2 * h);
-              unrolled<kPanels>([&](auto p)
-                                    COE_INLINE { sum[p][token] = add_products(sum[p][token], half[p][h], pair); });
+              const Lanes pair = Reg::pair(q + token * x.cols + 2 * h);
+              unrolled<kRegisters>([&](auto r) COE_INLINE { Reg::add_products(sum[r][token], half[r][h], pair); });
             });
           });
         }
-        for (size_t p = 0; p < kPanels; ++p) {
-          V8 scale;
-          V8 offset = {};
-          scales_at<kFormat>(record + p * panel_bytes, in * kRuns<kFormat> + run, scale, offset);
-          add_run<kHasOffset<kFormat>, kRuns<kFormat>, kTokens>(y[p], 1, sum[p], scale, offset, x,
-                                                                b * kRuns<kFormat> + run);
+        for (size_t r = 0; r < kRegisters; ++r) {
+          Floats scale;
+          Floats offset = {};
+          Reg::template scales<kFormat>(record + r * Reg::kPanels * panel_bytes, panel_bytes, in * kRuns<kFormat> + run,
+                                        scale, offset);
+          add_run<Reg, kHasOffset<kFormat>, kRuns<kFormat>, kTokens>(y[r], 1, sum[r], scale, offset, x,
+                                                                     b * kRuns<kFormat> + run);
         }
       }
     }
   }
-  for (size_t p = 0; p < kPanels; ++p)
-    for (size_t token = 0; token < kTokens; ++token) store_panel(w, panel + p, y[p][token], out + token * out_stride);
+  for (size_t r = 0; r < kRegisters; ++r)
+    for (size_t token = 0; token < kTokens; ++token)
+      Reg::store(w, panel + r * Reg::kPanels, y[r][token], out + token * out_stride);
 }
 
-// Unpacked columns of up to two panels: every half step of the first panel is followed by the second's.
+// Unpacked columns of a tile's registers: every half step of the first is followed by the second's.
+template <class Reg>
 struct alignas(64) Chunk {
-  __m256i half[kChunkBlocks * kHalfSteps][kTilePanels];
-  V8 scale[2 * kChunkBlocks][kTilePanels];
-  V8 offset[2 * kChunkBlocks][kTilePanels];
+  typename Reg::Lanes half[kChunkBlocks * kHalfSteps][kTileRegisters];
+  typename Reg::Floats scale[2 * kChunkBlocks][kTileRegisters];
+  typename Reg::Floats offset[2 * kChunkBlocks][kTileRegisters];
 };
 
-template <Format kFormat>
-inline void fill_chunk(const Matrix& w, size_t panel, size_t in_chunk, size_t first, size_t count, Chunk& chunk) {
+template <class Reg, Format kFormat>
+inline void fill_chunk(const Matrix& w, size_t panel, size_t in_chunk, size_t first, size_t count, Chunk<Reg>& chunk) {
   constexpr FormatTraits t = traits(kFormat);
   constexpr size_t kInRecord = t.width / kBlock;
+  const size_t panel_bytes = w.panel_bytes();
   for (size_t b = first; b < first + count; ++b) {
     const uint8_t* record = w.panel(panel) + b / kInRecord * t.record_bytes();
     const size_t in = b % kInRecord;
-    const uint8_t* quants = record + t.head_bytes() + in * t.quant_bytes();
+    const auto quants = Reg::quants(record + t.head_bytes() + in * t.quant_bytes(), panel_bytes);
     for (int i = 0; i < 4; ++i) {
-      __m256i half[4];
+      typename Reg::Lanes half[4];
       unpack<t.bits>(quants, i, half);
       for (int h = 0; h < 4; ++h) chunk.half[(b - first) * kHalfSteps + 4 * i + h][in_chunk] = half[h];
     }
     for (size_t run = 0; run < kRuns<kFormat>; ++run) {
       const size_t at = (b - first) * kRuns<kFormat> + run;
-      scales_at<kFormat>(record, in * kRuns<kFormat> + run, chunk.scale[at][in_chunk], chunk.offset[at][in_chunk]);
+      Reg::template scales<kFormat>(record, panel_bytes, in * kRuns<kFormat> + run, chunk.scale[at][in_chunk],
+                                    chunk.offset[at][in_chunk]);
     }
   }
 }
 
-// y[token][panel] += the chunk's columns, which start at block `first` of x.
-template <bool kOffset, size_t kRunsInBlock, size_t kPanels, size_t kTokens>
-inline void chunk_tile(const Chunk& chunk, size_t first, size_t count, const QuantRows& x, V8 (*y)[kTilePanels]) {
+// y[token][register] += the chunk's columns, which start at block `first` of x.
+template <class Reg, bool kOffset, size_t kRunsInBlock, size_t kRegisters, size_t kTokens>
+inline void chunk_tile(const Chunk<Reg>& chunk, size_t first, size_t count, const QuantRows& x,
+                       typename Reg::Floats (*y)[kTileRegisters]) {
+  using Lanes = typename Reg::Lanes;
   constexpr int kInRun = kHalfSteps / kRunsInBlock;
   for (size_t run = 0; run < count * kRunsInBlock; ++run) {
-    const __m256i(*half)[kTilePanels] = chunk.half + run * kInRun;
+    const Lanes(*half)[kTileRegisters] = chunk.half + run * kInRun;
     const int16_t* q = x.q + first * kBlock + run * 2 * kInRun;
-    Sums<kPanels, kTokens> sum = {};
+    Sums<Reg, kRegisters, kTokens> sum = {};
     for (int h = 0; h < kInRun; h += 4, half += 4, q += 8)
       unrolled<4>([&](auto i) COE_INLINE {
-        const __m256i w[2] = {half[i][0], half[i][1]};
+        Lanes w[kRegisters];
+        unrolled<kRegisters>([&](auto r) COE_INLINE { w[r] = half[i][r]; });
         unrolled<kTokens>([&](auto token) COE_INLINE {
-          const __m256i pair = broadcast_pair(q + token * x.cols + 2 * i);
-          unrolled<kPanels>([&](auto p) COE_INLINE { sum[p][token] = add_products(sum[p][token], w[p], pair); });
+          const Lanes pair = Reg::pair(q + token * x.cols + 2 * i);
+          unrolled<kRegisters>([&](auto r) COE_INLINE { Reg::add_products(sum[r][token], w[r], pair); });
         });
       });
-    for (size_t p = 0; p < kPanels; ++p)
-      add_run<kOffset, kRunsInBlock, kTokens>(&y[0][p], kTilePanels, sum[p], chunk.scale[run][p], chunk.offset[run][p],
-                                              x, first * kRunsInBlock + run);
+    for (size_t r = 0; r < kRegisters; ++r)
+      add_run<Reg, kOffset, kRunsInBlock, kTokens>(&y[0][r], kTileRegisters, sum[r], chunk.scale[run][r],
+                                                   chunk.offset[run][r], x, first * kRunsInBlock + run);
   }
 }
 
-// Calls f with the numbers as constants.
-template <class F>
+// Calls f with the number of tokens, at most kMost, as a constant.
+template <size_t kMost, class F>
 inline void with_tokens(size_t tokens, F&& f) {
-  switch (tokens) {
-    case 1:
-      return f(std::integral_constant<size_t, 1>());
-    case 2:
-      return f(std::integral_constant<size_t, 2>());
-    case 3:
-      return f(std::integral_constant<size_t, 3>());
-    default:
-      return f(std::integral_constant<size_t, 4>());
-  }
+  if constexpr (kMost > 1)
+    if (tokens < kMost) return with_tokens<kMost - 1>(tokens, f);
+  f(std::integral_constant<size_t, kMost>());
 }
 
-template <Format kFormat, size_t kPanels>
+template <class Reg, Format kFormat, size_t kRegisters, size_t kTokens>
 void direct_panels(const Matrix& w, const QuantRows& x, size_t tokens, size_t panel, float* out, size_t out_stride) {
-  for (size_t token = 0; token < tokens; token += kTileTokens)
-    with_tokens(tokens - token, [&](auto count) {
-      direct_tile<kFormat, kPanels, count.value>(w, panel, x.from(token), out + token * out_stride, out_stride);
+  for (size_t token = 0; token < tokens; token += kTokens)
+    with_tokens<kTokens>(tokens - token, [&](auto count) {
+      direct_tile<Reg, kFormat, kRegisters, count.value>(w, panel, x.from(token), out + token * out_stride, out_stride);
     });
 }
 
-template <Format kFormat, size_t kPanels>
+template <class Reg, Format kFormat, size_t kRegisters>
 void chunked_panels(const Matrix& w, const QuantRows& x, size_t tokens, size_t panel, float* out, size_t out_stride) {
-  thread_local Chunk chunk;
+  thread_local Chunk<Reg> chunk;
   const size_t blocks = w.cols / kBlock;
   for (size_t group = 0; group < tokens; group += kTokenGroup) {
     const size_t members = tokens - group < kTokenGroup ? tokens - group : kTokenGroup;
-    V8 y[kTokenGroup][kTilePanels] = {};
+    typename Reg::Floats y[kTokenGroup][kTileRegisters] = {};
     for (size_t first = 0; first < blocks; first += kChunkBlocks) {
       const size_t count = blocks - first < kChunkBlocks ? blocks - first : kChunkBlocks;
-      for (size_t p = 0; p < kPanels; ++p) fill_chunk<kFormat>(w, panel + p, p, first, count, chunk);
-      for (size_t token = 0; token < members; token += kTileTokens)
-        with_tokens(members - token, [&](auto tile) {
-          chunk_tile<kHasOffset<kFormat>, kRuns<kFormat>, kPanels, tile.value>(chunk, first, count,
-                                                                               x.from(group + token), y + token);
+      for (size_t r = 0; r < kRegisters; ++r)
+        fill_chunk<Reg, kFormat>(w, panel + r * Reg::kPanels, r, first, count, chunk);
+      for (size_t token = 0; token < members; token += Reg::kChunkTokens)
+        with_tokens<Reg::kChunkTokens>(members - token, [&](auto tile) {
+          chunk_tile<Reg, kHasOffset<kFormat>, kRuns<kFormat>, kRegisters, tile.value>(
+              chunk, first, count, x.from(group + token), y + token);
         });
     }
     for (size_t token = 0; token < members; ++token)
-      for (size_t p = 0; p < kPanels; ++p) store_panel(w, panel + p, y[token][p], out + (group + token) * out_stride);
+      for (size_t r = 0; r < kRegisters; ++r)
+        Reg::store(w, panel + r * Reg::kPanels, y[token][r], out + (group + token) * out_stride);
   }
+}
+
+// As many whole tiles as fit [panel, end), with registers of this width; moves `panel` behind them.
+template <class Reg, Format kFormat>
+void linear_tiles(const Matrix& w, const QuantRows& x, size_t tokens, size_t& panel, size_t end, float* out,
+                  size_t out_stride) {
+  const bool direct = tokens <= kDirectTokens;
+  auto* pair = direct ? direct_panels<Reg, kFormat, 2, Reg::kPairTokens> : chunked_panels<Reg, kFormat, 2>;
+  auto* single = direct ? direct_panels<Reg, kFormat, 1, Reg::kSingleTokens> : chunked_panels<Reg, kFormat, 1>;
+  if (!direct || tokens <= Reg::kPairTokens || Reg::kPairTokens == Reg::kSingleTokens)
+    for (; panel + 2 * Reg::kPanels <= end; panel += 2 * Reg::kPanels) pair(w, x, tokens, panel, out, out_stride);
+  for (; panel + Reg::kPanels <= end; panel += Reg::kPanels) single(w, x, tokens, panel, out, out_stride);
 }
 
 template <Format kFormat>
 void linear_format(const Matrix& w, const QuantRows& x, size_t tokens, size_t begin, size_t end, float* out,
                    size_t out_stride) {
-  const bool direct = tokens <= kDirectTokens;
-  auto* pair = direct ? direct_panels<kFormat, 2> : chunked_panels<kFormat, 2>;
-  auto* single = direct ? direct_panels<kFormat, 1> : chunked_panels<kFormat, 1>;
   size_t panel = begin;
+#if defined(__AVX512VNNI__)
+  linear_tiles<Wide, kFormat>(w, x, tokens, panel, end, out, out_stride);
+#else
   // One token waits for memory alone, and memory is quickest when it is read as one stream.
-  if (tokens > 1)
-    for (; panel + 2 <= end; panel += 2) pair(w, x, tokens, panel, out, out_stride);
-  for (; panel < end; ++panel) single(w, x, tokens, panel, out, out_stride);
+  if (tokens == 1)
+    for (; panel < end; ++panel) direct_panels<Narrow, kFormat, 1, 1>(w, x, tokens, panel, out, out_stride);
+#endif
+  linear_tiles<Narrow, kFormat>(w, x, tokens, panel, end, out, out_stride);
 }
 
 void linear_quant(const Matrix& w, const QuantRows& x, size_t tokens, size_t begin, size_t end, float* out,
                   size_t out_stride) {
-  switch (w.format) {
-    case Format::kQ40:
-      return linear_format<Format::kQ40>(w, x, tokens, begin, end, out, out_stride);
-    case Format::kQ41:
-      return linear_format<Format::kQ41>(w, x, tokens, begin, end, out, out_stride);
-    case Format::kQ50:
-      return linear_format<Format::kQ50>(w, x, tokens, begin, end, out, out_stride);
-    case Format::kQ51:
-      return linear_format<Format::kQ51>(w, x, tokens, begin, end, out, out_stride);
-    case Format::kQ80:
-      return linear_format<Format::kQ80>(w, x, tokens, begin, end, out, out_stride);
-    case Format::kQ4K:
-      return linear_format<Format::kQ4K>(w, x, tokens, begin, end, out, out_stride);
-    case Format::kQ5K:
-      return linear_format<Format::kQ5K>(w, x, tokens, begin, end, out, out_stride);
-    case Format::kQ6K:
-      return linear_format<Format::kQ6K>(w, x, tokens, begin, end, out, out_stride);
-    default:
-      return;  // float formats never come here
-  }
+  with_format(w.format, [&](auto format) {
+    if constexpr (!traits(format.value).is_float)  // float formats never come here
+      linear_format<format.value>(w, x, tokens, begin, end, out, out_stride);
+  });
 }

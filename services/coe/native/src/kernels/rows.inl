@@ -80,3 +80,13 @@ void soft_cap(float* x, size_t n, float cap) {
     store_some(x + at, splat(cap) * tanh8(load_some(x + at, count) / splat(cap)), count);
   });
 }
+
+void to_halves(const float* x, size_t n, uint16_t* out) {
+  size_t i = 0;
+#if defined(__F16C__)
+  for (; i + 8 <= n; i += 8)
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i),
+                     _mm256_cvtps_ph(_mm256_loadu_ps(x + i), _MM_FROUND_CUR_DIRECTION));
+#endif
+  for (; i < n; ++i) out[i] = float_to_half(x[i]);
+}

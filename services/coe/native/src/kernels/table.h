@@ -28,6 +28,24 @@ struct QuantRows {
   }
 };
 
+// Activations of some tokens as two terms in bfloat16, x is about high + low: tiles of 16 tokens and 32 columns, high
+// then low, in the columns' order of QuantRows.
+struct SplitRows {
+  static constexpr size_t kSide = 16;     // tokens of a tile
+  static constexpr size_t kScratch = 64;  // values of scratch a column that multiplying needs
+
+  uint16_t* tiles;
+  size_t cols;
+
+  static constexpr size_t size(size_t tokens, size_t cols) { return (tokens + kSide - 1) / kSide * kSide * cols * 2; }
+  [[nodiscard]] uint16_t* at(size_t token, size_t block) const {
+    const size_t tile = token / kSide * (cols / kBlock) + block;
+    return tiles + (2 * tile * kSide + token % kSide) * kBlock;
+  }
+  // `token` is the first of a tile.
+  [[nodiscard]] SplitRows from(size_t token) const { return {at(token, 0), cols}; }
+};
+
 enum class KvType : uint8_t { kF32, kF16 };
 
 // A tile of query rows against a range of cached positions of one key/value head.
@@ -69,6 +87,12 @@ struct KernelTable {
   void (*gelu_gate)(const float* gate, const float* up, size_t n, float* out);  // tanh approximation
   void (*soft_cap)(float* x, size_t n, float cap);                              // cap * tanh(x / cap)
   void (*attention)(const AttentionTile& tile);
+  void (*to_halves)(const float* x, size_t n, uint16_t* out);  // float16, rounded to nearest even
+  // For prompts, where the processor multiplies tiles; null elsewhere. One row of activations; linear_quant() on such
+  // rows, for every format whose columns are blocks of 32.
+  void (*split)(const float* x, const SplitRows& out, size_t token) = nullptr;
+  void (*linear_split)(const Matrix& w, const SplitRows& x, size_t tokens, size_t begin, size_t end, float* out,
+                       size_t out_stride, uint16_t* scratch) = nullptr;
 };
 
 const KernelTable& kernels(Isa isa);
@@ -78,6 +102,7 @@ const KernelTable& portable_kernels();
 #if defined(__x86_64__)
 const KernelTable& avx2_kernels();
 const KernelTable& avx512_kernels();
+const KernelTable& amx_kernels();
 #endif
 
 }  // namespace coe

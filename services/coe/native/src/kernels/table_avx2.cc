@@ -14,14 +14,15 @@ namespace {
 // clang-format off: each file uses what the ones before it define
 #include "kernels/vec.inl"
 #include "kernels/rows.inl"
+#include "kernels/expand.inl"
 #include "kernels/linear_float.inl"
 #include "kernels/attention.inl"
 #include "kernels/unpack_x86.inl"
 #include "kernels/linear_quant_x86.inl"
 // clang-format on
 
-constexpr KernelTable kTable{linear_quant, linear_float, read_row, quantise, rms_norm,
-                             silu_gate,    gelu_gate,    soft_cap, attention};
+constexpr KernelTable kTable{linear_quant, linear_float, read_row, quantise,  rms_norm,
+                             silu_gate,    gelu_gate,    soft_cap, attention, to_halves};
 
 }  // namespace
 

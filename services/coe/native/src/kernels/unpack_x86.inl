@@ -1,59 +1,71 @@
-// Quants of the packed formats as 16-bit lanes. Included after linear_float.inl.
+// Quants of the packed formats as 16-bit lanes. Included after expand.inl.
 //
 // A step is 4 columns of 8 rows, a byte each. Half of a step is one register of 16-bit lanes: columns 0 and 2 of every
 // row, or 1 and 3. Activations lie in that order (QuantRows), so a multiply-and-add of pairs makes one sum a row.
 
-constexpr int kHalfSteps = 16;  // of a block
+typedef uint16_t Lanes8 __attribute__((vector_size(32)));  // 2 columns of 8 rows
+constexpr int kHalfSteps = 16;                             // of a block
+
+// The quants of one panel, 32 bytes at a time.
+struct PanelQuants {
+  const uint8_t* quants;
+  Lanes8 operator[](int i) const {
+    Lanes8 v;
+    __builtin_memcpy(&v, quants + 32 * i, sizeof v);
+    return v;
+  }
+};
 
 // The high bits of steps 2i and 2i + 1 in formats of 5 and 6 bits, moved to bit 4 of each byte.
-template <unsigned kBits>
-inline void high_bits(const __m256i* lanes, int i, __m256i& even, __m256i& odd) {
+template <unsigned kBits, class Quants, class Lanes>
+inline void high_bits(const Quants& quants, int i, Lanes& even, Lanes& odd) {
   if constexpr (kBits == 5) {
-    const __m256i bit = _mm256_set1_epi8(16);
-    const __m256i high = _mm256_loadu_si256(lanes + 4);  // bit s of a byte belongs to step s
-    even = i < 2 ? _mm256_slli_epi16(high, 4 - 2 * i) : _mm256_srli_epi16(high, 2 * i - 4);
-    odd = i < 2 ? _mm256_slli_epi16(high, 3 - 2 * i) : _mm256_srli_epi16(high, 2 * i - 3);
-    even = _mm256_and_si256(even, bit);
-    odd = _mm256_and_si256(odd, bit);
+    const Lanes high = quants[4];  // bit s of a byte belongs to step s
+    even = (i < 2 ? high << (4 - 2 * i) : high >> (2 * i - 4)) & 0x1010;
+    odd = (i < 2 ? high << (3 - 2 * i) : high >> (2 * i - 3)) & 0x1010;
   } else {
-    const __m256i bits = _mm256_set1_epi8(0x30);
-    const __m256i high = _mm256_loadu_si256(lanes + 4 + i / 2);  // bits 2 (s % 4) and up belong to step s
-    even = i % 2 == 0 ? _mm256_slli_epi16(high, 4) : high;
-    odd = i % 2 == 0 ? _mm256_slli_epi16(high, 2) : _mm256_srli_epi16(high, 2);
-    even = _mm256_and_si256(even, bits);
-    odd = _mm256_and_si256(odd, bits);
+    const Lanes high = quants[4 + i / 2];  // bits 2 (s % 4) and up belong to step s
+    even = (i % 2 == 0 ? high << 4 : high) & 0x3030;
+    odd = (i % 2 == 0 ? high << 2 : high >> 2) & 0x3030;
   }
 }
 
+// Bytes to 16 bits with their sign.
+template <class Lanes>
+inline Lanes low_signed(Lanes bytes) {
+  typedef int16_t Signed __attribute__((vector_size(sizeof(Lanes))));
+  return reinterpret_cast<Lanes>(reinterpret_cast<Signed>(bytes << 8) >> 8);
+}
+template <class Lanes>
+inline Lanes high_signed(Lanes bytes) {
+  typedef int16_t Signed __attribute__((vector_size(sizeof(Lanes))));
+  return reinterpret_cast<Lanes>(reinterpret_cast<Signed>(bytes) >> 8);
+}
+
 // The four half steps of steps 2i and 2i + 1, i < 4.
-template <unsigned kBits>
-inline void unpack(const uint8_t* quants, int i, __m256i* half) {
-  const auto* lanes = reinterpret_cast<const __m256i*>(quants);
+template <unsigned kBits, class Quants, class Lanes>
+inline void unpack(const Quants& quants, int i, Lanes* half) {
   if constexpr (kBits == 8) {
     for (int s = 0; s < 2; ++s) {
-      const __m256i step = _mm256_loadu_si256(lanes + 2 * i + s);
-      half[2 * s] = _mm256_srai_epi16(_mm256_slli_epi16(step, 8), 8);
-      half[2 * s + 1] = _mm256_srai_epi16(step, 8);
+      const Lanes step = quants[2 * i + s];
+      half[2 * s] = low_signed(step);
+      half[2 * s + 1] = high_signed(step);
     }
-    return;
-  }
-  const __m256i both = _mm256_loadu_si256(lanes + i);
-  if constexpr (kBits == 4) {
-    const __m256i nibble = _mm256_set1_epi16(15);
-    half[0] = _mm256_and_si256(both, nibble);
-    half[1] = _mm256_and_si256(_mm256_srli_epi16(both, 8), nibble);
-    half[2] = _mm256_and_si256(_mm256_srli_epi16(both, 4), nibble);
-    half[3] = _mm256_srli_epi16(both, 12);
+  } else if constexpr (kBits == 4) {
+    const Lanes both = quants[i];
+    half[0] = both & 15;
+    half[1] = both >> 8 & 15;
+    half[2] = both >> 4 & 15;
+    half[3] = both >> 12;
   } else {
-    const __m256i nibbles = _mm256_set1_epi8(15);
-    const __m256i byte = _mm256_set1_epi16(255);
-    __m256i step[2];
-    high_bits<kBits>(lanes, i, step[0], step[1]);
-    step[0] = _mm256_or_si256(step[0], _mm256_and_si256(both, nibbles));
-    step[1] = _mm256_or_si256(step[1], _mm256_and_si256(_mm256_srli_epi16(both, 4), nibbles));
+    const Lanes both = quants[i];
+    Lanes step[2];
+    high_bits<kBits>(quants, i, step[0], step[1]);
+    step[0] |= both & 0x0f0f;
+    step[1] |= both >> 4 & 0x0f0f;
     for (int s = 0; s < 2; ++s) {
-      half[2 * s] = _mm256_and_si256(step[s], byte);
-      half[2 * s + 1] = _mm256_srli_epi16(step[s], 8);
+      half[2 * s] = step[s] & 255;
+      half[2 * s + 1] = step[s] >> 8;
     }
   }
 }
@@ -63,6 +75,13 @@ inline V8 bytes_to_floats(const uint8_t* p, bool is_signed) {
   return reinterpret_cast<V8>(
       _mm256_cvtepi32_ps(is_signed ? _mm256_cvtepi8_epi32(eight) : _mm256_cvtepu8_epi32(eight)));
 }
+
+template <Format kFormat>
+inline constexpr bool kHasOffset = kFormat != Format::kQ80;
+
+// A run of 16 columns has its own scale in some formats.
+template <Format kFormat>
+inline constexpr size_t kRuns = traits(kFormat).subs == 16 ? 2 : 1;
 
 // value = scale * q + offset for the rows of sub-block `sub` of a record. Without an offset it is not touched.
 template <Format kFormat>
@@ -78,4 +97,11 @@ inline void scales_at(const uint8_t* record, size_t sub, V8& scale, V8& offset) 
   } else if constexpr (t.zero != 0) {
     offset = scale * splat(static_cast<float>(-t.zero));
   }
+}
+
+// Two neighbouring activations.
+inline int32_t pair_at(const int16_t* q) {
+  int32_t pair;
+  __builtin_memcpy(&pair, q, sizeof pair);
+  return pair;
 }

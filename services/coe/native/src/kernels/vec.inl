@@ -20,6 +20,12 @@ inline float bits_to_float(uint32_t bits) {
   return f;
 }
 
+inline uint32_t float_bits(float f) {
+  uint32_t bits;
+  __builtin_memcpy(&bits, &f, sizeof bits);
+  return bits;
+}
+
 inline float half_to_float(uint16_t h) {
   const uint32_t sign = static_cast<uint32_t>(h & 0x8000U) << 16;
   const uint32_t magnitude = h & 0x7fffU;
@@ -27,6 +33,21 @@ inline float half_to_float(uint16_t h) {
   if (magnitude >= 0x400U) return bits_to_float(sign | ((magnitude << 13) + 0x38000000U));
   const float small = static_cast<float>(magnitude) * 0x1p-24F;  // subnormal
   return sign != 0 ? -small : small;
+}
+
+// Rounds to nearest, ties to even; values beyond the range become infinity.
+inline uint16_t float_to_half(float value) {
+  const uint32_t bits = float_bits(value);
+  const auto sign = static_cast<uint16_t>(bits >> 16 & 0x8000U);
+  const uint32_t magnitude = bits & 0x7fffffffU;
+  if (magnitude >= 0x47800000U) return static_cast<uint16_t>(sign | (magnitude > 0x7f800000U ? 0x7e00U : 0x7c00U));
+  if (magnitude < 0x38800000U) {
+    // Subnormal: adding 0.5 leaves the rounded value in the low bits.
+    const float shifted = bits_to_float(magnitude) + 0.5F;
+    return static_cast<uint16_t>(sign | (float_bits(shifted) - 0x3f000000U));
+  }
+  const uint32_t rounded = magnitude + 0xfffU + (magnitude >> 13 & 1U) - 0x38000000U;
+  return static_cast<uint16_t>(sign | rounded >> 13);
 }
 
 inline uint16_t load_u16(const uint8_t* p) {

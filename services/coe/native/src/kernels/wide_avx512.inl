@@ -1,0 +1,50 @@
+// Registers of 512 bits for linear_quant_x86.inl: two panels side by side. Included before it.
+
+typedef uint16_t Lanes16 __attribute__((vector_size(64)));  // 2 columns of 16 rows
+typedef float V16 __attribute__((vector_size(64)));
+typedef int32_t I16 __attribute__((vector_size(64)));
+
+inline V16 side_by_side(V8 low, V8 high) {
+  return __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+}
+
+// The quants of two panels, 32 bytes of each at a time.
+struct PairQuants {
+  const uint8_t* low;
+  const uint8_t* high;
+  Lanes16 operator[](int i) const {
+    const Lanes8 first = PanelQuants{low}[i];
+    const Lanes8 second = PanelQuants{high}[i];
+    return __builtin_shufflevector(first, second, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19,
+                                   20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31);
+  }
+};
+
+struct Wide {
+  using Lanes = Lanes16;
+  using Sum = __m512i;
+  using Floats = V16;
+  static constexpr size_t kPanels = 2;
+  static constexpr size_t kPairTokens = 4, kSingleTokens = 8, kChunkTokens = 8;
+
+  static PairQuants quants(const uint8_t* of_first, size_t panel_bytes) { return {of_first, of_first + panel_bytes}; }
+  template <Format kFormat>
+  static void scales(const uint8_t* record, size_t panel_bytes, size_t sub, V16& scale, V16& offset) {
+    V8 scales[2];
+    V8 offsets[2] = {};
+    for (size_t p = 0; p < 2; ++p) scales_at<kFormat>(record + p * panel_bytes, sub, scales[p], offsets[p]);
+    scale = side_by_side(scales[0], scales[1]);
+    offset = side_by_side(offsets[0], offsets[1]);
+  }
+  static Lanes pair(const int16_t* q) { return reinterpret_cast<Lanes>(_mm512_set1_epi32(pair_at(q))); }
+  [[gnu::always_inline]] static void add_products(Sum& sum, Lanes w, Lanes x) {
+    sum = _mm512_dpwssd_epi32(sum, reinterpret_cast<__m512i>(w), reinterpret_cast<__m512i>(x));
+    __asm__("" : "+v"(sum));
+  }
+  static V16 to_floats(Sum sum) { return __builtin_convertvector(reinterpret_cast<I16>(sum), V16); }
+  static V16 splat_all(float x) { return reinterpret_cast<V16>(_mm512_set1_ps(x)); }
+  static void store(const Matrix& w, size_t panel, V16 y, float* out) {
+    store_panel(w, panel, __builtin_shufflevector(y, y, 0, 1, 2, 3, 4, 5, 6, 7), out);
+    store_panel(w, panel + 1, __builtin_shufflevector(y, y, 8, 9, 10, 11, 12, 13, 14, 15), out);
+  }
+};
