@@ -43,8 +43,16 @@ def smollm2_bundle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bundle]
 class GraphProbe:
     """Runs a bundle's graph without the engine, for logits of every position."""
 
-    def __init__(self, bundle: Bundle, lease: int, kv_bytes: int = 256 << 20, kv_format: KvFormat = "f32") -> None:
-        self._session = LayoutSession(bundle, KvBudget(kv_bytes), kv_format)
+    def __init__(
+        self,
+        bundle: Bundle,
+        lease: int,
+        kv_bytes: int = 256 << 20,
+        kv_format: KvFormat = "f32",
+        *,
+        fused: bool = True,
+    ) -> None:
+        self._session = LayoutSession(bundle, KvBudget(kv_bytes), kv_format, fused=fused)
         self._lease = lease
 
     def logits(self, ids: list[int], chunks: tuple[int, ...] = ()) -> np.ndarray:

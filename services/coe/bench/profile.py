@@ -43,7 +43,7 @@ def run(bundle: Bundle, threads: int, shape: Shape, steps: int) -> dict[str, obj
         options.intra_op_num_threads = 1
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder) / "profile")
-        model = build_graph(bundle.manifest.config, bundle.manifest.tensors, KV_FORMAT).SerializeToString()
+        model = build_graph(bundle.manifest.config, bundle.manifest.tensors, KV_FORMAT, fused=False).SerializeToString()
         session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         feeds = {**subject.inputs(shape, hosted.lease), "kv": subject.session.kv}
         for _ in range(SKIPPED + steps):
@@ -54,6 +54,7 @@ def run(bundle: Bundle, threads: int, shape: Shape, steps: int) -> dict[str, obj
         "model": bundle.id,
         "threads": threads,
         "batch": shape.batch,
+        "tokens": shape.tokens,
         "depth": shape.depth,
         "microseconds": spent.microseconds,
         "nodes": spent.nodes,

@@ -22,6 +22,10 @@ IR_VERSION = 10
 KvFormat = Literal["f32", "f16"]
 _KV_TYPES = {"f32": TensorProto.FLOAT, "f16": TensorProto.FLOAT16}
 
+Attributes = dict[str, object]
+# What attending nodes read beside their activations.
+STEP = ("positions", "sequence_ids", "block_table", "kv")
+
 INPUTS = {
     "expert_slot": (TensorProto.INT64, [1]),
     "token_ids": (TensorProto.INT64, ["tokens"]),
@@ -33,10 +37,11 @@ INPUTS = {
 
 
 def build_graph(
-    config: ModelConfig, tensors: Mapping[str, PlacedTensor], kv_format: KvFormat = "f32"
+    config: ModelConfig, tensors: Mapping[str, PlacedTensor], kv_format: KvFormat = "f32", *, fused: bool = True
 ) -> onnx.ModelProto:
-    """One step of all sequences: prefill chunks and decode tokens, flattened."""
-    builder = _Builder(config, tensors)
+    """One step of all sequences: prefill chunks and decode tokens, flattened. A layer is one node where its tensors
+    allow, or with fused=False a node for each of its parts, for a profile."""
+    builder = _Builder(config, tensors, fused)
     builder.build()
     inputs = [helper.make_tensor_value_info(name, kind, shape) for name, (kind, shape) in INPUTS.items()]
     kv_shape = [config.layers, "blocks", 2, config.kv_heads, KV_BLOCK_TOKENS, config.head_dim]
@@ -62,6 +67,7 @@ def require_weightless(model: onnx.ModelProto) -> None:
 class _Builder:
     config: ModelConfig
     tensors: Mapping[str, PlacedTensor]
+    fused: bool
     nodes: list[onnx.NodeProto] = field(default_factory=list)
 
     def build(self) -> None:
@@ -83,46 +89,68 @@ class _Builder:
 
     def _layer(self, layer: int, hidden: str) -> str:
         name = f"layer.{layer}"
+        if self.fused and f"{name}.qkv" in self.tensors and f"{name}.gate_up" in self.tensors:
+            return self._whole_layer(layer, hidden)
         attended = self._attention(layer, self._queries_keys_values(name, hidden))
         hidden = self._residual_linear(f"{name}.attention_output", attended, hidden, f"{name}.post_attention_norm")
         gated = self._gated(name, hidden)
         return self._residual_linear(f"{name}.down", gated, hidden, f"{name}.post_feed_forward_norm")
 
+    def _whole_layer(self, layer: int, hidden: str) -> str:
+        name = f"layer.{layer}"
+        linears: dict[str, Attributes] = {
+            "qkv": self._normed(f"{name}.attention_norm") | {"bias_offset": self._qkv_bias(name)},
+            "attention_output": {},
+            "gate_up": self._normed(f"{name}.feed_forward_norm") | {"activation": f"{self.config.activation}_gate"},
+            "down": {},
+        }
+        attributes = self._attention_attributes(layer)
+        for linear, options in linears.items():
+            own = self._matrix(f"{name}.{linear}") | options
+            attributes |= {f"{linear}_{key}": value for key, value in own.items()}
+        if self.config.post_norms:
+            for norm in ("post_attention_norm", "post_feed_forward_norm"):
+                attributes[f"{norm}_offset"] = self._offset(f"{name}.{norm}")
+        return self._tiered("TieredLayer", f"{name}.out", [hidden, *STEP], **attributes)
+
     def _queries_keys_values(self, name: str, hidden: str) -> str:
         norm = f"{name}.attention_norm"
+        bias = self._qkv_bias(name)
         if f"{name}.qkv" in self.tensors:
-            bias = self._offset(f"{name}.qkv_bias") if self.config.qkv_bias else -1
             return self._linear(f"{name}.qkv", hidden, norm=norm, bias_offset=bias)
         normed = self._norm(norm, hidden)
         parts = []
-        bias = self._offset(f"{name}.qkv_bias") if self.config.qkv_bias else -1
         for part in "qkv":
             parts.append(self._linear(f"{name}.{part}", normed, bias_offset=bias))
             bias += 4 * self.tensors[f"{name}.{part}"].rows if bias >= 0 else 0
         return self._plain("Concat", f"{name}.qkv", parts, axis=1)
 
+    def _qkv_bias(self, name: str) -> int:
+        return self._offset(f"{name}.qkv_bias") if self.config.qkv_bias else -1
+
     def _attention(self, layer: int, qkv: str) -> str:
+        return self._tiered(
+            "PagedAttention", f"layer.{layer}.attended", [qkv, *STEP], **self._attention_attributes(layer)
+        )
+
+    def _attention_attributes(self, layer: int) -> Attributes:
         config, name = self.config, f"layer.{layer}"
         factors = config.layer_rope_factors(layer)
-        return self._tiered(
-            "PagedAttention",
-            f"{name}.attended",
-            [qkv, "positions", "sequence_ids", "block_table", "kv"],
-            layer=layer,
-            num_heads=config.heads,
-            num_kv_heads=config.kv_heads,
-            head_dim=config.head_dim,
-            block_size=KV_BLOCK_TOKENS,
-            rope_theta=config.layer_rope_theta(layer),
-            rope_dim=config.rope_dim,
-            scale=config.attention_scale,
-            window=config.window if config.is_local(layer) else 0,
-            softcap=config.attention_softcap,
-            q_norm_offset=self._offset(f"{name}.q_norm") if config.qk_norm else -1,
-            k_norm_offset=self._offset(f"{name}.k_norm") if config.qk_norm else -1,
-            epsilon=config.norm_epsilon,
-            **({"rope_factors": list(factors)} if factors else {}),
-        )
+        return {
+            "layer": layer,
+            "num_heads": config.heads,
+            "num_kv_heads": config.kv_heads,
+            "head_dim": config.head_dim,
+            "block_size": KV_BLOCK_TOKENS,
+            "rope_theta": config.layer_rope_theta(layer),
+            "rope_dim": config.rope_dim,
+            "scale": config.attention_scale,
+            "window": config.window if config.is_local(layer) else 0,
+            "softcap": config.attention_softcap,
+            "q_norm_offset": self._offset(f"{name}.q_norm") if config.qk_norm else -1,
+            "k_norm_offset": self._offset(f"{name}.k_norm") if config.qk_norm else -1,
+            "epsilon": config.norm_epsilon,
+        } | ({"rope_factors": list(factors)} if factors else {})
 
     def _gated(self, name: str, hidden: str) -> str:
         norm = f"{name}.feed_forward_norm"
@@ -168,11 +196,11 @@ class _Builder:
             epsilon=self.config.norm_epsilon,
         )
 
-    def _matrix(self, name: str) -> dict[str, int | str]:
+    def _matrix(self, name: str) -> Attributes:
         tensor = self.tensors[name]
         return {"offset": tensor.offset, "format": tensor.format, "rows": tensor.rows, "cols": tensor.cols}
 
-    def _normed(self, name: str) -> dict[str, int | float]:
+    def _normed(self, name: str) -> Attributes:
         return {"norm_offset": self._offset(name), "epsilon": self.config.norm_epsilon}
 
     def _offset(self, name: str) -> int:

@@ -20,10 +20,11 @@ _KV_TYPES: dict[str, type[np.floating]] = {"f32": np.float32, "f16": np.float16}
 class LayoutSession:
     """Built once, when the first expert of its layout is met. Safe to run from several threads."""
 
-    def __init__(self, bundle: Bundle, budget: KvBudget, kv_format: KvFormat = "f32") -> None:
+    def __init__(self, bundle: Bundle, budget: KvBudget, kv_format: KvFormat = "f32", *, fused: bool = True) -> None:
         config = bundle.manifest.config
         self.config = config
-        self._session = _session(build_graph(config, bundle.manifest.tensors, kv_format).SerializeToString())
+        graph = build_graph(config, bundle.manifest.tensors, kv_format, fused=fused)
+        self._session = _session(graph.SerializeToString())
         kind = np.dtype(_KV_TYPES[kv_format])
         block_bytes = config.kv_floats_per_token * KV_BLOCK_TOKENS * kind.itemsize
         blocks = max(1, budget.limit // block_bytes)

@@ -17,6 +17,7 @@ from support.numpy_llm import NumpyLlm
 FAMILIES = ("llama", "qwen2", "gemma2", "gemma3")
 EXACT_TOLERANCE = 1e-4
 SERVED_TOLERANCE = 0.1
+PIECES_TOLERANCE = 2e-4
 KV_BYTES = 16 << 20
 FORMATS = (Q.F32, Q.F16, Q.BF16, Q.Q4_0, Q.Q4_1, Q.Q5_0, Q.Q5_1, Q.Q8_0, Q.Q4_K, Q.Q5_K, Q.Q6_K)
 MIXED = {"attn_v.weight": Q.Q8_0, "ffn_up.weight": Q.Q5_0, "ffn_down.weight": Q.F16}
@@ -37,7 +38,8 @@ def check(tmp_path: Path, model: TinyModel, tolerance: float) -> None:
         probe = GraphProbe(bundle, hosted.lease, KV_BYTES)
         whole, pieces = probe.logits(ids()), probe.logits(ids(), (13, 1, 1, 25))
     assert relative_rms(whole, NumpyLlm(path).logits(ids())) <= tolerance
-    np.testing.assert_allclose(pieces, whole, atol=1e-3)
+    # Long and short pieces may be multiplied by different kernels, each as close as the other.
+    assert relative_rms(pieces, whole) <= PIECES_TOLERANCE
 
 
 @pytest.fixture
@@ -57,6 +59,16 @@ def test_every_family_equals_the_reference(tmp_path: Path, family: str, kinds: d
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_is_close_as_served(tmp_path: Path, family: str) -> None:
     check(tmp_path, TinyModel(family=family, layers=2), SERVED_TOLERANCE)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_layer_as_one_node_equals_its_parts(tmp_path: Path, family: str) -> None:
+    path = write_tiny_gguf(tmp_path / "tiny.gguf", TinyModel(family=family, layers=7))
+    bundle = import_gguf(path, tmp_path / "experts", "tiny")
+    with Hosted.load(bundle, threads=1, kv_bytes=KV_BYTES) as hosted:
+        whole = GraphProbe(bundle, hosted.lease, KV_BYTES).logits(ids())
+        parts = GraphProbe(bundle, hosted.lease, KV_BYTES, fused=False).logits(ids())
+    np.testing.assert_array_equal(whole, parts)
 
 
 @pytest.mark.usefixtures("exact")

@@ -78,11 +78,13 @@ def test_a_missing_or_misshapen_tensor_is_named(source_of: Open) -> None:
 
 @pytest.mark.parametrize("family", ["llama", "qwen2", "gemma2", "gemma3"])
 @pytest.mark.parametrize("mixed", [False, True])
-def test_the_graph_is_weightless_and_connected(source_of: Open, family: str, mixed: bool) -> None:
+@pytest.mark.parametrize("fused", [False, True])
+def test_the_graph_is_weightless_and_connected(source_of: Open, family: str, mixed: bool, fused: bool) -> None:
     kinds = {"attn_v.weight": GGMLQuantizationType.Q4_0, "ffn_up.weight": GGMLQuantizationType.F16} if mixed else {}
     source = source_of(family=family, kinds=kinds)
     placed = place(plan_tensors(source.config, source.tensors), nbytes)
-    model = build_graph(source.config, placed)
+    model = build_graph(source.config, placed, fused=fused)
+    assert ("TieredLayer" in {node.op_type for node in model.graph.node}) == (fused and not mixed)
     assert not model.graph.initializer
     known = {value.name for value in model.graph.input}
     for node in model.graph.node:

@@ -50,25 +50,37 @@ Status read_step(const Context& context, size_t first, size_t tokens, const Atte
   return {};
 }
 
-Status PagedAttention::init(Attributes& attributes) {
-  shape_.layer = static_cast<size_t>(attributes.integer("layer"));
-  shape_.heads = static_cast<size_t>(attributes.integer("num_heads"));
-  shape_.kv_heads = static_cast<size_t>(attributes.integer("num_kv_heads"));
-  shape_.head_dim = static_cast<size_t>(attributes.integer("head_dim"));
-  shape_.block_size = static_cast<size_t>(attributes.integer("block_size"));
-  shape_.scale = attributes.real("scale");
-  shape_.window = attributes.integer_or("window", 0);
-  shape_.softcap = attributes.real_or("softcap", 0.0F);
-  shape_.epsilon = attributes.real_or("epsilon", 1e-6F);
-  q_norm_offset_ = attributes.integer_or("q_norm_offset", kAbsent);
-  k_norm_offset_ = attributes.integer_or("k_norm_offset", kAbsent);
+Status AttentionAt::init(Attributes& attributes) {
+  shape.layer = static_cast<size_t>(attributes.integer("layer"));
+  shape.heads = static_cast<size_t>(attributes.integer("num_heads"));
+  shape.kv_heads = static_cast<size_t>(attributes.integer("num_kv_heads"));
+  shape.head_dim = static_cast<size_t>(attributes.integer("head_dim"));
+  shape.block_size = static_cast<size_t>(attributes.integer("block_size"));
+  shape.scale = attributes.real("scale");
+  shape.window = attributes.integer_or("window", 0);
+  shape.softcap = attributes.real_or("softcap", 0.0F);
+  shape.epsilon = attributes.real_or("epsilon", 1e-6F);
+  q_norm_offset = attributes.integer_or("q_norm_offset", kAbsent);
+  k_norm_offset = attributes.integer_or("k_norm_offset", kAbsent);
   const float theta = attributes.real("rope_theta");
-  const auto dim = static_cast<size_t>(attributes.integer_or("rope_dim", static_cast<int64_t>(shape_.head_dim)));
+  const auto dim = static_cast<size_t>(attributes.integer_or("rope_dim", static_cast<int64_t>(shape.head_dim)));
   const auto factors = attributes.reals("rope_factors");
-  if (auto status = shape_.validate(); !status.ok()) return status;
-  if (dim == 0 || dim % 2 != 0 || dim > shape_.head_dim) return invalid("rope_dim must be even and at most head_dim");
+  if (auto status = shape.validate(); !status.ok()) return status;
+  if (dim == 0 || dim % 2 != 0 || dim > shape.head_dim) return invalid("rope_dim must be even and at most head_dim");
   if (!factors.empty() && factors.size() != dim / 2) return invalid("rope_factors needs rope_dim / 2 values");
-  rope_ = shared_rope(theta, dim, factors);
+  rope = shared_rope(theta, dim, factors);
+  return {};
+}
+
+Status AttentionAt::run(Crew& crew, unsigned threads, const Lease& lease, const Step& step, const KvCache& kv,
+                        const float* qkv, float* out, Workspace& workspace) const {
+  AttentionWeights weights;
+  if (auto status = find_floats(lease, q_norm_offset, shape.head_dim, weights.q_norm); !status.ok()) return status;
+  if (auto status = find_floats(lease, k_norm_offset, shape.head_dim, weights.k_norm); !status.ok()) return status;
+  thread_local AttentionPlan plan;
+  if (auto status = plan.build(shape, step, kv, threads); !status.ok()) return status;
+  const AttentionScratch scratch = allocate_attention(shape, plan, step.tokens, workspace);
+  run_attention(crew, shape, plan, weights, *rope, step, kv, qkv, out, scratch);
   return {};
 }
 
@@ -77,24 +89,19 @@ Status PagedAttention::compute(const Context& context) const {
   Input qkv;
   Step step;
   KvCache kv;
-  AttentionWeights weights;
   float* out = nullptr;
+  const AttentionShape& shape = attention_.shape;
   if (auto status = resolve_lease(context, lease); !status.ok()) return status;
   if (auto status = context.input(1, 2, qkv); !status.ok()) return status;
   const size_t tokens = qkv.dim(0);
-  if (qkv.dim(1) != shape_.qkv_width()) return invalid("qkv has another width than the heads need");
-  if (auto status = read_step(context, 2, tokens, shape_, step, kv); !status.ok()) return status;
-  if (auto status = find_floats(lease, q_norm_offset_, shape_.head_dim, weights.q_norm); !status.ok()) return status;
-  if (auto status = find_floats(lease, k_norm_offset_, shape_.head_dim, weights.k_norm); !status.ok()) return status;
+  if (qkv.dim(1) != shape.qkv_width()) return invalid("qkv has another width than the heads need");
+  if (auto status = read_step(context, 2, tokens, shape, step, kv); !status.ok()) return status;
+  if (auto status = context.output(0, {tokens, shape.heads * shape.head_dim}, out); !status.ok()) return status;
   const auto team = process_team();
-  AttentionPlan plan;
-  if (auto status = plan.build(shape_, step, kv, team->threads()); !status.ok()) return status;
-  if (auto status = context.output(0, {tokens, shape_.heads * shape_.head_dim}, out); !status.ok()) return status;
   Crew crew(*team);
-  thread_local Workspace workspace;
-  workspace.reset();
-  const AttentionScratch scratch = allocate_attention(shape_, plan, tokens, workspace);
-  run_attention(crew, shape_, plan, weights, *rope_, step, kv, qkv.floats(), out, scratch);
+  if (auto status = attention_.run(crew, team->threads(), lease, step, kv, qkv.floats(), out, run_workspace());
+      !status.ok())
+    return status;
   return lease.check();
 }
 

@@ -5,15 +5,11 @@
 #include "ops/tiered_ops.h"
 
 namespace coe::ops {
-namespace {
-
 Workspace& run_workspace() {
   thread_local Workspace workspace;
   workspace.reset();
   return workspace;
 }
-
-}  // namespace
 
 Status TieredLinear::compute(const Context& context) const {
   Lease lease;

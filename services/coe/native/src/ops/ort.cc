@@ -15,53 +15,60 @@ std::string message_of(const OrtApi& api, OrtStatus* status) {
 bool Attributes::found(OrtStatus* status, const char* name, bool required) {
   if (status == nullptr) return true;
   const std::string message = message_of(api_, status);
-  if (required && status_.ok()) status_ = invalid(std::string("attribute ") + name + ": " + message);
+  if (required && status_.ok()) status_ = invalid("attribute " + prefix_ + name + ": " + message);
   return false;
 }
 
 int64_t Attributes::integer(const char* name) {
   int64_t value = 0;
-  found(api_.KernelInfoGetAttribute_int64(info_, name, &value), name, true);
+  found(api_.KernelInfoGetAttribute_int64(info_, (prefix_ + name).c_str(), &value), name, true);
   return value;
 }
 
 int64_t Attributes::integer_or(const char* name, int64_t otherwise) {
   int64_t value = 0;
-  return found(api_.KernelInfoGetAttribute_int64(info_, name, &value), name, false) ? value : otherwise;
+  return found(api_.KernelInfoGetAttribute_int64(info_, (prefix_ + name).c_str(), &value), name, false) ? value
+                                                                                                        : otherwise;
 }
 
 float Attributes::real(const char* name) {
   float value = 0;
-  found(api_.KernelInfoGetAttribute_float(info_, name, &value), name, true);
+  found(api_.KernelInfoGetAttribute_float(info_, (prefix_ + name).c_str(), &value), name, true);
   return value;
 }
 
 float Attributes::real_or(const char* name, float otherwise) {
   float value = 0;
-  return found(api_.KernelInfoGetAttribute_float(info_, name, &value), name, false) ? value : otherwise;
+  return found(api_.KernelInfoGetAttribute_float(info_, (prefix_ + name).c_str(), &value), name, false) ? value
+                                                                                                        : otherwise;
 }
 
 std::string Attributes::text(const char* name, const char* otherwise) {
   std::array<char, 64> buffer{};
   size_t size = buffer.size();
-  if (found(api_.KernelInfoGetAttribute_string(info_, name, buffer.data(), &size), name, otherwise == nullptr))
+  if (found(api_.KernelInfoGetAttribute_string(info_, (prefix_ + name).c_str(), buffer.data(), &size), name,
+            otherwise == nullptr))
     return buffer.data();
   return otherwise != nullptr ? otherwise : "";
 }
 
 std::vector<float> Attributes::reals(const char* name) {
   size_t size = 0;
-  if (!found(api_.KernelInfoGetAttributeArray_float(info_, name, nullptr, &size), name, false)) return {};
+  if (!found(api_.KernelInfoGetAttributeArray_float(info_, (prefix_ + name).c_str(), nullptr, &size), name, false))
+    return {};
   std::vector<float> values(size);
-  if (size != 0) found(api_.KernelInfoGetAttributeArray_float(info_, name, values.data(), &size), name, true);
+  if (size != 0)
+    found(api_.KernelInfoGetAttributeArray_float(info_, (prefix_ + name).c_str(), values.data(), &size), name, true);
   return values;
 }
 
 std::vector<int64_t> Attributes::integers(const char* name) {
   size_t size = 0;
-  if (!found(api_.KernelInfoGetAttributeArray_int64(info_, name, nullptr, &size), name, false)) return {};
+  if (!found(api_.KernelInfoGetAttributeArray_int64(info_, (prefix_ + name).c_str(), nullptr, &size), name, false))
+    return {};
   std::vector<int64_t> values(size);
-  if (size != 0) found(api_.KernelInfoGetAttributeArray_int64(info_, name, values.data(), &size), name, true);
+  if (size != 0)
+    found(api_.KernelInfoGetAttributeArray_int64(info_, (prefix_ + name).c_str(), values.data(), &size), name, true);
   return values;
 }
 

@@ -35,6 +35,8 @@ struct Input {
 class Attributes {
  public:
   Attributes(const OrtApi& api, const OrtKernelInfo* info) : api_(api), info_(info) {}
+  // Names are looked up behind this prefix from now on: an op of several linears has a set of attributes for each.
+  void set_prefix(std::string prefix) { prefix_ = std::move(prefix); }
   int64_t integer(const char* name);
   int64_t integer_or(const char* name, int64_t otherwise);
   float real(const char* name);
@@ -48,6 +50,7 @@ class Attributes {
   bool found(OrtStatus* status, const char* name, bool required);
   const OrtApi& api_;
   const OrtKernelInfo* info_;
+  std::string prefix_;
   Status status_;
 };
 

@@ -27,6 +27,16 @@ Status TieredEmbedding::compute(const Context& context) const {
   return lease.check();
 }
 
+void norm_rows(const float* x, const float* weight, size_t tokens, size_t cols, float epsilon, const float* residual,
+               float* out) {
+  for (size_t t = 0; t < tokens; ++t) {
+    float* row = out + t * cols;
+    kernels().rms_norm(x + t * cols, weight, cols, epsilon, row);
+    if (residual != nullptr)
+      for (size_t i = 0; i < cols; ++i) row[i] += residual[t * cols + i];
+  }
+}
+
 Status TieredRMSNorm::init(Attributes& attributes) {
   offset_ = attributes.integer("offset");
   cols_ = static_cast<size_t>(attributes.integer("cols"));
@@ -48,12 +58,7 @@ Status TieredRMSNorm::compute(const Context& context) const {
     return invalid("the residual has another shape than x");
   if (auto status = find_floats(lease, offset_, cols_, weight); !status.ok()) return status;
   if (auto status = context.output(0, {x.dim(0), cols_}, out); !status.ok()) return status;
-  for (size_t t = 0; t < x.dim(0); ++t) {
-    float* row = out + t * cols_;
-    kernels().rms_norm(x.floats() + t * cols_, weight, cols_, epsilon_, row);
-    if (residual.data != nullptr)
-      for (size_t i = 0; i < cols_; ++i) row[i] += residual.floats()[t * cols_ + i];
-  }
+  norm_rows(x.floats(), weight, x.dim(0), cols_, epsilon_, residual.floats(), out);
   return lease.check();
 }
 

@@ -8,6 +8,25 @@
 
 namespace coe::ops {
 
+// Attention with its options; run() appends to the cache and attends for the expert of a lease.
+struct AttentionAt {
+  AttentionShape shape;
+  int64_t q_norm_offset = kAbsent;
+  int64_t k_norm_offset = kAbsent;
+  std::shared_ptr<RopeTable> rope;
+
+  Status init(Attributes& attributes);
+  Status run(Crew& crew, unsigned threads, const Lease& lease, const Step& step, const KvCache& kv, const float* qkv,
+             float* out, Workspace& workspace) const;
+};
+
+// out = rms_norm(x) * weight (+ residual), rows of `cols`.
+void norm_rows(const float* x, const float* weight, size_t tokens, size_t cols, float epsilon, const float* residual,
+               float* out);
+
+// This thread's scratch, empty: what a node of its own takes.
+Workspace& run_workspace();
+
 class TieredEmbedding {
  public:
   static constexpr const char* kName = "TieredEmbedding";
@@ -60,14 +79,30 @@ class PagedAttention {
  public:
   static constexpr const char* kName = "PagedAttention";
   static constexpr std::array kInputs{kInts, kFloats, kInts, kInts, kInts, kAny};
+  Status init(Attributes& attributes) { return attention_.init(attributes); }
+  Status compute(const Context& context) const;
+
+ private:
+  AttentionAt attention_;
+};
+
+// A layer of a transformer as one node: of a small model, time between nodes is a tenth of a step.
+class TieredLayer {
+ public:
+  static constexpr const char* kName = "TieredLayer";
+  static constexpr std::array kInputs{kInts, kFloats, kInts, kInts, kInts, kAny};
   Status init(Attributes& attributes);
   Status compute(const Context& context) const;
 
  private:
-  AttentionShape shape_;
-  int64_t q_norm_offset_ = kAbsent;
-  int64_t k_norm_offset_ = kAbsent;
-  std::shared_ptr<RopeTable> rope_;
+  LinearAt qkv_;
+  AttentionAt attention_;
+  LinearAt attention_output_;
+  LinearAt gate_up_;
+  LinearAt down_;
+  int64_t post_attention_norm_offset_ = kAbsent;
+  int64_t post_feed_forward_norm_offset_ = kAbsent;
+  float epsilon_ = 0;
 };
 
 // Inputs `first` .. `first + 3` of an attending op: positions, sequence_ids, block_table, kv.
