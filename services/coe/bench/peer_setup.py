@@ -25,7 +25,9 @@ BUILDER = (
     "safetensors==0.8.0",
 )
 INSTALL_TIMEOUT_S = 3600.0
-BUILD_FLAGS = {"CMAKE_ARGS": "-DLLAVA_BUILD=OFF"}
+# GCC 12 takes the tile configuration of llama.cpp's AMX kernels for dead stores, and they crash.
+KEEP_STORES = "-fno-dse -fno-tree-dse"
+BUILD_FLAGS = {"CMAKE_ARGS": "-DLLAVA_BUILD=OFF", "CFLAGS": KEEP_STORES, "CXXFLAGS": KEEP_STORES}
 COMPLETE = "complete"
 
 Say = Callable[[str], None]
@@ -76,8 +78,9 @@ def _make(folder: Path, packages: tuple[str, ...]) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     log = folder.with_suffix(".log")
     run([sys.executable, "-m", "venv", str(folder)], log, "making a virtual environment", INSTALL_TIMEOUT_S)
-    install = [str(_interpreter(folder)), "-m", "pip", "install", "--disable-pip-version-check", *packages]
-    run(install, log, "installing the peers", INSTALL_TIMEOUT_S, **BUILD_FLAGS)
+    # No cache: a wheel that was compiled with other flags would be taken for this one.
+    install = [str(_interpreter(folder)), "-m", "pip", "install", "--disable-pip-version-check", "--no-cache-dir"]
+    run([*install, *packages], log, "installing the peers", INSTALL_TIMEOUT_S, **BUILD_FLAGS)
     (folder / COMPLETE).touch()
 
 

@@ -96,16 +96,18 @@ def decode(
     threads: Annotated[int, typer.Option(min=1)] = os.cpu_count() or 1,
     rounds: Annotated[int, typer.Option(min=1, help="Medians are over so many rounds.")] = 5,
     steps: Annotated[int, typer.Option(min=1, help="Tokens of each decode.")] = 64,
-    profile: Annotated[bool, typer.Option(help="Microseconds by op of one decode step, instead.")] = False,
+    profile: Annotated[bool, typer.Option(help="Microseconds by op of one step, instead.")] = False,
     batch: Annotated[int, typer.Option(min=1, help="Sequences of the profiled step.")] = 1,
     depth: Annotated[int, typer.Option(min=0, help="Cached tokens before the profiled step.")] = 0,
+    tokens: Annotated[int, typer.Option(min=1, help="New tokens of each sequence in the profiled step.")] = 1,
     as_json: AsJson = False,
 ) -> None:
     """Tokens a second of prefill, and of decode at batch 1, 4 and 8 and depth 0 and 512."""
+    from coe.bench.subject import Shape
     from coe.cli import bench_native
 
     if profile:
-        bench_native.run_profile(model, threads, batch, depth, steps, as_json)
+        bench_native.run_profile(model, threads, Shape(batch, tokens, depth), steps, as_json)
     else:
         bench_native.run_decode(model, against, threads, rounds, steps, as_json)
 

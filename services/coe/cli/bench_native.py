@@ -52,10 +52,10 @@ def run_switch(model: str, against: str | None, threads: int, rounds: int, as_js
         print_json(line) if as_json else out.print(switch_table(line))
 
 
-def run_profile(model: str, threads: int, batch: int, depth: int, steps: int, as_json: bool) -> None:
+def run_profile(model: str, threads: int, shape: Shape, steps: int, as_json: bool) -> None:
     with imported(model) as (bundle, _):
         pin(threads)
-        line = profile.run(bundle, threads, Shape(batch, 1, depth), steps)
+        line = profile.run(bundle, threads, shape, steps)
         print_json(line) if as_json else out.print(profile_table(line))
 
 

@@ -43,8 +43,8 @@ def profile_table(line: Mapping[str, Any]) -> Table:
     """Microseconds of a step by op, and their share."""
     spent = line["microseconds"]
     total = sum(spent.values())
-    shape = f"batch {line['batch']}, depth {line['depth']}, {line['threads']} threads"
-    table = Table(title=f"a decode step of {line['model']}: {total:,.0f} µs", caption=shape)
+    shape = f"batch {line['batch']}, {line['tokens']} new tokens each, depth {line['depth']}, {line['threads']} threads"
+    table = Table(title=f"a step of {line['model']}: {total:,.0f} µs", caption=shape)
     table.add_column("op")
     for name in ("nodes", "µs", "share"):
         table.add_column(name, justify="right")

@@ -51,6 +51,6 @@ def test_the_switch_table_leaves_open_what_was_not_measured() -> None:
 
 def test_the_profile_table_has_shares() -> None:
     line = {"microseconds": {"TieredLinear down": 75.0, "between nodes": 25.0}, "nodes": {"TieredLinear down": 30}}
-    shown = text(profile_table(line | {"model": "m", "batch": 1, "depth": 0, "threads": 2}))
-    assert "a decode step of m: 100 µs" in shown
+    shown = text(profile_table(line | {"model": "m", "batch": 1, "tokens": 1, "depth": 0, "threads": 2}))
+    assert "a step of m: 100 µs" in shown
     assert "75.0%" in shown
