@@ -58,7 +58,8 @@ class Neighbours:
 
     def votes(self, embeddings: Floats, categories: int) -> tuple[Floats, Floats]:
         """Shares of the vote [n, categories], and the mean distance to the nearest [n], 0 to 2."""
-        similarity = embeddings @ self.prototypes.T
+        # Not by BLAS: its threads would spin on other cores for longer than this takes on one.
+        similarity = np.einsum("nd,pd->np", embeddings, self.prototypes)
         k = min(self.k, similarity.shape[1])
         nearest = np.argpartition(-similarity, k - 1, axis=1)[:, :k]
         near = np.take_along_axis(similarity, nearest, axis=1)
