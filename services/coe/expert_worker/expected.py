@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable
 
 from coe.expert_worker.batch import Batch, Sequence
-from coe.scheduling import Exponential, LearnedCosts
+from coe.scheduling import Exponential, LearnedCosts, Line
 
 WEIGHT = 0.1
 
@@ -16,16 +16,18 @@ class Expected:
         self.costs = costs
         self.popularity = popularity
         self._max_batch = max_batch
-        self._step_s = 0.02
+        # A step of decode by its sequences.
+        self._step = Line(0.02, 0.0)
         self._tokens = 32.0
 
     def remaining_s(self, live: Iterable[Sequence]) -> float:
         """Until the last of these sequences ends, if they get as long as answers usually get."""
         left = [min(self._tokens, sequence.prompt.sampling.max_tokens) - sequence.tokens for sequence in live]
-        return max(1.0, *left) * self._step_s if left else 0.0
+        return max(1.0, *left) * self._step.at(len(left)) if left else 0.0
 
-    def saw_step(self, seconds: float) -> None:
-        self._step_s += WEIGHT * (seconds - self._step_s)
+    def saw_step(self, sequences: int, seconds: float) -> None:
+        """A step in which every one of these sequences got one more token, and none its first."""
+        self._step.observe(sequences, seconds)
 
     def saw_answer(self, tokens: int) -> None:
         self._tokens += WEIGHT * (tokens - self._tokens)

@@ -9,7 +9,7 @@
 | `lookahead` | groups by expert, ageing bound | continuous | together | next two | farthest use, probability, LRU |
 """
 
-from coe.scheduling.estimates import Exponential, LearnedCosts
+from coe.scheduling.estimates import Exponential, LearnedCosts, Line
 from coe.scheduling.named import POLICIES, make_policy
 from coe.scheduling.policy import (
     IDLE,
@@ -33,6 +33,7 @@ __all__ = [
     "ExpertQueues",
     "Exponential",
     "LearnedCosts",
+    "Line",
     "NextUse",
     "Popularity",
     "QueuePolicy",

@@ -29,11 +29,35 @@ class Exponential:
         self._weight = 1.0
 
 
-class LearnedCosts:
-    """Batch time base_s + per_prompt_s * n (CoServe's K n + B), load time bytes / bandwidth; both fitted as they pass.
+class Line:
+    """Seconds as base + each * n, fitted by least squares to what passes; a measurement's weight falls by `forget` with
+    each new one. Neither is ever negative."""
 
-    The fit is least squares over measurements whose weight falls by `forget` with each new one.
-    """
+    def __init__(self, base: float, each: float, forget: float = 0.98) -> None:
+        self.base = base
+        self.each = each
+        self._forget = forget
+        self._w = self._n = self._nn = self._s = self._ns = 0.0
+
+    def at(self, n: float) -> float:
+        return self.base + self.each * n
+
+    def observe(self, n: int, seconds: float) -> None:
+        keep = self._forget
+        self._w = self._w * keep + 1
+        self._n = self._n * keep + n
+        self._nn = self._nn * keep + n * n
+        self._s = self._s * keep + seconds
+        self._ns = self._ns * keep + n * seconds
+        spread = self._w * self._nn - self._n * self._n
+        slope = (self._w * self._ns - self._n * self._s) / spread if spread > 1e-9 * self._nn else 0.0
+        mean_n, mean_s = self._n / self._w, self._s / self._w
+        self.each = min(max(slope, 0.0), mean_s / mean_n)
+        self.base = mean_s - self.each * mean_n
+
+
+class LearnedCosts:
+    """Batch time base_s + per_prompt_s * n (CoServe's K n + B), load time bytes / bandwidth, fitted as they pass."""
 
     def __init__(
         self,
@@ -43,23 +67,19 @@ class LearnedCosts:
         bytes_per_second: float = 2e9,
         base_s: float = 0.3,
         per_prompt_s: float = 0.02,
-        forget: float = 0.98,
     ) -> None:
         self._bytes_of = bytes_of
         self._max_batch = max_batch
         self._bandwidth = bytes_per_second
         self._loads = 0
-        self.base_s = base_s
-        self.per_prompt_s = per_prompt_s
-        self._forget = forget
-        self._w = self._n = self._nn = self._s = self._ns = 0.0
+        self._batch = Line(base_s, per_prompt_s)
         self.version = 0
 
     def load_s(self, expert: str) -> float:
         return self._bytes_of(expert) / self._bandwidth
 
     def run_s(self, expert: str, prompts: int) -> float:
-        return self.base_s * math.ceil(prompts / self._max_batch) + self.per_prompt_s * prompts
+        return self._batch.base * math.ceil(prompts / self._max_batch) + self._batch.each * prompts
 
     def observe_load(self, nbytes: int, seconds: float) -> None:
         if nbytes > 0 and seconds > 0:
@@ -69,14 +89,4 @@ class LearnedCosts:
 
     def observe_batch(self, prompts: int, seconds: float) -> None:
         self.version += 1
-        keep = self._forget
-        self._w = self._w * keep + 1
-        self._n = self._n * keep + prompts
-        self._nn = self._nn * keep + prompts * prompts
-        self._s = self._s * keep + seconds
-        self._ns = self._ns * keep + prompts * seconds
-        spread = self._w * self._nn - self._n * self._n
-        slope = (self._w * self._ns - self._n * self._s) / spread if spread > 1e-9 * self._nn else 0.0
-        mean_n, mean_s = self._n / self._w, self._s / self._w
-        self.per_prompt_s = min(max(slope, 0.0), mean_s / mean_n)
-        self.base_s = mean_s - self.per_prompt_s * mean_n
+        self._batch.observe(prompts, seconds)

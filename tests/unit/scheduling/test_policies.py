@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coe.scheduling import POLICIES, ExpertQueues, Exponential, LearnedCosts, QueuedPrompt, QueueView, make_policy
+from coe.scheduling import POLICIES, ExpertQueues, Exponential, LearnedCosts, Line, QueuedPrompt, QueueView, make_policy
 from coe.simulation.hardware import Hardware
 from coe.simulation.node import serve
 from coe.simulation.trace import KINDS, make_trace
@@ -47,6 +47,25 @@ def test_habits() -> None:
 def test_unknown_policy() -> None:
     with pytest.raises(ValueError, match="lookahead"):
         make_policy("magic")
+
+
+@given(st.lists(st.tuples(st.integers(1, 64), st.floats(1e-4, 10.0)), min_size=1, max_size=60))
+def test_a_line_is_never_negative_whatever_passes(measured: list[tuple[int, float]]) -> None:
+    line = Line(0.1, 0.1)
+    for n, seconds in measured:
+        line.observe(n, seconds)
+        assert line.each >= 0.0
+        assert line.base >= -1e-9
+        assert line.at(n) > 0.0
+
+
+def test_a_line_forgets() -> None:
+    line = Line(0.02, 0.0)
+    for base, each in ((0.005, 0.001), (0.01, 0.0005)):
+        for _ in range(200):
+            for n in (1, 8, 64):
+                line.observe(n, base + each * n)
+        assert (line.base, line.each) == pytest.approx((base, each), rel=0.05)
 
 
 def test_costs_are_learned() -> None:
