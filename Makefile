@@ -90,8 +90,9 @@ format: $(STAMPS)/venv ## format Python and C++
 bench: setup ## measure, figures as JSON: make bench NAME=switch
 	@$(BIN)/coe bench $(NAME) --json
 
-load: setup ## an open-loop load test on a stack of its own, with a report in build/load: make load PROFILE=smoke
-	@$(PY) -m loadtest run --profile $(or $(PROFILE),load) --report build/load/$(or $(PROFILE),load).html
+load: setup ## an open-loop load test on a stack of its own, with a report in build/load: make load PROFILE=smoke TRANSPORT=grpc
+	@$(PY) -m loadtest run --profile $(or $(PROFILE),load) --transport $(or $(TRANSPORT),kafka) \
+		--report build/load/$(or $(PROFILE),load)-$(or $(TRANSPORT),kafka).html $(if $(BASELINE),--save-baseline)
 
 chaos: setup ## kill parts of a stack under load; nothing may be lost or answered twice
 	@$(BIN)/pytest -m chaos tests/chaos $(PYTEST_ARGS)

@@ -13,6 +13,7 @@ import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from coe.cli.console import err, fail, out, print_json
+from coe.cli.servers import quiet_logs
 from coe.local.options import StackOptions
 from coe.local.stack import Stack
 from coe.local.stackfile import StackInfo, running_stack
@@ -42,20 +43,21 @@ def run_command(
     Uses the servers that COE_KAFKA_BOOTSTRAP, COE_GATEWAY and COE_GATEWAY_HTTP name; without these the stack that runs
     on COE_HOME; when none does, starts one and stops it again.
     """
+    quiet_logs()
     try:
         wanted = load(profile)
         run_ = asyncio.run(_run(wanted, transport))
     except CoEError as error:
         fail(error.message)
     result = run_.result
-    figures = baseline.figures(result, run_.unit_ms)
+    figures = baseline.figures(result, run_.speed)
     compared = baseline.ratios(baseline.path(result), figures)
     if save_baseline:
         baseline.save(baseline.path(result), figures)
     else:
-        worse = baseline.regressions(compared, wanted.bounds.most_regression)
+        worse = baseline.regressions(compared, wanted.bounds)
         result = replace(result, regressions=tuple(worse))
-    print_json(result.to_json()) if as_json else print_result(out, result)
+    print_json(result.to_json() | {"times_baseline": compared}) if as_json else print_result(out, result)
     if report is not None:
         report.parent.mkdir(parents=True, exist_ok=True)
         report.write_text(page.render(result, run_.samples, run_.tiers, compared))
@@ -76,8 +78,7 @@ class Run:
     result: Result
     samples: list[Sample]
     tiers: list[TierPoint]
-    # See baseline.
-    unit_ms: float
+    speed: baseline.Speed
 
 
 async def _run(profile: Profile, transport: str) -> Run:
@@ -93,12 +94,13 @@ async def _run(profile: Profile, transport: str) -> Run:
                 errors += bool(sample.error)
                 progress.update(task, description=f"{profile.name}: {done} ended, {errors} of them errors")
 
-            unit = baseline.unit_ms()
+            speed = baseline.speed()
             before = cost.measure(stack)
             async with watched(stack.redis_url) as tiers:
                 samples = await run(profile, way, ended)
             used = cost.difference(before, cost.measure(stack), done)
-    return Run(Result(profile, transport, summarise(samples), used), samples, tiers, unit)
+            speed = baseline.between(speed, baseline.speed())
+    return Run(Result(profile, transport, summarise(samples), used), samples, tiers, speed)
 
 
 @asynccontextmanager

@@ -1,11 +1,15 @@
-"""What the run cost: CPU seconds of every process of the stack, and how much their memory grew."""
+"""What the run cost: CPU seconds of every process of the stack and of the generator, and how their memory grew."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 import psutil
 
 from coe.local.stackfile import StackInfo
+
+# The process that runs the load; when the stack is its own, also what watches over it.
+GENERATOR = "load generator"
 
 
 @dataclass(frozen=True)
@@ -17,7 +21,7 @@ class Use:
 
 
 def measure(stack: StackInfo) -> dict[str, Use]:
-    """Every child of the stack's process by name, broker and Redis included. Empty for servers of another machine."""
+    """This process, and every child of the stack's by name, broker and Redis included. Empty for a stack elsewhere."""
     if not stack.services:
         return {}
     names = {service.pid: name for name, service in stack.services.items()}
@@ -25,14 +29,16 @@ def measure(stack: StackInfo) -> dict[str, Use]:
         children = psutil.Process(stack.pid).children()
     except psutil.NoSuchProcess:
         return {}
-    found = {}
+    found = {GENERATOR: _use(psutil.Process())}
     for child in children:
-        try:
-            times, memory = child.cpu_times(), child.memory_info().rss
-            found[names.get(child.pid, child.name())] = Use(times.user + times.system, memory)
-        except psutil.NoSuchProcess:
-            continue
+        with suppress(psutil.NoSuchProcess):
+            found[names.get(child.pid, child.name())] = _use(child)
     return found
+
+
+def _use(process: psutil.Process) -> Use:
+    times = process.cpu_times()
+    return Use(times.user + times.system, process.memory_info().rss)
 
 
 def difference(before: Mapping[str, Use], after: Mapping[str, Use], prompts: int) -> dict[str, dict[str, float]]:

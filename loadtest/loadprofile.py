@@ -47,8 +47,10 @@ class Bounds(_Part):
     most_errors: float = Field(default=0.0, ge=0, le=1)
     # Completed during the measured time, divided by what the profile offered.
     least_throughput_ratio: float = Field(default=0.9, ge=0, le=1)
-    # How much more a figure may cost than in the stored baseline, the speed of the machine taken out.
+    # How much more CPU a prompt may cost than in the stored baseline, the speed of the machine taken out; and how much
+    # later it may be answered, which whatever else runs on the machine moves far more.
     most_regression: float = Field(default=1.5, gt=1)
+    most_slowdown: float = Field(default=4.0, gt=1)
 
 
 class Profile(_Part):

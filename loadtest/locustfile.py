@@ -38,13 +38,17 @@ class ChatUser(HttpUser):  # type: ignore[misc]
             if answer.status_code != 200:
                 answer.failure(f"HTTP {answer.status_code}: {answer.text[:200]}")
                 return
-            if not any(_text(line) for line in answer.iter_lines()):
-                answer.failure("no text came")
-                return
-            self._first_text(started)
-            # The rest of the answer: the entry "chat" is the whole.
-            for _ in answer.iter_lines():
-                pass
+            trouble = "no text came"
+            for line in answer.iter_lines():
+                text, error = _read(line)
+                if text and trouble:
+                    trouble = ""
+                    self._first_text(started)
+                trouble = error or trouble
+            # Locust's own time ends with the headers.
+            answer.request_meta["response_time"] = (time.perf_counter() - started) * 1000
+            if trouble:
+                answer.failure(trouble)
 
     def _first_text(self, started: float) -> None:
         self.environment.events.request.fire(
@@ -57,9 +61,12 @@ class ChatUser(HttpUser):  # type: ignore[misc]
         )
 
 
-def _text(line: bytes) -> str:
+def _read(line: bytes) -> tuple[str, str]:
+    """The text of an event, and the error that it tells of."""
     data = line.removeprefix(b"data: ")
     if not data or data == b"[DONE]":
-        return ""
+        return "", ""
     chunk: dict[str, Any] = json.loads(data)
-    return "".join(choice["delta"].get("content") or "" for choice in chunk.get("choices", ()))
+    if error := chunk.get("error"):
+        return "", f"{error['code']}: {error['message']}"
+    return "".join(choice["delta"].get("content") or "" for choice in chunk.get("choices", ())), ""

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from rich.console import Console
 from rich.table import Table
 
+from loadtest.cost import GENERATOR
 from loadtest.loadprofile import Profile
 from loadtest.recorder import Summary
 
@@ -21,13 +22,22 @@ class Result:
     regressions: tuple[str, ...] = ()
 
     @property
+    def stack_cpu_ms(self) -> dict[str, float]:
+        """CPU milliseconds a prompt of each process but the generator; empty when the stack is elsewhere."""
+        return {name: use["cpu_ms_per_prompt"] for name, use in self.cost.items() if name != GENERATOR}
+
+    @property
+    def cpu_ms_per_prompt(self) -> float | None:
+        """Of all processes of the stack; None when it is elsewhere."""
+        return sum(self.stack_cpu_ms.values()) if self.stack_cpu_ms else None
+
+    @property
     def cpu_ms_per_token(self) -> float | None:
         """Of all processes of the stack; None when it is elsewhere, or made no tokens."""
-        summary = self.summary
-        if not self.cost or not summary.tokens_per_s or not summary.throughput:
+        summary, whole = self.summary, self.cpu_ms_per_prompt
+        if whole is None or not summary.tokens_per_s or not summary.throughput:
             return None
-        tokens_per_prompt = summary.tokens_per_s / summary.throughput
-        return sum(use["cpu_ms_per_prompt"] for use in self.cost.values()) / tokens_per_prompt
+        return whole * summary.throughput / summary.tokens_per_s
 
     @property
     def complaints(self) -> list[str]:
@@ -42,13 +52,25 @@ class Result:
             found.append(f"throughput is {ratio:.0%} of what was offered: the system fell behind")
         return found
 
+    @property
+    def note(self) -> str:
+        """What a reader must know of the figures; empty mostly."""
+        sent, ended = (self.summary.latency_ms.get(name, {}).get("p99", 0.0) for name in ("send_delay", "total"))
+        if not sent or sent < ended / 2:
+            return ""
+        return (
+            f"the generator itself sent late (p99 {sent:.0f} ms): it and not the system is the limit, or they share it"
+        )
+
     def to_json(self) -> dict[str, object]:
         return {
             "profile": self.profile.name,
             "transport": self.transport,
             **asdict(self.summary),
             "cost": self.cost,
+            "cpu_ms_per_prompt": self.cpu_ms_per_prompt,
             "cpu_ms_per_token": self.cpu_ms_per_token,
+            "note": self.note,
             "complaints": self.complaints,
         }
 
@@ -76,5 +98,7 @@ def print_result(console: Console, result: Result) -> None:
     for name, counts in (("experts", summary.experts), ("weights found in", summary.found_in)):
         if counts:
             console.print(f"{name}: " + ", ".join(f"{key or '-'} {count}" for key, count in sorted(counts.items())))
+    if result.note:
+        console.print(f"[yellow]{result.note}[/]")
     for complaint in result.complaints:
         console.print(f"[red]{complaint}[/]")

@@ -80,6 +80,12 @@ def test_bounds_are_judged() -> None:
     assert "fell behind" in complaints[1]
 
 
+def test_a_generator_that_is_the_limit_says_so() -> None:
+    prompt, late = Sample(0.0, 0.001, 0.1, 0.2), Sample(0.0, 1.0, 1.1, 1.2)
+    assert Result(PROFILE, "kafka", summarise([prompt] * 20), {}).note == ""
+    assert "sent late" in Result(PROFILE, "kafka", summarise([late] * 20), {}).note
+
+
 def test_the_page_has_plots_and_escapes() -> None:
     samples = [Sample(0.0, 0.0, 0.1, 0.2, expert="<b>", found_in="hbm"), Sample(1.0, 0.0, error="lost")]
     text = page.render(Result(PROFILE, "kafka", summarise(samples), {}), samples)

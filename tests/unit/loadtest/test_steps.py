@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from loadtest import baseline
-from loadtest.loadprofile import Phase, Profile, Prompts
+from loadtest.baseline import Speed
+from loadtest.cost import GENERATOR
+from loadtest.loadprofile import Bounds, Phase, Profile, Prompts
 from loadtest.prompts import prompts
 from loadtest.recorder import Sample, summarise, switches
 from loadtest.report import Result
@@ -68,10 +70,35 @@ def test_a_baseline_is_compared_in_units_of_the_machine(tmp_path: Path) -> None:
     result = Result(PROFILE, "kafka", summarise(served(100)), {"router": {"cpu_ms_per_prompt": 2.0}})
     file = baseline.path(result, tmp_path)
     assert baseline.ratios(file, {"CPU a prompt": 1.0}) == {}
-    baseline.save(file, baseline.figures(result, unit=1.0))
-    slow_machine = {name: value * 3 for name, value in baseline.figures(result, unit=3.0).items()}
+    baseline.save(file, baseline.figures(result, Speed(1.0, 1.0)))
+    slow_machine = {name: value * 3 for name, value in baseline.figures(result, Speed(3.0, 3.0)).items()}
     compared = baseline.ratios(file, slow_machine)
     assert compared["CPU a prompt"] == pytest.approx(1.0, rel=0.02)
-    assert baseline.regressions(compared, most=1.1) == []
-    assert baseline.regressions({"CPU a prompt": 2.0}, most=1.5) == ["CPU a prompt is 2.00 times its baseline"]
-    assert baseline.unit_ms() > 0
+    assert baseline.regressions(compared, Bounds(most_regression=1.1, most_slowdown=1.1)) == []
+    assert min(baseline.speed().cpu_ms, baseline.speed().wall_ms) > 0
+
+
+def test_cpu_and_latency_have_bounds_of_their_own() -> None:
+    bounds = Bounds(most_regression=1.5, most_slowdown=4)
+    compared = {"CPU a prompt": 2.0, "CPU a prompt, mapper": 1.2, "total p50": 3.0, "first_text p50": 4.1}
+    assert baseline.regressions(compared, bounds) == [
+        "CPU a prompt is 2.00 times its baseline",
+        "first_text p50 is 4.10 times its baseline",
+    ]
+
+
+def test_latencies_of_a_late_generator_are_not_compared() -> None:
+    late = [Sample(0.0, 1.0, 1.1, 1.2, tokens=1)] * 20
+    result = Result(PROFILE, "kafka", summarise(late), {"router": {"cpu_ms_per_prompt": 2.0}})
+    assert baseline.figures(result, Speed(1.0, 1.0)).keys() == {"CPU a prompt", "CPU a prompt, router"}
+
+
+def test_one_service_can_t_hide_behind_the_others_nor_the_generator_count() -> None:
+    cost = {"java": 10.0, "mapper": 1.0, "valkey": 0.1, GENERATOR: 50.0}
+    result = Result(PROFILE, "kafka", summarise(served(100)), {n: {"cpu_ms_per_prompt": ms} for n, ms in cost.items()})
+    found = baseline.figures(result, Speed(cpu_ms=2.0, wall_ms=1.0))
+    assert {name: value for name, value in found.items() if name.startswith("CPU")} == {
+        "CPU a prompt": 5.55,
+        "CPU a prompt, java": 5.0,
+        "CPU a prompt, mapper": 0.5,
+    }
