@@ -11,6 +11,8 @@ from coe.gateway.settings import GatewaySettings
 from coe.platform.tls import TlsSettings
 
 _GRACE_S = 10
+# Longer than clients and load balancers keep a connection that idles: the one who closes it first must not be us.
+_KEEP_ALIVE_S = 75
 
 
 class HttpServer(uvicorn.Server):
@@ -27,6 +29,7 @@ class HttpServer(uvicorn.Server):
             log_config=None,
             access_log=False,
             timeout_graceful_shutdown=_GRACE_S,
+            timeout_keep_alive=_KEEP_ALIVE_S,
             ssl_context_factory=None if tls is None else lambda config, default: tls,
         )
         super().__init__(config)
