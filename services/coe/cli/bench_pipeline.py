@@ -22,6 +22,7 @@ import psutil
 from coe._proto import common_pb2, events_pb2
 from coe.cli.bench_lag import settled
 from coe.cli.console import err, print_json
+from coe.cli.servers import quiet_logs
 from coe.local.options import StackOptions
 from coe.local.packaged import EXPERT_ID
 from coe.local.stack import Stack
@@ -67,6 +68,7 @@ class Result:
 
 
 async def run(prompts: int, answers: int, workers: int, as_json: bool) -> None:
+    quiet_logs()
     loads = (Load("echo", prompts, ECHO), Load("echo-routed", max(1, prompts // 10), ""))
     with tempfile.TemporaryDirectory(prefix="coe-bench-") as home:
         with _environment(COE_WORKER_ALLOW_ECHO="1", COE_MAPPER_EXPERTS=json.dumps([ECHO])):

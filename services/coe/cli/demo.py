@@ -15,6 +15,7 @@ from rich.table import Table
 from coe._proto import common_pb2, events_pb2
 from coe.cli.answers import Answer, collect, print_answer, shorten
 from coe.cli.console import err, out, print_json
+from coe.cli.servers import quiet_logs
 from coe.client.prompts import PromptClient
 from coe.local.options import StackOptions
 from coe.local.stack import Stack
@@ -45,6 +46,7 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="One PromptCompleted a line.")] = False,
 ) -> None:
     """Starts a stack of its own, sends the prompts, prints answers and a table, stops everything."""
+    quiet_logs()
     answers = asyncio.run(demo(max_tokens, timeout, as_json))
     if any(answer.failed for answer in answers):
         sys.exit(1)

@@ -10,6 +10,7 @@ import typer
 from rich.live import Live
 
 from coe.cli.console import err, print_json
+from coe.cli.servers import quiet_logs
 from coe.local.options import StackOptions
 from coe.local.stack import Stack
 from coe.local.supervisor import State, Supervised
@@ -26,6 +27,7 @@ def command(
 
     COE_KAFKA_BOOTSTRAP and COE_REDIS_URL name servers to use instead of starting them; COE_STACK_* set the rest.
     """
+    quiet_logs()
     options = StackOptions() if workers is None else StackOptions(workers=workers)
     asyncio.run(_up(options, as_json))
 
