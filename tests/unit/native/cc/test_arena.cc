@@ -1,5 +1,10 @@
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include <chrono>
+#include <fstream>
+#include <thread>
 
 #include "arena/binding.h"
 #include "support.h"
@@ -147,6 +152,31 @@ TEST(Lease, NeedsAnArenaAndASlot) {
             Code::kStale);  // free
   EXPECT_EQ(Lease::resolve(-1, lease).code(), Code::kInvalid);
   bind_arena(nullptr);
+}
+
+// Kilobytes of this process's mappings of `name` that are in huge pages.
+static size_t huge_kilobytes(const std::string& name) {
+  std::ifstream smaps("/proc/self/smaps");
+  bool here = false;
+  size_t total = 0;
+  for (std::string line; std::getline(smaps, line);) {
+    if (line.find('-') < line.find(' ')) here = line.find(name) != std::string::npos;  // a mapping's first line
+    if (here && line.starts_with("ShmemPmdMapped:")) total += std::stoul(line.substr(15));
+  }
+  return total;
+}
+
+TEST(Arena, MovesIntoHugePagesWhileItIsUsed) {
+  OwnArena arena(uint64_t{8} << 20);
+  if (madvise(arena->data(), kHugePage, 25 /* MADV_COLLAPSE */) != 0) GTEST_SKIP() << "no huge pages to be had";
+  std::fill_n(arena->data(), arena->capacity(), uint8_t{7});
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+  while (huge_kilobytes(arena.name()) < 8192 && std::chrono::steady_clock::now() < deadline) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    // A huge page is mapped as one when it is next touched.
+    for (uint64_t at = 0; at < arena->capacity(); at += 4096) ASSERT_EQ(arena->data()[at], 7);
+  }
+  EXPECT_GE(huge_kilobytes(arena.name()), 8192U);
 }
 
 }  // namespace coe::test

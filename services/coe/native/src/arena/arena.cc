@@ -3,7 +3,9 @@
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <chrono>
@@ -14,6 +16,10 @@
 namespace coe {
 namespace {
 
+constexpr uint64_t kPage = 4096;
+#ifndef MADV_COLLAPSE
+constexpr int MADV_COLLAPSE = 25;
+#endif
 constexpr uint32_t kMaxSlots = 1U << kSlotBits;
 
 std::string shm_name(const std::string& name) { return name.starts_with('/') ? name : "/" + name; }
@@ -25,7 +31,16 @@ bool overlaps(uint64_t a, uint64_t an, uint64_t b, uint64_t bn) { return a < b +
 }  // namespace
 
 Status Arena::map(int fd, uint64_t bytes, Arena& arena) {
-  void* base = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  // A huge page of the object can only be one of the mapping when both are aligned alike.
+  void* reserved = mmap(nullptr, bytes + kHugePage, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (reserved == MAP_FAILED) return system_error("mapping the arena", errno);
+  const auto start = reinterpret_cast<uintptr_t>(reserved);
+  const uintptr_t aligned = round_up(start, kHugePage);
+  void* base = mmap(reinterpret_cast<void*>(aligned), bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0);
+  const uintptr_t end = start + bytes + kHugePage;
+  if (aligned != start) munmap(reserved, aligned - start);
+  const uintptr_t after = base == MAP_FAILED ? aligned : aligned + round_up(bytes, kPage);
+  munmap(reinterpret_cast<void*>(after), end - after);
   if (base == MAP_FAILED) return system_error("mapping the arena", errno);
   madvise(base, bytes, MADV_HUGEPAGE);  // advice only: small pages work too
   arena.mapped_ = bytes;
@@ -70,6 +85,7 @@ Status Arena::create(const std::string& name, uint64_t capacity, uint32_t slots,
   for (uint32_t i = 0; i < slots; ++i) new (&arena->records_[i]) SlotRecord();
   header->magic.store(kArenaMagic, std::memory_order_release);
   arena->data_ = reinterpret_cast<uint8_t*>(header) + data_offset;
+  arena->collapse();
   out = std::move(arena);
   return {};
 }
@@ -84,6 +100,7 @@ Status Arena::adopt(const std::string& name, uint64_t capacity, uint32_t slots, 
   arena->owner_ = true;
   for (uint32_t i = 0; i < slots; ++i)
     if (arena->slot(i).state.load() == static_cast<uint32_t>(SlotState::kLoading)) arena->finish_load(i, false);
+  arena->collapse();
   out = std::move(arena);
   return {};
 }
@@ -114,7 +131,22 @@ Status Arena::unlink(const std::string& name) {
   return {};
 }
 
+// Where the system has no huge pages for shared memory by itself, they can still be asked for one by one (Linux 6.1),
+// at some milliseconds each: behind the back of what runs, and of loads and readers, whom the kernel keeps out of it.
+void Arena::collapse() {
+  collapsing_ = std::jthread([this](const std::stop_token& stop) {
+    setpriority(PRIO_PROCESS, static_cast<id_t>(gettid()), 19);
+    auto* base = reinterpret_cast<uint8_t*>(header_);
+    for (uint64_t at = 0; at + kHugePage <= mapped_ && !stop.stop_requested(); at += kHugePage)
+      if (madvise(base + at, kHugePage, MADV_COLLAPSE) != 0 && errno == EINVAL) return;  // never here
+  });
+}
+
 Arena::~Arena() {
+  if (collapsing_.joinable()) {
+    collapsing_.request_stop();
+    collapsing_.join();
+  }
   if (owner_ && data_ != nullptr) retire();
   if (header_ != nullptr) munmap(header_, mapped_);
   if (fd_ >= 0) ::close(fd_);

@@ -6,6 +6,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <thread>
 
 #include "arena/layout.h"
 #include "base/status.h"
@@ -55,6 +56,7 @@ class Arena {
   Arena() = default;
   void notify(SlotRecord& slot) const;
   static Status map(int fd, uint64_t bytes, Arena& arena);
+  void collapse();
 
   std::string name_;
   int fd_ = -1;
@@ -64,6 +66,7 @@ class Arena {
   SlotRecord* records_ = nullptr;
   uint8_t* data_ = nullptr;
   std::mutex changes_;
+  std::jthread collapsing_;  // into huge pages
 };
 
 }  // namespace coe
