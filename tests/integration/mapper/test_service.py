@@ -1,16 +1,20 @@
-"""The whole service over the in-memory bus: topics in and out, gRPC, hot reload, no Redis."""
+"""The whole service over the in-memory bus: topics in and out, gRPC, hot reload, with and without Redis."""
 
 import asyncio
+import itertools
+import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from coe._proto import common_pb2, mapper_pb2, mapper_pb2_grpc
+from coe._proto import memory_tier_manager_pb2 as tiers_pb
 from coe._proto.events_pb2 import PromptAssigned, PromptCompleted, PromptRouted, PromptSubmitted
 from coe.mapper.bindings import FILE_NAME, write_bindings
 from coe.mapper.mapping_file import PACKAGED, load_mapping
+from coe.mapper.replicas import places_of
 from coe.mapper.service import MapperService
 from coe.mapper.settings import MapperSettings
 from coe.mapper.tenants import FILE_NAME as BUDGETS
@@ -18,7 +22,7 @@ from coe.platform import topics
 from coe.platform.bus.api import Outgoing
 from coe.platform.bus.memory import MemoryBroker, MemoryBus
 from coe.platform.errors import ExpertNotFound
-from coe.platform.residency import ResidencyReader
+from coe.platform.residency import ResidencyPublisher, ResidencyReader
 from coe.platform.rpc.client import calls, channel
 from coe.platform.rpc.endpoint import Endpoint
 from coe.platform.settings import CoreSettings, GrpcSettings
@@ -49,10 +53,11 @@ class Running:
 
 
 @asynccontextmanager
-async def running(home: Path) -> AsyncIterator[Running]:
+async def running(home: Path, redis_url: str = NOBODY) -> AsyncIterator[Running]:
     broker = MemoryBroker()
+    broker.create(topics.ASSIGNMENTS, 4)
     settings = MapperSettings(experts=frozenset({"tiny", "tiny@replica-1"}), parts=False, reload_s=0.02)
-    service = MapperService(CoreSettings(home=home), settings, MemoryBus(broker), ResidencyReader(NOBODY))
+    service = MapperService(CoreSettings(home=home), settings, MemoryBus(broker), ResidencyReader(redis_url))
     endpoint = Endpoint(GrpcSettings(grace_s=0))
     names = service.register(endpoint.server)
     await service.start()
@@ -122,3 +127,47 @@ async def test_resolve_names_budget_candidates_and_unknown_experts(mapper: Runni
         assert len(answer.assignment.candidates) == 5
         with pytest.raises(ExpertNotFound), calls():
             await stub.Resolve(mapper_pb2.ResolveRequest(expert_id="nobody"))
+
+
+@pytest.mark.valkey
+async def test_a_prompt_goes_to_the_worker_that_has_its_expert(tmp_path: Path, redis_url: str) -> None:
+    write_bindings(tmp_path / FILE_NAME, {expert.name: "tiny" for expert in load_mapping(PACKAGED).pool})
+    home, *_, other = (place.worker for place in places_of("tiny", 4, {number: str(number) for number in range(4)}))
+    epoch = time.time_ns() // 1_000_000
+    async with AsyncExitStack() as stack:
+        for worker in map(str, range(4)):
+            publisher = await stack.enter_async_context(ResidencyPublisher(redis_url, f"node-{worker}", epoch))
+            publisher.publish_queue(f"worker-{worker}", {}, {int(worker)})
+            if worker == other:
+                publisher.publish(
+                    tiers_pb.ExpertResidency(
+                        expert_id="tiny", tier=tiers_pb.TIER_HBM, state=tiers_pb.RESIDENCY_STATE_RESIDENT
+                    )
+                )
+            else:
+                publisher.publish(tiers_pb.ExpertResidency(expert_id="another", tier=tiers_pb.TIER_DISK))
+        mapper = await stack.enter_async_context(running(tmp_path, redis_url))
+
+        async def partition(request_id: str) -> int:
+            await mapper.route(PromptSubmitted(request_id=request_id, prompt="1+1"), "math")
+            found: list[int] = []
+
+            def assigned() -> bool:
+                found.extend(
+                    number
+                    for number, records in enumerate(mapper.broker.partitions(topics.ASSIGNMENTS))
+                    if any(PromptAssigned.FromString(one.value).prompt.request_id == request_id for one in records)
+                )
+                return bool(found)
+
+            await mapper.until(assigned)
+            return found[0]
+
+        assert home != other
+        async with asyncio.timeout(WAIT_S):
+            # The first ones may come before the mapper has seen the cluster.
+            for number in itertools.count():
+                if await partition(f"r{number}") == int(other):
+                    break
+                await asyncio.sleep(0.05)
+        assert {await partition(f"later-{number}") for number in range(5)} == {int(other)}
