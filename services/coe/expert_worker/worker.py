@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
+from contextvars import copy_context
 from dataclasses import replace
 from functools import partial
 
@@ -78,6 +79,8 @@ class Worker:
         # Bounded by what feeds them: the bus's max_in_flight, one step, one lease, one tick.
         self._inbox: deque[Event] = deque()
         self._handling_soon = False
+        # What is carried out is of no trace that an event came with.
+        self._context = copy_context()
         self._outbox: asyncio.Queue[Finish | Loading | Text] = asyncio.Queue()
         self._engine = ThreadPoolExecutor(1, thread_name_prefix="engine")
         self._tasks: set[asyncio.Task[None]] = set()
@@ -128,7 +131,7 @@ class Worker:
         self._inbox.append(event)
         if not self._handling_soon:
             self._handling_soon = True
-            asyncio.get_running_loop().call_soon(self._handle)
+            asyncio.get_running_loop().call_soon(self._handle, context=self._context)
 
     def attached(self, epoch: int, tier_profile: str, bind: Callable[[], None]) -> None:
         """The tier manager answers. `bind` maps its arena: in the engine's thread, between two steps."""
@@ -218,7 +221,7 @@ class Worker:
 
     def _step(self, step: Step, loop: asyncio.AbstractEventLoop) -> None:
         """In the engine's thread, which waits for what comes of it: the way back is short."""
-        loop.call_soon_threadsafe(self._stepped, self._runners.step(step))
+        loop.call_soon_threadsafe(self._stepped, self._runners.step(step), context=self._context)
 
     def _stepped(self, done: StepDone) -> None:
         self._inbox.append(partial(self.loop.on_step, done))
