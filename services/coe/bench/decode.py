@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from coe.bench.bandwidth import BYTES, read_seconds
+from coe.bench.bandwidth import read_seconds
 from coe.bench.cases import BATCHES, CASES, DECODES, OURS, Case, Figure, figure
 from coe.bench.clock import Subject, median_rounds
 from coe.bench.peer import Peer
@@ -40,7 +40,7 @@ def run(
             interpreter, models = peers
             missing |= models.missing
             running = [stack.enter_context(Peer(model, interpreter, threads, max(BATCHES))) for model in models.models]
-        memory = np.ones(BYTES // 8, np.uint64)
+        memory = np.ones(bytes_a_token(bundle.manifest), np.uint8)  # as much, again and again, as steps read
         figures = []
         share = bandwidth = 0.0
         for case in CASES:

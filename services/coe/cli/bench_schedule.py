@@ -53,7 +53,7 @@ class Plan:
 
 def read_bandwidth(threads: int) -> float:
     """Bytes a second that this machine reads from memory, with as many threads as the engine (best of five)."""
-    data = np.ones(READ_BYTES // 8, np.uint64)
+    data = np.ones(READ_BYTES, np.uint8)
     return data.nbytes / min(read_seconds(data, threads) for _ in range(5))
 
 
