@@ -1,7 +1,9 @@
 """Our histograms say what the SDK's would."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricReader, Metric, MetricsData
 
@@ -49,15 +51,21 @@ def test_attributes_make_series() -> None:
     assert [dict(one.attributes or {}) for one in metric.data.data_points] == [{}, {"a": "x"}]
 
 
-def test_a_reader_brings_them_along() -> None:
+@pytest.mark.parametrize("scopes", [("t",), (registry.SCOPE,), ("t", registry.SCOPE)])
+def test_a_reader_brings_them_along_and_otlp_loses_none(scopes: tuple[str, ...]) -> None:
     reader = InMemoryMetricReader()
     provider = MeterProvider([reader], shutdown_on_exit=False)
-    provider.get_meter("t").create_counter("c").add(1)
+    for scope in scopes:
+        provider.get_meter(scope).create_counter(f"c.{scope}").add(1)
     registry.histogram("coe.mapper.duration").record(0.002)
     data = reader.get_metrics_data()
     assert data is not None
-    with_ours = with_histograms(data)
-    names = [one.name for every in with_ours.resource_metrics for scope in every.scope_metrics for one in scope.metrics]
-    assert {"c", "coe.mapper.duration"} <= set(names)
-    assert with_histograms(MetricsData([])).resource_metrics == []
+    sent = encode_metrics(with_histograms(data))
+    names = [one.name for every in sent.resource_metrics for scope in every.scope_metrics for one in scope.metrics]
+    assert {*(f"c.{scope}" for scope in scopes), "coe.mapper.duration"} <= set(names)
+    assert len(names) == len(set(names))
     provider.shutdown()
+
+
+def test_nothing_collected_stays_nothing() -> None:
+    assert with_histograms(MetricsData([])).resource_metrics == []

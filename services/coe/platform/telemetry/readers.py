@@ -14,7 +14,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from coe.platform.telemetry import registry
 
-_SCOPE = InstrumentationScope("coe")
+_SCOPE = InstrumentationScope(registry.SCOPE)
 
 
 class OtlpReader(PeriodicExportingMetricReader):
@@ -28,11 +28,16 @@ class PrometheusReader(PrometheusMetricReader):
 
 
 def with_histograms(data: MetricsData) -> MetricsData:
-    """What was collected, and our histograms under the same resource."""
+    """What was collected, and our histograms with it.
+
+    In the resource and the scope that are there: of two that are equal, OTLP's encoder keeps the last.
+    """
     now_ns = time.time_ns()
     found = [metric for one in registry.histograms() if (metric := one.collect(now_ns)) is not None]
     if not found or not data.resource_metrics:
         return data
-    resource = data.resource_metrics[0].resource
-    ours = ResourceMetrics(resource, [ScopeMetrics(_SCOPE, found, "")], "")
-    return MetricsData([*data.resource_metrics, ours])
+    first, *others = data.resource_metrics
+    ours = next((scope for scope in first.scope_metrics if scope.scope.name == registry.SCOPE), None)
+    metrics = ScopeMetrics(ours.scope if ours else _SCOPE, [*(ours.metrics if ours else ()), *found], "")
+    scopes = [metrics, *(scope for scope in first.scope_metrics if scope is not ours)]
+    return MetricsData([ResourceMetrics(first.resource, scopes, first.schema_url), *others])

@@ -11,6 +11,8 @@ from coe.platform.telemetry.counters import Counter
 from coe.platform.telemetry.histograms import Histogram
 
 Kind = Literal["counter", "histogram", "gauge"]
+# Of all our instruments.
+SCOPE = "coe"
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0)
 TOKENS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536)
@@ -156,7 +158,7 @@ def counter(name: str) -> Counter:
     """The counter of this name. KeyError: the name is not in the registry."""
     metric = _metric(name, "counter")
     made = Counter()
-    metrics.get_meter("coe").create_observable_counter(
+    metrics.get_meter(SCOPE).create_observable_counter(
         name, [made.observe], unit=metric.unit, description=metric.description
     )
     return made
@@ -178,7 +180,7 @@ def histograms() -> tuple[Histogram, ...]:
 @cache
 def gauge(name: str) -> "metrics._Gauge":
     metric = _metric(name, "gauge")
-    return metrics.get_meter("coe").create_gauge(name, unit=metric.unit, description=metric.description)
+    return metrics.get_meter(SCOPE).create_gauge(name, unit=metric.unit, description=metric.description)
 
 
 def _metric(name: str, kind: Kind) -> Metric:
