@@ -26,13 +26,13 @@ def in_parallel(threads: int, work: Callable[[int], object]) -> float:
         return timed(lambda: list(pool.map(work, range(threads))))
 
 
-def read_seconds(data: npt.NDArray[np.uint8], threads: int) -> float:
-    """Reads every byte of `data`, which must be all the same, once."""
+def read_seconds(data: npt.NDArray[np.uint8], threads: int, times: int = 1) -> float:
+    """Reads every byte of `data`, which must be all the same, so many times; seconds of one."""
     # The C library's comparison of two halves: two streams a thread, which read faster than one or any of NumPy's
     # reductions.
     half = len(data) // (2 * threads)
     starts = [data.ctypes.data + 2 * i * half for i in range(threads)]
-    return in_parallel(threads, lambda i: _memcmp(starts[i], starts[i] + half, half))
+    return in_parallel(threads, lambda i: [_memcmp(starts[i], starts[i] + half, half) for _ in range(times)]) / times
 
 
 def copy_buffers(threads: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:

@@ -47,7 +47,7 @@ def run(
             subjects = {OURS: _ours(subject, case, steps, hosted.lease)}
             subjects |= {peer.column: _theirs(peer, case, steps) for peer in running}
             if case == DECODES[0]:
-                subjects[BANDWIDTH] = lambda: read_seconds(memory, threads)
+                subjects[BANDWIDTH] = lambda: read_seconds(memory, threads, steps)
             medians = median_rounds(subjects, rounds)
             missing |= {f"{name}, {case}": reason for name, reason in medians.refused.items()}
             seconds = medians.seconds
