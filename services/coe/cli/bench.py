@@ -30,6 +30,35 @@ def pipeline(
 
 
 @app.command()
+def backlog(
+    queued: Annotated[str, typer.Option(help="Prompts at once, with commas between.")] = "10,100,1000,10000",
+    workers: Annotated[str, typer.Option(help="Expert workers, with commas between.")] = "1,2,4",
+    rounds: Annotated[int, typer.Option(min=1, help="Medians are over so many.")] = 5,
+    prompts: Annotated[int, typer.Option(min=10, help="Of each figure in each round, or what is queued.")] = 2000,
+    as_json: AsJson = False,
+) -> None:
+    """CPU a prompt in each process by prompts queued and by workers, on stacks of its own, and how flat it is."""
+    from coe.cli import bench_backlog
+
+    depths, shares = ([int(number) for number in text.split(",")] for text in (queued, workers))
+    asyncio.run(bench_backlog.run(bench_backlog.Plan(depths, shares, rounds, prompts), as_json))
+
+
+@app.command()
+def telemetry(
+    rounds: Annotated[int, typer.Option(min=2)] = 15,
+    prompts: Annotated[
+        int, typer.Option(min=100, help="Echo prompts of a burst; a round has one for each stack.")
+    ] = 1000,
+    as_json: AsJson = False,
+) -> None:
+    """CPU a prompt with an OTLP endpoint over without, and what a trace costs: three stacks in turn."""
+    from coe.cli import bench_telemetry
+
+    asyncio.run(bench_telemetry.run(rounds, prompts, as_json))
+
+
+@app.command()
 def schedule(
     prompts: Annotated[int, typer.Option(min=10)] = 400,
     paced_prompts: Annotated[

@@ -1,0 +1,154 @@
+"""`coe bench backlog`: CPU a prompt in each process, by prompts queued at once and by workers that share them.
+
+Stacks with different numbers of workers side by side, so that a noisy moment hits all alike. Each gets prompts of the
+echo expert, so many at once, again and again until enough of them have passed to tell CPU time from its clock's steps.
+What the processes spend when nothing happens is measured before and taken off. A figure is the median of some rounds.
+"""
+
+import asyncio
+import tempfile
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import asdict, dataclass
+from itertools import count
+from pathlib import Path
+from statistics import median
+
+from coe.cli.bench_load import CLIENT, ECHO, ECHO_SETTINGS, Load, Running, running_stack, through
+from coe.cli.console import err, print_json
+from coe.cli.servers import quiet_logs
+from coe.platform import topics
+from coe.platform.errors import Unavailable
+
+TOTAL = "total"
+_IDLE_S = 8.0
+_WARM_UP = (10, 10, 3000, 3000)
+_LOAD = Load("echo", 0, ECHO)
+
+Cost = Mapping[str, float]
+"""CPU milliseconds a prompt by process, and TOTAL: of all but the client."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`prompts`: of each figure and round, unless more are queued at once."""
+
+    queued: Sequence[int]
+    workers: Sequence[int]
+    rounds: int
+    prompts: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """`spread`: the dearest round's total over the cheapest one's."""
+
+    workers: int
+    queued: int
+    cpu_ms_per_prompt: Cost
+    spread: float
+
+
+async def run(plan: Plan, as_json: bool) -> None:
+    quiet_logs()
+    rows = await _measure(plan)
+    found = summary(rows)
+    if as_json:
+        for row in rows:
+            print_json({"bench": "backlog", **asdict(row)})
+        print_json({"bench": "backlog", **found})
+        return
+    for row in rows:
+        costs = ", ".join(f"{name} {ms:.3f}" for name, ms in sorted(row.cpu_ms_per_prompt.items()))
+        err.print(f"[bold]{row.workers} workers, {row.queued} queued[/bold]: CPU ms a prompt: {costs}")
+    err.print(found)
+
+
+async def _measure(plan: Plan) -> list[Row]:
+    number = count()
+    found: dict[tuple[int, int], list[Cost]] = {}
+    async with AsyncExitStack() as open_:
+        stacks: dict[int, Running] = {}
+        for workers in plan.workers:
+            home = Path(open_.enter_context(tempfile.TemporaryDirectory(prefix="coe-bench-")))
+            stacks[workers] = await open_.enter_async_context(running_stack(home, workers, **ECHO_SETTINGS))
+            for prompts in _WARM_UP:
+                await _burst(stacks[workers], prompts, 1, number)
+        idle = await _idle(stacks)
+        for round_ in range(plan.rounds):
+            for queued in plan.queued:
+                for workers, stack in stacks.items():
+                    cost = await _cost(stack, queued, max(1, plan.prompts // queued), idle[workers], number)
+                    found.setdefault((workers, queued), []).append(cost)
+                    err.print(f"[dim]round {round_ + 1}, {workers} workers, {queued} queued: {cost[TOTAL]:.3f}[/dim]")
+    return [row(workers, queued, costs) for (workers, queued), costs in sorted(found.items())]
+
+
+async def _cost(stack: Running, queued: int, bursts: int, idle: Cost, number: "count[int]") -> Cost:
+    before, started = stack.cpu_seconds(), time.perf_counter()
+    await _burst(stack, queued, bursts, number)
+    spent = difference(before, stack.cpu_seconds(), idle, time.perf_counter() - started)
+    return per_prompt(spent, queued * bursts)
+
+
+async def _burst(stack: Running, prompts: int, times: int, number: "count[int]") -> None:
+    async with stack.bus.tail((topics.COMPLETIONS,)) as records:
+        for _ in range(times):
+            if errors := (await through(stack.bus, records, _LOAD, prompts, number)).errors:
+                raise Unavailable(f"{errors} of {prompts} echoes failed: their cost says nothing")
+
+
+async def _idle(stacks: Mapping[int, Running]) -> dict[int, dict[str, float]]:
+    """CPU seconds a second of each process when nobody asks anything."""
+    before = {workers: stack.cpu_seconds() for workers, stack in stacks.items()}
+    await asyncio.sleep(_IDLE_S)
+    return {
+        workers: {name: (spent - before[workers][name]) / _IDLE_S for name, spent in stack.cpu_seconds().items()}
+        for workers, stack in stacks.items()
+    }
+
+
+def difference(before: Cost, after: Cost, idle: Cost, seconds: float) -> dict[str, float]:
+    """CPU seconds between two looks, without what would have been spent anyway."""
+    return {
+        name: max(0.0, spent - before.get(name, 0.0) - idle.get(name, 0.0) * seconds) for name, spent in after.items()
+    }
+
+
+def per_prompt(spent_s: Cost, prompts: int) -> dict[str, float]:
+    found = {name: seconds * 1000 / prompts for name, seconds in spent_s.items()}
+    return found | {TOTAL: sum(ms for name, ms in found.items() if name != CLIENT)}
+
+
+def row(workers: int, queued: int, rounds: Sequence[Cost]) -> Row:
+    """Medians, each process's of its own: their sum need not be the total's."""
+    totals = [cost[TOTAL] for cost in rounds]
+    medians = {name: round(median(cost[name] for cost in rounds), 4) for name in rounds[0]}
+    return Row(workers, queued, medians, round(max(totals) / max(min(totals), 1e-9), 3))
+
+
+def summary(rows: Sequence[Row]) -> dict[str, object]:
+    """Dearest over cheapest total: of all queues by workers, of all workers by queue; and what grows with the queue.
+
+    `growth`: the total with the longest queue over that with each shorter one, most of all workers. Above 1 it grew.
+    """
+    depths = sorted({row.queued for row in rows})
+    longest = {row.workers: _total(row) for row in rows if row.queued == depths[-1]}
+    return {
+        "by_workers": {row.workers: _ratio(other for other in rows if other.workers == row.workers) for row in rows},
+        "by_queued": {depth: _ratio(row for row in rows if row.queued == depth) for depth in depths},
+        "growth": {
+            depth: round(max(longest[row.workers] / _total(row) for row in rows if row.queued == depth), 3)
+            for depth in depths[:-1]
+        },
+    }
+
+
+def _total(row: Row) -> float:
+    return row.cpu_ms_per_prompt[TOTAL]
+
+
+def _ratio(rows: Iterable[Row]) -> float:
+    totals = [_total(row) for row in rows]
+    return round(max(totals) / min(totals), 3)
