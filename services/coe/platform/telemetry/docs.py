@@ -23,8 +23,8 @@ prints the last trace of such a file as a tree.
 
 What is recorded is the same with and without somewhere to export to: a dictionary's increment for a count, a search and
 two additions for a histogram. Exporting adds the traces that were begun, at most `COE_TRACES_PER_S` a second, and a
-collection a minute. `coe bench telemetry` measures it, on stacks that answer the same bursts in turn. CPU of the services,
-echo experts, on two cores shared with other work; in brackets where nine of ten draws of the 15 rounds lie:
+collection a minute. `coe bench telemetry` measures it, on stacks that answer the same bursts in turn. CPU of the
+services, echo experts, on two cores shared with other work; in brackets where nine of ten draws of the 15 rounds lie:
 
 | | ms a prompt | |
 |---|---|---|
