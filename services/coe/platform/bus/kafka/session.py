@@ -34,6 +34,9 @@ _log = structlog.stdlib.get_logger(__name__)
 _TRANSACTION_TIMEOUT_MS = 20_000
 _COMMIT_TIMEOUT_S = 15.0
 _RETRY_MS = 20
+# Least time between the beginnings of two transactions. Begun sooner, the next would only be refused and tried again
+# (see _RETRY_MS); what completes meanwhile comes along. A transaction alone waits for nothing.
+_PACE_S = 0.02
 # What was handed out is committed after this, unless a completion has taken it along by then: quick work costs no
 # transaction of its own, and a generation has hardly begun.
 _MARK_DELAY_S = 0.05
@@ -205,10 +208,14 @@ class PartitionSession:
         self._wake.set()
 
     async def _serve(self, producer: AIOKafkaProducer) -> None:
+        loop = asyncio.get_running_loop()
+        next_at = loop.time()
         while True:
             await self._wake.wait()
             self._wake.clear()
             while self._waiting or self._unmarked:
+                await asyncio.sleep(next_at - loop.time())
+                next_at = loop.time() + _PACE_S
                 batch = list(islice(self._waiting.values(), _MAX_PER_TRANSACTION))
                 self._unmarked = False
                 self._cancel_marking()
