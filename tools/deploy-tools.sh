@@ -1,6 +1,6 @@
 #!/bin/sh
-# Builds helm and the parser of Compose v2 with Go into the user's cache, once. Without Go it says so, and ends well: the tests
-# that need them skip.
+# Puts into the user's cache, once: helm and the parser of Compose v2, built with Go, and the schemas of KEDA's and the
+# Prometheus operator's own kinds out of their Go modules. Without Go it says so, and ends well: the tests that need them skip.
 set -eu
 folder="${XDG_CACHE_HOME:-$HOME/.cache}/coe/tools"
 mkdir -p "$folder"
@@ -23,5 +23,33 @@ build() { # build PROGRAM PACKAGE@VERSION
     rm -rf "$scratch"
 }
 
+schemas() { # schemas MODULE@VERSION FILE...
+    module=$1 missing=
+    shift
+    for file; do
+        [ -f "$folder/schemas/$(basename "$file")" ] || missing=$file
+    done
+    [ -n "$missing" ] || return 0
+    if ! command -v go >/dev/null; then
+        echo "deploy tools: no Go to fetch $module with: its tests will skip"
+        return
+    fi
+    echo "deploy tools: fetching the schemas of $module"
+    mkdir -p "$folder/schemas"
+    source=$(cd / && GOFLAGS=-mod=mod go mod download -json "$module" | sed -n 's/^\t"Dir": "\(.*\)",*$/\1/p')
+    if [ -z "$source" ]; then
+        echo "deploy tools: $module could not be fetched"
+        return
+    fi
+    for file; do
+        install -m 644 "$source/$file" "$folder/schemas/"
+    done
+}
+
 build helm helm.sh/helm/v3/cmd/helm@v3.22.0
 build compose-spec github.com/compose-spec/compose-go/v2/cmd@v2.16.2
+schemas github.com/kedacore/keda/v2@v2.21.0 config/crd/bases/keda.sh_scaledobjects.yaml \
+    config/crd/bases/keda.sh_triggerauthentications.yaml schema/generated/scalers-schema.json
+# The last version whose root module has the files.
+schemas github.com/prometheus-operator/prometheus-operator@v0.85.0 \
+    example/prometheus-operator-crd/monitoring.coreos.com_servicemonitors.yaml

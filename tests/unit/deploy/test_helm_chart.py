@@ -1,11 +1,8 @@
 """The chart as Helm renders it: linted, valid by Kubernetes' own schemas, and in step with the code."""
 
 import json
-import os
-import shutil
 import subprocess
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,60 +13,14 @@ from coe.gateway.settings import GatewaySettings
 from coe.memory_tier_manager.settings import TiersSettings
 from coe.platform import topics
 from coe.platform.settings import CoreSettings, GrpcSettings
+from support.helm import CHART, EVERYTHING, KUBERNETES, of_kind, render
 
-ROOT = Path(__file__).resolve().parents[3]
-CHART = ROOT / "deploy" / "helm" / "coe"
-# Built with `go install`, helm knows no newer Kubernetes by itself.
-KUBERNETES = "1.33.0"
-EVERYTHING = {
-    "node.autoscaling.enabled": "true",
-    "router.autoscaling.enabled": "true",
-    "mapper.autoscaling.enabled": "true",
-    "telemetry.serviceMonitor.enabled": "true",
-    "kafka.security": "SSL",
-    "redis.url": "rediss+sentinel://a:26379/coe",
-    "tls.secretName": "coe-tls",
-    "tls.grpc": "mutual",
-    "node.workers": "3",
-}
 VALUES: dict[str, dict[str, str]] = {"default": {}, "everything": EVERYTHING}
-
-
-@pytest.fixture(scope="session")
-def helm() -> str:
-    """`make helm` builds it."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    found = shutil.which("helm") or shutil.which("helm", path=str(cache / "coe" / "tools"))
-    if found is None:
-        pytest.skip("helm is not installed, and `make deploy-tools` could not build it (it needs Go)")
-    return found
-
-
-def render(helm: str, values: Mapping[str, str]) -> list[dict[str, Any]]:
-    settings = [part for name, value in values.items() for part in ("--set", f"{name}={value}")]
-    command = [
-        helm,
-        "template",
-        "release",
-        str(CHART),
-        "--namespace",
-        "models",
-        "--kube-version",
-        KUBERNETES,
-        *settings,
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-    assert done.returncode == 0, done.stderr
-    return [document for document in yaml.safe_load_all(done.stdout) if document]
 
 
 @pytest.fixture(params=VALUES)
 def rendered(helm: str, request: pytest.FixtureRequest) -> list[dict[str, Any]]:
     return render(helm, VALUES[request.param])
-
-
-def of_kind(documents: list[dict[str, Any]], *kinds: str) -> list[dict[str, Any]]:
-    return [document for document in documents if document["kind"] in kinds]
 
 
 def containers(documents: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -95,7 +46,7 @@ def test_kubernetes_accepts_it(rendered: list[dict[str, Any]]) -> None:
             "." in document["apiVersion"].partition("/")[0].removesuffix(".k8s.io")
             and "k8s.io" not in document["apiVersion"]
         ):
-            continue  # KEDA's and Prometheus' own kinds: looked at below
+            continue  # KEDA's and the Prometheus operator's: test_custom_kinds.py
         validator.validate(document, KUBERNETES.rpartition(".")[0], strict=True)
 
 

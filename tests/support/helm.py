@@ -1,0 +1,65 @@
+"""The chart as Helm renders it, and the schemas of the kinds in it that are not Kubernetes' own."""
+
+import copy
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+CHART = Path(__file__).resolve().parents[2] / "deploy" / "helm" / "coe"
+# `make deploy-tools` puts them there.
+TOOLS = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "coe" / "tools"
+# Built with `go install`, helm knows no newer Kubernetes by itself.
+KUBERNETES = "1.33.0"
+EVERYTHING = {
+    "node.autoscaling.enabled": "true",
+    "router.autoscaling.enabled": "true",
+    "mapper.autoscaling.enabled": "true",
+    "telemetry.serviceMonitor.enabled": "true",
+    "kafka.security": "SSL",
+    "redis.url": "rediss+sentinel://a:26379/coe",
+    "tls.secretName": "coe-tls",
+    "tls.grpc": "mutual",
+    "node.workers": "3",
+}
+
+Documents = list[dict[str, Any]]
+
+
+def render(helm: str, values: Mapping[str, str]) -> Documents:
+    settings = [part for name, value in values.items() for part in ("--set", f"{name}={value}")]
+    command = [helm, "template", "release", str(CHART), "--namespace", "models", "--kube-version", KUBERNETES]
+    done = subprocess.run([*command, *settings], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return [document for document in yaml.safe_load_all(done.stdout) if document]
+
+
+def of_kind(documents: Documents, *kinds: str) -> Documents:
+    return [document for document in documents if document["kind"] in kinds]
+
+
+def strict_schema(definition: Mapping[str, Any], version: str) -> dict[str, Any]:
+    """JSON schema of one version of a CustomResourceDefinition, in which a field that it does not know is an error.
+
+    Kubernetes would drop such a field with a warning.
+    """
+    (found,) = [one for one in definition["spec"]["versions"] if one["name"] == version and one["served"]]
+    schema: dict[str, Any] = copy.deepcopy(found["schema"]["openAPIV3Schema"])
+    _close(schema)
+    schema["properties"]["metadata"].pop("additionalProperties", None)
+    return schema
+
+
+def _close(schema: Any) -> None:
+    if isinstance(schema, list):
+        for part in schema:
+            _close(part)
+    elif isinstance(schema, dict):
+        closed = isinstance(schema.get("properties"), dict) and "additionalProperties" not in schema
+        for part in schema.values():
+            _close(part)
+        if closed and not schema.get("x-kubernetes-preserve-unknown-fields"):
+            schema["additionalProperties"] = False
