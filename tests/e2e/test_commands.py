@@ -38,6 +38,13 @@ def test_submit_of_an_unknown_expert_fails_with_its_code(stack: RunningStack) ->
     assert json.loads(done.stdout)["error"]["code"] == "expert_not_found"
 
 
+def test_chat_answers_turn_by_turn_and_ends_with_the_input(stack: RunningStack) -> None:
+    done = stack.coe("chat", "--max-tokens", "6", typed="Name a colour.\nName another.\n")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("you> ") == 3
+    assert done.stderr.count("-> smollm2-135m") == 2
+
+
 def test_grpc_generate_streams_accepted_routed_tokens_usage_done(stack: RunningStack) -> None:
     prompt = events_pb2.PromptSubmitted(prompt="Name a colour.")
     prompt.sampling.max_tokens = 6

@@ -30,9 +30,14 @@ class RunningStack:
     def environment(self) -> dict[str, str]:
         return environment(self.home)
 
-    def coe(self, *arguments: str, timeout_s: float = 120.0) -> subprocess.CompletedProcess[str]:
+    def coe(
+        self, *arguments: str, typed: str | None = None, timeout_s: float = 120.0
+    ) -> subprocess.CompletedProcess[str]:
+        """`typed`: on standard input."""
         command = [sys.executable, "-m", "coe.cli.main", *arguments]
-        return subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=timeout_s)
+        return subprocess.run(
+            command, env=self.environment, input=typed, capture_output=True, text=True, timeout=timeout_s
+        )
 
 
 def environment(home: Path) -> dict[str, str]:

@@ -9,9 +9,11 @@ import typer
 from coe._proto import common_pb2, events_pb2, gateway_pb2, gateway_pb2_grpc
 from coe.cli.answers import decision
 from coe.cli.console import err
-from coe.cli.servers import gateway_address
-from coe.platform.errors import CoEError
+from coe.cli.servers import gateway_address, stack_hint
+from coe.platform.errors import CoEError, Unavailable
 from coe.platform.rpc.client import bare_channel, calls
+
+_READY_S = 5.0
 
 
 def command(
@@ -20,12 +22,19 @@ def command(
     max_tokens: Annotated[int, typer.Option(min=1)] = 256,
 ) -> None:
     """An empty line or the end of input ends the conversation."""
-    asyncio.run(chat(gateway_address(gateway), expert, max_tokens))
+    try:
+        asyncio.run(chat(gateway_address(gateway), expert, max_tokens))
+    except Unavailable as error:
+        raise Unavailable(f"{error.message}{stack_hint(gateway)}") from None
 
 
 async def chat(address: str, expert: str, max_tokens: int) -> None:
     messages: list[common_pb2.ChatMessage] = []
     async with bare_channel(address) as channel:
+        try:
+            await asyncio.wait_for(channel.channel_ready(), _READY_S)
+        except TimeoutError:
+            raise Unavailable(f"no gateway answers at {address}") from None
         stub = gateway_pb2_grpc.GatewayStub(channel)
         while line := await asyncio.to_thread(ask):
             messages.append(common_pb2.ChatMessage(role="user", content=line))
@@ -48,7 +57,7 @@ def ask() -> str:
         return ""
 
 
-async def turn(stub: gateway_pb2_grpc.GatewayAsyncStub, prompt: events_pb2.PromptSubmitted) -> str:
+async def turn(stub: "gateway_pb2_grpc.GatewayAsyncStub", prompt: events_pb2.PromptSubmitted) -> str:
     """Prints one answer as it streams and returns it. Raises the prompt's CoEError."""
     answer = ""
     with calls():

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from coe.cli.console import out, print_json
+from coe.cli.console import err, out, print_json
 from coe.cli.experts_plan import plan
 from coe.cli.import_ import summary
 from coe.experts.bundle import Bundle
@@ -21,8 +21,14 @@ AsJson = Annotated[bool, typer.Option("--json", help="One object a line.")]
 @app.command("list")
 def list_(as_json: AsJson = False) -> None:
     """All experts that are hosted here."""
-    for bundle in _catalogue().list():
+    bundles = _catalogue().list()
+    for bundle in bundles:
         _print(bundle, as_json)
+    if not bundles:
+        err.print(
+            f"no expert in {CoreSettings().experts_dir}: `coe import` makes one, `coe up` brings its own",
+            soft_wrap=True,
+        )
 
 
 @app.command()

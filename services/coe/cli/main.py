@@ -58,6 +58,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         build(arguments)(args=list(arguments))
     except CoEError as error:
         fail(error.message)
+    except OSError as error:
+        # Of a file that the user named, most likely.
+        if error.filename is None:
+            raise
+        fail(f"{error.filename}: {error.strerror}")
     except KeyboardInterrupt:
         sys.exit(130)
 

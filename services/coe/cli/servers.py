@@ -7,7 +7,11 @@ from coe.local.stackfile import running_stack
 from coe.platform import logs
 from coe.platform.bus.api import Bus
 from coe.platform.bus.kafka import KafkaBus
+from coe.platform.errors import Unavailable
 from coe.platform.settings import CoreSettings
+
+# A broker that somebody named may be starting; nobody named the default one.
+_NAMED_S, _DEFAULT_S = 15.0, 3.0
 
 
 def kafka_bootstrap(option: str | None) -> str:
@@ -23,6 +27,11 @@ def gateway_address(option: str | None) -> str:
     return option or (stack.gateway if stack else "127.0.0.1:7000")
 
 
+def stack_hint(option: str | None) -> str:
+    """What to say after a server that nobody named did not answer."""
+    return "" if option or running_stack(CoreSettings().home) else "; no stack runs here: start one with `coe up`"
+
+
 def quiet_logs() -> None:
     """A command says what failed in one line of its own: logs only for who sets COE_LOG_LEVEL, and on stderr."""
     core = CoreSettings()
@@ -33,8 +42,13 @@ def quiet_logs() -> None:
 async def connect(kafka: str | None) -> AsyncIterator[Bus]:
     """A started bus of the command line. Raises Unavailable when no broker answers."""
     quiet_logs()
-    bus = KafkaBus(kafka_bootstrap(kafka), source="coe/cli", start_timeout_s=15)
-    await bus.start()
+    settings = CoreSettings()
+    named = kafka or "kafka_bootstrap" in settings.model_fields_set or running_stack(settings.home)
+    bus = KafkaBus(kafka_bootstrap(kafka), source="coe/cli", start_timeout_s=_NAMED_S if named else _DEFAULT_S)
+    try:
+        await bus.start()
+    except Unavailable as error:
+        raise Unavailable(f"{error.message}{'' if named else stack_hint(None)}") from None
     try:
         yield bus
     finally:

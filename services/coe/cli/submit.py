@@ -63,7 +63,7 @@ def read(
         try:
             prompt = ParseDict(fields, events_pb2.PromptSubmitted())
         except ParseError as error:
-            raise InvalidPrompt(f"line {number}: {error}") from None
+            raise InvalidPrompt(f"line {number}: {' '.join(str(error).split())}") from None
         prompt.expert_id = prompt.expert_id or expert
         if not prompt.sampling.HasField("max_tokens"):
             prompt.sampling.max_tokens = max_tokens
@@ -74,12 +74,21 @@ def read(
 
 def read_lines(file: Path) -> list[tuple[int, dict[str, Any]]]:
     lines: list[tuple[int, dict[str, Any]]] = []
-    for number, line in enumerate(file.read_text().splitlines(), start=1):
+    try:
+        text = file.read_text()
+    except UnicodeDecodeError as error:
+        raise InvalidPrompt(f"{file} is no text in UTF-8: {error}") from None
+    for number, line in enumerate(text.splitlines(), start=1):
         if line.strip():
             try:
-                lines.append((number, json.loads(line)))
+                fields = json.loads(line)
             except json.JSONDecodeError as error:
                 raise InvalidPrompt(f"{file}, line {number}: {error}") from None
+            if not isinstance(fields, dict):
+                raise InvalidPrompt(f'{file}, line {number}: a JSON object is wanted, as {{"prompt": "Hello"}}')
+            lines.append((number, fields))
+    if not lines:
+        raise InvalidPrompt(f"{file} holds no prompts")
     return lines
 
 

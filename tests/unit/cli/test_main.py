@@ -1,6 +1,7 @@
 """The command table: every entry resolves, help is quick to reach, failures are one line."""
 
-from importlib.util import find_spec
+from importlib import import_module
+from pathlib import Path
 
 import pytest
 import typer
@@ -9,9 +10,10 @@ from coe.cli import main as cli
 from coe.platform.errors import ExpertNotFound
 
 
-def test_every_command_of_the_table_has_a_module() -> None:
-    missing = [module for module, _ in cli.COMMANDS.values() if find_spec(module) is None]
-    assert missing == []
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_of_the_table_can_be_run(name: str) -> None:
+    module = import_module(cli.COMMANDS[name][0])
+    assert hasattr(module, "app") or hasattr(module, "command")
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -33,6 +35,16 @@ def test_an_error_of_ours_is_one_line_and_exit_status_1(
         cli.main(["experts"])
     assert caught.value.code == 1
     assert capsys.readouterr().err == "coe: no expert 'x' is hosted\n"
+
+
+def test_a_file_that_is_not_there_is_one_line_and_exit_status_1(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    missing = tmp_path / "prompts.jsonl"
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["submit", "--file", str(missing)])
+    assert caught.value.code == 1
+    assert capsys.readouterr().err == f"coe: {missing}: No such file or directory\n"
 
 
 def test_an_unknown_command_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:

@@ -31,11 +31,19 @@ def test_a_line_of_a_file_wins_over_the_options(tmp_path: Path) -> None:
     assert (second.sampling.max_tokens, second.expert_id) == (7, "option")
 
 
-@pytest.mark.parametrize("line", ['{"prompt": ', '{"promt": "typo"}', "[1]"])
+@pytest.mark.parametrize("line", ['{"prompt": ', '{"promt": "typo"}', "[1]", '"text"'])
 def test_a_line_that_is_no_prompt_is_named(tmp_path: Path, line: str) -> None:
     file = tmp_path / "prompts.jsonl"
     file.write_text('{"prompt": "fine"}\n' + line)
     with pytest.raises(InvalidPrompt, match="line 2"):
+        list(read(None, file, "", "", 7))
+
+
+@pytest.mark.parametrize("content", [b"", b"\n \n", b"\xff\xfe"])
+def test_a_file_without_prompts_is_refused(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "prompts.jsonl"
+    file.write_bytes(content)
+    with pytest.raises(InvalidPrompt, match=r"no prompts|UTF-8"):
         list(read(None, file, "", "", 7))
 
 

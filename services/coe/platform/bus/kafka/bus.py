@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 
 import structlog
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from coe.platform import backoff, topics
 from coe.platform.bus.api import BatchHandler, Subscription, TopicSpec
@@ -69,7 +69,8 @@ class KafkaBus:
                     await asyncio.sleep(pause)
         except TimeoutError:
             await self.stop()
-            reason = f": {last}" if last else ""
+            # That nothing connects says no more than this does.
+            reason = f": {last}" if last and not isinstance(last, KafkaConnectionError) else ""
             raise Unavailable(f"no Kafka broker answers at {self._connection.bootstrap}{reason}") from None
 
     async def _connect(self) -> None:
