@@ -1,6 +1,9 @@
 """The command line and the gateway against a running stack, as a user meets them."""
 
 import json
+import signal
+import subprocess
+import sys
 
 import grpc
 import httpx
@@ -43,6 +46,17 @@ def test_chat_answers_turn_by_turn_and_ends_with_the_input(stack: RunningStack) 
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("you> ") == 3
     assert done.stderr.count("-> smollm2-135m") == 2
+
+
+def test_ctrl_c_ends_a_chat_that_waits_for_a_question(stack: RunningStack) -> None:
+    command = [sys.executable, "-m", "coe.cli.main", "chat"]
+    with subprocess.Popen(
+        command, env=stack.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as chat:
+        assert chat.stdout is not None
+        assert chat.stdout.read(5) == b"you> "
+        chat.send_signal(signal.SIGINT)
+        assert chat.wait(60) == 130
 
 
 def test_grpc_generate_streams_accepted_routed_tokens_usage_done(stack: RunningStack) -> None:
@@ -93,6 +107,26 @@ def test_openai_clients_get_answers_models_and_errors(stack: RunningStack) -> No
         assert (missing.status_code, missing.json()["error"]["code"]) == (404, "expert_not_found")
         refused = client.post("/v1/chat/completions", json={"messages": messages, "tools": []})
         assert (refused.status_code, refused.json()["error"]["param"]) == (400, "tools")
+
+
+def test_an_answer_tells_why_its_expert_gave_it_when_asked(stack: RunningStack) -> None:
+    question = "A baker sells 12 rolls in the morning and twice as many at noon. How many does he sell?"
+    messages = [{"role": "user", "content": question}]
+    body = {"messages": messages, "max_tokens": 4, "explain": True}
+    answer = httpx.post(f"http://{stack.state['gateway_http']}/v1/chat/completions", json=body, timeout=60)
+    assert answer.status_code == 200, answer.text
+    routing, assignment = answer.json()["coe"]["routing"], answer.json()["coe"]["assignment"]
+    assert routing["distribution"][0]["category"] == routing["category"] == "math"
+    assert routing["confidence"] == pytest.approx(routing["distribution"][0]["probability"], abs=1e-6)
+    assert sum(share["probability"] for share in routing["distribution"]) == pytest.approx(1, abs=1e-3)
+    assert routing["language"] == "en"
+    assert "fallback_reason" not in routing
+    assert 0 < routing["out_of_distribution_score"] < 1
+    assert routing["router_version"].startswith("router-")
+    assert assignment["mapping_version"]
+    assert assignment["expert_id"] == answer.json()["model"]
+    assert all(candidate["expected_quality"] > 0 for candidate in assignment["candidates"])
+    assert assignment["mapped_expert"] in {candidate["expert_id"] for candidate in assignment["candidates"]}
 
 
 def test_openai_stream_ends_with_usage_and_done(stack: RunningStack) -> None:

@@ -35,8 +35,8 @@ async def random_kills(bootstrap: str, bundle: Bundle, directory: Path, seconds:
         await client.until(lambda ledger: last in ledger.ends, DRAIN_S)
     assert kills >= 2
     assert {client.ledger.ends[request_id] for request_id in sent} == {1}
-    failed = [client.ledger.results[request_id].error for request_id in sent]
-    assert not [error for error in failed if error.code]
+    errors = [client.ledger.results[request_id].error for request_id in sent]
+    assert [f"{error.code}: {error.message}" for error in errors if error.code] == []
     reasons = {client.ledger.results[request_id].completion.finish_reason for request_id in sent}
     assert reasons <= {"stop", "length"}
 

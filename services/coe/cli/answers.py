@@ -6,7 +6,9 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
-from coe._proto import events_pb2
+from rich.markup import escape
+
+from coe._proto import common_pb2, events_pb2
 from coe.cli.console import err, out
 from coe.client.events import Completed, Loading, Routed, Text
 from coe.client.prompts import PromptClient
@@ -58,24 +60,26 @@ async def print_streaming(client: PromptClient, prompt: events_pb2.PromptSubmitt
     """Text to stdout as it comes, everything about it to stderr."""
     answer = Answer(prompt)
     async with aclosing(client.submit(prompt, timeout_s=timeout_s)) as events:
-        attempt = 0
+        attempt, begun = 0, False
         async for event in events:
             match event:
                 case Routed(routing, assignment):
                     err.print(f"[dim]{decision(routing.category, routing.confidence, assignment.expert_id)}[/dim]")
                 case Loading(expert_id, tier):
-                    err.print(f"[dim]loading {expert_id} from {tier}[/dim]")
+                    err.print(f"[dim]loading {escape(expert_id)} from {tier}[/dim]")
                 case Text(text, number):
                     if number > attempt:
                         err.print("\n[dim]a worker was lost: starting anew[/dim]")
                         attempt = number
+                    begun = True
                     sys.stdout.write(text)
                     sys.stdout.flush()
                 case Completed(result):
                     answer.result = result
-    sys.stdout.write("\n")
+    if begun or not answer.failed:
+        sys.stdout.write("\n")
     if answer.failed:
-        err.print(f"[red]{answer.result.error.code}[/red]: {answer.result.error.message}")
+        err.print(trouble(answer.result.error))
     else:
         err.print(f"[dim]{figures(answer.result)}[/dim]")
     return answer
@@ -83,19 +87,26 @@ async def print_streaming(client: PromptClient, prompt: events_pb2.PromptSubmitt
 
 def print_answer(answer: Answer) -> None:
     result = answer.result
-    out.rule(f"[bold]{shorten(question(answer.prompt))}[/bold]", align="left", style="dim")
+    out.rule(f"[bold]{escape(shorten(question(answer.prompt)))}[/bold]", align="left", style="dim")
     if answer.failed:
-        out.print(f"[red]{result.error.code}[/red]: {result.error.message}")
+        out.print(trouble(result.error))
         return
     routing = result.routing
     out.print(f"[dim]{decision(routing.category, routing.confidence, result.assignment.expert_id)}[/dim]")
-    out.print(result.completion.text, markup=False)
+    out.print(result.completion.text, markup=False, soft_wrap=True)
     out.print(f"[dim]{figures(result)}[/dim]")
 
 
+# What follows is for rich's consoles: text of others is escaped.
+
+
+def trouble(error: common_pb2.Error | CoEError) -> str:
+    return f"[red]{error.code}[/red]: {escape(error.message)}"
+
+
 def decision(category: str, confidence: float, expert_id: str) -> str:
-    routed = f"{category} ({confidence:.0%})" if category else "not routed"
-    return f"{routed} -> {expert_id}"
+    routed = f"{escape(category)} ({confidence:.0%})" if category else "not routed"
+    return f"{routed} -> {escape(expert_id)}"
 
 
 def figures(result: events_pb2.PromptCompleted) -> str:

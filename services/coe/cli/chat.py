@@ -4,10 +4,11 @@ import asyncio
 import sys
 from typing import Annotated
 
+import grpc.aio
 import typer
 
 from coe._proto import common_pb2, events_pb2, gateway_pb2, gateway_pb2_grpc
-from coe.cli.answers import decision
+from coe.cli.answers import decision, trouble
 from coe.cli.console import err
 from coe.cli.servers import gateway_address, stack_hint
 from coe.platform.errors import CoEError, Unavailable
@@ -21,33 +22,41 @@ def command(
     expert: Annotated[str, typer.Option(help="Talk with this expert instead of routing.")] = "",
     max_tokens: Annotated[int, typer.Option(min=1)] = 256,
 ) -> None:
-    """An empty line or the end of input ends the conversation."""
-    try:
-        asyncio.run(chat(gateway_address(gateway), expert, max_tokens))
-    except Unavailable as error:
-        raise Unavailable(f"{error.message}{stack_hint(gateway)}") from None
+    """An empty line, the end of input or Ctrl-C ends the conversation."""
+    with asyncio.Runner() as runner:
+        converse(runner, gateway_address(gateway), stack_hint(gateway), expert, max_tokens)
 
 
-async def chat(address: str, expert: str, max_tokens: int) -> None:
+def converse(runner: asyncio.Runner, address: str, hint: str, expert: str, max_tokens: int) -> None:
+    """Asks outside the event loop, where Ctrl-C ends a question that nobody types. `hint`: when nobody answers."""
     messages: list[common_pb2.ChatMessage] = []
-    async with bare_channel(address) as channel:
-        try:
-            await asyncio.wait_for(channel.channel_ready(), _READY_S)
-        except TimeoutError:
-            raise Unavailable(f"no gateway answers at {address}") from None
-        stub = gateway_pb2_grpc.GatewayStub(channel)
-        while line := await asyncio.to_thread(ask):
+    channel = runner.run(connected(address, hint))
+    stub = gateway_pb2_grpc.GatewayStub(channel)
+    try:
+        while line := ask():
             messages.append(common_pb2.ChatMessage(role="user", content=line))
             prompt = events_pb2.PromptSubmitted(
                 messages=messages, expert_id=expert, sampling=common_pb2.SamplingParams(max_tokens=max_tokens)
             )
             try:
-                answer = await turn(stub, prompt)
+                answer = runner.run(turn(stub, prompt))
             except CoEError as error:
-                err.print(f"[red]{error.code}[/red]: {error.message}")
+                err.print(trouble(error))
                 messages.pop()
                 continue
             messages.append(common_pb2.ChatMessage(role="assistant", content=answer))
+    finally:
+        runner.run(channel.close())
+
+
+async def connected(address: str, hint: str) -> grpc.aio.Channel:
+    channel = bare_channel(address)
+    try:
+        await asyncio.wait_for(channel.channel_ready(), _READY_S)
+    except TimeoutError:
+        await channel.close()
+        raise Unavailable(f"no gateway answers at {address}{hint}") from None
+    return channel
 
 
 def ask() -> str:

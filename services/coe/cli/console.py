@@ -12,7 +12,7 @@ from rich.console import Console
 PIPE_WIDTH = 160
 
 out = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
-err = Console(stderr=True, highlight=False)
+err = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else PIPE_WIDTH)
 
 
 def print_json(value: dict[str, object] | Message) -> None:

@@ -10,6 +10,7 @@ from uuid import uuid4
 import typer
 from aiokafka import AIOKafkaProducer
 from google.protobuf.json_format import MessageToDict
+from rich.markup import escape
 from rich.table import Table
 
 from coe._proto import common_pb2, events_pb2
@@ -107,7 +108,7 @@ def summarise(answers: list[Answer]) -> None:
 def row(answer: Answer) -> tuple[str, ...]:
     result = answer.result
     if answer.failed:
-        return (result.error.code, "", shorten(result.error.message, 40), *[""] * 6)
+        return (result.error.code, "", escape(shorten(result.error.message, 40)), *[""] * 6)
     routing, assignment, timings = result.routing, result.assignment, result.timings
     category = routing.category + (f" ({routing.fallback_reason})" if routing.fallback_reason else "")
     mapped = assignment.mapped_expert

@@ -24,7 +24,9 @@ def command(
     expert: Annotated[str, typer.Option(help="Ask for this expert instead of routing.")] = "",
     budget: Annotated[str, typer.Option(help="quality, balanced or economy, or billions of parameters.")] = "",
     max_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of an answer.")] = 128,
-    timeout: Annotated[float, typer.Option(help="Seconds until a prompt is given up; also its deadline.")] = 120.0,
+    timeout: Annotated[
+        float, typer.Option(min=0.1, help="Seconds until a prompt is given up; also its deadline.")
+    ] = 120.0,
     kafka: Annotated[str | None, typer.Option(help="Bootstrap servers; default: the running stack's.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One PromptCompleted a line.")] = False,
 ) -> None:
@@ -64,6 +66,10 @@ def read(
             prompt = ParseDict(fields, events_pb2.PromptSubmitted())
         except ParseError as error:
             raise InvalidPrompt(f"line {number}: {' '.join(str(error).split())}") from None
+        if not prompt.prompt.strip() and not prompt.messages:
+            raise InvalidPrompt(
+                "the prompt is empty" if file is None else f"{file}, line {number}: the prompt is empty"
+            )
         prompt.expert_id = prompt.expert_id or expert
         if not prompt.sampling.HasField("max_tokens"):
             prompt.sampling.max_tokens = max_tokens

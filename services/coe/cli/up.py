@@ -88,5 +88,7 @@ async def _refresh(live: Live, stack: Stack) -> None:
 
 def _say_where(stack: Stack) -> None:
     info = stack.info
-    err.print(f"Kafka {info.kafka_bootstrap}   Redis {info.redis_url}   gRPC {info.gateway}   HTTP {info.gateway_http}")
-    err.print(f'Try: coe submit "What is the derivative of x^2?"    Ctrl-C stops. Logs: {stack.home}/run/logs')
+    where = f"Kafka {info.kafka_bootstrap}   Redis {info.redis_url}   gRPC {info.gateway}   HTTP {info.gateway_http}"
+    err.print(where, soft_wrap=True)
+    say = f'Try: coe submit "What is the derivative of x^2?"    Ctrl-C stops. Logs: {stack.home}/run/logs'
+    err.print(say, soft_wrap=True)

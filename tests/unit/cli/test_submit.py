@@ -47,6 +47,15 @@ def test_a_file_without_prompts_is_refused(tmp_path: Path, content: bytes) -> No
         list(read(None, file, "", "", 7))
 
 
+def test_an_empty_prompt_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidPrompt, match="empty"):
+        list(read(" ", None, "", "", 7))
+    file = tmp_path / "prompts.jsonl"
+    file.write_text('{"prompt": "fine"}\n{"prompt": ""}')
+    with pytest.raises(InvalidPrompt, match="line 2: the prompt is empty"):
+        list(read(None, file, "", "", 7))
+
+
 def test_text_and_file_exclude_each_other(tmp_path: Path) -> None:
     with pytest.raises(InvalidPrompt):
         list(read("Hello", tmp_path / "f", "", "", 7))

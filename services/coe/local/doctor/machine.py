@@ -9,6 +9,7 @@ import psutil
 from coe.local.doctor.check import Check, Level, judged
 from coe.local.options import StackOptions
 from coe.local.ports import is_free
+from coe.local.stackfile import running_stack
 from coe.platform.settings import CoreSettings
 
 _MIB = 2**20
@@ -71,11 +72,16 @@ def _disk() -> Check:
 
 
 def _ports() -> list[Check]:
-    options = StackOptions()
+    options, stack = StackOptions(), running_stack(CoreSettings().home)
+    own = {address.rpartition(":")[2] for address in (stack.gateway, stack.gateway_http)} if stack else set()
     wanted = {"gateway port": options.gateway_port, "gateway HTTP port": options.gateway_http_port}
     mend = "in use: `coe up` takes another one (it prints which), or set COE_STACK_GATEWAY_PORT, .._GATEWAY_HTTP_PORT"
     return [
-        judged(name, is_free(port), f"{port}", mend, otherwise=Level.WARNING) for name, port in wanted.items() if port
+        Check(name, Level.GOOD, f"{port}, of the running stack")
+        if str(port) in own
+        else judged(name, is_free(port), f"{port}", mend, otherwise=Level.WARNING)
+        for name, port in wanted.items()
+        if port
     ]
 
 
