@@ -8,6 +8,7 @@ from uuid import uuid4
 import pytest
 from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import RequestTimedOutError
 
 from coe.platform.bus.api import TopicSpec
 from coe.platform.bus.kafka import KafkaBus
@@ -74,3 +75,45 @@ async def test_a_stop_that_is_given_up_ends_all_the_same(kafka_bootstrap: str) -
     assert not any(connection.connected() for connection in client._conns.values())
     await asyncio.wait(asyncio.all_tasks() - before or {asyncio.create_task(turns(1))}, timeout=10)
     assert asyncio.all_tasks() <= before
+
+
+async def test_a_stop_right_after_a_fetch_failed_is_an_ordinary_one(
+    kafka_bootstrap: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """aiokafka's fetch task pauses then; its end must neither reach the caller nor leave the client open."""
+    topic = f"topic-{uuid4().hex}"
+    bus = KafkaBus(kafka_bootstrap, source="coe/test", start_timeout_s=30, ensure=[TopicSpec(topic, 1)])
+    await bus.start()
+    await bus.stop()
+    failed = asyncio.Event()
+
+    async def fails(node_id: int, request: object, **options: object) -> object:
+        failed.set()
+        raise RequestTimedOutError
+
+    before = asyncio.all_tasks()
+    consumer = closing(AIOKafkaConsumer(topic, bootstrap_servers=kafka_bootstrap, retry_backoff_ms=60_000))
+    await consumer.start()
+    client = consumer._client
+    monkeypatch.setattr(client, "send", fails)
+    await failed.wait()
+    await turns(3)
+    await stop_consumer(consumer)
+    assert not any(connection.connected() for connection in client._conns.values())
+    assert asyncio.all_tasks() <= before
+
+
+async def test_a_cancellation_of_a_stop_goes_on_to_the_caller(kafka_bootstrap: str) -> None:
+    topic = f"topic-{uuid4().hex}"
+    bus = KafkaBus(kafka_bootstrap, source="coe/test", start_timeout_s=30, ensure=[TopicSpec(topic, 1)])
+    await bus.start()
+    await bus.stop()
+    consumer = closing(AIOKafkaConsumer(topic, bootstrap_servers=kafka_bootstrap, group_id=topic))
+    await consumer.start()
+    client = consumer._client
+    stopping = asyncio.create_task(stop_consumer(consumer))
+    await turns(1)
+    stopping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await stopping
+    assert not any(connection.connected() for connection in client._conns.values())

@@ -1,10 +1,12 @@
 """Ends aiokafka's clients so that no connection stays open.
 
-aiokafka ends its tasks by cancellation. A task that is opening a connection by then leaves it to nobody: the bootstrap
-connection when a start is cancelled, and one that is kept after the client has closed all that it knew. A connection
-that the broker ended is forgotten unclosed when somebody asks for it just then. And a consumer whose stop takes too
-long (a group that does not settle) never gets to close its client. The classes offer no way to say otherwise, so their
-client is given another class, and what a stop that was given up leaves running is ended here.
+aiokafka ends its tasks by cancellation. A task that is opening a connection by then leaves it to nobody: the
+bootstrap connection when a start is cancelled, and one that is kept after the client has closed all that it knew. A
+connection that the broker ended is forgotten unclosed when somebody asks for it just then. A consumer whose stop
+takes too long (a group that does not settle) never gets to close its client, nor does one whose last fetch failed a
+moment before: the task that pauses then ends cancelled, and its cancellation comes out of the stop as if it were the
+caller's. The classes offer no way to say otherwise, so their client is given another class, and what such a stop
+leaves running is ended here.
 """
 
 import asyncio
@@ -84,11 +86,18 @@ async def stop_consumer(consumer: AIOKafkaConsumer, timeout_s: float = STOP_TIME
         async with asyncio.timeout(timeout_s):
             await consumer.stop()
     except BaseException as error:
-        if isinstance(error, Exception):
+        ours = isinstance(error, Exception) or _nobodys(error)
+        if ours:
             _log.warning("a consumer's stop was given up", error=repr(error))
         await _abandon(consumer)
-        if not isinstance(error, Exception):
+        if not ours:
             raise
+
+
+def _nobodys(error: BaseException) -> bool:
+    """Whether it is a cancellation that nobody asked this task for: that of a task of aiokafka's, awaited by it."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and not task.cancelling()
 
 
 async def _abandon(consumer: AIOKafkaConsumer) -> None:
@@ -98,6 +107,10 @@ async def _abandon(consumer: AIOKafkaConsumer) -> None:
         for name in ("_coordination_task", "_heartbeat_task", "_commit_refresh_task", "_reset_committed_task"):
             await _end(getattr(coordinator, name, None))
     if fetcher is not None:
+        for task in (fetcher._fetch_task, *fetcher._pending_tasks):
+            await _end(task)
+        # Its close awaits them, and would raise what ended them.
+        fetcher._pending_tasks.clear()
         await fetcher.close()
     await consumer._client.close()
 
