@@ -15,6 +15,9 @@ from coe.platform.errors import ArtifactError
 TOKENS_PER_RUN = 2048
 # No more characters are tokenised than this for each token that is kept.
 CHARS_PER_TOKEN = 16
+# What tokens that begin a word start with (SentencePiece, byte-level BPE), and those that go on with one (WordPiece).
+WORD_MARKS = ("\u2581", "\u0120")
+CONTINUED = "##"
 
 
 class Encoder:
@@ -82,6 +85,15 @@ class Encoder:
     def count_tokens(self, text: str) -> int:
         """Tokens that `encode` looks at, the special ones included."""
         return len(self._tokens([text])[0])
+
+    def vocabulary(self) -> list[str]:
+        """The tokens that are words, or begin one, without the marks of the tokenizer."""
+        tokens = list(self._tokenizer.get_vocab())
+        for mark in WORD_MARKS:
+            marked = [token.removeprefix(mark) for token in tokens if token.startswith(mark)]
+            if marked:
+                return marked
+        return [token for token in tokens if not token.startswith(CONTINUED)]
 
     def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text; one that is too long keeps its start and its last `tail_tokens`."""

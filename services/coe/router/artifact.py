@@ -13,11 +13,13 @@ from safetensors import SafetensorError, deserialize
 from safetensors.numpy import save_file
 
 from coe.platform.errors import ArtifactError
-from coe.router.model import Heads, Neighbours, OutlierHead, RouterModel, Temperature
-from coe.router.novelty import BUCKETS, Spelling
+from coe.router.model import Detectors, Heads, Neighbours, RouterModel, Temperature
+from coe.router.novelty import Novelty
+from coe.router.phrases import Phrases
 from coe.router.policy import Thresholds
+from coe.router.spelling import PIECE_BUCKETS, WORD_BUCKETS, Spelling
 
-FORMAT = "3"
+FORMAT = "4"
 FILE_NAME = "router.safetensors"
 # Prototypes are unit vectors stored as int8 of the largest component.
 INT8_MAX = 127
@@ -39,7 +41,7 @@ class Artifact:
     """`figures` are its validation results. `version` names it in every event; saving gives it one by its content."""
 
     model: RouterModel
-    spelling: Spelling
+    novelty: Novelty
     thresholds: Thresholds
     encoder: EncoderKind
     figures: Mapping[str, float]
@@ -73,10 +75,13 @@ def save(path: Path, artifact: Artifact) -> str:
         "heads.lexical_weight": model.heads.lexical_weight.T.astype(np.float16),
         "prototypes": np.rint(vectors / scale).astype(np.int8),
         "prototype_labels": model.neighbours.labels.astype(np.uint8),
-        "outlier.weight": model.outlier.weight.astype(np.float32),
+        "detectors.weight": model.detectors.weight.astype(np.float32),
+        "detectors.bias": model.detectors.bias.astype(np.float32),
         "gates.weight": model.gate_weight.astype(np.float16),
         "gates.bias": model.gate_bias.astype(np.float32),
-        "spelling": np.packbits(artifact.spelling.known),
+        "spelling.pieces": np.packbits(artifact.novelty.spelling.pieces),
+        "spelling.words": np.packbits(artifact.novelty.spelling.words),
+        "phrases": artifact.novelty.phrases.weight.astype(np.float16),
     }
     # safetensors writes memory as it lies.
     tensors = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
@@ -85,7 +90,7 @@ def save(path: Path, artifact: Artifact) -> str:
         "neighbours": {"k": model.neighbours.k, "sharpness": model.neighbours.sharpness},
         "neighbour_share": model.neighbour_share,
         "temperature": asdict(model.temperature),
-        "outlier_bias": model.outlier.bias,
+        "phrases_bias": artifact.novelty.phrases.bias,
         "thresholds": asdict(artifact.thresholds),
         "encoder": asdict(artifact.encoder),
         "figures": dict(artifact.figures),
@@ -142,13 +147,19 @@ def _parse(content: bytes, path: Path) -> Artifact:
         ),
         neighbour_share=facts["neighbour_share"],
         temperature=Temperature(**facts["temperature"]),
-        outlier=OutlierHead(tensors["outlier.weight"], facts["outlier_bias"]),
+        detectors=Detectors(tensors["detectors.weight"], tensors["detectors.bias"]),
         gate_weight=tensors["gates.weight"].astype(np.float32),
         gate_bias=tensors["gates.bias"],
     )
     return Artifact(
         model,
-        Spelling(np.unpackbits(tensors["spelling"], count=BUCKETS).astype(np.bool_)),
+        Novelty(
+            Spelling(
+                np.unpackbits(tensors["spelling.pieces"], count=PIECE_BUCKETS).astype(np.bool_),
+                np.unpackbits(tensors["spelling.words"], count=WORD_BUCKETS).astype(np.bool_),
+            ),
+            Phrases(tensors["phrases"].astype(np.float32), facts["phrases_bias"]),
+        ),
         Thresholds(**facts["thresholds"]),
         EncoderKind(**facts["encoder"]),
         facts["figures"],

@@ -56,8 +56,8 @@ class Classifier:
     def scores(self, texts: Sequence[str]) -> Scores:
         """Raw scores of texts that are not empty."""
         embeddings = self._encoder.encode(texts)
-        spelling = np.stack([self._artifact.spelling.features(text) for text in texts])
-        return self._artifact.model.scores(Features(embeddings, [lexical(text) for text in texts], spelling))
+        novelty = np.stack([self._artifact.novelty.features(text) for text in texts])
+        return self._artifact.model.scores(Features(embeddings, [lexical(text) for text in texts], novelty))
 
     def _message(self, text: str, decision: Decision) -> common_pb2.RoutingDecision:
         return common_pb2.RoutingDecision(

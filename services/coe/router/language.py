@@ -51,6 +51,12 @@ def language(text: str) -> str:
     return code if probability >= MIN_PROBABILITY else ""
 
 
+def likelihoods(text: str) -> list[float]:
+    """Probability of each of LANGUAGES, in their order."""
+    of = dict(_identifier().rank(text))
+    return [of[code] for code in LANGUAGES]
+
+
 @cache
 def _identifier() -> LanguageIdentifier:
     identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)

@@ -12,23 +12,28 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from coe.router import novelty
 from coe.router.features import Hashed
 from coe.router.probability import expit, log_softmax, logsumexp, softmax
 
 Floats = NDArray[np.float32]
+# Added to probabilities before their logarithm is taken.
+SMALLEST = 1e-6
+# How far "none" is ahead, energy (Liu et al. 2020), entropy, distance to the nearest prototypes, and the text itself.
+OUTLIER_FEATURES = ("none", "energy", "entropy", "distance", *novelty.FEATURES)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Features:
-    """Of n texts: unit embeddings [n, D], hashed words, and the spelling features [n, S]."""
+    """Of n texts: unit embeddings [n, D], hashed words, and the features of their novelty [n, S]."""
 
     embeddings: Floats
     lexical: Sequence[Hashed]
-    spelling: Floats
+    novelty: Floats
 
     def __getitem__(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> "Features":
         indices = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows
-        return Features(self.embeddings[indices], [self.lexical[row] for row in indices], self.spelling[indices])
+        return Features(self.embeddings[indices], [self.lexical[row] for row in indices], self.novelty[indices])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,27 +76,34 @@ class Neighbours:
 
 @dataclass(frozen=True, slots=True)
 class Temperature:
-    """Logits are divided by exp(base + slope * out-of-distribution score)."""
+    """Logits are divided by exp(base + slope * out-of-distribution score), their mixture with votes by exp(mixed)."""
 
     base: float = 0.0
     slope: float = 0.0
+    mixed: float = 0.0
 
     def of(self, strange: Floats) -> Floats:
         """The divisor of each prompt's logits, from its out-of-distribution score."""
         divisor: Floats = np.exp(self.base + self.slope * strange).astype(np.float32)
         return divisor
 
+    def temper(self, mixture: Floats) -> Floats:
+        """The mixture of head and votes [n, C], as sure as it should be."""
+        return softmax(np.log(mixture + SMALLEST) / np.float32(np.exp(self.mixed)))
+
 
 @dataclass(frozen=True, slots=True, eq=False)
-class OutlierHead:
-    """Logistic score of strangeness over `outlier_features`."""
+class Detectors:
+    """K logistic scores over `outlier_features`, each of one kind of strangeness: weight [K, F], bias [K]."""
 
     weight: Floats
-    bias: float
+    bias: Floats
 
     def score(self, features: Floats) -> Floats:
-        """From 0, as the training prompts, to 1."""
-        return expit(features @ self.weight + self.bias).astype(np.float32)
+        """Probability that any of them is right, were they independent (noisy or): 0, as training prompts, to 1."""
+        ordinary = expit(-(features @ self.weight.T + self.bias))
+        score: Floats = (1 - ordinary.prod(axis=1)).astype(np.float32)
+        return score
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,19 +115,23 @@ class RouterModel:
     neighbours: Neighbours
     neighbour_share: float
     temperature: Temperature
-    outlier: OutlierHead
+    detectors: Detectors
     gate_weight: Floats
     gate_bias: Floats
 
     def scores(self, features: Features) -> "Scores":
         every = self.heads.logits(features)
         votes, distance = self.neighbours.votes(features.embeddings, len(self.categories))
-        strange = self.outlier.score(outlier_features(every, distance, features.spelling))
+        strange = self.detectors.score(outlier_features(every, distance, features.novelty))
         head = softmax(every[:, :-1] / self.temperature.of(strange)[:, None])
+        # Prototypes of what gates claim have no vote: the gates know better.
+        mine = votes[:, : head.shape[1]]
+        total = mine.sum(1, keepdims=True)
+        mine = np.where(total > 0, mine / np.maximum(total, SMALLEST), head)
+        probabilities = self.temperature.temper((1 - self.neighbour_share) * head + self.neighbour_share * mine)
         claims = expit(features.embeddings @ self.gate_weight.T + self.gate_bias)
         for claimed in claims.T[:, :, None]:
-            head = np.concatenate([head * (1 - claimed), claimed], axis=1)
-        probabilities = (1 - self.neighbour_share) * head + self.neighbour_share * votes
+            probabilities = np.concatenate([probabilities * (1 - claimed), claimed], axis=1)
         # The heads never heard of what a gate claims.
         score = strange * (1 - claims).prod(axis=1)
         return Scores(probabilities.astype(np.float32), score.astype(np.float32))
@@ -127,10 +143,10 @@ class Scores:
     out_of_distribution: Floats  # [n], 0 (as the training prompts) to 1
 
 
-def outlier_features(every: Floats, distance: Floats, spelling: Floats) -> Floats:
-    """Of logits [n, C + 1]: how far "none" is ahead, energy (Liu et al. 2020), entropy; distance; spelling [n, S]."""
+def outlier_features(every: Floats, distance: Floats, text: Floats) -> Floats:
+    """The values that OUTLIER_FEATURES names: from logits [n, C + 1], distances [n], and the texts' novelty [n, S]."""
     logits, none = every[:, :-1], every[:, -1]
     mass = logsumexp(logits)
     logs = log_softmax(logits)
     entropy = -(np.exp(logs) * logs).sum(1)
-    return np.column_stack([none - mass, -mass, entropy, distance, spelling]).astype(np.float32)
+    return np.column_stack([none - mass, -mass, entropy, distance, text]).astype(np.float32)

@@ -52,6 +52,12 @@ def test_the_first_layers_alone_match_too(encoder: Encoder) -> None:
         open_encoder(EncoderSpec(layers=7))
 
 
+def test_the_vocabulary_has_words_and_no_pieces(encoder: Encoder) -> None:
+    words = set(encoder.vocabulary())
+    assert {"house", "python", "medicine"} <= words
+    assert not [word for word in words if word.startswith("##")]
+
+
 def test_published_vectors_and_similarities(encoder: Encoder) -> None:
     vectors = encoder.encode(["This is an example sentence", *TEXTS[:2]])
     # The first components that sentence-transformers prints for the model card's example.

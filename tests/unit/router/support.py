@@ -4,9 +4,11 @@ import numpy as np
 
 from coe.router import features
 from coe.router.artifact import Artifact, EncoderKind
-from coe.router.model import Features, Heads, Neighbours, OutlierHead, RouterModel, Temperature
-from coe.router.novelty import FEATURES, Spelling
+from coe.router.model import OUTLIER_FEATURES, Detectors, Features, Heads, Neighbours, RouterModel, Temperature
+from coe.router.novelty import Novelty
+from coe.router.phrases import BUCKETS, Phrases
 from coe.router.policy import Thresholds
+from coe.router.spelling import Spelling
 
 DIMENSIONS = 16
 CATEGORIES = ("coding", "general", "math")
@@ -31,8 +33,8 @@ def model(seed: int = 0, neighbour_share: float = 0.2) -> RouterModel:
         heads,
         Neighbours(unit(rng, 6), np.array([0, 0, 1, 1, 2, 2]), k=2, sharpness=10),
         neighbour_share,
-        Temperature(0.2, 0.5),
-        OutlierHead(rng.normal(size=4 + len(FEATURES)).astype(np.float32), -1.0),
+        Temperature(0.2, 0.5, -0.1),
+        Detectors(rng.normal(size=(2, len(OUTLIER_FEATURES))).astype(np.float32) / 4, np.array([-1, -2], np.float32)),
         np.zeros((0, DIMENSIONS), np.float32),
         np.zeros(0, np.float32),
     )
@@ -40,13 +42,15 @@ def model(seed: int = 0, neighbour_share: float = 0.2) -> RouterModel:
 
 def artifact(fingerprint: str = "abc") -> Artifact:
     kind = EncoderKind(fingerprint, 36, 10, True, 5)
-    return Artifact(model(), Spelling.of(TEXTS * 3), Thresholds(0.4, 0.9), kind, {"seen_accuracy": 0.98})
+    phrases = Phrases(np.random.default_rng(2).normal(size=BUCKETS).astype(np.float32), -1.0)
+    novelty = Novelty(Spelling.of(TEXTS * 3, ["house"]), phrases)
+    return Artifact(model(), novelty, Thresholds(0.4, 0.9), kind, {"seen_accuracy": 0.98})
 
 
-def some_features(spelling: Spelling, seed: int = 1) -> Features:
+def some_features(novelty: Novelty, seed: int = 1) -> Features:
     rng = np.random.default_rng(seed)
     return Features(
         unit(rng, len(TEXTS)),
         [features.lexical(text) for text in TEXTS],
-        np.stack([spelling.features(text) for text in TEXTS]),
+        np.stack([novelty.features(text) for text in TEXTS]),
     )

@@ -4,8 +4,6 @@ import numpy as np
 import pytest
 
 from coe.router.metrics import auroc, expected_calibration_error
-from coe.router.model import Temperature
-from coe.router.training.fit import fit_temperature
 
 
 def test_calibration_error_by_hand() -> None:
@@ -23,16 +21,3 @@ def test_auroc_by_hand() -> None:
     # Of the 6 pairs 4 are in order, 1 is a tie and 1 is not: 0.4 above 0.1, and 0.9 above all.
     assert auroc(np.array([0.1, 0.4, 0.5]), np.array([0.4, 0.9])) == pytest.approx((4 + 0.5) / 6)
     assert np.isnan(auroc(np.array([]), np.array([1.0])))
-
-
-def test_temperature_undoes_overconfidence() -> None:
-    rng = np.random.default_rng(0)
-    logits = rng.normal(size=(4000, 4)) * 2
-    chances = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    targets = np.array([rng.choice(4, p=row) for row in chances])
-    distance = np.zeros(len(logits))
-    found = fit_temperature(
-        (logits * 3).astype(np.float32), distance.astype(np.float32), targets, np.ones(len(logits), np.float32)
-    )
-    assert isinstance(found, Temperature)
-    assert np.exp(found.base) == pytest.approx(3, rel=0.1)

@@ -13,13 +13,18 @@ from coe.platform.errors import ArtifactError
 from coe.router import artifact as artifacts
 from coe.router.classifier import Classifier
 from coe.router.evaluate import evaluate
+from coe.router.metrics import auroc
+from coe.router.novelty import FEATURES
 from coe.router.training import noise
 from coe.router.training.augment import augmented, typing_errors
 from coe.router.training.build import Trained, build
+from coe.router.training.corpus import gather
 from coe.router.training.data import LabelledPrompt, distinct, load
 from coe.router.training.fit import FitSettings, balance
 from coe.router.training.folds import domain_rounds, source_rounds
 from coe.router.training.gate import add_category, read_folder
+from coe.router.training.injections import fit_phrases, injections, ways
+from coe.router.training.novelty import out_of_source
 from coe.router.training.others import load_others
 from coe.router.training.seeds import SOURCE, seeds
 
@@ -42,6 +47,9 @@ class WordEncoder:
         )
         return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
+    def vocabulary(self) -> list[str]:
+        return [*self.words, "please", "tell", "about", "number", "what"]
+
 
 def prompts() -> list[LabelledPrompt]:
     topics = {
@@ -50,13 +58,15 @@ def prompts() -> list[LabelledPrompt]:
         "law": ("court", "contract", "judge"),
     }
     frames = {"a": "please tell me about the {} number {}", "b": "{} and {} what is it"}
-    return [
+    english = [
         LabelledPrompt(frame.format(topic, number), domain, f"{domain} {source}", "en")
         for domain, words in topics.items()
         for topic in words
         for source, frame in frames.items()
         for number in range(6)
     ]
+    german = [LabelledPrompt(f"{word}: was ist das denn nun?", "law", "law a", "de") for word in topics["law"]]
+    return [*english, *german]
 
 
 @pytest.fixture(scope="module")
@@ -117,13 +127,60 @@ def test_typing_errors_leave_digits_and_signs() -> None:
     assert made.startswith("12 + 34 = ")
 
 
-@pytest.mark.parametrize("kind", sorted(noise.KINDS))
-def test_outliers_are_made_of_every_kind(kind: str) -> None:
-    texts = ["Write a loop in Python.", "日本の首都はどこですか", "¿Qué hora es?"]
-    made = noise.make(kind, texts, 5, np.random.default_rng(0))
+TEXTS = noise.Texts(
+    ["Write a loop in Python. It counts to ten.", "What is a tort? Give an example of one."],
+    {"ja": ["日本の首都はどこですか。東京です。"], "es": ["¿Qué hora es? Son las tres de la tarde."]},
+)
+
+
+@pytest.mark.parametrize("way", sorted(noise.WAYS))
+def test_outliers_are_made_in_every_way(way: str) -> None:
+    made = noise.make(way, TEXTS, 5, np.random.default_rng(0))
     assert len(made) == 5
-    assert all(text.strip() for text in made)
-    assert made == noise.make(kind, texts, 5, np.random.default_rng(0))
+    assert all(text.strip() and text not in TEXTS.plain for text in made)
+    assert made == noise.make(way, TEXTS, 5, np.random.default_rng(0))
+
+
+def test_switching_takes_two_languages() -> None:
+    for way in ("switching/words", "switching/phrases", "switching/sentences"):
+        for text in noise.make(way, TEXTS, 10, np.random.default_rng(0)):
+            written = [
+                any(part in text for part in parts)
+                for parts in (("日本", "首都"), ("Qué", "hora"), ("Pyth", "tort", "Write", "What"))
+            ]
+            assert sum(written) == 2, text
+    assert noise.make("switching/words", noise.Texts(TEXTS.plain, {}), 3, np.random.default_rng(0)) == []
+
+
+def test_phrases_of_a_way_that_was_not_learnt_are_still_told_from_ordinary_prompts() -> None:
+    rng = np.random.default_rng(0)
+    ordinary = [prompt.text for prompt in seeds()]
+    some = [ordinary[row] for row in rng.permutation(len(ordinary))]
+    found = fit_phrases([way for way in ways() if way != "override"], some[:-200], rng)
+    strange = [found.features(text)[1] for text in injections("override", 200, rng)]
+    assert auroc(np.array([found.features(text)[1] for text in some[-200:]]), np.array(strange)) > 0.9
+
+
+def test_features_come_from_what_did_not_know_the_source() -> None:
+    word = "flibbertigibbets"
+    texts = [f"please tell me of the {word} number {number}" for number in range(8)]
+    given = [LabelledPrompt(text, "law", "one source") for text in texts]
+    given += [LabelledPrompt(f"please tell me the number of {name}", "law", f"source {name}") for name in "abcdefgh"]
+    held = np.arange(len(given)) == 0
+    vocabulary = ["please", "tell", "number"]
+    found = out_of_source(given, ~held, held, vocabulary, 0)[:, FEATURES.index("unseen English words")]
+    # The word is known for the held prompt of the source, and for no other one of it.
+    assert found[0] == 0
+    assert (found[1:8] > 0).all()
+
+
+def test_held_prompts_stand_for_the_collected_ones() -> None:
+    corpus = gather(prompts(), [], OTHERS, np.random.default_rng(0))
+    assert corpus.categories == ("coding", "general", "law")
+    assert corpus.stands_for[corpus.held].sum() == pytest.approx(len(prompts()))
+    assert (corpus.held <= corpus.seen).all()
+    assert (corpus.held <= corpus.written).all()
+    assert {corpus.prompts[row].domain for row in np.flatnonzero(corpus.targets == 3)} == {"", "botany"}
 
 
 def test_a_source_is_left_out_whole_when_others_can_stand_in() -> None:
@@ -196,12 +253,14 @@ def test_categories_weigh_the_same_and_sources_by_their_root() -> None:
 def test_training_end_to_end(trained: Trained, encoder: Encoder, tmp_path: Path) -> None:
     figures = trained.artifact.figures
     assert figures["seen_accuracy"] == 1.0
-    assert {name.removesuffix(" en") for name in trained.figures.unseen} == {
+    assert {name.removesuffix(" en").removesuffix(" de") for name in trained.figures.unseen} == {
         f"{domain}: {domain} {source}" for domain in ("coding", "general", "law") for source in "ab"
     }
-    groups = {f"noise: {kind}" for kind in noise.KINDS} | {"left-out domain: coding", "left-out domain: law"}
+    groups = {f"noise: {way}" for way in noise.WAYS} | {"left-out domain: coding", "left-out domain: law"}
     assert set(trained.figures.aurocs) == groups | {"other domain: flowers"}
-    assert {"auroc_noise", "auroc_left_out_domain", "auroc_other_domain", "unseen_ece"} <= set(figures)
+    assert {"auroc_noise", "seen_auroc_noise", "auroc_left_out_domain", "auroc_other_domain", "unseen_ece"} <= set(
+        figures
+    )
     version = artifacts.save(tmp_path / "one", trained.artifact)
     again = build(prompts(), [], encoder, kind=KIND, others=OTHERS, seed=3, settings=FAST)
     assert artifacts.save(tmp_path / "two", again.artifact) == version

@@ -1,6 +1,5 @@
 """Puts an artifact together: featurise, validate on what is left out, calibrate, fit on everything."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,28 +8,18 @@ import numpy as np
 from coe.encoder import EmbeddingCache, Encoder
 from coe.router.artifact import Artifact, EncoderKind
 from coe.router.model import RouterModel
-from coe.router.novelty import Spelling
 from coe.router.policy import GENERAL
-from coe.router.training import noise
-from coe.router.training.augment import augmented
 from coe.router.training.calibrate import calibrate
-from coe.router.training.data import LabelledPrompt, distinct
+from coe.router.training.corpus import Corpus, gather
+from coe.router.training.data import LabelledPrompt
 from coe.router.training.featurise import Featuriser, Progress
 from coe.router.training.figures import Figures, figures, nested
 from coe.router.training.fit import FitSettings, sample
-from coe.router.training.folds import domain_rounds, source_rounds
+from coe.router.training.folds import Round, domain_rounds, source_rounds
+from coe.router.training.novelty import fit_novelty, out_of_source
 from coe.router.training.seeds import SOURCE as SEEDS
 from coe.router.training.table import Table
 from coe.router.training.validate import SEEN, HeldOut, fit, joined, leave_out, scored
-
-# Most prompts of one source and language; more add time and no accuracy.
-MOST_PER_SOURCE = 800
-# Most prompts of one source of other domains.
-MOST_OTHERS = 150
-# Share of the collected prompts that is held out to calibrate on.
-HELD_OUT_SHARE = 0.15
-# Prompts of one source and language that also appear in a variation, and made outliers of each kind.
-AUGMENTED, OUTLIERS = 60, 250
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,67 +39,58 @@ def build(
     settings: FitSettings | None = None,
     progress: Progress = lambda what, done, total: None,
 ) -> Trained:
-    """The artifact of these prompts for this encoder. Deterministic by seed. Seeds are never held out.
-
-    The domains of `collected` and `seeds` are the categories; prompts of `others` are in one of them or in none.
-    """
+    """The artifact of these prompts for this encoder. Deterministic by seed. See `gather` for the prompts' parts."""
     settings = settings or FitSettings()
-    rng = np.random.default_rng(seed)
-    categories = tuple(sorted({prompt.domain for prompt in (*collected, *seeds)} - {""}))
-    every = [prompt for prompt in distinct([*collected, *seeds, *_fresh(others, collected)]) if prompt.domain]
-    known = [prompt for prompt in every if prompt.domain in categories]
-    strangers = [prompt for prompt in every if prompt.domain not in categories]
-    labelled = [known[row] for row in sample(known, MOST_PER_SOURCE, rng).tolist()]
-    strangers = [strangers[row] for row in sample(strangers, MOST_OTHERS, rng).tolist()]
-    spelling = Spelling.of(prompt.text for prompt in labelled)
-    featurise = Featuriser(EmbeddingCache(encoder), spelling, progress)
-
-    def table(prompts: Sequence[LabelledPrompt]) -> Table:
-        index = {category: number for number, category in enumerate(categories)}
-        targets = np.array([index.get(prompt.domain, len(categories)) for prompt in prompts], np.int64)
-        return Table(prompts, featurise([prompt.text for prompt in prompts]), targets)
-
-    held = (rng.random(len(labelled)) < HELD_OUT_SHARE) & np.array([prompt.source != SEEDS for prompt in labelled])
-    varied_from = sample(labelled, AUGMENTED, rng)
-    varied = [augmented(labelled[row], rng) for row in varied_from.tolist()]
-    texts = [prompt.text for prompt in labelled if prompt.source != SEEDS]
-    made = [LabelledPrompt(text, "", name) for name in noise.KINDS for text in noise.make(name, texts, OUTLIERS, rng)]
-    everything = table([*labelled, *varied, *strangers, *made])
-    seen = np.concatenate([held, held[varied_from], np.zeros(len(strangers) + len(made), np.bool_)])
-
-    heads, near = fit(_capped(everything[~seen], settings, seed), len(categories), settings, seed)
-    ordinary = everything[np.flatnonzero(held)]
-    parts = [scored(heads, near, ordinary, SEEN)]
-    names = sorted({prompt.source for prompt in (*strangers, *made)})
-    tested = sorted({prompt.domain for prompt in labelled if prompt.source != SEEDS} - {GENERAL})
-    rounds = [*source_rounds(labelled, names), *domain_rounds(tested)]
-    parts.append(leave_out(everything, rounds, seen, len(categories), settings, seed, progress))
-    scores: HeldOut = joined(parts)
-    of_source = Counter((prompt.source, prompt.domain) for prompt in known)
-    of_held = Counter((prompt.source, prompt.domain) for prompt in ordinary.prompts)
-    natural = np.array(
-        [of_source[prompt.source, prompt.domain] / of_held[prompt.source, prompt.domain] for prompt in ordinary.prompts]
+    corpus = gather(collected, seeds, others, np.random.default_rng(seed))
+    vocabulary = encoder.vocabulary()
+    text = out_of_source(
+        corpus.prompts,
+        corpus.written & ~corpus.held,
+        corpus.held,
+        vocabulary,
+        seed,
+        lambda done, total: progress("Reading texts", done, total),
     )
-    found = figures(scores, nested(scores, settings.neighbour_share), natural)
+    features = Featuriser(EmbeddingCache(encoder), progress)([prompt.text for prompt in corpus.prompts], text)
+    table = Table(corpus.prompts, features, corpus.targets)
+
+    scores = _held_out(corpus, table, settings, seed, progress)
+    judged = nested(scores, settings.neighbour_share)
+    found = figures(scores, judged, corpus.stands_for[corpus.held])
     chosen = calibrate(scores, settings.neighbour_share)
 
-    heads, near = fit(_capped(everything, settings, seed), len(categories), settings, seed)
-    none = np.zeros((0, encoder.dimensions), np.float32)
+    heads, near = fit(_capped(table, settings, seed), len(corpus.categories), settings, seed)
+    no_gate = np.zeros((0, encoder.dimensions), np.float32)
     model = RouterModel(
-        categories, heads, near, settings.neighbour_share, chosen.temperature, chosen.outlier, none, none[:, 0]
+        corpus.categories,
+        heads,
+        near,
+        settings.neighbour_share,
+        chosen.temperature,
+        chosen.detectors,
+        no_gate,
+        no_gate[:, 0],
     )
+    written = [corpus.prompts[row] for row in np.flatnonzero(corpus.written).tolist()]
+    novelty = fit_novelty(written, vocabulary, np.random.default_rng(seed))
     summary = {name: round(value, 4) for name, value in found.summary.items()}
-    return Trained(Artifact(model, spelling, chosen.thresholds, kind, summary), found)
+    return Trained(Artifact(model, novelty, chosen.thresholds, kind, summary), found)
 
 
-def _fresh(others: Sequence[LabelledPrompt], collected: Sequence[LabelledPrompt]) -> list[LabelledPrompt]:
-    """Others that don't end as a collected prompt does: a copy in another wrapper would be seen while held out."""
-    ends = {_end(prompt.text) for prompt in collected}
-    return [prompt for prompt in others if _end(prompt.text) not in ends]
+def _held_out(corpus: Corpus, table: Table, settings: FitSettings, seed: int, progress: Progress) -> HeldOut:
+    """Scores of the held prompts, and of each round's by models that left them out."""
+    count = len(corpus.categories)
+    heads, near = fit(_capped(table[~corpus.seen], settings, seed), count, settings, seed)
+    ordinary = scored(heads, near, table[np.flatnonzero(corpus.held)], SEEN)
+    others = leave_out(table, _rounds(corpus), corpus.seen, count, settings, seed, progress)
+    return joined([ordinary, others])
 
 
-def _end(text: str) -> str:
-    return "".join(text.split())[-80:]
+def _rounds(corpus: Corpus) -> list[Round]:
+    labelled = [prompt for prompt in corpus.prompts if prompt.domain in corpus.categories]
+    names = sorted({prompt.source for prompt in corpus.prompts if prompt.domain not in corpus.categories})
+    tested = sorted({prompt.domain for prompt in labelled if prompt.source != SEEDS} - {GENERAL})
+    return [*source_rounds(labelled, names), *domain_rounds(tested)]
 
 
 def _capped(table: Table, settings: FitSettings, seed: int) -> Table:

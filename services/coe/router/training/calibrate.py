@@ -1,14 +1,17 @@
-"""From scores of held-out prompts: the outlier head, the temperature and the thresholds. Pure."""
+"""From scores of held-out prompts: the detectors of outliers, the temperature and the thresholds. Pure."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import minimize
 from scipy.special import softmax
 
-from coe.router.model import OutlierHead, Temperature
+from coe.router import phrases, spelling, switching
+from coe.router.model import OUTLIER_FEATURES, SMALLEST, Detectors, Temperature
 from coe.router.policy import Thresholds
-from coe.router.training.fit import fit_outlier, fit_temperature
+from coe.router.training.fit import fit_detector
+from coe.router.training.noise import family
 from coe.router.training.validate import DOMAIN, NOISE, OTHER, SEEN, UNSEEN, HeldOut
 
 Floats = NDArray[np.float32]
@@ -17,11 +20,31 @@ Weights = NDArray[np.float64]
 # Conformal thresholds, as shares of prompts from unseen sources: those that may go to `general` as out of distribution,
 # and those that may go there at all.
 STRANGE_SHARE, REJECTED_SHARE = 0.03, 0.12
+# No prompt is sent away that a router is so sure of, however sure it is of the others.
+SURE = 0.9
+# What each detector tells from ordinary prompts, and by what. Topics show in the heads, noise in the text.
+DETECTORS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
+    ((DOMAIN, OTHER), ("none", "energy", "entropy", "distance")),
+    (
+        ("typing", "mash", "alphabet"),
+        ("none", "entropy", "distance", *spelling.FEATURES, "language doubt", "language switches"),
+    ),
+    (
+        ("switching",),
+        ("none", "distance", "unseen English words", "unseen other words", "odd symbols", *switching.FEATURES),
+    ),
+    (("injection",), ("none", "distance", *phrases.FEATURES)),
+)
+# The logit of a detector that nothing was learnt for.
+NEVER = -50.0
+# Detectors are fitted at even odds. Each kind of noise is rarer than a strange topic by this much on the logit scale: a
+# larger step costs more AUROC on noise than it brings on topics.
+RARER = 1.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Calibration:
-    outlier: OutlierHead
+    detectors: Detectors
     temperature: Temperature
     thresholds: Thresholds
 
@@ -46,19 +69,37 @@ def equal_groups(held: HeldOut) -> Weights:
 
 
 def calibrate(held: HeldOut, neighbour_share: float) -> Calibration:
-    """Seen and unseen sources weigh the same, and so do noise, left-out domains and other domains."""
+    """Seen and unseen sources weigh the same, and so do left-out domains and other domains."""
     weight = equal_groups(held)
     inside = np.isin(held.role, (SEEN, UNSEEN))
-    outside = np.isin(held.role, (NOISE, DOMAIN, OTHER))
-    balanced = weight / np.where(outside, weight[outside].sum(), weight[inside].sum()) * len(held) / 2
-    outlier = fit_outlier(held.outlier, outside, balanced.astype(np.float32))
-    strange = outlier.score(held.outlier)
-    temperature = fit_temperature(
-        held.logits[inside], strange[inside], held.target[inside], weight[inside].astype(np.float32)
-    )
+    detectors = fit_detectors(held, weight)
+    strange = detectors.score(held.outlier)
+    temperature = fit_temperature(held[inside], strange[inside], weight[inside], neighbour_share)
     unseen = held.role == UNSEEN
     confidence = probabilities(held[unseen], strange[unseen], temperature, neighbour_share).max(1)
-    return Calibration(outlier, temperature, thresholds(confidence, strange[unseen], weight[unseen]))
+    return Calibration(detectors, temperature, thresholds(confidence, strange[unseen], weight[unseen]))
+
+
+def fit_detectors(held: HeldOut, weight: Weights) -> Detectors:
+    """Each from its own kind of outliers, against ordinary prompts; a kind that there are none of finds nothing."""
+    inside = np.isin(held.role, (SEEN, UNSEEN))
+    kind = np.array(
+        [family(group) if role == NOISE else str(role) for role, group in zip(held.role, held.group, strict=True)]
+    )
+    matrix = np.zeros((len(DETECTORS), len(OUTLIER_FEATURES)), np.float32)
+    bias = np.full(len(DETECTORS), NEVER, np.float32)
+    for row, (kinds, names) in enumerate(DETECTORS):
+        outside = np.isin(kind, kinds)
+        if not outside.any():
+            continue
+        rows = inside | outside
+        columns = [OUTLIER_FEATURES.index(name) for name in names]
+        balanced = weight / np.where(outside, weight[outside].sum(), weight[inside].sum()) * rows.sum() / 2
+        found = fit_detector(held.outlier[rows][:, columns], outside[rows], balanced[rows].astype(np.float32))
+        matrix[row, columns], bias[row] = found
+        if DOMAIN not in kinds:
+            bias[row] -= RARER
+    return Detectors(matrix, bias)
 
 
 def thresholds(confidence: Floats, strange: Floats, weight: Weights) -> Thresholds:
@@ -66,7 +107,7 @@ def thresholds(confidence: Floats, strange: Floats, weight: Weights) -> Threshol
     limit = _quantile(strange, weight, 1 - STRANGE_SHARE)
     kept = strange <= limit
     share = (REJECTED_SHARE - weight[~kept].sum() / weight.sum()) / (weight[kept].sum() / weight.sum())
-    return Thresholds(_quantile(confidence[kept], weight[kept], share), limit)
+    return Thresholds(min(_quantile(confidence[kept], weight[kept], share), SURE), limit)
 
 
 def _quantile(values: Floats, weight: Weights, share: float) -> float:
@@ -75,15 +116,26 @@ def _quantile(values: Floats, weight: Weights, share: float) -> float:
     return float(values[order][min(int(np.searchsorted(cumulated, share)), len(values) - 1)])
 
 
+def fit_temperature(held: HeldOut, strange: Floats, weight: Weights, neighbour_share: float) -> Temperature:
+    """Minimises the weighted negative log likelihood."""
+    rows = np.arange(len(held))
+
+    def loss(parameters: Weights) -> float:
+        likely = probabilities(held, strange, Temperature(*parameters.tolist()), neighbour_share)
+        return float(-(weight * np.log(likely[rows, held.target] + SMALLEST)).sum() / weight.sum())
+
+    found = minimize(loss, np.zeros(3), method="Nelder-Mead", bounds=[(-3, 3), (-4, 4), (-2, 2)])
+    return Temperature(*found.x.tolist())
+
+
 def probabilities(held: HeldOut, strange: Floats, temperature: Temperature, neighbour_share: float) -> Floats:
     """As `RouterModel.scores` computes them."""
     head = softmax(held.logits / temperature.of(strange)[:, None], axis=1)
-    mixed: Floats = (1 - neighbour_share) * head + neighbour_share * held.votes
-    return mixed
+    return temperature.temper((1 - neighbour_share) * head + neighbour_share * held.votes)
 
 
 def judged(held: HeldOut, calibration: Calibration, neighbour_share: float) -> Judged:
-    strange = calibration.outlier.score(held.outlier)
+    strange = calibration.detectors.score(held.outlier)
     likely = probabilities(held, strange, calibration.temperature, neighbour_share)
     limits = calibration.thresholds
     covered = (strange <= limits.out_of_distribution) & (likely.max(1) >= limits.confidence)

@@ -1,5 +1,6 @@
 """The figures of a router from held-out scores, calibrated on other prompts than they are counted on. Pure."""
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 
 from coe.router.metrics import auroc, expected_calibration_error
 from coe.router.training.calibrate import Judged, calibrate, equal_groups, judged
+from coe.router.training.noise import family
 from coe.router.training.validate import DOMAIN, NOISE, OTHER, SEEN, UNSEEN, HeldOut
 
 PARTS = 5
@@ -23,7 +25,7 @@ class Figures:
 
 
 def nested(held: HeldOut, neighbour_share: float) -> Judged:
-    """Each group is judged by a calibration that never saw it: temperature, outlier head and thresholds included."""
+    """Each group is judged by a calibration that never saw it: temperature, detectors and thresholds included."""
     part = np.empty(len(held), np.int64)
     for role in np.unique(held.role):
         rows = held.role == role
@@ -43,7 +45,8 @@ def nested(held: HeldOut, neighbour_share: float) -> Judged:
 def figures(held: HeldOut, found: Judged, natural: NDArray[np.float64]) -> Figures:
     """`natural`: what each seen prompt stands for, so that seen sources count as they come in the file.
 
-    Unseen sources count equally. An out-of-distribution AUROC is against prompts of seen and unseen sources alike.
+    Unseen sources count equally. An out-of-distribution AUROC is against prompts of seen and unseen sources alike, one
+    that starts with `seen_` against those of seen sources. Ways of one family of noise count as one together.
     """
     right = found.probabilities.argmax(1) == held.target
     confidence = found.probabilities.max(1)
@@ -59,17 +62,33 @@ def figures(held: HeldOut, found: Judged, natural: NDArray[np.float64]) -> Figur
         summary[f"{name}_coverage"] = float(kept.sum())
         summary[f"{name}_accuracy_covered"] = float(kept @ right[rows] / kept.sum())
         summary[f"{name}_ece"] = expected_calibration_error(confidence[rows], right[rows], weight=share)
-    inside = np.isin(held.role, (SEEN, UNSEEN))
     aurocs: dict[str, float] = {}
     for role, name in ((NOISE, "noise"), (DOMAIN, "left_out_domain"), (OTHER, "other_domain")):
-        groups = np.unique(held.group[held.role == role]).tolist()
-        for group in groups:
-            rows = (held.role == role) & (held.group == group)
-            aurocs[f"{role}: {group}"] = auroc(found.strange[inside], found.strange[rows])
-        if groups:
-            summary[f"auroc_{name}"] = float(np.mean([aurocs[f"{role}: {group}"] for group in groups]))
+        for prefix, roles in (("", (SEEN, UNSEEN)), ("seen_", (SEEN,))):
+            each = _aurocs(held, found, role, np.isin(held.role, roles))
+            if not prefix:
+                aurocs |= {f"{role}: {group}": value for group, value in each.items()}
+            if each:
+                summary[f"{prefix}auroc_{name}"] = _mean(each, families=role == NOISE)
     unseen = {
         str(group): float(right[(held.role == UNSEEN) & (held.group == group)].mean())
         for group in np.unique(held.group[held.role == UNSEEN])
     }
     return Figures(summary, unseen, aurocs)
+
+
+def _aurocs(held: HeldOut, found: Judged, role: str, inside: NDArray[np.bool_]) -> dict[str, float]:
+    """Of each group of a role, against the prompts `inside`."""
+    outside = held.role == role
+    return {
+        str(group): auroc(found.strange[inside], found.strange[outside & (held.group == group)])
+        for group in np.unique(held.group[outside])
+    }
+
+
+def _mean(each: Mapping[str, float], *, families: bool) -> float:
+    """Over groups, or over the means of their families."""
+    alike: dict[str, list[float]] = defaultdict(list)
+    for group, value in each.items():
+        alike[family(group) if families else group].append(value)
+    return float(np.mean([np.mean(values) for values in alike.values()]))

@@ -7,15 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 from scipy.sparse import csr_matrix
-from scipy.special import log_softmax
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
 from coe.router import features as words
-from coe.router.model import Features, Heads, Neighbours, OutlierHead, Temperature
+from coe.router.model import Features, Heads, Neighbours
 from coe.router.training.data import LabelledPrompt
 from coe.router.training.seeds import SOURCE as SEEDS
 
@@ -30,18 +28,18 @@ class FitSettings:
     """Set by hand, then judged on whole held-out sources (docs/routing.md has the figures)."""
 
     # Inverse L2 regularisation of the two heads.
-    embedding_c: float = 10.0
+    embedding_c: float = 3.0
     lexical_c: float = 10.0
     # Both heads stop here, long after the held-out figures have settled.
     iterations: int = 40
     # What the seeds of a category weigh beside its collected prompts.
     seed_weight: float = 1.0
     # Most prompts of one source that the heads learn from, and that become prototypes.
-    per_source: int = 1500
+    per_source: int = 3000
     prototypes: int = 80
-    k: int = 15
+    k: int = 30
     sharpness: float = 10.0
-    neighbour_share: float = 0.1
+    neighbour_share: float = 0.2
 
 
 def fit_heads(
@@ -118,20 +116,8 @@ def sample(prompts: Sequence[LabelledPrompt], most: int, rng: np.random.Generato
     return np.sort(np.array(kept, np.int64))
 
 
-def fit_temperature(logits: Floats, strange: Floats, targets: Labels, weight: Floats) -> Temperature:
-    """Minimises the weighted negative log likelihood."""
-
-    def loss(parameters: NDArray[np.float64]) -> float:
-        scaled = logits / np.exp(parameters[0] + parameters[1] * strange)[:, None]
-        likelihood = log_softmax(scaled, axis=1)[np.arange(len(targets)), targets]
-        return float(-(weight * likelihood).sum() / weight.sum())
-
-    found = minimize(loss, np.zeros(2), method="Nelder-Mead", bounds=[(-3, 3), (-4, 4)])
-    return Temperature(float(found.x[0]), float(found.x[1]))
-
-
-def fit_outlier(features: Floats, outside: NDArray[np.bool_], weight: Floats) -> OutlierHead:
-    """From the outlier features [n, K] of ordinary prompts and of outliers."""
+def fit_detector(features: Floats, outside: NDArray[np.bool_], weight: Floats) -> tuple[Floats, float]:
+    """Weights and bias of a logistic score that tells outliers from ordinary prompts by features [n, K]."""
     scale = features.std(0) + 1e-6
     head = LogisticRegression(C=1.0, max_iter=500).fit(features / scale, outside, sample_weight=weight)
-    return OutlierHead((head.coef_[0] / scale).astype(np.float32), float(head.intercept_[0]))
+    return (head.coef_[0] / scale).astype(np.float32), float(head.intercept_[0])

@@ -31,6 +31,6 @@ class Table:
         features = Features(
             np.concatenate([mine.embeddings, theirs.embeddings]),
             [*mine.lexical, *theirs.lexical],
-            np.concatenate([mine.spelling, theirs.spelling]),
+            np.concatenate([mine.novelty, theirs.novelty]),
         )
         return Table([*self.prompts, *other.prompts], features, np.concatenate([self.targets, other.targets]))

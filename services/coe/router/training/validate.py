@@ -48,13 +48,19 @@ def scored(heads: Heads, near: Neighbours, table: Table, role: str) -> HeldOut:
     every = heads.logits(table.features)
     categories = every.shape[1] - 1
     votes, distance = near.votes(table.features.embeddings, categories)
-    outlier = outlier_features(every, distance, table.features.spelling)
+    outlier = outlier_features(every, distance, table.features.novelty)
     target = table.targets if role in (SEEN, UNSEEN) else np.full(len(table), -1)
     group = np.array([_group(prompt, role) for prompt in table.prompts])
     return HeldOut(every[:, :-1], votes, outlier, target, np.full(len(table), role), group)
 
 
 def fit(table: Table, categories: int, settings: FitSettings, seed: int) -> tuple[Heads, Neighbours]:
+    """Made outliers have no domain, and no part in this: what is strange about them shows in the text itself.
+
+    Only where nothing else shows what no category is about do they stand in for it.
+    """
+    written = table[np.array([bool(prompt.domain) for prompt in table.prompts])]
+    table = written if (written.targets == categories).any() else table
     heads = fit_heads(table.features, table.targets, table.prompts, categories, settings)
     inside = table[table.targets < categories]
     return heads, neighbours(inside.features, inside.targets, inside.prompts, settings, seed)

@@ -1,0 +1,78 @@
+"""Phrases that try to take a model over, written for this project (`injections.yaml`), and the weights they teach."""
+
+import re
+from collections.abc import Iterable, Sequence
+from functools import cache
+from importlib.resources import files
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
+
+from coe.router.phrases import BUCKETS, Phrases, buckets, tokens
+
+ORDINARY, ERRANDS = "ordinary", "errands"
+# Phrases made for each way, and sentences of ordinary prompts that they are told from.
+MADE, MOST_SENTENCES = 400, 12_000
+# What ordinary prompts say in much the same words counts so often.
+ORDINARY_COUNT = 8
+# Words that are learnt from at once, at least and at most.
+FEWEST_WORDS, MOST_WORDS = 3, 24
+MOST_CHARS = 3_000
+INVERSE_REGULARISATION = 0.3
+
+_END = re.compile(r"(?<=[.!?。！？;:])\s+|\n")
+
+
+def ways() -> list[str]:
+    return [name for name in _phrases() if name not in (ORDINARY, ERRANDS)]
+
+
+def injections(way: str, count: int, rng: np.random.Generator) -> list[str]:
+    """`count` phrases of one way, each with an errand where it takes one."""
+    known, errands = _phrases()[way], _phrases()[ERRANDS]
+    drawn = zip(rng.integers(len(known), size=count), rng.integers(len(errands), size=count), strict=True)
+    return [known[phrase].replace("{}", errands[errand]) for phrase, errand in drawn]
+
+
+def fit_phrases(learnt: Iterable[str], prompts: Sequence[str], rng: np.random.Generator) -> Phrases:
+    """Tells phrases of the ways `learnt` from the sentences of ordinary `prompts`."""
+    strange = [words for way in learnt for text in injections(way, MADE, rng) for words in _sentences(text)]
+    ordinary = [words for text in prompts for words in _sentences(text)]
+    ordinary = [ordinary[row] for row in rng.permutation(len(ordinary))[:MOST_SENTENCES]]
+    ordinary += [words for text in _phrases()[ORDINARY] for words in _sentences(text)] * ORDINARY_COUNT
+    targets = np.repeat([1, 0], [len(strange), len(ordinary)])
+    with threadpool_limits(1):
+        head = LogisticRegression(C=INVERSE_REGULARISATION, class_weight="balanced", max_iter=300)
+        head.fit(_counted([*strange, *ordinary]), targets)
+    return Phrases(head.coef_[0].astype(np.float32), float(head.intercept_[0]))
+
+
+@cache
+def _phrases() -> dict[str, list[str]]:
+    text = (files("coe.router.training") / "injections.yaml").read_text(encoding="utf-8")
+    found: dict[str, list[str]] = yaml.safe_load(text)
+    return found
+
+
+def _sentences(text: str) -> list[list[str]]:
+    """Words of each sentence; long ones are cut."""
+    found = []
+    for sentence in _END.split(text[:MOST_CHARS]):
+        words = tokens(sentence)
+        found += [words[start : start + MOST_WORDS] for start in range(0, len(words), MOST_WORDS)]
+    return [words for words in found if len(words) >= FEWEST_WORDS]
+
+
+def _counted(sentences: Sequence[Sequence[str]]) -> csr_matrix:
+    """[n, BUCKETS]: 1 for what a sentence has."""
+    has: list[NDArray[np.int64]] = [
+        np.unique(np.concatenate([buckets("", words), buckets(" ", words, words[1:]), buckets("  ", words, words[2:])]))
+        for words in sentences
+    ]
+    rows = np.repeat(np.arange(len(has)), [len(some) for some in has])
+    ones = np.ones(len(rows), np.float32)
+    return csr_matrix((ones, (rows, np.concatenate(has))), shape=(len(has), BUCKETS))
