@@ -86,8 +86,8 @@ def _steps(found: Sequence[Step], saturated_at: float | None) -> Iterable[str]:
             f"{step.offered:.1f}",
             f"{step.answered:.1f}",
             str(step.errors),
-            *(f"{step.latency_ms.get(point, 0):.0f}" for point in ("p50", "p99")),
-            *(f"{step.first_text_ms.get(point, 0):.0f}" for point in ("p50", "p99")),
+            *(_figure(step.latency_ms.get(point)) for point in ("p50", "p99")),
+            *(_figure(step.first_text_ms.get(point)) for point in ("p50", "p99")),
         )
         for step in found
     ]
@@ -95,6 +95,10 @@ def _steps(found: Sequence[Step], saturated_at: float | None) -> Iterable[str]:
         ("offered/s", "in time/s", "errors", "whole p50 ms", "whole p99 ms", "first text p50 ms", "first text p99 ms"),
         rows,
     )
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0f}"
 
 
 def _latencies(result: Result) -> str:

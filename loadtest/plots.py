@@ -1,6 +1,7 @@
 """The plots of a report, as SVG text."""
 
 import io
+import math
 from collections.abc import Callable, Sequence
 
 import matplotlib as mpl
@@ -44,9 +45,10 @@ def against_rate(found: Sequence[Step], saturated_at: float | None) -> str:
     rate.plot(offered, [step.answered for step in found], "o-", color="#2a78d6", label="answered in time")
     rate.set_ylabel("prompts/s")
     for name, point, style in (("p50", "p50", "o-"), ("p99", "p99", "s--")):
-        latency.plot(offered, [step.latency_ms.get(point, 0) / 1000 for step in found], style, label=f"whole, {name}")
-        first = [step.first_text_ms.get(point, 0) / 1000 for step in found]
-        if any(first):
+        # Nothing was answered: a gap.
+        latency.plot(offered, [_seconds(step.latency_ms.get(point)) for step in found], style, label=f"whole, {name}")
+        if any(step.first_text_ms for step in found):
+            first = [_seconds(step.first_text_ms.get(point)) for step in found]
             latency.plot(offered, first, style, label=f"first text, {name}")
     if any(step.latency_ms for step in found):
         latency.set_yscale("log")
@@ -57,6 +59,10 @@ def against_rate(found: Sequence[Step], saturated_at: float | None) -> str:
             axes.axvline(saturated_at, color="#e34948", lw=1, ls=":", label="saturation")
         _finish(axes)
     return _svg(figure)
+
+
+def _seconds(milliseconds: float | None) -> float:
+    return math.nan if milliseconds is None else milliseconds / 1000
 
 
 def _rate(samples: Sequence[Sample], ends: Sequence[float], length: float, bins: int) -> Callable[[Axes], None]:

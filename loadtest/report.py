@@ -9,6 +9,9 @@ from loadtest.cost import GENERATOR
 from loadtest.loadprofile import Profile
 from loadtest.recorder import Summary
 
+# A generator that is later than this disturbs what it measures, however long the answers take.
+_LATE_MS = 1000.0
+
 
 @dataclass(frozen=True)
 class Result:
@@ -56,7 +59,7 @@ class Result:
     def note(self) -> str:
         """What a reader must know of the figures; empty mostly."""
         sent, ended = (self.summary.latency_ms.get(name, {}).get("p99", 0.0) for name in ("send_delay", "total"))
-        if not sent or sent < ended / 2:
+        if sent < min(ended / 2, _LATE_MS) or not sent:
             return ""
         return (
             f"the generator itself sent late (p99 {sent:.0f} ms): it and not the system is the limit, or they share it"
@@ -95,7 +98,11 @@ def print_result(console: Console, result: Result) -> None:
         for name, use in sorted(result.cost.items()):
             cost.add_row(name, *(f"{value:.2f}" for value in use.values()))
         console.print(cost)
-    for name, counts in (("experts", summary.experts), ("weights found in", summary.found_in)):
+    for name, counts in (
+        ("experts", summary.experts),
+        ("weights found in", summary.found_in),
+        ("errors", summary.errors),
+    ):
         if counts:
             console.print(f"{name}: " + ", ".join(f"{key or '-'} {count}" for key, count in sorted(counts.items())))
     if result.note:

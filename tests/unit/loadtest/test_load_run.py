@@ -84,6 +84,8 @@ def test_a_generator_that_is_the_limit_says_so() -> None:
     prompt, late = Sample(0.0, 0.001, 0.1, 0.2), Sample(0.0, 1.0, 1.1, 1.2)
     assert Result(PROFILE, "kafka", summarise([prompt] * 20), {}).note == ""
     assert "sent late" in Result(PROFILE, "kafka", summarise([late] * 20), {}).note
+    stopped = Sample(0.0, 5.0, 60.0, 90.0)
+    assert "sent late" in Result(PROFILE, "kafka", summarise([stopped] * 20), {}).note
 
 
 def test_the_page_has_plots_and_escapes() -> None:
@@ -91,6 +93,14 @@ def test_the_page_has_plots_and_escapes() -> None:
     text = page.render(Result(PROFILE, "kafka", summarise(samples), {}), samples)
     assert "<svg" in text
     assert "&lt;b&gt;" in text
+
+
+def test_a_rate_at_which_nothing_was_answered_has_no_latency() -> None:
+    profile = Profile(name="test", phases=(Phase(duration_s=1, rate=1), Phase(duration_s=1, rate=2)))
+    samples = [Sample(0.1, 0.0, 0.1, 0.2), Sample(1.1, 0.0, error="lost", phase=1)]
+    text = page.render(Result(profile, "kafka", summarise(samples), {}), samples)
+    assert text.count("<td>-</td>") >= 4
+    assert "<td>0</td>" in text
 
 
 @pytest.mark.parametrize("path", sorted(PROFILES.glob("*.yaml")), ids=lambda path: path.stem)
