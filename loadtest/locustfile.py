@@ -1,6 +1,6 @@
 """Users for Locust, which is closed-loop: each waits for its answer before it thinks of the next question.
 
-pip install locust; locust -f loadtest/locustfile.py --host http://127.0.0.1:8080
+.venv/bin/pip install locust; .venv/bin/locust -f loadtest/locustfile.py --host http://127.0.0.1:8080
 """
 
 import itertools
