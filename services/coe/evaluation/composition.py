@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from coe.evaluation.planning import assign, guarded
 from coe.mapper.cells import cell_names
-from coe.mapper.inputs import Signs, read_signs
 from coe.mapper.outcomes import Outcomes
 from coe.mapper.refiner import Refiner
 from coe.mapper.refiner_fit import RefinerSettings, fit_refiner
 from coe.mapper.solve import Solution
 from coe.mapper.split import folds, groups
 from coe.mapper.table import QualityTable, build_table
+from coe.mapper.text_features import text_features
 
 Floats = NDArray[np.float64]
 Embeddings = NDArray[np.float32]
@@ -32,11 +32,11 @@ VALIDATION_FOLDS = 3
 class Asked:
     """Prompts as the systems see them."""
 
-    signs: Signs
+    counts: Embeddings  # text features [n, F]
     embeddings: Embeddings
 
     def rows(self, index: NDArray[np.int64]) -> "Asked":
-        return Asked(self.signs.rows(index), self.embeddings[index])
+        return Asked(self.counts[index], self.embeddings[index])
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +53,7 @@ class Levels:
 
     def told(self, asked: Asked) -> tuple[Embeddings, NDArray[np.int64]]:
         """The refiner's inputs, and the cell of each prompt: from embedding and words, as the router does it."""
-        inputs = self.refiner.scaling.inputs(asked.signs)
+        inputs = self.refiner.scaling.inputs(asked.counts)
         return inputs, self.refiner.heads.predict(np.hstack([asked.embeddings, inputs]))
 
     def cells(self, asked: Asked) -> dict[str, list[str]]:
@@ -130,7 +130,7 @@ def fit_composition(
     progress: Callable[[str], None] = lambda step: None,
 ) -> Composition:
     """Everything is decided on these outcomes."""
-    asked = Asked(read_signs(outcomes.prompts), embeddings)
+    asked = Asked(text_features(outcomes.prompts), embeddings)
     settings = RefinerSettings(seed=seed)
     validation = _validate(outcomes, asked, active, budgets, settings, progress)
     level_of = {budget: validated.level(limited=budget is not None) for budget, validated in validation.items()}
@@ -141,7 +141,7 @@ def fit_composition(
 def fit_levels(outcomes: Outcomes, asked: Asked, settings: RefinerSettings) -> Levels:
     names = cell_names(outcomes.categories, settings.min_cell)
     inner = list(folds(groups(outcomes), settings.folds, settings.seed))
-    refined = fit_refiner(outcomes.categories, outcomes.scores, asked.signs, inner, settings, asked.embeddings)
+    refined = fit_refiner(outcomes.categories, outcomes.scores, asked.counts, inner, settings, asked.embeddings)
     return Levels(build_table(names, outcomes.scores), refined.refiner, refined.table, tuple(names))
 
 

@@ -14,10 +14,10 @@ from coe.evaluation.neighbours import neighbour_quality
 from coe.evaluation.pairs import Pair, judge_pair
 from coe.evaluation.planning import assign, guarded, margin
 from coe.evaluation.systems import System
-from coe.mapper.inputs import read_signs
 from coe.mapper.outcomes import Outcomes
 from coe.mapper.pool import PoolExpert
 from coe.mapper.table import QualityTable
+from coe.mapper.text_features import text_features
 
 Floats = NDArray[np.float64]
 Embeddings = NDArray[np.float32]
@@ -71,7 +71,7 @@ def evaluate(
     progress("composition of experts")
     composition = fit_composition(train.outcomes, train.embeddings, active, BUDGETS, seed, progress)
     progress("category map")
-    asked = Asked(read_signs(test.outcomes.prompts), test.embeddings)
+    asked = Asked(text_features(test.outcomes.prompts), test.embeddings)
     cells = composition.levels.cells(asked)
     predicted = cells["plain"]
     compared += _by_table("category", composition.plain, predicted, active, scores, len(train.outcomes))

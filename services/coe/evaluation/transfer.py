@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from coe.evaluation.composition import Asked, fit_levels
 from coe.evaluation.metrics import Interval, bootstrap, paired_bootstrap
 from coe.evaluation.planning import assign
-from coe.mapper.inputs import read_signs
 from coe.mapper.outcomes import Outcomes
 from coe.mapper.refiner_fit import RefinerSettings
 from coe.mapper.solve import Limits, solve
 from coe.mapper.split import groups
+from coe.mapper.text_features import text_features
 
 Floats = NDArray[np.float64]
 Embeddings = NDArray[np.float32]
@@ -57,7 +57,7 @@ def judge_transfer(
     progress: Callable[[str], None] = lambda step: None,
 ) -> Transfer:
     """`sources` names the source of each prompt. No budget: the question is whether the right expert is found."""
-    asked = Asked(read_signs(outcomes.prompts), embeddings)
+    asked = Asked(text_features(outcomes.prompts), embeddings)
     source_of, group = np.array(sources), groups(outcomes)
     chosen = {level: np.full(len(outcomes), np.nan) for level in ("plain", "refined")}
     rows = []

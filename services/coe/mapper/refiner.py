@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coe.mapper.cells import CellHeads
-from coe.mapper.inputs import Scaling, read_signs
+from coe.mapper.inputs import Scaling
+from coe.mapper.text_features import text_features
 
 Floats = NDArray[np.float32]
 
@@ -38,7 +39,7 @@ class Refiner:
 
     def refine(self, category: str, texts: Sequence[str]) -> list[str]:
         """The part of each text that is known to be of this category, which must have cells."""
-        inputs = self.scaling.inputs(read_signs(texts))
+        inputs = self.scaling.inputs(text_features(texts))
         return self.parts_of(inputs, self.heads.predict(inputs, self._inside(category)))
 
     def parts_of(self, inputs: Floats, cells: NDArray[np.int64]) -> list[str]:

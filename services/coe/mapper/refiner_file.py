@@ -14,10 +14,9 @@ from coe.mapper.cells import CellHeads
 from coe.mapper.inputs import Scaling
 from coe.mapper.refiner import Refiner
 from coe.mapper.text_features import NAMES
-from coe.mapper.words import WIDTH
 from coe.platform.errors import ArtifactError
 
-FORMAT = "2"
+FORMAT = "3"
 FILE_NAME = "mapping.refiner.safetensors"
 
 
@@ -35,7 +34,7 @@ def save_refiner(path: Path, refiner: Refiner) -> str:
         **{f"centroids.{row}": centroids for row, centroids in enumerate(refiner.centroids)},
     }
     tensors = {name: np.ascontiguousarray(tensor, np.float32) for name, tensor in tensors.items()}
-    facts = {"cells": refiner.cells, "parts": refiner.parts, "features": NAMES, "words": WIDTH}
+    facts = {"cells": refiner.cells, "parts": refiner.parts, "features": NAMES}
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     save_file(tensors, partial, {"format": FORMAT, "refiner": json.dumps(facts, ensure_ascii=False)})
@@ -65,7 +64,7 @@ def _build(tensors: Mapping[str, NDArray[np.float32]], facts: dict[str, object])
     cells, parts = facts["cells"], facts["parts"]
     if not isinstance(cells, list) or not isinstance(parts, list):
         raise ValueError("cells and parts must be lists")
-    if facts["features"] != list(NAMES) or facts["words"] != WIDTH:
+    if facts["features"] != list(NAMES):
         raise ValueError("it reads other signs of a prompt than this version: solve the mapping again")
     return Refiner(
         heads=CellHeads(tuple(cells), tensors["heads.weight"], tensors["heads.bias"]),

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coe.mapper.cells import cell_names, fit_cells
-from coe.mapper.inputs import Signs, fit_scaling
+from coe.mapper.inputs import fit_scaling
 from coe.mapper.refiner import Refiner, contrasts
 from coe.mapper.response import Penalties, Response, fit_response
 from coe.mapper.table import QualityTable, build_table, counts, eligible_pairs
@@ -49,13 +49,15 @@ class Refined:
 def fit_refiner(
     categories: Sequence[str],
     scores: Floats,
-    signs: Signs,
+    counts_of: Embeddings,
     folds: Folds,
     settings: RefinerSettings,
     embeddings: Embeddings | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Refined:
     """Scores [n, M] with NaN where an expert was not run; `folds` are (rest, fold) rows that cover each prompt once.
+
+    `counts_of` [n, F] are the prompts' text features (`coe.mapper.text_features`).
 
     `embeddings` [n, D]: the cell of a prompt is told from them and the inputs together, as the router has both; without
     them from the inputs alone.
@@ -64,8 +66,8 @@ def fit_refiner(
     table = build_table(names, scores)
     row_of = {name: row for row, name in enumerate(table.cells)}
     truth = np.array([row_of[name] for name in names])
-    scaling = fit_scaling(signs.counts, settings.seed)
-    inputs = scaling.inputs(signs)
+    scaling = fit_scaling(counts_of, settings.seed)
+    inputs = scaling.inputs(counts_of)
     asked = inputs if embeddings is None else np.hstack([embeddings, inputs])
 
     predicted = np.zeros_like(scores)

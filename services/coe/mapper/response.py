@@ -25,8 +25,8 @@ EDGE = 0.02
 class Penalties:
     """Halves of these times squared length are added to the log loss of all outcomes."""
 
-    shared: float = 3.0
-    expert: float = 30.0
+    shared: float = 10.0
+    expert: float = 100.0
     level: float = 1.0
     # s: how much a cell's own weights may differ from those of all cells.
     cell_scale: float = 1.0

@@ -7,7 +7,9 @@ from math import log1p
 import numpy as np
 from numpy.typing import NDArray
 
-# Counted as log(1 + matches).
+from coe.mapper.chain import Chain, chain_of
+
+# Counted as log(1 + matches). None may look ahead without bound: a prompt is as long and as odd as its sender likes.
 PATTERNS: dict[str, re.Pattern[str]] = {
     "lines": re.compile(r"\n"),
     "words": re.compile(r"\w+"),
@@ -29,8 +31,8 @@ PATTERNS: dict[str, re.Pattern[str]] = {
     "quotes": re.compile(r"[\"'「」]"),
     "brackets": re.compile(r"[\[({]"),
     "colons": re.compile(r":"),
-    "options": re.compile(r"(?m)^\s*\(?[0-9A-J][.):]"),
-    "bullets": re.compile(r"(?m)^\s*[*\-]\s"),
+    "options": re.compile(r"(?m)^[ \t]{0,16}\(?[0-9A-J][.):]"),
+    "bullets": re.compile(r"(?m)^[ \t]{0,16}[*\-]\s"),
     "loops": re.compile(r"\b(?:for|while)\b"),
     "branches": re.compile(r"\b(?:if|elif|else|not|and|or)\b"),
     "calls": re.compile(r"\w\("),
@@ -44,11 +46,28 @@ PATTERNS: dict[str, re.Pattern[str]] = {
     "instructions": re.compile(r"\b(?:write|list|explain|describe|compare|give|select|choose|translate)\b", re.I),
     "japanese": re.compile(r"[぀-ヿ]"),
     "han": re.compile(r"[一-鿿]"),
+    "slices": re.compile(r"\[[^\]\n:]{0,40}:[^\]\n]{0,40}\]"),
+    "reversals": re.compile(r"\[::?-1\]|reverse|\[-"),
+    "gains": re.compile(r"\+=|-=|append|insert|extend|\badd\(|update"),
+    "losses": re.compile(r"\.(?:pop|remove|clear|discard)\b|\bdel\b"),
+    "edits": re.compile(
+        r"split|join|strip|replace|partition|[rl]just|center|zfill|swapcase|title|capital|translate|encode|expandtabs"
+    ),
+    "searches": re.compile(r"\.(?:r?find|r?index|count|startswith|endswith|is\w{1,10})\("),
+    "jumps": re.compile(r"\bwhile\b|\bbreak\b|\bcontinue\b|\btry\b"),
+    "walks": re.compile(r"range\(|enumerate|zip\(|len\("),
+    "tables": re.compile(r"\{|dict|\.items|\.keys|\.get\("),
+    "orders": re.compile(r"lambda|sorted|\bsort\(|\bmax\(|\bmin\(|\bsum\("),
     "other_scripts": re.compile(r"[^\x00-\u024f\u2000-\u206f぀-ヿ一-鿿]"),
 }  # fmt: skip
 NAMES: tuple[str, ...] = (
     *PATTERNS, "characters", "largest_number", "word_length", "distinct_words", "distinct_numbers", "capitals",
+    "indentation", "longest_line", "loop_depth", "longest_string", "quoted", "identifiers",
+    "last_line", "last_commas", "last_digits", "last_signs", "last_quoted",
+    *(f"chain_{name}" for name in Chain.__slots__),
 )  # fmt: skip
+QUOTED = PATTERNS["strings"]
+LOOP = re.compile(r"\s*(?:for|while)\b")
 # Text beyond this is not read.
 MAX_CHARS = 16_384
 MAX_NUMBER = 1e9
@@ -71,4 +90,27 @@ def _of(text: str) -> list[float]:
         len(set(words)) / max(1, len(words)),
         len(set(numbers)) / max(1, len(numbers)),
         sum(character.isupper() for character in text) / max(1, len(text)) * 5,
+        *map(log1p, _layout(text)),
+        *chain_of(text).figures(),
+    ]
+
+
+def _layout(text: str) -> list[int]:
+    """What shows how long a program runs and on how much: depth, literals, and the last line that calls something."""
+    lines = [line for line in text.split("\n") if line.strip()] or [""]
+    depth = [len(line) - len(line.lstrip()) for line in lines]
+    quoted = [len(found) - 2 for found in QUOTED.findall(text)]
+    last = next((line for line in reversed(lines) if "(" in line), "")
+    return [
+        max(depth),
+        max(map(len, lines)),
+        max((indent for indent, line in zip(depth, lines, strict=True) if LOOP.match(line)), default=0),
+        max(quoted, default=0),
+        sum(quoted),
+        len(set(re.findall(r"[A-Za-z_]\w*", text))),
+        len(last),
+        last.count(","),
+        sum(map(str.isdigit, last)),
+        len(re.findall(r"[^\w\s]", last)),
+        sum(len(found) - 2 for found in QUOTED.findall(last)),
     ]

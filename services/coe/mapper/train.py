@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from coe.mapper.inputs import read_signs
 from coe.mapper.mapping import FALLBACK, Cell, Mapping
 from coe.mapper.mapping_file import dump_mapping, parse_mapping
 from coe.mapper.outcomes import Outcomes, read_outcomes
@@ -16,6 +15,7 @@ from coe.mapper.refiner_file import save_refiner
 from coe.mapper.solve import Limits
 from coe.mapper.split import folds, groups
 from coe.mapper.table import MIN_SUPPORT, SHRINKAGE, QualityTable, build_table
+from coe.mapper.text_features import text_features
 
 # The categories of the packaged router: the mapping must answer for each.
 ROUTER_CATEGORIES = (
@@ -109,8 +109,8 @@ def _refine(outcomes: Outcomes, path: Path, progress: Callable[[int, int], None]
 
     settings = RefinerSettings()
     inner = list(folds(groups(outcomes), settings.folds, settings.seed))
-    signs = read_signs(outcomes.prompts)
-    fitted = fit_refiner(outcomes.categories, outcomes.scores, signs, inner, settings, progress=progress)
+    seen = text_features(outcomes.prompts)
+    fitted = fit_refiner(outcomes.categories, outcomes.scores, seen, inner, settings, progress=progress)
     return fitted.table, save_refiner(path, fitted.refiner)
 
 

@@ -5,13 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from coe.mapper.inputs import read_signs
 from coe.mapper.refiner_file import load_refiner, save_refiner
 from coe.mapper.refiner_fit import Refined, RefinerSettings, fit_refiner
 from coe.mapper.response import Penalties
 from coe.mapper.split import folds
 from coe.mapper.text_features import NAMES, text_features
-from coe.mapper.words import WIDTH, hashed_words
 from coe.platform.errors import ArtifactError
 
 PROMPTS = 600
@@ -41,7 +39,7 @@ def world() -> World:
 @pytest.fixture(scope="module")
 def refined(world: World) -> Refined:
     names, scores, texts = world
-    return fit_refiner(names, scores, read_signs(texts), list(folds(np.arange(PROMPTS), 4, 0)), SETTINGS)
+    return fit_refiner(names, scores, text_features(texts), list(folds(np.arange(PROMPTS), 4, 0)), SETTINGS)
 
 
 def test_parts_tell_apart_what_each_expert_can_do(refined: Refined) -> None:
@@ -91,15 +89,6 @@ def test_a_file_of_another_mapping_or_a_damaged_one_is_refused(refined: Refined,
 
 @pytest.mark.parametrize("text", ["", "\ud800", "9" * 10_000, "日本語の質問", "a" * 100_000, "1e999 -5 $^{2}"])
 def test_signs_are_finite_for_any_text(text: str) -> None:
-    features, words = text_features([text]), hashed_words([text])
+    features = text_features([text])
     assert features.shape == (1, len(NAMES))
-    assert words.shape == (1, WIDTH)
     assert np.isfinite(features).all()
-    assert np.isfinite(words).all()
-
-
-def test_words_are_hashed_the_same_in_every_process() -> None:
-    vector = hashed_words(["one two two"])[0]
-    assert sorted(np.flatnonzero(vector)) == [614, 753]
-    assert np.linalg.norm(vector) == pytest.approx(1.0)
-    assert (hashed_words(["Two one two"])[0] == vector).all()
