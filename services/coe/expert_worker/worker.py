@@ -268,7 +268,11 @@ class Worker:
 
     def _done(self, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if task.cancelled():
+            # Nobody asked for it: a client let a cancellation of its own out. Better to end than to fall silent.
+            if not self.draining and not self._over.is_set():
+                self._fail(RuntimeError("a task of the worker was cancelled from within"))
+        elif (error := task.exception()) is not None:
             self._fail(error)
 
     def _fail(self, error: BaseException) -> None:

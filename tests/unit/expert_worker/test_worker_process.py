@@ -242,3 +242,16 @@ async def test_a_failure_of_the_bus_ends_the_worker() -> None:
     async with asyncio.timeout(WAIT_S):
         with pytest.raises(ConnectionError):
             await rig.worker.run()
+
+
+async def test_a_cancellation_that_comes_out_of_the_bus_ends_the_worker() -> None:
+    rig = Rig()
+
+    async def cancelled(record: object, outcome: object) -> bool:
+        raise asyncio.CancelledError
+
+    rig.bus.complete = cancelled  # type: ignore[assignment]
+    rig.bus.put(assigned("r"))
+    async with asyncio.timeout(WAIT_S):
+        with pytest.raises(RuntimeError, match="cancelled from within"):
+            await rig.worker.run()
