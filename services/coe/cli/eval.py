@@ -1,7 +1,7 @@
 """`coe eval`: judges router and mapping on outcome data."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.progress import Progress
@@ -44,6 +44,32 @@ def evaluate(
         return
     out.print(systems_table(result, seed))
     for line in closing_lines(result):
+        out.print(line)
+
+
+@app.command()
+def transfer(
+    outcomes: Annotated[Path, typer.Option(help="Outcomes of several sources, JSON lines.")],
+    by: Annotated[Literal["dataset", "category"], typer.Option(help="What a source is.")] = "dataset",
+    experts: Annotated[Path | None, typer.Option(help="Parameters of the models, YAML.")] = None,
+    seed: int = 0,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object, see docs/evaluation.md.")] = False,
+) -> None:
+    """Score the composition on sources that it was not fitted on: each is left out in turn, without a budget."""
+    try:
+        from coe.evaluation.run import transfer_file
+        from coe.evaluation.summary import transfer_json, transfer_lines, transfer_table
+    except ModuleNotFoundError as error:
+        raise CoEError(f"evaluation needs the extra `train` ({error.name} is missing)") from error
+    with Progress(console=err, transient=True) as progress:
+        result, unknown = transfer_file(outcomes, by=by, experts=experts, seed=seed, progress=progress)
+    if unknown:
+        err.print(f"Left out, no parameter counts: {', '.join(unknown)} (name them with --experts)")
+    if json:
+        print_json(transfer_json(result))
+        return
+    out.print(transfer_table(result))
+    for line in transfer_lines(result):
         out.print(line)
 
 

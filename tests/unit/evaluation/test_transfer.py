@@ -1,13 +1,17 @@
 """Leaving sources out: nothing of a source is seen before it is judged."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from coe.cli.eval import app
 from coe.evaluation.summary import transfer_json, transfer_lines, transfer_table
 from coe.evaluation.transfer import Transfer, judge_transfer
 from coe.mapper.outcomes import Outcomes
+from coe.platform.errors import ArtifactError
 
 PROMPTS = 600
 SOURCES = ("a", "b", "c")
@@ -41,3 +45,13 @@ def test_it_can_be_written_and_read(transfer: Transfer) -> None:
     assert data["coe_gain"]["ci"][0] <= data["coe_gain"]["mean"] <= data["coe_gain"]["ci"][1]
     assert len(data["sources"]) == transfer_table(transfer).row_count == 3
     assert len(transfer_lines(transfer)) == 3
+
+
+@pytest.mark.parametrize("by", ["dataset", "category"])
+def test_the_command_refuses_a_file_of_one_source(tmp_path: Path, by: str) -> None:
+    row = {"dataset": "d", "prompt_id": "1", "prompt": "p", "category": "c", "scores": {"gemma-2-9b-it": 1}}
+    path = tmp_path / "outcomes.jsonl"
+    path.write_text(f"{json.dumps(row)}\n{json.dumps(row | {'prompt_id': '2'})}\n")
+    result = CliRunner().invoke(app, ["transfer", "--outcomes", str(path), "--by", by])
+    assert isinstance(result.exception, ArtifactError)
+    assert by in str(result.exception)
