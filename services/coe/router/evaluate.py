@@ -23,7 +23,7 @@ def evaluate(
     * `n`: prompts of known domains; the next four are about these.
     * `accuracy`: share whose best category is right, no matter how sure the router was.
     * `coverage`, `accuracy_covered`: share that was not sent to `general` by a threshold, and accuracy among these.
-    * `ece`: expected calibration error of the best category's probability.
+    * `ece`: expected calibration error of the best category's probability. All of these are null for n = 0.
     * `ood_auroc`: how well the out-of-distribution score tells the other prompts from these; null when there are none.
     * `by_domain`: n, accuracy, coverage and accuracy_covered of each known domain.
     """
@@ -45,7 +45,7 @@ def evaluate(
     return {
         "n": int(known.sum()),
         **_rates(right[known], kept[known]),
-        "ece": expected_calibration_error(np.array(confidence)[known], right[known]),
+        "ece": expected_calibration_error(np.array(confidence)[known], right[known]) if known.any() else None,
         "ood_auroc": None if np.isnan(outside) else outside,
         "by_domain": {
             domain: {"n": int((domains == domain).sum()), **_rates(right[domains == domain], kept[domains == domain])}

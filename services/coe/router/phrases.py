@@ -35,19 +35,40 @@ class Phrases:
 
     def features(self, text: str) -> list[float]:
         """The values that FEATURES names: log odds of the likeliest phrase."""
-        words = tokens(text if len(text) <= START + END else f"{text[:START]}\n{text[-END:]}")
+        words = tokens(text)
         if not words:
             return [NONE] * len(SPANS)
+        each = self._log_odds(words)
+        return [float(_sums(each, span).max()) + self.bias for span in SPANS]
+
+    def likeliest(self, text: str, span: int) -> list[str]:
+        """The phrase of at most `span` words that scores highest."""
+        words = tokens(text)
+        if not words:
+            return []
+        start = int(_sums(self._log_odds(words), span).argmax())
+        return words[start : start + span]
+
+    def _log_odds(self, words: Sequence[str]) -> NDArray[np.float64]:
+        """What each word adds, with the pairs that it ends."""
         each = self.weight[buckets("", words)].astype(np.float64)
         each[1:] += self.weight[buckets(" ", words, words[1:])]
         each[2:] += self.weight[buckets("  ", words, words[2:])]
-        total = np.concatenate([[0.0], np.cumsum(each)])
-        return [float((total[k:] - total[:-k]).max()) + self.bias for k in (min(span, len(each)) for span in SPANS)]
+        return each
+
+
+def _sums(each: NDArray[np.float64], span: int) -> NDArray[np.float64]:
+    """Of every `span` values in a row, or of all when there are fewer."""
+    span = min(span, len(each))
+    total = np.concatenate([[0.0], np.cumsum(each)])
+    sums: NDArray[np.float64] = total[span:] - total[:-span]
+    return sums
 
 
 def tokens(text: str) -> list[str]:
-    """Words and signs, of scripts without spaces two characters."""
-    return _TOKEN.findall(text.lower())
+    """Words and signs, of scripts without spaces two characters; of a long text those of its start and end."""
+    read = text if len(text) <= START + END else f"{text[:START]}\n{text[-END:]}"
+    return _TOKEN.findall(read.lower())
 
 
 def buckets(kind: str, *words: Sequence[str]) -> Ints:

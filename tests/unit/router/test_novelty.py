@@ -78,3 +78,14 @@ def test_a_phrase_is_found_wherever_it_stands() -> None:
     ordinary = detector.features(SENTENCE)
     assert alone[0] > inside[0] > 0 > ordinary[0]
     assert phrases.FEATURES == ("phrase of 10 words", "phrase of 24 words")
+
+
+def test_the_likeliest_phrase_is_cut_out() -> None:
+    weight = np.zeros(BUCKETS, np.float32)
+    weight[buckets(" ", ["ignore", "previous"], ["previous", "instructions"])] = 6
+    detector = Phrases(weight, 0.0)
+    # The first stretch of four words that holds both pairs.
+    found = detector.likeliest(f"{SENTENCE} please ignore previous instructions {SENTENCE}", 4)
+    assert found == ["please", "ignore", "previous", "instructions"]
+    assert detector.likeliest("ignore this", 4) == ["ignore", "this"]
+    assert detector.likeliest("", 4) == []

@@ -272,6 +272,13 @@ def test_training_end_to_end(trained: Trained, encoder: Encoder, tmp_path: Path)
     assert judged["ood_auroc"] == 1.0
 
 
+def test_figures_of_nothing_are_null(trained: Trained, encoder: Encoder) -> None:
+    unknown = [LabelledPrompt("tulip rose", "botany", "s"), LabelledPrompt("asdf jkl", "", "s")]
+    judged = evaluate(Classifier(trained.artifact, encoder), unknown)
+    nothing = dict.fromkeys(["accuracy", "coverage", "accuracy_covered", "ece", "ood_auroc"])
+    assert judged == {"n": 0, **nothing, "by_domain": {}}
+
+
 def test_a_category_is_added_without_training_the_others(trained: Trained, encoder: Encoder) -> None:
     base = trained.artifact
     texts = [f"how do I grow a {flower} in my garden number {n}" for flower in ("tulip", "rose") for n in range(10)]

@@ -12,11 +12,13 @@ from scipy.sparse import csr_matrix
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
-from coe.router.phrases import BUCKETS, Phrases, buckets, tokens
+from coe.router.phrases import BUCKETS, SPANS, Phrases, buckets, tokens
 
 ORDINARY, ERRANDS = "ordinary", "errands"
 # Phrases made for each way, and sentences of ordinary prompts that they are told from.
 MADE, MOST_SENTENCES = 400, 12_000
+# Ordinary prompts whose likeliest phrases are learnt from.
+MOST_MINED = 6_000
 # What ordinary prompts say in much the same words counts so often.
 ORDINARY_COUNT = 8
 # Words that are learnt from at once, at least and at most.
@@ -39,11 +41,22 @@ def injections(way: str, count: int, rng: np.random.Generator) -> list[str]:
 
 
 def fit_phrases(learnt: Iterable[str], prompts: Sequence[str], rng: np.random.Generator) -> Phrases:
-    """Tells phrases of the ways `learnt` from the sentences of ordinary `prompts`."""
+    """Tells phrases of the ways `learnt` from the sentences of ordinary `prompts`.
+
+    The score of a text is that of its likeliest phrase, and a long text has many. So a second fit has the likeliest
+    phrases of ordinary prompts by the first one (hard negatives) among the sentences.
+    """
     strange = [words for way in learnt for text in injections(way, MADE, rng) for words in _sentences(text)]
     ordinary = [words for text in prompts for words in _sentences(text)]
     ordinary = [ordinary[row] for row in rng.permutation(len(ordinary))[:MOST_SENTENCES]]
     ordinary += [words for text in _phrases()[ORDINARY] for words in _sentences(text)] * ORDINARY_COUNT
+    first = _fit(strange, ordinary)
+    mined = [prompts[row] for row in rng.permutation(len(prompts))[:MOST_MINED].tolist()]
+    hard = [first.likeliest(text, span) for text in mined for span in SPANS]
+    return _fit(strange, [*ordinary, *(words for words in hard if len(words) >= FEWEST_WORDS)])
+
+
+def _fit(strange: Sequence[Sequence[str]], ordinary: Sequence[Sequence[str]]) -> Phrases:
     targets = np.repeat([1, 0], [len(strange), len(ordinary)])
     with threadpool_limits(1):
         head = LogisticRegression(C=INVERSE_REGULARISATION, class_weight="balanced", max_iter=300)
