@@ -90,11 +90,11 @@ def table_rows(evaluation: Evaluation) -> list[TableRow]:
     refined = "refined" in composition.level_of.values()
     table = composition.levels.refined if refined else composition.plain
     names = [expert.name.rpartition("/")[2] for expert in evaluation.pool]
+    plans = [composition.plan(budget) if budget in composition.level_of else (table, None) for budget in BUDGETS]
     rows = []
     for row, cell in enumerate(table.cells):
         experts = []
-        for budget in BUDGETS:
-            plan, solution = composition.plan(budget) if budget in composition.level_of else (table, None)
+        for plan, solution in plans:
             name = cell if cell in plan.cells else _category_of(cell, plan.cells)
             experts.append("" if solution is None or not name else names[solution.chosen[plan.cells.index(name)]])
         rows.append(TableRow(cell, float(table.share[row]), int(table.support[row].max()), tuple(experts)))
@@ -116,11 +116,13 @@ def findings(evaluation: Evaluation, seed: int) -> list[str]:
             continue
         within = best_single(evaluation, row.budget_b)
         assert within is not None
-        gap = largest.score - within.score
-        closed = f", {(row.coe.mean - within.score) / gap:.0%} of the way to the best of any size" if gap > 0 else ""
+        gap, gain = largest.score - within.score, row.coe.mean - within.score
+        beside = f", {gain / gap:.0%} of the way to the best of any size" if gap > max(0.0, gain) else ""
+        if gap > 0 and not beside:
+            beside = f"; the best of any size, {largest.name}, scores {largest.score:.3f}"
         lines.append(
             f"Within {row.budget_b:g} B the composition scores {row.coe.mean:.3f} with {row.active_params_b:.1f} B on "
-            f"average; the best single expert that fits, {within.name}, scores {within.score:.3f}{closed}."
+            f"average; the best single expert that fits, {within.name}, scores {within.score:.3f}{beside}."
         )
     area = evaluation.area
     best = max(area, key=lambda name: area[name])

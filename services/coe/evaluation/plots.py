@@ -1,5 +1,6 @@
 """The frontier as a picture: score against average active parameters, with every baseline."""
 
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +23,7 @@ CURVES: tuple[tuple[Kind, str, str, str, str], ...] = (
 
 
 def frontier_figure(evaluation: Evaluation, seed: int) -> Figure:
-    """Singles as labelled points, families as curves, the composition with its 95 % intervals, the oracle as a star."""
+    """Singles as named points, families as curves, the composition with its 95 % intervals, the oracle as a star."""
     figure = Figure(figsize=(9.5, 5.6), layout="constrained")
     axes = figure.add_subplot()
     for kind, label, colour, marker, line in CURVES:
@@ -34,25 +35,51 @@ def frontier_figure(evaluation: Evaluation, seed: int) -> Figure:
             intervals = [bootstrap(point.scores, seed=seed) for point in points]
             low, high = [interval.low for interval in intervals], [interval.high for interval in intervals]
             axes.fill_between(x, low, high, color=colour, alpha=0.12, linewidth=0)
+    floor = _floor(evaluation)
     for system in evaluation.systems:
-        if system.kind == "single":
+        if system.kind == "single" and system.score >= floor:
             axes.plot(system.active_params_b, system.score, "D", color=INK, markersize=5)
-            name = system.name.rpartition("/")[2]
-            axes.annotate(
-                name,
-                (system.active_params_b, system.score),
-                (6, -11),
-                textcoords="offset points",
-                fontsize=8,
-                color=MUTED,
-            )
         elif system.kind == "oracle":
             axes.plot(system.active_params_b, system.score, "*", color="#b91c1c", markersize=13, label="oracle")
     axes.set_xlabel("average active parameters a prompt, billions")
     axes.set_ylabel("mean score on the test prompts")
     _plain(axes)
-    axes.legend(frameon=False, fontsize=9, loc="lower right")
+    _name_singles(axes, [s for s in evaluation.systems if s.kind == "single" and s.score >= floor])
+    figure.legend(frameon=False, fontsize=9, loc="outside lower center", ncols=3)
     return figure
+
+
+def left_out(evaluation: Evaluation) -> list[str]:
+    """Single experts so far below every curve that the picture would be of them."""
+    return [s.name for s in evaluation.systems if s.kind == "single" and s.score < _floor(evaluation)]
+
+
+def _floor(evaluation: Evaluation) -> float:
+    """One and a half heights of the curves below the lowest of them."""
+    scores = [system.score for kind, *_ in CURVES for system in _family(evaluation, kind)]
+    return min(scores) - 1.5 * (max(scores) - min(scores))
+
+
+def _name_singles(axes: Any, singles: Sequence[System]) -> None:
+    """Names beside the points: towards the middle of the picture, and apart where points are close."""
+    low, high = axes.get_ylim()
+    left, right = axes.get_xlim()
+    apart = 0.035 * (high - low)
+    last = {True: -1.0, False: -1.0}
+    for system in sorted(singles, key=lambda single: single.score):
+        to_left = system.active_params_b > (left + right) / 2
+        height = max(system.score - apart, last[to_left] + apart)
+        last[to_left] = height
+        axes.annotate(
+            system.name.rpartition("/")[2],
+            (system.active_params_b, height),
+            (-8 if to_left else 8, 0),
+            textcoords="offset points",
+            ha="right" if to_left else "left",
+            va="center",
+            fontsize=8,
+            color=MUTED,
+        )
 
 
 def shares_figure(evaluation: Evaluation) -> Figure:
@@ -68,7 +95,8 @@ def shares_figure(evaluation: Evaluation) -> Figure:
         same = sum(other.active_params_b == expert.active_params_b for other in ordered)
         if same > 1 and any(other.active_params_b == expert.active_params_b for other in ordered[:index]):
             continue
-        label = f"{expert.active_params_b:g} B" + (f" ({same} experts)" if same > 1 else "")
+        name = f"{same} experts" if same > 1 else expert.name.rpartition("/")[2]
+        label = f"{expert.active_params_b:g} B, {name}"
         axes.barh(labels, shares, left=left, color=colours(index / max(1, len(ordered) - 1)), label=label)
         left = [total + share for total, share in zip(left, shares, strict=True)]
     axes.set_xlabel("share of the test prompts by the size of the expert that answers")
