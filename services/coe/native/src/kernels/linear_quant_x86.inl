@@ -8,8 +8,8 @@ constexpr size_t kTileRegisters = 2;  // of weights, at most
 constexpr size_t kDirectTokens = 16;  // beyond these an unpacked copy pays
 constexpr size_t kChunkBlocks = 16;   // of the copy: 16 KiB of quants a panel and half
 constexpr size_t kTokenGroup = 128;   // tokens that go through one copy
-constexpr size_t kAhead = 1024;       // bytes that quants are fetched before they are used: a panel is too short a
-                                      // stream for the processor to see in time
+constexpr size_t kAhead = 3072;       // bytes of each panel that are fetched before they are used, on into the tiles
+                                      // behind: panels are too short as streams for the processor to see in time
 
 // Tokens of a tile of two registers of weights, of one, and of one from a copy: their sums must stay in registers.
 struct Narrow {
@@ -72,17 +72,20 @@ inline void direct_tile(const Matrix& w, size_t panel, const QuantRows& x, float
   constexpr int kLoads = 4 / kRuns<kFormat>;  // unpack() calls of a run
   const size_t panel_bytes = w.panel_bytes();
   constexpr size_t kPanels = kRegisters * Reg::kPanels;
-  const uint8_t* start = w.panel(panel);
-  const uint8_t* record = start;
+  const uint8_t* record = w.panel(panel);
+  const uint8_t* ahead_end = record + (kAhead / panel_bytes * kPanels + 1) * panel_bytes;
+  const uint8_t* ahead = ahead_end - panel_bytes + kAhead % panel_bytes;
   const size_t blocks = w.cols / kBlock;
   Floats y[kRegisters][kTokens] = {};
   for (size_t first = 0; first < blocks; first += kInRecord, record += t.record_bytes()) {
-    // Behind the end of a panel lies the one that the next tile reads here, a tile of panels on.
-    const bool in_panel = static_cast<size_t>(record - start) + kAhead < panel_bytes;
-    const uint8_t* ahead = record + kAhead + (in_panel ? 0 : (kPanels - 1) * panel_bytes);
     for (size_t p = 0; p < kPanels; ++p)
       for (size_t line = 0; line < t.record_bytes(); line += 64)
         _mm_prefetch(ahead + p * panel_bytes + line, _MM_HINT_T0);
+    ahead += t.record_bytes();
+    if (ahead >= ahead_end) {  // goes on in the next tile's first panel
+      ahead += (kPanels - 1) * panel_bytes;
+      ahead_end += kPanels * panel_bytes;
+    }
     for (size_t in = 0; in < kInRecord; ++in) {
       const size_t b = first + in;
       const uint8_t* quants = record + t.head_bytes() + in * t.quant_bytes();
