@@ -9,12 +9,8 @@ namespace {
 
 constexpr int64_t kAlign = 16;       // positions a tile's range starts at a multiple of
 constexpr int64_t kSplitSize = 128;  // positions worth a task of their own
-constexpr size_t kLittle = 16384;    // products of queries and keys
-
-// A run of tokens of one sequence.
-struct Run {
-  size_t token, tokens;
-};
+constexpr size_t kLittle = 40960;    // products of queries and keys
+constexpr size_t kPlaced = 16;       // tokens placed together: threads that share a block's lines would fight over them
 
 void rotate(const float* x, const float* table, size_t rope_dim, size_t head_dim, float scale, float* out) {
   const size_t half = rope_dim / 2;
@@ -56,7 +52,7 @@ Status AttentionPlan::build(const AttentionShape& shape, const Step& step, const
   rows_ = 0;
   products_ = 0;
   if (shape.layer >= kv.layers) return invalid("the kv cache has no layer " + std::to_string(shape.layer));
-  std::vector<Run> runs;
+  runs_.clear();
   for (size_t t = 0; t < step.tokens; ++t) {
     const int64_t sequence = step.sequence_ids[t];
     const int64_t position = step.positions[t];
@@ -65,14 +61,14 @@ Status AttentionPlan::build(const AttentionShape& shape, const Step& step, const
       return invalid("sequence_ids leave the block table");
     if (position < 0 || position >= std::min(width, RopeTable::kMaxPosition))
       return invalid("a position leaves its block table");
-    if (!runs.empty() && sequence == step.sequence_ids[t - 1]) {
+    if (!runs_.empty() && sequence == step.sequence_ids[t - 1]) {
       if (position <= step.positions[t - 1]) return invalid("positions of a sequence must ascend");
-      ++runs.back().tokens;
+      ++runs_.back().tokens;
     } else {
-      runs.push_back({t, 1});
+      runs_.push_back({t, 1, 0, 0});
     }
   }
-  for (const Run& run : runs) {
+  for (const Run& run : runs_) {
     const size_t last = run.token + run.tokens - 1;
     const int64_t* row = step.block_table + static_cast<size_t>(step.sequence_ids[last]) * step.table_width;
     const auto used = static_cast<size_t>(step.positions[last]) / shape.block_size + 1;
@@ -85,9 +81,12 @@ Status AttentionPlan::build(const AttentionShape& shape, const Step& step, const
   const size_t heads = std::min(group, AttentionTile::kMaxRows);
   const size_t tile = heads == group ? std::max<size_t>(1, AttentionTile::kMaxRows / group) : 1;
   size_t pieces = 0;
-  for (const Run& run : runs) pieces += (run.tokens + tile - 1) / tile * shape.kv_heads * ((group + heads - 1) / heads);
+  for (const Run& run : runs_)
+    pieces += (run.tokens + tile - 1) / tile * shape.kv_heads * ((group + heads - 1) / heads);
   const auto wanted = static_cast<int64_t>(std::max<size_t>(1, 4 * threads / std::max<size_t>(1, pieces)));
-  for (const Run& run : runs)
+  separate_ = true;
+  for (Run& run : runs_) {
+    run.first = tasks_.size();
     for (size_t token = run.token; token < run.token + run.tokens; token += tile) {
       const size_t count = std::min(tile, run.token + run.tokens - token);
       const int64_t oldest = shape.window > 0 ? std::max<int64_t>(0, step.positions[token] - shape.window + 1) : 0;
@@ -96,6 +95,7 @@ Status AttentionPlan::build(const AttentionShape& shape, const Step& step, const
       const int64_t splits = threads > 1 ? std::clamp<int64_t>((end - begin) / kSplitSize, 1, wanted) : 1;
       const int64_t part = ((end - begin + splits - 1) / splits + kAlign - 1) / kAlign * kAlign;
       const auto parts = static_cast<size_t>((end - begin + part - 1) / part);
+      separate_ = separate_ && run.tokens == 1 && parts == 1;
       for (size_t kv_head = 0; kv_head < shape.kv_heads; ++kv_head)
         for (size_t head = kv_head * group; head < (kv_head + 1) * group; head += heads) {
           const size_t width = std::min(heads, (kv_head + 1) * group - head);
@@ -108,14 +108,17 @@ Status AttentionPlan::build(const AttentionShape& shape, const Step& step, const
           }
         }
     }
+    run.last = tasks_.size();
+  }
   return {};
 }
 
 AttentionScratch allocate_attention(const AttentionShape& shape, const AttentionPlan& plan, size_t tokens,
                                     Workspace& workspace) {
   return {workspace.take<float>(tokens * shape.heads * shape.head_dim),
-          workspace.take<float>(plan.rows() * shape.head_dim), workspace.take<float>(plan.rows()),
-          workspace.take<float>(plan.rows())};
+          workspace.take<float>(plan.rows() * shape.head_dim),
+          workspace.take<float>(plan.tasks().size() * AttentionTile::kMaxRows),
+          workspace.take<float>(plan.tasks().size() * AttentionTile::kMaxRows)};
 }
 
 namespace {
@@ -134,18 +137,18 @@ void place_token(const AttentionShape& s, const AttentionWeights& w, RopeTable& 
     kernels().rms_norm(x, norm, s.head_dim, s.epsilon, normed);
     return static_cast<const float*>(normed);
   };
+  const auto position = static_cast<size_t>(step.positions[t]);
+  const int64_t* blocks = step.block_table + static_cast<size_t>(step.sequence_ids[t]) * step.table_width;
+  const size_t start = (s.layer * kv.blocks + static_cast<size_t>(blocks[position / s.block_size])) * block_elements(s);
+  const size_t slot = position % s.block_size;
   for (size_t head = 0; head < s.heads; ++head) {
     float* to = q + ((head / group * step.tokens + t) * group + head % group) * s.head_dim;
     rotate(prepare(row + head * s.head_dim, w.q_norm), table, rope.dim(), s.head_dim, s.scale, to);
   }
-  const auto position = static_cast<size_t>(step.positions[t]);
-  const int64_t* blocks = step.block_table + static_cast<size_t>(step.sequence_ids[t]) * step.table_width;
-  const size_t start = (s.layer * kv.blocks + static_cast<size_t>(blocks[position / s.block_size])) * block_elements(s);
   for (size_t head = 0; head < s.kv_heads; ++head) {
     const float* k = row + (s.heads + head) * s.head_dim;
     const float* v = row + (s.heads + s.kv_heads + head) * s.head_dim;
     rotate(prepare(k, w.k_norm), table, rope.dim(), s.head_dim, 1.0F, turned);
-    const size_t slot = position % s.block_size;
     if (kv.type == KvType::kF32) {
       place(s, static_cast<float*>(kv.data) + start, head, slot, static_cast<const float*>(turned), v);
     } else {
@@ -156,8 +159,9 @@ void place_token(const AttentionShape& s, const AttentionWeights& w, RopeTable& 
   }
 }
 
-void attend(const AttentionShape& s, const AttentionPlan::Task& task, const Step& step, const KvCache& kv,
+void attend(const AttentionShape& s, const AttentionPlan& plan, size_t index, const Step& step, const KvCache& kv,
             const AttentionScratch& scratch) {
+  const AttentionPlan::Task& task = plan.tasks()[index];
   const size_t group = s.group();
   int64_t positions[AttentionTile::kMaxRows];
   for (size_t row = 0; row < task.tokens * task.heads; ++row)
@@ -181,26 +185,31 @@ void attend(const AttentionShape& s, const AttentionPlan::Task& task, const Step
   tile.window = s.window;
   tile.softcap = s.softcap;
   tile.out = scratch.partial + task.base * s.head_dim;
-  tile.maximum = scratch.maximum + task.base;
-  tile.sum = scratch.sum + task.base;
+  tile.maximum = scratch.maximum + index * AttentionTile::kMaxRows;
+  tile.sum = scratch.sum + index * AttentionTile::kMaxRows;
   kernels().attention(tile);
 }
 
-// Joins the splits that start at task `first` and divides by the sums.
-void finish(const AttentionShape& s, const AttentionPlan::Task* first, const AttentionScratch& scratch, float* out) {
+// Joins the splits that start at task `index` and divides by the sums.
+void finish(const AttentionShape& s, const AttentionPlan& plan, size_t index, const AttentionScratch& scratch,
+            float* out) {
+  const AttentionPlan::Task* first = &plan.tasks()[index];
   const size_t rows = first->tokens * first->heads;
   for (size_t row = 0; row < rows; ++row) {
+    const auto of_split = [&](const float* values, size_t split) {
+      return values[(index + split) * AttentionTile::kMaxRows + row];
+    };
     float maximum = -1e30F;
-    for (size_t i = 0; i < first->splits; ++i) maximum = std::max(maximum, scratch.maximum[first[i].base + row]);
+    for (size_t i = 0; i < first->splits; ++i) maximum = std::max(maximum, of_split(scratch.maximum, i));
     float* to = out + (first->token + row / first->heads) * s.heads * s.head_dim +
                 (first->head + row % first->heads) * s.head_dim;
     float sum = 0;
     for (size_t d = 0; d < s.head_dim; ++d) to[d] = 0;
     for (size_t i = 0; i < first->splits; ++i) {
-      const size_t at = first[i].base + row;
-      const float factor = std::exp(scratch.maximum[at] - maximum);
-      sum += scratch.sum[at] * factor;
-      for (size_t d = 0; d < s.head_dim; ++d) to[d] += factor * scratch.partial[at * s.head_dim + d];
+      const float factor = std::exp(of_split(scratch.maximum, i) - maximum);
+      sum += of_split(scratch.sum, i) * factor;
+      const float* partial = scratch.partial + (first[i].base + row) * s.head_dim;
+      for (size_t d = 0; d < s.head_dim; ++d) to[d] += factor * partial[d];
     }
     const float inverse = 1.0F / sum;
     for (size_t d = 0; d < s.head_dim; ++d) to[d] *= inverse;
@@ -212,22 +221,31 @@ void finish(const AttentionShape& s, const AttentionPlan::Task* first, const Att
 void run_attention(Crew& crew, const AttentionShape& shape, const AttentionPlan& plan, const AttentionWeights& weights,
                    RopeTable& rope, const Step& step, const KvCache& kv, const float* qkv, float* out,
                    const AttentionScratch& scratch) {
-  crew.share(step.tokens, 4, [&](size_t begin, size_t end) {
+  const auto place_tokens = [&](size_t begin, size_t end) {
     for (size_t t = begin; t < end; ++t) place_token(shape, weights, rope, step, kv, qkv, t, scratch.q);
-  });
+  };
+  const auto attend_tasks = [&](size_t begin, size_t end) {
+    for (size_t i = begin; i < end; ++i) {
+      attend(shape, plan, i, step, kv, scratch);
+      if (plan.tasks()[i].splits == 1) finish(shape, plan, i, scratch, out);
+    }
+  };
+  if (plan.separate() && plan.runs().size() >= crew.count()) {
+    crew.share(plan.runs().size(), 1, [&](size_t begin, size_t end) {
+      place_tokens(plan.runs()[begin].token, plan.runs()[end - 1].token + 1);
+      attend_tasks(plan.runs()[begin].first, plan.runs()[end - 1].last);
+    });
+    return;
+  }
+  crew.share(step.tokens, kPlaced, place_tokens);
   const auto& tasks = plan.tasks();
   // A little is done sooner than another thread is asked.
   const size_t grain = plan.products() * shape.head_dim < kLittle ? tasks.size() : 1;
-  crew.share(tasks.size(), grain, [&](size_t begin, size_t end) {
-    for (size_t i = begin; i < end; ++i) {
-      attend(shape, tasks[i], step, kv, scratch);
-      if (tasks[i].splits == 1) finish(shape, &tasks[i], scratch, out);
-    }
-  });
+  crew.share(tasks.size(), grain, attend_tasks);
   if (std::none_of(tasks.begin(), tasks.end(), [](const auto& task) { return task.splits > 1; })) return;
   crew.share(tasks.size(), 1, [&](size_t begin, size_t end) {
     for (size_t i = begin; i < end; ++i)
-      if (tasks[i].splits > 1 && tasks[i].split == 0) finish(shape, &tasks[i], scratch, out);
+      if (tasks[i].splits > 1 && tasks[i].split == 0) finish(shape, plan, i, scratch, out);
   });
 }
 

@@ -57,12 +57,22 @@ class AttentionPlan {
     size_t base;                  // first row of its partial result
     size_t split, splits;
   };
+  // Tokens of one sequence, and their tasks [first, last).
+  struct Run {
+    size_t token, tokens;
+    size_t first, last;
+  };
   [[nodiscard]] const std::vector<Task>& tasks() const { return tasks_; }
+  [[nodiscard]] const std::vector<Run>& runs() const { return runs_; }
+  // Whether every run is one token with whole tasks, so that a thread can do one from the beginning to the end.
+  [[nodiscard]] bool separate() const { return separate_; }
   [[nodiscard]] size_t rows() const { return rows_; }          // of partial results
   [[nodiscard]] size_t products() const { return products_; }  // of a query and a key
 
  private:
+  std::vector<Run> runs_;
   std::vector<Task> tasks_;
+  bool separate_ = false;
   size_t rows_ = 0;
   size_t products_ = 0;
 };
@@ -75,8 +85,8 @@ struct AttentionWeights {
 struct AttentionScratch {
   float* q;        // [kv_heads, tokens, group, head_dim]
   float* partial;  // [rows, head_dim]
-  float* maximum;  // [rows]
-  float* sum;      // [rows]
+  float* maximum;  // [tasks, kMaxRows]: a line for each task, because threads write them at the same time
+  float* sum;      // [tasks, kMaxRows]
 };
 AttentionScratch allocate_attention(const AttentionShape& shape, const AttentionPlan& plan, size_t tokens,
                                     Workspace& workspace);

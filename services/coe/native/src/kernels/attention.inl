@@ -3,14 +3,18 @@
 
 constexpr size_t kSpan = 16;    // positions handled together
 constexpr size_t kChunk = 128;  // positions between two updates of the running maximum
-constexpr size_t kGroup = 4;    // rows that share a load
+#if defined(__AVX512F__)
+constexpr size_t kGroup = 8;  // rows that share a load
+#else
+constexpr size_t kGroup = 4;
+#endif
 
 template <KvType kType>
-inline V8 load_kv(const void* base, size_t at) {
+inline V16 load_kv(const void* base, size_t at) {
   if constexpr (kType == KvType::kF32) {
-    return load8(static_cast<const float*>(base) + at);
+    return load16(static_cast<const float*>(base) + at);
   } else {
-    return load8_half(static_cast<const uint16_t*>(base) + at);
+    return load16_half(static_cast<const uint16_t*>(base) + at);
   }
 }
 
@@ -26,40 +30,32 @@ inline size_t values_at(const AttentionTile& t, int64_t position) {
   return block_start(t, position) + t.v_offset + static_cast<size_t>(position) % t.block_size * t.head_dim;
 }
 
-// The span that follows, or the same one at the end. A head's part of a block is 2 KiB, far from that of the next
-// block: the processor can't foresee it, so each step of a span fetches one of the next.
-inline int64_t next_span(const AttentionTile& t, int64_t position) {
-  const int64_t next = position + static_cast<int64_t>(kSpan);
-  return next < t.end ? next : position;
-}
-
 template <KvType kType>
 inline void fetch(const void* base, size_t at) {
   __builtin_prefetch(static_cast<const char*>(base) + at * (kType == KvType::kF32 ? 4 : 2));
 }
 
-// s[row][0..15] = q[row] . k for the 16 positions from `position` on.
-template <KvType kType, size_t kRows>
+// s[row][0..15] = q[row] . k for the 16 positions from `position` on. A head's part of a block is 2 KiB, far from that
+// of the next block: the processor can't foresee it. So the first rows (kFetch) fetch the values of this span, which
+// are weighed next, and the keys of the span behind it.
+template <KvType kType, size_t kRows, bool kFetch>
 inline void scores(const AttentionTile& t, size_t row, int64_t position, float (*s)[kChunk], size_t column) {
+  constexpr size_t kLine = kType == KvType::kF32 ? 16 : 32;  // elements
   const size_t keys = keys_at(t, position);
-  const size_t next = keys_at(t, next_span(t, position));
+  const size_t values = values_at(t, position);
+  const int64_t behind = position + static_cast<int64_t>(kSpan);
+  const size_t next = behind < t.end ? keys_at(t, behind) : keys;
   const float* q = t.q + row * t.head_dim;
-  V8 a[kRows] = {};
-  V8 b[kRows] = {};
+  V16 sum[kRows] = {};
   for (size_t d = 0; d < t.head_dim; ++d) {
-    fetch<kType>(t.kv, next + d * t.block_size);
-    const V8 k0 = load_kv<kType>(t.kv, keys + d * t.block_size);
-    const V8 k1 = load_kv<kType>(t.kv, keys + d * t.block_size + 8);
-    for (size_t r = 0; r < kRows; ++r) {
-      const V8 x = splat(q[r * t.head_dim + d]);
-      a[r] += x * k0;
-      b[r] += x * k1;
+    if (kFetch && d * kSpan % kLine == 0) {
+      fetch<kType>(t.kv, next + d * t.block_size);
+      fetch<kType>(t.kv, values + d * kSpan);
     }
+    const V16 k = load_kv<kType>(t.kv, keys + d * t.block_size);
+    for (size_t r = 0; r < kRows; ++r) sum[r] += splat16(q[r * t.head_dim + d]) * k;
   }
-  for (size_t r = 0; r < kRows; ++r) {
-    store8(&s[row + r][column], a[r]);
-    store8(&s[row + r][column + 8], b[r]);
-  }
+  for (size_t r = 0; r < kRows; ++r) store16(&s[row + r][column], sum[r]);
 }
 
 template <KvType kType, size_t kRows>
@@ -68,49 +64,22 @@ inline void weigh(const AttentionTile& t, size_t row, int64_t position, const fl
   const auto left = static_cast<size_t>(t.end - position);
   const size_t count = left < kSpan ? left : kSpan;
   const size_t values = values_at(t, position);
-  const size_t next = values_at(t, next_span(t, position));
   for (size_t d = 0; d < t.head_dim; d += 16) {
-    V8 a[kRows];
-    V8 b[kRows];
-    for (size_t r = 0; r < kRows; ++r) {
-      a[r] = load8(t.out + (row + r) * t.head_dim + d);
-      b[r] = load8(t.out + (row + r) * t.head_dim + d + 8);
-    }
+    V16 sum[kRows];
+    for (size_t r = 0; r < kRows; ++r) sum[r] = load16(t.out + (row + r) * t.head_dim + d);
     for (size_t i = 0; i < count; ++i) {
-      fetch<kType>(t.kv, next + i * t.head_dim + d);
-      const V8 v0 = load_kv<kType>(t.kv, values + i * t.head_dim + d);
-      const V8 v1 = load_kv<kType>(t.kv, values + i * t.head_dim + d + 8);
-      for (size_t r = 0; r < kRows; ++r) {
-        const V8 x = splat(p[row + r][column + i]);
-        a[r] += x * v0;
-        b[r] += x * v1;
-      }
+      const V16 v = load_kv<kType>(t.kv, values + i * t.head_dim + d);
+      for (size_t r = 0; r < kRows; ++r) sum[r] += splat16(p[row + r][column + i]) * v;
     }
-    for (size_t r = 0; r < kRows; ++r) {
-      store8(t.out + (row + r) * t.head_dim + d, a[r]);
-      store8(t.out + (row + r) * t.head_dim + d + 8, b[r]);
-    }
+    for (size_t r = 0; r < kRows; ++r) store16(t.out + (row + r) * t.head_dim + d, sum[r]);
   }
 }
 
-// Calls f<rows>(first row) over the tile in groups of up to kGroup rows.
-template <class F>
-inline void by_groups(size_t rows, F&& f) {
-  size_t row = 0;
-  for (; row + kGroup <= rows; row += kGroup) f(std::integral_constant<size_t, kGroup>(), row);
-  switch (rows - row) {
-    case 3:
-      f(std::integral_constant<size_t, 3>(), row);
-      break;
-    case 2:
-      f(std::integral_constant<size_t, 2>(), row);
-      break;
-    case 1:
-      f(std::integral_constant<size_t, 1>(), row);
-      break;
-    default:
-      break;
-  }
+// Calls f(rows, first row) over the tile in groups of up to kMost rows.
+template <size_t kMost, class F>
+inline void by_groups(size_t rows, F&& f, size_t row = 0) {
+  for (; row + kMost <= rows; row += kMost) f(std::integral_constant<size_t, kMost>(), row);
+  if constexpr (kMost > 1) by_groups<kMost - 1>(rows, f, row);
 }
 
 // Turns a row of scores into weights against the running maximum; returns the factor for what was summed before.
@@ -152,8 +121,9 @@ void attention_tile(const AttentionTile& t) {
   for (int64_t first = t.begin; first < t.end; first += static_cast<int64_t>(kChunk)) {
     const auto left = static_cast<size_t>(t.end - first);
     const size_t count = left < kChunk ? (left + kSpan - 1) / kSpan * kSpan : kChunk;
-    by_groups(t.rows, [&](auto rows, size_t row) {
-      for (size_t i = 0; i < count; i += kSpan) scores<kType, rows()>(t, row, first + static_cast<int64_t>(i), s, i);
+    by_groups<kGroup>(t.rows, [&](auto rows, size_t row) {
+      auto* of_rows = row == 0 ? scores<kType, rows(), true> : scores<kType, rows(), false>;
+      for (size_t i = 0; i < count; i += kSpan) of_rows(t, row, first + static_cast<int64_t>(i), s, i);
     });
     for (size_t row = 0; row < t.rows; ++row) {
       const float factor = soften(t, row, first, count, s[row]);
@@ -161,7 +131,7 @@ void attention_tile(const AttentionTile& t) {
         for (size_t d = 0; d < t.head_dim; d += 8)
           store8(t.out + row * t.head_dim + d, load8(t.out + row * t.head_dim + d) * splat(factor));
     }
-    by_groups(t.rows, [&](auto rows, size_t row) {
+    by_groups<kGroup>(t.rows, [&](auto rows, size_t row) {
       for (size_t i = 0; i < count; i += kSpan) weigh<kType, rows()>(t, row, first + static_cast<int64_t>(i), s, i);
     });
   }

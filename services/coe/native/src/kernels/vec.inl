@@ -72,6 +72,35 @@ inline V8 load8_bf16(const uint8_t* p) {
   return v;
 }
 
+// Sixteen floats: one register where there are such, else two.
+#if defined(__AVX512F__)
+typedef float V16 __attribute__((vector_size(64)));
+inline V16 splat16(float x) { return reinterpret_cast<V16>(_mm512_set1_ps(x)); }
+inline V16 load16_half(const void* p) {
+  return reinterpret_cast<V16>(_mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256(static_cast<const __m256i*>(p))));
+}
+#else
+struct V16 {
+  V8 low, high;
+  V16& operator+=(const V16& other) {
+    low += other.low;
+    high += other.high;
+    return *this;
+  }
+  friend V16 operator*(const V16& a, const V16& b) { return {a.low * b.low, a.high * b.high}; }
+};
+inline V16 splat16(float x) { return {splat(x), splat(x)}; }
+inline V16 load16_half(const void* p) { return {load8_half(p), load8_half(static_cast<const uint16_t*>(p) + 8)}; }
+#endif
+
+inline V16 load16(const float* p) {
+  V16 v;
+  __builtin_memcpy(&v, p, sizeof v);
+  return v;
+}
+
+inline void store16(float* p, const V16& v) { __builtin_memcpy(p, &v, sizeof v); }
+
 inline float sum8(V8 v) { return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7])); }
 
 inline float largest8(V8 v) {

@@ -1,7 +1,6 @@
 // Registers of 512 bits for linear_quant_x86.inl: two panels side by side. Included before it.
 
 typedef uint16_t Lanes16 __attribute__((vector_size(64)));  // 2 columns of 16 rows
-typedef float V16 __attribute__((vector_size(64)));
 typedef int32_t I16 __attribute__((vector_size(64)));
 
 inline V16 side_by_side(V8 low, V8 high) {
