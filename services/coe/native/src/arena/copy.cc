@@ -8,11 +8,14 @@
 
 namespace coe {
 
+constexpr size_t kAhead = 4096;  // bytes that are fetched before they are copied
+
 void stream_copy(uint8_t* to, const uint8_t* from, size_t nbytes) {
   size_t done = 0;
 #if defined(__x86_64__) && !defined(__SANITIZE_THREAD__)
   for (; done + 64 <= nbytes; done += 64) {
-    _mm_prefetch(reinterpret_cast<const char*>(from + done + 1024), _MM_HINT_NTA);
+    // Not as non-temporal: processors without an inclusive shared cache take that one at half the rate.
+    _mm_prefetch(reinterpret_cast<const char*>(from + done + kAhead), _MM_HINT_T1);
     const auto* source = reinterpret_cast<const __m128i*>(from + done);
     auto* target = reinterpret_cast<__m128i*>(to + done);
     const __m128i a = _mm_loadu_si128(source), b = _mm_loadu_si128(source + 1);
