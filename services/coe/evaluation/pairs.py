@@ -17,7 +17,7 @@ WEAK_PART = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Intervals are bootstrapped over prompts."""
+    """Intervals are bootstrapped over prompts; all is NaN where the strong expert turns out to be no better."""
 
     weak: str
     strong: str
@@ -56,5 +56,7 @@ def judge_pair(predicted: NDArray[np.float64], train: Outcomes, test: Outcomes, 
 
 
 def _interval(value: float, drawn: Sequence[float]) -> Interval:
+    if np.isnan(value):
+        return Interval(value, value, value)
     low, high = np.nanquantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return Interval(value, float(low), float(high))

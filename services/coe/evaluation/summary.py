@@ -1,6 +1,7 @@
 """An evaluation as JSON and as a table for people."""
 
 from dataclasses import asdict
+from math import isnan
 
 from rich.table import Table
 
@@ -21,7 +22,7 @@ def as_json(evaluation: Evaluation, seed: int) -> dict[str, object]:
         ],
         "frontier": [{"budget_b": point.budget_b, **_figures(point, seed)} for point in evaluation.frontier],
         "area": round(evaluation.area["coe"], DIGITS),
-        "apgr": round(evaluation.pair.figures.apgr, DIGITS),
+        "apgr": None if isnan(evaluation.pair.figures.apgr) else round(evaluation.pair.figures.apgr, DIGITS),
     }
 
 
@@ -104,4 +105,6 @@ def transfer_lines(transfer: Transfer) -> list[str]:
 
 
 def ranged(interval: Interval) -> str:
+    if isnan(interval.mean):
+        return "undefined"
     return f"{interval.mean:.3f} ({interval.low:.3f} to {interval.high:.3f})"

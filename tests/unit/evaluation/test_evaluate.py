@@ -2,12 +2,14 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from coe.evaluation.evaluate import Evaluation, Part, evaluate
+from coe.evaluation.pairs import judge_pair
 from coe.evaluation.report import write_report
 from coe.evaluation.summary import as_json, closing_lines, systems_table
 from coe.mapper.outcomes import Outcomes
@@ -84,3 +86,11 @@ def test_the_report_stands_alone(evaluation: Evaluation, tmp_path: Path) -> None
 def test_people_get_a_table(evaluation: Evaluation) -> None:
     assert systems_table(evaluation, 0).row_count == len(evaluation.systems)
     assert len(closing_lines(evaluation)) == 3
+
+
+def test_a_strong_expert_that_turns_out_no_better_leaves_the_pair_undefined(evaluation: Evaluation) -> None:
+    test = world(1, 300).outcomes
+    same = replace(test, scores=np.full_like(test.scores, 0.5))
+    changed = replace(evaluation, pair=judge_pair(np.zeros((300, 3)), world(0, 400).outcomes, same, POOL))
+    assert json.loads(json.dumps(as_json(changed, 0), allow_nan=False))["apgr"] is None
+    assert "APGR undefined" in closing_lines(changed)[1]
