@@ -15,6 +15,9 @@ from typing import Any
 import psutil
 import pytest
 
+from coe.local.doctor.arenas import remove
+from coe.local.plan import arena_name
+
 START_S, STOP_S = 180.0, 60.0
 
 
@@ -69,6 +72,8 @@ def running_stack(home: Path, *, ends_with: signal.Signals = signal.SIGINT) -> I
             process.send_signal(ends_with)
             status = process.wait(STOP_S)
     gone, alive = psutil.wait_procs(children, timeout=30)
+    # Killed, a manager leaves its arena to a successor, which never comes here.
+    remove(arena_name(home))
     assert not alive, f"left running: {alive}"
     assert len(gone) >= 7, "broker, Redis and five services were children of `coe up`"
     orderly = (0, 130, 128 + ends_with)
