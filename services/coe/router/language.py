@@ -2,11 +2,15 @@
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from functools import cache, lru_cache
+from unicodedata import normalize
 
-from py3langid.langid import MODEL_FILE, LanguageIdentifier
+import numpy as np
+from numpy.typing import NDArray
+from py3langid.langid import MODEL_FILE, LanguageIdentifier, visit_counts
 
-# Languages that prompts come in; rarer ones would only be confused with these on short texts.
+# Languages that prompts come in, in the library's order; rarer ones would only be confused with these on short texts.
 LANGUAGES = (
     "ar", "bg", "bn", "cs", "da", "de", "el", "en", "es", "fa", "fi", "fr", "gu", "he", "hi", "hr", "hu", "id", "it",
     "ja", "ka", "kn", "ko", "ml", "mr", "ms", "nl", "no", "pa", "pl", "pt", "ro", "ru", "sk", "sv", "sw", "ta", "te",
@@ -39,6 +43,8 @@ def scripts(text: str) -> dict[str, float]:
     letters = len(_LETTER.findall(sample))
     if not letters:
         return {}
+    if sample.isascii():
+        return {"latin": 1.0}
     counts = Counter({name: len(pattern.findall(sample)) for name, pattern in _PATTERNS.items()})
     return {name: min(count / letters, 1.0) for name, count in counts.items() if count}
 
@@ -47,14 +53,44 @@ def scripts(text: str) -> dict[str, float]:
 @lru_cache(maxsize=64)
 def language(text: str) -> str:
     """BCP 47 code of the language, or empty when the text is too short or too odd to tell."""
-    code, probability = _identifier().classify(text[:SAMPLE_CHARS])
-    return code if probability >= MIN_PROBABILITY else ""
+    found = likelihoods(text[:SAMPLE_CHARS])
+    probability = max(found)
+    return LANGUAGES[found.index(probability)] if probability >= MIN_PROBABILITY else ""
 
 
-def likelihoods(text: str) -> list[float]:
+@lru_cache(maxsize=64)
+def likelihoods(text: str) -> tuple[float, ...]:
     """Probability of each of LANGUAGES, in their order."""
-    of = dict(_identifier().rank(text))
-    return [of[code] for code in LANGUAGES]
+    return tuple(each_likelihoods([text])[0].tolist())
+
+
+def each_likelihoods(texts: Sequence[str]) -> NDArray[np.float32]:
+    """Probabilities [n, languages], as the library's `rank` gives them one by one: many short texts at once."""
+    model = _identifier()
+    read = [_encoded(text) for text in texts]
+    scores = np.zeros((len(texts), len(LANGUAGES)), np.float32)
+    for row, text in enumerate(read):
+        found = visit_counts(model.tk_nextmove, _row_offsets(), model.tk_output, text)
+        if found:
+            counts = np.fromiter(found.values(), np.float32, len(found))
+            scores[row] = np.log1p(counts) @ model.nb_ptc[list(found)] + model.nb_pc
+    lengths = np.array([len(text) or 1 for text in read], np.float32)
+    scores /= np.sqrt(lengths)[:, None]
+    likely: NDArray[np.float32] = np.exp(scores - scores.max(axis=1, keepdims=True))
+    likely /= likely.sum(axis=1, keepdims=True)
+    return likely
+
+
+def _encoded(text: str) -> bytes:
+    """As the library reads it."""
+    lower = text.lower() if text.isupper() else text
+    return normalize("NFC", lower).encode("utf-8", "surrogatepass")
+
+
+@cache
+def _row_offsets() -> list[int]:
+    """Of each state of the automaton, where its row of 256 transitions begins."""
+    return [row << 8 for row in _identifier().tk_row]
 
 
 @cache

@@ -6,7 +6,7 @@ from math import log
 
 import numpy as np
 
-from coe.router.language import LANGUAGES, likelihoods
+from coe.router.language import LANGUAGES, each_likelihoods, likelihoods
 
 FEATURES = ("language doubt", "language switches", "script switches")
 # Characters of a stretch that is taken to be in one language.
@@ -38,7 +38,7 @@ def _language_switches(text: str) -> float:
         return 0.0
     # The library divides log likelihoods by this root.
     scale = np.sqrt([len(stretch.encode("utf-8", "surrogatepass")) for stretch in stretches])
-    logs = np.log(np.maximum([likelihoods(stretch) for stretch in stretches], SMALLEST)) * scale[:, None]
+    logs = np.log(np.maximum(each_likelihoods(stretches), SMALLEST)) * scale[:, None]
     logs[:, _ALIKE] = logs[:, _ALIKE].max(1, keepdims=True)
     evidence = logs.max(1) - logs[:, logs.sum(0).argmax()]
     return float(np.minimum(evidence, MOST_EVIDENCE).mean())

@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
 from coe.router import novelty, phrases, spelling, switching
+from coe.router.language import LANGUAGES, each_likelihoods, language
 from coe.router.novelty import Novelty
 from coe.router.phrases import BUCKETS, Phrases, buckets
 from coe.router.spelling import Spelling
@@ -89,3 +91,13 @@ def test_the_likeliest_phrase_is_cut_out() -> None:
     assert found == ["please", "ignore", "previous", "instructions"]
     assert detector.likeliest("ignore this", 4) == ["ignore", "this"]
     assert detector.likeliest("", 4) == []
+
+
+def test_many_texts_have_the_likelihoods_that_the_library_gives_each() -> None:
+    texts = [SENTENCE, GERMAN, "日本の首都はどこですか", "WHO IS THERE?", "ola", "12 + 7", "", "\ud800"]
+    library = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    library.set_languages(LANGUAGES)
+    expected = [[dict(library.rank(text))[code] for code in LANGUAGES] for text in texts]
+    np.testing.assert_allclose(each_likelihoods(texts), expected, atol=1e-6)
+    assert [language(text) for text in texts[:3]] == ["en", "de", "ja"]
+    assert [language(text) for text in texts[-3:]] == ["", "", ""]
