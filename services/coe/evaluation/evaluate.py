@@ -37,7 +37,11 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """`area`: mean score over costs from the smallest to the largest expert, of each family of systems."""
+    """`area`: mean score over costs from the smallest to the largest expert, of each family of systems.
+
+    `beside` are the composition's plans within the sizes of single experts: of those that no smaller one surpasses on
+    the training part. Their budget is that expert's size.
+    """
 
     dataset: str
     pool: tuple[PoolExpert, ...]
@@ -45,6 +49,7 @@ class Evaluation:
     test_prompts: int
     systems: tuple[System, ...]
     frontier: tuple[System, ...]
+    beside: tuple[System, ...]
     area: dict[str, float]
     pair: Pair
     composition: Composition
@@ -69,7 +74,9 @@ def evaluate(
     compared += [system for system in mixed if system is not None]
     compared.append(systems.oracle(scores, active))
     progress("composition of experts")
-    composition = fit_composition(train.outcomes, train.embeddings, active, BUDGETS, seed, progress)
+    sizes = _own_sizes(train.outcomes.scores, active)
+    budgets = [*BUDGETS, *sizes]
+    composition = fit_composition(train.outcomes, train.embeddings, active, budgets, seed, progress)
     progress("category map")
     asked = Asked(text_features(test.outcomes.prompts), test.embeddings)
     cells = composition.levels.cells(asked)
@@ -78,10 +85,11 @@ def evaluate(
     progress("nearest neighbours")
     compared += _by_neighbours(composition, predicted, train, test, active)
     progress("frontier")
-    frontier = [
-        systems.chosen(f"CoE{systems.suffix(budget)}", "coe", choice, scores, active, budget)
+    plans = {
+        budget: systems.chosen(f"CoE{systems.suffix(budget)}", "coe", choice, scores, active, budget)
         for budget, choice in composition.choices(cells).items()
-    ]
+    }
+    frontier = [plan for budget, plan in plans.items() if budget in BUDGETS]
     return Evaluation(
         dataset,
         tuple(pool),
@@ -89,9 +97,18 @@ def evaluate(
         len(test.outcomes),
         tuple(compared + frontier),
         tuple(frontier),
+        tuple(plans[size] for size in sizes if size in plans),
         _areas([*compared, *frontier], active),
         judge_pair(composition.levels.quality(asked), train.outcomes, test.outcomes, pool),
         composition,
+    )
+
+
+def _own_sizes(scores: Floats, active: Floats) -> list[float]:
+    """Active parameters of the experts that score more than every smaller one, smallest first."""
+    quality = np.nanmean(scores, axis=0)
+    return sorted(
+        {float(size) for size, own in zip(active, quality, strict=True) if own >= quality[active <= size].max()}
     )
 
 

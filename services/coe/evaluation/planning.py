@@ -22,7 +22,8 @@ def guarded(
     """The best plan whose average active parameters stay within the budget `GUARD` standard errors above their mean.
 
     The error is that of the difference between `prompts` training prompts and half as many others. `overrun_b` is by
-    how much such plans are known to use more than they expect. None when nothing fits.
+    how much such plans are known to use more than they expect. An expert that answers everything needs no margin, and
+    is the plan where it is expected to be better. None when nothing fits.
     """
     if budget_b is None:
         return solve(table.quality, table.share, active, active, Limits(), table.eligible)
@@ -33,9 +34,20 @@ def guarded(
         try:
             found = solve(table.quality, table.share, active, active, Limits(limit), table.eligible)
         except InvalidPrompt:
-            return found
+            break
         limit = budget_b - overrun_b - margin(active[found.chosen], table.share, prompts)
-    return found
+    single = _best_alone(table, active, budget_b)
+    return single if found is None or (single is not None and single.quality > found.quality) else found
+
+
+def _best_alone(table: QualityTable, active: Floats, budget_b: float) -> Solution | None:
+    """The best expert that may answer in every cell and is within the budget."""
+    quality = np.where(table.eligible.all(0) & (active <= budget_b), table.share @ table.quality, -np.inf)
+    best = int(quality.argmax())
+    if np.isinf(quality[best]):
+        return None
+    chosen = np.full(len(table.cells), best, np.int64)
+    return Solution(chosen, float(quality[best]), float(active[best]), float(active[best]))
 
 
 def margin(cost: Floats, share: Floats, prompts: int) -> float:

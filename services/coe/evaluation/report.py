@@ -8,7 +8,7 @@ from jinja2 import Environment, PackageLoader, select_autoescape
 from coe.evaluation import plots
 from coe.evaluation.evaluate import BUDGETS, Evaluation
 from coe.evaluation.facts import budget_rows, findings, system_rows, table_rows
-from coe.evaluation.summary import ranged
+from coe.evaluation.summary import beside_singles, ranged
 
 
 def write_report(evaluation: Evaluation, folder: Path, seed: int) -> Path:
@@ -28,6 +28,7 @@ def write_report(evaluation: Evaluation, folder: Path, seed: int) -> Path:
         budgets=budget_rows(evaluation, seed),
         table=table_rows(evaluation),
         ranged=ranged,
+        beside=beside_singles(evaluation),
         left_out=[name.rpartition("/")[2] for name in plots.left_out(evaluation)],
         limits=["unlimited" if budget is None else f"≤ {budget:g} B" for budget in BUDGETS],
         images={name: _inline(plots.render(figure, "svg")) for name, figure in pictures.items()},

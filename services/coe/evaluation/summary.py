@@ -6,7 +6,7 @@ from math import isnan
 from rich.table import Table
 
 from coe.evaluation.evaluate import Evaluation
-from coe.evaluation.metrics import Interval, bootstrap
+from coe.evaluation.metrics import Interval, bootstrap, paired_bootstrap
 from coe.evaluation.systems import System
 from coe.evaluation.transfer import Transfer
 
@@ -59,16 +59,30 @@ def closing_lines(evaluation: Evaluation) -> list[str]:
     """Areas, the weak and strong pair, and which map each budget uses."""
     pair = evaluation.pair
     areas = ", ".join(f"{name} {area:.4f}" for name, area in evaluation.area.items())
+    level_of = evaluation.composition.level_of
     levels = ", ".join(
-        f"{'unlimited' if budget is None else f'{budget:g} B'}: {level}"
-        for budget, level in evaluation.composition.level_of.items()
+        f"{'unlimited' if point.budget_b is None else f'{point.budget_b:g} B'}: {level_of[point.budget_b]}"
+        for point in evaluation.frontier
     )
     return [
         f"area under score against average active parameters: {areas}",
         f"{pair.weak} against {pair.strong}: APGR {ranged(pair.apgr)}, CPT(50 %) {ranged(pair.cpt_50)}, "
         f"CPT(80 %) {ranged(pair.cpt_80)}",
         f"map chosen by cross-validation on the training part: {levels}",
+        f"over the best single expert at its own size: {beside_singles(evaluation)}",
     ]
+
+
+def beside_singles(evaluation: Evaluation) -> str:
+    """For each expert that no smaller one surpasses, what the composition gains within the same parameters."""
+    gains = []
+    for plan in evaluation.beside:
+        same = [s for s in evaluation.systems if s.kind == "single" and s.active_params_b == plan.budget_b]
+        single = max(same, key=lambda system: system.score)
+        gain = paired_bootstrap(plan.scores, single.scores)
+        name = f"{single.name.rpartition('/')[2]} ({plan.budget_b:g} B)"
+        gains.append(f"{name} {gain.mean:+.3f} ({gain.low:+.3f} to {gain.high:+.3f})")
+    return ", ".join(gains) or "no plan fits"
 
 
 def transfer_json(transfer: Transfer) -> dict[str, object]:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from coe.evaluation.evaluate import Evaluation, Part, evaluate
+from coe.evaluation.metrics import paired_bootstrap
 from coe.evaluation.pairs import judge_pair
 from coe.evaluation.report import write_report
 from coe.evaluation.summary import as_json, closing_lines, systems_table
@@ -85,7 +86,15 @@ def test_the_report_stands_alone(evaluation: Evaluation, tmp_path: Path) -> None
 
 def test_people_get_a_table(evaluation: Evaluation) -> None:
     assert systems_table(evaluation, 0).row_count == len(evaluation.systems)
-    assert len(closing_lines(evaluation)) == 3
+    assert len(closing_lines(evaluation)) == 4
+
+
+def test_no_single_expert_is_better_at_its_own_size(evaluation: Evaluation) -> None:
+    single = {system.active_params_b: system.scores for system in evaluation.systems if system.kind == "single"}
+    assert [plan.budget_b for plan in evaluation.beside] == [7.0, 27.0, 70.0]
+    for plan in evaluation.beside:
+        assert plan.budget_b is not None
+        assert paired_bootstrap(plan.scores, single[plan.budget_b]).high >= 0
 
 
 def test_a_strong_expert_that_turns_out_no_better_leaves_the_pair_undefined(evaluation: Evaluation) -> None:

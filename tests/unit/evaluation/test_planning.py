@@ -46,3 +46,13 @@ def test_a_known_overrun_is_taken_off_the_budget() -> None:
     plan = guarded(cells, ACTIVE, 31.0, 900, overrun_b=3.0)
     assert plan is not None
     assert plan.active_params_b + margin(ACTIVE[plan.chosen], cells.share, 900) <= 28.0 + 0.1
+
+
+def test_an_expert_that_answers_everything_needs_no_margin() -> None:
+    # 60 and 80 B in turn promise 0.6075 for 70 B, but leave no margin; 60 and 70 B do, and are worse than 70 B alone.
+    quality = np.array([[0.595, 0.6, 0.62]] * 2)
+    cells = QualityTable(("a", "b"), quality, np.full((2, 3), 100), np.full(2, 0.5), np.ones((2, 3), bool))
+    plan = guarded(cells, np.array([60.0, 70.0, 80.0]), 70.0, 100)
+    assert plan is not None
+    assert list(plan.chosen) == [1, 1]
+    assert (plan.active_params_b, plan.quality) == (70.0, pytest.approx(0.6))
