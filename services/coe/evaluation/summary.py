@@ -77,7 +77,8 @@ def beside_singles(evaluation: Evaluation) -> str:
     """For each expert that no smaller one surpasses, what the composition gains within the same parameters."""
     gains = []
     for plan in evaluation.beside:
-        same = [s for s in evaluation.systems if s.kind == "single" and s.active_params_b == plan.budget_b]
+        names = [expert.name for expert in evaluation.pool if expert.active_params_b == plan.budget_b]
+        same = [system for system in evaluation.systems if system.kind == "single" and system.name in names]
         single = max(same, key=lambda system: system.score)
         gain = paired_bootstrap(plan.scores, single.scores)
         name = f"{single.name.rpartition('/')[2]} ({plan.budget_b:g} B)"
