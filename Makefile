@@ -15,8 +15,8 @@ CXX_SOURCES := $(filter %.cc %.h,$(NATIVE_SOURCES))
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(PY) -m pip
 say = @printf '\033[1m==>\033[0m %s\n'
 
-.PHONY: help setup demo test check lint types stubs check-native test-native protos format bench load chaos soak soak-native fuzz lock \
-	compose-up compose-test deploy-tools release wheelhouse kafka clean
+.PHONY: help setup demo test check lint types stubs check-native warnings-native sanitize-native test-native protos format \
+	bench load chaos soak soak-native fuzz lock compose-up compose-test deploy-tools release wheelhouse kafka clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -67,7 +67,9 @@ stubs: $(STAMPS)/venv
 	$(say) "generated stubs"
 	@$(PY) tools/gen_protos.py --check
 
-check-native: $(STAMPS)/venv ## C++ format, and a build with warnings as errors
+check-native: warnings-native sanitize-native ## C++ format, warnings as errors, and the C++ tests under sanitizers
+
+warnings-native: $(STAMPS)/venv
 	$(say) "C++ format"
 	@tools/native.sh format-check
 	$(say) "C++ warnings"
@@ -76,7 +78,13 @@ check-native: $(STAMPS)/venv ## C++ format, and a build with warnings as errors
 		-DPython_EXECUTABLE=$(abspath $(PY)) >build/check.log || { cat build/check.log; false; }
 	@cmake --build build/check
 
-test-native: check-native ## C++ tests of kernels and arena
+sanitize-native: $(STAMPS)/venv
+	$(say) "C++ tests: addresses and undefined behaviour"
+	@tools/native.sh asan
+	$(say) "C++ tests: data races"
+	@tools/native.sh tsan
+
+test-native: warnings-native ## C++ tests of kernels and arena
 	$(say) "C++ tests"
 	@ctest --test-dir build/check --output-on-failure --no-tests=error
 
