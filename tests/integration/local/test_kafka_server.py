@@ -33,6 +33,18 @@ async def test_transactions_work_and_data_survive_a_restart(tmp_path: Path) -> N
     assert record.value == b"kept"
 
 
+async def test_a_broker_that_was_killed_starts_again(tmp_path: Path) -> None:
+    """On other ports, as a stack's. Kafka first waits for the end of the dead one's session."""
+    async with KafkaServer(tmp_path) as killed:
+        assert killed.child is not None
+        killed.child.kill()
+        await killed.child.wait()
+    async with KafkaServer(tmp_path) as kafka:
+        producer = AIOKafkaProducer(bootstrap_servers=kafka.bootstrap, transactional_id="p")
+        async with producer:
+            assert await producer.client.fetch_all_metadata()
+
+
 def test_a_node_that_can_not_start_says_why(tmp_path: Path) -> None:
     node = KafkaNode(node_id=1, port=free_port(), voters={1: free_port()}, extra={"num.io.threads": "0"})
     with pytest.raises(Unavailable, match=r"num\.io\.threads"), KafkaServer(tmp_path, node):

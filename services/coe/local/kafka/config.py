@@ -60,7 +60,8 @@ def properties(node: KafkaNode, data_dir: Path) -> str:
     }
     if len(node.voters) == 1:
         # Nobody could take over. A busy machine that keeps it from its heartbeats must not lose it its partitions.
-        settings["broker.session.timeout.ms"] = 60_000
+        # But one that was killed can't register anew before its session has ended, and gives up after 60 s.
+        settings["broker.session.timeout.ms"] = 18_000
     lines = {**settings, **node.extra}
     return "".join(f"{key}={value}\n" for key, value in lines.items())
 
