@@ -27,7 +27,8 @@ def frontier_figure(evaluation: Evaluation, seed: int) -> Figure:
     figure = Figure(figsize=(9.5, 5.6), layout="constrained")
     axes = figure.add_subplot()
     for kind, label, colour, marker, line in CURVES:
-        points = sorted(_family(evaluation, kind), key=lambda system: system.active_params_b)
+        own_sizes = evaluation.beside if kind == "coe" else ()
+        points = sorted([*_family(evaluation, kind), *own_sizes], key=lambda system: system.active_params_b)
         x, y = [point.active_params_b for point in points], [point.score for point in points]
         width = 2.4 if kind == "coe" else 1.4
         axes.plot(x, y, line, color=colour, marker=marker, label=label, linewidth=width, markersize=5)
