@@ -13,6 +13,8 @@ from loadtest.steps import Step
 from loadtest.tiers import TierPoint
 
 _MIB = 2**20
+# More dots than this become a picture within the drawing: a page of tens of thousands of shapes opens slowly.
+_MOST_SHAPES = 5000
 _COLOURS = {"hbm": "#2a78d6", "ddr": "#eda100", "disk": "#e34948"}
 
 
@@ -77,9 +79,11 @@ def _rate(samples: Sequence[Sample], ends: Sequence[float], length: float, bins:
 
 def _latency(good: Sequence[Sample]) -> Callable[[Axes], None]:
     def draw(axes: Axes) -> None:
+        whole = [(s.at_s, s.done_s or 0.0) for s in good]
         first = [(s.at_s, s.first_text_s) for s in good if s.first_text_s is not None]
-        axes.plot([s.at_s for s in good], [s.done_s or 0.0 for s in good], ".", ms=3, color="#2a78d6", label="whole")
-        axes.plot([at for at, _ in first], [late for _, late in first], ".", ms=3, color="#1baf7a", label="first text")
+        for points, colour, label in ((whole, "#2a78d6", "whole"), (first, "#1baf7a", "first text")):
+            times, late = [at for at, _ in points], [seconds for _, seconds in points]
+            axes.plot(times, late, ".", ms=3, color=colour, label=label, rasterized=len(points) > _MOST_SHAPES)
         axes.set_ylabel("seconds after arrival")
 
     return draw
@@ -115,11 +119,11 @@ def _finish(axes: Axes) -> None:
     axes.grid(visible=True, color="#eee")
     axes.spines[["top", "right"]].set_visible(False)
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc="best", fontsize="small", frameon=False)
+        axes.legend(loc="upper left", fontsize="small", frameon=False)
 
 
 def _svg(figure: Figure) -> str:
     text = io.StringIO()
     with mpl.rc_context({"svg.hashsalt": "loadtest", "svg.fonttype": "none"}):
-        figure.savefig(text, format="svg", metadata={"Date": None})
+        figure.savefig(text, format="svg", dpi=150, metadata={"Date": None})
     return text.getvalue()[text.getvalue().index("<svg") :]
