@@ -10,9 +10,9 @@ import pytest
 
 from coe.experts.bundle import Bundle
 from coe.experts.gguf_source import GgufSource
-from coe.experts.graph import KvFormat
 from coe.experts.importer import import_model
 from coe.experts.kv_blocks import KvBudget
+from coe.experts.kv_format import KvFormat
 from coe.experts.layout_session import LayoutSession
 
 

@@ -6,8 +6,9 @@ import numpy as np
 
 from coe.bench.clock import timed
 from coe.experts.bundle import Bundle
-from coe.experts.graph import KV_BLOCK_TOKENS, KvFormat
+from coe.experts.graph import KV_BLOCK_TOKENS
 from coe.experts.kv_blocks import KvBudget
+from coe.experts.kv_format import KvFormat
 from coe.experts.layout_session import LayoutSession
 from coe.experts.step_plan import Int64
 

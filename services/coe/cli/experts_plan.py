@@ -8,9 +8,9 @@ import typer
 from rich.table import Table
 
 from coe.cli.console import out, print_json
-from coe.experts.graph import KvFormat
 from coe.experts.hf_config import read_hf_config
 from coe.experts.hf_source import read_json
+from coe.experts.kv_format import KvFormat
 from coe.experts.plan import ExpertPlan, fit, plan_expert
 from coe.memory_tier_manager.profiles import PROFILES, TierProfile
 from coe.memory_tier_manager.tiers import Tier

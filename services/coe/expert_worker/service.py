@@ -76,7 +76,12 @@ class ExpertWorkerService:
     async def start(self) -> None:
         """Raises ArtifactError when the native library is missing."""
         settings = self._settings
-        self._engine = Engine(threads=settings.threads, kv_bytes=settings.kv_bytes, max_batch=settings.max_batch)
+        self._engine = Engine(
+            threads=settings.threads,
+            kv_bytes=settings.kv_bytes,
+            max_batch=settings.max_batch,
+            kv_format=settings.kv_format,
+        )
         await self._bus.start()
         self._open.push_async_callback(self._bus.stop)
         await self._open.enter_async_context(self._residency)

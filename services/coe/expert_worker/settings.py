@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from coe.experts.kv_format import KvFormat
+
 
 class WorkerSettings(BaseSettings):
     """Sizes are bytes, times are seconds."""
@@ -23,6 +25,8 @@ class WorkerSettings(BaseSettings):
     # Sequences that generate together, as far as `kv_bytes` holds their tokens.
     max_batch: Annotated[int, Field(ge=1)] = 64
     kv_bytes: Annotated[int, Field(ge=1 << 20)] = 512 << 20
+    # How keys and values are kept: f16 holds twice the tokens of f32 in the same bytes, i8 nearly four times as many.
+    kv_format: KvFormat = "f16"
     threads: Annotated[int, Field(ge=1)] = os.cpu_count() or 1
     # A policy of coe.scheduling.
     policy: Literal["fifo", "samba-coe", "lru", "coserve", "lookahead"] = "lookahead"

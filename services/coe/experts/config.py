@@ -64,11 +64,6 @@ class ModelConfig(BaseModel):
     def kv_rows(self) -> int:
         return self.kv_heads * self.head_dim
 
-    @property
-    def kv_floats_per_token(self) -> int:
-        """Keys and values of one token over all layers."""
-        return self.layers * 2 * self.kv_rows
-
     def is_local(self, layer: int) -> bool:
         """Whether this layer has the sliding window."""
         return self.window > 0 and (self.window_pattern == 1 or (layer + 1) % self.window_pattern != 0)

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 import onnx
 from onnx import TensorProto, helper
 
 from coe.experts.config import ModelConfig
+from coe.experts.kv_format import KvFormat, row_elements
 from coe.experts.manifest import PlacedTensor
 from coe.platform.errors import ArtifactError
 
@@ -18,9 +18,7 @@ MAX_INITIALISER_BYTES = 1024
 ONNX_OPSET = 21
 IR_VERSION = 10
 
-# How keys and values are kept: float16 takes half the memory and bandwidth, and rounds each once.
-KvFormat = Literal["f32", "f16"]
-_KV_TYPES = {"f32": TensorProto.FLOAT, "f16": TensorProto.FLOAT16}
+_KV_TYPES = {"f32": TensorProto.FLOAT, "f16": TensorProto.FLOAT16, "i8": TensorProto.INT8}
 
 Attributes = dict[str, object]
 # What attending nodes read beside their activations.
@@ -44,7 +42,7 @@ def build_graph(
     builder = _Builder(config, tensors, fused)
     builder.build()
     inputs = [helper.make_tensor_value_info(name, kind, shape) for name, (kind, shape) in INPUTS.items()]
-    kv_shape = [config.layers, "blocks", 2, config.kv_heads, KV_BLOCK_TOKENS, config.head_dim]
+    kv_shape = [config.layers, "blocks", 2, config.kv_heads, KV_BLOCK_TOKENS, row_elements(config, kv_format)]
     inputs.append(helper.make_tensor_value_info("kv", _KV_TYPES[kv_format], kv_shape))
     output = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["rows", config.vocabulary])
     graph = helper.make_graph(builder.nodes, f"{config.architecture}-weightless", inputs, [output])

@@ -7,14 +7,15 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from coe.experts.bundle import Bundle
-from coe.experts.graph import KV_BLOCK_TOKENS, KvFormat, build_graph
+from coe.experts.graph import KV_BLOCK_TOKENS, build_graph
 from coe.experts.kv_blocks import BlockPool, KvBudget
+from coe.experts.kv_format import KvFormat, bytes_per_token, row_elements
 from coe.experts.step_plan import Int64
 from coe.native import ops_library_path
 from coe.platform.errors import InternalError, LeaseLost
 
 STALE_LEASE = "stale lease"
-_KV_TYPES: dict[str, type[np.floating]] = {"f32": np.float32, "f16": np.float16}
+_KV_TYPES: dict[KvFormat, type[np.number]] = {"f32": np.float32, "f16": np.float16, "i8": np.int8}
 
 
 class LayoutSession:
@@ -26,13 +27,13 @@ class LayoutSession:
         graph = build_graph(config, bundle.manifest.tensors, kv_format, fused=fused)
         self._session = _session(graph.SerializeToString())
         kind = np.dtype(_KV_TYPES[kv_format])
-        block_bytes = config.kv_floats_per_token * KV_BLOCK_TOKENS * kind.itemsize
+        block_bytes = bytes_per_token(config, kv_format) * KV_BLOCK_TOKENS
         blocks = max(1, budget.limit // block_bytes)
         self.pool = BlockPool(budget, block_bytes, KV_BLOCK_TOKENS, blocks)
         self._memory = mmap.mmap(-1, blocks * block_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         # A step reads short runs all over the cache: with small pages it would wait for the page tables.
         self._memory.madvise(mmap.MADV_HUGEPAGE)
-        shape = (config.layers, blocks, 2, config.kv_heads, KV_BLOCK_TOKENS, config.head_dim)
+        shape = (config.layers, blocks, 2, config.kv_heads, KV_BLOCK_TOKENS, row_elements(config, kv_format))
         self.kv = np.frombuffer(self._memory, kind).reshape(shape)
         self._kv_value = ort.OrtValue.ortvalue_from_numpy(self.kv)
 

@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 
 from coe.experts.config import ModelConfig
-from coe.experts.graph import KvFormat
+from coe.experts.kv_format import KvFormat, bytes_per_token
 from coe.experts.layout import place, plan_without_weights
 from coe.native import packing
 
-KV_ITEM_BYTES: dict[KvFormat, int] = {"f32": 4, "f16": 2}
 # Formats in blocks of 256 or 32 columns; a matrix that is not whole blocks keeps 8 bits or, at the worst, 16.
 _BLOCK_COLUMNS = {"q4_k": 256, "q5_k": 256, "q6_k": 256, "f32": 1, "f16": 1, "bf16": 1}
 
@@ -43,7 +42,7 @@ def plan_expert(config: ModelConfig, weight_format: str, kv_format: KvFormat = "
     planned = plan_without_weights(config, format_of)
     placed = place(planned, packing.packed_nbytes)
     last = next(reversed(placed.values()))
-    per_token = config.kv_floats_per_token * KV_ITEM_BYTES[kv_format]
+    per_token = bytes_per_token(config, kv_format)
     return ExpertPlan(
         parameters=sum(tensor.rows * tensor.cols for tensor in planned),
         weights_bytes=last.offset + last.nbytes,

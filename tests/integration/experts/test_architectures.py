@@ -8,6 +8,7 @@ from gguf import GGMLQuantizationType as Q
 
 from coe.experts.hf_source import HfSource
 from coe.experts.importer import import_model
+from coe.experts.kv_format import KvFormat
 from coe.experts.single import Hosted
 from support.experts import GraphProbe, import_gguf
 from support.gguf_files import TOKENS, TinyModel, write_tiny_gguf
@@ -108,10 +109,11 @@ def test_a_hugging_face_folder_gives_the_same_logits(tmp_path: Path, family: str
 
 
 @pytest.mark.usefixtures("exact")
+@pytest.mark.parametrize(("kv_format", "tolerance"), [("f16", 2e-3), ("i8", 2e-2)])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_keys_and_values_in_half_the_bytes(tmp_path: Path, family: str) -> None:
+def test_keys_and_values_in_fewer_bytes(tmp_path: Path, family: str, kv_format: KvFormat, tolerance: float) -> None:
     path = write_tiny_gguf(tmp_path / "tiny.gguf", TinyModel(family=family))
     bundle = import_gguf(path, tmp_path / "experts", "tiny")
     with Hosted.load(bundle, threads=1, kv_bytes=KV_BYTES) as hosted:
-        ours = GraphProbe(bundle, hosted.lease, KV_BYTES, "f16").logits(ids(), (20, 1, 19))
-    assert relative_rms(ours, NumpyLlm(path).logits(ids())) <= 2e-3
+        ours = GraphProbe(bundle, hosted.lease, KV_BYTES, kv_format).logits(ids(), (20, 1, 19))
+    assert relative_rms(ours, NumpyLlm(path).logits(ids())) <= tolerance

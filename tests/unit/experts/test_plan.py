@@ -35,6 +35,8 @@ def test_plans_of_the_papers_experts(name: str) -> None:
     assert plan.weights_bytes == pytest.approx(2 * plan.parameters, rel=0.001)
     assert plan.kv_bytes_per_token == 4 * kv_values
     assert plan_expert(config(name), "bf16", "f16").kv_bytes_per_token == 2 * kv_values
+    scales = kv_values // config(name).head_dim  # one for a head's keys, one for its values
+    assert plan_expert(config(name), "bf16", "i8").kv_bytes_per_token == kv_values + 4 * scales
     four_bits = plan_expert(config(name), "q4_k")
     assert 4.4 / 16 < four_bits.weights_bytes / plan.weights_bytes < 6.5 / 16
 

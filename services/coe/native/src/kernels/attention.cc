@@ -1,8 +1,11 @@
 #include "kernels/attention.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
+#include <cstring>
 #include <string>
+#include <type_traits>
 
 namespace coe {
 namespace {
@@ -25,16 +28,34 @@ void rotate(const float* x, const float* table, size_t rope_dim, size_t head_dim
   for (size_t i = rope_dim; i < head_dim; ++i) out[i] = x[i] * scale;
 }
 
-// Keys and values of one token in a block; both are in the cache's type.
-template <class T>
-void place(const AttentionShape& s, T* block, size_t head, size_t slot, const T* k, const T* v) {
-  T* keys = block + head * s.head_dim * s.block_size;
-  T* values = block + (s.kv_heads + head) * s.head_dim * s.block_size + slot * s.head_dim;
-  for (size_t d = 0; d < s.head_dim; ++d) keys[d * s.block_size + slot] = k[d];
-  std::copy_n(v, s.head_dim, values);
-}
+// Elements of one head's keys or values in a block, and of a block.
+size_t part_elements(const AttentionShape& s, KvType type) { return kv_row(type, s.head_dim) * s.block_size; }
+size_t block_elements(const AttentionShape& s, KvType type) { return 2 * s.kv_heads * part_elements(s, type); }
 
-size_t block_elements(const AttentionShape& s) { return 2 * s.kv_heads * s.head_dim * s.block_size; }
+// One token's place in a head's parts of a block.
+template <class T>
+struct Place {
+  T* keys;
+  T* values;
+  size_t slot;
+
+  // Both are in the cache's type.
+  void fill(const AttentionShape& s, const T* k, const T* v) const {
+    for (size_t d = 0; d < s.head_dim; ++d) keys[d * s.block_size + slot] = k[d];
+    std::copy_n(v, s.head_dim, values + slot * s.head_dim);
+  }
+};
+
+// Rounds x [n] to eight bits against its largest value; returns what one step of them is worth.
+float to_bytes(const float* x, size_t n, int8_t* out) {
+  constexpr float kMost = 127;
+  constexpr float kMagic = 12582912;  // 1.5 * 2^23: adding it leaves the nearest integer in the low bits
+  float largest = 0;
+  for (size_t i = 0; i < n; ++i) largest = std::max(largest, std::abs(x[i]));
+  const float inverse = largest > 0 ? kMost / largest : 0;
+  for (size_t i = 0; i < n; ++i) out[i] = static_cast<int8_t>(std::bit_cast<int32_t>(x[i] * inverse + kMagic));
+  return largest / kMost;
+}
 
 }  // namespace
 
@@ -132,6 +153,7 @@ void place_token(const AttentionShape& s, const AttentionWeights& w, RopeTable& 
   float normed[1024];
   float turned[1024];
   uint16_t halves[2 * 1024];
+  int8_t bytes[2 * 1024];
   const auto prepare = [&](const float* x, const float* norm) {
     if (norm == nullptr) return x;
     kernels().rms_norm(x, norm, s.head_dim, s.epsilon, normed);
@@ -139,8 +161,14 @@ void place_token(const AttentionShape& s, const AttentionWeights& w, RopeTable& 
   };
   const auto position = static_cast<size_t>(step.positions[t]);
   const int64_t* blocks = step.block_table + static_cast<size_t>(step.sequence_ids[t]) * step.table_width;
-  const size_t start = (s.layer * kv.blocks + static_cast<size_t>(blocks[position / s.block_size])) * block_elements(s);
-  const size_t slot = position % s.block_size;
+  const size_t start =
+      (s.layer * kv.blocks + static_cast<size_t>(blocks[position / s.block_size])) * block_elements(s, kv.type);
+  const size_t part = part_elements(s, kv.type);
+  const auto place = [&](auto* cache, size_t head) {
+    auto* block = cache + start;
+    return Place<std::remove_pointer_t<decltype(cache)>>{block + head * part, block + (s.kv_heads + head) * part,
+                                                         position % s.block_size};
+  };
   for (size_t head = 0; head < s.heads; ++head) {
     float* to = q + ((head / group * step.tokens + t) * group + head % group) * s.head_dim;
     rotate(prepare(row + head * s.head_dim, w.q_norm), table, rope.dim(), s.head_dim, s.scale, to);
@@ -150,11 +178,19 @@ void place_token(const AttentionShape& s, const AttentionWeights& w, RopeTable& 
     const float* v = row + (s.heads + s.kv_heads + head) * s.head_dim;
     rotate(prepare(k, w.k_norm), table, rope.dim(), s.head_dim, 1.0F, turned);
     if (kv.type == KvType::kF32) {
-      place(s, static_cast<float*>(kv.data) + start, head, slot, static_cast<const float*>(turned), v);
-    } else {
+      place(static_cast<float*>(kv.data), head).fill(s, turned, v);
+    } else if (kv.type == KvType::kF16) {
       kernels().to_halves(turned, s.head_dim, halves);
       kernels().to_halves(v, s.head_dim, halves + s.head_dim);
-      place(s, static_cast<uint16_t*>(kv.data) + start, head, slot, halves, halves + s.head_dim);
+      place(static_cast<uint16_t*>(kv.data), head).fill(s, halves, halves + s.head_dim);
+    } else {
+      const auto at = place(static_cast<int8_t*>(kv.data), head);
+      const float k_scale = to_bytes(turned, s.head_dim, bytes);
+      const float v_scale = to_bytes(v, s.head_dim, bytes + s.head_dim);
+      at.fill(s, bytes, bytes + s.head_dim);
+      const size_t behind = s.head_dim * s.block_size + at.slot * sizeof(float);
+      std::memcpy(at.keys + behind, &k_scale, sizeof k_scale);
+      std::memcpy(at.values + behind, &v_scale, sizeof v_scale);
     }
   }
 }
@@ -172,13 +208,14 @@ void attend(const AttentionShape& s, const AttentionPlan& plan, size_t index, co
   tile.positions = positions;
   tile.rows = task.tokens * task.heads;
   tile.head_dim = s.head_dim;
-  const size_t layer_elements = s.layer * kv.blocks * block_elements(s);
-  tile.kv = static_cast<const char*>(kv.data) + layer_elements * (kv.type == KvType::kF32 ? 4 : 2);
+  const size_t part = part_elements(s, kv.type);
+  const size_t layer_elements = s.layer * kv.blocks * block_elements(s, kv.type);
+  tile.kv = static_cast<const char*>(kv.data) + layer_elements * kv_bytes(kv.type);
   tile.type = kv.type;
   tile.blocks = step.block_table + static_cast<size_t>(step.sequence_ids[task.token]) * step.table_width;
-  tile.block_stride = block_elements(s);
-  tile.k_offset = task.kv_head * s.head_dim * s.block_size;
-  tile.v_offset = (s.kv_heads + task.kv_head) * s.head_dim * s.block_size;
+  tile.block_stride = block_elements(s, kv.type);
+  tile.k_offset = task.kv_head * part;
+  tile.v_offset = (s.kv_heads + task.kv_head) * part;
   tile.block_size = s.block_size;
   tile.begin = task.begin;
   tile.end = task.end;

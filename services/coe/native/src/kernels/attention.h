@@ -28,7 +28,7 @@ struct AttentionShape {
   [[nodiscard]] Status validate() const;
 };
 
-// The KV cache [layers, blocks, 2, kv_heads, block_size, head_dim]; keys lie transposed within a block.
+// The KV cache [layers, blocks, 2, kv_heads, block_size, kv_row(type, head_dim)]; keys lie transposed within a block.
 struct KvCache {
   void* data = nullptr;
   KvType type = KvType::kF32;

@@ -13,8 +13,10 @@ template <KvType kType>
 inline V16 load_kv(const void* base, size_t at) {
   if constexpr (kType == KvType::kF32) {
     return load16(static_cast<const float*>(base) + at);
-  } else {
+  } else if constexpr (kType == KvType::kF16) {
     return load16_half(static_cast<const uint16_t*>(base) + at);
+  } else {
+    return load16_bytes(static_cast<const int8_t*>(base) + at);
   }
 }
 
@@ -30,9 +32,16 @@ inline size_t values_at(const AttentionTile& t, int64_t position) {
   return block_start(t, position) + t.v_offset + static_cast<size_t>(position) % t.block_size * t.head_dim;
 }
 
+// The scales of the tokens from `position` on, of the keys or the values that lie at `offset` in a block.
+inline const float* token_scales(const AttentionTile& t, size_t offset, int64_t position) {
+  const auto* part = static_cast<const uint8_t*>(t.kv) + block_start(t, position) + offset;
+  const auto* scales = reinterpret_cast<const float*>(part + t.head_dim * t.block_size);
+  return scales + static_cast<size_t>(position) % t.block_size;
+}
+
 template <KvType kType>
 inline void fetch(const void* base, size_t at) {
-  __builtin_prefetch(static_cast<const char*>(base) + at * (kType == KvType::kF32 ? 4 : 2));
+  __builtin_prefetch(static_cast<const char*>(base) + at * kv_bytes(kType));
 }
 
 // s[row][0..15] = q[row] . k for the 16 positions from `position` on. A head's part of a block is 2 KiB, far from that
@@ -40,7 +49,7 @@ inline void fetch(const void* base, size_t at) {
 // are weighed next, and the keys of the span behind it.
 template <KvType kType, size_t kRows, bool kFetch>
 inline void scores(const AttentionTile& t, size_t row, int64_t position, float (*s)[kChunk], size_t column) {
-  constexpr size_t kLine = kType == KvType::kF32 ? 16 : 32;  // elements
+  constexpr size_t kLine = 64 / kv_bytes(kType);  // elements
   const size_t keys = keys_at(t, position);
   const size_t values = values_at(t, position);
   const int64_t behind = position + static_cast<int64_t>(kSpan);
@@ -55,6 +64,10 @@ inline void scores(const AttentionTile& t, size_t row, int64_t position, float (
     const V16 k = load_kv<kType>(t.kv, keys + d * t.block_size);
     for (size_t r = 0; r < kRows; ++r) sum[r] += splat16(q[r * t.head_dim + d]) * k;
   }
+  if constexpr (kType == KvType::kI8) {
+    const V16 scale = load16(token_scales(t, t.k_offset, position));
+    for (size_t r = 0; r < kRows; ++r) sum[r] = sum[r] * scale;
+  }
   for (size_t r = 0; r < kRows; ++r) store16(&s[row + r][column], sum[r]);
 }
 
@@ -64,12 +77,16 @@ inline void weigh(const AttentionTile& t, size_t row, int64_t position, const fl
   const auto left = static_cast<size_t>(t.end - position);
   const size_t count = left < kSpan ? left : kSpan;
   const size_t values = values_at(t, position);
+  const float* scales = kType == KvType::kI8 ? token_scales(t, t.v_offset, position) : nullptr;
+  const auto weight = [&](size_t r, size_t i) {
+    return kType == KvType::kI8 ? p[r][column + i] * scales[i] : p[r][column + i];
+  };
   for (size_t d = 0; d < t.head_dim; d += 16) {
     V16 sum[kRows];
     for (size_t r = 0; r < kRows; ++r) sum[r] = load16(t.out + (row + r) * t.head_dim + d);
     for (size_t i = 0; i < count; ++i) {
       const V16 v = load_kv<kType>(t.kv, values + i * t.head_dim + d);
-      for (size_t r = 0; r < kRows; ++r) sum[r] += splat16(p[row + r][column + i]) * v;
+      for (size_t r = 0; r < kRows; ++r) sum[r] += splat16(weight(row + r, i)) * v;
     }
     for (size_t r = 0; r < kRows; ++r) store16(t.out + (row + r) * t.head_dim + d, sum[r]);
   }
@@ -140,7 +157,9 @@ void attention_tile(const AttentionTile& t) {
 void attention(const AttentionTile& t) {
   if (t.type == KvType::kF32) {
     attention_tile<KvType::kF32>(t);
-  } else {
+  } else if (t.type == KvType::kF16) {
     attention_tile<KvType::kF16>(t);
+  } else {
+    attention_tile<KvType::kI8>(t);
   }
 }

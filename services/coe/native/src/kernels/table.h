@@ -46,7 +46,12 @@ struct SplitRows {
   [[nodiscard]] SplitRows from(size_t token) const { return {at(token, 0), cols}; }
 };
 
-enum class KvType : uint8_t { kF32, kF16 };
+// How keys and values are kept. kI8: eight bits a value, and behind a head's part of a block the scale of each token.
+enum class KvType : uint8_t { kF32, kF16, kI8 };
+
+constexpr size_t kv_bytes(KvType type) { return type == KvType::kF32 ? 4 : type == KvType::kF16 ? 2 : 1; }
+// Elements that a token takes of one head's keys or values.
+constexpr size_t kv_row(KvType type, size_t head_dim) { return head_dim + (type == KvType::kI8 ? sizeof(float) : 0); }
 
 // A tile of query rows against a range of cached positions of one key/value head.
 struct AttentionTile {
@@ -59,7 +64,8 @@ struct AttentionTile {
   const int64_t* blocks;  // block table of the sequence
   size_t block_stride;    // elements from one block to the next
   size_t k_offset,
-      v_offset;        // elements from a block's start to this head's keys [D, block_size] and values [block_size, D]
+      v_offset;        // elements from a block's start to this head's keys [D, block_size] and values [block_size, D],
+                       // each with scales [block_size] behind it where there are such
   size_t block_size;   // a multiple of 16
   int64_t begin, end;  // positions; begin is a multiple of 16
   int64_t window;      // 0: none

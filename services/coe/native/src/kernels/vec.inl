@@ -101,6 +101,25 @@ inline V16 load16(const float* p) {
 
 inline void store16(float* p, const V16& v) { __builtin_memcpy(p, &v, sizeof v); }
 
+#if defined(__AVX512F__)
+inline V16 load16_bytes(const int8_t* p) {
+  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  return reinterpret_cast<V16>(_mm512_maskz_cvtepi32_ps(0xffff, _mm512_maskz_cvtepi8_epi32(0xffff, bytes)));
+}
+#else
+inline V8 load8_bytes(const int8_t* p) {
+#if defined(__AVX2__)
+  const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
+  return reinterpret_cast<V8>(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)));
+#else
+  V8 v;
+  for (int i = 0; i < 8; ++i) v[i] = static_cast<float>(p[i]);
+  return v;
+#endif
+}
+inline V16 load16_bytes(const int8_t* p) { return {load8_bytes(p), load8_bytes(p + 8)}; }
+#endif
+
 inline float sum8(V8 v) { return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7])); }
 
 inline float largest8(V8 v) {

@@ -33,16 +33,18 @@ Status read_step(const Context& context, size_t first, size_t tokens, const Atte
   if (auto status = context.input(first + 3, 6, cache); !status.ok()) return status;
   if (positions.dim(0) != tokens || sequences.dim(0) != tokens)
     return invalid("positions and sequence_ids need one entry a token");
-  if (cache.dim(2) != 2 || cache.dim(3) != shape.kv_heads || cache.dim(4) != shape.block_size ||
-      cache.dim(5) != shape.head_dim)
-    return invalid("the kv cache is not [layers, blocks, 2, kv_heads, block_size, head_dim]");
   if (cache.type == ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT) {
     kv.type = KvType::kF32;
   } else if (cache.type == ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16) {
     kv.type = KvType::kF16;
+  } else if (cache.type == ONNX_TENSOR_ELEMENT_DATA_TYPE_INT8) {
+    kv.type = KvType::kI8;
   } else {
-    return invalid("the kv cache must be float32 or float16");
+    return invalid("the kv cache must be float32, float16 or int8");
   }
+  if (cache.dim(2) != 2 || cache.dim(3) != shape.kv_heads || cache.dim(4) != shape.block_size ||
+      cache.dim(5) != kv_row(kv.type, shape.head_dim))
+    return invalid("the kv cache is not [layers, blocks, 2, kv_heads, block_size, head_dim] (int8: head_dim + 4)");
   kv.data = const_cast<void*>(cache.data);
   kv.layers = cache.dim(0);
   kv.blocks = cache.dim(1);
