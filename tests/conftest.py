@@ -1,6 +1,7 @@
 """Fixtures of all tests: the real servers, one of each a session."""
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,9 @@ __all__ = ["smollm2_bundle"]
 
 if sys.platform != "linux":
     pytest.exit("the tests need Linux: shared memory, prctl, loopback servers", returncode=1)
+
+# A shell that starts the suite in background has it ignore Ctrl-C, and so would every process that a test starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
