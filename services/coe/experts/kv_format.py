@@ -9,7 +9,7 @@ from typing import Literal
 from coe.experts.config import ModelConfig
 
 KvFormat = Literal["f32", "f16", "i8"]
-ITEM_BYTES: dict[KvFormat, int] = {"f32": 4, "f16": 2, "i8": 1}
+_ITEM_BYTES: dict[KvFormat, int] = {"f32": 4, "f16": 2, "i8": 1}
 _SCALE_ELEMENTS: dict[KvFormat, int] = {"f32": 0, "f16": 0, "i8": 4}
 
 
@@ -20,4 +20,4 @@ def row_elements(config: ModelConfig, kv_format: KvFormat) -> int:
 
 def bytes_per_token(config: ModelConfig, kv_format: KvFormat) -> int:
     """Keys and values of one token over all layers."""
-    return config.layers * 2 * config.kv_heads * row_elements(config, kv_format) * ITEM_BYTES[kv_format]
+    return config.layers * 2 * config.kv_heads * row_elements(config, kv_format) * _ITEM_BYTES[kv_format]

@@ -105,7 +105,7 @@ Status AttentionPlan::build(const AttentionShape& shape, const Step& step, const
   for (const Run& run : runs_)
     pieces += (run.tokens + tile - 1) / tile * shape.kv_heads * ((group + heads - 1) / heads);
   const auto wanted = static_cast<int64_t>(std::max<size_t>(1, 4 * threads / std::max<size_t>(1, pieces)));
-  separate_ = true;
+  split_ = false;
   for (Run& run : runs_) {
     run.first = tasks_.size();
     for (size_t token = run.token; token < run.token + run.tokens; token += tile) {
@@ -116,7 +116,7 @@ Status AttentionPlan::build(const AttentionShape& shape, const Step& step, const
       const int64_t splits = threads > 1 ? std::clamp<int64_t>((end - begin) / kSplitSize, 1, wanted) : 1;
       const int64_t part = ((end - begin + splits - 1) / splits + kAlign - 1) / kAlign * kAlign;
       const auto parts = static_cast<size_t>((end - begin + part - 1) / part);
-      separate_ = separate_ && run.tokens == 1 && parts == 1;
+      split_ = split_ || parts > 1;
       for (size_t kv_head = 0; kv_head < shape.kv_heads; ++kv_head)
         for (size_t head = kv_head * group; head < (kv_head + 1) * group; head += heads) {
           const size_t width = std::min(heads, (kv_head + 1) * group - head);
@@ -267,7 +267,8 @@ void run_attention(Crew& crew, const AttentionShape& shape, const AttentionPlan&
       if (plan.tasks()[i].splits == 1) finish(shape, plan, i, scratch, out);
     }
   };
-  if (plan.separate() && plan.runs().size() >= crew.count()) {
+  // Decoding: one thread does a token from the beginning to the end.
+  if (!plan.split() && plan.runs().size() == step.tokens && step.tokens >= crew.count()) {
     crew.share(plan.runs().size(), 1, [&](size_t begin, size_t end) {
       place_tokens(plan.runs()[begin].token, plan.runs()[end - 1].token + 1);
       attend_tasks(plan.runs()[begin].first, plan.runs()[end - 1].last);
@@ -279,7 +280,7 @@ void run_attention(Crew& crew, const AttentionShape& shape, const AttentionPlan&
   // A little is done sooner than another thread is asked.
   const size_t grain = plan.products() * shape.head_dim < kLittle ? tasks.size() : 1;
   crew.share(tasks.size(), grain, attend_tasks);
-  if (std::none_of(tasks.begin(), tasks.end(), [](const auto& task) { return task.splits > 1; })) return;
+  if (!plan.split()) return;
   crew.share(tasks.size(), 1, [&](size_t begin, size_t end) {
     for (size_t i = begin; i < end; ++i)
       if (tasks[i].splits > 1 && tasks[i].split == 0) finish(shape, plan, i, scratch, out);

@@ -64,15 +64,15 @@ class AttentionPlan {
   };
   [[nodiscard]] const std::vector<Task>& tasks() const { return tasks_; }
   [[nodiscard]] const std::vector<Run>& runs() const { return runs_; }
-  // Whether every run is one token with whole tasks, so that a thread can do one from the beginning to the end.
-  [[nodiscard]] bool separate() const { return separate_; }
+  // Whether the positions of some tokens are split between tasks.
+  [[nodiscard]] bool split() const { return split_; }
   [[nodiscard]] size_t rows() const { return rows_; }          // of partial results
   [[nodiscard]] size_t products() const { return products_; }  // of a query and a key
 
  private:
   std::vector<Run> runs_;
   std::vector<Task> tasks_;
-  bool separate_ = false;
+  bool split_ = false;
   size_t rows_ = 0;
   size_t products_ = 0;
 };
