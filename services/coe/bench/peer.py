@@ -5,6 +5,7 @@ import os
 import selectors
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -27,13 +28,24 @@ class PeerModel:
 
 
 class Peer:
-    """Runs `peers/serve.py` with an interpreter that has the runtime. Raises Unavailable when it ends or is silent."""
+    """Runs `peers/serve.py` with an interpreter that has the runtime. Raises Unavailable when it ends or is silent.
 
-    def __init__(self, model: PeerModel, interpreter: Path, threads: int, sequences: int) -> None:
+    `environment` is the process's; when not given ours, without the import path of our interpreter.
+    """
+
+    def __init__(
+        self,
+        model: PeerModel,
+        interpreter: Path,
+        threads: int,
+        sequences: int,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.column = model.column
         self._log = tempfile.TemporaryFile(mode="w+")  # noqa: SIM115 - closed with the peer
         command = [str(interpreter), str(SERVE), model.runtime, str(model.path), str(threads), str(sequences)]
-        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        if environment is None:
+            environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True, env=environment
         )

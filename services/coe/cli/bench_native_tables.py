@@ -53,6 +53,21 @@ def profile_table(line: Mapping[str, Any]) -> Table:
     return table
 
 
+def steps_table(line: Mapping[str, Any]) -> Table:
+    """Milliseconds of a step in each case, by library, and which files those are."""
+    libraries = [f"{name}: {line['settings'][name]}, {path}" for name, path in line["libraries"].items()]
+    libraries.append(f"medians of {line['rounds']} rounds in turn, {line['steps']} decode steps in each")
+    title = f"{line['model']}, {line['threads']} threads, ms a step"
+    table = Table(title=title, caption="\n".join(libraries), caption_justify="left")
+    for name in ("phase", "tokens", "depth", "batch", "this", "against", "this / against"):
+        table.add_column(name, justify="left" if name == "phase" else "right")
+    for case in line["cases"]:
+        shape = (case["phase"], case["prompt"] or "", case["depth"], case["batch"])
+        times = (case["step_ms"], case["against_step_ms"])
+        table.add_row(*map(str, shape), *(_cell(taken, 3) for taken in times), _cell(case["ratio"], 2))
+    return table
+
+
 def _settings(line: Mapping[str, Any]) -> str:
     lines = []
     for name, setting in line["settings"].items():

@@ -1,0 +1,32 @@
+"""This project's graph alone, with the native library that $COE_NATIVE_LIBRARY names, on a bundle."""
+
+from pathlib import Path
+
+from coe.bench.subject import KV_FORMAT, GraphSubject, Shape
+from coe.experts.bundle import Bundle
+from coe.experts.single import Hosted
+from coe.native import ops_library_path
+
+
+class Subject:
+    """A step again and again, always as deep: nothing is sampled."""
+
+    def __init__(self, path: str, threads: int, sequences: int) -> None:
+        bundle = Bundle.open(Path(path))
+        self._hosted = Hosted.load(bundle, threads=threads, kv_bytes=1 << 20)
+        self._hosted.wait_loaded()
+        # Whoever measures may kill this process: without its name the arena's memory goes with it.
+        self._hosted.arena.unlink()
+        self._graph = GraphSubject(bundle)
+        self.version = str(ops_library_path())
+        self.settings = f"KV {KV_FORMAT}"
+
+    def prefill(self, prompt: int, batch: int) -> float:
+        return self._steps(Shape(batch, prompt, 0), 1)
+
+    def decode(self, depth: int, batch: int, steps: int) -> float:
+        return self._steps(Shape(batch, 1, depth), steps)
+
+    def _steps(self, shape: Shape, steps: int) -> float:
+        """Seconds of all of them."""
+        return sum(self._graph.prefill(shape, self._hosted.lease) for _ in range(steps))
