@@ -1,4 +1,4 @@
-"""Makes the topics that are missing, and reads committed offsets."""
+"""Makes the topics that are missing, reads committed offsets, fences producers."""
 
 import asyncio
 from collections.abc import Sequence
@@ -6,13 +6,32 @@ from collections.abc import Sequence
 import structlog
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import RequestTimedOutError, TopicAlreadyExistsError, for_code
+from aiokafka.client import CoordinationType
+from aiokafka.errors import (
+    ConcurrentTransactions,
+    CoordinatorLoadInProgressError,
+    CoordinatorNotAvailableError,
+    NotCoordinatorError,
+    RequestTimedOutError,
+    TopicAlreadyExistsError,
+    for_code,
+)
+from aiokafka.protocol.transaction import InitProducerIdRequest
 
 from coe.platform.bus.api import TopicSpec
 from coe.platform.bus.kafka.client import closing
-from coe.platform.bus.kafka.connection import Connection
+from coe.platform.bus.kafka.connection import TRANSACTION_TIMEOUT_MS, Connection
+from coe.platform.bus.kafka.generations import UNSTABLE_OFFSET_COMMIT, StableOffsets
 
 _log = structlog.stdlib.get_logger(__name__)
+
+_NOT_YET = (
+    ConcurrentTransactions,
+    CoordinatorLoadInProgressError,
+    CoordinatorNotAvailableError,
+    NotCoordinatorError,
+)
+_RETRY_S = 0.02
 
 
 class Admin:
@@ -21,7 +40,6 @@ class Admin:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._client: AIOKafkaAdminClient | None = None
-        self._lock = asyncio.Lock()
 
     async def start(self) -> None:
         client = closing(AIOKafkaAdminClient(**self._connection.options()))
@@ -50,18 +68,43 @@ class Admin:
                 _log.warning("a topic could not be created", topic=topic, error=error.__name__, reason=reason)
         return [spec.name for spec in missing]
 
-    async def committed(self, group: str, tp: TopicPartition) -> tuple[int | None, str]:
-        """The group's committed offset with its metadata; None when it has none.
+    async def committed(
+        self, group: str, partitions: Sequence[TopicPartition]
+    ) -> dict[TopicPartition, tuple[int | None, str]]:
+        """The group's committed offsets with their metadata; None where it has none.
 
-        Transactions under way are not looked at: fence their producer first.
+        Partitions with a commit whose transaction has not ended are left out: ask again.
         """
-        async with self._lock:
-            found = await self._ready().list_consumer_group_offsets(group, partitions=[tp])
-        if tp not in found:
-            # An error of the whole response (the coordinator is loading) looks like this.
-            raise RequestTimedOutError(f"no committed offset of {tp} yet")
-        offset, metadata = found[tp]
-        return (None, "") if offset < 0 else (offset, metadata or "")
+        client = self._ready()
+        coordinator = await client.find_coordinator(group)
+        response = await client._send_request(StableOffsets(group, partitions), coordinator)
+        _check(response.error_code)
+        found: dict[TopicPartition, tuple[int | None, str]] = {}
+        for topic, answers, _ in response.topics:
+            for partition, offset, _, metadata, code, _ in answers:
+                if code == UNSTABLE_OFFSET_COMMIT:
+                    continue
+                _check(code)
+                found[TopicPartition(topic, partition)] = (None, "") if offset < 0 else (offset, metadata or "")
+        return found
+
+    async def fence(self, transactional_ids: Sequence[str]) -> None:
+        """Whoever has one of these ids can't write any more, and a transaction it has open has ended."""
+        results = await asyncio.gather(*(self._fence(one) for one in transactional_ids), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+
+    async def _fence(self, transactional_id: str) -> None:
+        client = self._ready()._client
+        request = InitProducerIdRequest(transactional_id, TRANSACTION_TIMEOUT_MS)
+        while True:
+            coordinator = await client.coordinator_lookup(CoordinationType.TRANSACTION, transactional_id)
+            response = await client.send(coordinator, request)
+            if for_code(response.error_code) not in _NOT_YET:
+                return _check(response.error_code)
+            # The transaction is being ended, or the coordinator starts.
+            await asyncio.sleep(_RETRY_S)
 
     async def answers(self) -> bool:
         """Whether the broker answers a small request now."""
@@ -83,3 +126,8 @@ def _new_topic(spec: TopicSpec) -> NewTopic:
     # -1 is the broker's default. The constructor refuses it, the protocol does not.
     topic.replication_factor = -1
     return topic
+
+
+def _check(code: int) -> None:
+    if code:
+        raise for_code(code)()

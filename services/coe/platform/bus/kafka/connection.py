@@ -10,6 +10,8 @@ from coe.platform.settings import CoreSettings
 from coe.platform.tls import TlsSettings
 
 REQUEST_TIMEOUT_MS = 15_000
+# The broker ends a transaction of a process that hangs after this; readers of what it wrote wait no longer.
+TRANSACTION_TIMEOUT_MS = 20_000
 _HANDSHAKE_TIMEOUT_S = 5.0
 
 

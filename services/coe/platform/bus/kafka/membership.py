@@ -1,6 +1,6 @@
 """A process's place in a consumer group: the consumer, and a session for each partition it was given.
 
-The rebalance listener only changes state and starts tasks. It never waits: aiokafka calls it inside the rebalance, and
+The rebalance listener only changes state. It never waits: aiokafka calls it inside the rebalance, and
 what it waited for might wait for the rebalance.
 """
 
@@ -18,7 +18,9 @@ from coe.platform.bus.kafka.admin import Admin
 from coe.platform.bus.kafka.assignor import SharesAssignor
 from coe.platform.bus.kafka.client import closing, stop_consumer
 from coe.platform.bus.kafka.connection import Connection
+from coe.platform.bus.kafka.generations import Identity
 from coe.platform.bus.kafka.session import PartitionSession
+from coe.platform.bus.kafka.transactions import Transactions
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -38,8 +40,10 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
         self._consumer: AIOKafkaConsumer | None = None
         self._assignor = SharesAssignor(connection.client_id)
         self._failures = 0
-        self._closing: set[asyncio.Task[None]] = set()
+        self._stopping = False
+        self._identity = Identity(-1, "")
         self.sessions: dict[TopicPartition, PartitionSession] = {}
+        self._transactions = Transactions(subscription.group, connection, admin, self.sessions)
 
     @property
     def in_flight(self) -> int:
@@ -69,16 +73,13 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def stop(self) -> None:
         """Commits what is complete, leaves the group; the rest comes again to another member."""
-        flushing = [session.flush() for session in self.sessions.values()]
+        self._stopping = True
+        await _bounded(asyncio.gather(*(session.flush() for session in self.sessions.values())), _FLUSH_TIMEOUT_S)
         if self._consumer is not None:
-            # No new work, and no rebalance callbacks from here on.
             consumer, self._consumer = self._consumer, None
-            await _bounded(asyncio.gather(*flushing), _FLUSH_TIMEOUT_S)
             await stop_consumer(consumer, _CLOSE_TIMEOUT_S)
-        else:
-            await _bounded(asyncio.gather(*flushing), _FLUSH_TIMEOUT_S)
         self._close(list(self.sessions))
-        await asyncio.gather(*self._closing, return_exceptions=True)
+        await self._transactions.stop()
 
     def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """Nothing yet: most of them come back with the next assignment, and the others' sessions are fenced."""
@@ -87,18 +88,24 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
         consumer, assigned = self._consumer, set(assigned)
         if consumer is None:
             return
+        before, self._identity = self._identity, _identity(consumer)
         self._close([tp for tp in self.sessions if tp not in assigned])
+        if not self._identity.follows(before):
+            for session in self.sessions.values():
+                session.lose(kept=False)
+                session.fenced = False
         for tp in assigned:
             consumer.pause(tp)
-            if tp not in self.sessions:
+            # While it stops it only ends what it has.
+            if tp not in self.sessions and not self._stopping:
                 self.sessions[tp] = PartitionSession(
                     tp,
                     self._subscription.group,
-                    self._connection,
-                    self._admin,
                     marks=self._marks,
                     on_ready=self._on_ready,
+                    on_change=self._transactions.wake,
                 )
+        self._transactions.assigned(self._identity)
 
     def _on_ready(self, tp: TopicPartition, offset: int | None) -> None:
         if self._consumer is not None and tp in self._consumer.assignment():
@@ -155,9 +162,11 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
 
     def _close(self, gone: Iterable[TopicPartition]) -> None:
         for tp in gone:
-            task = asyncio.create_task(self.sessions.pop(tp).close())
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
+            self.sessions.pop(tp).close()
+
+
+def _identity(consumer: AIOKafkaConsumer) -> Identity:
+    return Identity(consumer._coordinator.generation, consumer._coordinator.member_id)
 
 
 def as_record(record: ConsumerRecord) -> Record:

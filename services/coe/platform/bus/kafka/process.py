@@ -1,4 +1,4 @@
-"""Consume, handle, publish, commit: batches of cheap work, one transaction per partition of a batch."""
+"""Consume, handle, publish, commit: batches of cheap work, in transactions that take along what is ready."""
 
 import asyncio
 from collections.abc import Sequence
@@ -57,7 +57,7 @@ async def _loop(
 
 
 async def _commit(taken: Sequence[Taken], outcomes: Sequence[Outcome], source: str) -> None:
-    """Each partition's records in one transaction. Those of a partition that is gone come again elsewhere."""
+    """Those of a partition that is gone come again elsewhere."""
     commits = [
         session.complete(record, messages(record, outcome, source, session.ledger.attempt(record.offset)))
         for (session, record), outcome in zip(taken, outcomes, strict=True)

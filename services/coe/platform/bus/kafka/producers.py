@@ -1,28 +1,93 @@
-"""Sends in a transaction."""
+"""A transactional producer whose commits of offsets name the group's generation, and sends in a transaction."""
 
 import asyncio
+from collections.abc import Mapping
+from typing import Any
 
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.client import CoordinationType
+from aiokafka.errors import IllegalGenerationError, UnknownMemberIdError, for_code
+from aiokafka.producer.sender import Sender, TxnOffsetCommitHandler
 from opentelemetry.trace import Span
 
+from coe.platform.bus.kafka.client import closing
+from coe.platform.bus.kafka.connection import TRANSACTION_TIMEOUT_MS, Connection
+from coe.platform.bus.kafka.generations import CommitOffsets, Identity, OffsetsCommitted
 from coe.platform.bus.messages import Message
 from coe.platform.telemetry import messaging
 
+EXPELLED = (IllegalGenerationError, UnknownMemberIdError)
+"""What a commit of offsets raises when the group has gone on without this member."""
 
-async def send(producer: AIOKafkaProducer, message: Message, parent: Span) -> "asyncio.Future[object]":
-    """Hands the message over, under a span below `parent`; the future ends with its delivery."""
-    key = message.key.decode("utf-8", "replace") if message.key is not None else ""
-    span = messaging.start_send(message.topic, key, parent)
-    try:
-        sent: asyncio.Future[object] = await producer.send(
-            message.topic,
-            message.value,
-            message.key,
-            partition=message.partition,
-            headers=message.headers + messaging.trace_headers(span),
+_RETRY_MS = 20
+
+
+class _Handler(TxnOffsetCommitHandler):  # type: ignore[misc]
+    def create_request(self) -> CommitOffsets:
+        manager = self._sender._txn_manager
+        producer = (manager.producer_id, manager.producer_epoch)
+        return CommitOffsets(manager.transactional_id, producer, self._group_id, self._sender._identity, self._offsets)
+
+    def handle_response(self, response: OffsetsCommitted) -> float | None:
+        # As version 0 has it, without the tags.
+        response.errors = [(topic, [one[:2] for one in partitions]) for topic, partitions, _ in response.errors]
+        for _, partitions in response.errors:
+            for _, code in partitions:
+                if (error := for_code(code)) in EXPELLED:
+                    _, _, waiter = self._sender._txn_manager._pending_txn_offsets.popleft()
+                    waiter.set_exception(error())
+                    return None
+        pause: float | None = super().handle_response(response)
+        return pause
+
+
+class _Sender(Sender):  # type: ignore[misc]
+    _identity: Identity
+
+    async def _do_txn_offset_commit(self, offsets: Any, group_id: str) -> None:
+        await _Handler(self, offsets, group_id).do(await self._find_coordinator(CoordinationType.GROUP, group_id))
+
+
+class TransactionalProducer(AIOKafkaProducer):  # type: ignore[misc]
+    """Its start fences whoever had the transactional id, and ends that one's open transaction."""
+
+    def __init__(self, connection: Connection, transactional_id: str) -> None:
+        super().__init__(
+            **connection.producer(),
+            transactional_id=transactional_id,
+            transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
+            # While the markers of the last transaction are being written the broker refuses the next one.
+            retry_backoff_ms=_RETRY_MS,
         )
-    finally:
-        span.end()
-    # A transaction that fails for another reason leaves it unawaited.
-    sent.add_done_callback(lambda done: done.cancelled() or done.exception())
-    return sent
+        closing(self)
+        self._sender.__class__ = _Sender
+
+    async def send_offsets(
+        self, offsets: Mapping[TopicPartition, tuple[int, str]], group: str, identity: Identity
+    ) -> None:
+        """Into the transaction under way. Aborts it and raises one of EXPELLED when the group has gone on."""
+        self._sender._identity = identity
+        try:
+            await self.send_offsets_to_transaction(offsets, group)
+        except EXPELLED:
+            # So that no reader waits for it.
+            await self.abort_transaction()
+            raise
+
+    async def send_message(self, message: Message, parent: Span) -> "asyncio.Future[object]":
+        """Hands the message over, under a span below `parent`; the future ends with its delivery."""
+        key = message.key.decode("utf-8", "replace") if message.key is not None else ""
+        span = messaging.start_send(message.topic, key, parent)
+        try:
+            sent: asyncio.Future[object] = await self.send(
+                message.topic,
+                message.value,
+                message.key,
+                partition=message.partition,
+                headers=message.headers + messaging.trace_headers(span),
+            )
+        finally:
+            span.end()
+        # A transaction that fails for another reason leaves it unawaited.
+        sent.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return sent

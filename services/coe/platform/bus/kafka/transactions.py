@@ -1,0 +1,222 @@
+"""The transactions of one process in a consumer group: one after another, each over all partitions that have something.
+
+Two checks of the broker keep a former owner of a partition from writing. A commit of offsets names the group's
+generation and is refused when the group has gone on; who reads what is committed waits for commits accepted before.
+And the transactional id is a partition's: of one that this process has, its *lead*. Whoever is assigned a partition
+first takes that id's epoch, which ends the transaction of a process that died with it as its lead at once, rather than
+after the broker's timeout.
+
+So a session needs no goodbye to be safe, and one that is kept over a rebalance may simply go on.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from itertools import islice
+
+import structlog
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError, ProducerFenced
+
+from coe.platform import backoff
+from coe.platform.bus.kafka.admin import Admin
+from coe.platform.bus.kafka.client import stop_producer
+from coe.platform.bus.kafka.connection import Connection
+from coe.platform.bus.kafka.generations import Identity
+from coe.platform.bus.kafka.pace import Pace
+from coe.platform.bus.kafka.producers import EXPELLED, TransactionalProducer
+from coe.platform.bus.kafka.session import Completion, PartitionSession
+from coe.platform.telemetry import messaging
+
+_log = structlog.stdlib.get_logger(__name__)
+
+_TIMEOUT_S = 15.0
+# A consumer that was thrown out of its group learns of it with its next heartbeat. Don't fight the new owner before.
+_FENCED_PAUSE_S = 2.0
+# A commit accepted before ends within this, as a rule.
+_UNSTABLE_PAUSE_S = 0.02
+_MAX_PER_TRANSACTION = 512
+
+
+class Transactions:
+    """Commits what the sessions complete. `sessions` is the membership's own: those of the partitions it has now."""
+
+    def __init__(
+        self, group: str, connection: Connection, admin: Admin, sessions: Mapping[TopicPartition, PartitionSession]
+    ) -> None:
+        self._group = group
+        self._connection = connection
+        self._admin = admin
+        self._sessions = sessions
+        self._identity = self._used = Identity(-1, "")
+        self._wake = asyncio.Event()
+        self._assigned = asyncio.Event()
+        self._reading: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def assigned(self, identity: Identity) -> None:
+        """The sessions are what this member of the group has in this generation."""
+        self._identity = identity
+        self._assigned.set()
+        self.wake()
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name=f"transactions of {self._group}")
+
+    def wake(self) -> None:
+        """There is something to do."""
+        self._wake.set()
+
+    async def stop(self) -> None:
+        """What is under way is given up."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+
+    async def _run(self) -> None:
+        failures = 0
+        while True:
+            self._assigned.clear()
+            lead = next(iter(self._sessions.values()), None)
+            if lead is None:
+                await self._assigned.wait()
+                continue
+            producer = TransactionalProducer(self._connection, lead.transactional_id)
+            expelled, pause = False, 0.0
+            try:
+                async with asyncio.timeout(_TIMEOUT_S):
+                    await producer.start()
+                lead.fenced, failures = True, 0
+                await self._serve(producer, lead)
+            except (*EXPELLED, ProducerFenced) as error:
+                _log.info("others had the partitions", group=self._group, error=repr(error))
+                self._lose(kept=False)
+                expelled, pause = isinstance(error, EXPELLED), _FENCED_PAUSE_S
+            except Exception as error:
+                self._lose(kept=True)
+                failures += 1
+                pause = backoff.delay_s(failures)
+                _warn("transactions failed", self._group, error)
+            finally:
+                await self._stop_reading()
+                await stop_producer(producer)
+            await self._rest(None if expelled else pause)
+
+    async def _rest(self, pause_s: float | None) -> None:
+        """Ends early when the group has assigned anew since the last transaction; None: only then."""
+        try:
+            async with asyncio.timeout(pause_s):
+                while self._identity == self._used:
+                    self._assigned.clear()
+                    await self._assigned.wait()
+        except TimeoutError:
+            return
+
+    async def _serve(self, producer: TransactionalProducer, lead: PartitionSession) -> None:
+        """Until the lead is gone."""
+        loop = asyncio.get_running_loop()
+        pace = Pace(loop.time())
+        while self._sessions.get(lead.tp) is lead and lead.fenced:
+            self._wake.clear()
+            await self._take_over()
+            ready = [session for session in self._sessions.values() if session.ready]
+            if not any(session.waiting or session.unmarked for session in ready):
+                await self._wake.wait()
+            elif (pause := pace.next_at() - loop.time()) > 0:
+                await asyncio.sleep(pause)
+            else:
+                pace.begun(loop.time())
+                await self._commit(producer, ready)
+
+    async def _commit(self, producer: TransactionalProducer, ready: Sequence[PartitionSession]) -> None:
+        """One transaction. After an error, whether it is committed is not known."""
+        self._used = self._identity
+        waiting = (completion for session in ready for completion in session.waiting.values())
+        batch = list(islice(waiting, _MAX_PER_TRANSACTION))
+        ended: dict[PartitionSession, list[int]] = {session: [] for session in ready if session.unmarked}
+        for completion in batch:
+            completion.under_way = True
+            ended.setdefault(completion.session, []).append(completion.record.offset)
+        # Before anything can change: a session that is closed meanwhile counts what it gave up as ended.
+        offsets = {session.tp: session.ledger.after(those) for session, those in ended.items()}
+        for session in ended:
+            session.marked()
+        try:
+            async with asyncio.timeout(_TIMEOUT_S):
+                await self._transaction(producer, batch, offsets)
+        except BaseException:
+            for completion in batch:
+                completion.under_way = False
+                if completion.session.closed:
+                    completion.session.finish(completion.record.offset, committed=False)
+            raise
+        longest = [completion.session.finish(completion.record.offset, committed=True) for completion in batch]
+        if longest:
+            messaging.batch_done(batch[0].record.topic, self._group, max(longest))
+        for session in ended:
+            session.resume()
+
+    async def _transaction(
+        self,
+        producer: TransactionalProducer,
+        batch: Sequence[Completion],
+        offsets: Mapping[TopicPartition, tuple[int, str]],
+    ) -> None:
+        await producer.begin_transaction()
+        sent = []
+        for completion in batch:
+            span = messaging.record_span(completion.record)
+            for message in completion.messages:
+                sent.append(await producer.send_message(message, span))
+        await producer.send_offsets(offsets, self._group, self._used)
+        # Before the commit: aiokafka would commit without a message that the broker refused.
+        await asyncio.gather(*sent)
+        await producer.commit_transaction()
+
+    async def _take_over(self) -> None:
+        """Fences former owners of new partitions, and has read what is committed where that is not known."""
+        while new := [session for session in self._sessions.values() if not session.fenced]:
+            identity = self._identity
+            await self._stop_reading()
+            async with asyncio.timeout(_TIMEOUT_S):
+                await self._admin.fence([session.transactional_id for session in new])
+            if identity == self._identity:
+                for session in new:
+                    session.fenced = True
+        unread = any(not session.ready for session in self._sessions.values())
+        if unread and (self._reading is None or self._reading.done()):
+            self._reading = asyncio.create_task(self._read(), name=f"offsets of {self._group}")
+
+    async def _read(self) -> None:
+        """Beside the transactions: it may have to wait for one of a former owner."""
+        failures = 0
+        while unread := [session for session in self._sessions.values() if session.fenced and not session.ready]:
+            try:
+                async with asyncio.timeout(_TIMEOUT_S):
+                    found = await self._admin.committed(self._group, [session.tp for session in unread])
+                failures = 0
+            except Exception as error:
+                failures += 1
+                _warn("committed offsets can't be read", self._group, error)
+                await asyncio.sleep(backoff.delay_s(failures))
+                continue
+            for session in unread:
+                if session.tp in found and session.fenced and not session.closed:
+                    session.acquired(*found[session.tp])
+            self.wake()
+            if len(found) < len(unread):
+                await asyncio.sleep(_UNSTABLE_PAUSE_S)
+
+    async def _stop_reading(self) -> None:
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.gather(self._reading, return_exceptions=True)
+            self._reading = None
+
+    def _lose(self, *, kept: bool) -> None:
+        for session in self._sessions.values():
+            session.lose(kept=kept)
+
+
+def _warn(what: str, group: str, error: Exception) -> None:
+    expected = isinstance(error, KafkaError | TimeoutError | OSError)
+    _log.warning(what, group=group, error=repr(error), exc_info=None if expected else error)
