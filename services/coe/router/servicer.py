@@ -5,7 +5,8 @@ from collections.abc import Awaitable, Callable
 import grpc.aio
 
 from coe._proto import common_pb2, router_pb2, router_pb2_grpc
-from coe.router.prompt import classified_text, validate_text
+from coe.platform import prompts
+from coe.router.prompt import classified_text
 
 
 class RouterServicer(router_pb2_grpc.RouterServicer):
@@ -18,6 +19,6 @@ class RouterServicer(router_pb2_grpc.RouterServicer):
         request: router_pb2.ClassifyRequest,
         context: grpc.aio.ServicerContext[router_pb2.ClassifyRequest, router_pb2.ClassifyResponse],
     ) -> router_pb2.ClassifyResponse:
-        validate_text(request.prompt, request.messages, max_bytes=self._max_bytes)
+        prompts.check_text(request.prompt, request.messages, max_bytes=self._max_bytes)
         decision = await self._classify(classified_text(request.prompt, request.messages))
         return router_pb2.ClassifyResponse(routing=decision)

@@ -4,10 +4,12 @@ from collections.abc import Sequence
 
 import pytest
 
-from coe._proto.common_pb2 import RoutingDecision
+from coe._proto.common_pb2 import ChatMessage, RoutingDecision
 from coe._proto.events_pb2 import PromptCompleted, PromptRouted, PromptSubmitted
+from coe.gateway.admission import admit
 from coe.platform import topics
 from coe.platform.bus.api import Outcome, Record
+from coe.platform.errors import InvalidPrompt
 from coe.router.handler import RouteHandler
 
 NOW = 1_000_000
@@ -104,6 +106,28 @@ async def test_errors_end_one_prompt_each(handler: RouteHandler, classify: Knows
         "deadline_exceeded",
     ]
     assert classify.batches == []
+
+
+@pytest.mark.parametrize(
+    "nothing",
+    [
+        PromptSubmitted(request_id="a"),
+        PromptSubmitted(request_id="a", prompt=" \n\t\u3000"),
+        PromptSubmitted(request_id="a", expert_id="smollm2-135m"),
+        PromptSubmitted(request_id="a", prompt=" ", category="law"),
+        PromptSubmitted(request_id="a", messages=[ChatMessage(role="system", content="x"), ChatMessage(role="user")]),
+    ],
+)
+async def test_a_prompt_without_text_ends_with_one_error(
+    nothing: PromptSubmitted, handler: RouteHandler, classify: KnowsPython
+) -> None:
+    (outcome,) = await handler([record(nothing)])
+    assert error_code(outcome) == "invalid_prompt"
+    assert outcome.dead_letter is None
+    assert classify.batches == []
+    # The gateway says the same.
+    with pytest.raises(InvalidPrompt, match="the prompt is empty"):
+        admit(nothing, now_ms=NOW, timeout_s=1, max_prompt_bytes=1000)
 
 
 async def test_a_message_that_names_no_prompt_is_a_dead_letter(handler: RouteHandler) -> None:

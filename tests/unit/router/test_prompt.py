@@ -16,7 +16,6 @@ def message(role: str, content: str) -> ChatMessage:
     "prompt",
     [
         PromptSubmitted(request_id="r", prompt="hello"),
-        PromptSubmitted(request_id="r"),
         PromptSubmitted(request_id="r", messages=[message("system", "be brief"), message("user", "hello")]),
     ],
 )
@@ -31,6 +30,7 @@ def test_accepted(prompt: PromptSubmitted) -> None:
         (PromptSubmitted(request_id="r", prompt="hello", messages=[message("user", "hello")]), "not both"),
         (PromptSubmitted(request_id="r", messages=[message("tool", "hello")]), "role"),
         (PromptSubmitted(request_id="r", messages=[message("assistant", "hello")]), "last message"),
+        (PromptSubmitted(request_id="r"), "empty"),
     ],
 )
 def test_refused(prompt: PromptSubmitted, reason: str) -> None:

@@ -1,0 +1,30 @@
+"""What is checked of a prompt, whichever way it comes in. Pure."""
+
+from collections.abc import Sequence
+
+from coe._proto import common_pb2, events_pb2
+from coe.platform.errors import InvalidPrompt, PromptTooLarge
+
+ROLES = frozenset({"system", "user", "assistant"})
+
+
+def check(prompt: events_pb2.PromptSubmitted, *, max_bytes: int) -> None:
+    """Raises InvalidPrompt or PromptTooLarge when the prompt can't be answered."""
+    check_text(prompt.prompt, prompt.messages, max_bytes=max_bytes)
+    asked = [message.content for message in prompt.messages if message.role == "user"] or [prompt.prompt]
+    if not any(text.strip() for text in asked):
+        raise InvalidPrompt("the prompt is empty")
+
+
+def check_text(prompt: str, messages: Sequence[common_pb2.ChatMessage], *, max_bytes: int) -> None:
+    """The same of a text that need not say anything."""
+    size = sum(len(text.encode()) for text in (prompt, *(message.content for message in messages)))
+    if size > max_bytes:
+        raise PromptTooLarge(f"the prompt has {size} bytes, the limit is {max_bytes}", bytes=size, limit=max_bytes)
+    if prompt and messages:
+        raise InvalidPrompt("give either a prompt or messages, not both")
+    unknown = next((message.role for message in messages if message.role not in ROLES), None)
+    if unknown is not None:
+        raise InvalidPrompt(f"unknown role {unknown!r}: expected system, user or assistant", role=unknown)
+    if messages and messages[-1].role != "user":
+        raise InvalidPrompt("the last message of a conversation must be the user's")
