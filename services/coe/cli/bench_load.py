@@ -25,6 +25,8 @@ from coe.platform.errors import Unavailable
 ECHO = "echo"
 # Settings of a stack whose only expert is `echo`.
 ECHO_SETTINGS = {"COE_WORKER_ALLOW_ECHO": "1", "COE_MAPPER_EXPERTS": json.dumps([ECHO])}
+# The same with a router that does not classify: what is sent to it goes to this category.
+FIXED_SETTINGS = ECHO_SETTINGS | {"COE_ROUTER_ALLOW_FIXED": "1", "COE_ROUTER_FIXED_CATEGORY": "math"}
 CLIENT = "client"
 SUBJECTS = ("bridges", "enzymes", "contracts", "integrals", "bonds", "sonnets", "compilers", "glaciers")
 TIMEOUT_S = 600.0

@@ -1,8 +1,10 @@
 """`coe bench pipeline`: prompts a second through the whole Kafka path, and what each process spends on one.
 
-Three loads, all prompts submitted at once:
-* `echo`: the worker gives the prompt back and the client names the expert: broker, bus and loops alone;
-* `echo-routed`: the same behind the real router;
+Four loads, all prompts submitted at once:
+* `echo-fixed`: the router gives each prompt the same category instead of the encoder's, the mapper decides, the worker
+  gives the prompt back: broker, bus and loops alone;
+* `echo-named`: the same with the encoder in place, and the client names the expert;
+* `echo-routed`: the same, and the encoder decides;
 * `generate`: short answers of the packaged expert.
 """
 
@@ -13,7 +15,7 @@ from itertools import count
 from pathlib import Path
 
 from coe.cli.bench_lag import settled
-from coe.cli.bench_load import ECHO, ECHO_SETTINGS, Load, Running, running_stack, through
+from coe.cli.bench_load import ECHO, ECHO_SETTINGS, FIXED_SETTINGS, Load, Running, running_stack, through
 from coe.cli.console import err, print_json
 from coe.cli.servers import quiet_logs
 from coe.local.packaged import EXPERT_ID
@@ -44,8 +46,9 @@ class Result:
 
 async def run(prompts: int, answers: int, workers: int, as_json: bool) -> None:
     quiet_logs()
-    loads = (Load("echo", prompts, ECHO), Load("echo-routed", max(1, prompts // 10), ""))
+    loads = (Load("echo-named", prompts, ECHO), Load("echo-routed", max(1, prompts // 10), ""))
     with tempfile.TemporaryDirectory(prefix="coe-bench-") as home:
+        await _stack(Path(home), workers, (Load("echo-fixed", prompts, ""),), as_json, FIXED_SETTINGS)
         await _stack(Path(home), workers, loads, as_json, ECHO_SETTINGS)
         if answers:
             await _stack(Path(home), workers, (Load("generate", answers, EXPERT_ID),), as_json, {})

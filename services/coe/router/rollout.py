@@ -4,11 +4,20 @@ import threading
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from coe._proto import common_pb2
-from coe.router.classifier import Classifier
 
 _SCALE = 1 << 32
+
+
+class Judge(Protocol):
+    """What decides: an artifact's classifier, as a rule. `classify` blocks and gives one decision a text, in order."""
+
+    @property
+    def version(self) -> str: ...
+
+    def classify(self, texts: Sequence[str]) -> list[common_pb2.RoutingDecision]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +36,8 @@ class Rollout:
 
     def __init__(
         self,
-        current: Classifier,
-        candidate: Classifier | None = None,
+        current: Judge,
+        candidate: Judge | None = None,
         *,
         canary_share: float = 0.0,
         observe: Callable[[Difference], None] = lambda difference: None,
@@ -40,11 +49,11 @@ class Rollout:
         self._observe = observe
 
     @property
-    def current(self) -> Classifier:
+    def current(self) -> Judge:
         with self._lock:
             return self._current
 
-    def replace(self, current: Classifier) -> None:
+    def replace(self, current: Judge) -> None:
         """Batches under way finish with the classifier they began with."""
         with self._lock:
             self._current = current

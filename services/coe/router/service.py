@@ -17,6 +17,7 @@ from coe.platform.settings import CoreSettings
 from coe.router.artifact import locate
 from coe.router.batcher import MicroBatcher
 from coe.router.classifier import Classifier, open_classifier
+from coe.router.fixed import FixedCategory
 from coe.router.handler import RouteHandler
 from coe.router.reload import Reloader
 from coe.router.rollout import Difference, Rollout
@@ -56,7 +57,7 @@ class RouterService:
         )
         subscription = Subscription(topics.PROMPTS, group="coe-router", max_batch=self._settings.max_batch)
         loops = [self._bus.process(subscription, handler), self._batcher.run()]
-        if self._settings.reload_s:
+        if self._settings.reload_s and not self._settings.fixed_category:
             reloader = Reloader(self._rollout, self._locate, self._open, every_s=self._settings.reload_s)
             loops.append(reloader.run())
         return loops
@@ -69,6 +70,8 @@ class RouterService:
         await self._bus.stop()
 
     def _open_rollout(self) -> Rollout:
+        if fixed := self._settings.fixed_category:
+            return Rollout(FixedCategory(fixed, allowed=self._settings.allow_fixed))
         candidate = self._settings.candidate
         return Rollout(
             self._open(self._locate()),

@@ -21,3 +21,6 @@ class RouterSettings(BaseSettings):
     reload_s: Annotated[float, Field(ge=0)] = 5.0
     threads: Annotated[int, Field(ge=1)] = 1
     max_batch: Annotated[int, Field(ge=1)] = 64
+    # For load tests only: a category for every prompt instead of the encoder's, refused unless it is allowed.
+    fixed_category: str = ""
+    allow_fixed: bool = False
