@@ -124,7 +124,7 @@ class Transactions:
             elif (pause := pace.next_at() - loop.time()) > 0:
                 await asyncio.sleep(pause)
             else:
-                pace.begun(loop.time())
+                pace.begun(loop.time(), sum(len(session.waiting) for session in ready))
                 await self._commit(producer, ready)
 
     async def _commit(self, producer: TransactionalProducer, ready: Sequence[PartitionSession]) -> None:
