@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 
 #include "kernels/linear.h"
@@ -104,6 +105,30 @@ TEST_P(Kernel, TheLargestIntegersDoNotOverflow) {
     }
 }
 
+TEST_P(Kernel, DigitsGiveTheBitsOfWholeIntegers) {
+  if (traits(GetParam()).is_float) GTEST_SKIP() << "float formats have no such kernel";
+  const size_t rows = 53;  // not whole tiles, and an odd number of panels
+  const size_t cols = GetParam() == Format::kQ40 ? 1536 : columns(GetParam());  // more than a chunk of theirs
+  const Packed w = random_packed(GetParam(), rows, cols, 3);
+  for (const Isa isa : instruction_sets()) {
+    if (kernels(isa).linear_digits == nullptr) continue;
+    for (const size_t tokens : {1, 2, 7, 8, 9, 16, 17, 40, 128}) {
+      auto x = random_floats(tokens * cols, 5, 3.0F);
+      std::fill_n(x.begin(), 32, 0.0F);
+      x[33] = -100.0F;  // the largest digits
+      const Quantised integers = quantise(x, tokens, cols, isa);
+      std::vector<float> expected(tokens * rows);
+      kernels(isa).linear_quant(w.matrix, integers.rows, tokens, 0, w.matrix.panels(), expected.data(), rows);
+      std::vector<DigitBlock> blocks(DigitRows::size(tokens, cols));
+      const DigitRows digits{blocks.data(), cols};
+      for (size_t t = 0; t < tokens; ++t) kernels(isa).digits(x.data() + t * cols, digits, t);
+      std::vector<float> out(tokens * rows);
+      kernels(isa).linear_digits(w.matrix, digits, tokens, 0, w.matrix.panels(), out.data(), rows);
+      ASSERT_EQ(out, expected) << "tokens " << tokens;
+    }
+  }
+}
+
 TEST_P(Kernel, TilesKeepSixteenBitsOfWeightsAndActivations) {
   const size_t rows = 53;  // not whole tiles, and an odd number of panels
   const size_t cols = traits(GetParam()).is_float ? 64 : columns(GetParam());
@@ -194,6 +219,6 @@ TEST_P(FusedLinear, Gates) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Tokens, FusedLinear, testing::Combine(testing::Values(1, 2, 140), testing::Bool()));
+INSTANTIATE_TEST_SUITE_P(Tokens, FusedLinear, testing::Combine(testing::Values(1, 2, 20, 140), testing::Bool()));
 
 }  // namespace coe::test

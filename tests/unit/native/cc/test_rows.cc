@@ -32,7 +32,7 @@ TEST(Rows, QuantisedBlocksAreWithinHalfAStep) {
       float sum = 0;
       for (size_t i = 32 * b; i < 32 * b + 32; ++i) {
         const auto whole = static_cast<float>(q[QuantRows::lane_of(i)]);
-        ASSERT_LE(std::fabs(whole), 32767.0F);
+        ASSERT_LE(std::fabs(whole), kLargestQuant);
         ASSERT_NEAR(whole * scale[b], x[i], 0.51F * scale[b]);
         sum += whole * scale[b];
       }

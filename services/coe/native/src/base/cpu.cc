@@ -19,15 +19,18 @@ Status system_error(const std::string& what, int error) { return {Code::kSystem,
 #if defined(__x86_64__)
 namespace {
 
-// Tiles and their bfloat16 products; the system grants the large state they need to a whole process, once.
+// Tiles and their products of bfloat16 and of bytes; the system grants the large state they need to a whole process,
+// once.
 bool ask_for_tiles() {
   constexpr unsigned kBf16 = 1U << 22;
   constexpr unsigned kTile = 1U << 24;
+  constexpr unsigned kInt8 = 1U << 25;
+  constexpr unsigned kWanted = kBf16 | kTile | kInt8;
   unsigned a = 0;
   unsigned b = 0;
   unsigned c = 0;
   unsigned d = 0;
-  if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0 || (d & kBf16) == 0 || (d & kTile) == 0) return false;
+  if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0 || (d & kWanted) != kWanted) return false;
   constexpr long kRequestPermission = 0x1023;
   constexpr long kTileData = 18;
   return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;

@@ -9,8 +9,12 @@ namespace coe {
 namespace {
 
 constexpr size_t kTokenTile = 128;
-constexpr size_t kSplitBytes = size_t{1} << 20;  // of a thread's tiles of activations
-constexpr size_t kSplitTokens = 17;              // fewer don't repay the making of tiles
+constexpr size_t kTileBytes = size_t{1} << 20;  // of a thread's tiles of activations
+// Fewer tokens don't repay the making of tiles of digits; more are quicker as bfloat16, which takes longer to unpack
+// and less to multiply.
+constexpr size_t kDigitTokens = 13;
+constexpr size_t kSplitTokens = 49;
+constexpr size_t kSplitTokensOfFloats = 17;
 
 QuantRows quant_rows(size_t cols, size_t tokens, Workspace& workspace) {
   return {workspace.take<int16_t>(tokens * cols), workspace.take<float>(tokens * (cols / 32)),
@@ -29,10 +33,12 @@ void prepare_row(const Linear& op, const float* x, const LinearInput& input, siz
   if (op.quantised()) kernels().quantise(row, input.quant.from(token));
 }
 
+// In one of four forms.
 struct Activations {
-  QuantRows quant;
-  SplitRows split;
-  const float* floats;
+  const float* floats = nullptr;
+  QuantRows quant{};
+  DigitRows digits{};
+  SplitRows split{};
 };
 
 void multiply(const Linear& op, const Activations& x, size_t token, size_t count, size_t begin, size_t end, float* out,
@@ -40,6 +46,8 @@ void multiply(const Linear& op, const Activations& x, size_t token, size_t count
   if (x.split.tiles != nullptr) {
     auto* scratch = Workspace::local().take<uint16_t>(SplitRows::kScratch * op.weights.cols);
     kernels().linear_split(op.weights, x.split.from(token), count, begin, end, out, stride, scratch);
+  } else if (x.digits.blocks != nullptr) {
+    kernels().linear_digits(op.weights, {x.digits.at(token, 0), x.digits.cols}, count, begin, end, out, stride);
   } else if (!op.quantised()) {
     kernels().linear_float(op.weights, x.floats + token * op.weights.cols, count, begin, end, out, stride);
   } else {
@@ -103,13 +111,16 @@ Status Linear::validate() const {
   return {};
 }
 
-bool Linear::splits(size_t tokens) const {
-  return !exact && tokens >= kSplitTokens && weights.cols % kBlock == 0 && kernels().linear_split != nullptr;
+Tiles Linear::tiles(size_t tokens) const {
+  const KernelTable& table = kernels();
+  if (exact || weights.cols % kBlock != 0 || table.linear_split == nullptr) return Tiles::kNone;
+  if (tokens >= (quantised() ? kSplitTokens : kSplitTokensOfFloats)) return Tiles::kSplit;
+  return quantised() && tokens >= kDigitTokens ? Tiles::kDigits : Tiles::kNone;
 }
 
 LinearInput allocate_input(const Linear& op, size_t tokens, Workspace& workspace) {
   LinearInput input;
-  if (op.splits(tokens)) return input;
+  if (op.tiles(tokens) != Tiles::kNone) return input;
   if (op.norm != nullptr) input.floats = workspace.take<float>(tokens * op.weights.cols);
   if (op.quantised()) input.quant = quant_rows(op.weights.cols, tokens, workspace);
   return input;
@@ -135,13 +146,18 @@ void run_panels(const Linear& op, const Activations& x, size_t token, size_t cou
 struct OwnTiles {
   uint64_t run = 0;
   Workspace workspace;
-  SplitRows rows{};
+  Activations made;
 
-  void prepare(uint64_t wanted, const Linear& op, const float* x, size_t tokens) {
+  void prepare(uint64_t wanted, const Linear& op, Tiles tiles, const float* x, size_t tokens) {
     if (run == wanted) return;
     const size_t cols = op.weights.cols;
     workspace.reset();
-    rows = {workspace.take<uint16_t>(SplitRows::size(tokens, cols)), cols};
+    made = {};
+    if (tiles == Tiles::kSplit) {
+      made.split = {workspace.take<uint16_t>(SplitRows::size(tokens, cols)), cols};
+    } else {
+      made.digits = {workspace.take<DigitBlock>(DigitRows::size(tokens, cols)), cols};
+    }
     auto* normed = workspace.take<float>(cols);
     for (size_t t = 0; t < tokens; ++t) {
       const float* row = x + t * cols;
@@ -149,27 +165,37 @@ struct OwnTiles {
         kernels().rms_norm(row, op.norm, cols, op.epsilon, normed);
         row = normed;
       }
-      kernels().split(row, rows, t);
+      if (tiles == Tiles::kSplit) {
+        kernels().split(row, made.split, t);
+      } else {
+        kernels().digits(row, made.digits, t);
+      }
     }
     run = wanted;
   }
 };
 
-void run_split(Crew& crew, const Linear& op, const float* x, size_t tokens, const float* residual, float* out) {
+// So many tokens that their tiles stay in the second-level cache beside a group of panels.
+size_t tokens_at_once(Tiles tiles, size_t cols) {
+  if (tiles == Tiles::kDigits) return DigitRows::kTokens;
+  constexpr size_t kPair = 2 * SplitRows::kSide;
+  return std::max(kTileBytes / (2 * sizeof(uint16_t) * cols) / kPair, size_t{1}) * kPair;
+}
+
+void run_tiles(Crew& crew, const Linear& op, Tiles tiles, const float* x, size_t tokens, const float* residual,
+               float* out) {
   static std::atomic<uint64_t> runs{0};
   const size_t cols = op.weights.cols;
   const size_t panels = (op.outputs() + kPanel - 1) / kPanel;
-  // So many tokens that their tiles stay in the second-level cache beside a group of panels.
-  constexpr size_t kPair = 2 * SplitRows::kSide;
-  const size_t tile = std::max(kSplitBytes / (2 * sizeof(uint16_t) * cols) / kPair, size_t{1}) * kPair;
-  for (size_t token = 0; token < tokens; token += tile) {
-    const size_t count = std::min(tile, tokens - token);
+  const size_t group = tokens_at_once(tiles, cols);
+  for (size_t token = 0; token < tokens; token += group) {
+    const size_t count = std::min(group, tokens - token);
     const uint64_t run = ++runs;
     crew.share(panels, panel_grain(panels, crew.count()), [&](size_t begin, size_t end) {
       thread_local OwnTiles own;
-      own.prepare(run, op, x + token * cols, count);
+      own.prepare(run, op, tiles, x + token * cols, count);
       const float* added = residual == nullptr ? nullptr : residual + token * op.outputs();
-      run_panels(op, {{}, own.rows, nullptr}, 0, count, begin, end, added, out + token * op.outputs());
+      run_panels(op, own.made, 0, count, begin, end, added, out + token * op.outputs());
     });
   }
 }
@@ -178,12 +204,13 @@ void run_split(Crew& crew, const Linear& op, const float* x, size_t tokens, cons
 
 void run_linear(Crew& crew, const Linear& op, const float* x, size_t tokens, const float* residual, float* out,
                 const LinearInput& input) {
-  if (op.splits(tokens)) return run_split(crew, op, x, tokens, residual, out);
+  if (const Tiles tiles = op.tiles(tokens); tiles != Tiles::kNone)
+    return run_tiles(crew, op, tiles, x, tokens, residual, out);
   if (op.norm != nullptr || op.quantised())
     crew.share(tokens, 4, [&](size_t begin, size_t end) {
       for (size_t t = begin; t < end; ++t) prepare_row(op, x, input, t);
     });
-  const Activations activations{input.quant, {}, op.norm != nullptr ? input.floats : x};
+  const Activations activations{op.norm != nullptr ? input.floats : x, input.quant};
   const size_t panels = (op.outputs() + kPanel - 1) / kPanel;
   const size_t grain = panel_grain(panels, crew.count());
   crew.share(panels, grain, [&](size_t from, size_t to) {

@@ -11,6 +11,9 @@ namespace coe {
 
 enum class Activation : uint8_t { kNone, kSiluGate, kGeluGate };
 
+// Of the processor's tile multiplier: bytes of two digits, or bfloat16 of two terms.
+enum class Tiles : uint8_t { kNone, kDigits, kSplit };
+
 struct Linear {
   Matrix weights;               // gates: N gate rows, then N up rows
   const float* norm = nullptr;  // RMSNorm weights [cols], applied to x first
@@ -21,12 +24,12 @@ struct Linear {
 
   [[nodiscard]] size_t outputs() const { return activation == Activation::kNone ? weights.rows : weights.rows / 2; }
   [[nodiscard]] bool quantised() const { return !exact && !traits(weights.format).is_float; }
-  // Whether so many tokens are multiplied as tiles.
-  [[nodiscard]] bool splits(size_t tokens) const;
+  // How so many tokens are multiplied.
+  [[nodiscard]] Tiles tiles(size_t tokens) const;
   [[nodiscard]] Status validate() const;
 };
 
-// Scratch for the activations of one linear, shared by all threads; empty when it splits.
+// Scratch for the activations of one linear, shared by all threads; empty when it goes in tiles.
 struct LinearInput {
   QuantRows quant{};
   float* floats = nullptr;

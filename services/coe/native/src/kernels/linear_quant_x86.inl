@@ -2,8 +2,6 @@
 // activations are broadcast to all rows, so nothing is summed across lanes. Few tokens multiply the quants as they are
 // unpacked; more of them share one unpacked copy in the first-level cache. Included after unpack_x86.inl.
 
-#define COE_INLINE __attribute__((always_inline))
-
 constexpr size_t kTileRegisters = 2;  // of weights, at most
 constexpr size_t kDirectTokens = 16;  // beyond these an unpacked copy pays
 constexpr size_t kChunkBlocks = 16;   // of the copy: 16 KiB of quants a panel and half
@@ -38,13 +36,6 @@ struct Narrow {
   static V8 splat_all(float x) { return splat(x); }
   static void store(const Matrix& w, size_t panel, V8 y, float* out) { store_panel(w, panel, y, out); }
 };
-
-// f(0) ... f(kCount - 1), written out: registers can't be indexed.
-template <size_t kCount, class F>
-[[gnu::always_inline]] inline void unrolled(F&& f) {
-  [&]<size_t... kIndex>(std::index_sequence<kIndex...>)
-      COE_INLINE { (f(std::integral_constant<size_t, kIndex>()), ...); }(std::make_index_sequence<kCount>());
-}
 
 template <class Reg, size_t kRegisters, size_t kTokens>
 using Sums = typename Reg::Sum[kRegisters][kTokens];
@@ -173,14 +164,6 @@ inline void chunk_tile(const Chunk<Reg>& chunk, size_t first, size_t count, cons
       add_run<Reg, kOffset, kRunsInBlock, kTokens>(&y[0][r], kTileRegisters, sum[r], chunk.scale[run][r],
                                                    chunk.offset[run][r], x, first * kRunsInBlock + run);
   }
-}
-
-// Calls f with the number of tokens, at most kMost, as a constant.
-template <size_t kMost, class F>
-inline void with_tokens(size_t tokens, F&& f) {
-  if constexpr (kMost > 1)
-    if (tokens < kMost) return with_tokens<kMost - 1>(tokens, f);
-  f(std::integral_constant<size_t, kMost>());
 }
 
 template <class Reg, Format kFormat, size_t kRegisters, size_t kTokens>

@@ -43,8 +43,8 @@ inline void quantise_block(const float* x, int16_t* q, float& scale, float* sum1
     most = max8(most, max8(v[i], -v[i]));
   }
   const float largest = largest8(most);
-  scale = largest * (1.0F / 32767.0F);
-  const V8 inverse = splat(largest > 0.0F ? 32767.0F / largest : 0.0F);
+  scale = largest * (1.0F / kLargestQuant);
+  const V8 inverse = splat(largest > 0.0F ? kLargestQuant / largest : 0.0F);
   const V8 magic = splat(12582912.0F);  // adding it rounds to nearest, ties to even
   I8 whole[4];
   for (int i = 0; i < 4; ++i) whole[i] = __builtin_convertvector((v[i] * inverse + magic) - magic, I8);

@@ -9,7 +9,10 @@
 
 namespace coe {
 
-// Activations of some tokens as 16-bit blocks of 32: x is about scale * q, |q| <= 32767. sum16 and sum32 are
+// Of 16-bit activations: 127 * 256 + 127, which two signed bytes hold (DigitBlock).
+inline constexpr float kLargestQuant = 32639.0F;
+
+// Activations of some tokens as 16-bit blocks of 32: x is about scale * q, |q| <= kLargestQuant. sum16 and sum32 are
 // scale * (sum of q) over 16 and 32 columns, for formats with minima. Of every 4 columns the middle two change places:
 // lane_of() says where a column lies.
 struct QuantRows {
@@ -25,6 +28,30 @@ struct QuantRows {
   }
   static constexpr size_t lane_of(size_t column) {
     return (column & ~size_t{3}) | (column & 1) << 1 | (column >> 1 & 1);
+  }
+};
+
+// 32 columns of 16 tokens of the same integers, as two signed digits of 8 bits: q = 256 * high + low.
+struct DigitBlock {
+  static constexpr size_t kTokens = 16;
+
+  int8_t digits[kTokens][2][kBlock];  // high, then low; columns in their order
+  float scale[kTokens];
+  float sum16[2][kTokens];
+  float sum32[kTokens];
+};
+
+struct DigitRows {
+  static constexpr size_t kTokens = 128;  // that linear_digits() takes at a time
+
+  DigitBlock* blocks;
+  size_t cols;
+
+  static constexpr size_t size(size_t tokens, size_t cols) {
+    return (tokens + DigitBlock::kTokens - 1) / DigitBlock::kTokens * (cols / kBlock);
+  }
+  [[nodiscard]] DigitBlock* at(size_t token, size_t block) const {
+    return blocks + token / DigitBlock::kTokens * (cols / kBlock) + block;
   }
 };
 
@@ -94,8 +121,12 @@ struct KernelTable {
   void (*soft_cap)(float* x, size_t n, float cap);                              // cap * tanh(x / cap)
   void (*attention)(const AttentionTile& tile);
   void (*to_halves)(const float* x, size_t n, uint16_t* out);  // float16, rounded to nearest even
-  // For prompts, where the processor multiplies tiles; null elsewhere. One row of activations; linear_quant() on such
-  // rows, for every format whose columns are blocks of 32.
+  // Where the processor multiplies tiles; null elsewhere. Each makes one row of activations, or multiplies such rows,
+  // for every format whose columns are blocks of 32; digits only quantised ones, and at most DigitRows::kTokens.
+  void (*digits)(const float* x, const DigitRows& out, size_t token) = nullptr;
+  // The bits of linear_quant().
+  void (*linear_digits)(const Matrix& w, const DigitRows& x, size_t tokens, size_t begin, size_t end, float* out,
+                        size_t out_stride) = nullptr;
   void (*split)(const float* x, const SplitRows& out, size_t token) = nullptr;
   void (*linear_split)(const Matrix& w, const SplitRows& x, size_t tokens, size_t begin, size_t end, float* out,
                        size_t out_stride, uint16_t* scratch) = nullptr;

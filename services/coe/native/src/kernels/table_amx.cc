@@ -14,14 +14,18 @@ namespace {
 // clang-format off: each file uses what the ones before it define
 #include "kernels/vec.inl"
 #include "kernels/expand.inl"
+#include "kernels/unrolled.inl"
 #include "kernels/unpack_x86.inl"
 #include "kernels/wide_avx512.inl"
 #include "kernels/split_amx.inl"
+#include "kernels/digits_amx.inl"
 // clang-format on
 
 KernelTable with_tiles(KernelTable table) {
   table.split = split;
   table.linear_split = linear_split;
+  table.digits = digits;
+  table.linear_digits = linear_digits;
   return table;
 }
 

@@ -17,6 +17,7 @@ namespace {
 #include "kernels/expand.inl"
 #include "kernels/linear_float.inl"
 #include "kernels/attention.inl"
+#include "kernels/unrolled.inl"
 #include "kernels/unpack_x86.inl"
 #include "kernels/wide_avx512.inl"
 #include "kernels/linear_quant_x86.inl"

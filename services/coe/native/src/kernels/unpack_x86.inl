@@ -42,30 +42,38 @@ inline Lanes high_signed(Lanes bytes) {
   return reinterpret_cast<Lanes>(reinterpret_cast<Signed>(bytes) >> 8);
 }
 
+// Steps 2i and 2i + 1, i < 4, a byte a quant.
+template <unsigned kBits, class Quants, class Lanes>
+inline void unpack_steps(const Quants& quants, int i, Lanes* step) {
+  if constexpr (kBits == 8) {
+    for (int s = 0; s < 2; ++s) step[s] = quants[2 * i + s];
+  } else {
+    const Lanes both = quants[i];
+    step[0] = both & 0x0f0f;
+    step[1] = both >> 4 & 0x0f0f;
+    if constexpr (kBits > 4) {
+      Lanes high[2];
+      high_bits<kBits>(quants, i, high[0], high[1]);
+      for (int s = 0; s < 2; ++s) step[s] |= high[s];
+    }
+  }
+}
+
 // The four half steps of steps 2i and 2i + 1, i < 4.
 template <unsigned kBits, class Quants, class Lanes>
 inline void unpack(const Quants& quants, int i, Lanes* half) {
-  if constexpr (kBits == 8) {
-    for (int s = 0; s < 2; ++s) {
-      const Lanes step = quants[2 * i + s];
-      half[2 * s] = low_signed(step);
-      half[2 * s + 1] = high_signed(step);
-    }
-  } else if constexpr (kBits == 4) {
+  if constexpr (kBits == 4) {
     const Lanes both = quants[i];
     half[0] = both & 15;
     half[1] = both >> 8 & 15;
     half[2] = both >> 4 & 15;
     half[3] = both >> 12;
   } else {
-    const Lanes both = quants[i];
     Lanes step[2];
-    high_bits<kBits>(quants, i, step[0], step[1]);
-    step[0] |= both & 0x0f0f;
-    step[1] |= both >> 4 & 0x0f0f;
+    unpack_steps<kBits>(quants, i, step);
     for (int s = 0; s < 2; ++s) {
-      half[2 * s] = step[s] & 255;
-      half[2 * s + 1] = step[s] >> 8;
+      half[2 * s] = kBits == 8 ? low_signed(step[s]) : step[s] & 255;
+      half[2 * s + 1] = kBits == 8 ? high_signed(step[s]) : step[s] >> 8;
     }
   }
 }
