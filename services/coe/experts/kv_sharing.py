@@ -43,6 +43,16 @@ class ExpertKv:
         """
         return self.shared.reserve(self, prompt, tokens)
 
+    def publish(self, reservation: Reservation, computed: Sequence[int]) -> Reservation:
+        """Lets others use the whole blocks of a sequence that goes on; its `computed` tokens are in them."""
+        return self.shared.publish(self, reservation, computed)
+
+    def rematch(self, reservation: Reservation, prompt: Sequence[int]) -> Reservation:
+        """Takes what others computed meanwhile in place of blocks that are still empty. Nothing behind the path is
+        computed yet.
+        """
+        return self.shared.rematch(self, reservation, prompt)
+
     def release(self, reservation: Reservation, computed: Sequence[int]) -> None:
         """Ends a sequence whose `computed` tokens are in its blocks: they are kept while nobody needs the room."""
         self.shared.release(self, reservation, computed)
@@ -81,6 +91,17 @@ class SharedKv:
                 expert.cache.unuse(path)
                 raise CapacityExceeded("the KV cache is full")
             return Reservation((*(cached.block for cached in path), *pool.reserve(rest)), tuple(path))
+
+    def publish(self, expert: ExpertKv, reservation: Reservation, computed: Sequence[int]) -> Reservation:
+        with self._lock:
+            path = expert.cache.publish(reservation.path, computed, reservation.blocks)
+            return Reservation(reservation.blocks, tuple(path))
+
+    def rematch(self, expert: ExpertKv, reservation: Reservation, prompt: Sequence[int]) -> Reservation:
+        with self._lock:
+            path = expert.cache.match(prompt, reservation.path)
+            expert.owner.pool.release(list(reservation.blocks[len(reservation.path) : len(path)]))
+            return Reservation((*(cached.block for cached in path), *reservation.blocks[len(path) :]), tuple(path))
 
     def release(self, expert: ExpertKv, reservation: Reservation, computed: Sequence[int]) -> None:
         with self._lock:

@@ -32,21 +32,36 @@ class PrefixCache:
     def __len__(self) -> int:
         return len(self._by_use)
 
-    def match(self, ids: Sequence[int]) -> list[CachedBlock]:
-        """The longest known run of whole blocks that `ids` begins with, in use from now on.
+    def match(self, ids: Sequence[int], path: Sequence[CachedBlock] = ()) -> list[CachedBlock]:
+        """`path`, which is in use, and the longest known run of whole blocks that `ids` go on with, in use from now on.
 
         At least the last token is left to compute: its logits are needed.
         """
-        path: list[CachedBlock] = []
-        for start in range(0, len(ids) - self._block_tokens, self._block_tokens):
-            found = self._children(path).get(tuple(ids[start : start + self._block_tokens]))
+        longer = list(path)
+        for start in range(len(path) * self._block_tokens, len(ids) - self._block_tokens, self._block_tokens):
+            found = self._children(longer).get(tuple(ids[start : start + self._block_tokens]))
             if found is None:
                 break
-            path.append(found)
-        for cached in path:
-            cached.users += 1
-        self._touch(path)
-        return path
+            found.users += 1
+            longer.append(found)
+        self._touch(longer)
+        return longer
+
+    def publish(self, path: Sequence[CachedBlock], ids: Sequence[int], blocks: Sequence[int]) -> list[CachedBlock]:
+        """Makes the whole blocks of a sequence known that goes on using them: `path`, made longer.
+
+        `ids` are its computed tokens, `blocks` all its blocks. Ends before a block that another made known first.
+        """
+        longer = list(path)
+        for start in range(len(path) * self._block_tokens, len(ids) - self._block_tokens + 1, self._block_tokens):
+            tokens = tuple(ids[start : start + self._block_tokens])
+            siblings = self._children(longer)
+            if tokens in siblings:
+                break
+            siblings[tokens] = CachedBlock(blocks[len(longer)], tokens, longer[-1] if longer else None, users=1)
+            longer.append(siblings[tokens])
+        self._touch(longer)
+        return longer
 
     def unuse(self, path: Sequence[CachedBlock]) -> None:
         for cached in path:

@@ -83,9 +83,8 @@ class Runner:
                 raise CapacityExceeded(f"the expert's batch of {self._max_batch} is full")
             # The token drawn last is never computed.
             reservation = self._kv.reserve(prompt, room - 1)
-            sequence.hold(reservation.blocks, computed=len(reservation.path) * self._session.pool.block_tokens)
-            self._reservations[request_id] = reservation
             self._sequences[request_id] = sequence
+            self._hold(sequence, reservation)
 
     def step(self, lease: int) -> list[Emission]:
         """Computes one prefill chunk or decode step of all live sequences, under a lease that holds until it returns.
@@ -93,7 +92,8 @@ class Runner:
         `lease` is coe.native.lease_handle of the expert's slot. Raises LeaseLost when it went stale.
         """
         with self._lock:
-            chunks = plan_step(list(self._sequences.values()))
+            self._use_known_blocks()
+            chunks = plan_step(list(self._sequences.values()), self._session.pool.block_tokens)
             if not chunks:
                 return []
             self._stepping = frozenset(chunk.sequence.request_id for chunk in chunks)
@@ -125,10 +125,30 @@ class Runner:
             for sequence in list(self._sequences.values()):
                 self._drop(sequence)
 
+    def _hold(self, sequence: Sequence, reservation: Reservation) -> None:
+        sequence.hold(reservation.blocks, computed=len(reservation.path) * self._session.pool.block_tokens)
+        self._reservations[sequence.request_id] = reservation
+
+    def _use_known_blocks(self) -> None:
+        """Prompts that have not begun go on where others, that begin alike, are by now."""
+        for request_id, sequence in self._sequences.items():
+            reservation = self._reservations[request_id]
+            known = len(reservation.path) * self._session.pool.block_tokens
+            if sequence.completion_tokens == 0 and sequence.computed == known:
+                self._hold(sequence, self._kv.rematch(reservation, sequence.ids))
+
+    def _publish(self, chunk: Chunk) -> None:
+        """Lets others use what of a prompt is computed."""
+        sequence = chunk.sequence
+        if sequence.completion_tokens == 0:
+            reservation = self._reservations[sequence.request_id]
+            self._reservations[sequence.request_id] = self._kv.publish(reservation, sequence.ids[: sequence.computed])
+
     def _absorb(self, chunks: Seq[Chunk], logits: npt.NDArray[np.float32]) -> list[Emission]:
         drawing = [chunk.sequence for chunk in chunks if chunk.draws]
         for chunk in chunks:
             chunk.sequence.computed += chunk.count
+            self._publish(chunk)
         # One pass over logits that are megabytes: what is no number comes out as the likeliest.
         likeliest = logits.argmax(axis=1)
         if not np.isfinite(logits[np.arange(len(logits)), likeliest]).all():

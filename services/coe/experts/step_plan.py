@@ -27,17 +27,32 @@ class Chunk:
         return self.count == self.sequence.pending
 
 
-def plan_step(sequences: Seq[Sequence]) -> list[Chunk]:
-    """Every decoding sequence takes its step; prompts share what prefill is allowed, first come first served."""
+def plan_step(sequences: Seq[Sequence], block_tokens: int) -> list[Chunk]:
+    """Every decoding sequence takes its step; prompts share what prefill is allowed, first come first served.
+
+    A prompt whose next block, of `block_tokens`, is computed for another in this step waits: it can use that block in
+    the next one. So prompts that begin alike compute their beginning once.
+    """
     decoding = [sequence for sequence in sequences if sequence.completion_tokens > 0]
     left = PREFILL_TOKENS_BESIDE_DECODES if decoding else PREFILL_TOKENS
     chunks = [Chunk(sequence, sequence.pending) for sequence in decoding]
+    begun: list[Sequence] = []
     for sequence in sequences:
-        if sequence.completion_tokens == 0 and left > 0:
-            count = min(sequence.pending, left)
-            chunks.append(Chunk(sequence, count))
-            left -= count
+        if sequence.completion_tokens > 0 or left == 0 or any(_follows(sequence, one, block_tokens) for one in begun):
+            continue
+        count = min(sequence.pending, left)
+        chunks.append(Chunk(sequence, count))
+        begun.append(sequence)
+        left -= count
     return chunks
+
+
+def _follows(sequence: Sequence, other: Sequence, block_tokens: int) -> bool:
+    """Whether the next block of `sequence` is one that `other` has yet to compute."""
+    end = sequence.computed + block_tokens
+    if sequence.computed % block_tokens or end >= len(sequence.ids) or other.computed >= end:
+        return False
+    return sequence.ids[:end] == other.ids[:end]
 
 
 def step_inputs(chunks: Seq[Chunk], lease: int) -> dict[str, Int64]:

@@ -1,6 +1,8 @@
 """Text to token ids, and token ids to bytes one by one."""
 
 import codecs
+import threading
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -12,6 +14,7 @@ from coe.experts.tokenizer_file import load_tokenizer
 from coe.platform.errors import InvalidPrompt
 
 SPACE = "\u2581"
+MAX_KNOWN = 32
 
 
 class ExpertTokenizer:
@@ -25,8 +28,15 @@ class ExpertTokenizer:
 
     @classmethod
     def of(cls, bundle: Bundle) -> "ExpertTokenizer":
-        """Replicas share one: a tokenizer is known by its digest."""
-        return _load(bundle.tokenizer_path.read_text(), bundle.manifest.tokenizer)
+        """Experts whose facts, and so digests, are the same share one. The last MAX_KNOWN are kept."""
+        facts = bundle.manifest.tokenizer
+        with _lock:
+            if facts not in _known:
+                _known[facts] = cls(bundle.tokenizer_path.read_text(), facts)
+            _known.move_to_end(facts)
+            while len(_known) > MAX_KNOWN:
+                _known.popitem(last=False)
+            return _known[facts]
 
     def encode(self, text: str) -> list[int]:
         """Ids of `text`, special tokens in it recognised, nothing added."""
@@ -75,9 +85,9 @@ class Detokenizer:
         return self._decoder.decode(b"", final=True)
 
 
-@lru_cache(maxsize=32)
-def _load(data: str, facts: TokenizerFacts) -> ExpertTokenizer:
-    return ExpertTokenizer(data, facts)
+# By their facts, least recently used first.
+_known: OrderedDict[TokenizerFacts, ExpertTokenizer] = OrderedDict()
+_lock = threading.Lock()
 
 
 def _token_bytes(document: Mapping[str, Any]) -> list[bytes]:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models
 
 from coe.experts.config import ModelConfig
@@ -208,6 +210,57 @@ def test_the_past_of_a_conversation_is_not_computed_again(runner: Runner, sessio
     emissions = runner.step(1)
     assert session.steps[-1] < 3 + 2 * BLOCK
     assert finish(runner, emissions)["second"].final_text == spelled(greedy(follow_up, 8))
+
+
+def test_prompts_that_begin_alike_compute_their_beginning_once(runner: Runner, session: FakeSession) -> None:
+    beginning = [draw % 50 for draw in range(10 * BLOCK + 1)]
+    prompts = {f"r{number}": [*beginning, number, number] for number in range(4)}
+    for request_id, prompt in prompts.items():
+        runner.add_tokens(request_id, prompt, SamplingParams(max_tokens=3))
+    emissions = runner.step(1)
+    emissions += runner.step(1)
+    assert session.steps[0] == len(beginning) + 2
+    assert session.steps[1] == 1 + 3 * 3  # the first one's next token, and what is left of the others' prompts
+    done = finish(runner, emissions)
+    for request_id, prompt in prompts.items():
+        assert done[request_id].final_text == spelled(greedy(prompt, 3))
+
+
+def test_who_waits_for_a_beginning_goes_on_when_it_is_cancelled(runner: Runner, session: FakeSession) -> None:
+    prompt = [draw % 50 for draw in range(PREFILL_TOKENS + 40)]
+    runner.add_tokens("first", [*prompt, 1], SamplingParams(max_tokens=2))
+    runner.add_tokens("second", [*prompt, 2], SamplingParams(max_tokens=2))
+    runner.step(1)
+    runner.cancel("first")
+    assert finish(runner)["second"].final_text == spelled(greedy([*prompt, 2], 2))
+    assert sum(session.steps) < 2 * PREFILL_TOKENS
+
+
+@given(data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_whoever_joins_and_leaves_each_gets_its_own_answer(data: st.DataObject) -> None:
+    kv = SharedKv(4096)
+    session = FakeSession(kv)
+    runner = Runner(session, tokenizer(), kv.expert(session, "weights"), max_batch=16)
+    prompts: dict[str, list[int]] = {}
+    emissions: list[Emission] = []
+    # Few tokens and lengths near whole blocks: many prompts begin alike.
+    tokens = st.lists(st.integers(0, 1), min_size=1, max_size=4 * BLOCK)
+    for number in range(data.draw(st.integers(2, 12))):
+        prompts[f"r{number}"] = data.draw(tokens)
+        runner.add_tokens(f"r{number}", prompts[f"r{number}"], SamplingParams(max_tokens=6))
+        for _ in range(data.draw(st.integers(0, 3))):
+            emissions += runner.step(1)
+        if data.draw(st.booleans()):
+            runner.cancel(f"r{data.draw(st.integers(0, number))}")
+        session.pool.check_integrity()
+    while runner.live:
+        emissions += runner.step(1)
+    for emission in emissions:
+        if emission.finish_reason:
+            assert emission.final_text == spelled(greedy(prompts[emission.request_id], 6))
+    session.pool.check_integrity()
+    assert session.pool.used == len(kv.expert(session, "weights").cache)
 
 
 def test_a_full_past_gives_way_to_new_prompts(runner: Runner, session: FakeSession) -> None:
