@@ -27,6 +27,9 @@ from loadtest.runner import run
 from loadtest.tiers import TierPoint, watched
 from loadtest.transports import open_transport
 
+# Ended prompts between two looks at the progress.
+_SHOWN_EVERY = 50
+
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 
 
@@ -92,6 +95,8 @@ async def _run(profile: Profile, transport: str) -> Run:
                 nonlocal done, errors
                 done += 1
                 errors += bool(sample.error)
+                if done % _SHOWN_EVERY:
+                    return
                 progress.update(task, description=f"{profile.name}: {done} ended, {errors} of them errors")
 
             speed = baseline.speed()

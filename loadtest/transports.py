@@ -16,6 +16,8 @@ from coe.client.prompts import PromptClient
 from coe.gateway.settings import GatewaySettings
 from coe.local.probe import says_serving
 from coe.local.stackfile import StackInfo
+from coe.platform import topics
+from coe.platform.bus.api import Outgoing
 from coe.platform.bus.kafka import KafkaBus
 from coe.platform.errors import CoEError, InternalError, InvalidPrompt, Unavailable, from_code
 from coe.platform.rpc.client import bare_channel
@@ -115,7 +117,12 @@ async def open_transport(name: str, stack: StackInfo) -> AsyncIterator[Transport
         bus = KafkaBus(stack.kafka_bootstrap, source="coe/loadtest", start_timeout_s=_START_TIMEOUT_S)
         await bus.start()
         try:
-            async with PromptClient(bus, max_streams=_MOST_STREAMS) as client:
+
+            async def post(prompt: events_pb2.PromptSubmitted) -> None:
+                # Without waiting for the broker's word: what is lost on the way has no terminal event, and shows.
+                await bus.publisher.post(Outgoing(topics.PROMPTS, prompt.request_id, prompt))
+
+            async with PromptClient(bus, max_streams=_MOST_STREAMS, publish=post) as client:
                 yield client
         finally:
             await bus.stop()
