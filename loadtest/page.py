@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from html import escape
+from os import cpu_count
 
 from loadtest import plots
 from loadtest.baseline import accepted
@@ -34,6 +35,7 @@ def render(
         f'<h1>{title}</h1><p class="about">{escape(result.profile.about)}</p>',
         _verdict(result),
         _facts(result, saturated_at),
+        f"<p>{result.limit(saturated_at, cpu_count() or 1)}</p>" if saturated_at is not None else "",
         *(_steps(found, saturated_at) if len(found) > 1 else ()),
         "<h2>Over time</h2>",
         plots.over_time(samples, tiers),

@@ -11,6 +11,8 @@ from loadtest.recorder import Summary
 
 # A generator that is later than this disturbs what it measures, however long the answers take.
 _LATE_MS = 1000.0
+# A share of a core above which nothing is left to speak of.
+_USED_UP = 0.85
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,26 @@ class Result:
         if whole is None or not summary.tokens_per_s or not summary.throughput:
             return None
         return whole * summary.throughput / summary.tokens_per_s
+
+    def limit(self, saturated_at: float, cores: int) -> str:
+        """What is used up at that many prompts a second on so many cores, by the run's mean CPU a prompt.
+
+        Empty when the stack is elsewhere. The generator is one thread, so it has one core at most.
+        """
+        whole = self.cpu_ms_per_prompt
+        if whole is None or GENERATOR not in self.cost:
+            return ""
+        generator = saturated_at * self.cost[GENERATOR]["cpu_ms_per_prompt"] / 1000
+        stack = saturated_at * whole / 1000
+        if generator > _USED_UP:
+            what = "the generator, which has one core at most"
+        elif generator + stack > _USED_UP * cores:
+            what = "the machine"
+        else:
+            what = "neither the generator nor the machine: what the prompts waited for"
+        return (
+            f"At saturation the stack used {stack:.2f} of {cores} cores, the generator {generator:.2f}. Limit: {what}."
+        )
 
     @property
     def complaints(self) -> list[str]:

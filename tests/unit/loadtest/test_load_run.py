@@ -10,6 +10,7 @@ from coe._proto import events_pb2
 from coe.client.events import Completed, Event, Text
 from coe.platform.errors import DeadlineExceeded, InvalidPrompt
 from loadtest import page
+from loadtest.cost import GENERATOR
 from loadtest.loadprofile import PROFILES, Phase, Profile, load
 from loadtest.recorder import Sample, summarise
 from loadtest.report import Result
@@ -86,6 +87,19 @@ def test_a_generator_that_is_the_limit_says_so() -> None:
     assert "sent late" in Result(PROFILE, "kafka", summarise([late] * 20), {}).note
     stopped = Sample(0.0, 5.0, 60.0, 90.0)
     assert "sent late" in Result(PROFILE, "kafka", summarise([stopped] * 20), {}).note
+
+
+@pytest.mark.parametrize(
+    ("generator_ms", "stack_ms", "limit"), [(0.9, 0.3, "one core"), (0.4, 1.5, "the machine"), (0.2, 0.3, "waited for")]
+)
+def test_what_is_used_up_at_saturation(generator_ms: float, stack_ms: float, limit: str) -> None:
+    cost = {GENERATOR: {"cpu_ms_per_prompt": generator_ms}, "router": {"cpu_ms_per_prompt": stack_ms}}
+    result = Result(PROFILE, "kafka", summarise([Sample(0.1, 0, 0.1, 0.2)]), cost)
+    assert limit in result.limit(1000.0, 2)
+
+
+def test_the_limit_of_a_stack_elsewhere_is_not_known() -> None:
+    assert Result(PROFILE, "kafka", summarise([Sample(0.1, 0, 0.1, 0.2)]), {}).limit(1000.0, 2) == ""
 
 
 def test_the_page_has_plots_and_escapes() -> None:
