@@ -1,11 +1,12 @@
 """The loop's outside: feeds it events and carries out its effects; the engine steps in a thread of its own."""
 
 import asyncio
+import sys
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from contextvars import copy_context
 from dataclasses import replace
 from functools import partial
@@ -40,6 +41,8 @@ from coe.platform.telemetry import messaging
 _log = logs.get(__name__)
 # How often deadlines and lost partitions are looked for.
 TICK_S = 0.25
+# For so long a thread may keep the interpreter from another that wants it. Python's own 5 ms are a whole step.
+HANDOVER_S = 0.0001
 # Stream chunks that may wait for the broker. More are dropped: the completion has the text.
 MAX_CHUNKS = 10_000
 
@@ -94,6 +97,10 @@ class Worker:
 
     async def run(self) -> None:
         """Until drained. Raises what broke it."""
+        with _quick_handovers():
+            await self._run()
+
+    async def _run(self) -> None:
         try:
             async with self._bus.parallel(self._subscription) as consumer:
                 try:
@@ -293,6 +300,17 @@ class Worker:
         """Waits for the step under way."""
         self._engine.submit(self._runners.close)
         self._engine.shutdown(wait=True)
+
+
+@contextmanager
+def _quick_handovers() -> Iterator[None]:
+    """The engine's thread must not wait for the interpreter while the loop's sends what the step before drew."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(HANDOVER_S)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
 
 
 async def _result(future: "asyncio.Future[None]") -> None:
