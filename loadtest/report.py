@@ -45,7 +45,7 @@ class Result:
         return whole * summary.throughput / summary.tokens_per_s
 
     def limit(self, saturated_at: float, cores: int) -> str:
-        """What is used up at that many prompts a second on so many cores, by the run's mean CPU a prompt.
+        """What is used up at that many prompts a second on so many cores, by the CPU a prompt of the whole run.
 
         Empty when the stack is elsewhere. The generator is one thread, so it has one core at most.
         """
@@ -57,12 +57,11 @@ class Result:
         if generator > _USED_UP:
             what = "the generator, which has one core at most"
         elif generator + stack > _USED_UP * cores:
-            what = "the machine"
+            what = f"the machine's {cores} cores"
         else:
-            what = "neither the generator nor the machine: what the prompts waited for"
-        return (
-            f"At saturation the stack used {stack:.2f} of {cores} cores, the generator {generator:.2f}. Limit: {what}."
-        )
+            what = "no processor: what the prompts waited for"
+        share = generator / (generator + stack)
+        return f"Limit at saturation: {what}. Of the CPU the stack took {1 - share:.0%}, the generator {share:.0%}."
 
     @property
     def complaints(self) -> list[str]:

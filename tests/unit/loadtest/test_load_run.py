@@ -90,7 +90,12 @@ def test_a_generator_that_is_the_limit_says_so() -> None:
 
 
 @pytest.mark.parametrize(
-    ("generator_ms", "stack_ms", "limit"), [(0.9, 0.3, "one core"), (0.4, 1.5, "the machine"), (0.2, 0.3, "waited for")]
+    ("generator_ms", "stack_ms", "limit"),
+    [
+        (0.9, 0.3, "one core"),
+        (0.4, 1.6, "2 cores. Of the CPU the stack took 80%, the generator 20%"),
+        (0.2, 0.3, "waited for"),
+    ],
 )
 def test_what_is_used_up_at_saturation(generator_ms: float, stack_ms: float, limit: str) -> None:
     cost = {GENERATOR: {"cpu_ms_per_prompt": generator_ms}, "router": {"cpu_ms_per_prompt": stack_ms}}
