@@ -128,7 +128,7 @@ def ops_library_path() -> Path:
 
 
 def instruction_set() -> str:
-    """`portable`, `avx2` or `avx512`: what the kernels of this process use ($COE_NATIVE_ISA lowers it)."""
+    """`portable`, `avx2`, `avx512` or `amx`: what the kernels of this process use ($COE_NATIVE_ISA lowers it)."""
     return str(library().coe_isa().decode())
 
 

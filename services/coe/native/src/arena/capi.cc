@@ -1,6 +1,7 @@
 // The C interface over arena, file and load. Nothing throws across it.
 #include <algorithm>
 #include <exception>
+#include <iterator>
 #include <memory>
 #include <string>
 #include <vector>
@@ -57,7 +58,8 @@ coe::Status wrap(coe::Status status, std::shared_ptr<Value> value, Handle** out)
 const char* coe_last_error(void) { return last_error.c_str(); }
 
 const char* coe_isa(void) {
-  constexpr const char* names[] = {"portable", "avx2", "avx512"};
+  constexpr const char* names[] = {"portable", "avx2", "avx512", "amx"};
+  static_assert(std::size(names) == static_cast<size_t>(coe::Isa::kAmx) + 1);
   return names[static_cast<int>(coe::best_isa())];
 }
 
