@@ -3,6 +3,7 @@ process, prompts over a bus in memory. It serves a trace as the simulator's node
 """
 
 import asyncio
+import itertools
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -55,6 +56,10 @@ class Setting:
     max_wait_s: float
     hbm_bytes: int
     part_share: float = 0.0
+
+    def runner(self, expert: str, run: int) -> Runner:
+        """The experts are copies of one, and runs ask the same: no answer may gain by what others computed."""
+        return self.engine.runner(self.hosted.bundle(expert), past=f"{expert} in run {run}")
 
 
 def prepare(
@@ -134,6 +139,7 @@ class _Metered:
 @dataclass
 class _Node:
     address: str
+    run: int = field(default_factory=itertools.count().__next__)
     meter: Meter = field(default_factory=Meter)
 
 
@@ -185,7 +191,7 @@ async def _worker(setting: Setting, bus: MemoryBus, address: str, policy: str) -
     worker = Worker(
         bus,
         client,
-        Runners(lambda expert: _Metered(setting.engine.runner(setting.hosted.bundle(expert)), node.meter)),
+        Runners(lambda expert: _Metered(setting.runner(expert, node.run), node.meter)),
         WorkerLoop(
             make_policy(policy, max_wait=setting.max_wait_s),
             Expected(costs, Exponential(), setting.max_batch),

@@ -26,10 +26,13 @@ class Engine:
         self._sessions: dict[str, LayoutSession] = {}
         self._lock = threading.Lock()
 
-    def runner(self, bundle: Bundle) -> Runner:
-        """A runner without sequences. Quick, except for the first expert of a layout, whose graph is built."""
+    def runner(self, bundle: Bundle, *, past: str = "") -> Runner:
+        """A runner without sequences. Quick, except for the first expert of a layout, whose graph is built.
+
+        `past`: what runners of the same name have computed may be used; by default those of the same weights.
+        """
         session = self._session(bundle)
-        kv = self._kv.expert(session, bundle.manifest.weights_digest)
+        kv = self._kv.expert(session, past or bundle.manifest.weights_digest)
         return Runner(session, ExpertTokenizer.of(bundle), kv, self._max_batch)
 
     @property
