@@ -73,6 +73,9 @@ def telemetry(
 @app.command()
 def schedule(
     prompts: Annotated[int, typer.Option(min=10)] = 400,
+    rounds: Annotated[
+        int, typer.Option(min=1, help="All at once, each policy in turn; figures are of the round in the middle.")
+    ] = 1,
     paced_prompts: Annotated[
         int | None, typer.Option(min=0, help="Of each trace, for the waits; all when not given, 0: no waits.")
     ] = None,
@@ -91,6 +94,7 @@ def schedule(
 
     plan = bench_schedule.Plan(
         prompts,
+        rounds,
         prompts if paced_prompts is None else paced_prompts,
         links.split(","),
         traces.split(","),
