@@ -34,7 +34,7 @@ def plan_step(sequences: Seq[Sequence], block_tokens: int) -> list[Chunk]:
     the next one. So prompts that begin alike compute their beginning once.
     """
     decoding = [sequence for sequence in sequences if sequence.completion_tokens > 0]
-    left = PREFILL_TOKENS_BESIDE_DECODES if decoding else PREFILL_TOKENS
+    left = _prefill_tokens(len(decoding), len(sequences) - len(decoding))
     chunks = [Chunk(sequence, sequence.pending) for sequence in decoding]
     begun: list[Sequence] = []
     for sequence in sequences:
@@ -45,6 +45,13 @@ def plan_step(sequences: Seq[Sequence], block_tokens: int) -> list[Chunk]:
         begun.append(sequence)
         left -= count
     return chunks
+
+
+def _prefill_tokens(decoding: int, waiting: int) -> int:
+    """Few beside running decodes, the more of them the more prompts wait for each decode that they hold up."""
+    if not decoding:
+        return PREFILL_TOKENS
+    return min(PREFILL_TOKENS, PREFILL_TOKENS_BESIDE_DECODES * max(1, waiting // decoding))
 
 
 def _follows(sequence: Sequence, other: Sequence, block_tokens: int) -> bool:

@@ -175,6 +175,15 @@ def test_prefill_is_chunked_and_small_beside_decodes(runner: Runner, session: Fa
     assert session.steps[-1] == PREFILL_TOKENS
 
 
+def test_more_prompts_may_hold_a_decode_up_longer(runner: Runner, session: FakeSession) -> None:
+    runner.add_tokens("decoding", [1], SamplingParams(max_tokens=60))
+    runner.step(1)
+    for number in range(3):
+        runner.add_tokens(f"r{number}", [number + 2] * 200, SamplingParams(max_tokens=1))
+    runner.step(1)
+    assert session.steps[-1] == 1 + 3 * PREFILL_TOKENS_BESIDE_DECODES
+
+
 def test_a_stale_lease_loses_nothing(runner: Runner, session: FakeSession) -> None:
     runner.add_tokens("a", [1, 2, 3], SamplingParams(max_tokens=8))
     runner.step(1)
