@@ -10,7 +10,6 @@ import numpy as np
 from coe.bench.node import question
 from coe.experts.bundle import Bundle
 from coe.experts.engine import Engine
-from coe.experts.runner import Runner
 from coe.experts.sampling_params import SamplingParams
 from coe.native import HbmArena, WeightsFile, lease_handle
 from coe.platform.errors import TierLoadError
@@ -35,10 +34,8 @@ def calibrate(engine: Engine, bundle: Bundle, max_batch: int) -> Hardware:
     Nothing else may use the engine meanwhile: its steps are bound to an arena of their own.
     """
     with _resident(bundle) as (lease, bandwidth):
-        runner = engine.runner(bundle)
-        _burst(runner, lease, 1)
-        bursts = [_burst(runner, lease, size) for size in BATCHES if size <= max_batch]
-        runner.close()
+        _burst(engine, bundle, lease, 1)
+        bursts = [_burst(engine, bundle, lease, size) for size in BATCHES if size <= max_batch]
     return fitted(bursts, bandwidth)
 
 
@@ -62,7 +59,9 @@ def fitted(bursts: Sequence[Burst], link: float) -> Hardware:
     )
 
 
-def _burst(runner: Runner, lease: int, size: int) -> Burst:
+def _burst(engine: Engine, bundle: Bundle, lease: int, size: int) -> Burst:
+    """Its prompts find nothing computed, as at an expert's first visit."""
+    runner = engine.runner(bundle, past=f"burst at {time.time_ns()}")
     for index in range(size):
         runner.add(f"{size}-{index}", None, question(index), SamplingParams(max_tokens=STEPS + 4))
     begun: set[str] = set()
