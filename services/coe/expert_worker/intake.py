@@ -5,7 +5,8 @@ from collections.abc import Callable
 from itertools import count
 
 from coe._proto import events_pb2
-from coe.expert_worker.prompt import Prompt, admit, check, decode
+from coe.expert_worker.prompt import Prompt, admit, decode
+from coe.platform import prompts
 from coe.platform.bus.api import Outcome, Record
 from coe.platform.errors import CoEError
 from coe.platform.terminal import error_outcome
@@ -28,7 +29,7 @@ class Intake:
         now_ms = time.time_ns() // 1_000_000
         try:
             assigned = decode(record)
-            check(assigned.prompt, max_prompt_bytes=self._max_prompt_bytes)
+            prompts.check(assigned.prompt, max_bytes=self._max_prompt_bytes)
             self._known(assigned.assignment.expert_id)
             key = next(self._keys)
             return admit(record, assigned, key=key, attempt=attempt, now=self._clock(), wall_ms=now_ms)

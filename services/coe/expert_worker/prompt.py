@@ -8,9 +8,7 @@ from coe.experts.sampling_params import SamplingParams
 from coe.platform.bus import codec
 from coe.platform.bus.api import Record
 from coe.platform.deadline import deadline_ms
-from coe.platform.errors import InvalidPrompt, PromptTooLarge, UndecodableMessage
-
-ROLES = frozenset({"system", "user", "assistant"})
+from coe.platform.errors import UndecodableMessage
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,18 +67,6 @@ def admit(
         deadline=now + (deadline - wall_ms) / 1000 if deadline is not None else math.inf,
         sampling=sampling_params(assigned.prompt.sampling),
     )
-
-
-def check(submitted: events_pb2.PromptSubmitted, *, max_prompt_bytes: int) -> None:
-    """Raises PromptTooLarge or InvalidPrompt for what no expert could answer."""
-    size = len(submitted.prompt.encode()) + sum(len(message.content.encode()) for message in submitted.messages)
-    if size > max_prompt_bytes:
-        raise PromptTooLarge(f"the prompt has {size} bytes, more than {max_prompt_bytes}", bytes=size)
-    if submitted.messages and submitted.messages[-1].role != "user":
-        raise InvalidPrompt("the last message of a conversation must be the user's")
-    for message in submitted.messages:
-        if message.role not in ROLES:
-            raise InvalidPrompt(f"unknown role {message.role!r}: use system, user or assistant")
 
 
 def sampling_params(sampling: common_pb2.SamplingParams) -> SamplingParams:
