@@ -1,6 +1,6 @@
 // Linear on the processor's tile multiplier (AMX) with quantised weights: 16-bit activations as two 8-bit digits,
 // q = 256 * high + low, meet the quants as bytes. Sums are the integers that linear_quant_x86.inl gets, and what
-// follows is done in its order: the results are its bits. Included after wide_avx512.inl.
+// follows is done in its order: the results are its bits. Included after split_amx.inl.
 //
 // A step of two panels, 4 columns of 16 rows, is a row of a tile of weights just as it lies in the packed formats.
 
@@ -10,16 +10,8 @@ constexpr size_t kDigitBlocks = 32;                     // unpacked at a time: 1
 
 // Tiles 0 to 3: sums, twice those of both halves of the tokens, so that one pair is stored while the other is made.
 // 4 and 5: digits of the halves. 6 and 7: weights.
-struct alignas(64) DigitConfig {
-  uint8_t palette = 1;
-  uint8_t start_row = 0;
-  uint8_t reserved[14] = {};
-  uint16_t row_bytes[16] = {};
-  uint8_t rows[16] = {};
-};
-
-constexpr DigitConfig digit_config(size_t runs, size_t tokens) {
-  DigitConfig config;
+constexpr TileConfig digit_config(size_t runs, size_t tokens) {
+  TileConfig config;
   const size_t columns = kBlock / runs;
   for (size_t i = 0; i < 8; ++i) {
     config.rows[i] = static_cast<uint8_t>(i < 6 ? 2 * tokens : columns / 4);
@@ -29,7 +21,7 @@ constexpr DigitConfig digit_config(size_t runs, size_t tokens) {
 }
 // Fewer tokens take less time.
 template <size_t kRunsInBlock, size_t kTokens>
-constexpr DigitConfig kDigitConfig = digit_config(kRunsInBlock, kTokens);
+constexpr TileConfig kDigitConfig = digit_config(kRunsInBlock, kTokens);
 
 // Unpacked blocks of 16 rows, with the scales of their runs.
 struct alignas(64) DigitChunk {
