@@ -98,6 +98,7 @@ async def test_an_answer_with_its_stream_usage_route_and_tiers() -> None:
         (assigned("r", expert="unknown"), "expert_not_found"),
         (assigned("r", "x" * 2000), "prompt_too_large"),
         (assigned("r", "long"), "context_exceeded"),
+        (assigned("r", " "), "invalid_prompt"),
         (assigned("r", temperature=-1.0), "invalid_prompt"),
         (assigned("r", top_p=2.0), "invalid_prompt"),
         (assigned("r", max_tokens=0), "invalid_prompt"),
