@@ -6,21 +6,28 @@ from coe.platform.errors import CapacityExceeded, ExpertNotFound, TierLoadError
 
 
 class FakeSource:
-    """`nbytes` of weights. A copy of a damaged one fails."""
+    """`nbytes` of weights. A copy of a damaged one fails. Reading it takes until `readable` is set."""
 
-    def __init__(self, nbytes: int, *, damaged: bool = False) -> None:
+    def __init__(self, nbytes: int, *, damaged: bool = False, readable: threading.Event | None = None) -> None:
         self.nbytes = nbytes
         self.damaged = damaged
         self.tag = 1
         self.locked = False
         self.closed = False
+        self.loads = 0
+        self._readable = readable
 
     def lock(self) -> bool:
+        if self._readable is not None:
+            assert self._readable.wait(30.0)
         self.locked = True
         return True
 
     def unlock(self) -> None:
         self.locked = False
+
+    def loaded(self) -> None:
+        self.loads += 1
 
     def close(self) -> None:
         self.closed = True
@@ -107,11 +114,11 @@ class FakeLibrary:
     def __init__(self, **sizes: int) -> None:
         self.sizes = sizes
         self.damaged: set[str] = set()
+        self.slow: dict[str, threading.Event] = {}
         self.opened: list[FakeSource] = []
-        self.loads: list[str] = []
 
     def open(self, expert: str) -> FakeSource:
-        source = FakeSource(self.nbytes(expert), damaged=expert in self.damaged)
+        source = FakeSource(self.nbytes(expert), damaged=expert in self.damaged, readable=self.slow.get(expert))
         self.opened.append(source)
         return source
 
@@ -122,6 +129,3 @@ class FakeLibrary:
 
     def experts(self) -> dict[str, int]:
         return dict(self.sizes)
-
-    def loaded(self, expert: str) -> None:
-        self.loads.append(expert)

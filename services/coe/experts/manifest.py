@@ -81,6 +81,8 @@ class Manifest(BaseModel):
             raise ValueError("tensors overlap or are missing")
         if placed[-1].offset + placed[-1].nbytes > self.weights_bytes:
             raise ValueError("a tensor lies beyond the end of weights.coe")
+        if self.chunk_bytes != CHUNK_BYTES:
+            raise ValueError(f"chunks have {self.chunk_bytes} bytes, not {CHUNK_BYTES}")
         if len(self.checksums) != -(-self.weights_bytes // self.chunk_bytes):
             raise ValueError("checksums are missing")
         return self

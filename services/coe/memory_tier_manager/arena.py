@@ -21,7 +21,10 @@ class Copy(Protocol):
 
 
 class Source(Protocol):
-    """A weights file, mapped. `tag`: tells these bytes from all others, for whoever adopts the arena."""
+    """A weights file, mapped. `tag`: tells these bytes from all others, for whoever adopts the arena.
+
+    `loaded`: all of it was copied, and was right.
+    """
 
     @property
     def tag(self) -> int: ...
@@ -32,6 +35,8 @@ class Source(Protocol):
     def lock(self) -> bool: ...
 
     def unlock(self) -> None: ...
+
+    def loaded(self) -> None: ...
 
     def close(self) -> None: ...
 
@@ -70,13 +75,9 @@ class Library(Protocol):
         ...
 
     def nbytes(self, expert: str) -> int:
-        """Raises ExpertNotFound."""
+        """Also of one that is hosted no more, once its size was asked for. Raises CoEError."""
         ...
 
     def experts(self) -> dict[str, int]:
         """All that are hosted, with their bytes."""
-        ...
-
-    def loaded(self, expert: str) -> None:
-        """A copy of the expert went well."""
         ...

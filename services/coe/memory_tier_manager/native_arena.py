@@ -1,7 +1,7 @@
 """The port on real memory: coe.native's shared-memory arena, and bundles of the catalogue."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import cast
 
 from coe.experts.bundle import Bundle
@@ -74,16 +74,16 @@ class NativeArena:
 
 
 class VerifiedOnce:
-    """A weights file whose checksums are compared on its first whole load, not on every one."""
+    """A weights file whose checksums are compared until a whole load went well: `verified` holds the tags of such."""
 
-    def __init__(self, file: WeightsFile, verified: Callable[[], bool], tag: int = 0) -> None:
+    def __init__(self, file: WeightsFile, verified: set[int], tag: int = 0) -> None:
         self.file = file
         self.tag = tag
         self._verified = verified
 
     @property
     def needs_check(self) -> bool:
-        return not self._verified()
+        return self.tag not in self._verified
 
     @property
     def nbytes(self) -> int:
@@ -95,46 +95,57 @@ class VerifiedOnce:
     def unlock(self) -> None:
         self.file.unlock()
 
+    def loaded(self) -> None:
+        self._verified.add(self.tag)
+
     def close(self) -> None:
         self.file.close()
 
 
 class BundleLibrary:
-    """Experts of a catalogue. Manifests are read once; an expert imported later is found when it is asked for."""
+    """Experts of a catalogue. Manifests are read once; an expert imported later is found when it is asked for.
+
+    Sizes of experts that are gone are kept: their bytes may be in a tier still.
+    """
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
         self._sizes: dict[str, int] = {}
-        self._loaded: set[str] = set()
+        self._verified: set[int] = set()
 
     def open(self, expert: str) -> VerifiedOnce:
-        bundle = self._catalogue.get(expert)
+        bundle = self._bundle(expert)
         manifest = bundle.manifest
-        if bundle.weights_bytes != self._sizes.setdefault(expert, bundle.weights_bytes):
-            # Room was made for the former bundle of that name.
-            self._sizes[expert] = bundle.weights_bytes
-            self._loaded.discard(expert)
-            raise TierLoadError(f"{expert} was imported anew meanwhile: try again", expert=expert)
-        file = WeightsFile.open(bundle.weights_path, manifest.checksums, manifest.chunk_bytes)
-        return VerifiedOnce(file, lambda: expert in self._loaded, tag_of(bundle))
-
-    def loaded(self, expert: str) -> None:
-        # Its checksums were right.
-        self._loaded.add(expert)
+        self._sizes[expert] = bundle.weights_bytes
+        try:
+            file = WeightsFile.open(bundle.weights_path, manifest.checksums, manifest.chunk_bytes)
+        except ValueError as error:
+            raise TierLoadError(f"{bundle.weights_path} can't be loaded: {error}", expert=expert) from error
+        return VerifiedOnce(file, self._verified, tag_of(bundle))
 
     def nbytes(self, expert: str) -> int:
         size = self._sizes.get(expert)
         if size is None:
-            size = self._sizes[expert] = self._catalogue.get(expert).weights_bytes
+            size = self._sizes[expert] = self._bundle(expert).weights_bytes
         return size
 
     def tags(self) -> dict[int, tuple[str, int]]:
         """Of every expert's bytes: its name and size."""
-        return {tag_of(bundle): (bundle.id, bundle.weights_bytes) for bundle in self._catalogue.list()}
+        return {tag_of(bundle): (bundle.id, bundle.weights_bytes) for bundle in self._list()}
 
     def experts(self) -> dict[str, int]:
-        self._sizes = {bundle.id: bundle.weights_bytes for bundle in self._catalogue.list()}
-        return dict(self._sizes)
+        return {bundle.id: bundle.weights_bytes for bundle in self._list()}
+
+    def _list(self) -> list[Bundle]:
+        found = self._catalogue.list()
+        self._sizes.update({bundle.id: bundle.weights_bytes for bundle in found})
+        return found
+
+    def _bundle(self, expert: str) -> Bundle:
+        try:
+            return self._catalogue.get(expert)
+        except OSError as error:
+            raise TierLoadError(f"{expert} can't be read: {error}", expert=expert) from error
 
 
 def tag_of(bundle: Bundle) -> int:

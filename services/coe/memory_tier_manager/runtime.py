@@ -41,7 +41,9 @@ class Runtime:
         self._closing = False
         # Something happened since the state was last checked.
         self._unchecked = False
-        self._pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="tiers")
+        # Reads of slow disks must not hold up the word that a copy has ended: the link waits for it.
+        self._readers = ThreadPoolExecutor(max_workers=4, thread_name_prefix="tiers-read")
+        self._copier = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tiers-copy")
         self._loop = asyncio.get_running_loop()
         self._failure: asyncio.Future[None] = self._loop.create_future()
 
@@ -115,7 +117,8 @@ class Runtime:
             copy.cancel()
         for copy in list(self._copies.values()):
             await asyncio.to_thread(copy.wait, 5.0)
-        await asyncio.to_thread(self._pool.shutdown)
+        for pool in (self._copier, self._readers):
+            await asyncio.to_thread(pool.shutdown)
         for source in self._sources.values():
             source.close()
         self._failure.cancel()
@@ -172,8 +175,10 @@ class Runtime:
             self._inbox.append(ev.CopyEnded(expert, 0, Cancelled("the memory-tier manager stops")))
             return
         try:
-            source = self._sources.get(effect.source) or self._library.open(effect.source)
-            self._sources[effect.source] = source
+            source = self._source(effect.source)
+            if not effect.part_of and source.nbytes != effect.nbytes:
+                self._forget(effect.source)
+                raise TierLoadError(f"{expert} was imported anew meanwhile: try again", expert=expert)
             nbytes = effect.nbytes if effect.part_of else None
             copy = self._arena.copy(effect.slot, effect.offset, source, nbytes, effect.part_slot)
         except CoEError as error:
@@ -181,7 +186,7 @@ class Runtime:
             return
         self._copies[expert] = copy
         self._inbox.append(ev.CopyStarted(expert, copy.generation))
-        self._pool.submit(self._await_copy, effect, copy)
+        self._copier.submit(self._await_copy, effect, copy)
 
     def _await_copy(self, effect: fx.StartCopy, copy: Copy) -> None:
         while not copy.wait(1.0):
@@ -194,14 +199,30 @@ class Runtime:
         failure = copy.failure
         if failure is None:
             if not effect.part_of:
-                self._library.loaded(expert)
+                self._sources[expert].loaded()
         elif not isinstance(failure, CoEError):
             failure = TierLoadError(f"copying {expert} into HBM failed: {failure}", expert=expert)
         entry = self._tiers.hbm.entries[expert]
         cancelled = not entry.joinable
         self.post(ev.CopyEnded(expert, copy.generation, None if cancelled else failure))
-        if effect.source not in self._tiers.ddr.entries and effect.source in self._sources:
-            self._sources.pop(effect.source).close()
+        self._close_unless_in_ddr(effect.source)
+
+    def _source(self, expert: str) -> Source:
+        """Raises CoEError."""
+        source = self._sources.get(expert)
+        if source is None:
+            source = self._sources[expert] = self._library.open(expert)
+        return source
+
+    def _forget(self, expert: str) -> None:
+        """Its name has another bundle now: room was made for one of them, the source is of the other."""
+        if self._tiers.ddr.has(expert):
+            self._inbox.append(ev.InDdr(expert, ok=False))
+        self._close_unless_in_ddr(expert)
+
+    def _close_unless_in_ddr(self, expert: str) -> None:
+        if expert not in self._tiers.ddr.entries and expert in self._sources:
+            self._sources.pop(expert).close()
 
     def _free(self, effect: fx.Free) -> None:
         # A slot whose copy failed or was cancelled is free by itself.
@@ -211,13 +232,12 @@ class Runtime:
 
     def _read_into_ddr(self, expert: str) -> None:
         try:
-            source = self._sources.get(expert) or self._library.open(expert)
+            source = self._source(expert)
         except CoEError as error:
             _log.warning("an expert can't be read into DDR", expert=expert, reason=error.message)
             self._inbox.append(ev.InDdr(expert, ok=False))
             return
-        self._sources[expert] = source
-        self._pool.submit(self._lock, expert, source)
+        self._readers.submit(self._lock, expert, source)
 
     def _lock(self, expert: str, source: Source) -> None:
         try:

@@ -67,10 +67,13 @@ class MemoryTierManagerServicer(memory_tier_manager_pb2_grpc.MemoryTierManagerSe
 
     async def ListResidency(self, request: pb.ListResidencyRequest, context: Context) -> pb.ListResidencyResponse:
         hosted = await asyncio.to_thread(self._library.experts)
+        # Of one that is hosted no more, bytes may be in a tier still.
+        gone = [name for name in views.present(self._tiers) if name not in hosted]
+        sizes = {**hosted, **{name: self._library.nbytes(name) for name in gone}}
         return pb.ListResidencyResponse(
             node=self._identity.node,
             epoch=self._identity.epoch,
-            experts=[views.residency(self._tiers, expert, nbytes) for expert, nbytes in hosted.items()],
+            experts=[views.residency(self._tiers, expert, nbytes) for expert, nbytes in sizes.items()],
             tiers=views.usage(self._tiers),
         )
 

@@ -38,6 +38,12 @@ def residency(tiers: Tiers, expert: str, nbytes: int) -> pb.ExpertResidency:
     return pb.ExpertResidency(expert_id=expert, tier=tier, state=state, bytes=nbytes, pinned=expert in tiers.pins)
 
 
+def present(tiers: Tiers) -> list[str]:
+    """Experts of which something is in a tier."""
+    whole = [name for name, entry in tiers.hbm.entries.items() if not entry.part_of]
+    return list(dict.fromkeys([*whole, *tiers.ddr.entries]))
+
+
 def usage(tiers: Tiers) -> list[pb.TierUsage]:
     counted = {pb.TIER_HBM: tiers.hits_and_misses}
     return [

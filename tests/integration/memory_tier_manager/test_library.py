@@ -1,12 +1,13 @@
 """Bundles as the manager sees them."""
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from coe.experts.catalogue import Catalogue
 from coe.memory_tier_manager.native_arena import BundleLibrary
-from coe.platform.errors import ExpertNotFound, TierLoadError
+from coe.platform.errors import ExpertNotFound
 from support.experts import import_gguf
 from support.gguf_files import TinyModel, write_tiny_gguf
 
@@ -17,21 +18,49 @@ def test_checksums_are_compared_on_the_first_whole_load(tmp_path: Path) -> None:
     file = library.open("a")
     assert file.nbytes == library.nbytes("a") == bundle.weights_bytes
     assert file.needs_check
-    library.loaded("a")
+    file.loaded()
     assert not file.needs_check
+    with closing(library.open("a")) as again:
+        assert not again.needs_check
     file.close()
     with pytest.raises(ExpertNotFound):
         library.nbytes("b")
 
 
-def test_a_bundle_of_another_size_needs_room_of_its_own(tmp_path: Path) -> None:
+def test_a_bundle_of_the_same_size_but_other_bytes_is_checked_again(tmp_path: Path) -> None:
+    catalogue = Catalogue(tmp_path / "experts")
+    library = BundleLibrary(catalogue)
+    import_gguf(write_tiny_gguf(tmp_path / "a.gguf", TinyModel()), tmp_path / "experts", "a")
+    with closing(library.open("a")) as former:
+        former.loaded()
+        tag, nbytes = former.tag, former.nbytes
+    catalogue.remove("a")
+    import_gguf(write_tiny_gguf(tmp_path / "b.gguf", TinyModel(seed=1)), tmp_path / "experts", "a")
+    with closing(library.open("a")) as other:
+        assert other.nbytes == nbytes
+        assert other.tag != tag
+        assert other.needs_check
+
+
+def test_a_bundle_of_another_size_has_another_size(tmp_path: Path) -> None:
     catalogue = Catalogue(tmp_path / "experts")
     library = BundleLibrary(catalogue)
     import_gguf(write_tiny_gguf(tmp_path / "a.gguf", TinyModel()), tmp_path / "experts", "a")
     first = library.nbytes("a")
     catalogue.remove("a")
     import_gguf(write_tiny_gguf(tmp_path / "a.gguf", TinyModel(layers=4)), tmp_path / "experts", "a")
-    with pytest.raises(TierLoadError, match="anew"):
+    with closing(library.open("a")) as file:
+        assert file.nbytes == library.nbytes("a") > first
+
+
+def test_an_expert_that_is_gone_keeps_its_size(tmp_path: Path) -> None:
+    """Its bytes may be in a tier still, and somebody may want to unpin it."""
+    catalogue = Catalogue(tmp_path / "experts")
+    library = BundleLibrary(catalogue)
+    import_gguf(write_tiny_gguf(tmp_path / "a.gguf", TinyModel()), tmp_path / "experts", "a")
+    nbytes = library.nbytes("a")
+    catalogue.remove("a")
+    assert library.experts() == {}
+    assert library.nbytes("a") == nbytes
+    with pytest.raises(ExpertNotFound):
         library.open("a")
-    assert library.nbytes("a") > first
-    library.open("a").close()

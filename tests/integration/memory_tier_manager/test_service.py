@@ -174,6 +174,34 @@ async def test_pinned_experts_stay(manager: Stub) -> None:
     stream.cancel()
 
 
+async def test_an_expert_that_is_removed_while_it_is_resident_does_no_harm(tmp_path: Path) -> None:
+    import_gguf(write_tiny_gguf(tmp_path / "tiny.gguf", TinyModel()), tmp_path / "experts", "tiny")
+    catalogue = Catalogue(tmp_path / "experts")
+    catalogue.replicate("tiny", 1)
+    arena = f"coe-test-{uuid.uuid4().hex[:8]}"
+    with tiers_process(tmp_path, hbm_bytes=2 << 20, arena=arena, coe_redis_url="redis://127.0.0.1:1/0") as process:
+        async with grpc.aio.insecure_channel(process.address) as channel:
+            manager = Stub(channel)
+            stream, _ = await attached(manager, "w")
+            await manager.Pin(pb.PinRequest(expert_id="tiny", pinned=True))
+            first = await manager.Acquire(pb.AcquireRequest(worker_id="w", expert_id="tiny"), timeout=30)
+            catalogue.remove("tiny")
+            assert (await leases(manager)) == {"tiny": 1, "tiny@replica-1": 0}
+            await manager.Release(pb.ReleaseRequest(worker_id="w", lease_id=first.lease.lease_id))
+            await manager.Pin(pb.PinRequest(expert_id="tiny", pinned=False))
+            watch = manager.WatchResidency(pb.WatchResidencyRequest())
+            await watch.read()
+            other = pb.AcquireRequest(worker_id="w", expert_id="tiny@replica-1", wait_until_resident=True)
+            await manager.Acquire(other, timeout=30)
+            async with asyncio.timeout(20):
+                while (change := (await watch.read()).expert).expert_id != "tiny" or change.tier == pb.TIER_HBM:
+                    pass
+            assert (await leases(manager))["tiny@replica-1"] == 1
+            watch.cancel()
+            stream.cancel()
+        assert process.process.poll() is None, process.log.read_text()
+
+
 async def test_two_managers_do_not_share_an_arena(manager: Stub, tiers: TiersProcess, home: Path) -> None:
     _, hello = await attached(manager, "w")
     with pytest.raises(AssertionError, match="capacity"), tiers_process(home, arena=hello.arena, hbm_bytes=4 << 20):

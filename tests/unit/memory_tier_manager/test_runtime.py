@@ -1,6 +1,7 @@
 """The run loop over the fake arena: what it does with effects, errors and callers that leave."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 
 import pytest
@@ -22,7 +23,7 @@ class Bench:
     def __init__(self, *, by_hand: bool) -> None:
         self.library = FakeLibrary(a=4, b=4, c=4)
         self.arena = FakeArena("fake", 8, 4, by_hand=by_hand)
-        self.tiers = Tiers(Limits(hbm_bytes=8, ddr_bytes=8, slots=4, alignment=1), EVICTION["lru"])
+        self.tiers = Tiers(Limits(hbm_bytes=8, ddr_bytes=12, slots=4, alignment=1), EVICTION["lru"])
         self.seen: list[ev.Event | fx.Effect] = []
         self.runtime = Runtime(self.tiers, self.arena, self.library, lambda item, now: self.seen.append(item))
         self.runtime.post(ev.Attach("w", 1))
@@ -55,7 +56,7 @@ async def test_loads_leases_and_evicts(bench: Bench) -> None:
     for expert in ("b", "c"):
         grant = await bench.acquire(expert)
         bench.runtime.post(ev.Release("w", grant.lease))
-    assert bench.library.loads == ["a", "b", "c"]
+    assert [source.loads for source in bench.library.opened] == [1, 1, 1]
     assert [item.expert for item in bench.seen if isinstance(item, fx.Evicted)] == ["a"]
     await until_true(lambda: bench.tiers.idle)
     bench.tiers.check_integrity()
@@ -74,6 +75,40 @@ async def test_a_file_that_is_gone_is_an_error_of_the_caller_only(bench: Bench) 
     with pytest.raises(Exception, match="no expert a"):
         await task
     assert (await bench.acquire("b")).expert == "b"
+
+
+async def test_weights_that_grew_meanwhile_get_no_room_that_was_made_for_fewer(bench: Bench) -> None:
+    stale = ev.Acquire(bench.runtime.next_request(), "w", "a", 2)
+    with pytest.raises(TierLoadError, match="imported anew"):
+        await bench.runtime.ask(stale)
+    assert (await bench.acquire("a")).expert == "a"
+
+
+async def test_a_bundle_that_is_followed_by_another_leaves_ddr(bench: Bench) -> None:
+    for expert in ("a", "b", "c"):
+        bench.runtime.post(ev.Release("w", (await bench.acquire(expert)).lease))
+    await until_true(lambda: bench.tiers.ddr.has("a") and "a" not in bench.tiers.hbm.entries)
+    bench.library.sizes["a"] = 3
+    with pytest.raises(TierLoadError, match="imported anew"):
+        await bench.acquire("a")
+    assert (await bench.acquire("a")).copied == 3
+    bench.tiers.check_integrity()
+
+
+async def test_reads_into_ddr_hold_no_copy_up(bench: Bench) -> None:
+    """However many of them there are, and however slow the disk is."""
+    slow = {f"slow-{number}": threading.Event() for number in range(8)}
+    bench.library.sizes.update(dict.fromkeys(slow, 1))
+    bench.library.slow = slow
+    for name in slow:
+        await bench.runtime.ask(ev.Prefetch(bench.runtime.next_request(), "w", name, 1, may_evict=False))
+    try:
+        async with asyncio.timeout(10.0):
+            grant = await bench.acquire("slow-7")
+        assert bench.arena.is_resident(grant.slot)
+    finally:
+        for readable in slow.values():
+            readable.set()
 
 
 async def test_a_caller_that_leaves_cancels_its_load(slow: Bench) -> None:
