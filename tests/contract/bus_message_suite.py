@@ -68,3 +68,12 @@ class MessageSuite:
         assert record.header("content-type") == "application/protobuf"
         assert record.header("coe-deadline-ms") == "99"
         assert (record.header("traceparent") or "").startswith("00-" + "a" * 32)
+
+    async def test_a_null_header_counts_as_absent(self, world: World) -> None:
+        await world.create()
+        bus = await world.cluster.bus()
+        async with world.following(bus) as seen, running(bus.process(world.subscription(), world.answer_all)):
+            headers = [(name, None) for name in ("coe-deadline-ms", "content-type", "traceparent")]
+            await world.cluster.produce(world.input, b"r", b"\n\x01r", headers)
+            await until(lambda: len(seen) == 1)
+        assert seen[0].header("coe-deadline-ms") is None

@@ -26,7 +26,7 @@ class Cluster(Protocol):
         ...
 
     async def produce(
-        self, topic: str, key: bytes | None, value: bytes, headers: Sequence[tuple[str, bytes]] = ()
+        self, topic: str, key: bytes | None, value: bytes, headers: Sequence[tuple[str, bytes | None]] = ()
     ) -> None:
         """A foreign producer's message."""
         ...

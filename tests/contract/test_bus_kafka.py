@@ -29,7 +29,7 @@ class KafkaCluster:
         return bus
 
     async def produce(
-        self, topic: str, key: bytes | None, value: bytes, headers: Sequence[tuple[str, bytes]] = ()
+        self, topic: str, key: bytes | None, value: bytes, headers: Sequence[tuple[str, bytes | None]] = ()
     ) -> None:
         async with AIOKafkaProducer(bootstrap_servers=self._bootstrap) as producer:
             await producer.send_and_wait(topic, value, key, headers=headers)

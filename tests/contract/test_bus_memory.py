@@ -23,7 +23,7 @@ class MemoryCluster:
         return MemoryBus(self._broker)
 
     async def produce(
-        self, topic: str, key: bytes | None, value: bytes, headers: Sequence[tuple[str, bytes]] = ()
+        self, topic: str, key: bytes | None, value: bytes, headers: Sequence[tuple[str, bytes | None]] = ()
     ) -> None:
         self._broker.append(Message(topic, key, value, list(headers)))
 

@@ -1,16 +1,20 @@
 """A prompt's deadline: milliseconds since the epoch, by the wall clock. The header wins over the field."""
 
+import re
+
 from coe._proto import events_pb2
 from coe.platform.bus.api import Record
 from coe.platform.errors import DeadlineExceeded
 
 DEADLINE_HEADER = "coe-deadline-ms"
+# Of a field of 64 bits.
+_MILLISECONDS = re.compile(r"[1-9][0-9]{0,17}")
 
 
 def deadline_ms(record: Record | None, submitted: events_pb2.PromptSubmitted | None) -> int | None:
-    """None when the prompt has none. A header that is no positive number counts as absent."""
+    """None when the prompt has none. A header that is no positive number of at most 18 digits counts as absent."""
     text = record.header(DEADLINE_HEADER) if record is not None else None
-    if text is not None and text.isascii() and text.isdecimal() and int(text) > 0:
+    if text is not None and _MILLISECONDS.fullmatch(text):
         return int(text)
     if submitted is not None and submitted.deadline_ms > 0:
         return submitted.deadline_ms

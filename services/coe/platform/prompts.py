@@ -6,10 +6,17 @@ from coe._proto import common_pb2, events_pb2
 from coe.platform.errors import InvalidPrompt, PromptTooLarge
 
 ROLES = frozenset({"system", "user", "assistant"})
+# Of ids and names: they become keys and headers of several messages.
+MAX_NAME_CHARS = 256
+_NAMES = ("request_id", "expert_id", "category", "tenant", "conversation_id")
 
 
 def check(prompt: events_pb2.PromptSubmitted, *, max_bytes: int) -> None:
     """Raises InvalidPrompt or PromptTooLarge when the prompt can't be answered."""
+    names = {name: getattr(prompt, name) for name in _NAMES} | {"budget": prompt.budget.name}
+    long = next((name for name, text in names.items() if len(text) > MAX_NAME_CHARS), None)
+    if long is not None:
+        raise InvalidPrompt(f"{long} has more than {MAX_NAME_CHARS} characters", param=long)
     check_text(prompt.prompt, prompt.messages, max_bytes=max_bytes)
     asked = [message.content for message in prompt.messages if message.role == "user"] or [prompt.prompt]
     if not any(text.strip() for text in asked):
@@ -25,6 +32,6 @@ def check_text(prompt: str, messages: Sequence[common_pb2.ChatMessage], *, max_b
         raise InvalidPrompt("give either a prompt or messages, not both")
     unknown = next((message.role for message in messages if message.role not in ROLES), None)
     if unknown is not None:
-        raise InvalidPrompt(f"unknown role {unknown!r}: expected system, user or assistant", role=unknown)
+        raise InvalidPrompt(f"unknown role {unknown[:40]!r}: expected system, user or assistant")
     if messages and messages[-1].role != "user":
         raise InvalidPrompt("the last message of a conversation must be the user's")

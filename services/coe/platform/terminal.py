@@ -6,10 +6,10 @@ from coe._proto import common_pb2, events_pb2
 from coe.platform import topics
 from coe.platform.bus.api import Outcome, Outgoing, Record
 from coe.platform.errors import CoEError
+from coe.platform.prompts import MAX_NAME_CHARS
 
 # Topics whose key is the request id: an undecodable message there still names its prompt.
 _KEYED_BY_REQUEST = frozenset({topics.PROMPTS, topics.ROUTED})
-_MAX_ID_CHARS = 256
 
 
 def error_outcome(
@@ -27,9 +27,12 @@ def error_outcome(
     """The outcome of handling `record`: PromptCompleted with the error, published under the request id.
 
     `submitted` None: the message could not be decoded. Its bytes go to the dead letters then, and the terminal event
-    goes out too where the record's key is the request id. A message that names no prompt is a dead letter only.
+    goes out too where the record's key is the request id. A message that names no prompt, or by a name that is too long
+    for an answer to carry, is a dead letter only.
     """
     request_id = submitted.request_id if submitted is not None else _id_from_key(record)
+    if len(request_id) > MAX_NAME_CHARS:
+        request_id = ""
     dead_letter = error if submitted is None or not request_id else None
     if not request_id:
         return Outcome(dead_letter=dead_letter)
@@ -54,4 +57,4 @@ def _id_from_key(record: Record | None) -> str:
         key = record.key.decode("utf-8")
     except UnicodeDecodeError:
         return ""
-    return key if key.isprintable() and len(key) <= _MAX_ID_CHARS else ""
+    return key if key.isprintable() and len(key) <= MAX_NAME_CHARS else ""

@@ -3,14 +3,14 @@
 import pytest
 
 from coe._proto import events_pb2
-from coe.platform import topics
+from coe.platform import prompts, topics
 from coe.platform.bus.api import Outcome, Outgoing, Record
 from coe.platform.bus.codec import decode
 from coe.platform.bus.handle import handle
 from coe.platform.bus.headers import event_type
 from coe.platform.bus.messages import MAX_MESSAGE_BYTES, messages
 from coe.platform.deadline import check, deadline_ms
-from coe.platform.errors import DeadlineExceeded, ExpertNotFound, UndecodableMessage
+from coe.platform.errors import DeadlineExceeded, ExpertNotFound, InvalidPrompt, UndecodableMessage
 from coe.platform.terminal import error_outcome
 
 
@@ -39,7 +39,8 @@ def test_the_header_wins_over_the_field() -> None:
     prompt = events_pb2.PromptSubmitted(deadline_ms=5)
     assert deadline_ms(record(coe_deadline_ms="7"), prompt) == 7
     assert deadline_ms(record(coe_deadline_ms="soon"), prompt) == 5
-    assert deadline_ms(record(coe_deadline_ms="0"), events_pb2.PromptSubmitted()) is None
+    for nothing in ("0", "-7", "9" * 40, "9" * 5000):
+        assert deadline_ms(record(coe_deadline_ms=nothing), prompt) == 5
 
 
 def test_a_deadline_passes() -> None:
@@ -66,7 +67,8 @@ def test_an_undecodable_message_is_set_aside_and_its_key_told() -> None:
 
 
 @pytest.mark.parametrize(
-    "unnamed", [record(key=None), record(key=b"\xff"), record(key=b"a\nb"), record(topic=topics.ASSIGNMENTS)]
+    "unnamed",
+    [*(record(key=key) for key in (None, b"\xff", b"a\nb", b"k" * 300)), record(topic=topics.ASSIGNMENTS)],
 )
 def test_a_message_that_names_no_prompt_is_only_set_aside(unnamed: Record) -> None:
     outcome = error_outcome(unnamed, None, UndecodableMessage("no"))
@@ -75,9 +77,11 @@ def test_a_message_that_names_no_prompt_is_only_set_aside(unnamed: Record) -> No
 
 
 def test_a_prompt_without_id_is_only_set_aside() -> None:
-    outcome = error_outcome(record(key=None), events_pb2.PromptSubmitted(), UndecodableMessage("no id"))
-    assert outcome.publish == ()
-    assert outcome.dead_letter is not None
+    for request_id in ("", "r" * 300):
+        prompt = events_pb2.PromptSubmitted(request_id=request_id)
+        outcome = error_outcome(record(), prompt, UndecodableMessage("no id"))
+        assert outcome.publish == ()
+        assert outcome.dead_letter is not None
 
 
 def test_event_types_are_words() -> None:
@@ -91,6 +95,22 @@ def test_a_result_that_no_topic_takes_becomes_an_error() -> None:
     sent = messages(record(b"body"), Outcome(publish=(Outgoing(topics.COMPLETIONS, "r", large),)), "coe/test", 0)
     assert [message.topic for message in sent] == [topics.COMPLETIONS, topics.DEAD_LETTER]
     assert events_pb2.PromptCompleted.FromString(sent[0].value).error.code == "internal"
+
+
+def test_a_record_too_large_to_set_aside_leaves_its_beginning() -> None:
+    size = MAX_MESSAGE_BYTES // 2
+    large = Record(topics.PROMPTS, 3, 7, b"k" * size, b"v" * size, (("x", b"h" * size),), 0)
+    (letter,) = messages(large, Outcome(dead_letter=UndecodableMessage("no")), "coe/test", 0)
+    assert letter.nbytes < 10_000
+    assert letter.key is not None
+    assert (set(letter.key), set(letter.value)) == ({ord("k")}, {ord("v")})
+    assert ("coe-dlt-original-offset", b"7") in letter.headers
+
+
+def test_long_names_are_refused() -> None:
+    for name in ("request_id", "expert_id", "category", "tenant", "conversation_id"):
+        with pytest.raises(InvalidPrompt, match=name):
+            prompts.check(events_pb2.PromptSubmitted(prompt="a", **{name: "x" * 300}), max_bytes=10)
 
 
 async def test_a_handler_that_fails_spoils_one_record() -> None:

@@ -20,20 +20,23 @@ from coe.platform.errors import CoEError
 
 
 class Record(NamedTuple):
-    """A message as it lies on a topic. `headers` keep their order; a repeated name keeps its last value in `header`."""
+    """A message as it lies on a topic.
+
+    `headers` keep their order; a repeated name keeps its last value in `header`, and a null value counts as absent.
+    """
 
     topic: str
     partition: int
     offset: int
     key: bytes | None
     value: bytes
-    headers: tuple[tuple[str, bytes], ...]
+    headers: tuple[tuple[str, bytes | None], ...]
     timestamp_ms: int
 
     def header(self, name: str) -> str | None:
         for key, value in reversed(self.headers):
             if key == name:
-                return value.decode("utf-8", "replace")
+                return None if value is None else value.decode("utf-8", "replace")
         return None
 
 

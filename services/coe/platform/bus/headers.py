@@ -14,7 +14,7 @@ from coe.platform.bus.codec import PROTOBUF
 from coe.platform.deadline import DEADLINE_HEADER
 from coe.platform.errors import CoEError
 
-Headers = list[tuple[str, bytes]]
+Headers = list[tuple[str, bytes | None]]
 
 _CARRIED = (DEADLINE_HEADER,)
 _MAX_REASON = 1024
@@ -25,7 +25,7 @@ def cloud_event(
 ) -> Headers:
     """Headers of a new event. `headers` replace those of `outgoing`, and win over those made here."""
     own = outgoing.headers if headers is None else headers
-    made = [
+    made: Headers = [
         *_of_type(outgoing.message.DESCRIPTOR.name, source),
         ("ce_id", uuid4().hex.encode()),
         ("ce_time", f"{_second(now_ms // 1000)}.{now_ms % 1000:03}Z".encode()),

@@ -12,8 +12,10 @@ from coe.platform.terminal import error_outcome
 
 # Most bytes of one message, its headers included. Topics are made with the same limit.
 MAX_MESSAGE_BYTES = 2 * 1024 * 1024
-# Room for headers and the record's own framing.
-_MAX_VALUE_BYTES = MAX_MESSAGE_BYTES - 16 * 1024
+# Room for the trace context and the record's own framing.
+_MOST_BYTES = MAX_MESSAGE_BYTES - 64 * 1024
+# Of a record that is too large to be set aside whole.
+_BEGINNING_BYTES = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,11 @@ class Message:
     value: bytes
     headers: Headers
     partition: int | None = None
+
+    @property
+    def nbytes(self) -> int:
+        headers = sum(len(name) + len(value or b"") for name, value in self.headers)
+        return len(self.key or b"") + len(self.value) + headers
 
 
 def messages(record: Record, outcome: Outcome, source: str, attempt: int) -> list[Message]:
@@ -40,9 +47,9 @@ def messages(record: Record, outcome: Outcome, source: str, attempt: int) -> lis
         )
         for one in outcome.publish
     ]
-    large = next((message for message in out if len(message.value) > _MAX_VALUE_BYTES), None)
+    large = next((message for message in out if message.nbytes > _MOST_BYTES), None)
     if large is not None:
-        error = InternalError(f"the result has {len(large.value)} bytes, more than a message may have")
+        error = InternalError(f"the result has {large.nbytes} bytes, more than a message may have")
         return messages(record, error_outcome(record, None, error), source, attempt)
     events.observe(record, outcome)
     if outcome.dead_letter is not None:
@@ -51,6 +58,11 @@ def messages(record: Record, outcome: Outcome, source: str, attempt: int) -> lis
 
 
 def _letter(record: Record, error: CoEError, attempt: int) -> Message:
+    """The record as it was; of one that is too large to send on, its beginning: the headers say where the rest lies."""
     own = ("traceparent", "tracestate")
     headers = [(name, value) for name, value in dead_letter(record, error, attempt + 1) if name not in own]
-    return Message(topics.DEAD_LETTER, record.key, record.value, headers)
+    letter = Message(topics.DEAD_LETTER, record.key, record.value, headers)
+    if letter.nbytes <= _MOST_BYTES:
+        return letter
+    key = None if record.key is None else record.key[:_BEGINNING_BYTES]
+    return _letter(record._replace(key=key, value=record.value[:_BEGINNING_BYTES], headers=()), error, attempt)

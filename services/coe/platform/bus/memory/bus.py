@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from coe.platform.bus.api import BatchHandler, Outgoing, Subscription
 from coe.platform.bus.handle import handle
-from coe.platform.bus.headers import Headers, cloud_event
+from coe.platform.bus.headers import cloud_event
 from coe.platform.bus.memory.broker import MemoryBroker
 from coe.platform.bus.memory.consumers import MemoryParallel, MemoryTail
 from coe.platform.bus.memory.membership import Membership
@@ -38,7 +38,7 @@ class MemoryBus:
     async def post(self, outgoing: Outgoing) -> None:
         self._append(outgoing, messaging.trace_headers())
 
-    def _append(self, outgoing: Outgoing, trace: Headers) -> None:
+    def _append(self, outgoing: Outgoing, trace: list[tuple[str, bytes]]) -> None:
         headers = cloud_event(outgoing, self._source, time.time_ns() // 1_000_000) + trace
         value = outgoing.message.SerializeToString()
         self.broker.append(Message(outgoing.topic, outgoing.key.encode(), value, headers, outgoing.partition))
