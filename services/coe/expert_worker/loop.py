@@ -99,9 +99,13 @@ class WorkerLoop:
         return effects
 
     def on_tick(self, now: float) -> list[Effect]:
-        """Ends what waits beyond its deadline, though nothing else happens."""
-        expired = [self._prompts.pop(queued.key) for queued in self.queues.expire(now)]
-        return [never_started(prompt, _expired(prompt), now) for prompt in expired]
+        """Ends what is beyond its deadline, though nothing else happens. What a step computes waits for its end."""
+        late = [self._prompts[queued.key] for queued in self.queues.expire(now)]
+        if (batch := self.batch) is not None:
+            late += [prompt for prompt in batch.postponed if prompt.deadline <= now]
+            if self._stepped_at is None:
+                late += [sequence.prompt for sequence in batch.live.values() if sequence.prompt.deadline <= now]
+        return [effect for prompt in late for effect in self._end(prompt, _expired(prompt), now)]
 
     def on_revoked(self, keys: Collection[str]) -> list[Effect]:
         """These prompts are another worker's now."""
@@ -166,8 +170,6 @@ class WorkerLoop:
             effects.append(effect)
             if isinstance(effect, Finish) and isinstance(effect.result, Answer):
                 self._expected.saw_answer(effect.result.completion_tokens)
-        for prompt in [s.prompt for s in batch.live.values() if s.prompt.deadline <= now]:
-            effects += self._end(prompt, _expired(prompt), now)
         return effects
 
     def drain(self) -> list[Effect]:

@@ -40,27 +40,34 @@ class Runners:
 
     def step(self, step: Step) -> StepDone:
         """Never raises: a fault is the result."""
-        refused: list[tuple[str, CoEError]] = []
         try:
             runner = self._runner(step.expert_id)
-            for key in step.leave:
-                runner.cancel(key)
-            for prompt in step.join:
-                submitted = prompt.assigned.prompt
-                messages = [{"role": turn.role, "content": turn.content} for turn in submitted.messages]
-                text = submitted.prompt if not messages else None
-                try:
-                    runner.add(prompt.key, messages or None, text, prompt.sampling)
-                except CoEError as error:
-                    refused.append((prompt.key, error))
-            emissions = runner.step(step.grant.handle) if runner.live else ()
-        except CoEError as error:
-            return StepDone(step.expert_id, refused=refused, error=error)
         except Exception as error:
-            _log.error("the engine failed", expert=step.expert_id, exc_info=error)
-            fault = InternalError("the expert failed while it generated", expert_id=step.expert_id)
-            return StepDone(step.expert_id, refused=refused, error=fault)
+            # Nobody joined, and what did not join must not be waited for.
+            fault = _fault(step.expert_id, error)
+            refused = [(prompt.key, fault) for prompt in step.join]
+            return StepDone(step.expert_id, refused=refused, error=None if refused else fault)
+        for key in step.leave:
+            runner.cancel(key)
+        refused = self._join(runner, step)
+        try:
+            emissions = runner.step(step.grant.handle) if runner.live else ()
+        except Exception as error:
+            return StepDone(step.expert_id, refused=refused, error=_fault(step.expert_id, error))
         return StepDone(step.expert_id, emissions, refused)
+
+    @staticmethod
+    def _join(runner: Runner, step: Step) -> list[tuple[str, CoEError]]:
+        refused: list[tuple[str, CoEError]] = []
+        for prompt in step.join:
+            submitted = prompt.assigned.prompt
+            messages = [{"role": turn.role, "content": turn.content} for turn in submitted.messages]
+            text = submitted.prompt if not messages else None
+            try:
+                runner.add(prompt.key, messages or None, text, prompt.sampling)
+            except BaseException as error:  # a panic of the tokenizer is no Exception
+                refused.append((prompt.key, _fault(step.expert_id, error)))
+        return refused
 
     def discard(self, expert_id: str) -> None:
         runner = self._open.pop(expert_id, None)
@@ -79,6 +86,13 @@ class Runners:
         while len(self._open) > MAX_OPEN:
             _close(*self._open.popitem(last=False))
         return runner
+
+
+def _fault(expert_id: str, error: BaseException) -> CoEError:
+    if isinstance(error, CoEError):
+        return error
+    _log.error("the engine failed", expert=expert_id, exc_info=error)
+    return InternalError("the expert failed while it generated", expert_id=expert_id)
 
 
 def _close(expert_id: str, runner: Runner) -> None:

@@ -228,7 +228,13 @@ class Worker:
 
     def _step(self, step: Step, loop: asyncio.AbstractEventLoop) -> None:
         """In the engine's thread, which waits for what comes of it: the way back is short."""
-        loop.call_soon_threadsafe(self._stepped, self._runners.step(step), context=self._context)
+        try:
+            done = self._runners.step(step)
+        except BaseException as error:
+            # Nobody looks at the future, and the loop would wait for the step for ever.
+            loop.call_soon_threadsafe(self._fail, error)
+        else:
+            loop.call_soon_threadsafe(self._stepped, done, context=self._context)
 
     def _stepped(self, done: StepDone) -> None:
         self._inbox.append(partial(self.loop.on_step, done))

@@ -4,7 +4,7 @@ from collections import Counter
 
 import hypothesis.strategies as st
 from hypothesis import given, settings
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from coe.expert_worker.effects import Acquire
 from coe.platform.errors import ChecksumMismatch, CoEError, InternalError, LeaseLost, Unavailable
@@ -16,9 +16,14 @@ EXPERTS = st.sampled_from("abc")
 class WorkerMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.world = World(max_batch=2, max_wait_s=3.0, room=2)
+        self.world = World(max_batch=2, max_wait_s=3.0)
         self.sent: set[str] = set()
         self.handed_back: set[str] = set()
+
+    @initialize(room=st.integers(1, 2))
+    def start(self, room: int) -> None:
+        """With room for one sequence the other of a batch has to wait in front of the engine."""
+        self.world.room = room
 
     @rule(expert=EXPERTS, tokens=st.integers(1, 4), patience=st.one_of(st.none(), st.integers(0, 6)))
     def submit(self, expert: str, tokens: int, patience: int | None) -> None:
@@ -90,6 +95,10 @@ class WorkerMachine(RuleBasedStateMachine):
     def deadlines_are_honoured(self) -> None:
         for at, prompt in self.world.joined:
             assert at < prompt.deadline
+        batch, computed = self.world.loop.batch, set[str]()
+        if batch is not None and self.world.step is not None:
+            computed = set(batch.live)
+        assert all(p.deadline > self.world.now for p in self.world.loop.held() if p.key not in computed)
 
     def teardown(self) -> None:
         self.world.run_out()

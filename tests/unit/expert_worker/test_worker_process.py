@@ -20,7 +20,7 @@ from coe.platform import topics
 from coe.platform.bus.api import Subscription
 from coe.platform.errors import ChecksumMismatch, ExpertNotFound, UndecodableMessage
 from coe.scheduling import Exponential, LearnedCosts, make_policy
-from unit.expert_worker.worker_fakes import WAIT_S, FakeBus, FakeLeases, FakeRunner
+from unit.expert_worker.worker_fakes import WAIT_S, FakeBus, FakeLeases, FakeRunner, Panic
 
 
 @dataclass
@@ -242,6 +242,15 @@ async def test_a_failure_of_the_bus_ends_the_worker() -> None:
     rig.bus.put(assigned("r"))
     async with asyncio.timeout(WAIT_S):
         with pytest.raises(ConnectionError):
+            await rig.worker.run()
+
+
+async def test_what_the_engine_can_t_survive_ends_the_worker() -> None:
+    """A panic of a library is no Exception; a worker that waited for its step would be silent for ever."""
+    rig = Rig()
+    rig.bus.put(assigned("r", "panic"))
+    async with asyncio.timeout(WAIT_S):
+        with pytest.raises(Panic):
             await rig.worker.run()
 
 

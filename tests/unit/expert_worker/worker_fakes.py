@@ -120,13 +120,17 @@ class FakeLeases:
         pass
 
 
+class Panic(BaseException):
+    """As those of tokenizers, which are no Exceptions."""
+
+
 class FakeRunner:
-    """Says "t" max_tokens times, one a step, when the gate is open. The prompt "boom" breaks the engine."""
+    """Says "t" max_tokens times, one a step, when the gate is open. "boom" and "panic" break the engine."""
 
     def __init__(self, gate: threading.Event) -> None:
         self._gate = gate
         self._live: dict[str, tuple[int, int]] = {}
-        self._broken = False
+        self._broken: BaseException | None = None
         self.leases: list[int] = []
 
     @property
@@ -138,14 +142,15 @@ class FakeRunner:
     ) -> None:
         if prompt == "long":
             raise ContextExceeded("too long")
-        self._broken = self._broken or prompt == "boom"
+        if prompt in ("boom", "panic"):
+            self._broken = ZeroDivisionError("boom") if prompt == "boom" else Panic()
         self._live[request_id] = (0, sampling.max_tokens)
 
     def step(self, lease: int) -> list[FakeEmission]:
         assert self._gate.wait(WAIT_S)
         self.leases.append(lease)
-        if self._broken:
-            raise ZeroDivisionError("boom")
+        if self._broken is not None:
+            raise self._broken
         emissions = []
         for key, (made, wanted) in list(self._live.items()):
             done = made + 1 == wanted
