@@ -21,6 +21,7 @@ class LeaseSocket:
         self._frames = Frames(self._on_frame, self._on_end)
         self._numbers = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[Answer]] = {}
+        self._worker_id = ""
         self.open = False
 
     @classmethod
@@ -32,6 +33,7 @@ class LeaseSocket:
         return connection
 
     async def acquire(self, request: pb.AcquireRequest, timeout_s: float) -> pb.AcquireResponse:
+        self._worker_id = request.worker_id
         call = pb.LeaseCall(call=next(self._numbers), acquire=request, timeout_s=timeout_s)
         answer = await self._ask(call, "coe.v1.MemoryTierManager/Acquire")
         assert isinstance(answer, pb.AcquireResponse)
@@ -63,7 +65,10 @@ class LeaseSocket:
         try:
             return await answer
         except asyncio.CancelledError:
-            self._frames.send(pb.LeaseCall(call=next(self._numbers), cancel=call.call).SerializeToString())
+            if answer.done() and not answer.cancelled() and answer.exception() is None:
+                self._give_back(answer.result())
+            else:
+                self._frames.send(pb.LeaseCall(call=next(self._numbers), cancel=call.call).SerializeToString())
             raise
         finally:
             self._waiting.pop(call.call, None)
@@ -75,15 +80,22 @@ class LeaseSocket:
             self.close()
             return
         answer = self._waiting.get(message.call)
-        if answer is None or answer.done():
-            return
         what = message.WhichOneof("what")
+        if answer is None or answer.done():
+            if what == "acquired":
+                self._give_back(message.acquired)
+            return
         if what == "acquired":
             answer.set_result(message.acquired)
         elif what == "prefetched":
             answer.set_result(message.prefetched)
         else:
             answer.set_exception(from_proto(message.error))
+
+    def _give_back(self, answer: Answer) -> None:
+        """The caller left while the answer was on its way."""
+        if isinstance(answer, pb.AcquireResponse):
+            self.release(pb.ReleaseRequest(worker_id=self._worker_id, lease_id=answer.lease.lease_id))
 
     def _on_end(self) -> None:
         self.open = False

@@ -3,7 +3,7 @@
 import asyncio
 import tempfile
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ from opentelemetry.trace import SpanKind
 
 from coe._proto import memory_tier_manager_pb2 as pb
 from coe.expert_worker.lease_socket import LeaseSocket as Client
+from coe.memory_tier_manager import effects as fx
 from coe.memory_tier_manager import events as ev
 from coe.memory_tier_manager.calls import Calls, Identity
 from coe.memory_tier_manager.core import Tiers
@@ -36,7 +37,8 @@ class Node:
         self.library = FakeLibrary(a=4, b=4, c=4)
         self.arena = FakeArena("fake", 8, 4, by_hand=by_hand)
         self.tiers = Tiers(Limits(hbm_bytes=8, ddr_bytes=8, slots=4, alignment=1), EVICTION["lru"])
-        self.runtime = Runtime(self.tiers, self.arena, self.library, lambda item, now: None)
+        self.observe: Callable[[object], object] = lambda item: None
+        self.runtime = Runtime(self.tiers, self.arena, self.library, lambda item, now: self.observe(item))
         self.path = Path(tempfile.gettempdir()) / f"coe-test-{uuid.uuid4().hex[:12]}"
         calls = Calls(Identity("node", 1, 7, "fake", HOST, str(self.path)), self.runtime, self.library)
         self.socket = LeaseSocket(self.path, calls, self.runtime)
@@ -112,6 +114,31 @@ async def test_a_caller_that_leaves_takes_its_calls_back(how: str) -> None:
     leaving.close()
     await node.socket.stop()
     await node.runtime.close()
+
+
+async def test_a_lease_that_crosses_its_cancellation_is_given_back(node: Node, client: Client) -> None:
+    """The manager has answered when the caller leaves: its word that it left finds nothing to take back."""
+    waiting = asyncio.create_task(client.acquire(wish("a"), WAIT_S))
+    node.observe = lambda item: isinstance(item, fx.Grant) and waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    await until_true(lambda: not node.tiers.leases.count("a"))
+
+
+async def test_a_lease_that_comes_in_the_moment_of_its_cancellation_is_given_back(
+    node: Node, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_frame = client._on_frame
+
+    def cancel_behind(frame: bytes) -> None:
+        on_frame(frame)
+        waiting.cancel()
+
+    monkeypatch.setattr(client._frames, "_on_frame", cancel_behind)
+    waiting = asyncio.create_task(client.acquire(wish("a"), WAIT_S))
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    await until_true(lambda: not node.tiers.leases.count("a"), 5.0)
 
 
 async def test_the_end_of_the_manager_is_an_error_of_every_call(node: Node, client: Client) -> None:
