@@ -65,6 +65,11 @@ class Batch:
         self.granted_at = asked_at
         self._uncharged: Grant | None = None
 
+    @property
+    def empty(self) -> bool:
+        """None of its prompts is left."""
+        return not (self.live or self.postponed)
+
     def granted(self, grant: Grant, now: float) -> None:
         self.grant = self._uncharged = grant
         self.proven = False

@@ -76,6 +76,13 @@ class Acquire:
 
 
 @dataclass(frozen=True, slots=True)
+class Abandon:
+    """Nobody waits for the lease any more that was asked for. It is not answered; a grant on its way is released."""
+
+    expert_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Release:
     expert_id: str
     grant: Grant
@@ -154,7 +161,7 @@ class Finish:
     spent: Spent
 
 
-Effect = Acquire | Release | Prefetch | Step | Discard | Loading | Text | Finish
+Effect = Acquire | Abandon | Release | Prefetch | Step | Discard | Loading | Text | Finish
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from collections.abc import Collection
 
 from coe.expert_worker.batch import Batch, never_started
 from coe.expert_worker.effects import (
+    Abandon,
     Acquire,
     Answer,
     Discard,
@@ -190,6 +191,9 @@ class WorkerLoop:
         effects = self.on_tick(now)
         if self.batch is not None and self.batch.grant is not None:
             effects += self._run(self.batch, self.batch.grant, now)
+        elif self.batch is not None and self.batch.empty and not self.queues.depth(self.batch.expert_id):
+            effects += [Abandon(self.batch.expert_id), Discard(self.batch.expert_id)]
+            self.batch = None
         if self.batch is None:
             self._prefetched.clear()
             decision = self._decide(now)

@@ -13,6 +13,7 @@ from functools import partial
 
 from coe._proto import events_pb2
 from coe.expert_worker.effects import (
+    Abandon,
     Acquire,
     Discard,
     Effect,
@@ -90,6 +91,8 @@ class Worker:
         # Terminal events on their way.
         self._ending: set[asyncio.Task[None]] = set()
         self._taking: asyncio.Task[None] | None = None
+        # The lease that is waited for.
+        self._asking: asyncio.Task[None] | None = None
         self.draining = False
         # The first failure of a task.
         self._failure: BaseException | None = None
@@ -199,7 +202,11 @@ class Worker:
     def _carry_out(self, effect: Effect) -> None:
         match effect:
             case Acquire():
-                self._spawn(self._acquire(effect))
+                self._asking = self._spawn(self._acquire(effect))
+            case Abandon():
+                asking, self._asking = self._asking, None
+                if asking is not None:
+                    asking.cancel()
             case Release():
                 self._spawn(self._leases.release(effect.grant))
             case Prefetch():
@@ -220,6 +227,10 @@ class Worker:
         try:
             with messaging.handling(prompt.record) if prompt is not None else nullcontext():
                 grant = await self._leases.acquire(wish)
+        except asyncio.CancelledError:
+            if asyncio.current_task() is self._asking:
+                raise
+            _log.info("a lease is not wanted any more", expert=wish.expert_id)
         except CoEError as error:
             self.post(partial(self.loop.on_refused, wish.expert_id, error))
         else:

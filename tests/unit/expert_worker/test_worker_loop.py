@@ -1,6 +1,6 @@
 """The loop, event by event."""
 
-from coe.expert_worker.effects import Acquire, Answer, Discard, Prefetch, Release, Residency, Step
+from coe.expert_worker.effects import Abandon, Acquire, Answer, Discard, Grant, Prefetch, Release, Residency, Step
 from coe.platform.errors import (
     Cancelled,
     CapacityExceeded,
@@ -113,6 +113,33 @@ def test_an_expired_deadline_ends_waiting_and_running_prompts() -> None:
     assert all(not live for live in world.engine.values())
     world.submit(make_prompt("late", deadline=4.0))
     assert isinstance(error(world, "late"), DeadlineExceeded)
+
+
+def test_a_lease_that_nobody_waits_for_any_more_is_not_waited_for() -> None:
+    """Its expert may take a minute to come, and others have work."""
+    world = World()
+    world.submit(make_prompt("1", "a", request_id="r"), make_prompt("2", "b", deadline=2.0))
+    assert world.asked == ["a"]
+    world.apply(world.loop.on_cancel("r", world.now))
+    world.advance()
+    assert world.log[-3:-1] == [Abandon("a"), Discard("a")]
+    assert world.asked == ["b"]
+    world.now = 2.0
+    world.advance()
+    assert world.asked == []
+    assert world.loop.idle
+    world.submit(make_prompt("3", "a"))
+    world.run_out()
+    assert answer(world, "3").completion_tokens == 1
+
+
+def test_a_grant_that_crosses_its_abandonment_is_released() -> None:
+    world = World()
+    world.submit(make_prompt("1", "a", request_id="r"))
+    world.apply(world.loop.on_cancel("r", world.now))
+    world.advance()
+    grant = Grant(9, handle=7, epoch=1, found_in="hbm")
+    assert world.loop.on_granted("a", grant, world.now) == [Release("a", grant)]
 
 
 def test_cancellation_reaches_waiting_running_and_coming_prompts() -> None:

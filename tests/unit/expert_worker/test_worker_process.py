@@ -20,6 +20,7 @@ from coe.platform import topics
 from coe.platform.bus.api import Subscription
 from coe.platform.errors import ChecksumMismatch, ExpertNotFound, UndecodableMessage
 from coe.scheduling import Exponential, LearnedCosts, make_policy
+from support.deadlines import until_true
 from unit.expert_worker.worker_fakes import WAIT_S, FakeBus, FakeLeases, FakeRunner, Panic
 
 
@@ -144,6 +145,21 @@ async def test_a_damaged_bundle_ends_the_prompts_of_that_expert() -> None:
         assert (await rig.bus.completed(rig.bus.put(assigned("r")))).error.code == "checksum_mismatch"
         rig.leases.refusal = None
         assert (await rig.bus.completed(rig.bus.put(assigned("s")))).completion.text == "ttt"
+
+
+async def test_the_lease_of_a_cancelled_prompt_is_not_waited_for() -> None:
+    rig = Rig()
+    rig.leases.stuck.add("a")
+    async with rig.running():
+        stuck = rig.bus.put(assigned("r"))
+        async with asyncio.timeout(WAIT_S):
+            await until_true(lambda: rig.leases.waiting)
+        other = rig.bus.put(assigned("other", expert="b"))
+        rig.bus.cancel("r")
+        assert (await rig.bus.completed(stuck)).error.code == "cancelled"
+        assert (await rig.bus.completed(other)).completion.text == "ttt"
+        assert not rig.leases.waiting
+    assert rig.leases.held == {}
 
 
 async def test_a_cancelled_prompt_ends_though_it_runs() -> None:

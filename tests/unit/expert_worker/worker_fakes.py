@@ -103,12 +103,21 @@ class FakeLeases:
     def __init__(self) -> None:
         self.held: dict[int, str] = {}
         self.refusal: CoEError | None = None
+        # Experts whose bytes never come, and who waits for them.
+        self.stuck: set[str] = set()
+        self.waiting: set[str] = set()
         self.epoch = 1
         self._ids = 0
 
     async def acquire(self, wish: Acquire) -> Grant:
         if self.refusal is not None:
             raise self.refusal
+        if wish.expert_id in self.stuck:
+            self.waiting.add(wish.expert_id)
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.waiting.discard(wish.expert_id)
         self._ids += 1
         self.held[self._ids] = wish.expert_id
         return Grant(self._ids, handle=self._ids, epoch=self.epoch, found_in="ddr", bytes_to_copy=100)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from coe._proto import events_pb2
 from coe.expert_worker.effects import (
+    Abandon,
     Acquire,
     Discard,
     Effect,
@@ -98,6 +99,8 @@ class World:
                     expert_id = effect.expert_id
                     assert expert_id not in self.asked, "one question at a time"
                     self.asked.append(expert_id)
+                case Abandon():
+                    self.asked.remove(effect.expert_id)
                 case Release(_, grant):
                     assert self.leases.pop(grant.lease_id) == effect.expert_id
                 case Step():
