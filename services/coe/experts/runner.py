@@ -145,14 +145,14 @@ class Runner:
             self._reservations[sequence.request_id] = self._kv.publish(reservation, sequence.ids[: sequence.computed])
 
     def _absorb(self, chunks: Seq[Chunk], logits: npt.NDArray[np.float32]) -> list[Emission]:
-        drawing = [chunk.sequence for chunk in chunks if chunk.draws]
-        for chunk in chunks:
-            chunk.sequence.computed += chunk.count
-            self._publish(chunk)
         # One pass over logits that are megabytes: what is no number comes out as the likeliest.
         likeliest = logits.argmax(axis=1)
         if not np.isfinite(logits[np.arange(len(logits)), likeliest]).all():
             raise InternalError("the expert's logits are no numbers")
+        drawing = [chunk.sequence for chunk in chunks if chunk.draws]
+        for chunk in chunks:
+            chunk.sequence.computed += chunk.count
+            self._publish(chunk)
         emissions = []
         for sequence, row, top in zip(drawing, logits, likeliest.tolist(), strict=True):
             if sequence.cancelled:

@@ -51,8 +51,10 @@ def candidates(logits: Logits, params: SamplingParams) -> tuple[npt.NDArray[np.i
 
     In this order: temperature, top-k, top-p (the smallest set that reaches it), min-p.
     """
-    scaled = logits.astype(np.float64) / params.temperature
-    weights = np.exp(scaled - scaled.max())
+    below = logits.astype(np.float64)
+    below -= below.max()
+    with np.errstate(over="ignore"):  # next to no heat leaves the likeliest alone
+        weights = np.exp(below / params.temperature)
     ids = _likeliest(weights, params)
     kept = weights[ids]
     if params.top_p < 1:

@@ -1,6 +1,5 @@
 """How tokens are drawn. Defaults as in the comments of coe.v1.SamplingParams."""
 
-import math
 from dataclasses import dataclass
 
 from coe.platform.errors import InvalidPrompt
@@ -30,8 +29,7 @@ class SamplingParams:
             "top_p must be above 0 and at most 1": 0 < self.top_p <= 1,
             "top_k must not be negative": self.top_k >= 0,
             "min_p must be between 0 and 1": 0 <= self.min_p <= 1,
-            "repetition_penalty must be above 0": self.repetition_penalty > 0
-            and math.isfinite(self.repetition_penalty),
+            "repetition_penalty must be between 0.001 and 1000": 1e-3 <= self.repetition_penalty <= 1e3,
             "seed must be an unsigned 64 bit number": self.seed is None or 0 <= self.seed < 1 << 64,
             f"at most {MAX_STOP_STRINGS} stop strings": len(self.stop) <= MAX_STOP_STRINGS,
             f"stop strings have 1 to {MAX_STOP_LENGTH} characters": all(

@@ -130,11 +130,19 @@ def test_logits_that_are_no_numbers_are_an_error_and_draw_nothing(
         logits[-1, 3] = bad
         return logits
 
-    monkeypatch.setattr(session, "run", run)
+    prompts = {"a": [1, 2], "b": [3, 4], "late": list(range(60)) * 20}
     for request_id in ("a", "b"):
-        runner.add_tokens(request_id, [1, 2], SamplingParams(max_tokens=4))
-    with pytest.raises(InternalError):
-        runner.step(1)
+        runner.add_tokens(request_id, prompts[request_id], SamplingParams(max_tokens=4))
+    with monkeypatch.context() as patch:
+        patch.setattr(session, "run", run)
+        with pytest.raises(InternalError):
+            runner.step(1)
+    # As if it had not been: nobody goes on from the logits of another one's token.
+    runner.add_tokens("late", prompts["late"], SamplingParams(max_tokens=4))
+    done = finish(runner)
+    assert {name: done[name].final_text for name in prompts} == {
+        name: spelled(greedy(prompt, 4)) for name, prompt in prompts.items()
+    }
 
 
 def test_many_sequences_generate_what_each_generates_alone(runner: Runner, session: FakeSession) -> None:

@@ -67,6 +67,20 @@ def test_a_seed_decides_everything(logits: np.ndarray, params: SamplingParams, s
     assert [drawn(one, logits) for _ in range(5)] == [drawn(two, logits) for _ in range(5)]
 
 
+@pytest.mark.parametrize("temperature", [5e-324, 1e-45, 1e-5, 100.0])
+@pytest.mark.parametrize("penalty", [1e-3, 1.0, 1e3])
+@pytest.mark.parametrize("filters", [{}, {"top_p": 1e-45}, {"top_k": 1}, {"min_p": 1.0}], ids=str)
+def test_values_at_the_ends_of_their_range(temperature: float, penalty: float, filters: dict[str, float]) -> None:
+    """Whatever is drawn is a token, and without heat the likeliest."""
+    logits = np.array([-3e4, 3e4, 2.9e4, 0.0], np.float32)
+    params = SamplingParams(temperature=temperature, repetition_penalty=penalty, seed=1, **filters)  # type: ignore[arg-type]
+    _, weights = candidates(penalised(logits, np.array([False, False, True, True]), penalty), params)
+    assert np.isfinite(weights).all()
+    assert weights.max() == 1
+    token = drawn(Sampler(params, [], 4), logits)
+    assert token == 1 if temperature < 1 else token in range(4)
+
+
 def test_draws_follow_the_probabilities() -> None:
     probabilities = np.array([0.5, 0.3, 0.15, 0.05])
     sampler = Sampler(SamplingParams(temperature=1, seed=3), [], 4)
@@ -96,6 +110,9 @@ def test_penalty_counts_prompt_and_drawn_tokens() -> None:
         {"top_k": -1},
         {"min_p": 2},
         {"repetition_penalty": 0},
+        {"repetition_penalty": 1e-4},
+        {"repetition_penalty": 1e4},
+        {"repetition_penalty": float("nan")},
         {"seed": -1},
         {"stop": ("",)},
         {"stop": ("a",) * 17},
