@@ -14,6 +14,7 @@ from coe.platform.bus.kafka.membership import Membership
 from coe.platform.bus.kafka.parallel import KafkaParallelContext
 from coe.platform.bus.kafka.process import process
 from coe.platform.bus.kafka.publisher import KafkaPublisher
+from coe.platform.bus.kafka.records import read_any_header
 from coe.platform.bus.kafka.tail import KafkaTail
 from coe.platform.errors import Unavailable
 
@@ -51,6 +52,7 @@ class KafkaBus:
 
     async def start(self) -> None:
         """Connects and creates missing topics. Raises Unavailable after `start_timeout_s`, or when TLS fails."""
+        read_any_header()
         failures = 0
         last: Exception | None = None
         try:
