@@ -1,4 +1,4 @@
-"""The OpenAI-compatible HTTP API: POST /v1/chat/completions, GET /v1/models, GET /health."""
+"""The OpenAI-compatible HTTP API: POST /v1/chat/completions, GET /v1/models and /v1/models/NAME, GET /health."""
 
 import json
 import time
@@ -9,6 +9,7 @@ from uuid import uuid4
 
 from pydantic import ValidationError
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
@@ -16,8 +17,19 @@ from starlette.routing import Route
 from coe.client.events import Completed, Event, Routed, Text
 from coe.client.prompts import PromptClient
 from coe.gateway.admission import admit
-from coe.gateway.openai import AUTO, ChatRequest, chunk, completion, decision_headers, error_body, explanation, usage
-from coe.platform.errors import CoEError, InternalError, InvalidPrompt, PromptTooLarge, from_proto
+from coe.gateway.openai import (
+    AUTO,
+    BUDGETS,
+    ChatRequest,
+    chunk,
+    completion,
+    decision_headers,
+    error_body,
+    explanation,
+    model_card,
+    usage,
+)
+from coe.platform.errors import CoEError, ExpertNotFound, InternalError, InvalidPrompt, PromptTooLarge, from_proto
 
 Events = AsyncGenerator[Event, None]
 
@@ -39,23 +51,33 @@ class HttpApi:
         self._healthy = healthy
         self._deadline_s = deadline_s
         self._max_prompt_bytes = max_prompt_bytes
+        self._since = int(time.time())
 
     def app(self) -> Starlette:
         routes = [
             Route("/v1/chat/completions", self.chat, methods=["POST"]),
             Route("/v1/models", self.models),
+            Route("/v1/models/{name:path}", self.model),
             Route("/health", self.health),
         ]
-        return Starlette(routes=routes, exception_handlers={CoEError: refuse, Exception: internal})
+        handlers = {CoEError: refuse, HTTPException: unknown, Exception: internal}
+        return Starlette(routes=routes, exception_handlers=handlers)
 
     async def health(self, request: Request) -> Response:
         return Response(status_code=200 if await self._healthy() else 503)
 
     async def models(self, request: Request) -> Response:
-        names = [AUTO, *await self._experts()]
-        return JSONResponse(
-            {"object": "list", "data": [{"id": name, "object": "model", "owned_by": "coe"} for name in names]}
-        )
+        cards = [model_card(name, self._since) for name in await self._names()]
+        return JSONResponse({"object": "list", "data": cards})
+
+    async def model(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        if name not in await self._names():
+            raise ExpertNotFound(f"no expert {name!r} is hosted here")
+        return JSONResponse(model_card(name, self._since))
+
+    async def _names(self) -> list[str]:
+        return [AUTO, *BUDGETS, *await self._experts()]
 
     async def chat(self, request: Request) -> Response:
         wanted = await parse(request, self._max_prompt_bytes)
@@ -73,19 +95,17 @@ class HttpApi:
             await events.aclose()
             raise
         headers = decision_headers(routed.routing, routed.assignment) | {"x-request-id": prompt.request_id}
+        why = {"coe": explanation(routed.routing, routed.assignment)} if wanted.explain else {}
         if wanted.stream:
             with_usage = wanted.stream_options is not None and wanted.stream_options.include_usage
-            body = stream(events, prompt.request_id, routed.assignment.expert_id, with_usage)
+            body = stream(events, prompt.request_id, routed.assignment.expert_id, why, with_usage)
             return StreamingResponse(body, headers=headers, media_type="text/event-stream")
         async with aclosing(events):
             result = [event async for event in events][-1]
         assert isinstance(result, Completed)
         if result.result.WhichOneof("outcome") == "error":
             raise from_proto(result.result.error)
-        answer = completion(result.result, int(time.time()))
-        if wanted.explain:
-            answer["coe"] = explanation(routed.routing, routed.assignment)
-        return JSONResponse(answer, headers=headers)
+        return JSONResponse(completion(result.result, int(time.time())) | why, headers=headers)
 
 
 async def parse(request: Request, max_prompt_bytes: int) -> ChatRequest:
@@ -100,8 +120,10 @@ async def parse(request: Request, max_prompt_bytes: int) -> ChatRequest:
         return ChatRequest.model_validate_json(body)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise InvalidPrompt(f"{field}: {first['msg']}" if field else str(first["msg"]), param=field) from None
+        if not (field := ".".join(str(part) for part in first["loc"])):
+            raise InvalidPrompt(first["msg"]) from None
+        what = "not supported" if first["type"] == "extra_forbidden" else first["msg"]
+        raise InvalidPrompt(f"{field}: {what}", param=field) from None
 
 
 async def until_routed(events: Events) -> Routed:
@@ -114,10 +136,12 @@ async def until_routed(events: Events) -> Routed:
     raise InternalError("the prompt ended without a route")
 
 
-async def stream(events: Events, request_id: str, model: str, with_usage: bool) -> AsyncGenerator[str, None]:
-    """Server-sent events. A restarted prompt can't take text back here: only the part not sent yet follows."""
+async def stream(
+    events: Events, request_id: str, model: str, why: dict[str, Any], with_usage: bool
+) -> AsyncGenerator[str, None]:
+    """Server-sent events, the first with `why`. A restarted prompt can't take text back: what was not sent follows."""
     created, sent, text, attempt = int(time.time()), "", "", 0
-    yield sse(chunk(request_id, created, model, {"role": "assistant", "content": ""}, None))
+    yield sse(chunk(request_id, created, model, {"role": "assistant", "content": ""}, None) | why)
     async with aclosing(events):
         try:
             async for event in events:
@@ -149,6 +173,13 @@ def refuse(request: Request, error: Exception) -> Response:
     assert isinstance(error, CoEError)
     headers = {"retry-after": "1"} if error.retryable else {}
     return JSONResponse(error_body(error, error.details.get("param")), error.http_status, headers)
+
+
+def unknown(request: Request, error: Exception) -> Response:
+    """A path or method that is not served."""
+    assert isinstance(error, HTTPException)
+    refused = InvalidPrompt(f"{request.method} {request.url.path}: {error.detail}")
+    return JSONResponse(error_body(refused), error.status_code, error.headers)
 
 
 def internal(request: Request, error: Exception) -> Response:

@@ -1,7 +1,8 @@
 """The OpenAI chat-completions dialect: its requests as prompts, our events as its responses. No I/O.
 
 `model` "coe-auto" routes; any other name asks for that expert. "coe-quality", "coe-balanced" and "coe-economy" route
-under that budget. Fields of the API that we can't honour (tools, n > 1, images ...) are refused rather than ignored.
+under that budget. Fields of the API that we can't honour (tools, n > 1, images ...) are refused rather than ignored,
+unless their value asks for nothing. Null is the same as no field.
 """
 
 import string
@@ -9,10 +10,11 @@ from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 from google.protobuf.json_format import MessageToDict
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from coe._proto import common_pb2, events_pb2
 from coe.platform.errors import CoEError
+from coe.platform.prompts import MAX_NAME_CHARS
 
 AUTO = "coe-auto"
 # What a header may hold as it is.
@@ -20,6 +22,9 @@ PRINTABLE = string.printable.strip().replace("%", "") + " "
 BUDGETS = {f"coe-{name}": name for name in ("quality", "balanced", "economy")}
 Temperature = Annotated[float, Field(ge=0, le=2)]
 Probability = Annotated[float, Field(ge=0, le=1)]
+Tokens = Annotated[int, Field(ge=1, lt=2**32)]
+Name = Annotated[str, Field(max_length=MAX_NAME_CHARS)]
+Nothing = Annotated[list[Any] | dict[str, Any], Field(max_length=0)]
 
 
 class TextPart(BaseModel):
@@ -29,14 +34,24 @@ class TextPart(BaseModel):
     text: str
 
 
+def _in_parts(content: object) -> object:
+    return [{"type": "text", "text": content}] if isinstance(content, str) else content
+
+
 class Message(BaseModel):
     """One turn. Only text is served."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart]
+    content: Annotated[list[TextPart], BeforeValidator(_in_parts)]
 
     def text(self) -> str:
-        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+        return "".join(part.text for part in self.content)
+
+
+class ResponseFormat(BaseModel):
+    """Text as it comes is the only one."""
+
+    type: Literal["text"]
 
 
 class StreamOptions(BaseModel):
@@ -50,27 +65,48 @@ class ChatRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    model: str = AUTO
+    model: Name = AUTO
     messages: list[Message] = Field(min_length=1)
-    max_tokens: Annotated[int, Field(ge=1)] | None = None
-    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_tokens: Tokens | None = None
+    max_completion_tokens: Tokens | None = None
     temperature: Temperature | None = None
     top_p: Probability | None = None
-    seed: Annotated[int, Field(ge=0)] | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**64)] | None = None
     stop: str | list[str] | None = None
     stream: bool = False
     stream_options: StreamOptions | None = None
+    user: Name | None = None
     # Accepted only at the value that changes nothing.
     n: Literal[1] = 1
     frequency_penalty: Literal[0] | None = None
     presence_penalty: Literal[0] | None = None
     logprobs: Literal[False] | None = None
-    user: str | None = None
-    top_k: Annotated[int, Field(ge=0)] | None = None
+    top_logprobs: Literal[0] | None = None
+    logit_bias: Nothing | None = None
+    tools: Nothing | None = None
+    tool_choice: Literal["none", "auto"] | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: ResponseFormat | None = None
+    modalities: list[Literal["text"]] | None = None
+    store: Literal[False] | None = None
+    service_tier: Literal["auto", "default"] | None = None
+    # What others keep books with.
+    metadata: dict[str, str] | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+    # Not of that API, but of others that speak its dialect.
+    top_k: Annotated[int, Field(ge=0, lt=2**32)] | None = None
     min_p: Probability | None = None
     repetition_penalty: Annotated[float, Field(gt=0)] | None = None
-    # Ours: the whole answer says in a field `coe` why this expert gave it.
+    # Ours: the answer, or the first chunk of a stream, says in a field `coe` why this expert gives it.
     explain: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, fields: object) -> object:
+        return (
+            {key: value for key, value in fields.items() if value is not None} if isinstance(fields, dict) else fields
+        )
 
     def to_prompt(self) -> events_pb2.PromptSubmitted:
         roles = {"developer": "system"}
@@ -97,6 +133,10 @@ class ChatRequest(BaseModel):
         elif self.model != AUTO:
             prompt.expert_id = self.model
         return prompt
+
+
+def model_card(name: str, created: int) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": created, "owned_by": "coe"}
 
 
 def chunk(request_id: str, created: int, model: str, delta: dict[str, str], finish: str | None) -> dict[str, Any]:

@@ -129,6 +129,10 @@ async def test_an_answer_explains_itself_when_asked(http: httpx.AsyncClient) -> 
     answer = await http.post("/v1/chat/completions", json=chat("olleh", explain=True))
     assert answer.json()["coe"]["routing"]["category"] == "math"
     assert answer.json()["coe"]["assignment"]["expert_id"] == EXPERT
+    answer = await http.post("/v1/chat/completions", json=chat("olleh", explain=True, stream=True))
+    first, *others = [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: {")]
+    assert first["coe"]["assignment"]["expert_id"] == EXPERT
+    assert not any("coe" in other for other in others)
 
 
 async def test_chat_stream_is_server_sent_events_up_to_done(http: httpx.AsyncClient) -> None:
@@ -146,6 +150,7 @@ async def test_chat_stream_is_server_sent_events_up_to_done(http: httpx.AsyncCli
         (chat("x" * (LIMIT + 1)), 413, "prompt_too_large"),
         (chat("hello", temperature=9), 400, "invalid_prompt"),
         ({"messages": "no list"}, 400, "invalid_prompt"),
+        (chat("hello", seed=2**64), 400, "invalid_prompt"),
     ],
 )
 async def test_chat_errors_have_status_and_code(
@@ -162,5 +167,26 @@ async def test_a_body_beyond_every_bound_is_refused_before_it_is_read(http: http
 
 async def test_models_and_health(http: httpx.AsyncClient) -> None:
     models = (await http.get("/v1/models")).json()["data"]
-    assert [model["id"] for model in models] == ["coe-auto", EXPERT]
+    assert [model["id"] for model in models] == ["coe-auto", "coe-quality", "coe-balanced", "coe-economy", EXPERT]
+    assert (await http.get(f"/v1/models/{EXPERT}")).json() == models[-1]
+    assert (await http.get("/v1/models/missing")).json()["error"]["code"] == "expert_not_found"
     assert (await http.get("/health")).status_code == 200
+
+
+async def test_a_refusal_names_the_field(http: httpx.AsyncClient) -> None:
+    image = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]
+    for extra, param, message in (
+        ({"messages": image}, "messages.0.content.0.type", "messages.0.content.0.type: Input should be 'text'"),
+        ({"functions": []}, "functions", "functions: not supported"),
+    ):
+        answer = await http.post("/v1/chat/completions", json=chat("hello") | extra)
+        assert (answer.json()["error"]["param"], answer.json()["error"]["message"]) == (param, message)
+    answer = await http.post("/v1/chat/completions", content=b"{")
+    assert answer.json()["error"]["param"] is None
+
+
+async def test_what_is_not_served_is_an_error_as_any_other(http: httpx.AsyncClient) -> None:
+    answer = await http.post("/v1/embeddings", json={})
+    assert (answer.status_code, answer.json()["error"]["message"]) == (404, "POST /v1/embeddings: Not Found")
+    answer = await http.get("/v1/chat/completions")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")

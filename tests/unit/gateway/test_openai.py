@@ -36,7 +36,15 @@ def test_developer_messages_are_system_messages_and_parts_are_joined() -> None:
     "extra",
     [
         {"n": 2},
-        {"tools": []},
+        {"tools": [{"type": "function", "function": {"name": "f"}}]},
+        {"response_format": {"type": "json_object"}},
+        {"logit_bias": {"1": 1}},
+        {"store": True},
+        {"seed": 2**64},
+        {"max_tokens": 2**32},
+        {"top_k": 2**32},
+        {"model": "x" * 300},
+        {"user": "x" * 300},
         {"temperature": 3},
         {"max_tokens": 0},
         {"messages": []},
@@ -47,6 +55,20 @@ def test_developer_messages_are_system_messages_and_parts_are_joined() -> None:
 def test_what_can_not_be_honoured_is_refused(extra: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         ChatRequest.model_validate({"messages": HELLO} | extra)
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"n": None, "stream": None, "model": None, "stop": None},
+        {"tools": [], "tool_choice": "none", "parallel_tool_calls": True, "logit_bias": {}, "top_logprobs": 0},
+        {"response_format": {"type": "text"}, "modalities": ["text"], "store": False, "service_tier": "auto"},
+        {"metadata": {"a": "b"}, "safety_identifier": "x", "prompt_cache_key": "y"},
+    ],
+)
+def test_what_asks_for_nothing_changes_nothing(extra: dict[str, object]) -> None:
+    plain = ChatRequest.model_validate({"messages": HELLO}).to_prompt()
+    assert ChatRequest.model_validate({"messages": HELLO} | extra).to_prompt() == plain
 
 
 def test_completion_and_headers_name_the_expert_that_ran() -> None:
