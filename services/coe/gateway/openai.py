@@ -104,9 +104,8 @@ class ChatRequest(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _without_nulls(cls, fields: object) -> object:
-        return (
-            {key: value for key, value in fields.items() if value is not None} if isinstance(fields, dict) else fields
-        )
+        given = fields.items() if isinstance(fields, dict) else ()
+        return {name: value for name, value in given if value is not None} if given else fields
 
     def to_prompt(self) -> events_pb2.PromptSubmitted:
         roles = {"developer": "system"}
