@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from coe import native
 from coe.experts.bundle import Bundle
 from coe.experts.gguf_source import GgufSource
 from coe.experts.importer import import_model
@@ -57,23 +58,36 @@ class GraphProbe:
 
     def logits(self, ids: list[int], chunks: tuple[int, ...] = ()) -> np.ndarray:
         """float32 [len(ids), V], computed in pieces of these sizes (in one when there are none)."""
-        blocks = self._session.pool.reserve(len(ids))
-        rows = []
-        start = 0
-        for size in chunks or (len(ids),):
-            stop = start + size
-            rows.append(
-                self._session.run(
-                    {
-                        "expert_slot": np.array([self._lease]),
-                        "token_ids": np.array(ids[start:stop]),
-                        "positions": np.arange(start, stop),
-                        "sequence_ids": np.zeros(stop - start, np.int64),
-                        "block_table": np.array([blocks]),
-                        "logit_rows": np.arange(stop - start),
-                    }
-                )
+        return self.mixed([ids], [[(0, size)] for size in chunks or (len(ids),)])[0]
+
+    def mixed(
+        self, sequences: list[list[int]], steps: list[list[tuple[int, int]]], *, batch_invariant: bool = False
+    ) -> list[np.ndarray]:
+        """float32 [len(ids), V] of each sequence. A step takes so many tokens of each of some sequences."""
+        lease = native.batch_invariant(self._lease) if batch_invariant else self._lease
+        blocks = [self._session.pool.reserve(len(ids)) for ids in sequences]
+        widest = max(map(len, blocks))
+        rows: list[list[np.ndarray]] = [[] for _ in sequences]
+        computed = [0] * len(sequences)
+        for step in steps:
+            spans = [(index, computed[index], computed[index] + size) for index, size in step]
+            flat = [token for index, start, stop in spans for token in sequences[index][start:stop]]
+            sizes = [size for _, size in step]
+            found = self._session.run(
+                {
+                    "expert_slot": np.array([lease]),
+                    "token_ids": np.array(flat),
+                    "positions": np.concatenate([np.arange(start, stop) for _, start, stop in spans]),
+                    "sequence_ids": np.repeat(np.arange(len(step)), sizes),
+                    "block_table": np.array(
+                        [blocks[index] + [-1] * (widest - len(blocks[index])) for index, _ in step]
+                    ),
+                    "logit_rows": np.arange(len(flat)),
+                }
             )
-            start = stop
-        self._session.pool.release(blocks)
-        return np.concatenate(rows)
+            for (index, _, stop), part in zip(spans, np.split(found, np.cumsum(sizes)[:-1]), strict=True):
+                rows[index].append(part)
+                computed[index] = stop
+        for taken in blocks:
+            self._session.pool.release(taken)
+        return [np.concatenate(parts) for parts in rows]

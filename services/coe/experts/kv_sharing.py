@@ -4,6 +4,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 from coe.experts.kv_blocks import BlockPool, KvBudget
@@ -35,6 +36,11 @@ class ExpertKv:
         self.owner = owner
         self.weights = weights
         self.cache = PrefixCache(owner.pool.block_tokens)
+
+    @cached_property
+    def batch_invariant(self) -> "ExpertKv":
+        """The same expert's, for sequences whose past must have been computed by batch-invariant steps."""
+        return self.shared.expert(self.owner, f"{self.weights} batch-invariant")
 
     def reserve(self, prompt: Sequence[int], tokens: int) -> Reservation:
         """Blocks for so many tokens, of which the prompt's are the first. Some may be computed already.

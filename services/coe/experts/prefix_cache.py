@@ -1,7 +1,7 @@
 """Finds KV blocks of earlier sequences by the tokens they hold: a conversation's past is not computed again.
 
-A tree of whole blocks, one an expert: keys and values depend on its weights. Reuse changes no answer, because the ops
-compute the same bits however tokens are cut into steps.
+A tree of whole blocks, one an expert: keys and values depend on its weights. Sequences with a seed have a tree of their
+own: their steps compute the same bits however tokens are cut into them, others may differ in the fourth digit.
 """
 
 from collections import OrderedDict

@@ -82,7 +82,7 @@ class Runner:
             if len(self._sequences) >= self._max_batch:
                 raise CapacityExceeded(f"the expert's batch of {self._max_batch} is full")
             # The token drawn last is never computed.
-            reservation = self._kv.reserve(prompt, room - 1)
+            reservation = self._kv_of(sequence).reserve(prompt, room - 1)
             self._sequences[request_id] = sequence
             self._hold(sequence, reservation)
 
@@ -135,14 +135,15 @@ class Runner:
             reservation = self._reservations[request_id]
             known = len(reservation.path) * self._session.pool.block_tokens
             if sequence.completion_tokens == 0 and sequence.computed == known:
-                self._hold(sequence, self._kv.rematch(reservation, sequence.ids))
+                self._hold(sequence, self._kv_of(sequence).rematch(reservation, sequence.ids))
 
     def _publish(self, chunk: Chunk) -> None:
         """Lets others use what of a prompt is computed."""
         sequence = chunk.sequence
         if sequence.completion_tokens == 0:
             reservation = self._reservations[sequence.request_id]
-            self._reservations[sequence.request_id] = self._kv.publish(reservation, sequence.ids[: sequence.computed])
+            published = self._kv_of(sequence).publish(reservation, sequence.ids[: sequence.computed])
+            self._reservations[sequence.request_id] = published
 
     def _absorb(self, chunks: Seq[Chunk], logits: npt.NDArray[np.float32]) -> list[Emission]:
         # One pass over logits that are megabytes: what is no number comes out as the likeliest.
@@ -170,4 +171,7 @@ class Runner:
     def _drop(self, sequence: Sequence) -> None:
         del self._sequences[sequence.request_id]
         reservation = self._reservations.pop(sequence.request_id)
-        self._kv.release(reservation, sequence.ids[: sequence.computed])
+        self._kv_of(sequence).release(reservation, sequence.ids[: sequence.computed])
+
+    def _kv_of(self, sequence: Sequence) -> ExpertKv:
+        return self._kv.batch_invariant if sequence.batch_invariant else self._kv

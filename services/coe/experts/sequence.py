@@ -51,6 +51,11 @@ class Sequence:
         self.blocks, self.computed = blocks, computed
 
     @property
+    def batch_invariant(self) -> bool:
+        """Whether its tokens may not depend on what shares its steps: that is what a seed is for."""
+        return self.params.seed is not None
+
+    @property
     def pending(self) -> int:
         """Tokens that are not in the KV cache yet: the rest of the prompt, or the token drawn last."""
         return len(self.ids) - self.computed

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from coe.experts.sequence import Sequence
+from coe.native import batch_invariant
 
 # Prompt tokens a step may compute: many when nobody waits for the next token, few beside running decodes.
 PREFILL_TOKENS = 512
@@ -57,6 +58,8 @@ def _prefill_tokens(decoding: int, waiting: int) -> int:
 def _follows(sequence: Sequence, other: Sequence, block_tokens: int) -> bool:
     """Whether the next block of `sequence` is one that `other` has yet to compute."""
     end = sequence.computed + block_tokens
+    if sequence.batch_invariant != other.batch_invariant:
+        return False
     if sequence.computed % block_tokens or end >= len(sequence.ids) or other.computed >= end:
         return False
     return sequence.ids[:end] == other.ids[:end]
@@ -68,6 +71,7 @@ def step_inputs(chunks: Seq[Chunk], lease: int) -> dict[str, Int64]:
     positions: list[int] = []
     owners: list[int] = []
     rows: list[int] = []
+    strict = any(chunk.sequence.batch_invariant for chunk in chunks)
     widest = max(len(chunk.sequence.blocks) for chunk in chunks)
     table = np.full((len(chunks), widest), -1, np.int64)
     for index, chunk in enumerate(chunks):
@@ -80,7 +84,7 @@ def step_inputs(chunks: Seq[Chunk], lease: int) -> dict[str, Int64]:
         if chunk.draws:
             rows.append(len(ids) - 1)
     return {
-        "expert_slot": np.array([lease], np.int64),
+        "expert_slot": np.array([batch_invariant(lease) if strict else lease], np.int64),
         "token_ids": np.array(ids, np.int64),
         "positions": np.array(positions, np.int64),
         "sequence_ids": np.array(owners, np.int64),

@@ -5,7 +5,7 @@ that says how to build it.
 """
 
 from coe.native._arena import HbmArena, SlotInfo, SlotState
-from coe.native._handles import lease_handle
+from coe.native._handles import batch_invariant, lease_handle
 from coe.native._library import checksum, instruction_set, ops_library_path, set_threads
 from coe.native._load import Load
 from coe.native._weights_file import WeightsFile
@@ -16,6 +16,7 @@ __all__ = [
     "SlotInfo",
     "SlotState",
     "WeightsFile",
+    "batch_invariant",
     "checksum",
     "instruction_set",
     "lease_handle",

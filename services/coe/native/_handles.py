@@ -10,3 +10,11 @@ def lease_handle(slot: int, generation: int) -> int:
     if not 0 <= generation < 1 << (63 - SLOT_BITS):
         raise ValueError(f"generation {generation} does not fit a lease handle")
     return generation << SLOT_BITS | slot
+
+
+def batch_invariant(handle: int) -> int:
+    """The same lease for a run that gives every token the same bits, whatever else is in it.
+
+    Where the processor has AMX, prompts take longer then.
+    """
+    return handle if handle < 0 else handle - (1 << 63)

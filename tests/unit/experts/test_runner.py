@@ -19,6 +19,7 @@ from coe.experts.sampling_params import SamplingParams
 from coe.experts.sequence import Emission
 from coe.experts.step_plan import PREFILL_TOKENS, PREFILL_TOKENS_BESIDE_DECODES
 from coe.experts.tokenizer import ExpertTokenizer
+from coe.native import batch_invariant
 from coe.platform.errors import CapacityExceeded, ContextExceeded, InternalError, InvalidPrompt, LeaseLost
 
 VOCABULARY = 64
@@ -38,6 +39,7 @@ class FakeSession:
         self.pool = BlockPool(kv.budget, block_bytes=BLOCK, block_tokens=BLOCK, blocks=kv.budget.limit // BLOCK)
         self.kv = np.full((self.pool.blocks, BLOCK), -1)
         self.steps: list[int] = []
+        self.handles: list[int] = []
         self.stale = False
         self.during = lambda: None
         kv.join(self)
@@ -51,6 +53,7 @@ class FakeSession:
             raise LeaseLost("stale lease")
         self.during()
         self.steps.append(len(inputs["token_ids"]))
+        self.handles.append(int(inputs["expert_slot"][0]))
         table = inputs["block_table"]
         for token, position, owner in zip(
             inputs["token_ids"], inputs["positions"], inputs["sequence_ids"], strict=True
@@ -168,6 +171,20 @@ def test_sampling_does_not_depend_on_the_batch(kv: SharedKv, runner: Runner) -> 
     before = runner.step(1)
     runner.add_tokens("shared", [1, 2, 3], params)
     assert finish(runner, before)["shared"].final_text == alone.final_text
+
+
+def test_who_has_a_seed_gets_batch_invariant_steps_and_no_others_past(runner: Runner, session: FakeSession) -> None:
+    prompt = [draw % 50 for draw in range(10 * BLOCK + 1)]
+    runner.add_tokens("plain", prompt, SamplingParams(max_tokens=2))
+    finish(runner)
+    assert session.handles == [1, 1]
+    for name, computed in (("seeded", len(prompt)), ("again", 1)):
+        runner.add_tokens(name, prompt, SamplingParams(max_tokens=1, seed=3))
+        assert finish(runner)[name].final_text == spelled(greedy(prompt, 1))
+        assert (session.handles[-1], session.steps[-1]) == (batch_invariant(1), computed)
+    runner.add_tokens("plain", prompt, SamplingParams(max_tokens=1))
+    finish(runner)
+    assert (session.handles[-1], session.steps[-1]) == (1, 1)
 
 
 def test_prefill_is_chunked_and_small_beside_decodes(runner: Runner, session: FakeSession) -> None:

@@ -30,7 +30,8 @@ Status Lease::resolve(int64_t handle, Lease& out) {
     out.arena_ = bound;
   }
   if (!out.arena_) return invalid("no arena is bound in this process: call HbmArena.bind()");
-  const auto bits = static_cast<uint64_t>(handle);
+  const uint64_t bits = static_cast<uint64_t>(handle) & ~kBatchInvariant;
+  out.batch_invariant_ = handle < 0;
   const auto index = static_cast<uint32_t>(bits & ((1U << kSlotBits) - 1));
   if (index >= out.arena_->slots())
     return invalid("the lease names slot " + std::to_string(index) + ", which the arena lacks");

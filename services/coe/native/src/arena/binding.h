@@ -8,6 +8,9 @@
 
 namespace coe {
 
+// Of a handle: its run must give every token the same bits, whatever else is in it.
+constexpr uint64_t kBatchInvariant = uint64_t{1} << 63;
+
 constexpr int64_t lease_handle(uint32_t slot, uint64_t generation) {
   return static_cast<int64_t>(generation << kSlotBits | slot);
 }
@@ -25,6 +28,7 @@ class Lease {
   // kWaitSeconds.
   Status bytes(uint64_t offset, uint64_t nbytes, const uint8_t*& out) const;
   [[nodiscard]] Status check() const;
+  [[nodiscard]] bool batch_invariant() const { return batch_invariant_; }
 
   static constexpr int kWaitSeconds = 60;
 
@@ -34,6 +38,7 @@ class Lease {
   std::shared_ptr<Arena> arena_;
   const SlotRecord* slot_ = nullptr;
   uint64_t generation_ = 0;
+  bool batch_invariant_ = false;
   const uint8_t* base_ = nullptr;
   uint64_t nbytes_ = 0;
   mutable uint64_t seen_ = 0;  // watermark last seen: most reads need no atomic load

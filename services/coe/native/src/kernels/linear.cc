@@ -114,7 +114,7 @@ Status Linear::validate() const {
 Tiles Linear::tiles(size_t tokens) const {
   const KernelTable& table = kernels();
   if (exact || weights.cols % kBlock != 0 || table.linear_split == nullptr) return Tiles::kNone;
-  if (tokens >= (quantised() ? kSplitTokens : kSplitTokensOfFloats)) return Tiles::kSplit;
+  if (!batch_invariant && tokens >= (quantised() ? kSplitTokens : kSplitTokensOfFloats)) return Tiles::kSplit;
   return quantised() && tokens >= kDigitTokens ? Tiles::kDigits : Tiles::kNone;
 }
 

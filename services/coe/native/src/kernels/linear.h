@@ -21,6 +21,8 @@ struct Linear {
   const float* bias = nullptr;  // [rows], not with a gate
   Activation activation = Activation::kNone;
   bool exact = false;  // float activations instead of 16-bit blocks
+  // Every token gets the same bits however many others there are: no tiles of bfloat16.
+  bool batch_invariant = false;
 
   [[nodiscard]] size_t outputs() const { return activation == Activation::kNone ? weights.rows : weights.rows / 2; }
   [[nodiscard]] bool quantised() const { return !exact && !traits(weights.format).is_float; }

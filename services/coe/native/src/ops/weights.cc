@@ -62,6 +62,7 @@ Status LinearAt::init(Attributes& attributes) {
 
 Status LinearAt::find(const Lease& lease, Linear& out) const {
   out = shape;
+  out.batch_invariant = lease.batch_invariant();
   if (auto status = find_floats(lease, norm_offset, shape.weights.cols, out.norm); !status.ok()) return status;
   if (auto status = find_floats(lease, bias_offset, shape.weights.rows, out.bias); !status.ok()) return status;
   return matrix.find(lease, out.weights);

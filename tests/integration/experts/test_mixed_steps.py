@@ -1,0 +1,124 @@
+"""Steps of odd shapes: prompts in pieces beside decodes, 1 to 64 sequences, windows across KV blocks, eight-bit KV."""
+
+import random
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gguf import GGMLQuantizationType as Q
+
+from coe.experts.engine import Engine
+from coe.experts.kv_format import KvFormat
+from coe.experts.sampler import Sampler
+from coe.experts.sampling_params import SamplingParams
+from coe.experts.single import Hosted
+from support.experts import GraphProbe, import_gguf
+from support.gguf_files import TOKENS, TinyModel, write_tiny_gguf
+from support.numpy_llm import NumpyLlm
+
+KV_BYTES = 64 << 20
+# Of a step: as a batch of decodes, just below and above where kernels change, and prompts whole.
+BUDGETS = (12, 48, 64, 600)
+# Neither a power of two nor a multiple of a KV block.
+WINDOW = 23
+MODELS = (
+    TinyModel(family="gemma3", layers=7, window=WINDOW, kind=Q.Q8_0),
+    TinyModel(family="gemma2", layers=2, window=WINDOW, kind=Q.Q5_1),
+    TinyModel(family="llama", kind=Q.F16),
+    TinyModel(family="qwen2", kind=Q.Q6_K, hidden=256, heads=16, feed_forward=512, tied=False),
+)
+
+
+def steps_of(lengths: list[int], draw: random.Random, budget: int) -> list[list[tuple[int, int]]]:
+    """Each takes one token or a piece of some length, of sequences in any order, at most `budget` tokens together."""
+    left = list(lengths)
+    steps = []
+    while any(left):
+        waiting = [index for index, tokens in enumerate(left) if tokens]
+        draw.shuffle(waiting)
+        step, room = [], budget
+        for index in waiting[: draw.randint(1, 64)]:
+            size = min(left[index], room, draw.choice((1, 1, 1, 2, 15, 16, 17, 33, 64)))
+            if size:
+                step.append((index, size))
+                left[index] -= size
+                room -= size
+        steps.append(step)
+    return steps
+
+
+def sequences_of(draw: random.Random, count: int) -> list[list[int]]:
+    return [[draw.randrange(len(TOKENS)) for _ in range(draw.choice((1, 15, 17, 40, 97)))] for _ in range(count)]
+
+
+def relative_rms(ours: np.ndarray, reference: np.ndarray) -> float:
+    return float(np.sqrt(((ours - reference) ** 2).mean() / (reference**2).mean()))
+
+
+@pytest.mark.parametrize(("kv_format", "tolerance"), [("f32", 2e-3), ("f16", 5e-3), ("i8", 4e-2)])
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.family)
+def test_every_mix_is_close_to_the_reference(
+    tmp_path: Path, model: TinyModel, kv_format: KvFormat, tolerance: float
+) -> None:
+    path = write_tiny_gguf(tmp_path / "tiny.gguf", model)
+    bundle = import_gguf(path, tmp_path / "experts", "tiny")
+    reference = NumpyLlm(path)
+    draw = random.Random(3)
+    with Hosted.load(bundle, threads=2, kv_bytes=KV_BYTES) as hosted:
+        probe = GraphProbe(bundle, hosted.lease, KV_BYTES, kv_format)
+        for budget, count in zip(BUDGETS, (1, 5, 20, 64), strict=True):
+            sequences = sequences_of(draw, count)
+            found = probe.mixed(sequences, steps_of(list(map(len, sequences)), draw, budget))
+            ours, theirs = np.concatenate(found), np.concatenate([reference.logits(ids) for ids in sequences])
+            assert relative_rms(ours, theirs) <= tolerance, (budget, count)
+
+
+@pytest.mark.parametrize("kv_format", ["f16", "i8"])
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.family)
+def test_a_batch_invariant_step_gives_the_bits_of_single_tokens(
+    tmp_path: Path, model: TinyModel, kv_format: KvFormat
+) -> None:
+    bundle = import_gguf(write_tiny_gguf(tmp_path / "tiny.gguf", model), tmp_path / "experts", "tiny")
+    draw = random.Random(5)
+    with Hosted.load(bundle, threads=2, kv_bytes=KV_BYTES) as hosted:
+        probe = GraphProbe(bundle, hosted.lease, KV_BYTES, kv_format)
+        sequences = sequences_of(draw, 20)
+        alone = [probe.logits(ids, (1,) * len(ids)) for ids in sequences]
+        for budget in BUDGETS:
+            steps = steps_of(list(map(len, sequences)), draw, budget)
+            for one, mixed in zip(alone, probe.mixed(sequences, steps, batch_invariant=True), strict=True):
+                np.testing.assert_array_equal(one, mixed)
+
+
+def test_a_seed_decides_whatever_shares_the_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each token is drawn by every bit of its logits: one that differs anywhere, in any token before, would show."""
+    monkeypatch.setattr(Sampler, "sample", lambda self, logits, likeliest: zlib.crc32(logits.tobytes()) % 250)
+    bundle = import_gguf(write_tiny_gguf(tmp_path / "tiny.gguf", TinyModel(kind=Q.Q4_1)), tmp_path / "experts", "tiny")
+    draw = random.Random(7)
+    prompts = {f"seeded{number}": [draw.randrange(256) for _ in range(90)] for number in range(8)}
+
+    def answers(lease: int, *, shared: bool) -> dict[str, list[int]]:
+        runner = Engine(threads=2, kv_bytes=KV_BYTES, max_batch=64).runner(bundle)
+        ids: dict[str, list[int]] = {name: [] for name in prompts}
+
+        def step() -> None:
+            for emission in runner.step(lease):
+                ids.setdefault(emission.request_id, []).extend(emission.token_ids)
+
+        for number, (name, prompt) in enumerate(prompts.items()):
+            for other in range(5 if shared else 0):
+                # One begins like it and has no seed: what it computes is not for who has one.
+                beginning = prompt[:80] if other == 0 else [other] * draw.randint(1, 80)
+                runner.add_tokens(f"{name}-{other}", beginning, SamplingParams(max_tokens=draw.randint(1, 100)))
+            runner.add_tokens(name, prompt, SamplingParams(max_tokens=60, seed=number))
+            step()
+            while not shared and runner.live:
+                step()
+        while runner.live:
+            step()
+        return {name: ids[name] for name in prompts}
+
+    with Hosted.load(bundle, threads=2, kv_bytes=KV_BYTES) as hosted:
+        alone = answers(hosted.lease, shared=False)
+        assert answers(hosted.lease, shared=True) == alone
