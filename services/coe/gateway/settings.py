@@ -2,19 +2,22 @@
 
 from typing import Literal
 
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from coe.platform.settings import Port, Settings
 
 
-class GatewaySettings(BaseSettings):
+class GatewaySettings(Settings):
     """`http_port` 0 leaves the HTTP API out."""
 
-    model_config = SettingsConfigDict(env_prefix="COE_GATEWAY_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="COE_GATEWAY_")
 
     http_host: str = "127.0.0.1"
-    http_port: int = 0
+    http_port: Port = 0
     # What the HTTP API serves and our clients expect. "mutual": callers need a certificate that COE_TLS_CA signed.
     http_tls: Literal["off", "server", "mutual"] = "off"
     # A prompt whose client names no deadline gets this one.
-    default_deadline_s: float = 120.0
+    default_deadline_s: float = Field(default=120.0, gt=0, allow_inf_nan=False)
     # Prompts followed at once; more are refused with CapacityExceeded.
-    max_streams: int = 10_000
+    max_streams: int = Field(default=10_000, ge=1)

@@ -3,13 +3,15 @@
 from pathlib import Path
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
+
+from coe.platform.settings import LogLevel, Port, Settings
 
 
-class StackOptions(BaseSettings):
+class StackOptions(Settings):
     """Servers that COE_KAFKA_BOOTSTRAP or COE_REDIS_URL name are used instead of started."""
 
-    model_config = SettingsConfigDict(env_prefix="COE_STACK_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="COE_STACK_")
 
     # COE_HOME when not given.
     home: Path | None = None
@@ -21,10 +23,10 @@ class StackOptions(BaseSettings):
     # Bytes of the DDR tier. None: the memory-tier manager's own default.
     ddr_bytes: int | None = Field(default=None, ge=1)
     # Ports of the gateway. A free one is taken instead when somebody else listens there.
-    gateway_port: int = 7000
-    gateway_http_port: int = 8080
+    gateway_port: Port = 7000
+    gateway_http_port: Port = 8080
     # Seconds that one server may take to start. Generous: the first start on a small machine reads cold files.
     start_timeout_s: float = Field(default=120.0, gt=0)
     # Seconds between asking a server to end and ending it by force.
     grace_s: float = Field(default=15.0, ge=0)
-    log_level: str = "INFO"
+    log_level: LogLevel = "INFO"

@@ -4,13 +4,14 @@ from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from coe.mapper.replicas import Rule
+from coe.platform.settings import Settings
 
 
-class MapperSettings(BaseSettings):
-    model_config = SettingsConfigDict(env_prefix="COE_MAPPER_", frozen=True, extra="ignore")
+class MapperSettings(Settings):
+    model_config = SettingsConfigDict(env_prefix="COE_MAPPER_")
 
     # Empty: the one trained here (COE_HOME/artifacts/mapping.yaml), else the one that came with the package.
     mapping: Path | None = None

@@ -1,27 +1,67 @@
 """Settings that every process reads, from COE_* environment variables, parsed once at the edge."""
 
+import re
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 
-class CoreSettings(BaseSettings):
+class Settings(BaseSettings):
+    """One that can't be used ends the process with one line that names it."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore")
+
+    def __init__(self, **given: Any) -> None:
+        try:
+            super().__init__(**given)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            name = f"{self.model_config['env_prefix']}{first['loc'][0] if first['loc'] else '*'}".upper()
+            # Without the value, which may be a password.
+            raise SystemExit(f"coe: {name}: {first['msg'].removeprefix('Value error, ')}") from None
+        except SettingsError as error:
+            raise SystemExit(f"coe: {self.model_config['env_prefix']}*: {error}: JSON is wanted") from None
+
+
+def _brokers(text: str) -> str:
+    for address in text.split(","):
+        host, _, port = address.strip().rpartition(":")
+        if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+            raise ValueError("HOST:PORT is wanted, several separated by commas")
+    return text
+
+
+def _redis(url: str) -> str:
+    parts = urlsplit(url)
+    if not parts.netloc or not re.fullmatch(r"rediss?(\+cluster|\+sentinel)?", parts.scheme):
+        raise ValueError("redis://HOST:PORT/DB, redis+cluster:// or redis+sentinel:// is wanted")
+    if "+" not in parts.scheme and parts.port == 0:
+        raise ValueError("Port out of range 1-65535")
+    return url
+
+
+Port = Annotated[int, Field(ge=0, lt=2**16)]
+LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(str.upper)]
+
+
+class CoreSettings(Settings):
     """Addresses and habits that all processes share. Each service adds its own with its own prefix."""
 
-    model_config = SettingsConfigDict(env_prefix="COE_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="COE_")
 
-    kafka_bootstrap: str = "127.0.0.1:9092"
+    kafka_bootstrap: Annotated[str, AfterValidator(_brokers)] = "127.0.0.1:9092"
     # "SSL": encrypted, with the certificates of COE_TLS_* (platform/tls.py).
     kafka_security: Literal["PLAINTEXT", "SSL"] = "PLAINTEXT"
     # Also `redis+cluster://`, `redis+sentinel://`, and `rediss` in place of `redis` (platform/residency/connection.py).
-    redis_url: str = "redis://127.0.0.1:6379/0"
+    redis_url: Annotated[str, AfterValidator(_redis)] = "redis://127.0.0.1:6379/0"
     # Experts, artifacts that were trained here, downloaded servers.
     home: Path = Path.home() / ".local" / "share" / "coe"
     # A name for this machine in residency and telemetry; processes that share memory share it.
     node: str = "node-0"
-    log_level: str = "INFO"
+    log_level: LogLevel = "INFO"
     # "json": one object a line. "console": for eyes.
     log_format: Literal["json", "console"] = "json"
     # OTLP over gRPC. Empty: nothing is exported.
@@ -31,25 +71,25 @@ class CoreSettings(BaseSettings):
     # Spans as JSON lines, appended to this file. Several processes may share it.
     trace_file: Path | None = None
     # Prometheus metrics over HTTP. 0: off.
-    metrics_port: int = 0
+    metrics_port: Port = 0
     # Most bytes of prompt text that any part accepts.
-    max_prompt_bytes: int = 256 * 1024
+    max_prompt_bytes: int = Field(default=256 * 1024, ge=1)
 
     @property
     def experts_dir(self) -> Path:
         return self.home / "experts"
 
 
-class GrpcSettings(BaseSettings):
+class GrpcSettings(Settings):
     """Where a service listens. `port` 0 takes a free one."""
 
-    model_config = SettingsConfigDict(env_prefix="COE_GRPC_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="COE_GRPC_")
 
     host: str = "127.0.0.1"
-    port: int = 0
+    port: Port = 0
     # What this process serves and how it calls others. "mutual": callers need a certificate that COE_TLS_CA signed.
     tls: Literal["off", "server", "mutual"] = "off"
     # Seconds that calls under way get at shutdown.
-    grace_s: float = 10.0
+    grace_s: float = Field(default=10.0, ge=0)
     # Written once the port is bound: "host:port" in one line. For whoever starts services on port 0.
     ready_file: Path | None = None

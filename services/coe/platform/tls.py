@@ -8,15 +8,16 @@ import ssl
 from pathlib import Path
 
 import grpc
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from coe.platform.errors import ArtifactError
+from coe.platform.settings import Settings
 
 
-class TlsSettings(BaseSettings):
+class TlsSettings(Settings):
     """PEM files. `ca` None: the system's authorities. `cert` and `key`: servers need them, clients may show them."""
 
-    model_config = SettingsConfigDict(env_prefix="COE_TLS_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="COE_TLS_")
 
     ca: Path | None = None
     cert: Path | None = None

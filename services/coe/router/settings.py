@@ -4,11 +4,13 @@ from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
+
+from coe.platform.settings import Settings
 
 
-class RouterSettings(BaseSettings):
-    model_config = SettingsConfigDict(env_prefix="COE_ROUTER_", frozen=True, extra="ignore")
+class RouterSettings(Settings):
+    model_config = SettingsConfigDict(env_prefix="COE_ROUTER_")
 
     # Empty: the one trained here (COE_HOME/artifacts/router.safetensors), else the one that came with the package.
     artifact: Path | None = None

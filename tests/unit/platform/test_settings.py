@@ -1,0 +1,60 @@
+"""Settings that can't be used end a process with one line that names them."""
+
+import pytest
+
+from coe.gateway.settings import GatewaySettings
+from coe.local.options import StackOptions
+from coe.mapper.settings import MapperSettings
+from coe.platform.settings import CoreSettings, GrpcSettings, Settings
+from coe.router.settings import RouterSettings
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "value"),
+    [
+        *((CoreSettings, "COE_KAFKA_BOOTSTRAP", value) for value in ("", "host", "host:port", "h:99999", "h:1,,")),
+        *((CoreSettings, "COE_REDIS_URL", value) for value in ("", "host:6379", "http://h", "redis://h:port/0")),
+        (CoreSettings, "COE_KAFKA_SECURITY", "TLS"),
+        (CoreSettings, "COE_LOG_LEVEL", "LOUD"),
+        (CoreSettings, "COE_METRICS_PORT", "65536"),
+        (CoreSettings, "COE_TRACES_PER_S", "0"),
+        (GrpcSettings, "COE_GRPC_PORT", "-1"),
+        (GatewaySettings, "COE_GATEWAY_DEFAULT_DEADLINE_S", "inf"),
+        (StackOptions, "COE_STACK_WORKERS", "none"),
+        (RouterSettings, "COE_ROUTER_CANARY_SHARE", "2"),
+        (MapperSettings, "COE_MAPPER_RELOAD_S", "0"),
+    ],
+)
+def test_one_line_names_the_setting(
+    monkeypatch: pytest.MonkeyPatch, kind: type[Settings], name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit, match=rf"^coe: {name}: [^\n]+$"):
+        kind()
+
+
+def test_a_list_that_is_no_json_is_one_line_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COE_MAPPER_EXPERTS", "a,b")
+    with pytest.raises(SystemExit, match=r'^coe: COE_MAPPER_[^\n]+"experts"[^\n]+JSON is wanted$'):
+        MapperSettings()
+
+
+def test_a_password_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COE_REDIS_URL", "redis://:hunter2@host:port/0")
+    with pytest.raises(SystemExit) as ended:
+        CoreSettings()
+    assert "hunter2" not in str(ended.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["redis://h:1/0", "rediss://u:p@h/0", "redis+cluster://a:1,b:2", "redis+sentinel://a,b:2/name"],
+)
+def test_every_kind_of_redis_is_taken(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("COE_REDIS_URL", url)
+    assert CoreSettings().redis_url == url
+
+
+def test_levels_are_taken_in_either_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COE_LOG_LEVEL", "warning")
+    assert CoreSettings().log_level == "WARNING"
