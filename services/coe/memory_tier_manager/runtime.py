@@ -204,6 +204,8 @@ class Runtime:
             failure = TierLoadError(f"copying {expert} into HBM failed: {failure}", expert=expert)
         entry = self._tiers.hbm.entries[expert]
         cancelled = not entry.joinable
+        if failure is not None and not cancelled:
+            self._forget(effect.source)
         self.post(ev.CopyEnded(expert, copy.generation, None if cancelled else failure))
         self._close_unless_in_ddr(effect.source)
 
@@ -215,7 +217,7 @@ class Runtime:
         return source
 
     def _forget(self, expert: str) -> None:
-        """Its name has another bundle now: room was made for one of them, the source is of the other."""
+        """Its file is to be opened anew: it could not be copied, or is that of a former bundle of the name."""
         if self._tiers.ddr.has(expert):
             self._inbox.append(ev.InDdr(expert, ok=False))
         self._close_unless_in_ddr(expert)

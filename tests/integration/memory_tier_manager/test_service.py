@@ -1,6 +1,7 @@
 """The manager's process with the real arena, real bundles and real worker processes."""
 
 import asyncio
+import os
 import signal
 import sys
 import time
@@ -200,6 +201,32 @@ async def test_an_expert_that_is_removed_while_it_is_resident_does_no_harm(tmp_p
             watch.cancel()
             stream.cancel()
         assert process.process.poll() is None, process.log.read_text()
+
+
+async def test_weights_that_are_cut_while_they_are_mapped_end_their_load_only(tmp_path: Path) -> None:
+    """They are in DDR, and out of HBM, when that happens."""
+    import_gguf(write_tiny_gguf(tmp_path / "tiny.gguf", TinyModel()), tmp_path / "experts", "tiny")
+    import_gguf(write_tiny_gguf(tmp_path / "other.gguf", TinyModel(seed=1)), tmp_path / "experts", "other")
+    bundle = Catalogue(tmp_path / "experts").get("tiny")
+    arena = f"coe-test-{uuid.uuid4().hex[:8]}"
+    with tiers_process(tmp_path, hbm_bytes=2 << 20, arena=arena, coe_redis_url="redis://127.0.0.1:1/0") as process:
+        async with grpc.aio.insecure_channel(process.address) as channel:
+            manager = Stub(channel)
+            stream, _ = await attached(manager, "w")
+            for expert in ("tiny", "other"):
+                request = pb.AcquireRequest(worker_id="w", expert_id=expert, wait_until_resident=True)
+                lease = (await manager.Acquire(request, timeout=30)).lease
+                await manager.Release(pb.ReleaseRequest(worker_id="w", lease_id=lease.lease_id))
+            os.truncate(bundle.weights_path, 4096)
+            broken = pb.AcquireRequest(worker_id="w", expert_id="tiny", wait_until_resident=True)
+            for _ in range(2):
+                with pytest.raises(grpc.aio.AioRpcError) as cut:
+                    await manager.Acquire(broken, timeout=30)
+                assert cut.value.code() is grpc.StatusCode.UNAVAILABLE
+            again = pb.AcquireRequest(worker_id="w", expert_id="other", wait_until_resident=True)
+            assert (await manager.Acquire(again, timeout=30)).lease.expert_id == "other"
+            stream.cancel()
+        assert process.process.poll() is None
 
 
 async def test_two_managers_do_not_share_an_arena(manager: Stub, tiers: TiersProcess, home: Path) -> None:

@@ -44,6 +44,19 @@ def other_process(code: str, *arguments: object) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=DEADLINE_S).stdout.strip()
 
 
+def test_a_file_that_is_cut_ends_its_load_and_not_the_process(
+    arena: HbmArena, weights: WeightsFile, tmp_path: Path
+) -> None:
+    os.truncate(tmp_path / "weights.coe", 2 * CHUNK)
+    with pytest.raises(TierLoadError, match="reading"):
+        weights.lock()
+    for _ in range(2):
+        load = arena.load(0, 0, weights)
+        assert load.wait(DEADLINE_S)
+        assert isinstance(load.failure, TierLoadError)
+        assert arena.slot(0).state is SlotState.FREE
+
+
 def test_a_load_becomes_resident(arena: HbmArena, weights: WeightsFile) -> None:
     load = arena.load(1, 4096, weights)
     assert load.wait(DEADLINE_S)

@@ -58,6 +58,28 @@ TEST(Load, AWrongChecksumEndsTheGeneration) {
   EXPECT_NE(info.generation, load->generation());
 }
 
+TEST(Load, AFileThatIsCutIsAnErrorOfItsLoadOnly) {
+  for (const bool verify : {true, false}) {
+    TemporaryFile file(kBytes);
+    const OwnArena arena(kCapacity);
+    auto opened = open_file(file);
+    ASSERT_EQ(truncate(file.path().c_str(), 3 * kChunk), 0);
+    bool locked = true;
+    EXPECT_EQ(opened->lock(locked).code(), Code::kSystem);
+    for (int again = 0; again < 2; ++again) {
+      std::shared_ptr<Load> load;
+      ASSERT_OK(Load::start(*arena, 0, 0, opened, {verify, 2, 0}, load));
+      ASSERT_TRUE(load->wait(kDeadline));
+      EXPECT_EQ(load->result().code(), Code::kSystem) << load->result().message();
+    }
+    TemporaryFile whole(kBytes);
+    std::shared_ptr<Load> load;
+    ASSERT_OK(Load::start(*arena, 0, 0, open_file(whole), {verify, 2, 0}, load));
+    ASSERT_TRUE(load->wait(kDeadline));
+    ASSERT_OK(load->result());
+  }
+}
+
 TEST(Load, CancelFreesTheSlotAndWakesReaders) {
   TemporaryFile file(kBytes);
   const OwnArena arena(kCapacity);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "arena/bus_error.h"
 #include "arena/copy.h"
 #include "arena/crc32c.h"
 
@@ -32,6 +33,7 @@ Status Load::start(std::shared_ptr<Arena> arena, uint32_t slot, uint64_t offset,
   if (auto status = load->find_prefix(); !status.ok()) return status;
   if (auto status = load->arena_->begin_load(slot, offset, load->nbytes_, load->generation_, options.tag); !status.ok())
     return status;
+  expect_bus_errors();
   load->target_ = load->arena_->data() + offset;
   load->started_ = std::chrono::steady_clock::now();
   load->running_ = static_cast<unsigned>(std::min<uint64_t>(options.threads, load->units_));
@@ -101,18 +103,18 @@ Status Load::copy_unit(uint64_t unit) {
     return {};
   }
   const uint8_t* source = file_->data() + begin;
-  if (!options_.verify) {
-    stream_copy(target_ + begin, source, nbytes);
-  } else {
-    uint32_t crc = 0;
+  uint32_t crc = 0;
+  const bool read = survives_bus_error([&] {
+    if (!options_.verify) return stream_copy(target_ + begin, source, nbytes);
     for (uint64_t done = 0; done < nbytes; done += kTile) {
       const uint64_t piece = std::min(kTile, nbytes - done);
       crc = crc32c(source + done, piece, crc);
       stream_copy(target_ + begin + done, source + done, piece);
     }
-    if (crc != file_->checksum(unit))
-      return {Code::kCorrupt, file_->path() + ": chunk " + std::to_string(unit) + " does not match its checksum"};
-  }
+  });
+  if (!read) return {Code::kSystem, file_->path() + " could not be read: it was cut, or its disk failed"};
+  if (options_.verify && crc != file_->checksum(unit))
+    return {Code::kCorrupt, file_->path() + ": chunk " + std::to_string(unit) + " does not match its checksum"};
   copied_.fetch_add(nbytes, std::memory_order_relaxed);
   return {};
 }
