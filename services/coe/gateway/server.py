@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import Iterator
 
 import uvicorn
 from starlette.applications import Starlette
 
 from coe.gateway.settings import GatewaySettings
+from coe.platform.errors import Unavailable
 from coe.platform.tls import TlsSettings
 
 _GRACE_S = 10
@@ -38,6 +40,13 @@ class HttpServer(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Signals belong to the service's harness."""
         yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Raises Unavailable when the port is taken, where uvicorn would end the process in the middle of its work."""
+        try:
+            await super().startup(sockets)
+        except SystemExit:
+            raise Unavailable(f"can't listen on {self.config.host}:{self.config.port}") from None
 
     async def run_until_cancelled(self) -> None:
         serving = asyncio.create_task(self.serve())

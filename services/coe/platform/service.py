@@ -12,7 +12,7 @@ import asyncio
 import signal
 import sys
 from collections.abc import Callable, Coroutine
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from typing import Protocol, runtime_checkable
 
 import grpc.aio
@@ -63,18 +63,17 @@ def run(service: Service, loop_factory: Callable[[], asyncio.AbstractEventLoop] 
     parent.end_with_parent()
     core, rpc = CoreSettings(), GrpcSettings()
     logs.configure(service.name, level=core.log_level, form=core.log_format)
-    exporters = telemetry.configure(service.name, core)
-    try:
-        with asyncio.Runner(loop_factory=loop_factory) as runner:
-            runner.run(serve(service, rpc))
-    except CoEError as error:
-        _log.error("the service ended", code=error.code, reason=error.message, **error.details)
-        sys.exit(1)
-    except Exception as error:
-        _log.error("the service failed", reason=f"{type(error).__name__}: {error}", exc_info=error)
-        sys.exit(1)
-    finally:
-        exporters.shutdown()
+    with ExitStack() as ending:
+        try:
+            ending.callback(telemetry.configure(service.name, core).shutdown)
+            with asyncio.Runner(loop_factory=loop_factory) as runner:
+                runner.run(serve(service, rpc))
+        except CoEError as error:
+            _log.error("the service ended", code=error.code, reason=error.message, **error.details)
+            sys.exit(1)
+        except Exception as error:
+            _log.error("the service failed", reason=f"{type(error).__name__}: {error}", exc_info=error)
+            sys.exit(1)
 
 
 async def serve(service: Service, rpc: GrpcSettings, stopping: asyncio.Event | None = None) -> None:

@@ -36,10 +36,12 @@ def _brokers(text: str) -> str:
 
 def _redis(url: str) -> str:
     parts = urlsplit(url)
-    if not parts.netloc or not re.fullmatch(r"rediss?(\+cluster|\+sentinel)?", parts.scheme):
+    hosts = parts.netloc.rpartition("@")[2].split(",")
+    known = re.fullmatch(r"rediss?(\+cluster|\+sentinel)?", parts.scheme)
+    if not known or not all(re.fullmatch(r"(\[.+\]|[^:]+)(:\d+)?", host.strip()) for host in hosts):
         raise ValueError("redis://HOST:PORT/DB, redis+cluster:// or redis+sentinel:// is wanted")
-    if "+" not in parts.scheme and parts.port == 0:
-        raise ValueError("Port out of range 1-65535")
+    if known[1] == "+sentinel" and not parts.path.strip("/"):
+        raise ValueError("redis+sentinel://HOST:PORT/MASTER is wanted")
     return url
 
 

@@ -1,6 +1,7 @@
 """The life of a service: order of its steps, ends by event and by failure; the whole process by signal."""
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -78,6 +79,13 @@ def test_a_process_ends_in_order_on_sigterm(tmp_path: Path) -> None:
     rest = process.communicate(timeout=30)[1]
     assert process.returncode == 0, rest
     assert '"stopping"' in rest
+
+
+def test_a_process_that_can_not_export_says_so_in_one_line(tmp_path: Path) -> None:
+    process = start_process(tmp_path / "ready", COE_TRACE_FILE=str(tmp_path))
+    (line,) = process.communicate(timeout=30)[1].splitlines()
+    assert str(tmp_path) in json.loads(line)["reason"]
+    assert process.returncode == 1
 
 
 def test_a_process_whose_parent_is_gone_does_not_start(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from coe.router.settings import RouterSettings
     ("kind", "name", "value"),
     [
         *((CoreSettings, "COE_KAFKA_BOOTSTRAP", value) for value in ("", "host", "host:port", "h:99999", "h:1,,")),
-        *((CoreSettings, "COE_REDIS_URL", value) for value in ("", "host:6379", "http://h", "redis://h:port/0")),
+        *((CoreSettings, "COE_REDIS_URL", value) for value in ("", "h:1", "http://h", "redis://h:port/0")),
+        *((CoreSettings, "COE_REDIS_URL", value) for value in ("redis+cluster://a:1,b:", "redis+sentinel://a:1")),
         (CoreSettings, "COE_KAFKA_SECURITY", "TLS"),
         (CoreSettings, "COE_LOG_LEVEL", "LOUD"),
         (CoreSettings, "COE_METRICS_PORT", "65536"),
