@@ -29,13 +29,18 @@ class EventLog:
         self._path = path
         self._tiers = tiers
         self._max_bytes = max_bytes
+        # The last tick of an idle manager, not written yet.
+        self._quiet = ""
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = self._begin(whole=True)
 
     def write(self, event: ev.Event, now: float) -> None:
         if isinstance(event, ev.Tick) and self._tiers.idle:
+            # Of those in a row only the last one can have had effects, or what follows would be no tick.
+            self._quiet = encode(event, now) + "\n"
             return
-        self._file.write(encode(event, now) + "\n")
+        self._file.write(self._quiet + encode(event, now) + "\n")
+        self._quiet = ""
         if self._file.tell() > self._max_bytes:
             self._file.close()
             self._path.replace(self._path.with_name(f"{self._path.name}.1"))

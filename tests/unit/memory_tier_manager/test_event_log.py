@@ -38,13 +38,18 @@ def test_errors_survive_the_log() -> None:
     assert isinstance(event.error, ChecksumMismatch)
 
 
-def lived(path: Path, max_bytes: int = 1 << 20) -> World:
+def logged(path: Path, max_bytes: int = 1 << 20, **limits: float) -> tuple[World, event_log.EventLog]:
     """A world with a log of everything that happens to it."""
-    world = World.of({"a": 4, "b": 4, "c": 4}, hbm=8)
+    world = World.of({"a": 4, "b": 4, "c": 4}, hbm=8, **limits)
     log = event_log.EventLog(path, world.tiers, max_bytes=max_bytes)
     handle = world.tiers.handle
     world.tiers.handle = lambda event, now: (log.write(event, now), handle(event, now))[1]  # type: ignore[method-assign]
     world.attach("w")
+    return world, log
+
+
+def lived(path: Path, max_bytes: int = 1 << 20) -> World:
+    world, log = logged(path, max_bytes)
     for expert in ("a", "b", "c", "a"):
         world.now += 1
         request = world.acquire("w", expert)
@@ -61,6 +66,28 @@ def test_replay_ends_where_life_ended(tmp_path: Path) -> None:
         tiers.handle(event, now)
     assert tiers.hbm.entries == world.tiers.hbm.entries
     assert tiers.ddr.entries == world.tiers.ddr.entries
+
+
+def test_replay_knows_what_only_time_did(tmp_path: Path) -> None:
+    """While nothing happens ticks are not written, but for the one that something came of."""
+    world, log = logged(tmp_path / "log", idle_ttl_s=10.0)
+    world.release(world.acquire("w", "a"))
+    world.settle()
+    while not world.evicted:
+        world.now += 0.25
+        world.send(ev.Tick())
+    world.settle()
+    world.release(world.acquire("w", "b"))
+    world.settle()
+    log.close()
+    tiers, happened = event_log.read(tmp_path / "log")
+    ticks = 0
+    for event, now in happened:
+        ticks += isinstance(event, ev.Tick)
+        tiers.handle(event, now)
+        tiers.check_integrity()
+    assert tiers.hbm.entries == world.tiers.hbm.entries
+    assert 0 < ticks < 10
 
 
 def test_replay_command(tmp_path: Path) -> None:
