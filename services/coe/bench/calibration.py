@@ -1,101 +1,217 @@
-"""This machine as the simulator sees it, measured with one resident expert."""
+"""This machine as the simulator sees it, measured the way it is used: more experts than its caches hold, in turn, so
+that each visit reads weights from memory; copies as the memory-tier manager makes them, beside steps; and a short trace
+over the real worker for what lies between steps.
+"""
 
+import itertools
+import os
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from coe.bench.node import question
-from coe.experts.bundle import Bundle
+from coe.bench.node import Setting, Span, serve
+from coe.bench.samples import BESIDE_TOKENS, Samples
+from coe.experts.catalogue import Catalogue
 from coe.experts.engine import Engine
+from coe.experts.runner import Runner
 from coe.experts.sampling_params import SamplingParams
-from coe.native import HbmArena, WeightsFile, lease_handle
+from coe.memory_tier_manager.extents import ALIGNMENT
+from coe.memory_tier_manager.native_arena import BundleLibrary, NativeArena, VerifiedOnce
+from coe.native import HbmArena, lease_handle
 from coe.platform.errors import TierLoadError
-from coe.simulation.hardware import HOST, Hardware
+from coe.simulation.trace import Trace
 
-BATCHES = (1, 2, 4, 8, 16, 32, 64)
-STEPS = 12
+# Prompts and tokens of each, in a first step together.
+PREFILLS = (
+    *((1, 24), (12, 24), (1, 8), (3, 32), (1, 24), (16, 32), (2, 24), (6, 24)),
+    *((1, 24), (2, 32), (1, 8), (4, 32), (1, 24), (8, 32), (2, 24), (16, 32)),
+)
+# Experts that HBM holds beside the engine alone: more than caches do.
+ROOM = 8
+# Sequences of each visit to the real worker.
+VISITS = (1, 2, 1, 4, 1, 8, 2, 3, 1, 6, 16, 2, 12, 4)
+LARGE_VISITS = (24, 48, 64)
+EXPERTS = len(VISITS) + len(LARGE_VISITS)
+ANSWER_TOKENS = 20
+# Lone prompts that come with pauses between. In first steps of BESIDE_TOKENS: what an expert's first visit takes at
+# most, with a copy into new memory, and a lone prompt's answer with a pause.
+PAUSES = 8
+FIRST_VISIT, PAUSE = 5, 9
+COPY_TIMEOUT_S = 60.0
+COPY_THREADS = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Burst:
-    """`sequences` that started together. Seconds: until all had a token; the median decode step."""
+async def calibrate(setting: Setting, experts: Sequence[str], largest: int) -> Samples:
+    """With batches of up to `largest` sequences, at least 16. Takes some seconds; needs EXPERTS experts.
 
-    sequences: int
-    prefill_s: float
-    step_s: float
-
-
-def calibrate(engine: Engine, bundle: Bundle, max_batch: int) -> Hardware:
-    """With up to `max_batch` sequences, as the engine allows. Takes a few seconds.
-
-    Nothing else may use the engine meanwhile: its steps are bound to an arena of their own.
+    No other engine of the process may run meanwhile: steps are bound to an arena of their own.
     """
-    with _resident(bundle) as (lease, bandwidth):
-        _burst(engine, bundle, lease, 1)
-        bursts = [_burst(engine, bundle, lease, size) for size in BATCHES if size <= max_batch]
-    return fitted(bursts, bandwidth)
+    samples = Samples()
+    with _rig(setting, experts[:EXPERTS]) as rig:
+        rig.fill(samples)
+        rig.prefills(samples)
+        rig.copies(samples)
+    visits = (*VISITS, *(size for size in LARGE_VISITS if size <= largest))
+    await _visits(setting, experts, visits, samples)
+    return samples
 
 
-def fitted(bursts: Sequence[Burst], link: float) -> Hardware:
-    """The floor of a step is one sequence's; the line is fitted to relative errors of the larger batches."""
-    floor = min(burst.step_s for burst in bursts)
-    many = [burst for burst in bursts if burst.sequences > 1]
-    sizes = np.array([burst.sequences for burst in many], dtype=float)
-    steps = np.array([burst.step_s for burst in many])
-    sequence_s, step_s = np.polyfit(sizes, steps, 1, w=1 / steps)
-    # A prompt alone and prompts together: every burst counts alike. First tokens are drawn in the prefill's
-    # last step, which the simulator counts among those of decode.
-    prefill_s = np.mean([max(burst.prefill_s - burst.step_s, 0.0) / burst.sequences for burst in bursts])
-    return replace(
-        HOST,
-        link=link,
-        step_s=max(float(step_s), 0.0),
-        sequence_s=max(float(sequence_s), 0.0),
-        floor_s=float(floor),
-        prefill_s=float(prefill_s),
-    )
+@dataclass
+class _Rig:
+    """The engine over an arena of its own. `held`: by slot, the expert there and its lease."""
+
+    setting: Setting
+    engine: Engine
+    experts: Sequence[str]
+    arena: NativeArena
+    library: BundleLibrary
+    slot_bytes: int
+    sources: dict[str, VerifiedOnce] = field(default_factory=dict)
+    held: dict[int, tuple[str, int]] = field(default_factory=dict)
+    rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
+
+    def fill(self, samples: Samples) -> None:
+        """HBM that was never used, and the first reads of it. The very first one is the engine's too."""
+        for slot in range(ROOM):
+            copied_s = self._copy(slot, self.experts[slot])
+            touched_s = self._visit(slot, 1, BESIDE_TOKENS, until=_called(1))[0]
+            if slot:
+                samples.fresh.append(copied_s)
+                samples.touched.append(touched_s)
+
+    def prefills(self, samples: Samples) -> None:
+        """First steps of visits, nothing copied meanwhile."""
+        for place, (prompts, tokens) in enumerate(PREFILLS):
+            samples.prefill[prompts * tokens].append(self._visit(place % ROOM, prompts, tokens, until=_called(1))[0])
+
+    def copies(self, samples: Samples) -> None:
+        """Experts that come for the first time, then again, each beside a visit, which is then made without."""
+        coming = [(samples.first, expert) for expert in self.experts[ROOM:]]
+        coming += [(samples.again, expert) for expert in self.experts[:ROOM]]
+        with ThreadPoolExecutor(1) as pool:
+            for place, (kind, expert) in enumerate(coming):
+                copy = pool.submit(self._copy, place % ROOM, expert)
+                beside = self._visit((place - 1) % ROOM, 1, BESIDE_TOKENS, until=copy.done)
+                alone = self._visit((place - 4) % ROOM, 1, BESIDE_TOKENS, until=_called(len(beside)))
+                kind.append(copy.result())
+                samples.beside.append((copy.result(), sum(beside) - sum(alone)))
+                samples.prefill[BESIDE_TOKENS].append(alone[0])
+
+    def _visit(self, slot: int, prompts: int, tokens: int, *, until: Callable[[], bool]) -> list[float]:
+        """Seconds of its steps: the first computes the prompts, those after it decode."""
+        with closing(self._runner(slot)) as runner:
+            self._ask(runner, prompts, tokens)
+            steps = [self._step(runner, slot)]
+            while not until():
+                steps.append(self._step(runner, slot))
+        return steps
+
+    def _runner(self, slot: int) -> Runner:
+        expert, _ = self.held[slot]
+        return self.engine.runner(self.setting.hosted.bundle(expert), past=expert)
+
+    def _ask(self, runner: Runner, prompts: int, tokens: int) -> None:
+        """They have nothing in common."""
+        for number in range(prompts):
+            prompt = self.rng.integers(1000, 10_000, tokens).tolist()
+            runner.add_tokens(str(number), prompt, SamplingParams(max_tokens=200))
+
+    def _step(self, runner: Runner, slot: int) -> float:
+        began = time.perf_counter()
+        runner.step(self.held[slot][1])
+        return time.perf_counter() - began
+
+    def _copy(self, slot: int, expert: str) -> float:
+        """Seconds, as the manager does it: a first copy is checked, and read into DDR meanwhile."""
+        if self.held.pop(slot, None) is not None:
+            self.arena.free(slot)
+        began = time.perf_counter()
+        known = expert in self.sources
+        source = self.sources.setdefault(expert, self.sources.get(expert) or self.library.open(expert))
+        copy = self.arena.copy(slot, slot * self.slot_bytes, source)
+        if not known:
+            source.lock()
+        if not copy.wait(COPY_TIMEOUT_S) or copy.failure is not None:
+            raise TierLoadError(f"the copy failed: {copy.failure}")
+        source.loaded()
+        seconds = time.perf_counter() - began
+        self.held[slot] = expert, lease_handle(slot, copy.generation)
+        return seconds
 
 
-def _burst(engine: Engine, bundle: Bundle, lease: int, size: int) -> Burst:
-    """Its prompts find nothing computed, as at an expert's first visit."""
-    runner = engine.runner(bundle, past=f"burst at {time.time_ns()}")
-    for index in range(size):
-        runner.add(f"{size}-{index}", None, question(index), SamplingParams(max_tokens=STEPS + 4))
-    begun: set[str] = set()
-    began = time.perf_counter()
-    while len(begun) < size:
-        begun |= {emission.request_id for emission in runner.step(lease) if emission.tokens}
-    prefill_s = time.perf_counter() - began
-    steps = []
-    while runner.live:
-        whole, began = runner.live == size, time.perf_counter()
-        runner.step(lease)
-        if whole:
-            steps.append(time.perf_counter() - began)
-    return Burst(size, prefill_s, float(np.median(steps)))
+def _called(times: int) -> Callable[[], bool]:
+    """True when it is called so often."""
+    calls = itertools.count(1)
+    return lambda: next(calls) >= times
 
 
 @contextmanager
-def _resident(bundle: Bundle) -> Iterator[tuple[int, float]]:
-    """(lease handle, bytes a second of the best of five copies)."""
-    nbytes = bundle.weights_bytes
-    with (
-        HbmArena.create(f"coe-calibrate-{time.time_ns()}", nbytes + (2 << 20), 2) as arena,
-        WeightsFile.open(bundle.weights_path) as file,
-    ):
-        file.lock()
-        best = float("inf")
-        for attempt in range(5):
-            if attempt:
-                arena.free(0)
-            began = time.perf_counter()
-            load = arena.load(0, 0, file, verify=False)
-            if not load.wait(60.0) or load.failure is not None:
-                raise TierLoadError(f"the copy failed: {load.error}")
-            best = min(best, time.perf_counter() - began)
-        arena.bind()
-        yield lease_handle(0, load.generation), nbytes / best
-        arena.unlink()
+def _rig(setting: Setting, experts: Sequence[str]) -> Iterator[_Rig]:
+    slot_bytes = _slot_bytes(setting, experts[0])
+    name = f"coe-calibrate-{os.getpid()}"
+    with closing(NativeArena(name, ROOM * slot_bytes, ROOM, threads=COPY_THREADS, bytes_per_second=0.0)) as arena:
+        attached = HbmArena.attach(name)
+        attached.bind()
+        rig = _Rig(
+            setting, setting.engine(), experts, arena, BundleLibrary(Catalogue(setting.home / "experts")), slot_bytes
+        )
+        try:
+            yield rig
+        finally:
+            for source in rig.sources.values():
+                source.close()
+            attached.close()
+
+
+def _slot_bytes(setting: Setting, expert: str) -> int:
+    return -(-setting.hosted.weight_bytes(expert) // ALIGNMENT) * ALIGNMENT
+
+
+async def _visits(setting: Setting, experts: Sequence[str], sizes: Sequence[int], samples: Samples) -> None:
+    """A trace over the real worker, with an HBM that holds all: a prompt for each expert, lone ones, visits."""
+    roomy = replace(setting, hbm_bytes=_slot_bytes(setting, experts[0]) * len(sizes))
+    firsts = experts[: len(sizes)]
+    visited = [expert for expert, size in zip(experts, sizes, strict=False) for _ in range(size)]
+    step_s = float(np.median(samples.prefill[BESIDE_TOKENS]))
+    pauses = [(FIRST_VISIT * len(firsts) + PAUSE * place) * step_s for place in range(PAUSES + 1)]
+    arrivals = [0.0] * len(firsts) + pauses[:PAUSES] + [pauses[PAUSES]] * len(visited)
+    asked = [*firsts, *experts[:PAUSES], *visited]
+    answers = [1] * len(firsts) + [ANSWER_TOKENS] * (PAUSES + len(visited))
+    trace = Trace(arrivals, asked, [0] * len(asked), answers)
+    answered = await serve(roomy, trace, "lookahead", link=0.0, progress=lambda more: None)
+    visits = _by_visit(answered.meter.spans)[len(firsts) :]
+    lone = [visit for visit in visits if max(span.sequences for span in visit) == 1]
+    samples.woken += [_whole_s(visit) for visit in lone[:PAUSES]]
+    samples.lone += [_whole_s(visit) for visit in lone[PAUSES:]]
+    spans = [span for visit in visits[PAUSES:] for span in visit]
+    samples.taken += [span.adding_s / span.added for span in spans if span.added]
+    pitches: dict[tuple[str, int], list[float]] = defaultdict(list)
+    for one, following in itertools.pairwise(spans):
+        gap_s = following.began - one.ended - following.adding_s
+        if one.expert != following.expert:
+            samples.switch.append(gap_s)
+        elif one.begun < one.sequences:
+            samples.between.append(gap_s)
+        elif one.sequences == following.sequences:
+            pitches[one.expert, one.sequences].append(following.began - one.began)
+    for (_, sequences), seconds in pitches.items():
+        if len(seconds) >= ANSWER_TOKENS // 2:
+            samples.decode[sequences].append(sum(seconds) / len(seconds))
+
+
+def _by_visit(spans: Sequence[Span]) -> list[list[Span]]:
+    visits: list[list[Span]] = []
+    for span in spans:
+        if not span.begun and span.added:
+            visits.append([])
+        visits[-1].append(span)
+    return visits
+
+
+def _whole_s(visit: Sequence[Span]) -> float:
+    return visit[-1].ended - visit[0].began + visit[0].adding_s

@@ -3,7 +3,6 @@ process, prompts over a bus in memory. It serves a trace as the simulator's node
 """
 
 import asyncio
-import itertools
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -35,6 +34,7 @@ from coe.scheduling import Exponential, LearnedCosts, make_policy
 from coe.simulation.trace import Trace
 
 TIMEOUT_S = 1800.0
+ATTACH_S = 30.0
 # How often completions are looked for.
 LOOK_S = 0.005
 SUBJECTS = ("bridges", "enzymes", "contracts", "integrals", "bonds", "sonnets", "compilers", "glaciers")
@@ -51,34 +51,58 @@ class Setting:
 
     home: Path
     hosted: HostedExperts
-    engine: Engine
+    threads: int
     max_batch: int
     max_wait_s: float
     hbm_bytes: int
     part_share: float = 0.0
+    kv_bytes: int = 512 << 20
 
-    def runner(self, expert: str, run: int) -> Runner:
-        """The experts are copies of one, and runs ask the same: no answer may gain by what others computed."""
-        return self.engine.runner(self.hosted.bundle(expert), past=f"{expert} in run {run}")
+    def engine(self) -> Engine:
+        """A new one: runs ask the same, and none may gain by what others computed, nor pay for their KV."""
+        return Engine(threads=self.threads, kv_bytes=self.kv_bytes, max_batch=self.max_batch)
 
 
-def prepare(
-    home: Path, expert: str, *, room: float, threads: int, max_batch: int, max_wait_s: float, kv_bytes: int = 512 << 20
-) -> Setting:
+def prepare(home: Path, expert: str, *, room: float, threads: int, max_batch: int, max_wait_s: float) -> Setting:
     """For experts of the catalogue in `home`, all as large as this one; HBM holds `room` of them."""
     hosted = HostedExperts(home / "experts", allow_echo=False)
     taken = -(-hosted.weight_bytes(expert) // ALIGNMENT) * ALIGNMENT
-    engine = Engine(threads=threads, kv_bytes=kv_bytes, max_batch=max_batch)
-    return Setting(home, hosted, engine, max_batch, max_wait_s, int(room * taken))
+    return Setting(home, hosted, threads, max_batch, max_wait_s, int(room * taken))
+
+
+@dataclass(slots=True)
+class Span:
+    """A step of an expert: `sequences` it had, and prompts that it took in before, and in how many seconds.
+
+    `begun`: sequences that had a token before.
+    """
+
+    expert: str
+    sequences: int
+    begun: int
+    added: int
+    adding_s: float
+    began: float
+    ended: float = 0.0
 
 
 @dataclass(slots=True)
 class Meter:
-    """The engine's steps: how many, of how many sequences, and how long they took in all."""
+    """The engine's steps."""
 
-    steps: int = 0
-    sequences: int = 0
-    seconds: float = 0.0
+    spans: list[Span] = field(default_factory=list)
+
+    @property
+    def steps(self) -> int:
+        return len(self.spans)
+
+    @property
+    def sequences(self) -> int:
+        return sum(span.sequences for span in self.spans)
+
+    @property
+    def seconds(self) -> float:
+        return sum(span.ended - span.began for span in self.spans)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +131,12 @@ class Answered:
 class _Metered:
     """A runner that counts."""
 
+    expert: str
     runner: Runner
     meter: Meter
+    added: int = 0
+    adding_s: float = 0.0
+    begun: set[str] = field(default_factory=set)
 
     @property
     def live(self) -> int:
@@ -117,17 +145,22 @@ class _Metered:
     def add(
         self, request_id: str, messages: list[dict[str, str]] | None, prompt: str | None, sampling: SamplingParams
     ) -> None:
+        began = time.perf_counter()
         self.runner.add(request_id, messages, prompt, sampling)
+        self.added += 1
+        self.adding_s += time.perf_counter() - began
 
     def step(self, lease: int) -> Sequence[Emission]:
-        meter = self.meter
-        meter.steps += 1
-        meter.sequences += self.runner.live
-        began = time.perf_counter()
+        span = Span(self.expert, self.runner.live, len(self.begun), self.added, self.adding_s, time.perf_counter())
+        self.added, self.adding_s = 0, 0.0
+        self.meter.spans.append(span)
         try:
-            return self.runner.step(lease)
+            emissions = self.runner.step(lease)
         finally:
-            meter.seconds += time.perf_counter() - began
+            span.ended = time.perf_counter()
+        for one in emissions:
+            (self.begun.add if one.finish_reason is None else self.begun.discard)(one.request_id)
+        return emissions
 
     def cancel(self, request_id: str) -> None:
         self.runner.cancel(request_id)
@@ -139,14 +172,20 @@ class _Metered:
 @dataclass
 class _Node:
     address: str
-    run: int = field(default_factory=itertools.count().__next__)
     meter: Meter = field(default_factory=Meter)
 
 
 async def serve(
-    setting: Setting, trace: Trace, policy_name: str, *, link: float, progress: Callable[[int], None]
+    setting: Setting,
+    trace: Trace,
+    policy_name: str,
+    *,
+    link: float,
+    progress: Callable[[int], None],
+    ask: Callable[[int], str] = question,
 ) -> Answered:
-    """`link`: bytes a second into HBM, 0: as fast as the machine copies. `progress` hears of each answer.
+    """`link`: bytes a second into HBM, 0: as fast as the machine copies. `progress` hears of each answer. `ask` makes
+    the prompts.
 
     Raises TierLoadError when a prompt fails.
     """
@@ -160,7 +199,7 @@ async def serve(
         bus = MemoryBus(broker)
         async with _worker(setting, bus, address, policy_name) as node:
             began, cpu_began = time.monotonic(), time.process_time()
-            produce = asyncio.create_task(_produce(bus, trace, began))
+            produce = asyncio.create_task(_produce(bus, trace, ask, began))
             done = await _completions(bus, len(trace), progress)
             seconds, cpu_s = time.monotonic() - began, time.process_time() - cpu_began
             await produce
@@ -185,13 +224,16 @@ async def serve(
 @asynccontextmanager
 async def _worker(setting: Setting, bus: MemoryBus, address: str, policy: str) -> AsyncIterator[_Node]:
     node = _Node(address)
+    engine = setting.engine()
+    # The experts are copies of one: each computes for itself. The graph is built before anything is measured.
+    engine.runner(setting.hosted.list()[0])
     client = TierClient(address, "bench", lease_handle, acquire_timeout_s=120.0)
     costs = LearnedCosts(setting.hosted.weight_bytes, setting.max_batch)
     arenas: list[HbmArena] = []
     worker = Worker(
         bus,
         client,
-        Runners(lambda expert: _Metered(setting.runner(expert, node.run), node.meter)),
+        Runners(lambda expert: _Metered(expert, engine.runner(setting.hosted.bundle(expert), past=expert), node.meter)),
         WorkerLoop(
             make_policy(policy, max_wait=setting.max_wait_s),
             Expected(costs, Exponential(), setting.max_batch),
@@ -208,7 +250,10 @@ async def _worker(setting: Setting, bus: MemoryBus, address: str, policy: str) -
         arenas.append(HbmArena.attach(name))
         arenas[-1].bind()
 
+    there = asyncio.Event()
+
     def attached(response: memory_tier_manager_pb2.AttachResponse) -> None:
+        there.set()
         worker.attached(response.epoch, response.tier_profile, partial(bind, response.arena))
 
     async with client.open():
@@ -218,6 +263,8 @@ async def _worker(setting: Setting, bus: MemoryBus, address: str, policy: str) -
         ]
         running = asyncio.create_task(worker.run())
         try:
+            async with asyncio.timeout(ATTACH_S):
+                await there.wait()
             yield node
         finally:
             await worker.drain(10.0)
@@ -229,14 +276,14 @@ async def _worker(setting: Setting, bus: MemoryBus, address: str, policy: str) -
                 arena.close()
 
 
-async def _produce(bus: MemoryBus, trace: Trace, began: float) -> None:
+async def _produce(bus: MemoryBus, trace: Trace, ask: Callable[[int], str], began: float) -> None:
     for index, (arrival, expert) in enumerate(zip(trace.arrivals, trace.experts, strict=True)):
         delay = began + arrival - time.monotonic()
         if delay > 0:
             await asyncio.sleep(delay)
         prompt = events_pb2.PromptSubmitted(
             request_id=str(index),
-            prompt=question(index),
+            prompt=ask(index),
             sampling=common_pb2.SamplingParams(max_tokens=trace.output_tokens[index]),
             submitted_at_ms=time.time_ns() // 1_000_000,
         )

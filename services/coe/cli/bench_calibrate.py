@@ -1,26 +1,43 @@
-"""`coe bench calibrate`: this machine as the simulator sees it, measured with the packaged expert."""
+"""`coe bench calibrate`: this machine as the simulator sees it, measured with copies of the packaged expert."""
 
+import asyncio
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-from coe.bench.calibration import BATCHES, calibrate
+import uvloop
+
+from coe.bench.calibration import EXPERTS, ROOM, calibrate
+from coe.bench.node import prepare
+from coe.bench.samples import fitted
 from coe.cli.bench_tiers import replicas
 from coe.cli.console import out, print_json
-from coe.experts.catalogue import Catalogue
-from coe.experts.engine import Engine
+
+MAX_BATCH = 64
+MAX_WAIT_S = 20.0
 
 
 def run(threads: int, as_json: bool) -> None:
     with tempfile.TemporaryDirectory(prefix="coe-bench-") as folder:
-        (expert,) = replicas(Path(folder), 1)
-        bundle = Catalogue(Path(folder) / "experts").get(expert)
-        machine = calibrate(Engine(threads=threads, kv_bytes=512 << 20, max_batch=max(BATCHES)), bundle, max(BATCHES))
-    if as_json:
-        print_json({"bench": "calibrate", "expert_bytes": bundle.weights_bytes, "hardware": asdict(machine)})
-    else:
-        out.print(
-            f"step {machine.step_s * 1e3:.1f} ms + {machine.sequence_s * 1e3:.2f} ms a sequence, at least "
-            f"{machine.floor_s * 1e3:.1f} ms; prefill {machine.prefill_s * 1e3:.1f} ms a prompt; "
-            f"link {machine.link / 1e9:.2f} GB/s"
+        experts = replicas(Path(folder), EXPERTS)
+        setting = prepare(
+            Path(folder), experts[0], room=ROOM, threads=threads, max_batch=MAX_BATCH, max_wait_s=MAX_WAIT_S
         )
+        # As the worker's process runs.
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            samples = runner.run(calibrate(setting, experts, MAX_BATCH))
+        expert_bytes = setting.hosted.weight_bytes(experts[0])
+    machine = fitted(samples, expert_bytes)
+    measured = machine.measured
+    assert measured is not None
+    if as_json:
+        print_json({"bench": "calibrate", "expert_bytes": expert_bytes, "hardware": asdict(machine)})
+        return
+    for what, curve in (("decode step, sequences", measured.decode), ("prefill step, tokens", measured.prefill)):
+        out.print(f"{what}: " + ", ".join(f"{n:g}: {seconds * 1e3:.1f} ms" for n, seconds in curve))
+    out.print(
+        f"between steps {measured.between_s * 1e3:.1f} ms, experts {measured.switch_s * 1e3:.1f} ms; a prompt "
+        f"{measured.prompt_s * 1e3:.1f} ms; link {machine.link / 1e9:.1f} GB/s, an expert's first copy "
+        f"{measured.first_link / 1e9:.1f}, into new memory {measured.fresh_link / 1e9:.1f} and a first read of it "
+        f"{measured.touch_s * 1e3:.0f} ms; a copy takes {measured.copying:.0%} of execution meanwhile"
+    )

@@ -16,6 +16,7 @@ import numpy as np
 from coe.bench.bandwidth import read_seconds
 from coe.bench.calibration import calibrate
 from coe.bench.node import Answered, Setting, prepare, serve
+from coe.bench.samples import fitted
 from coe.cli.bench_tiers import replicas
 from coe.cli.console import err, print_json
 from coe.cli.counting import counting
@@ -87,7 +88,8 @@ async def run(plan: Plan, as_json: bool) -> None:
             max_batch=plan.max_batch,
             max_wait_s=plan.max_wait_s,
         )
-        machine = calibrate(setting.engine, setting.hosted.bundle(names[0]), plan.max_batch)
+        samples = await calibrate(setting, names, plan.max_batch)
+        machine = fitted(samples, setting.hosted.weight_bytes(names[0]))
         bar = progress.add_task("", total=plan.answers)
         runs = []
         for link, speed in speeds.items():

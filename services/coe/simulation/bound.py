@@ -3,6 +3,7 @@
 from collections import defaultdict
 
 from coe.simulation.hardware import Hardware
+from coe.simulation.measured import Measured, at, envelope
 from coe.simulation.trace import Trace
 
 
@@ -13,12 +14,32 @@ def shortest_s(trace: Trace, machine: Hardware, *, expert_bytes: int, max_batch:
     copy of each expert. An expert's decode takes as many steps as its longest answer has tokens, or as its tokens need
     in full batches; as a step's time is convex in its sequences, none are better than equal ones.
     """
+    prompts: dict[str, list[int]] = defaultdict(list)
     answers: dict[str, list[int]] = defaultdict(list)
-    execution_s = 0.0
     for expert, asked, answered in zip(trace.experts, trace.prompt_tokens, trace.output_tokens, strict=True):
+        prompts[expert].append(asked)
         answers[expert].append(answered)
-        execution_s += machine.prefill_s + machine.token_s * asked
-    for tokens in answers.values():
+    copies_s = len(answers) * machine.load_s(expert_bytes)
+    measured = machine.measured
+    execution_s = measured.copying * copies_s if measured else 0.0
+    for expert, tokens in answers.items():
         steps = max(max(tokens), sum(tokens) / max_batch)
-        execution_s += steps * machine.decode_s(sum(tokens) / steps)
-    return max(execution_s, len(answers) * machine.load_s(expert_bytes))
+        if measured:
+            execution_s += _visit_s(measured, steps, prompts[expert], sum(tokens), trace.shared_tokens)
+        else:
+            execution_s += steps * machine.decode_s(sum(tokens) / steps)
+            execution_s += sum(machine.prefill_s + machine.token_s * asked for asked in prompts[expert])
+    return max(execution_s, copies_s)
+
+
+def _visit_s(measured: Measured, steps: float, prompts: list[int], answered: int, shared: int) -> float:
+    """Steps that compute prompts and decode alike, none dearer than its tokens are at best. What prompts begin with is
+    computed once, and the last token of an answer never.
+    """
+    prefill = [(tokens, seconds + measured.between_s) for tokens, seconds in measured.prefill]
+    best = envelope([*measured.decode, *prefill])
+    computed = shared + sum(max(1, asked - shared) for asked in prompts) + answered - len(prompts)
+    # More steps than need be may be cheaper where a step's time grows faster than its tokens.
+    counts = [steps, *(computed / tokens for tokens, _ in best if computed / tokens > steps)]
+    steps_s = min(count * at(best, computed / count) for count in counts)
+    return measured.switch_s + len(prompts) * measured.prompt_s + steps_s

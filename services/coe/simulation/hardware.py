@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from coe.platform.errors import ArtifactError
+from coe.simulation.measured import Measured, at
+from coe.simulation.prefill import PREFILL_TOKENS
 
 GIB = 1024**3
 LLAMA2_7B = 13_476_000_000  # 6.738e9 parameters, 2 bytes each
@@ -21,6 +23,8 @@ class Hardware:
     computed with them); a prompt's prefill takes prefill_s + token_s * tokens, beside the step that draws its first
     token.
     `overlap`: execution may begin while later layers are copied (our watermarks), and copies run beside execution.
+    `measured`: times that go before step_s, sequence_s, floor_s, prefill_s and token_s; prompts are then computed in
+    steps as the worker does.
     """
 
     name: str
@@ -33,13 +37,24 @@ class Hardware:
     token_s: float = 0.0
     overlap: bool = False
     floor_s: float = 0.0
+    measured: Measured | None = None
 
     def decode_s(self, sequences: float) -> float:
         """One step of so many sequences, or the mean of steps that have so many on average."""
+        if self.measured is not None:
+            return at(self.measured.decode, sequences)
         return max(self.floor_s, self.step_s + self.sequence_s * sequences)
 
     def load_s(self, nbytes: int) -> float:
         return nbytes / self.link
+
+    def first_load_s(self, nbytes: int) -> float:
+        """The expert's first: it comes from the store."""
+        return nbytes / min(self.link, self.measured.first_link if self.measured else self.link)
+
+    def fresh_load_s(self, nbytes: int) -> float:
+        """The first into that part of HBM."""
+        return nbytes / min(self.link, self.measured.fresh_link if self.measured else self.link)
 
     def holds(self, nbytes: int) -> int:
         """Experts of that size that HBM holds."""
@@ -49,7 +64,15 @@ class Hardware:
         """Answering `prompts` of `tokens` each in full batches, weights resident."""
         full, rest = divmod(prompts, max_batch)
         steps = full * self.decode_s(max_batch) + (self.decode_s(rest) if rest else 0.0)
-        return steps * tokens + prompts * (self.prefill_s + self.token_s * prompt_tokens)
+        return steps * tokens + self._prefills_s(prompts, prompt_tokens)
+
+    def _prefills_s(self, prompts: int, prompt_tokens: float) -> float:
+        measured = self.measured
+        if measured is None:
+            return prompts * (self.prefill_s + self.token_s * prompt_tokens)
+        tokens = prompts * prompt_tokens
+        steps = max(1.0, tokens / PREFILL_TOKENS)
+        return steps * at(measured.prefill, tokens / steps) + prompts * measured.prompt_s
 
 
 # Decode: weights once per token over 8 sockets x 1.8 TB/s (Table II), 85 % of it reached (section VI-C).
@@ -88,7 +111,10 @@ HOST = Hardware("host", 1 * GIB, 24 * GIB, 20e9, 0.010, 0.0015, 0.030, 0.0, over
 def read_calibration(path: Path) -> Hardware:
     """What `coe bench calibrate --json` printed. Raises ArtifactError."""
     try:
-        return Hardware(**json.loads(path.read_text())["hardware"])
+        fields = json.loads(path.read_text())["hardware"]
+        if fields.get("measured") is not None:
+            fields["measured"] = Measured.of(fields["measured"])
+        return Hardware(**fields)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArtifactError(f"{path} is no calibration: {error}") from error
 

@@ -15,16 +15,28 @@ class Held:
     last_used: float
 
 
-class SimulatedHbm:
-    """Room for `experts` of one size; one copy at a time over the link, each `load_s` long."""
+@dataclass(frozen=True, slots=True)
+class LoadTimes:
+    """Seconds of a copy: of an expert that came before, its first, one into memory that was never used."""
 
-    def __init__(self, experts: int, load_s: float, policy: EvictionPolicy) -> None:
+    again_s: float
+    first_s: float
+    fresh_s: float
+
+
+class SimulatedHbm:
+    """Room for `experts` of one size; one copy at a time over the link, which is idle from `link_free_at` on."""
+
+    def __init__(self, experts: int, times: LoadTimes, policy: EvictionPolicy) -> None:
         self.held: dict[str, Held] = {}
         self.loads = 0
+        self.link_free_at = 0.0
         self._room = experts
-        self._load_s = load_s
+        self._times = times
         self._policy = policy
-        self._link_free_at = 0.0
+        # Experts in memory that nobody has read yet.
+        self.untouched: set[str] = set()
+        self._came: set[str] = set()
         self._forecast: dict[str, tuple[float, float]] = {}
 
     def hear(self, forecast: tuple[NextUse, ...], now: float) -> None:
@@ -58,11 +70,21 @@ class SimulatedHbm:
             if victim is None:
                 return None
             del self.held[victim]
-        ready_at = max(now, self._link_free_at) + self._load_s
-        self._link_free_at = ready_at
+        ready_at = max(now, self.link_free_at) + self._next_load_s(expert)
+        self.link_free_at = ready_at
         self.loads += 1
         self.held[expert] = held = Held(ready_at, ready_at, now)
         return held
+
+    def _next_load_s(self, expert: str) -> float:
+        if self.loads < self._room:
+            self._came.add(expert)
+            self.untouched.add(expert)
+            return self._times.fresh_s
+        if expert in self._came:
+            return self._times.again_s
+        self._came.add(expert)
+        return self._times.first_s
 
     def _victim(self, now: float, keep: set[str] | frozenset[str]) -> str | None:
         best: tuple[tuple[float, ...], str] | None = None

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from coe.memory_tier_manager.eviction import EVICTION
 from coe.scheduling import Batch, Decision, ExpertQueues, Exponential, QueuedPrompt, QueuePolicy, QueueView, Running
 from coe.simulation.hardware import Hardware
-from coe.simulation.memory import SimulatedHbm
+from coe.simulation.measured import at
+from coe.simulation.memory import LoadTimes, SimulatedHbm
+from coe.simulation.prefill import prefill_steps
 from coe.simulation.trace import Trace
 
 
@@ -77,7 +79,10 @@ class Node:
         self._policy = policy
         self._max_batch = max_batch
         self._overlap = machine.overlap and not policy.copy_first
-        self._hbm = SimulatedHbm(machine.holds(expert_bytes), machine.load_s(expert_bytes), EVICTION[policy.eviction])
+        times = LoadTimes(
+            machine.load_s(expert_bytes), machine.first_load_s(expert_bytes), machine.fresh_load_s(expert_bytes)
+        )
+        self._hbm = SimulatedHbm(machine.holds(expert_bytes), times, EVICTION[policy.eviction])
         self._queues = ExpertQueues(capacity=len(like) + 1)
         self._popularity = Exponential()
         self._costs = ExactCosts(
@@ -85,8 +90,16 @@ class Node:
             expert_bytes,
             max_batch,
             sum(like.output_tokens) / max(len(like), 1),
-            sum(like.prompt_tokens) / max(len(like), 1),
+            max(sum(like.prompt_tokens) / max(len(like), 1) - like.shared_tokens, 0.0),
         )
+        # A decode step by its sequences.
+        self._steps_s = [machine.decode_s(sequences) for sequences in range(max_batch + 1)]
+        measured = machine.measured
+        self._copying = measured.copying if measured else 0.0
+        self._switch_s = measured.switch_s if measured else 0.0
+        self._woken = True
+        # Experts that have computed what their prompts begin with.
+        self._begun: set[str] = set()
         self._now = 0.0
         self._next = 0
         self._expert: str | None = None
@@ -128,14 +141,14 @@ class Node:
                 if not len(self._queues):
                     if arrivals[self._next] > until:
                         return
+                    self._woken = arrivals[self._next] > self._now
                     self._now = max(self._now, arrivals[self._next])
                 elif self._now > until:
                     return
-                self._take_arrivals()
                 self._start_visit()
                 continue
-            step_s = self._step_s()
-            ends_at = self._now + (self._live[0][0] - self._steps) * step_s
+            step_s = self._steps_s[len(self._live)]
+            ends_at = self._after(max(0.0, (self._live[0][0] - self._steps) * step_s))
             if self._next < count and arrivals[self._next] < ends_at:
                 # It may have come during a prefill.
                 self._pass(max(0.0, arrivals[self._next] - self._now), step_s)
@@ -148,13 +161,20 @@ class Node:
                 self._pass(ends_at - self._now, step_s)
                 self._end_sequences()
 
-    def _step_s(self) -> float:
-        return self._machine.decode_s(len(self._live))
-
     def _pass(self, seconds: float, step_s: float) -> None:
-        self._steps += seconds / step_s
+        self._steps += (seconds - self._copying * self._copied_in(seconds)) / step_s
         self._now += seconds
         self._served.busy_s += seconds
+
+    def _copied_in(self, seconds: float) -> float:
+        """For how many of the next seconds the link copies."""
+        return min(seconds, max(0.0, self._hbm.link_free_at - self._now))
+
+    def _after(self, seconds: float) -> float:
+        """When so much execution will be done: a copy that is under way takes a part of it."""
+        kept = 1 - self._copying
+        beside = self._copied_in(seconds / kept)
+        return self._now + beside + seconds - beside * kept
 
     def _arrive(self) -> str:
         index = self._next
@@ -170,6 +190,8 @@ class Node:
             self._arrive()
 
     def _start_visit(self) -> None:
+        self._now += self._switch_s
+        self._take_arrivals()
         decision = self._decide(None)
         if decision.run is None:
             raise ValueError(f"policy {self._policy.name} leaves prompts waiting while nothing runs")
@@ -185,16 +207,45 @@ class Node:
     def _prefill(self, batch: Batch, ready_at: float) -> None:
         """Prompts join the live ones; their prefill holds up everyone. With overlap it may run behind the copy."""
         trace, machine = self._trace, self._machine
-        prefill_s = 0.0
-        for prompt in self._queues.take(batch.expert, batch.count, batch.arrived_by):
-            index = int(prompt.key)
+        joined = [int(one.key) for one in self._queues.take(batch.expert, batch.count, batch.arrived_by)]
+        for index in joined:
             self._served.waits.append(ready_at - trace.arrivals[index])
-            self._served.started.append(index)
-            prefill_s += machine.prefill_s + machine.token_s * trace.prompt_tokens[index]
-            heapq.heappush(self._live, (self._steps + trace.output_tokens[index], index))
-        self._served.busy_s += prefill_s
-        ends_at = self._now + prefill_s if self._overlap else ready_at + prefill_s
+        self._served.started += joined
+        if not self._overlap:
+            self._now = ready_at
+        if machine.measured is not None:
+            prefill_s = self._prefill_in_steps(batch.expert, joined)
+        else:
+            prefill_s = 0.0
+            for index in joined:
+                prefill_s += machine.prefill_s + machine.token_s * trace.prompt_tokens[index]
+                heapq.heappush(self._live, (self._steps + trace.output_tokens[index], index))
+        ends_at = self._after(prefill_s)
+        self._served.busy_s += ends_at - self._now
         self._now = max(ends_at, ready_at)
+
+    def _prefill_in_steps(self, expert: str, joined: list[int]) -> float:
+        """Seconds of it. Those that are live already get a token in each of its steps."""
+        measured, trace = self._machine.measured, self._trace
+        assert measured is not None
+        shared = trace.shared_tokens
+        known = shared if expert in self._begun else 0
+        self._begun.add(expert)
+        tokens = [max(1, trace.prompt_tokens[index] - known) for index in joined]
+        seconds = measured.prompt_s * len(joined)
+        if self._woken:
+            self._woken = False
+            seconds += measured.wake_s
+        if expert in self._hbm.untouched:
+            self._hbm.untouched.discard(expert)
+            seconds += measured.touch_s
+        for computed, drew in prefill_steps(tokens, shared - known, len(self._live)):
+            self._steps += 1
+            seconds += at(measured.prefill, computed) + measured.between_s
+            for prompt in drew:
+                index = joined[prompt]
+                heapq.heappush(self._live, (self._steps + trace.output_tokens[index] - 1, index))
+        return seconds
 
     def _join(self) -> None:
         """Lets the policy add prompts to the batch, and prefetch."""
@@ -203,7 +254,7 @@ class Node:
         if expert is None:
             return
         remaining_s = max(end for end, _ in self._live) - self._steps if self._live else 0.0
-        decision = self._decide(Running(expert, len(self._live), remaining_s * self._step_s()))
+        decision = self._decide(Running(expert, len(self._live), remaining_s * self._steps_s[len(self._live)]))
         self._hbm.hear(decision.forecast, self._now)
         self._prefetch(decision)
         if decision.join is not None:

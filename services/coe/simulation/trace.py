@@ -1,7 +1,7 @@
 """Traces: what is asked when. Drawn from a seed, or recorded."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +13,16 @@ KINDS = ("zipf", "bursty", "drift", "multi-turn", "tenants", "uniform", "cyclic"
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """Parallel sequences, in order of arrival. Seconds from the start; token counts."""
+    """Parallel sequences, in order of arrival. Seconds from the start; token counts.
+
+    `shared_tokens`: with so many every prompt begins (the chat template), in whole blocks of the KV cache.
+    """
 
     arrivals: list[float]
     experts: list[str]
     prompt_tokens: list[int]
     output_tokens: list[int]
+    shared_tokens: int = 0
 
     def __len__(self) -> int:
         return len(self.arrivals)
@@ -33,12 +37,16 @@ class Trace:
     def paced(self, factor: float) -> "Trace":
         """The same prompts, arriving `factor` times as fast; 0: all at the start."""
         arrivals = [0.0] * len(self) if factor == 0 else [arrival / factor for arrival in self.arrivals]
-        return Trace(arrivals, self.experts, self.prompt_tokens, self.output_tokens)
+        return replace(self, arrivals=arrivals)
 
     def first(self, prompts: int) -> "Trace":
         """Its first so many prompts."""
         return Trace(
-            self.arrivals[:prompts], self.experts[:prompts], self.prompt_tokens[:prompts], self.output_tokens[:prompts]
+            self.arrivals[:prompts],
+            self.experts[:prompts],
+            self.prompt_tokens[:prompts],
+            self.output_tokens[:prompts],
+            self.shared_tokens,
         )
 
 

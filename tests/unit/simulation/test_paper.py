@@ -1,17 +1,15 @@
 """The paper's figures, the yardstick and the cluster."""
 
 import json
-from dataclasses import asdict
 
 import pytest
 from typer.testing import CliRunner
 
-from coe.bench.calibration import Burst, fitted
 from coe.cli.simulate import app
-from coe.platform.errors import ArtifactError, CapacityExceeded, InvalidPrompt
+from coe.platform.errors import CapacityExceeded, InvalidPrompt
 from coe.scheduling import make_policy
 from coe.simulation.cluster import place, simulate_cluster
-from coe.simulation.hardware import HOST, SN40L_NODE, read_calibration, with_budget
+from coe.simulation.hardware import HOST, SN40L_NODE, with_budget
 from coe.simulation.node import serve
 from coe.simulation.offline import fewest_loads
 from coe.simulation.paper import paper_rows
@@ -122,23 +120,3 @@ def test_recorded_traces(tmp_path) -> None:
     file.write_text('{"arrival_s": 1}\n')
     with pytest.raises(InvalidPrompt, match=":1 is no trace line"):
         read_trace(file)
-
-
-def test_calibration_finds_the_machine_that_was_measured(tmp_path) -> None:
-    steps = {size: max(0.015, 0.010 + 0.002 * size) for size in (1, 4, 8, 16)}
-    # The first tokens are drawn in the last step of the prefill.
-    bursts = [Burst(size, 0.04 * size + step_s, step_s) for size, step_s in steps.items()]
-    machine = fitted(bursts, 5e9)
-    assert machine.step_s == pytest.approx(0.010)
-    assert machine.sequence_s == pytest.approx(0.002)
-    assert machine.floor_s == pytest.approx(0.015)
-    assert machine.prefill_s == pytest.approx(0.04)
-    for burst in bursts:
-        whole = machine.run_s(burst.sequences, 16, tokens=10)
-        assert whole == pytest.approx(burst.prefill_s + 9 * burst.step_s)
-    file = tmp_path / "calibration.json"
-    file.write_text(json.dumps({"hardware": asdict(machine)}))
-    assert read_calibration(file) == machine
-    file.write_text("{}")
-    with pytest.raises(ArtifactError):
-        read_calibration(file)

@@ -1,0 +1,78 @@
+"""What was measured of a machine, and the machine that the simulator makes of it. Pure."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from coe.platform.errors import Unavailable
+from coe.simulation.hardware import HOST, Hardware
+from coe.simulation.measured import Curve, Measured, at
+
+BESIDE_TOKENS = 40
+
+
+def _lists() -> defaultdict[int, list[float]]:
+    return defaultdict(list)
+
+
+@dataclass(slots=True)
+class Samples:
+    """Seconds. `decode`: from a step to the next, a visit's mean, by sequences; `prefill`: a visit's first step,
+    by its tokens.
+
+    Copies: `again`, `first` of an expert, into memory that was `fresh`; `touched`: a first step of BESIDE_TOKENS that
+    reads such memory; `beside`: how long a copy took, and by how much longer the steps made meanwhile.
+    `between` two steps of an expert that compute prompts; at a `switch` to another; `taken`: taking a prompt in.
+    `lone`: a whole visit of one prompt amid others; `woken`: after a pause.
+    """
+
+    decode: defaultdict[int, list[float]] = field(default_factory=_lists)
+    prefill: defaultdict[int, list[float]] = field(default_factory=_lists)
+    again: list[float] = field(default_factory=list)
+    first: list[float] = field(default_factory=list)
+    fresh: list[float] = field(default_factory=list)
+    touched: list[float] = field(default_factory=list)
+    beside: list[tuple[float, float]] = field(default_factory=list)
+    between: list[float] = field(default_factory=list)
+    switch: list[float] = field(default_factory=list)
+    taken: list[float] = field(default_factory=list)
+    lone: list[float] = field(default_factory=list)
+    woken: list[float] = field(default_factory=list)
+
+    def add(self, other: "Samples") -> None:
+        for name in ("decode", "prefill"):
+            for n, seconds in getattr(other, name).items():
+                getattr(self, name)[n] += seconds
+        for name in ("again", "first", "fresh", "touched", "beside", "between", "switch", "taken", "lone", "woken"):
+            getattr(self, name).extend(getattr(other, name))
+
+
+def fitted(samples: Samples, expert_bytes: int) -> Hardware:
+    """Of medians: what else the machine does for a moment is nobody's cost. Raises Unavailable when one is missing."""
+    decode, prefill = _curve(samples.decode), _curve(samples.prefill)
+    copied_s, lost_s = (sum(column) for column in zip(*samples.beside, strict=True))
+    measured = Measured(
+        decode=decode,
+        prefill=prefill,
+        between_s=_median(samples.between),
+        switch_s=_median(samples.switch),
+        prompt_s=_median(samples.taken),
+        wake_s=max(_median(samples.woken) - _median(samples.lone), 0.0),
+        first_link=expert_bytes / _median(samples.first),
+        fresh_link=expert_bytes / _median(samples.fresh),
+        touch_s=max(_median(samples.touched) - at(prefill, BESIDE_TOKENS), 0.0),
+        copying=min(max(lost_s / copied_s, 0.0), 0.95),
+    )
+    return replace(HOST, link=expert_bytes / _median(samples.again), measured=measured)
+
+
+def _curve(by_size: dict[int, list[float]]) -> Curve:
+    return tuple((float(n), _median(seconds)) for n, seconds in sorted(by_size.items()))
+
+
+def _median(seconds: Sequence[float]) -> float:
+    if not seconds:
+        raise Unavailable("the machine became too slow while it was calibrated: try again")
+    return float(np.median(seconds))

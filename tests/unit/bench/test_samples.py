@@ -1,0 +1,72 @@
+"""From measurements to the simulator's machine, without measuring anything."""
+
+import pytest
+
+from coe.bench.node import Span
+from coe.bench.samples import BESIDE_TOKENS, Samples, fitted
+from coe.bench.validation import numbered, unsteadiness
+from coe.platform.errors import Unavailable
+
+
+def samples() -> Samples:
+    found = Samples()
+    found.decode[1] += [0.004, 0.005, 0.050]
+    found.decode[4] += [0.008]
+    found.prefill[BESIDE_TOKENS] += [0.030]
+    found.again += [0.1]
+    found.first += [0.2]
+    found.fresh += [0.5]
+    found.touched += [0.050]
+    found.beside += [(0.1, 0.05), (0.3, 0.15)]
+    found.between += [0.001]
+    found.switch += [0.002]
+    found.taken += [0.003]
+    found.lone += [0.140]
+    found.woken += [0.150]
+    return found
+
+
+def test_the_machine_that_was_measured() -> None:
+    machine = fitted(samples(), expert_bytes=1000)
+    measured = machine.measured
+    assert measured is not None
+    assert machine.load_s(1000) == pytest.approx(0.1)
+    assert machine.first_load_s(1000) == pytest.approx(0.2)
+    assert machine.fresh_load_s(1000) == pytest.approx(0.5)
+    # A moment in which the machine did something else does not count.
+    assert measured.decode == ((1, 0.005), (4, 0.008))
+    assert measured.prefill == ((BESIDE_TOKENS, 0.030),)
+    assert measured.touch_s == pytest.approx(0.020)
+    assert measured.copying == pytest.approx(0.5)
+    assert measured.wake_s == pytest.approx(0.010)
+
+
+def test_samples_of_two_calibrations_count_alike() -> None:
+    both, other = samples(), samples()
+    other.decode[2] += [0.006]
+    both.add(other)
+    assert both.decode[1] == [0.004, 0.005, 0.050] * 2
+    assert both.decode[2] == [0.006]
+    assert both.beside == [(0.1, 0.05), (0.3, 0.15)] * 2
+
+
+def test_what_is_missing_is_said() -> None:
+    found = samples()
+    found.switch.clear()
+    with pytest.raises(Unavailable, match="too slow"):
+        fitted(found, expert_bytes=1000)
+
+
+def decode(at: float, seconds: float, sequences: int = 1) -> Span:
+    return Span("a", sequences, sequences, 0, 0.0, at, at + seconds)
+
+
+def test_unsteadiness_is_by_the_second_of_lone_decodes() -> None:
+    steps = [decode(second + 0.01 * step, 0.004 * (1 + second)) for second in range(2) for step in range(20)]
+    assert unsteadiness(steps) == pytest.approx(1.9 / 1.1)
+    assert unsteadiness([*steps[:20], decode(5.0, 1.0), *(decode(6.0, 1.0, 2) for _ in range(20))]) == 1.0
+    assert unsteadiness([]) == 1.0
+
+
+def test_prompts_differ_from_their_number_on() -> None:
+    assert len({numbered(index)[: len("Number 100")] for index in range(101)}) == 101
