@@ -41,7 +41,10 @@ class Admission:
             self.line.append(event.request)
 
     def serve(self, now: float) -> None:
-        """Gives room to those who wait for it, in their order; those whose expert came meanwhile pass them."""
+        """Gives room to those who wait for it, in their order.
+
+        Those whose expert came meanwhile pass them, and those for whom the pins leave no room hold nobody up.
+        """
         state, blocked = self._state, False
         for request in list(self.line):
             asked = self.pending[request].asked
@@ -53,7 +56,7 @@ class Admission:
                 self.line.remove(request)
                 self._join(request, entry, now)
             else:
-                blocked = True
+                blocked = blocked or self._fits_beside_pins(asked.nbytes)
 
     def refuse(self, request: int, error: errors.CoEError) -> None:
         """Answers a pending request with an error; a load that only it wanted is cancelled."""
@@ -65,7 +68,7 @@ class Admission:
         state.leases.end(pending.lease)
         entry = state.hbm.entries[pending.asked.expert]
         entry.waiters.remove(request)
-        wanted = state.leases.count(entry.expert) or entry.expert in state.pins or not pending.copied
+        wanted = state.leases.count(entry.expert) or entry.expert in state.pins or not entry.demanded
         if entry.state is State.LOADING and not wanted:
             state.weights.cancel_load(entry)
             self._out.append(fx.Changed(entry.expert))
@@ -146,11 +149,21 @@ class Admission:
         state.used.add(entry.expert)
 
     def _room(self, asked: ev.Acquire, now: float) -> bool:
-        """Whether there is room now; makes it if it can. The first layers of the expert itself leave last."""
+        """Whether there is room now; makes it if it can. The first layers of the expert itself leave last.
+
+        Pinned experts only move, and only for what fits beside them all: they are loaded anew elsewhere.
+        """
         state, own = self._state, part_name(asked.expert)
         candidates = state.candidates(self.wanted())
         others = [candidate for candidate in candidates if candidate.expert != own]
         made = state.weights.make_room(asked.nbytes, others, now) or (
             len(others) < len(candidates) and state.weights.make_room(asked.nbytes, candidates, now)
         )
+        if not made and state.pins and self._fits_beside_pins(asked.nbytes):
+            made = state.weights.make_room(asked.nbytes, state.candidates(self.wanted(), pinned=True), now)
         return made and state.hbm.can_place(asked.nbytes)
+
+    def _fits_beside_pins(self, nbytes: int) -> bool:
+        rounded = self._state.hbm.extents.rounded
+        taken = sum(rounded(pinned) for pinned in self._state.pins.values())
+        return taken + rounded(nbytes) <= self._state.hbm.budget.capacity

@@ -18,7 +18,8 @@ class HbmEntry:
 
     `from_ddr`: it is read through the DDR tier; `was_in_ddr`: all of it was there when the load was asked for.
     `part_of`: only the first layers of that expert (coe.memory_tier_manager.parts); `expert` is then the part's name.
-    `saved`: bytes that came from such a part and not over the link.
+    `saved`: bytes that came from such a part and not over the link. `demanded`: it is loaded for requests alone, and
+    not any more when the last of them is taken back.
     """
 
     expert: str
@@ -32,6 +33,7 @@ class HbmEntry:
     generation: int | None = None
     copying: bool = False
     urgent: bool = False
+    demanded: bool = False
     from_ddr: bool = False
     was_in_ddr: bool = False
     part_of: str = ""
@@ -90,7 +92,8 @@ class Hbm:
         extent = self.extents.allocate(nbytes)
         self.budget.reserve(extent.nbytes)
         entry = HbmEntry(expert, nbytes, extent.nbytes, self._slots.popleft(), extent.offset, now, now)
-        entry.urgent, entry.part_of = urgent, part_of
+        entry.urgent = entry.demanded = urgent
+        entry.part_of = part_of
         self.entries[expert] = entry
         self._queue.append(expert)
         return entry

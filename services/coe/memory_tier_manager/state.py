@@ -38,8 +38,8 @@ class TierState:
         self.used: set[str] = set()
         self.out = self.weights.out
 
-    def candidates(self, wanted: Container[str]) -> list[Candidate]:
-        """Who may leave HBM. `wanted`: experts that somebody waits for."""
+    def candidates(self, wanted: Container[str], *, pinned: bool = False) -> list[Candidate]:
+        """Who may leave HBM; `pinned`: or move in it. `wanted`: experts that somebody waits for."""
         return [
             Candidate(
                 entry.expert,
@@ -54,7 +54,7 @@ class TierState:
             for entry in self.hbm.entries.values()
             if entry.state is State.RESIDENT
             and not self.leases.count(entry.expert)
-            and entry.expert not in self.pins
+            and (pinned or entry.expert not in self.pins)
             and entry.expert not in self.unclaimed
             and entry.expert not in wanted
             and not self._is_read(entry.part_of)

@@ -28,6 +28,8 @@ class Upkeep:
         entry = state.hbm.entries.get(event.expert)
         found_in = state.weights.where(event.expert)
         started = entry is not None and entry.joinable
+        if entry is not None:
+            entry.demanded = False
         if entry is None and state.hbm.can_hold(event.nbytes):
             state.weights.into_ddr(event.expert, event.nbytes, now)
             if not wanted and (state.hbm.can_place(event.nbytes) or event.may_evict):

@@ -110,6 +110,21 @@ def test_cancel_spares_a_load_others_wait_for(world: World) -> None:
     world.grant(other)
 
 
+def test_a_load_whose_last_waiter_leaves_is_cancelled_whoever_began_it(world: World) -> None:
+    first = world.acquire("w1", "a", resident=True)
+    second = world.acquire("w2", "a", resident=True)
+    world.send(ev.CancelAcquire(first))
+    assert not world.cancelled
+    world.send(ev.CancelAcquire(second))
+    assert world.cancelled == {"a"}
+
+
+def test_a_prefetch_goes_on_without_those_who_joined_it(world: World) -> None:
+    world.prefetch("w1", "a", may_evict=False)
+    world.send(ev.CancelAcquire(world.acquire("w1", "a", resident=True)))
+    assert not world.cancelled
+
+
 def test_failed_load_tells_everyone_and_voids_leases(world: World) -> None:
     early, late = world.acquire("w1", "a"), world.acquire("w2", "a", resident=True)
     world.end_copy(errors.ChecksumMismatch("damaged"))
@@ -246,6 +261,46 @@ def test_pins_load_and_stay(world: World) -> None:
     world.send(ev.Pin(91, "a", 4, pinned=False))
     world.settle()
     world.grant(waiting)
+
+
+def test_what_the_pins_leave_no_room_for_holds_nobody_up(world: World) -> None:
+    world.send(ev.Pin(90, "a", 4, pinned=True))
+    world.settle()
+    waiting = world.acquire("w1", "big")
+    other = world.acquire("w2", "b")
+    world.settle()
+    world.grant(other)
+    world.release(other)
+    world.send(ev.Pin(91, "a", 4, pinned=False))
+    world.settle()
+    world.grant(waiting)
+
+
+def test_a_pinned_expert_in_the_middle_makes_room_and_comes_back() -> None:
+    """There are bytes enough beside it, but on both sides of it."""
+    world = World.of(SIZES, hbm=12)
+    world.attach("w1")
+    held = [world.acquire("w1", expert) for expert in ("a", "b", "c")]
+    world.settle()
+    world.send(ev.Pin(90, "b", 4, pinned=True))
+    for request in (held[0], held[2]):
+        world.release(request)
+    waiting = world.acquire("w1", "big")
+    world.settle()
+    assert waiting not in world.answers, "b is leased"
+    world.release(held[1])
+    world.settle()
+    world.grant(waiting)
+    assert world.resident() == {"b", "big"}
+
+
+def test_a_pinned_expert_stays_when_there_is_no_room_beside_it(world: World) -> None:
+    world.send(ev.Pin(90, "a", 4, pinned=True))
+    world.settle()
+    world.acquire("w1", "big")
+    world.settle()
+    assert world.resident() == {"a"}
+    assert world.evicted == []
 
 
 def test_pins_beyond_the_tier_are_refused(world: World) -> None:
