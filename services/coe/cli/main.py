@@ -1,5 +1,6 @@
 """`coe`: one command table; only the module of the command that runs is imported, so that every start is quick."""
 
+import errno
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -59,10 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except CoEError as error:
         fail(error.message)
     except OSError as error:
-        # Of a file that the user named, most likely.
-        if error.filename is None:
+        # Of a file that the user named, most likely, or of a full disk.
+        if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        fail(f"{error.filename}: {error.strerror}")
+        fail(f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror))
     except KeyboardInterrupt:
         sys.exit(130)
 

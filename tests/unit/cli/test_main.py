@@ -47,6 +47,19 @@ def test_a_file_that_is_not_there_is_one_line_and_exit_status_1(
     assert capsys.readouterr().err == f"coe: {missing}: No such file or directory\n"
 
 
+def test_a_full_disk_is_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(arguments: list[str]) -> typer.Typer:
+        with Path("/dev/full").open("wb", buffering=0) as full:
+            full.write(b"x")
+        raise AssertionError
+
+    monkeypatch.setattr(cli, "build", broken)
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["up"])
+    assert caught.value.code == 1
+    assert capsys.readouterr().err == "coe: No space left on device\n"
+
+
 def test_an_unknown_command_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         cli.main(["no-such-command"])
