@@ -1,7 +1,8 @@
 """The core of the manager: events in, effects out. No I/O, no clock, no waiting.
 
-Rules that no policy can bend: an expert with a lease, a load, a waiting request or a pin is not evicted; one expert is
-copied once at a time; every request is answered exactly once; requests that need room are served in their order.
+Rules that no policy can bend: an expert with a lease, a load or a waiting request is not evicted, and one with a pin at
+most moves; one expert is copied once at a time; every request is answered exactly once; requests that need room are
+served in their order.
 """
 
 from collections.abc import Callable, Mapping
@@ -32,7 +33,7 @@ class Tiers:
         defaults: Mapping[str, int] | None = None,
         first_lease: int = 1,
     ) -> None:
-        self._state = state = TierState(limits, policy, defaults, first_lease)
+        self.state = state = TierState(limits, policy, defaults, first_lease)
         self.limits, self.defaults = state.limits, state.defaults
         self.hbm, self.ddr, self.weights = state.hbm, state.ddr, state.weights
         self.leases, self.pins, self.forecasts = state.leases, state.pins, state.forecasts
@@ -66,8 +67,8 @@ class Tiers:
         if type(event) in _QUIET and not self._admission.line:
             self._upkeep.keep_parts(now)
         self.weights.next_copy(now)
-        effects = list(self._state.out)
-        self._state.out.clear()
+        effects = list(self.state.out)
+        self.state.out.clear()
         return effects
 
     @property
@@ -77,14 +78,14 @@ class Tiers:
 
     def take_used(self) -> set[str]:
         """Experts that got more or fewer leases since the last call: their next view says so, nobody is woken."""
-        used = set(self._state.used)
-        self._state.used.clear()
+        used = set(self.state.used)
+        self.state.used.clear()
         return used
 
     @property
     def hits_and_misses(self) -> tuple[int, int]:
         """Leases on experts that were in HBM when they were asked for, and on those that were not."""
-        return self._state.hits, self._state.misses
+        return self.state.hits, self.state.misses
 
     @property
     def idle(self) -> bool:
@@ -101,9 +102,9 @@ class Tiers:
     def _adopt(self, event: ev.Adopt, now: float) -> None:
         for found in event.residents:
             self.hbm.adopt(found.expert, found.nbytes, found.slot, found.offset, found.generation, now)
-            self._state.unclaimed.add(found.expert)
-            self._state.out.append(fx.Changed(found.expert))
-        self._state.claims_end = now + self.limits.claim_s
+            self.state.unclaimed.add(found.expert)
+            self.state.out.append(fx.Changed(found.expert))
+        self.state.claims_end = now + self.limits.claim_s
 
     def _attach(self, event: ev.Attach, now: float) -> None:
         if event.worker in self.attached:
@@ -147,7 +148,7 @@ class Tiers:
         entry = self.hbm.entries.get(expert)
         if entry is not None:
             entry.last_used = now
-            self._state.used.add(expert)
+            self.state.used.add(expert)
 
     def _prefetch(self, event: ev.Prefetch, now: float) -> None:
         if event.worker in self.attached:
@@ -193,6 +194,6 @@ class Tiers:
             message = f"loading {slow.expert} took more than {self.limits.load_timeout_s:g} s"
             self._fail(slow, errors.TierLoadError(message, expert=slow.expert), now)
             self.weights.cancel_load(slow)
-        if self._state.unclaimed and now >= self._state.claims_end:
-            self._state.unclaimed.clear()
+        if self.state.unclaimed and now >= self.state.claims_end:
+            self.state.unclaimed.clear()
         self._upkeep.expire(now, self._admission.wanted())

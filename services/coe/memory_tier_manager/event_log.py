@@ -1,8 +1,9 @@
 """The run loop's events as JSON lines: enough to live through them again, for whoever asks why something happened.
 
 The first line of a file tells limits, eviction policy, default experts and where leases begin; each other line is one
-event with its time. A file that has grown to its limit becomes NAME.1 (the former NAME.1 is dropped) and NAME begins
-anew, with a note that it does not start from empty tiers.
+event with its time. A file that has grown to its limit becomes NAME.1 at the next moment of rest (the former NAME.1 is
+dropped), and the first line of the new one also tells how the tiers were then. Without such a moment it grows to twice
+its limit; the new one says then that it can't be lived through.
 """
 
 import dataclasses
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from coe.memory_tier_manager import events as ev
+from coe.memory_tier_manager import snapshot
 from coe.memory_tier_manager.core import Tiers
 from coe.memory_tier_manager.eviction import EVICTION
 from coe.memory_tier_manager.requests import Limits
@@ -32,19 +34,16 @@ class EventLog:
         # The last tick of an idle manager, not written yet.
         self._quiet = ""
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self._begin(whole=True)
+        self._file = self._begin({}, whole=True)
 
     def write(self, event: ev.Event, now: float) -> None:
+        self._rotate()
         if isinstance(event, ev.Tick) and self._tiers.idle:
             # Of those in a row only the last one can have had effects, or what follows would be no tick.
             self._quiet = encode(event, now) + "\n"
             return
         self._file.write(self._quiet + encode(event, now) + "\n")
         self._quiet = ""
-        if self._file.tell() > self._max_bytes:
-            self._file.close()
-            self._path.replace(self._path.with_name(f"{self._path.name}.1"))
-            self._file = self._begin(whole=False)
 
     def flush(self) -> None:
         self._file.flush()
@@ -52,14 +51,25 @@ class EventLog:
     def close(self) -> None:
         self._file.close()
 
-    def _begin(self, *, whole: bool) -> IO[str]:
+    def _rotate(self) -> None:
+        """When it is time. What the log tells so far has happened to the tiers, what comes next has not."""
+        written, at_rest = self._file.tell(), self._tiers.idle
+        if written > 2 * self._max_bytes or (written > self._max_bytes and at_rest):
+            self._file.write(self._quiet)
+            self._quiet = ""
+            self._file.close()
+            self._path.replace(self._path.with_name(f"{self._path.name}.1"))
+            self._file = self._begin(snapshot.take(self._tiers) if at_rest else {}, whole=at_rest)
+
+    def _begin(self, state: dict[str, Any], *, whole: bool) -> IO[str]:
         file = self._path.open("w")
         head = {
             "limits": dataclasses.asdict(self._tiers.limits),
             "eviction": self._tiers.weights.policy.name,
             "defaults": self._tiers.defaults,
-            "first_lease": self._tiers.first_lease,
+            "first_lease": self._tiers.leases.next_lease,
             "whole": whole,
+            "state": state,
         }
         file.write(json.dumps(head) + "\n")
         return file
@@ -91,16 +101,18 @@ def decode(line: str) -> tuple[ev.Event, float]:
 
 
 def read(path: Path) -> tuple[Tiers, Iterator[tuple[ev.Event, float]]]:
-    """Empty tiers as they were when the log began, and its events. Raises ArtifactError, also while iterating."""
+    """Tiers as they were when the log began, and its events. Raises ArtifactError, also while iterating."""
     try:
         lines = path.read_text().splitlines()
         head = json.loads(lines[0])
         tiers = Tiers(Limits(**head["limits"]), EVICTION[head["eviction"]], head["defaults"], head["first_lease"])
         whole = head["whole"]
+        if head["state"]:
+            snapshot.put(tiers, head["state"])
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         raise ArtifactError(f"{path} is no event log of this version: {error}") from error
     if not whole:
-        raise ArtifactError(f"{path} does not begin with empty tiers: an older part of the log was dropped")
+        raise ArtifactError(f"{path} began while weights were on the move: an older part of the log was dropped")
     return tiers, _events(path, lines)
 
 

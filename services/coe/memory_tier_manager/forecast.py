@@ -19,6 +19,13 @@ class Forecasts:
     def forget(self, worker: str) -> None:
         self._workers.pop(worker, None)
 
+    def told(self) -> dict[str, list[Use]]:
+        """What each worker said, in absolute times."""
+        return {
+            worker: [Use(expert, at, probability) for expert, (at, probability) in said.items()]
+            for worker, said in self._workers.items()
+        }
+
     def next_use(self, expert: str) -> float:
         """The soonest any worker wants it; inf when none does."""
         return min((said[expert][0] for said in self._workers.values() if expert in said), default=float("inf"))

@@ -5,6 +5,7 @@ overtake those that are only a prefetch.
 """
 
 from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from coe.memory_tier_manager.budget import Budget
@@ -65,6 +66,18 @@ class Hbm:
     def has_slot(self) -> bool:
         """One is free, or will be when what is being freed is."""
         return bool(self._slots) or any(entry.state is State.FREEING for entry in self.entries.values())
+
+    @property
+    def free_slots(self) -> Collection[int]:
+        """In the order in which they will be used."""
+        return self._slots
+
+    @free_slots.setter
+    def free_slots(self, slots: Collection[int]) -> None:
+        """Another order of the same."""
+        if sorted(slots) != sorted(self._slots):
+            raise ValueError("these are not the free slots")
+        self._slots = deque(slots)
 
     @property
     def link_idle(self) -> bool:

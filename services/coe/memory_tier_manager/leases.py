@@ -19,6 +19,11 @@ class LeaseTable:
         self._by_expert: dict[str, set[int]] = {}
         self._by_worker: dict[str, set[int]] = {}
 
+    @property
+    def next_lease(self) -> int:
+        """The id of the next one."""
+        return self._next
+
     def __len__(self) -> int:
         return len(self._leases)
 

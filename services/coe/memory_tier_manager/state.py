@@ -31,6 +31,8 @@ class TierState:
         # Experts found in the arena of a manager that died: their lessees may still come and say so, until then.
         self.unclaimed: set[str] = set()
         self.claims_end = 0.0
+        # When experts whose load failed are tried again.
+        self.retry_at: dict[str, float] = {}
         # Leases on what was in HBM when it was asked for, and on what was not.
         self.hits = 0
         self.misses = 0

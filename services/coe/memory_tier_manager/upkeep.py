@@ -20,7 +20,6 @@ class Upkeep:
         self._out = state.out
         # Prefetches that wait for bytes being freed, with their sizes.
         self._wishes: dict[str, int] = {}
-        self._retry_at: dict[str, float] = {}
 
     def prefetch(self, event: ev.Prefetch, now: float, wanted: set[str]) -> None:
         """`wanted`: experts that requests wait for, which come first."""
@@ -56,13 +55,13 @@ class Upkeep:
 
     def failed(self, expert: str, now: float) -> None:
         """Its load failed: pins and defaults try again, but not at once."""
-        self._retry_at[expert] = now + self._state.limits.retry_s
+        self._state.retry_at[expert] = now + self._state.limits.retry_s
 
     def serve(self, now: float) -> None:
         self._serve_wishes(now)
         state = self._state
         for expert, nbytes in {**state.pins, **state.defaults}.items():
-            if expert in state.hbm.entries or self._retry_at.get(expert, now) > now:
+            if expert in state.hbm.entries or state.retry_at.get(expert, now) > now:
                 continue
             if expert in state.pins and not state.weights.make_room(nbytes, state.candidates(()), now):
                 continue
@@ -74,7 +73,7 @@ class Upkeep:
         state, hbm = self._state, self._state.hbm
         if not state.limits.part_share or not hbm.link_idle:
             return
-        absent = [one for one in state.absent() if self._retry_at.get(part_name(one.expert), now) <= now]
+        absent = [one for one in state.absent() if state.retry_at.get(part_name(one.expert), now) <= now]
         sizes = {one.expert: part_nbytes(one.nbytes, state.limits.part_share, state.limits.part_unit) for one in absent}
         room = {expert: nbytes for expert, nbytes in sizes.items() if nbytes and hbm.can_place(nbytes)}
         if (chosen := next_part(absent, hbm.entries.keys(), room)) is not None:

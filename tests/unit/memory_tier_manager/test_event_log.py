@@ -1,6 +1,7 @@
 """What was logged can be lived through again."""
 
 import json
+import random
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,10 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from coe.cli.main import build
-from coe.memory_tier_manager import event_log
+from coe.memory_tier_manager import effects as fx
+from coe.memory_tier_manager import event_log, snapshot
 from coe.memory_tier_manager import events as ev
-from coe.platform.errors import ArtifactError, ChecksumMismatch
+from coe.platform.errors import ArtifactError, ChecksumMismatch, TierLoadError
 from support.tiers_world import World
 
 texts = st.text(max_size=8)
@@ -99,8 +101,44 @@ def test_replay_command(tmp_path: Path) -> None:
     assert any("Evicted(expert='a'" in effect for line in lines[:-1] for effect in line["effects"])
 
 
-def test_a_log_is_bounded_and_says_when_its_beginning_is_gone(tmp_path: Path) -> None:
-    lived(tmp_path / "log", max_bytes=600)
+def test_a_log_is_bounded_and_begins_anew_where_the_tiers_are_at_rest(tmp_path: Path) -> None:
+    limits = {"part_share": 0.5, "part_unit": 1, "retry_s": 1e9, "slots": 8}
+    world, log = logged(tmp_path / "log", 3000, **limits)
+    draw = random.Random(1)
+    world.send(ev.Pin(10**6, "b", 4, pinned=True))
+    world.settle()
+    rotations, began = 0, (tmp_path / "log").stat().st_ino
+    for number in range(200):
+        world.now += 1
+        forecast = (ev.Use("c", draw.random(), 0.5), ev.Use("a", float("inf"), 0.1))
+        request = world.acquire("w", draw.choice("ac"), forecast=forecast)
+        while number % 7 == 0 and world.copying:
+            world.end_copy(TierLoadError("the disk is on fire"))
+        world.settle()
+        if isinstance(world.answers[request], fx.Grant) and world.answers[request].lease in world.granted:  # type: ignore[union-attr]
+            world.release(request)
+        if (inode := (tmp_path / "log").stat().st_ino) == began:
+            continue
+        rotations, began = rotations + 1, inode
+    log.close()
+    assert rotations > 3
+    assert (tmp_path / "log").stat().st_size < 6000
+    tiers, happened = event_log.read(tmp_path / "log")
+    for event, now in happened:
+        tiers.handle(event, now)
+        tiers.check_integrity()
+    assert tiers.hbm.entries == world.tiers.hbm.entries
+    assert tiers.ddr.entries == world.tiers.ddr.entries
+    assert snapshot.take(tiers) == snapshot.take(world.tiers)
+    assert tiers.leases.next_lease == world.tiers.leases.next_lease
+
+
+def test_a_log_says_when_it_could_not_begin_at_rest(tmp_path: Path) -> None:
+    world, log = logged(tmp_path / "log", 600)
+    world.acquire("w", "a", resident=True)
+    for _ in range(20):
+        world.acquire("w", "b", resident=True)
+    log.close()
     assert (tmp_path / "log.1").exists()
     with pytest.raises(ArtifactError, match="older part"):
         event_log.read(tmp_path / "log")
