@@ -38,10 +38,10 @@ VISITS = (1, 2, 1, 4, 1, 8, 2, 3, 1, 6, 16, 2, 12, 4)
 LARGE_VISITS = (24, 48, 64)
 EXPERTS = len(VISITS) + len(LARGE_VISITS)
 ANSWER_TOKENS = 20
-# Lone prompts that come with pauses between. In first steps of BESIDE_TOKENS: what an expert's first visit takes at
-# most, with a copy into new memory, and a lone prompt's answer with a pause.
-PAUSES = 8
-FIRST_VISIT, PAUSE = 5, 9
+# Pairs of lone prompts that come together, with pauses between. In first steps of BESIDE_TOKENS: what an expert's first
+# visit takes at most, with a copy into new memory, and the two answers of a pair with a pause.
+PAIRS = 7
+FIRST_VISIT, PAIR = 5, 13
 COPY_TIMEOUT_S = 60.0
 COPY_THREADS = 2
 
@@ -173,22 +173,21 @@ def _slot_bytes(setting: Setting, expert: str) -> int:
 
 
 async def _visits(setting: Setting, experts: Sequence[str], sizes: Sequence[int], samples: Samples) -> None:
-    """A trace over the real worker, with an HBM that holds all: a prompt for each expert, lone ones, visits."""
+    """A trace over the real worker, with an HBM that holds all: a prompt for each expert, pairs, visits."""
     roomy = replace(setting, hbm_bytes=_slot_bytes(setting, experts[0]) * len(sizes))
-    firsts = experts[: len(sizes)]
+    firsts, paired = experts[: len(sizes)], experts[: 2 * PAIRS]
     visited = [expert for expert, size in zip(experts, sizes, strict=False) for _ in range(size)]
     step_s = float(np.median(samples.prefill[BESIDE_TOKENS]))
-    pauses = [(FIRST_VISIT * len(firsts) + PAUSE * place) * step_s for place in range(PAUSES + 1)]
-    arrivals = [0.0] * len(firsts) + pauses[:PAUSES] + [pauses[PAUSES]] * len(visited)
-    asked = [*firsts, *experts[:PAUSES], *visited]
-    answers = [1] * len(firsts) + [ANSWER_TOKENS] * (PAUSES + len(visited))
+    pauses = [(FIRST_VISIT * len(firsts) + PAIR * pair) * step_s for pair in range(PAIRS + 1)]
+    arrivals = [0.0] * len(firsts) + sorted(pauses[:PAIRS] * 2) + [pauses[PAIRS]] * len(visited)
+    asked = [*firsts, *paired, *visited]
+    answers = [1] * len(firsts) + [ANSWER_TOKENS] * (len(paired) + len(visited))
     trace = Trace(arrivals, asked, [0] * len(asked), answers)
     answered = await serve(roomy, trace, "lookahead", link=0.0, progress=lambda more: None)
     visits = _by_visit(answered.meter.spans)[len(firsts) :]
-    lone = [visit for visit in visits if max(span.sequences for span in visit) == 1]
-    samples.woken += [_whole_s(visit) for visit in lone[:PAUSES]]
-    samples.lone += [_whole_s(visit) for visit in lone[PAUSES:]]
-    spans = [span for visit in visits[PAUSES:] for span in visit]
+    whole = [_whole_s(visit) for visit in visits[: len(paired)]]
+    samples.woken += [woken - other for woken, other in zip(whole[::2], whole[1::2], strict=True)]
+    spans = [span for visit in visits[len(paired) :] for span in visit]
     samples.taken += [span.adding_s / span.added for span in spans if span.added]
     pitches: dict[tuple[str, int], list[float]] = defaultdict(list)
     for one, following in itertools.pairwise(spans):

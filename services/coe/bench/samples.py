@@ -25,7 +25,7 @@ class Samples:
     Copies: `again`, `first` of an expert, into memory that was `fresh`; `touched`: a first step of BESIDE_TOKENS that
     reads such memory; `beside`: how long a copy took, and by how much longer the steps made meanwhile.
     `between` two steps of an expert that compute prompts; at a `switch` to another; `taken`: taking a prompt in.
-    `lone`: a whole visit of one prompt amid others; `woken`: after a pause.
+    `woken`: by how much longer a visit of one prompt took after a pause than another's right after it.
     """
 
     decode: defaultdict[int, list[float]] = field(default_factory=_lists)
@@ -38,38 +38,42 @@ class Samples:
     between: list[float] = field(default_factory=list)
     switch: list[float] = field(default_factory=list)
     taken: list[float] = field(default_factory=list)
-    lone: list[float] = field(default_factory=list)
     woken: list[float] = field(default_factory=list)
 
     def add(self, other: "Samples") -> None:
         for name in ("decode", "prefill"):
             for n, seconds in getattr(other, name).items():
                 getattr(self, name)[n] += seconds
-        for name in ("again", "first", "fresh", "touched", "beside", "between", "switch", "taken", "lone", "woken"):
+        for name in ("again", "first", "fresh", "touched", "beside", "between", "switch", "taken", "woken"):
             getattr(self, name).extend(getattr(other, name))
 
 
 def fitted(samples: Samples, expert_bytes: int) -> Hardware:
-    """Of medians: what else the machine does for a moment is nobody's cost. Raises Unavailable when one is missing."""
+    """Of means, as it is them that add up. Raises Unavailable when a sample is missing."""
     decode, prefill = _curve(samples.decode), _curve(samples.prefill)
     copied_s, lost_s = (sum(column) for column in zip(*samples.beside, strict=True))
     measured = Measured(
         decode=decode,
         prefill=prefill,
-        between_s=_median(samples.between),
-        switch_s=_median(samples.switch),
-        prompt_s=_median(samples.taken),
-        wake_s=max(_median(samples.woken) - _median(samples.lone), 0.0),
-        first_link=expert_bytes / _median(samples.first),
-        fresh_link=expert_bytes / _median(samples.fresh),
-        touch_s=max(_median(samples.touched) - at(prefill, BESIDE_TOKENS), 0.0),
+        between_s=_mean(samples.between),
+        switch_s=_mean(samples.switch),
+        prompt_s=_mean(samples.taken),
+        wake_s=max(_median(samples.woken), 0.0),
+        first_link=expert_bytes / _mean(samples.first),
+        fresh_link=expert_bytes / _mean(samples.fresh),
+        touch_s=max(_mean(samples.touched) - at(prefill, BESIDE_TOKENS), 0.0),
         copying=min(max(lost_s / copied_s, 0.0), 0.95),
     )
-    return replace(HOST, link=expert_bytes / _median(samples.again), measured=measured)
+    return replace(HOST, link=expert_bytes / _mean(samples.again), measured=measured)
 
 
 def _curve(by_size: dict[int, list[float]]) -> Curve:
-    return tuple((float(n), _median(seconds)) for n, seconds in sorted(by_size.items()))
+    return tuple((float(n), _mean(seconds)) for n, seconds in sorted(by_size.items()))
+
+
+def _mean(seconds: Sequence[float]) -> float:
+    """What lasts longer counts as twice the median at most: one long stop of the machine would decide alone."""
+    return float(np.minimum(seconds, 2 * _median(seconds)).mean())
 
 
 def _median(seconds: Sequence[float]) -> float:

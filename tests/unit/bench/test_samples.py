@@ -21,8 +21,7 @@ def samples() -> Samples:
     found.between += [0.001]
     found.switch += [0.002]
     found.taken += [0.003]
-    found.lone += [0.140]
-    found.woken += [0.150]
+    found.woken += [0.010, -0.002, 0.013]
     return found
 
 
@@ -33,9 +32,10 @@ def test_the_machine_that_was_measured() -> None:
     assert machine.load_s(1000) == pytest.approx(0.1)
     assert machine.first_load_s(1000) == pytest.approx(0.2)
     assert machine.fresh_load_s(1000) == pytest.approx(0.5)
-    # A moment in which the machine did something else does not count.
-    assert measured.decode == ((1, 0.005), (4, 0.008))
-    assert measured.prefill == ((BESIDE_TOKENS, 0.030),)
+    # A moment in which the machine did something else counts as twice the usual.
+    assert [n for n, _ in measured.decode] == [1, 4]
+    assert [seconds for _, seconds in measured.decode] == pytest.approx([(0.004 + 0.005 + 0.010) / 3, 0.008])
+    assert measured.prefill == ((BESIDE_TOKENS, pytest.approx(0.030)),)
     assert measured.touch_s == pytest.approx(0.020)
     assert measured.copying == pytest.approx(0.5)
     assert measured.wake_s == pytest.approx(0.010)
