@@ -18,6 +18,8 @@ from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 from coe.platform.errors import ArtifactError
 
 MAGIC = b"GGUF"
+# A vocabulary of a million tokens with its merges is half of it; as Python's objects it may be ten times as large.
+MAX_HEADER = 64 << 20
 MAX_ENTRIES = 1 << 16
 MAX_STRING = 16 << 20
 MAX_ARRAY = 1 << 22
@@ -197,7 +199,10 @@ class _Header:
         return self._file.read(size)
 
     def _left(self) -> int:
-        return self._size - self._file.tell()
+        at = self._file.tell()
+        if at > MAX_HEADER:
+            raise self._error("its header is too long")
+        return self._size - at
 
     def _error(self, reason: str) -> ArtifactError:
         return ArtifactError(f"{self._path.name} is no usable GGUF file: {reason}", path=self._path)

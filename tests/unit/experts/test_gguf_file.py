@@ -1,4 +1,6 @@
+import os
 import random
+import struct
 from contextlib import suppress
 from pathlib import Path
 
@@ -62,6 +64,20 @@ def test_damaged_files_read_or_fail_clearly(path: Path, tmp_path: Path) -> None:
         damaged.write_bytes(changed)
         with suppress(ArtifactError):
             _read_all(damaged)
+
+
+def test_a_header_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
+    """Each of its arrays is small enough, all of them together are not; on disk the file is hardly there."""
+    count = 1 << 22
+    path = tmp_path / "many.gguf"
+    with path.open("wb") as file:
+        file.write(b"GGUF" + struct.pack("<IQQ", 3, 0, 64))
+        for number in range(64):
+            file.write(struct.pack("<Q", 8) + b"array-%02d" % number + struct.pack("<IIQ", 9, 0, count))
+            file.seek(count, os.SEEK_CUR)
+        file.truncate()
+    with pytest.raises(ArtifactError, match="header is too long"):
+        GgufFile.open(path)
 
 
 @pytest.mark.parametrize("case", sorted(CORPUS.glob("*.gguf")), ids=lambda case: case.stem)
