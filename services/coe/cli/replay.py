@@ -8,7 +8,7 @@ import typer
 
 from coe.cli.console import out, print_json
 from coe.memory_tier_manager import effects as fx
-from coe.memory_tier_manager import event_log
+from coe.memory_tier_manager import event_log, profiles
 from coe.memory_tier_manager.tiers import Tier
 
 
@@ -20,6 +20,7 @@ def command(
     """Show what happened to experts and leases, and why."""
     tiers, events = event_log.read(log)
     counts: Counter[str] = Counter()
+    before = (tiers.ddr.bytes_in, tiers.hbm.bytes_in)
     began: float | None = None
     for event, now in events:
         began = now if began is None else began
@@ -38,10 +39,12 @@ def command(
             for effect in shown:
                 out.print(f"{'':12}-> {effect!r}", markup=False, soft_wrap=True)
     summary = {"hits": counts["hit"], "misses": counts["miss"], "loads": counts["load"], "evictions": counts["evicted"]}
+    moves = profiles.moved(tiers.ddr.bytes_in - before[0], tiers.hbm.bytes_in - before[1])
     if as_json:
-        print_json({"summary": summary})
+        print_json({"summary": summary, "moved": moves})
     else:
-        out.print(", ".join(f"{count} {what}" for what, count in summary.items()))
+        out.print(", ".join(f"{count} {what}" for what, count in summary.items()), soft_wrap=True)
+        out.print(profiles.told(moves), soft_wrap=True)
 
 
 def _counted(effect: fx.Effect) -> list[str]:

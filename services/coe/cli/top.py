@@ -15,6 +15,7 @@ from coe._proto import memory_tier_manager_pb2 as pb
 from coe._proto import memory_tier_manager_pb2_grpc
 from coe.cli.console import out, print_json
 from coe.local.stackfile import running_stack
+from coe.memory_tier_manager import profiles
 from coe.platform import logs
 from coe.platform.errors import Unavailable
 from coe.platform.residency import ResidencyReader
@@ -81,7 +82,7 @@ async def _watch(address: str, interval: float, once: bool, as_json: bool) -> No
                 with calls():
                     listed = await stub.ListResidency(pb.ListResidencyRequest())
                 if as_json:
-                    print_json(MessageToDict(listed, preserving_proto_field_name=True))
+                    print_json({**MessageToDict(listed, preserving_proto_field_name=True), "moved": _moved(listed)})
                 else:
                     node = (await reader.snapshot()).nodes.get(listed.node)
                     view = page(listed, rates, interval, node.queues if node else {})
@@ -131,7 +132,13 @@ def page(
             "yes" if expert.pinned else "",
             f"{expert.bytes / MIB:.0f}",
         )
-    return Group(tiers, experts)
+    return Group(tiers, profiles.told(_moved(listed)), experts)
+
+
+def _moved(listed: pb.ListResidencyResponse) -> dict[str, float]:
+    """Since the manager began."""
+    into = {usage.tier: usage.bytes_in for usage in listed.tiers}
+    return profiles.moved(into.get(pb.TIER_DDR, 0), into.get(pb.TIER_HBM, 0))
 
 
 def _leases(listed: pb.ListResidencyResponse, hbm: pb.TierUsage, now: Mapping[str, float]) -> str:

@@ -1,5 +1,6 @@
 """What the tiers of a machine cost. Sources stand beside the numbers; bytes and bytes a second."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from coe.memory_tier_manager.tiers import Tier
@@ -27,6 +28,14 @@ class TierProfile:
             copy_s += nbytes / self.disk_to_ddr
         return copy_s
 
+    def modelled_moves_s(self, into_ddr: int, into_hbm: int) -> float:
+        """Seconds that moving so many bytes into each tier takes here, one after the other.
+
+        What is read past DDR counts for its way into HBM only.
+        """
+        disk_s = into_ddr / self.disk_to_ddr if self.disk_to_ddr else 0.0
+        return disk_s + (into_hbm / self.ddr_to_hbm if self.ddr_to_hbm else 0.0)
+
 
 # Copies are real and as fast as the machine makes them: nothing to model.
 HOST = TierProfile("host", "this machine", 0, 0, 0.0, 0.0)
@@ -39,3 +48,19 @@ SN40L = TierProfile("sn40l", "arXiv 2405.07518, one socket", 1536 * GIB, 64 * GI
 SN40L_NODE = TierProfile("sn40l-node", "arXiv 2405.07518, eight sockets", 8 * 1536 * GIB, 8 * 64 * GIB, 7e9, 1e12)
 
 PROFILES = {profile.name: profile for profile in (HOST, SN40L, SN40L_NODE)}
+
+# The machines whose time a run is told in, whatever it ran on.
+MODELLED = (SN40L, SN40L_NODE)
+
+
+def moved(into_ddr: int, into_hbm: int) -> dict[str, float]:
+    """What a run moved, in bytes a tier, and the seconds of it by profile."""
+    modelled = {profile.name: profile.modelled_moves_s(into_ddr, into_hbm) for profile in MODELLED}
+    return {"into_ddr_bytes": into_ddr, "into_hbm_bytes": into_hbm, **{f"{name}_s": s for name, s in modelled.items()}}
+
+
+def told(moves: Mapping[str, float]) -> str:
+    """The same for people."""
+    machines = ", ".join(f"{moves[f'{profile.name}_s']:.2f} s on {profile.name}" for profile in MODELLED)
+    ddr, hbm = (moves[f"into_{tier}_bytes"] / 1e9 for tier in ("ddr", "hbm"))
+    return f"moved {ddr:.2f} GB into DDR, {hbm:.2f} GB into HBM: {machines}"

@@ -36,5 +36,12 @@ def test_rates_are_those_between_two_looks() -> None:
     assert [cell.strip() for cell in row.strip("│ ").split("│")] == ["a", "HBM", "resident", "3", "2", "5", "", "4"]
 
 
+def test_bytes_moved_in_the_time_of_other_machines() -> None:
+    ddr = pb.TierUsage(tier=pb.TIER_DDR, capacity_bytes=8 * MIB, bytes_in=7 * 10**9)
+    now = look(bytes_in=400 * 10**9)
+    now.tiers.append(ddr)
+    assert "moved 7.00 GB into DDR, 400.00 GB into HBM: 3.00 s on sn40l, 1.40 s on sn40l-node" in shown(now, now, 1.0)
+
+
 def test_a_manager_that_gave_no_lease_has_no_rates() -> None:
     assert "hits - now, - ever" in shown(look(), look(), 1.0)

@@ -97,7 +97,13 @@ def test_replay_command(tmp_path: Path) -> None:
     arguments = ["replay", str(tmp_path / "log"), "--expert", "c", "--json"]
     result = CliRunner().invoke(build(arguments), arguments)
     lines = [json.loads(line) for line in result.stdout.splitlines()]
-    assert lines[-1] == {"summary": {"hits": 0, "misses": 4, "loads": 4, "evictions": 2}}
+    assert lines[-1]["summary"] == {"hits": 0, "misses": 4, "loads": 4, "evictions": 2}
+    assert lines[-1]["moved"] == {
+        "into_ddr_bytes": 12,
+        "into_hbm_bytes": 16,
+        "sn40l_s": pytest.approx(12 / 7e9 + 16 / 200e9),
+        "sn40l-node_s": pytest.approx(12 / 7e9 + 16 / 1e12),
+    }
     assert any("Evicted(expert='a'" in effect for line in lines[:-1] for effect in line["effects"])
 
 
