@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import count, repeat
 from pathlib import Path
 
 from coe.local.options import StackOptions
@@ -36,9 +37,14 @@ def arena_name(home: Path) -> str:
 
 
 def plan(
-    options: StackOptions, home: Path, servers: Servers, hbm_bytes: int, take_port: Callable[[int | None], int]
+    options: StackOptions,
+    home: Path,
+    servers: Servers,
+    hbm_bytes: int,
+    take_port: Callable[[int | None], int],
+    metrics_port: int = 0,
 ) -> Plan:
-    """`take_port(preferred)` gives a free port."""
+    """`take_port(preferred)` gives a free port. Metrics are on `metrics_port` and those after it, unless it is 0."""
     common = {
         "COE_HOME": str(home),
         "COE_KAFKA_BOOTSTRAP": servers.kafka_bootstrap,
@@ -50,8 +56,11 @@ def plan(
         tiers_env["COE_TIERS_DDR_BYTES"] = str(options.ddr_bytes)
     http_port = take_port(options.gateway_http_port) if options.gateway_http_port else 0
 
+    metrics_ports = count(metrics_port) if metrics_port else repeat(0)
+
     def spec(name: str, package: str, env: Mapping[str, str], preferred: int | None = None) -> ServiceSpec:
-        return ServiceSpec(name, package, take_port(preferred), {**common, **env})
+        own = {"COE_METRICS_PORT": str(next(metrics_ports))}
+        return ServiceSpec(name, package, take_port(preferred), {**common, **own, **env})
 
     tiers = spec("memory-tier-manager", "memory_tier_manager", tiers_env)
     worker_env = {"COE_WORKER_TIER_MANAGER": tiers.address}
