@@ -57,6 +57,8 @@ class Batch:
         self.proven = False
         # Seconds that the copy of the weights took, once it ended.
         self.copy_s = 0.0
+        # Another worker waits for this expert's room: the batch ends with who is in it.
+        self.recalled = False
         # Prompts that ended here.
         self.served = 0
         # Lost leases since the last step that succeeded.
@@ -72,7 +74,7 @@ class Batch:
 
     def granted(self, grant: Grant, now: float) -> None:
         self.grant = self._uncharged = grant
-        self.proven = False
+        self.proven = self.recalled = False
         self.granted_at = now
 
     def lost(self, now: float) -> None:

@@ -47,6 +47,8 @@ class Residency(Enum):
     ABSENT = "absent"
     LOADING = "loading"
     RESIDENT = "resident"
+    # It goes as soon as nobody has a lease on it: somebody waits for its room.
+    LEAVING = "leaving"
 
 
 class LeaseSource(Protocol):

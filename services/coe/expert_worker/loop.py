@@ -126,7 +126,9 @@ class WorkerLoop:
             self._expected.costs.observe_load(nbytes, now - since)
             if self.batch is not None and self.batch.expert_id == expert_id:
                 self.batch.copy_s = now - since
-        if residency is Residency.ABSENT:
+        if self.batch is not None and self.batch.expert_id == expert_id:
+            self.batch.recalled = residency is Residency.LEAVING
+        if residency in (Residency.ABSENT, Residency.LEAVING):
             self._resident.discard(expert_id)
         else:
             self._resident.add(expert_id)
@@ -211,7 +213,7 @@ class WorkerLoop:
         self._plan = None
         live = len(batch.live) + len(joined)
         decision = self._decide(now, Running(batch.expert_id, live, self._expected.remaining_s(batch.live.values())))
-        if not batch.postponed:
+        if not batch.postponed and not batch.recalled:
             joined += self._take(decision.join)
         effects = [effect for prompt in joined for effect in batch.join(prompt, now)]
         if not batch.live and not batch.leaving:

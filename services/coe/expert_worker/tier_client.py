@@ -182,6 +182,8 @@ def _residency(expert: pb.ExpertResidency) -> Residency:
         return Residency.ABSENT
     if expert.state == pb.RESIDENCY_STATE_LOADING:
         return Residency.LOADING
+    if expert.state == pb.RESIDENCY_STATE_EVICTING and expert.leases:
+        return Residency.LEAVING
     return Residency.RESIDENT if expert.state == pb.RESIDENCY_STATE_RESIDENT else Residency.ABSENT
 
 

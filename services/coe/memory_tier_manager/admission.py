@@ -4,6 +4,7 @@ from collections.abc import Container
 
 from coe.memory_tier_manager import effects as fx
 from coe.memory_tier_manager import events as ev
+from coe.memory_tier_manager.eviction import victims
 from coe.memory_tier_manager.hbm import HbmEntry
 from coe.memory_tier_manager.parts import part_name
 from coe.memory_tier_manager.requests import Pending
@@ -19,12 +20,16 @@ class Admission:
     def __init__(self, state: TierState) -> None:
         self.pending: dict[int, Pending] = {}
         self.line: list[int] = []
+        # The request that experts are to leave for when their leases have ended.
+        self._recalled_for: int | None = None
         self._state = state
         self._out = state.out
 
     def wanted(self) -> set[str]:
-        """Experts that requests in the line wait for."""
-        return {self.pending[request].asked.expert for request in self.line}
+        """Experts that requests in the line wait for, those apart that are to leave before."""
+        entries = self._state.hbm.entries
+        experts = {self.pending[request].asked.expert for request in self.line}
+        return {expert for expert in experts if expert not in entries or not entries[expert].recalled}
 
     def ask(self, event: ev.Acquire, now: float, attached: Container[str]) -> None:
         state = self._state
@@ -35,7 +40,7 @@ class Admission:
         state.forecasts.update(event.worker, event.forecast, now)
         self.pending[event.request] = Pending(event, now, state.weights.where(event.expert))
         entry = state.hbm.entries.get(event.expert)
-        if entry is not None and entry.joinable:
+        if entry is not None and entry.joinable and not entry.recalled:
             self._join(event.request, entry, now)
         else:
             self.line.append(event.request)
@@ -52,7 +57,7 @@ class Admission:
             if entry is None and not blocked and self._room(asked, now):
                 entry = state.weights.start_load(asked.expert, asked.nbytes, now, urgent=True)
                 self.pending[request].copied = asked.nbytes
-            if entry is not None and entry.joinable:
+            if entry is not None and entry.joinable and not (entry.recalled and blocked):
                 self.line.remove(request)
                 self._join(request, entry, now)
             else:
@@ -82,6 +87,35 @@ class Admission:
         for request in [request for request, pending in self.pending.items() if pending.asked.deadline <= now]:
             expert = self.pending[request].asked.expert
             self.refuse(request, errors.DeadlineExceeded(f"{expert} did not get into HBM in time", expert=expert))
+
+    @property
+    def waits(self) -> bool:
+        return bool(self.line) or self._recalled_for is not None
+
+    def recall(self, now: float) -> None:
+        """Who has waited long enough for room is not passed any more by leases on what is in its place."""
+        waiting = (request for request in self.line if self._fits_beside_pins(self.pending[request].asked.nbytes))
+        first = next(waiting, None)
+        if self._recalled_for is not None and first != self._recalled_for:
+            self._recalled_for = None
+            self._mark_recalled(set())
+            self.serve(now)
+            first = None  # the next event looks again
+        if first is None or self._recalled_for is not None:
+            return
+        state, pending = self._state, self.pending[first]
+        if now - pending.arrived >= state.limits.recall_s:
+            leaving = state.candidates({pending.asked.expert}, leased=True)
+            found = victims(pending.asked.nbytes, leaving, state.hbm.when_freed(), state.weights.policy)
+            if found:
+                self._recalled_for = first
+                self._mark_recalled({candidate.expert for candidate in found})
+
+    def _mark_recalled(self, experts: set[str]) -> None:
+        for entry in self._state.hbm.entries.values():
+            if entry.recalled != (entry.expert in experts):
+                entry.recalled = not entry.recalled
+                self._state.weights.changed(entry)
 
     def answer(self, entry: HbmEntry) -> None:
         """Grants what can be granted to those who wait for this entry's bytes."""

@@ -60,8 +60,9 @@ class Tiers:
     def handle(self, event: ev.Event, now: float) -> list[fx.Effect]:
         """`now`: seconds of a monotonic clock. The effects are to be performed in order before the next event."""
         self._handlers[type(event)](event, now)
-        if self._admission.line:
+        if self._admission.waits:
             self._admission.serve(now)
+            self._admission.recall(now)
         if self._upkeep.waits and not self._admission.line:
             self._upkeep.serve(now)
         if type(event) in _QUIET and not self._admission.line:

@@ -20,7 +20,7 @@ class HbmEntry:
     `from_ddr`: it is read through the DDR tier; `was_in_ddr`: all of it was there when the load was asked for.
     `part_of`: only the first layers of that expert (coe.memory_tier_manager.parts); `expert` is then the part's name.
     `saved`: bytes that came from such a part and not over the link. `demanded`: it is loaded for requests alone, and
-    not any more when the last of them is taken back.
+    not any more when the last of them is taken back. `recalled`: it leaves as soon as its leases have ended.
     """
 
     expert: str
@@ -35,6 +35,7 @@ class HbmEntry:
     copying: bool = False
     urgent: bool = False
     demanded: bool = False
+    recalled: bool = False
     from_ddr: bool = False
     was_in_ddr: bool = False
     part_of: str = ""

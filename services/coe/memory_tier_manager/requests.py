@@ -10,6 +10,8 @@ from coe.memory_tier_manager.tiers import Tier
 class Limits:
     """Bytes and seconds. `idle_ttl_s`: an unused expert leaves HBM after it. `retry_s`: pause after a failed load.
 
+    `recall_s`: who waits so long for room gets it before new leases on what is in its place.
+
     `claim_s`: how long what a dead manager left in HBM is kept for workers that may hold leases on it.
     `part_share`: of an expert's weights that may stay in free room of HBM when it leaves; 0: none. `part_unit`: parts
     are multiples of it (chunks of a weights file).
@@ -24,6 +26,7 @@ class Limits:
     idle_ttl_s: float = float("inf")
     retry_s: float = 5.0
     claim_s: float = 5.0
+    recall_s: float = 5.0
     part_share: float = 0.0
     part_unit: int = 4 * 1024 * 1024
 

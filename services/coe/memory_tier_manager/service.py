@@ -114,6 +114,7 @@ class MemoryTierManagerService:
             load_timeout_s=settings.load_timeout_s,
             idle_ttl_s=settings.idle_ttl_s or float("inf"),
             claim_s=settings.claim_s,
+            recall_s=settings.recall_s,
             part_share=settings.part_share,
         )
 

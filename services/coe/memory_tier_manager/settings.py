@@ -29,6 +29,8 @@ class TiersSettings(BaseSettings):
     idle_ttl_s: float = Field(default=0.0, ge=0)
     # What a manager that died left in HBM stays so long for workers that hold leases on it and come again.
     claim_s: float = Field(default=5.0, ge=0)
+    # Who waits so long for room in HBM gets it before anyone gets a new lease on what is in its place.
+    recall_s: float = Field(default=5.0, ge=0)
     # The first layers of an expert that left HBM, as a share of its weights, may stay in room that nothing else needs.
     part_share: float = Field(default=0.0, ge=0, le=0.5)
     load_timeout_s: float = Field(default=60.0, gt=0)

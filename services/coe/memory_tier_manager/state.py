@@ -40,8 +40,11 @@ class TierState:
         self.used: set[str] = set()
         self.out = self.weights.out
 
-    def candidates(self, wanted: Container[str], *, pinned: bool = False) -> list[Candidate]:
-        """Who may leave HBM; `pinned`: or move in it. `wanted`: experts that somebody waits for."""
+    def candidates(self, wanted: Container[str], *, pinned: bool = False, leased: bool = False) -> list[Candidate]:
+        """Who may leave HBM; `pinned`: or move in it; `leased`: or leave once its leases have ended.
+
+        `wanted`: experts that somebody waits for.
+        """
         return [
             Candidate(
                 entry.expert,
@@ -55,7 +58,7 @@ class TierState:
             )
             for entry in self.hbm.entries.values()
             if entry.state is State.RESIDENT
-            and not self.leases.count(entry.expert)
+            and (leased or not self.leases.count(entry.expert))
             and (pinned or entry.expert not in self.pins)
             and entry.expert not in self.unclaimed
             and entry.expert not in wanted

@@ -23,7 +23,7 @@ def residency(tiers: Tiers, expert: str, nbytes: int) -> pb.ExpertResidency:
         return pb.ExpertResidency(
             expert_id=expert,
             tier=pb.TIER_HBM,
-            state=_STATES[entry.state],
+            state=pb.RESIDENCY_STATE_EVICTING if entry.recalled else _STATES[entry.state],
             bytes=nbytes,
             leases=tiers.leases.count(expert),
             pinned=expert in tiers.pins,

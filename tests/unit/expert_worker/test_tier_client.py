@@ -167,6 +167,7 @@ async def test_residency_is_told_as_far_as_hbm_is_concerned() -> None:
         changes=[
             pb.ExpertResidency(expert_id="a", tier=pb.TIER_HBM, state=pb.RESIDENCY_STATE_LOADING, bytes=9),
             pb.ExpertResidency(expert_id="a", tier=tier, state=state, bytes=9),
+            pb.ExpertResidency(expert_id="a", tier=tier, state=pb.RESIDENCY_STATE_EVICTING, bytes=9, leases=1),
             pb.ExpertResidency(expert_id="a", tier=tier, state=pb.RESIDENCY_STATE_EVICTING, bytes=9),
             pb.ExpertResidency(expert_id="a", tier=pb.TIER_DDR, state=state, bytes=9),
         ]
@@ -174,7 +175,7 @@ async def test_residency_is_told_as_far_as_hbm_is_concerned() -> None:
     seen: asyncio.Queue[tuple[str, int, Residency]] = asyncio.Queue()
     async with attached(manager) as client, asyncio.timeout(WAIT_S):
         watching = asyncio.create_task(client.watch(lambda *change: seen.put_nowait(change)))
-        found = [await seen.get() for _ in range(4)]
+        found = [await seen.get() for _ in range(5)]
         watching.cancel()
-    wanted = [Residency.LOADING, Residency.RESIDENT, Residency.ABSENT, Residency.ABSENT]
+    wanted = [Residency.LOADING, Residency.RESIDENT, Residency.LEAVING, Residency.ABSENT, Residency.ABSENT]
     assert found == [("a", 9, residency) for residency in wanted]

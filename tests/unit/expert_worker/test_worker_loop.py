@@ -87,6 +87,34 @@ def test_the_policy_by_name_decides_the_order() -> None:
     assert list(world.finished) == ["1", "2", "3"]
 
 
+def test_a_recalled_expert_is_given_back_though_its_prompts_go_on() -> None:
+    world = World(max_batch=2)
+    world.submit(make_prompt("1", "a", tokens=3))
+    world.grant()
+    world.apply(world.loop.on_residency("a", 10, Residency.LEAVING, world.now))
+    world.submit(make_prompt("2", "a"))
+    for _ in range(3):
+        assert world.step is not None
+        assert "2" not in [prompt.key for prompt in world.step.join]
+        world.finish_step()
+    assert set(world.finished) == {"1"}
+    assert [type(effect) for effect in world.log[-2:]] == [Release, Acquire]
+    world.run_out()
+    assert set(world.finished) == {"1", "2"}
+
+
+def test_an_expert_that_is_recalled_no_more_takes_prompts_again() -> None:
+    world = World(max_batch=2)
+    world.submit(make_prompt("1", "a", tokens=3))
+    world.grant()
+    for residency in (Residency.LEAVING, Residency.RESIDENT):
+        world.apply(world.loop.on_residency("a", 10, residency, world.now))
+    world.submit(make_prompt("2", "a"))
+    world.finish_step()
+    assert world.step is not None
+    assert [prompt.key for prompt in world.step.join] == ["2"]
+
+
 def test_an_aged_prompt_stops_the_running_expert_from_taking_more() -> None:
     world = World(max_batch=1, max_wait_s=10)
     world.submit(make_prompt("1", "a", tokens=2), make_prompt("2", "b", at=0.5), make_prompt("3", "a", at=1.0))

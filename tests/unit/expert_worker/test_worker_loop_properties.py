@@ -6,7 +6,7 @@ import hypothesis.strategies as st
 from hypothesis import given, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from coe.expert_worker.effects import Acquire
+from coe.expert_worker.effects import Acquire, Residency
 from coe.platform.errors import ChecksumMismatch, CoEError, InternalError, LeaseLost, Unavailable
 from unit.expert_worker.worker_world import World, make_prompt
 
@@ -65,6 +65,11 @@ class WorkerMachine(RuleBasedStateMachine):
     def time_passes(self, seconds: float) -> None:
         self.world.now += seconds
         self.world.apply(self.world.loop.on_tick(self.world.now))
+        self.world.advance()
+
+    @rule(expert=EXPERTS, residency=st.sampled_from(Residency))
+    def residency_changes(self, expert: str, residency: Residency) -> None:
+        self.world.apply(self.world.loop.on_residency(expert, 10, residency, self.world.now))
         self.world.advance()
 
     @rule()

@@ -90,6 +90,42 @@ def test_residents_are_granted_past_the_line(world: World) -> None:
     world.grant(world.acquire("w2", "a"))
 
 
+def test_new_leases_do_not_pass_who_has_waited_too_long(world: World) -> None:
+    """Two workers that take turns on one expert would keep it, and the third's would never come."""
+    world.send(ev.Attach("w3", 3))
+    held = [world.acquire("w1", "a"), world.acquire("w2", "b")]
+    world.settle()
+    waiting = world.acquire("w3", "big", deadline=100.0)
+    held.append(world.acquire("w2", "a"))
+    world.grant(held[-1])
+    world.now = 5.0
+    effects = world.send(ev.Tick())
+    assert {effect.expert for effect in effects if isinstance(effect, fx.Changed)} == {"a", "b"}
+    behind = world.acquire("w1", "a")
+    assert behind not in world.answers
+    for request in held:
+        world.release(request)
+    world.settle()
+    world.grant(waiting)
+    assert behind not in world.answers
+    world.release(waiting)
+    world.settle()
+    world.grant(behind)
+
+
+def test_who_gives_up_waiting_recalls_nothing(world: World) -> None:
+    world.acquire("w1", "a")
+    world.settle()
+    waiting = world.acquire("w2", "big")
+    world.now = 5.0
+    world.send(ev.Tick())
+    behind = world.acquire("w2", "a")
+    assert behind not in world.answers
+    world.send(ev.CancelAcquire(waiting))
+    world.grant(behind)
+    assert not world.tiers.hbm.entries["a"].recalled
+
+
 def test_cancelled_load_always_unloads(world: World) -> None:
     request = world.acquire("w1", "a", resident=True)
     world.send(ev.CancelAcquire(request))

@@ -27,7 +27,7 @@ class TierMachine(RuleBasedStateMachine):
         part_share=st.sampled_from([0.0, 0.4]),
     )
     def start(self, policy: str, ddr: int, slots: int, part_share: float) -> None:
-        more = {"slots": slots, "idle_ttl_s": 40.0, "part_share": part_share, "part_unit": 1}
+        more = {"recall_s": 2.0, "slots": slots, "idle_ttl_s": 40.0, "part_share": part_share, "part_unit": 1}
         self.world = World.of(SIZES, hbm=12, ddr=ddr, policy=policy, **more)
         self.attachments = {"w1": 0, "w2": 0}
         # Leases of workers that have not come back since the manager's crash.
@@ -118,6 +118,11 @@ class TierMachine(RuleBasedStateMachine):
             if lease in self.world.claimed:
                 assert entry is not None
                 assert (entry.slot, entry.generation) == (lease.slot, lease.generation)
+
+    @invariant()
+    def experts_are_recalled_for_somebody(self) -> None:
+        if hasattr(self, "world") and not self.world.tiers.pending:
+            assert not any(entry.recalled for entry in self.world.tiers.hbm.entries.values())
 
     @invariant()
     def one_answer_each(self) -> None:
