@@ -9,7 +9,7 @@ _HEAD = """# Telemetry
 This page is made from `services/coe/platform/telemetry/registry.py` (`python -m coe.platform.telemetry.docs`).
 
 Off by default. `COE_OTLP_ENDPOINT=http://host:4317` exports traces and metrics over OTLP (gRPC).
-`COE_METRICS_PORT=9464` serves Prometheus metrics (names there have `_` for `.`); the services of `coe up` take that port
+`COE_METRICS_PORT=9464` serves Prometheus metrics (names there have `_` for `.`); services of `coe up` take that port
 and the ones after it, in the order of their start. `COE_TRACE_FILE=traces.jsonl` appends spans to a file that all
 processes may share. Logs are JSON lines on stderr and carry `trace_id` and `span_id`.
 
