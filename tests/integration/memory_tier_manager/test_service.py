@@ -219,10 +219,13 @@ async def test_weights_that_are_cut_while_they_are_mapped_end_their_load_only(tm
                 await manager.Release(pb.ReleaseRequest(worker_id="w", lease_id=lease.lease_id))
             os.truncate(bundle.weights_path, 4096)
             broken = pb.AcquireRequest(worker_id="w", expert_id="tiny", wait_until_resident=True)
+            codes = []
             for _ in range(2):
                 with pytest.raises(grpc.aio.AioRpcError) as cut:
                     await manager.Acquire(broken, timeout=30)
-                assert cut.value.code() is grpc.StatusCode.UNAVAILABLE
+                codes.append(cut.value.code())
+            # Opened anew, it is no bundle any more.
+            assert codes == [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.FAILED_PRECONDITION]
             again = pb.AcquireRequest(worker_id="w", expert_id="other", wait_until_resident=True)
             assert (await manager.Acquire(again, timeout=30)).lease.expert_id == "other"
             stream.cancel()
