@@ -26,11 +26,8 @@ from coe.native import HbmArena, lease_handle
 from coe.platform.errors import TierLoadError
 from coe.simulation.trace import Trace
 
-# Prompts and tokens of each, in a first step together.
-PREFILLS = (
-    *((1, 24), (12, 24), (1, 8), (3, 32), (1, 24), (16, 32), (2, 24), (6, 24)),
-    *((1, 24), (2, 32), (1, 8), (4, 32), (1, 24), (8, 32), (2, 24), (16, 32)),
-)
+# Prompts and tokens of each, in a first step together; twice over.
+PREFILLS = ((1, 24), (12, 24), (1, 8), (3, 32), (1, 24), (16, 32), (2, 24), (6, 24), (2, 32), (4, 32), (1, 24), (8, 32))
 # Experts that HBM holds beside the engine alone: more than caches do.
 ROOM = 8
 # Sequences of each visit to the real worker.
@@ -86,7 +83,7 @@ class _Rig:
 
     def prefills(self, samples: Samples) -> None:
         """First steps of visits, nothing copied meanwhile."""
-        for place, (prompts, tokens) in enumerate(PREFILLS):
+        for place, (prompts, tokens) in enumerate(2 * PREFILLS):
             samples.prefill[prompts * tokens].append(self._visit(place % ROOM, prompts, tokens, until=_called(1))[0])
 
     def copies(self, samples: Samples) -> None:

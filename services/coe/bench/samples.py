@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from scipy.optimize import isotonic_regression
 
 from coe.platform.errors import Unavailable
 from coe.simulation.hardware import HOST, Hardware
@@ -68,7 +69,11 @@ def fitted(samples: Samples, expert_bytes: int) -> Hardware:
 
 
 def _curve(by_size: dict[int, list[float]]) -> Curve:
-    return tuple((float(n), _mean(seconds)) for n, seconds in sorted(by_size.items()))
+    """A larger step never takes less: what seems so is evened out."""
+    sizes = sorted(by_size)
+    means = [_mean(by_size[size]) for size in sizes]
+    even = isotonic_regression(means, weights=[len(by_size[size]) for size in sizes]).x
+    return tuple(zip(map(float, sizes), even.tolist(), strict=True))
 
 
 def _mean(seconds: Sequence[float]) -> float:

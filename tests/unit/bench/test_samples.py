@@ -41,6 +41,16 @@ def test_the_machine_that_was_measured() -> None:
     assert measured.wake_s == pytest.approx(0.010)
 
 
+def test_a_larger_step_takes_no_less() -> None:
+    found = samples()
+    found.decode[8] += [0.006, 0.006]
+    found.decode[16] += [0.020]
+    measured = fitted(found, expert_bytes=1000).measured
+    assert measured is not None
+    assert [n for n, _ in measured.decode] == [1, 4, 8, 16]
+    assert [seconds for _, seconds in measured.decode[1:]] == pytest.approx([0.020 / 3, 0.020 / 3, 0.020])
+
+
 def test_samples_of_two_calibrations_count_alike() -> None:
     both, other = samples(), samples()
     other.decode[2] += [0.006]
