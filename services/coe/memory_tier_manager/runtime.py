@@ -36,6 +36,8 @@ class Runtime:
         self._answers: dict[int, OnAnswer] = {}
         self._sources: dict[str, Source] = {}
         self._copies: dict[str, Copy] = {}
+        # What is being read into DDR, and could not be copied meanwhile: it does not stay there.
+        self._spoiled: set[str] = set()
         self._inbox: deque[ev.Event] = deque()
         self._running = False
         self._closing = False
@@ -220,6 +222,8 @@ class Runtime:
         """Its file is to be opened anew: it could not be copied, or is that of a former bundle of the name."""
         if self._tiers.ddr.has(expert):
             self._inbox.append(ev.InDdr(expert, ok=False))
+        elif expert in self._tiers.ddr.entries:
+            self._spoiled.add(expert)
         self._close_unless_in_ddr(expert)
 
     def _close_unless_in_ddr(self, expert: str) -> None:
@@ -251,7 +255,12 @@ class Runtime:
         except Exception as error:
             self._loop.call_soon_threadsafe(self._fail, InternalError(f"reading {expert} failed: {error}"))
             return
-        self._loop.call_soon_threadsafe(self.post, ev.InDdr(expert, ok=ok))
+        self._loop.call_soon_threadsafe(self._read_over, expert, ok)
+
+    def _read_over(self, expert: str, ok: bool) -> None:
+        spoiled = expert in self._spoiled
+        self._spoiled.discard(expert)
+        self.post(ev.InDdr(expert, ok=ok and not spoiled))
 
     def _fail(self, error: Exception) -> None:
         if not self._failure.done():

@@ -69,19 +69,30 @@ async def test_a_damaged_file_is_an_error_of_the_caller_only(bench: Bench) -> No
     assert (await bench.acquire("b")).expert == "b"
 
 
-async def test_what_could_not_be_copied_is_opened_anew(bench: Bench) -> None:
-    """It may have been imported again since; what DDR holds of it is worth nothing."""
-    bench.library.damaged.add("a")
-    task = bench.acquire("a")
-    await until_true(lambda: bench.tiers.ddr.has("a") or task.done())
-    with pytest.raises(TierLoadError):
-        await task
-    await until_true(lambda: bench.tiers.idle)
-    with pytest.raises(TierLoadError):
-        await bench.acquire("a")
-    bench.library.damaged.clear()
+@pytest.mark.parametrize("first", ["read", "copy"])
+async def test_what_could_not_be_copied_is_opened_anew(bench: Bench, slow: Bench, first: str) -> None:
+    """It may have been imported again since; what DDR holds of it, or will when it is read, is worth nothing."""
+    if first == "copy":
+        readable = bench.library.slow["a"] = threading.Event()
+        bench.library.damaged.add("a")
+        with pytest.raises(TierLoadError):
+            await bench.acquire("a")
+        readable.set()
+    else:
+        bench = slow
+        bench.library.damaged.add("a")
+        task = bench.acquire("a")
+        await until_true(lambda: bench.tiers.ddr.has("a"))
+        bench.arena.copies[0].finish()
+        with pytest.raises(TierLoadError):
+            await task
     await until_true(lambda: "a" not in bench.tiers.ddr.entries)
-    assert (await bench.acquire("a")).expert == "a"
+    bench.library.damaged.clear()
+    again = bench.acquire("a")
+    await until_true(lambda: again.done() or any(not copy.done for copy in bench.arena.copies.values()))
+    for copy in bench.arena.copies.values():
+        copy.finish()
+    assert (await again).expert == "a"
 
 
 async def test_a_file_that_is_gone_is_an_error_of_the_caller_only(bench: Bench) -> None:
