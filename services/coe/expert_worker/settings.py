@@ -4,15 +4,16 @@ import os
 from typing import Annotated, Literal
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from coe.experts.kv_format import KvFormat
+from coe.platform.settings import Settings
 
 
-class WorkerSettings(BaseSettings):
+class WorkerSettings(Settings):
     """Sizes are bytes, times are seconds."""
 
-    model_config = SettingsConfigDict(env_prefix="COE_WORKER_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="COE_WORKER_")
 
     # Unique among the workers of a cluster.
     id: str = "expert-worker-0"

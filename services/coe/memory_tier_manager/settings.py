@@ -4,15 +4,17 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
+
+from coe.platform.settings import Settings
 
 GIB = 1024**3
 
 
-class TiersSettings(BaseSettings):
+class TiersSettings(Settings):
     """Budgets in bytes, times in seconds."""
 
-    model_config = SettingsConfigDict(env_prefix="COE_TIERS_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="COE_TIERS_")
 
     hbm_bytes: int = Field(default=1 * GIB, ge=2 * 1024**2)
     ddr_bytes: int = Field(default=4 * GIB, ge=0)
@@ -24,7 +26,7 @@ class TiersSettings(BaseSettings):
     link_bytes_per_s: float = Field(default=0.0, ge=0)
     copy_threads: int = Field(default=2, ge=1)
     # Experts to hold in HBM whenever there is room: loaded at start, and again when the rush is over.
-    default_experts: list[str] = []
+    default_experts: list[str] = Field(default=[])
     # An expert that was not used for so long leaves HBM. 0: never.
     idle_ttl_s: float = Field(default=0.0, ge=0)
     # What a manager that died left in HBM stays so long for workers that hold leases on it and come again.

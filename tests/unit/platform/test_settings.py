@@ -2,9 +2,11 @@
 
 import pytest
 
+from coe.expert_worker.settings import WorkerSettings
 from coe.gateway.settings import GatewaySettings
 from coe.local.options import StackOptions
 from coe.mapper.settings import MapperSettings
+from coe.memory_tier_manager.settings import TiersSettings
 from coe.platform.settings import CoreSettings, GrpcSettings, Settings
 from coe.router.settings import RouterSettings
 
@@ -24,6 +26,8 @@ from coe.router.settings import RouterSettings
         (StackOptions, "COE_STACK_WORKERS", "none"),
         (RouterSettings, "COE_ROUTER_CANARY_SHARE", "2"),
         (MapperSettings, "COE_MAPPER_RELOAD_S", "0"),
+        (WorkerSettings, "COE_WORKER_POLICY", "best"),
+        (TiersSettings, "COE_TIERS_HBM_BYTES", "8G"),
     ],
 )
 def test_one_line_names_the_setting(
