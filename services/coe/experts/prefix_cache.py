@@ -26,11 +26,13 @@ class PrefixCache:
     def __init__(self, block_tokens: int) -> None:
         self._block_tokens = block_tokens
         self._roots: dict[tuple[int, ...], CachedBlock] = {}
-        # Least recently used first. A path is touched from its end to its root, so a child never outlives its parent.
-        self._by_use: OrderedDict[CachedBlock, None] = OrderedDict()
+        # Those that nobody uses, least recently used first. A path joins them from its end to its root, so a child
+        # never outlives its parent.
+        self._idle: OrderedDict[CachedBlock, None] = OrderedDict()
+        self._known = 0
 
     def __len__(self) -> int:
-        return len(self._by_use)
+        return self._known
 
     def match(self, ids: Sequence[int], path: Sequence[CachedBlock] = ()) -> list[CachedBlock]:
         """`path`, which is in use, and the longest known run of whole blocks that `ids` go on with, in use from now on.
@@ -43,8 +45,8 @@ class PrefixCache:
             if found is None:
                 break
             found.users += 1
+            self._idle.pop(found, None)
             longer.append(found)
-        self._touch(longer)
         return longer
 
     def publish(self, path: Sequence[CachedBlock], ids: Sequence[int], blocks: Sequence[int]) -> list[CachedBlock]:
@@ -59,13 +61,14 @@ class PrefixCache:
             if tokens in siblings:
                 break
             siblings[tokens] = CachedBlock(blocks[len(longer)], tokens, longer[-1] if longer else None, users=1)
+            self._known += 1
             longer.append(siblings[tokens])
-        self._touch(longer)
         return longer
 
     def unuse(self, path: Sequence[CachedBlock]) -> None:
         for cached in path:
             cached.users -= 1
+        self._rest(path)
 
     def adopt(self, path: list[CachedBlock], ids: Sequence[int], blocks: Sequence[int]) -> list[int]:
         """Takes over the whole blocks of a finished sequence, whose `path` it stops using.
@@ -85,24 +88,26 @@ class PrefixCache:
                 surplus.append(blocks[index])
             else:
                 siblings[tokens] = CachedBlock(blocks[index], tokens, path[-1] if path else None)
+                self._known += 1
             path.append(siblings[tokens])
-        self._touch(path)
+        self._rest(path)
         return surplus
 
     def evict(self) -> int | None:
         """Forgets the block that was unused longest and says which; None when all are in use."""
-        for cached in self._by_use:
-            if cached.users == 0:
-                siblings = cached.parent.children if cached.parent else self._roots
-                del siblings[cached.tokens]
-                del self._by_use[cached]
-                return cached.block
-        return None
+        if not self._idle:
+            return None
+        cached, _ = self._idle.popitem(last=False)
+        siblings = cached.parent.children if cached.parent else self._roots
+        del siblings[cached.tokens]
+        self._known -= 1
+        return cached.block
 
     def _children(self, path: Sequence[CachedBlock]) -> dict[tuple[int, ...], CachedBlock]:
         return path[-1].children if path else self._roots
 
-    def _touch(self, path: Sequence[CachedBlock]) -> None:
+    def _rest(self, path: Sequence[CachedBlock]) -> None:
         for cached in reversed(path):
-            self._by_use[cached] = None
-            self._by_use.move_to_end(cached)
+            if cached.users == 0:
+                self._idle[cached] = None
+                self._idle.move_to_end(cached)
