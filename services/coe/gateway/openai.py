@@ -97,7 +97,7 @@ class ChatRequest(BaseModel):
     # Not of that API, but of others that speak its dialect.
     top_k: Annotated[int, Field(ge=0, lt=2**32)] | None = None
     min_p: Probability | None = None
-    repetition_penalty: Annotated[float, Field(gt=0)] | None = None
+    repetition_penalty: Annotated[float, Field(ge=1e-3, le=1e3)] | None = None
     # Ours: the answer, or the first chunk of a stream, says in a field `coe` why this expert gives it.
     explain: bool = False
 
