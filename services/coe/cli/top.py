@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import Annotated
 
 import typer
@@ -39,7 +40,7 @@ class Rates:
     former: dict[int, pb.TierUsage] = field(default_factory=dict)
 
     def of(self, usage: pb.TierUsage, seconds: float) -> dict[str, float]:
-        """Of `bytes_in`, `evictions`, `hits` and `misses`."""
+        """Of `bytes_in`, `evictions`, `hits` and `misses`; `seconds` since that look."""
         former = self.former.get(usage.tier, usage)
         self.former[usage.tier] = usage
         counters = ("bytes_in", "evictions", "hits", "misses")
@@ -78,14 +79,16 @@ async def _watch(address: str, interval: float, once: bool, as_json: bool) -> No
             stub = memory_tier_manager_pb2_grpc.MemoryTierManagerStub(connection)
             if not as_json and not once:
                 live.start()
+            looked = monotonic()
             while True:
+                since, looked = looked, monotonic()
                 with calls():
                     listed = await stub.ListResidency(pb.ListResidencyRequest())
                 if as_json:
                     print_json({**MessageToDict(listed, preserving_proto_field_name=True), "moved": _moved(listed)})
                 else:
                     node = (await reader.snapshot()).nodes.get(listed.node)
-                    view = page(listed, rates, interval, node.queues if node else {})
+                    view = page(listed, rates, max(looked - since, 1e-3), node.queues if node else {})
                     if once:
                         out.print(view)
                     else:
