@@ -105,7 +105,8 @@ def test_openai_clients_get_answers_models_and_errors(stack: RunningStack) -> No
         assert "coe-auto" in models
         missing = client.post("/v1/chat/completions", json={"model": "no-such-expert", "messages": messages})
         assert (missing.status_code, missing.json()["error"]["code"]) == (404, "expert_not_found")
-        refused = client.post("/v1/chat/completions", json={"messages": messages, "tools": []})
+        tools = [{"type": "function", "function": {"name": "look_up"}}]
+        refused = client.post("/v1/chat/completions", json={"messages": messages, "tools": tools})
         assert (refused.status_code, refused.json()["error"]["param"]) == (400, "tools")
 
 
