@@ -11,7 +11,7 @@ from coe.experts.graph import KV_BLOCK_TOKENS, build_graph
 from coe.experts.kv_blocks import BlockPool, KvBudget
 from coe.experts.kv_format import KvFormat, bytes_per_token, row_elements
 from coe.experts.step_plan import Int64
-from coe.native import ops_library_path
+from coe.native import instruction_set, ops_library_path
 from coe.platform.errors import InternalError, LeaseLost
 
 STALE_LEASE = "stale lease"
@@ -24,6 +24,9 @@ class LayoutSession:
     def __init__(self, bundle: Bundle, budget: KvBudget, kv_format: KvFormat = "f32", *, fused: bool = True) -> None:
         config = bundle.manifest.config
         self.config = config
+        # Whether every token gets the same bits whatever else is in its step, also when nobody asks for it: tiles of
+        # bfloat16 are what differs (ADR 9).
+        self.batch_invariant = instruction_set() != "amx"
         graph = build_graph(config, bundle.manifest.tensors, kv_format, fused=fused)
         self._session = _session(graph.SerializeToString())
         kind = np.dtype(_KV_TYPES[kv_format])

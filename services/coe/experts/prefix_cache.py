@@ -1,7 +1,7 @@
 """Finds KV blocks of earlier sequences by the tokens they hold: a conversation's past is not computed again.
 
-A tree of whole blocks, one an expert: keys and values depend on its weights. Sequences with a seed have a tree of their
-own: their steps compute the same bits however tokens are cut into them, others may differ in the fourth digit.
+A tree of whole blocks, one an expert: keys and values depend on its weights. Where the bits of a token depend on what
+shares its step (in the fourth digit), sequences with a seed have a tree of their own.
 """
 
 from collections import OrderedDict

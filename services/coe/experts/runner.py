@@ -21,6 +21,7 @@ class StepSession(KvOwner, Protocol):
     """Computes steps for experts of one layout (coe.experts.layout_session)."""
 
     config: ModelConfig
+    batch_invariant: bool
 
     def run(self, inputs: dict[str, Int64]) -> npt.NDArray[np.float32]: ...
 
@@ -76,6 +77,7 @@ class Runner:
                 context_length=config.context_length,
             )
         sequence = start(request_id, prompt, sampling, self._tokenizer, config.vocabulary)
+        sequence.batch_invariant = sampling.seed is not None and not self._session.batch_invariant
         with self._lock:
             if request_id in self._sequences:
                 raise InvalidPrompt(f"request {request_id} is being generated already")

@@ -40,6 +40,8 @@ class Sequence:
     prompt_tokens: int = field(init=False)
     computed: int = field(default=0, init=False)
     cancelled: bool = field(default=False, init=False)
+    # Whether its steps must be told that nothing may depend on what shares them: that is what a seed is for.
+    batch_invariant: bool = False
 
     def __post_init__(self) -> None:
         self.prompt_tokens = len(self.ids)
@@ -49,11 +51,6 @@ class Sequence:
     def hold(self, blocks: tuple[int, ...], *, computed: int) -> None:
         """Gives it KV blocks; the first `computed` tokens are in them already."""
         self.blocks, self.computed = blocks, computed
-
-    @property
-    def batch_invariant(self) -> bool:
-        """Whether its tokens may not depend on what shares its steps: that is what a seed is for."""
-        return self.params.seed is not None
 
     @property
     def pending(self) -> int:

@@ -6,12 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from coe.experts.prefill_budget import prefill_tokens
 from coe.experts.sequence import Sequence
 from coe.native import batch_invariant
-
-# Prompt tokens a step may compute: many when nobody waits for the next token, few beside running decodes.
-PREFILL_TOKENS = 512
-PREFILL_TOKENS_BESIDE_DECODES = 64
 
 Int64 = npt.NDArray[np.int64]
 
@@ -35,7 +32,7 @@ def plan_step(sequences: Seq[Sequence], block_tokens: int) -> list[Chunk]:
     the next one. So prompts that begin alike compute their beginning once.
     """
     decoding = [sequence for sequence in sequences if sequence.completion_tokens > 0]
-    left = _prefill_tokens(len(decoding), len(sequences) - len(decoding))
+    left = prefill_tokens(len(decoding), len(sequences) - len(decoding))
     chunks = [Chunk(sequence, sequence.pending) for sequence in decoding]
     begun: list[Sequence] = []
     for sequence in sequences:
@@ -46,13 +43,6 @@ def plan_step(sequences: Seq[Sequence], block_tokens: int) -> list[Chunk]:
         begun.append(sequence)
         left -= count
     return chunks
-
-
-def _prefill_tokens(decoding: int, waiting: int) -> int:
-    """Few beside running decodes, the more of them the more prompts wait for each decode that they hold up."""
-    if not decoding:
-        return PREFILL_TOKENS
-    return min(PREFILL_TOKENS, PREFILL_TOKENS_BESIDE_DECODES * max(1, waiting // decoding))
 
 
 def _follows(sequence: Sequence, other: Sequence, block_tokens: int) -> bool:

@@ -7,9 +7,9 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from coe.experts.prefill_budget import PREFILL_TOKENS
 from coe.platform.errors import ArtifactError
 from coe.simulation.measured import Measured, at
-from coe.simulation.prefill import PREFILL_TOKENS
 
 GIB = 1024**3
 LLAMA2_7B = 13_476_000_000  # 6.738e9 parameters, 2 bytes each

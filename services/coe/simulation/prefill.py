@@ -2,9 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-# The worker's (a test holds one against the other; the simulator needs no engine).
-PREFILL_TOKENS = 512
-PREFILL_TOKENS_BESIDE_DECODES = 64
+from coe.experts.prefill_budget import prefill_tokens
 
 
 def prefill_steps(prompts: Sequence[int], shared: int, decoding: int) -> Iterator[tuple[int, list[int]]]:
@@ -16,9 +14,7 @@ def prefill_steps(prompts: Sequence[int], shared: int, decoding: int) -> Iterato
     left = list(prompts)
     waiting = list(range(len(left)))
     while waiting:
-        room = PREFILL_TOKENS
-        if decoding:
-            room = min(room, PREFILL_TOKENS_BESIDE_DECODES * max(1, len(waiting) // decoding))
+        room = prefill_tokens(decoding, len(waiting))
         computed, drew = 0, []
         for prompt in waiting[:1] if shared else waiting:
             count = min(left[prompt], room - computed)

@@ -14,10 +14,10 @@ from coe.experts.config import ModelConfig
 from coe.experts.kv_blocks import BlockPool
 from coe.experts.kv_sharing import SharedKv
 from coe.experts.manifest import TokenizerFacts
+from coe.experts.prefill_budget import PREFILL_TOKENS, PREFILL_TOKENS_BESIDE_DECODES
 from coe.experts.runner import Runner
 from coe.experts.sampling_params import SamplingParams
 from coe.experts.sequence import Emission
-from coe.experts.step_plan import PREFILL_TOKENS, PREFILL_TOKENS_BESIDE_DECODES
 from coe.experts.tokenizer import ExpertTokenizer
 from coe.native import batch_invariant
 from coe.platform.errors import CapacityExceeded, ContextExceeded, InternalError, InvalidPrompt, LeaseLost
@@ -36,6 +36,7 @@ class FakeSession:
 
     def __init__(self, kv: SharedKv) -> None:
         self.config = CONFIG
+        self.batch_invariant = True
         self.pool = BlockPool(kv.budget, block_bytes=BLOCK, block_tokens=BLOCK, blocks=kv.budget.limit // BLOCK)
         self.kv = np.full((self.pool.blocks, BLOCK), -1)
         self.steps: list[int] = []
@@ -173,7 +174,16 @@ def test_sampling_does_not_depend_on_the_batch(kv: SharedKv, runner: Runner) -> 
     assert finish(runner, before)["shared"].final_text == alone.final_text
 
 
-def test_who_has_a_seed_gets_batch_invariant_steps_and_no_others_past(runner: Runner, session: FakeSession) -> None:
+def test_a_seed_changes_nothing_where_steps_are_batch_invariant(runner: Runner, session: FakeSession) -> None:
+    prompt = [draw % 50 for draw in range(10 * BLOCK + 1)]
+    for seed, computed in ((None, len(prompt)), (3, 1)):
+        runner.add_tokens("request", prompt, SamplingParams(max_tokens=1, seed=seed))
+        finish(runner)
+        assert (session.handles[-1], session.steps[-1]) == (1, computed)
+
+
+def test_elsewhere_who_has_a_seed_gets_such_steps_and_no_others_past(runner: Runner, session: FakeSession) -> None:
+    session.batch_invariant = False
     prompt = [draw % 50 for draw in range(10 * BLOCK + 1)]
     runner.add_tokens("plain", prompt, SamplingParams(max_tokens=2))
     finish(runner)

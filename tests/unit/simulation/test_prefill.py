@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coe.experts import step_plan
-from coe.simulation.prefill import PREFILL_TOKENS, PREFILL_TOKENS_BESIDE_DECODES, prefill_steps
+from coe.simulation.prefill import prefill_steps
 
 BLOCK = 16
 
@@ -70,8 +70,3 @@ def test_as_the_worker_plans(blocks: int, tails: list[int], decoding: int) -> No
         (tokens, [place - decoding for place in first]) for tokens, first in worker_steps(live + sequences, shared)
     ]
     assert list(simulated) == expected
-
-
-def test_the_same_limits() -> None:
-    assert PREFILL_TOKENS == step_plan.PREFILL_TOKENS
-    assert PREFILL_TOKENS_BESIDE_DECODES == step_plan.PREFILL_TOKENS_BESIDE_DECODES
