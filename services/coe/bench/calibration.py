@@ -129,7 +129,9 @@ class _Rig:
             self.arena.free(slot)
         began = time.perf_counter()
         known = expert in self.sources
-        source = self.sources.setdefault(expert, self.sources.get(expert) or self.library.open(expert))
+        if not known:
+            self.sources[expert] = self.library.open(expert)
+        source = self.sources[expert]
         copy = self.arena.copy(slot, slot * self.slot_bytes, source)
         if not known:
             source.lock()

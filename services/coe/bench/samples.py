@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 from scipy.optimize import isotonic_regression
@@ -42,11 +42,13 @@ class Samples:
     woken: list[float] = field(default_factory=list)
 
     def add(self, other: "Samples") -> None:
-        for name in ("decode", "prefill"):
-            for n, seconds in getattr(other, name).items():
-                getattr(self, name)[n] += seconds
-        for name in ("again", "first", "fresh", "touched", "beside", "between", "switch", "taken", "woken"):
-            getattr(self, name).extend(getattr(other, name))
+        for name in (one.name for one in fields(self)):
+            mine, more = getattr(self, name), getattr(other, name)
+            if isinstance(mine, list):
+                mine += more
+            else:
+                for n, seconds in more.items():
+                    mine[n] += seconds
 
 
 def fitted(samples: Samples, expert_bytes: int) -> Hardware:

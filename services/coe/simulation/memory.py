@@ -77,14 +77,12 @@ class SimulatedHbm:
         return held
 
     def _next_load_s(self, expert: str) -> float:
+        known = expert in self._came
+        self._came.add(expert)
         if self.loads < self._room:
-            self._came.add(expert)
             self.untouched.add(expert)
             return self._times.fresh_s
-        if expert in self._came:
-            return self._times.again_s
-        self._came.add(expert)
-        return self._times.first_s
+        return self._times.again_s if known else self._times.first_s
 
     def _victim(self, now: float, keep: set[str] | frozenset[str]) -> str | None:
         best: tuple[tuple[float, ...], str] | None = None
