@@ -12,6 +12,8 @@ from coe.platform.errors import Unavailable
 
 UNIT = 1
 
+SIZES = {"a": 4, "b": 4, "c": 4, "big": 8, "huge": 20}
+
 
 @dataclass
 class World:

@@ -1,4 +1,4 @@
-"""The core's rules, one by one."""
+"""The core's rules, one by one: leases, the line, loads and their ends."""
 
 import pytest
 
@@ -6,16 +6,7 @@ from coe.memory_tier_manager import effects as fx
 from coe.memory_tier_manager import events as ev
 from coe.memory_tier_manager.tiers import Tier
 from coe.platform import errors
-from support.tiers_world import World
-
-SIZES = {"a": 4, "b": 4, "c": 4, "big": 8, "huge": 20}
-
-
-@pytest.fixture
-def world() -> World:
-    world = World.of(SIZES, hbm=8)
-    world.attach("w1", "w2")
-    return world
+from support.tiers_world import SIZES, World
 
 
 def test_a_grant_comes_once_the_copy_has_begun(world: World) -> None:
@@ -243,131 +234,6 @@ def test_slots_run_out_before_bytes_do() -> None:
     world.settle()
     world.grant(request)
     assert world.evicted == ["a"]
-
-
-def test_prefetch_takes_free_room_and_only_idle_experts(world: World) -> None:
-    first = world.acquire("w1", "a")
-    assert world.prefetch("w1", "b", may_evict=False) == fx.Prefetched(2, started=True, found_in=Tier.DISK)
-    world.settle()
-    assert world.prefetch("w1", "c", may_evict=False) == fx.Prefetched(3, started=False, found_in=Tier.DISK)
-    world.settle()
-    assert "c" in world.in_ddr, "it comes nearer all the same"
-    assert world.prefetch("w1", "c", may_evict=True) == fx.Prefetched(4, started=True, found_in=Tier.DDR)
-    world.settle()
-    assert world.resident() == {"a", "c"}
-    world.release(first)
-
-
-def test_prefetch_spares_what_is_wanted_sooner(world: World) -> None:
-    for expert in ("a", "b"):
-        world.release(world.acquire("w1", expert))
-        world.settle()
-    forecast = (ev.Use("a", 1.0, 0.1), ev.Use("c", 5.0, 0.1), ev.Use("b", 9.0, 0.1))
-    world.prefetch("w1", "c", may_evict=True, forecast=forecast)
-    world.settle()
-    assert world.resident() == {"a", "c"}
-
-
-def test_a_stranger_s_forecast_counts_for_nothing(world: World) -> None:
-    world.prefetch("stranger", "c", may_evict=False, forecast=(ev.Use("a", 0.0, 1.0),))
-    assert world.tiers.forecasts.next_use("a") == float("inf")
-
-
-def test_an_acquire_makes_a_prefetch_urgent(world: World) -> None:
-    world.acquire("w1", "a")
-    world.prefetch("w1", "b", may_evict=False)
-    request = world.acquire("w2", "b", resident=True)
-    world.end_copy()
-    assert world.copying.keys() == {"b"}
-    world.end_copy()
-    world.grant(request)
-
-
-def test_pins_load_and_stay(world: World) -> None:
-    world.send(ev.Pin(90, "a", 4, pinned=True))
-    world.settle()
-    assert world.resident() == {"a"}
-    for expert in ("b", "c"):
-        request = world.acquire("w1", expert)
-        world.settle()
-        world.release(request)
-    assert world.resident() == {"a", "c"}
-    waiting = world.acquire("w1", "big")
-    assert waiting not in world.answers
-    world.send(ev.Pin(91, "a", 4, pinned=False))
-    world.settle()
-    world.grant(waiting)
-
-
-def test_what_the_pins_leave_no_room_for_holds_nobody_up(world: World) -> None:
-    world.send(ev.Pin(90, "a", 4, pinned=True))
-    world.settle()
-    waiting = world.acquire("w1", "big")
-    other = world.acquire("w2", "b")
-    world.settle()
-    world.grant(other)
-    world.release(other)
-    world.send(ev.Pin(91, "a", 4, pinned=False))
-    world.settle()
-    world.grant(waiting)
-
-
-def test_a_pinned_expert_in_the_middle_makes_room_and_comes_back() -> None:
-    """There are bytes enough beside it, but on both sides of it."""
-    world = World.of(SIZES, hbm=12)
-    world.attach("w1")
-    held = [world.acquire("w1", expert) for expert in ("a", "b", "c")]
-    world.settle()
-    world.send(ev.Pin(90, "b", 4, pinned=True))
-    for request in (held[0], held[2]):
-        world.release(request)
-    waiting = world.acquire("w1", "big")
-    world.settle()
-    assert waiting not in world.answers, "b is leased"
-    world.release(held[1])
-    world.settle()
-    world.grant(waiting)
-    assert world.resident() == {"b", "big"}
-
-
-def test_a_pinned_expert_stays_when_there_is_no_room_beside_it(world: World) -> None:
-    world.send(ev.Pin(90, "a", 4, pinned=True))
-    world.settle()
-    world.acquire("w1", "big")
-    world.settle()
-    assert world.resident() == {"a"}
-    assert world.evicted == []
-
-
-def test_pins_beyond_the_tier_are_refused(world: World) -> None:
-    world.send(ev.Pin(90, "big", 8, pinned=True))
-    world.send(ev.Pin(91, "a", 4, pinned=True))
-    assert isinstance(world.answers[91], fx.Reject)
-
-
-def test_idle_experts_leave_after_their_time() -> None:
-    world = World.of(SIZES, hbm=8, idle_ttl_s=10.0)
-    world.attach("w1")
-    world.release(world.acquire("w1", "a"))
-    world.settle()
-    world.now = 10.5
-    world.send(ev.Tick())
-    world.settle()
-    assert not world.resident()
-
-
-def test_defaults_return_when_the_rush_is_over() -> None:
-    world = World.of(SIZES, hbm=8, defaults=("a",))
-    world.attach("w1")
-    world.settle()
-    assert world.resident() == {"a"}
-    big = world.acquire("w1", "big")
-    world.settle()
-    assert world.resident() == {"big"}
-    world.release(big)
-    world.acquire("w1", "b")
-    world.settle()
-    assert world.resident() == {"a", "b"}
 
 
 def test_small_ddr_is_shared_by_turns_and_passed_by() -> None:
