@@ -106,6 +106,9 @@ class Batch:
             sequence = self.live.get(emission.request_id)
             if sequence is None:
                 continue  # cancelled while the step ran
+            if emission.error is not None:
+                effects.append(self._end(emission.request_id, emission.error, now))
+                continue
             sequence.tokens += emission.tokens
             if sequence.first_token_at is None and emission.tokens:
                 sequence.first_token_at = now

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from coe.expert_worker.effects import Acquire, Grant, LeaseSource, Prefetch
 from coe.experts.sampling_params import SamplingParams
+from coe.platform.errors import CoEError
 
 EXPERT_ID = "echo"
 # Epoch 0: valid whatever the tier manager does.
@@ -22,6 +23,7 @@ class EchoEmission:
     completion_tokens: int
     finish_reason: str
     final_text: str
+    error: CoEError | None = None
 
 
 class EchoRunner:

@@ -63,6 +63,10 @@ class ExpertKv:
         """Ends a sequence whose `computed` tokens are in its blocks: they are kept while nobody needs the room."""
         self.shared.release(self, reservation, computed)
 
+    def discard(self, reservation: Reservation) -> None:
+        """Ends a sequence whose past is worth nothing: nobody will find its blocks, nor those that it shared."""
+        self.shared.discard(self, reservation)
+
 
 class SharedKv:
     """Hands out blocks. What is only remembered gives way to what is wanted, least recently used first."""
@@ -113,6 +117,11 @@ class SharedKv:
         with self._lock:
             surplus = expert.cache.adopt(list(reservation.path), computed, reservation.blocks)
             expert.owner.pool.release(surplus)
+
+    def discard(self, expert: ExpertKv, reservation: Reservation) -> None:
+        with self._lock:
+            forgotten = expert.cache.forget(reservation.path)
+            expert.owner.pool.release([*forgotten, *reservation.blocks[len(reservation.path) :]])
 
     def _make_room(self, owner: KvOwner, tokens: int) -> bool:
         """Whether `tokens` fit, after the past of the same layout's experts gave way, then that of the others'."""

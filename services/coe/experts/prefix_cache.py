@@ -93,6 +93,26 @@ class PrefixCache:
         self._rest(path)
         return surplus
 
+    def forget(self, path: Sequence[CachedBlock]) -> list[int]:
+        """Stops using the path and forgets those of its blocks that others don't use, with all that follows them.
+
+        Returns the blocks to free.
+        """
+        self.unuse(path)
+        first = next((cached for cached in path if cached.users == 0), None)
+        if first is None:
+            return []
+        freed: list[int] = []
+        following = [first]
+        while following:
+            cached = following.pop()
+            following += cached.children.values()
+            del self._idle[cached]
+            freed.append(cached.block)
+        del (first.parent.children if first.parent else self._roots)[first.tokens]
+        self._known -= len(freed)
+        return freed
+
     def evict(self) -> int | None:
         """Forgets the block that was unused longest and says which; None when all are in use."""
         if not self._idle:

@@ -14,7 +14,7 @@ from coe.experts.sampling_params import SamplingParams
 from coe.experts.sequence import Emission, Sequence, start
 from coe.experts.step_plan import Chunk, Int64, plan_step, step_inputs
 from coe.experts.tokenizer import ExpertTokenizer
-from coe.platform.errors import CapacityExceeded, ContextExceeded, InternalError, InvalidPrompt
+from coe.platform.errors import CapacityExceeded, ContextExceeded, InvalidPrompt, NumericalError
 
 
 class StepSession(KvOwner, Protocol):
@@ -150,21 +150,33 @@ class Runner:
     def _absorb(self, chunks: Seq[Chunk], logits: npt.NDArray[np.float32]) -> list[Emission]:
         # One pass over logits that are megabytes: what is no number comes out as the likeliest.
         likeliest = logits.argmax(axis=1)
-        if not np.isfinite(logits[np.arange(len(logits)), likeliest]).all():
-            raise InternalError("the expert's logits are no numbers")
+        finite = np.isfinite(logits[np.arange(len(logits)), likeliest])
         drawing = [chunk.sequence for chunk in chunks if chunk.draws]
+        failed = [drawing[row] for row in np.flatnonzero(~finite)]
+        emissions = [emission for sequence in failed if (emission := self._fail(sequence)) is not None]
         for chunk in chunks:
-            chunk.sequence.computed += chunk.count
-            self._publish(chunk)
-        emissions = []
+            if chunk.sequence not in failed:
+                chunk.sequence.computed += chunk.count
+                self._publish(chunk)
         for sequence, row, top in zip(drawing, logits, likeliest.tolist(), strict=True):
-            if sequence.cancelled:
+            if sequence.cancelled or sequence in failed:
                 continue
             emission = sequence.accept(row, top)
             emissions.append(emission)
             if emission.finish_reason is not None:
                 self._drop(sequence)
         return emissions
+
+    def _fail(self, sequence: Sequence) -> Emission | None:
+        """Ends a sequence whose logits are no numbers. Keys and values that they came of are nobody's past.
+
+        None when it was cancelled meanwhile.
+        """
+        del self._sequences[sequence.request_id]
+        self._kv_of(sequence).discard(self._reservations.pop(sequence.request_id))
+        if sequence.cancelled:
+            return None
+        return sequence.fail(NumericalError("what the expert computed for this prompt is no number"))
 
     def _drop_cancelled(self) -> None:
         for sequence in [sequence for sequence in self._sequences.values() if sequence.cancelled]:

@@ -10,11 +10,15 @@ from coe.experts.sampler import Sampler
 from coe.experts.sampling_params import SamplingParams
 from coe.experts.stop_strings import StopStrings
 from coe.experts.tokenizer import Detokenizer, ExpertTokenizer
+from coe.platform.errors import CoEError
 
 
 @dataclass(frozen=True)
 class Emission:
-    """What one step added to one request. `finish_reason` and `final_text` are set on its last emission only."""
+    """What one step added to one request. `finish_reason` and `final_text` are set on its last emission only.
+
+    `error`: it ended so, and was given no token; its `finish_reason` is "error".
+    """
 
     request_id: str
     text: str
@@ -24,9 +28,10 @@ class Emission:
     finish_reason: str | None = None
     final_text: str = ""
     token_ids: tuple[int, ...] = ()
+    error: CoEError | None = None
 
 
-@dataclass
+@dataclass(eq=False)
 class Sequence:
     """Token ids, how many of them are in the KV cache (`computed`), and the blocks that hold them."""
 
@@ -73,6 +78,19 @@ class Sequence:
         if self.completion_tokens < self.params.max_tokens:
             return self._emission(text, None)
         return self._emission(text + self._stops.push(self.detokenizer.flush()) + self._stops.flush(), "length")
+
+    def fail(self, error: CoEError) -> Emission:
+        """Its last emission, in place of a token."""
+        return Emission(
+            request_id=self.request_id,
+            text="",
+            tokens=0,
+            prompt_tokens=self.prompt_tokens,
+            completion_tokens=self.completion_tokens,
+            finish_reason="error",
+            final_text="".join(self._text),
+            error=error,
+        )
 
     def _emission(self, text: str, finish_reason: str | None) -> Emission:
         self._text.append(text)

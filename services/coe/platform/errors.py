@@ -16,6 +16,7 @@
   * ChecksumMismatch              checksum_mismatch     no     DATA_LOSS            500
   * ArtifactError                 artifact              no     FAILED_PRECONDITION  500
   * InternalError                 internal              no     INTERNAL             500
+    * NumericalError              numerical             no     INTERNAL             500
 
 `code` is also the reason in a dead letter's headers and in `PromptCompleted.error.code`.
 """
@@ -155,6 +156,12 @@ class InternalError(CoEError):
     """A fault of ours. The log of the part named in the details has the trace."""
 
     code = "internal"
+
+
+class NumericalError(InternalError):
+    """What an expert computed for a prompt is no number: it overflowed, or its weights are damaged."""
+
+    code = "numerical"
 
 
 def from_code(code: str, message: str, details: Mapping[str, str] | None = None) -> CoEError:

@@ -9,6 +9,7 @@ from coe.platform.errors import (
     DeadlineExceeded,
     InternalError,
     LeaseLost,
+    NumericalError,
 )
 from unit.expert_worker.worker_world import World, make_prompt
 
@@ -239,6 +240,18 @@ def test_an_engine_fault_ends_the_sequences_of_its_expert_only() -> None:
     world.run_out()
     assert [type(world.finished[key].result) for key in "123"] == [InternalError, InternalError, Answer]
     assert world.leases == {}
+
+
+def test_a_sequence_that_breaks_ends_alone() -> None:
+    world = World()
+    world.submit(make_prompt("1", tokens=3), make_prompt("2", tokens=3))
+    world.grant("hbm")
+    world.finish_step()
+    world.finish_step(broken="1")
+    assert isinstance(error(world, "1"), NumericalError)
+    world.run_out()
+    assert answer(world, "2").text == "ttt"
+    assert Discard("a") not in world.log
 
 
 def test_a_refused_lease_ends_whatever_waits_for_that_expert() -> None:

@@ -61,6 +61,11 @@ class WorkerMachine(RuleBasedStateMachine):
     def finish_step(self, error: CoEError | None) -> None:
         self.world.finish_step(error)
 
+    @precondition(lambda self: self.world.step and self.world.loop.batch and self.world.loop.batch.live)
+    @rule(data=st.data())
+    def a_sequence_breaks(self, data: st.DataObject) -> None:
+        self.world.finish_step(broken=data.draw(st.sampled_from(sorted(self.world.loop.batch.live))))
+
     @rule(seconds=st.floats(0.1, 4.0))
     def time_passes(self, seconds: float) -> None:
         self.world.now += seconds

@@ -25,7 +25,7 @@ from coe.expert_worker.prompt import Prompt
 from coe.experts.sampling_params import SamplingParams
 from coe.platform import topics
 from coe.platform.bus.api import Record
-from coe.platform.errors import CapacityExceeded, CoEError
+from coe.platform.errors import CapacityExceeded, CoEError, NumericalError
 from coe.scheduling import Exponential, LearnedCosts, make_policy
 
 
@@ -53,6 +53,7 @@ class FakeEmission:
     completion_tokens: int
     finish_reason: str | None
     final_text: str
+    error: CoEError | None = None
 
 
 @dataclass
@@ -129,7 +130,8 @@ class World:
         self.apply(self.loop.on_refused(self.asked.pop(0), error, self.now))
         self.advance()
 
-    def finish_step(self, error: CoEError | None = None) -> None:
+    def finish_step(self, error: CoEError | None = None, *, broken: str = "") -> None:
+        """`broken`: the sequence that ends with an error of its own."""
         step, self.step = self.step, None
         assert step is not None
         live = self.engine.setdefault(step.expert_id, {})
@@ -142,7 +144,8 @@ class World:
                 refused.append((prompt.key, CapacityExceeded("no KV blocks")))
             else:
                 live[prompt.key] = (0, prompt.sampling.max_tokens)
-        emissions = [] if error else self._decode(live)
+        lost = [] if error or live.pop(broken, None) is None else [_broken(broken)]
+        emissions = [] if error else [*lost, *self._decode(live)]
         done = StepDone(step.expert_id, emissions, refused, error)
         self.apply(self.loop.on_step(done, self.now))
         self.advance()
@@ -168,3 +171,7 @@ class World:
             else:
                 return
         raise AssertionError("the loop does not come to rest")
+
+
+def _broken(key: str) -> FakeEmission:
+    return FakeEmission(key, "", 0, 3, 0, "error", "", NumericalError("no number"))

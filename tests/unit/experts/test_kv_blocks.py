@@ -58,6 +58,16 @@ class SharedKvMachine(RuleBasedStateMachine):
             self.content[key] = (self.experts.index(expert), *computed[: 4 * index + 4])
         expert.release(reservation, computed)
 
+    @precondition(lambda self: self.held)
+    @rule(data=st.data())
+    def discard(self, data: st.DataObject) -> None:
+        expert, prompt, reservation = self.held.pop(data.draw(st.integers(0, len(self.held) - 1)))
+        expert.discard(reservation)
+        used = {id(cached) for _, _, other in self.held for cached in other.path}
+        again = expert.cache.match(prompt)
+        expert.cache.unuse(again)
+        assert all(id(cached) in used for cached in again if cached in reservation.path)
+
     @invariant()
     def no_block_is_written_by_two_and_the_budget_holds(self) -> None:
         for owner in self.owners:

@@ -20,7 +20,7 @@ from coe.experts.sampling_params import SamplingParams
 from coe.experts.sequence import Emission
 from coe.experts.tokenizer import ExpertTokenizer
 from coe.native import batch_invariant
-from coe.platform.errors import CapacityExceeded, ContextExceeded, InternalError, InvalidPrompt, LeaseLost
+from coe.platform.errors import CapacityExceeded, ContextExceeded, InvalidPrompt, LeaseLost, NumericalError
 
 VOCABULARY = 64
 EOS = 63
@@ -125,28 +125,44 @@ def finish(runner: Runner, before: Sequence[Emission] = ()) -> dict[str, Emissio
     return done
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_logits_that_are_no_numbers_are_an_error_and_draw_nothing(
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_logits_that_are_no_numbers_end_their_own_sequence_only(
     runner: Runner, session: FakeSession, monkeypatch: pytest.MonkeyPatch, bad: float
 ) -> None:
-    def run(inputs: dict[str, np.ndarray]) -> np.ndarray:
-        logits = np.zeros((len(inputs["logit_rows"]), VOCABULARY), np.float32)
-        logits[-1, 3] = bad
+    """And nobody goes on from what it had computed."""
+    beginning = [draw % 50 for draw in range(3 * BLOCK)]
+    prompts = {"good": [3, 4], "bad": [*beginning, 1], "gone": [*beginning, 1, 2], "late": [*beginning, 5]}
+    run = session.run
+
+    def damaged(inputs: dict[str, np.ndarray]) -> np.ndarray:
+        logits = run(inputs)
+        logits[1:, 3 if np.isnan(bad) or bad > 0 else slice(None)] = bad
         return logits
 
-    prompts = {"a": [1, 2], "b": [3, 4], "late": list(range(60)) * 20}
-    for request_id in ("a", "b"):
+    for request_id in ("good", "bad"):
         runner.add_tokens(request_id, prompts[request_id], SamplingParams(max_tokens=4))
-    with monkeypatch.context() as patch:
-        patch.setattr(session, "run", run)
-        with pytest.raises(InternalError):
-            runner.step(1)
-    # As if it had not been: nobody goes on from the logits of another one's token.
+    first = runner.step(1)
+    assert [emission.error for emission in first] == [None, None]
+    # Its beginning is known by now, and is shared.
+    runner.add_tokens("gone", prompts["gone"], SamplingParams(max_tokens=4))
+    monkeypatch.setattr(session, "run", damaged)
+    session.during = lambda: runner.cancel("gone")
+    second = runner.step(1)
+    errors = {emission.request_id: emission.error for emission in second}
+    assert errors["good"] is None
+    assert isinstance(errors["bad"], NumericalError)
+    assert errors.keys() == {"good", "bad"}, "who was cancelled meanwhile hears nothing"
+    monkeypatch.setattr(session, "run", run)
+    session.during = lambda: None
+    session.steps.clear()
     runner.add_tokens("late", prompts["late"], SamplingParams(max_tokens=4))
-    done = finish(runner)
-    assert {name: done[name].final_text for name in prompts} == {
-        name: spelled(greedy(prompt, 4)) for name, prompt in prompts.items()
+    rest = [*first, *(emission for emission in second if emission.error is None)]
+    done = finish(runner, [emission for emission in rest if emission.request_id == "good"])
+    assert session.steps[0] == 1 + len(prompts["late"]), "nothing of the damaged past is used"
+    assert {name: done[name].final_text for name in ("good", "late")} == {
+        name: spelled(greedy(prompts[name], 4)) for name in ("good", "late")
     }
+    session.pool.check_integrity()
 
 
 def test_many_sequences_generate_what_each_generates_alone(runner: Runner, session: FakeSession) -> None:
