@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator
+from uuid import uuid4
 
 from coe._proto import common_pb2, events_pb2
 from loadtest.loadprofile import Prompts
@@ -22,7 +23,7 @@ _FILLER = "context"
 
 
 def prompts(wanted: Prompts, seed: int) -> Iterator[events_pb2.PromptSubmitted]:
-    """An endless stream; the same seed asks the same."""
+    """An endless stream; the same seed asks the same, under ids of its own: a run after another is no repetition."""
     rng = random.Random(seed)
     padding = f"{_FILLER} " * wanted.padding_words
     experts = wanted.experts or (wanted.expert,)
@@ -30,7 +31,7 @@ def prompts(wanted: Prompts, seed: int) -> Iterator[events_pb2.PromptSubmitted]:
     while True:
         text = rng.choice(TEMPLATES).format(n=rng.randrange(2, 1000), m=rng.randrange(2, 60))
         yield events_pb2.PromptSubmitted(
-            request_id=f"load-{rng.getrandbits(64):016x}",
+            request_id=f"load-{uuid4().hex}",
             prompt=padding + text,
             expert_id=rng.choices(experts, popularity)[0],
             category=wanted.category,

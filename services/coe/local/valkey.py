@@ -51,7 +51,9 @@ class ValkeyServer(LocalServer):
             "dir": str(self._directory),
             "save": "",
             "appendonly": "no",
-            "maxmemory": "64mb",
+            # Request ids of 10 minutes are most of it: at its end the oldest are forgotten, never a write refused.
+            "maxmemory": "256mb",
+            "maxmemory-policy": "volatile-lru",
             **self.extra,
         }
         arguments = [part for name, value in options.items() for part in (f"--{name}", value)]

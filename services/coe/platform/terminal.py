@@ -30,14 +30,12 @@ def error_outcome(
     goes out too where the record's key is the request id. A message that names no prompt, or by a name that is too long
     for an answer to carry, is a dead letter only.
     """
-    request_id = submitted.request_id if submitted is not None else _id_from_key(record)
-    if len(request_id) > MAX_NAME_CHARS:
-        request_id = ""
-    dead_letter = error if submitted is None or not request_id else None
-    if not request_id:
+    name = request_id(record, submitted)
+    dead_letter = error if submitted is None or not name else None
+    if not name:
         return Outcome(dead_letter=dead_letter)
     completed = events_pb2.PromptCompleted(
-        request_id=request_id,
+        request_id=name,
         error=error.to_proto(),
         routing=routing,
         assignment=assignment,
@@ -47,7 +45,13 @@ def error_outcome(
         tenant=submitted.tenant if submitted is not None else "",
         completed_at_ms=now_ms if now_ms is not None else time.time_ns() // 1_000_000,
     )
-    return Outcome(publish=(Outgoing(topics.COMPLETIONS, request_id, completed),), dead_letter=dead_letter)
+    return Outcome(publish=(Outgoing(topics.COMPLETIONS, name, completed),), dead_letter=dead_letter)
+
+
+def request_id(record: Record | None, submitted: events_pb2.PromptSubmitted | None) -> str:
+    """The name under which a terminal event can be published; empty when there is none."""
+    name = submitted.request_id if submitted is not None else _id_from_key(record)
+    return name if len(name) <= MAX_NAME_CHARS else ""
 
 
 def _id_from_key(record: Record | None) -> str:

@@ -6,16 +6,33 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from coe._proto import common_pb2, events_pb2
-from coe.platform import deadline, topics
+from coe.platform import deadline, logs, topics
 from coe.platform.bus.api import Outcome, Outgoing, Record
 from coe.platform.bus.codec import decode
 from coe.platform.errors import CoEError
-from coe.platform.telemetry import names
+from coe.platform.telemetry import names, registry
 from coe.platform.telemetry.messaging import record_span
-from coe.platform.terminal import error_outcome
-from coe.router.prompt import classified_text, validate
+from coe.platform.terminal import error_outcome, request_id
+from coe.router.duplicates import Find, nothing
+from coe.router.prompt import classified_text, submission_ms, validate
+
+_log = logs.get(__name__)
+# Ids in one line of the log.
+_NAMED = 10
 
 Classify = Callable[[Sequence[str]], Sequence[common_pb2.RoutingDecision]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A prompt, or why the bytes are none."""
+
+    record: Record
+    content: events_pb2.PromptSubmitted | CoEError
+
+    @property
+    def submitted(self) -> events_pb2.PromptSubmitted | None:
+        return None if isinstance(self.content, CoEError) else self.content
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +47,18 @@ class _Accepted:
 class RouteHandler:
     """A batch handler for `Bus.process`: all prompts of a batch are classified together, in a thread."""
 
-    def __init__(self, classify: Classify, *, max_bytes: int, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self, classify: Classify, *, max_bytes: int, now_ms: Callable[[], int], duplicates: Find = nothing
+    ) -> None:
         self._classify = classify
         self._max_bytes = max_bytes
         self._now_ms = now_ms
+        self._duplicates = duplicates
 
     async def __call__(self, records: Sequence[Record]) -> Sequence[Outcome]:
-        items = [self._accept(record) for record in records]
+        read = [_read(record) for record in records]
+        again = await self._submitted_before(read)
+        items = [Outcome() if index in again else self._accept(one) for index, one in enumerate(read)]
         texts = [item.text for item in items if isinstance(item, _Accepted) and item.text is not None]
         started = time.perf_counter()
         decisions = iter(await asyncio.to_thread(self._classify, texts) if texts else [])
@@ -50,20 +72,38 @@ class RouteHandler:
                 outcomes.append(item)
         return outcomes
 
-    def _accept(self, record: Record) -> _Accepted | Outcome:
-        submitted = None
+    async def _submitted_before(self, read: Sequence[_Read]) -> set[int]:
+        """Indices of those whose id has its answer, or will have it, from an earlier record."""
+        named = [(index, name) for index, one in enumerate(read) if (name := request_id(one.record, one.submitted))]
+        found = await self._duplicates([(name, read[index].record) for index, name in named])
+        again = [(index, name) for (index, name), duplicate in zip(named, found, strict=True) if duplicate]
+        if again:
+            registry.counter("coe.router.duplicates").add(len(again))
+            _log.info("prompts came again", prompts=len(again), request_ids=[name for _, name in again[:_NAMED]])
+        return {index for index, _ in again}
+
+    def _accept(self, read: _Read) -> _Accepted | Outcome:
+        record, submitted = read.record, read.content
+        if isinstance(submitted, CoEError):
+            return error_outcome(record, None, submitted)
         try:
-            submitted = decode(record, events_pb2.PromptSubmitted)
             validate(submitted, max_bytes=self._max_bytes)
             until = deadline.deadline_ms(record, submitted)
             deadline.check(until, self._now_ms())
         except CoEError as error:
             return error_outcome(record, submitted, error)
         # Producers may leave out both; everything after the router can rely on them.
-        submitted.submitted_at_ms = submitted.submitted_at_ms or record.timestamp_ms
+        submitted.submitted_at_ms = submission_ms(submitted.submitted_at_ms, record.timestamp_ms, self._now_ms())
         submitted.deadline_ms = until or 0
         decided = submitted.expert_id or submitted.category
         return _Accepted(record, submitted, None if decided else classified_text(submitted.prompt, submitted.messages))
+
+
+def _read(record: Record) -> _Read:
+    try:
+        return _Read(record, decode(record, events_pb2.PromptSubmitted))
+    except CoEError as error:
+        return _Read(record, error)
 
 
 def _chosen(submitted: events_pb2.PromptSubmitted) -> common_pb2.RoutingDecision:

@@ -8,6 +8,10 @@ from coe.platform.errors import InvalidPrompt
 
 # The encoder looks at a few hundred tokens at most: more text would only cost time.
 MAX_CLASSIFIED_CHARS = 8_192
+# A client may hold a prompt for so long before it gets to the topic.
+MOST_HELD_MS = 60_000
+# Nothing waits on the topic for longer.
+MOST_WAITED_MS = 7 * 24 * 3_600_000
 
 
 def validate(prompt: events_pb2.PromptSubmitted, *, max_bytes: int) -> None:
@@ -26,3 +30,11 @@ def classified_text(prompt: str, messages: Iterable[common_pb2.ChatMessage]) -> 
     turns = [message.content.strip() for message in messages if message.role == "user"]
     text = "\n\n".join(turn for turn in reversed(turns) if turn) if turns else prompt.strip()
     return text[:MAX_CLASSIFIED_CHARS]
+
+
+def submission_ms(claimed_ms: int, record_ms: int, now_ms: int) -> int:
+    """When the prompt was submitted, which latencies count from: what its producer says if that can be, else the
+    record's own timestamp, else now. All in milliseconds since 1970.
+    """
+    entered_ms = record_ms if now_ms - MOST_WAITED_MS <= record_ms <= now_ms else now_ms
+    return claimed_ms if entered_ms - MOST_HELD_MS <= claimed_ms <= now_ms else entered_ms

@@ -17,6 +17,7 @@ from coe.platform.settings import CoreSettings
 from coe.router.artifact import locate
 from coe.router.batcher import MicroBatcher
 from coe.router.classifier import Classifier, open_classifier
+from coe.router.duplicates import Duplicates, nothing
 from coe.router.fixed import FixedCategory
 from coe.router.handler import RouteHandler
 from coe.router.reload import Reloader
@@ -36,6 +37,8 @@ class RouterService:
         self._core = core
         self._settings = settings
         self._bus = bus
+        ttl_s = settings.duplicates_s
+        self._duplicates = Duplicates(core.redis_url, ttl_s=ttl_s) if ttl_s else None
         self._rollout: Rollout | None = None
         self._batcher = MicroBatcher(self._classify, max_batch=settings.max_batch)
 
@@ -53,7 +56,10 @@ class RouterService:
         if self._rollout is None:
             raise RuntimeError("tasks() before start()")
         handler = RouteHandler(
-            self._classify, max_bytes=self._core.max_prompt_bytes, now_ms=lambda: time.time_ns() // 1_000_000
+            self._classify,
+            max_bytes=self._core.max_prompt_bytes,
+            now_ms=lambda: time.time_ns() // 1_000_000,
+            duplicates=self._duplicates.find if self._duplicates else nothing,
         )
         subscription = Subscription(topics.PROMPTS, group="coe-router", max_batch=self._settings.max_batch)
         loops = [self._bus.process(subscription, handler), self._batcher.run()]
@@ -68,6 +74,8 @@ class RouterService:
 
     async def stop(self) -> None:
         await self._bus.stop()
+        if self._duplicates:
+            await self._duplicates.close()
 
     def _open_rollout(self) -> Rollout:
         if fixed := self._settings.fixed_category:

@@ -21,6 +21,9 @@ class RouterSettings(Settings):
     canary_share: Annotated[float, Field(ge=0, le=1)] = 0.0
     # How often the artifact's file is looked at for a change. 0: never.
     reload_s: Annotated[float, Field(ge=0)] = 5.0
+    # A request id that comes again within so many seconds is the same prompt, and not answered again (where Redis
+    # answers). 0: every record is a prompt of its own.
+    duplicates_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 600.0
     threads: Annotated[int, Field(ge=1)] = 1
     max_batch: Annotated[int, Field(ge=1)] = 64
     # For load tests only: a category for every prompt instead of the encoder's, refused unless it is allowed.

@@ -1,5 +1,6 @@
 """Where a system stops keeping up, how often experts change, and what a baseline says."""
 
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -102,3 +103,9 @@ def test_one_service_can_t_hide_behind_the_others_nor_the_generator_count() -> N
         "CPU a prompt, java": 5.0,
         "CPU a prompt, mapper": 0.5,
     }
+
+
+def test_runs_ask_the_same_under_other_ids() -> None:
+    first, second = (list(islice(prompts(Prompts(), seed=1), 5)) for _ in range(2))
+    assert [prompt.prompt for prompt in first] == [prompt.prompt for prompt in second]
+    assert {prompt.request_id for prompt in first}.isdisjoint(prompt.request_id for prompt in second)

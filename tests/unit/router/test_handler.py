@@ -12,7 +12,7 @@ from coe.platform.bus.api import Outcome, Record
 from coe.platform.errors import InvalidPrompt
 from coe.router.handler import RouteHandler
 
-NOW = 1_000_000
+NOW = 1_800_000_000_000
 
 
 class KnowsPython:
@@ -143,3 +143,57 @@ async def test_the_deadline_header_becomes_the_field(handler: RouteHandler) -> N
     headers = (("coe-deadline-ms", str(NOW + 500).encode()),)
     (outcome,) = await handler([record(PromptSubmitted(request_id="a", prompt="x", deadline_ms=NOW - 1), headers)])
     assert routed(outcome).prompt.deadline_ms == NOW + 500
+
+
+async def second_is_known(prompts: Sequence[tuple[str, Record]]) -> list[bool]:
+    return [index == 1 for index in range(len(prompts))]
+
+
+async def test_what_was_submitted_before_is_done_without_any_answer(classify: KnowsPython) -> None:
+    handler = RouteHandler(classify, max_bytes=1000, now_ms=lambda: NOW, duplicates=second_is_known)
+    prompt = record(PromptSubmitted(request_id="a", prompt="python"))
+    first, second, third = await handler([prompt, prompt, record(PromptSubmitted(request_id="c", prompt="poem"))])
+    assert (second.publish, second.dead_letter) == ((), None)
+    assert routed(first).prompt.request_id == "a"
+    assert routed(third).routing.category == "general"
+    assert classify.batches == [["python", "poem"]]
+
+
+async def test_errors_come_once_too_and_nameless_records_are_not_asked_about(classify: KnowsPython) -> None:
+    asked: list[str] = []
+
+    async def all_known(prompts: Sequence[tuple[str, Record]]) -> list[bool]:
+        asked.extend(name for name, _ in prompts)
+        return [True] * len(prompts)
+
+    handler = RouteHandler(classify, max_bytes=1, now_ms=lambda: NOW, duplicates=all_known)
+    too_large = record(PromptSubmitted(request_id="a", prompt="python"))
+    undecodable, nameless = record(b"\xff\xff", key=b"b"), record(b"\xff\xff")
+    outcomes = await handler([too_large, undecodable, nameless])
+    assert asked == ["a", "b"]
+    assert [bool(outcome.publish) for outcome in outcomes] == [False, False, False]
+    assert outcomes[2].dead_letter is not None
+
+
+@pytest.mark.parametrize(
+    ("claimed", "stamped", "taken"),
+    [
+        (NOW - 20, NOW - 5, NOW - 20),
+        # A client's clock may be a little ahead of the broker's.
+        (NOW - 3, NOW - 5, NOW - 3),
+        (0, NOW - 5, NOW - 5),
+        (-7, NOW - 5, NOW - 5),
+        (NOW + 1, NOW - 5, NOW - 5),
+        (2**63 - 1, NOW - 5, NOW - 5),
+        (1, NOW - 5, NOW - 5),
+        # The record's timestamp is its producer's too, unless the topic says otherwise.
+        (1, 2, NOW),
+        (0, NOW + 10**9, NOW),
+        (0, -1, NOW),
+    ],
+)
+async def test_latencies_count_from_a_time_that_can_be(claimed: int, stamped: int, taken: int) -> None:
+    handler = RouteHandler(KnowsPython(), max_bytes=1000, now_ms=lambda: NOW)
+    prompt = record(PromptSubmitted(request_id="a", prompt="python", submitted_at_ms=claimed))
+    (outcome,) = await handler([prompt._replace(timestamp_ms=stamped)])
+    assert routed(outcome).prompt.submitted_at_ms == taken

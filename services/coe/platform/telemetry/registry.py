@@ -72,6 +72,9 @@ METRICS = (
     ),
     Metric("coe.router.confidence", "histogram", "1", "Calibrated confidence of the best category", (), SHARES),
     Metric("coe.router.duration", "histogram", "s", "Classifying the batch that a prompt was in", (), SECONDS),
+    Metric(
+        "coe.router.duplicates", "counter", "{prompt}", "Prompts whose request id was submitted before: dropped there"
+    ),
     Metric("coe.mapper.decisions", "counter", "{prompt}", "Prompts assigned", (names.COE_EXPERT, "coe.mapper.reason")),
     Metric("coe.mapper.duration", "histogram", "s", "Choosing the expert", (), SECONDS),
     Metric("coe.prompt.errors", "counter", "{prompt}", "Prompts ended with an error here", (names.ERROR_TYPE,)),
