@@ -150,9 +150,8 @@ class Runner:
     def _absorb(self, chunks: Seq[Chunk], logits: npt.NDArray[np.float32]) -> list[Emission]:
         # One pass over logits that are megabytes: what is no number comes out as the likeliest.
         likeliest = logits.argmax(axis=1)
-        finite = np.isfinite(logits[np.arange(len(logits)), likeliest])
         drawing = [chunk.sequence for chunk in chunks if chunk.draws]
-        failed = [drawing[row] for row in np.flatnonzero(~finite)]
+        failed = [drawing[row] for row in _no_numbers(logits, likeliest)]
         emissions = [emission for sequence in failed if (emission := self._fail(sequence)) is not None]
         for chunk in chunks:
             if chunk.sequence not in failed:
@@ -189,3 +188,15 @@ class Runner:
 
     def _kv_of(self, sequence: Sequence) -> ExpertKv:
         return self._kv.batch_invariant if sequence.batch_invariant else self._kv
+
+
+def _no_numbers(logits: npt.NDArray[np.float32], likeliest: npt.NDArray[np.int64]) -> list[int]:
+    """Rows that nothing can be drawn from."""
+    best = logits[np.arange(len(logits)), likeliest]
+    # A soft cap makes a number of what is none: the same one for every token.
+    alike = (logits[:, 0] == best) & (logits[:, -1] == best)
+    return [
+        row
+        for row in np.flatnonzero(alike | ~np.isfinite(best)).tolist()
+        if not np.isfinite(best[row]) or logits[row].min() == best[row]
+    ]

@@ -13,6 +13,7 @@ from coe.experts.kv_format import KvFormat
 from coe.experts.sampler import Sampler
 from coe.experts.sampling_params import SamplingParams
 from coe.experts.single import Hosted
+from coe.platform.errors import NumericalError
 from support.experts import GraphProbe, import_gguf
 from support.gguf_files import TOKENS, TinyModel, write_tiny_gguf
 from support.numpy_llm import NumpyLlm
@@ -122,3 +123,37 @@ def test_a_seed_decides_whatever_shares_the_batch(tmp_path: Path, monkeypatch: p
     with Hosted.load(bundle, threads=2, kv_bytes=KV_BYTES) as hosted:
         alone = answers(hosted.lease, shared=False)
         assert answers(hosted.lease, shared=True) == alone
+
+
+@pytest.mark.parametrize("kv_format", ["f32", "f16"])
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.family)
+def test_what_is_no_number_stays_with_its_sequence(tmp_path: Path, model: TinyModel, kv_format: KvFormat) -> None:
+    """Beside it in a batch, and after it in the same KV blocks, others generate what they generate alone."""
+    bundle = import_gguf(write_tiny_gguf(tmp_path / "tiny.gguf", model), tmp_path / "experts", "tiny")
+    params = SamplingParams(max_tokens=40)
+    prompts = {name: [(7 * index + draw) % len(TOKENS) for draw in range(33)] for index, name in enumerate("abc")}
+
+    def generated(hosted: Hosted, engine: Engine, names: str, *, broken: str = "") -> dict[str, tuple[str, object]]:
+        runner = engine.runner(bundle, past=names)
+        for name in names:
+            runner.add_tokens(name, prompts[name], params)
+        ends: dict[str, tuple[str, object]] = {}
+        while runner.live:
+            for emission in runner.step(hosted.lease):
+                if emission.finish_reason is not None:
+                    ends[emission.request_id] = (emission.final_text, emission.error)
+            if broken in runner._sequences and runner._sequences[broken].completion_tokens == 3:
+                engine._session(bundle).kv[:, list(runner._sequences[broken].blocks)] = np.nan
+        return ends
+
+    with Hosted.load(bundle, threads=2, kv_bytes=KV_BYTES) as hosted:
+        alone = {}
+        for name in "ac":
+            alone |= generated(hosted, Engine(threads=2, kv_bytes=KV_BYTES, max_batch=4, kv_format=kv_format), name)
+        engine = Engine(threads=2, kv_bytes=KV_BYTES, max_batch=4, kv_format=kv_format)
+        ends = generated(hosted, engine, "abc", broken="b")
+        assert {name: ends[name] for name in "ac"} == alone
+        assert isinstance(ends["b"][1], NumericalError)
+        engine._session(bundle).kv[:] = np.nan
+        again = generated(hosted, engine, "a") | generated(hosted, engine, "c")
+        assert again == alone
