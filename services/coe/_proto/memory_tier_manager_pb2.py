@@ -25,57 +25,57 @@ _sym_db = _symbol_database.Default()
 from coe._proto import common_pb2 as coe_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n coe/v1/memory_tier_manager.proto\x12\x06\x63oe.v1\x1a\x13\x63oe/v1/common.proto\"L\n\rAttachRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\x03\x12\x1b\n\x04held\x18\x03 \x03(\x0b\x32\r.coe.v1.Lease\"\x84\x01\n\x0e\x41ttachResponse\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\r\n\x05\x61rena\x18\x03 \x01(\t\x12\x14\n\x0ctier_profile\x18\x04 \x01(\t\x12\x1a\n\x12hbm_capacity_bytes\x18\x05 \x01(\x04\x12\x14\n\x0clease_socket\x18\x06 \x01(\t\"\xde\x01\n\tLeaseCall\x12\x0c\n\x04\x63\x61ll\x18\x01 \x01(\x04\x12\x11\n\ttimeout_s\x18\x02 \x01(\x01\x12\x13\n\x0btraceparent\x18\x03 \x01(\t\x12)\n\x07\x61\x63quire\x18\x04 \x01(\x0b\x32\x16.coe.v1.AcquireRequestH\x00\x12)\n\x07release\x18\x05 \x01(\x0b\x32\x16.coe.v1.ReleaseRequestH\x00\x12+\n\x08prefetch\x18\x06 \x01(\x0b\x32\x17.coe.v1.PrefetchRequestH\x00\x12\x10\n\x06\x63\x61ncel\x18\x07 \x01(\x04H\x00\x42\x06\n\x04what\"\xa0\x01\n\x0bLeaseAnswer\x12\x0c\n\x04\x63\x61ll\x18\x01 \x01(\x04\x12+\n\x08\x61\x63quired\x18\x02 \x01(\x0b\x32\x17.coe.v1.AcquireResponseH\x00\x12.\n\nprefetched\x18\x03 \x01(\x0b\x32\x18.coe.v1.PrefetchResponseH\x00\x12\x1e\n\x05\x65rror\x18\x04 \x01(\x0b\x32\r.coe.v1.ErrorH\x00\x42\x06\n\x04what\"v\n\x0e\x41\x63quireRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x11\n\texpert_id\x18\x02 \x01(\t\x12\x1b\n\x13wait_until_resident\x18\x03 \x01(\x08\x12!\n\x08\x66orecast\x18\x04 \x03(\x0b\x32\x0f.coe.v1.NextUse\"?\n\x07NextUse\x12\x11\n\texpert_id\x18\x01 \x01(\t\x12\x0c\n\x04in_s\x18\x02 \x01(\x01\x12\x13\n\x0bprobability\x18\x03 \x01(\x01\"\x8f\x01\n\x0f\x41\x63quireResponse\x12\x1c\n\x05lease\x18\x01 \x01(\x0b\x32\r.coe.v1.Lease\x12\x1e\n\x08\x66ound_in\x18\x02 \x01(\x0e\x32\x0c.coe.v1.Tier\x12\x15\n\rbytes_to_copy\x18\x03 \x01(\x04\x12\x0e\n\x06wait_s\x18\x04 \x01(\x01\x12\x17\n\x0fmodelled_copy_s\x18\x05 \x01(\x01\"]\n\x05Lease\x12\x10\n\x08lease_id\x18\x01 \x01(\x04\x12\x11\n\texpert_id\x18\x02 \x01(\t\x12\x0c\n\x04slot\x18\x03 \x01(\r\x12\x12\n\ngeneration\x18\x04 \x01(\x04\x12\r\n\x05\x65poch\x18\x05 \x01(\x04\"5\n\x0eReleaseRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x10\n\x08lease_id\x18\x02 \x01(\x04\"\x11\n\x0fReleaseResponse\"m\n\x0fPrefetchRequest\x12\x11\n\texpert_id\x18\x01 \x01(\t\x12\x11\n\tmay_evict\x18\x02 \x01(\x08\x12\x11\n\tworker_id\x18\x03 \x01(\t\x12!\n\x08\x66orecast\x18\x04 \x03(\x0b\x32\x0f.coe.v1.NextUse\"C\n\x10PrefetchResponse\x12\x0f\n\x07started\x18\x01 \x01(\x08\x12\x1e\n\x08\x66ound_in\x18\x02 \x01(\x0e\x32\x0c.coe.v1.Tier\"/\n\nPinRequest\x12\x11\n\texpert_id\x18\x01 \x01(\t\x12\x0e\n\x06pinned\x18\x02 \x01(\x08\"\r\n\x0bPinResponse\"\x16\n\x14ListResidencyRequest\"\x80\x01\n\x15ListResidencyResponse\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12(\n\x07\x65xperts\x18\x03 \x03(\x0b\x32\x17.coe.v1.ExpertResidency\x12 \n\x05tiers\x18\x04 \x03(\x0b\x32\x11.coe.v1.TierUsage\"\x17\n\x15WatchResidencyRequest\"o\n\x16WatchResidencyResponse\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x0f\n\x07version\x18\x03 \x01(\x04\x12\'\n\x06\x65xpert\x18\x04 \x01(\x0b\x32\x17.coe.v1.ExpertResidency\"\xce\x01\n\x0f\x45xpertResidency\x12\x11\n\texpert_id\x18\x01 \x01(\t\x12\x1a\n\x04tier\x18\x02 \x01(\x0e\x32\x0c.coe.v1.Tier\x12%\n\x05state\x18\x03 \x01(\x0e\x32\x16.coe.v1.ResidencyState\x12\r\n\x05\x62ytes\x18\x04 \x01(\x04\x12\x0e\n\x06leases\x18\x05 \x01(\r\x12\x0e\n\x06pinned\x18\x06 \x01(\x08\x12\x0c\n\x04slot\x18\x07 \x01(\r\x12\x12\n\ngeneration\x18\x08 \x01(\x04\x12\x14\n\x0clast_used_ms\x18\t \x01(\x03\"\xad\x01\n\tTierUsage\x12\x1a\n\x04tier\x18\x01 \x01(\x0e\x32\x0c.coe.v1.Tier\x12\x16\n\x0e\x63\x61pacity_bytes\x18\x02 \x01(\x04\x12\x12\n\nused_bytes\x18\x03 \x01(\x04\x12\x15\n\rfreeing_bytes\x18\x04 \x01(\x04\x12\x10\n\x08\x62ytes_in\x18\x05 \x01(\x04\x12\x11\n\tevictions\x18\x06 \x01(\x04\x12\x0c\n\x04hits\x18\x07 \x01(\x04\x12\x0e\n\x06misses\x18\x08 \x01(\x04*G\n\x04Tier\x12\x14\n\x10TIER_UNSPECIFIED\x10\x00\x12\r\n\tTIER_DISK\x10\x01\x12\x0c\n\x08TIER_DDR\x10\x02\x12\x0c\n\x08TIER_HBM\x10\x03*\xc2\x01\n\x0eResidencyState\x12\x1f\n\x1bRESIDENCY_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16RESIDENCY_STATE_ABSENT\x10\x01\x12\x1b\n\x17RESIDENCY_STATE_LOADING\x10\x02\x12\x1c\n\x18RESIDENCY_STATE_RESIDENT\x10\x03\x12\x1c\n\x18RESIDENCY_STATE_EVICTING\x10\x04\x12\x1a\n\x16RESIDENCY_STATE_FAILED\x10\x05\x32\xd6\x03\n\x11MemoryTierManager\x12:\n\x07\x41\x63quire\x12\x16.coe.v1.AcquireRequest\x1a\x17.coe.v1.AcquireResponse\x12:\n\x07Release\x12\x16.coe.v1.ReleaseRequest\x1a\x17.coe.v1.ReleaseResponse\x12=\n\x08Prefetch\x12\x17.coe.v1.PrefetchRequest\x1a\x18.coe.v1.PrefetchResponse\x12.\n\x03Pin\x12\x12.coe.v1.PinRequest\x1a\x13.coe.v1.PinResponse\x12L\n\rListResidency\x12\x1c.coe.v1.ListResidencyRequest\x1a\x1d.coe.v1.ListResidencyResponse\x12Q\n\x0eWatchResidency\x12\x1d.coe.v1.WatchResidencyRequest\x1a\x1e.coe.v1.WatchResidencyResponse0\x01\x12\x39\n\x06\x41ttach\x12\x15.coe.v1.AttachRequest\x1a\x16.coe.v1.AttachResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n coe/v1/memory_tier_manager.proto\x12\x06\x63oe.v1\x1a\x13\x63oe/v1/common.proto\"_\n\rAttachRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\x03\x12\x11\n\tpid_space\x18\x04 \x01(\t\x12\x1b\n\x04held\x18\x03 \x03(\x0b\x32\r.coe.v1.Lease\"\x84\x01\n\x0e\x41ttachResponse\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\r\n\x05\x61rena\x18\x03 \x01(\t\x12\x14\n\x0ctier_profile\x18\x04 \x01(\t\x12\x1a\n\x12hbm_capacity_bytes\x18\x05 \x01(\x04\x12\x14\n\x0clease_socket\x18\x06 \x01(\t\"\xde\x01\n\tLeaseCall\x12\x0c\n\x04\x63\x61ll\x18\x01 \x01(\x04\x12\x11\n\ttimeout_s\x18\x02 \x01(\x01\x12\x13\n\x0btraceparent\x18\x03 \x01(\t\x12)\n\x07\x61\x63quire\x18\x04 \x01(\x0b\x32\x16.coe.v1.AcquireRequestH\x00\x12)\n\x07release\x18\x05 \x01(\x0b\x32\x16.coe.v1.ReleaseRequestH\x00\x12+\n\x08prefetch\x18\x06 \x01(\x0b\x32\x17.coe.v1.PrefetchRequestH\x00\x12\x10\n\x06\x63\x61ncel\x18\x07 \x01(\x04H\x00\x42\x06\n\x04what\"\xa0\x01\n\x0bLeaseAnswer\x12\x0c\n\x04\x63\x61ll\x18\x01 \x01(\x04\x12+\n\x08\x61\x63quired\x18\x02 \x01(\x0b\x32\x17.coe.v1.AcquireResponseH\x00\x12.\n\nprefetched\x18\x03 \x01(\x0b\x32\x18.coe.v1.PrefetchResponseH\x00\x12\x1e\n\x05\x65rror\x18\x04 \x01(\x0b\x32\r.coe.v1.ErrorH\x00\x42\x06\n\x04what\"\x95\x01\n\x0e\x41\x63quireRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x11\n\texpert_id\x18\x02 \x01(\t\x12\x1b\n\x13wait_until_resident\x18\x03 \x01(\x08\x12!\n\x08\x66orecast\x18\x04 \x03(\x0b\x32\x0f.coe.v1.NextUse\x12\x0c\n\x04\x63\x61ll\x18\x05 \x01(\x04\x12\x0f\n\x07weights\x18\x06 \x01(\x06\"?\n\x07NextUse\x12\x11\n\texpert_id\x18\x01 \x01(\t\x12\x0c\n\x04in_s\x18\x02 \x01(\x01\x12\x13\n\x0bprobability\x18\x03 \x01(\x01\"\x8f\x01\n\x0f\x41\x63quireResponse\x12\x1c\n\x05lease\x18\x01 \x01(\x0b\x32\r.coe.v1.Lease\x12\x1e\n\x08\x66ound_in\x18\x02 \x01(\x0e\x32\x0c.coe.v1.Tier\x12\x15\n\rbytes_to_copy\x18\x03 \x01(\x04\x12\x0e\n\x06wait_s\x18\x04 \x01(\x01\x12\x17\n\x0fmodelled_copy_s\x18\x05 \x01(\x01\"]\n\x05Lease\x12\x10\n\x08lease_id\x18\x01 \x01(\x04\x12\x11\n\texpert_id\x18\x02 \x01(\t\x12\x0c\n\x04slot\x18\x03 \x01(\r\x12\x12\n\ngeneration\x18\x04 \x01(\x04\x12\r\n\x05\x65poch\x18\x05 \x01(\x04\"C\n\x0eReleaseRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x10\n\x08lease_id\x18\x02 \x01(\x04\x12\x0c\n\x04\x63\x61ll\x18\x03 \x01(\x04\"\x11\n\x0fReleaseResponse\"m\n\x0fPrefetchRequest\x12\x11\n\texpert_id\x18\x01 \x01(\t\x12\x11\n\tmay_evict\x18\x02 \x01(\x08\x12\x11\n\tworker_id\x18\x03 \x01(\t\x12!\n\x08\x66orecast\x18\x04 \x03(\x0b\x32\x0f.coe.v1.NextUse\"C\n\x10PrefetchResponse\x12\x0f\n\x07started\x18\x01 \x01(\x08\x12\x1e\n\x08\x66ound_in\x18\x02 \x01(\x0e\x32\x0c.coe.v1.Tier\"/\n\nPinRequest\x12\x11\n\texpert_id\x18\x01 \x01(\t\x12\x0e\n\x06pinned\x18\x02 \x01(\x08\"\r\n\x0bPinResponse\"\x16\n\x14ListResidencyRequest\"\x80\x01\n\x15ListResidencyResponse\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12(\n\x07\x65xperts\x18\x03 \x03(\x0b\x32\x17.coe.v1.ExpertResidency\x12 \n\x05tiers\x18\x04 \x03(\x0b\x32\x11.coe.v1.TierUsage\"\x17\n\x15WatchResidencyRequest\"o\n\x16WatchResidencyResponse\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x0f\n\x07version\x18\x03 \x01(\x04\x12\'\n\x06\x65xpert\x18\x04 \x01(\x0b\x32\x17.coe.v1.ExpertResidency\"\xce\x01\n\x0f\x45xpertResidency\x12\x11\n\texpert_id\x18\x01 \x01(\t\x12\x1a\n\x04tier\x18\x02 \x01(\x0e\x32\x0c.coe.v1.Tier\x12%\n\x05state\x18\x03 \x01(\x0e\x32\x16.coe.v1.ResidencyState\x12\r\n\x05\x62ytes\x18\x04 \x01(\x04\x12\x0e\n\x06leases\x18\x05 \x01(\r\x12\x0e\n\x06pinned\x18\x06 \x01(\x08\x12\x0c\n\x04slot\x18\x07 \x01(\r\x12\x12\n\ngeneration\x18\x08 \x01(\x04\x12\x14\n\x0clast_used_ms\x18\t \x01(\x03\"\xad\x01\n\tTierUsage\x12\x1a\n\x04tier\x18\x01 \x01(\x0e\x32\x0c.coe.v1.Tier\x12\x16\n\x0e\x63\x61pacity_bytes\x18\x02 \x01(\x04\x12\x12\n\nused_bytes\x18\x03 \x01(\x04\x12\x15\n\rfreeing_bytes\x18\x04 \x01(\x04\x12\x10\n\x08\x62ytes_in\x18\x05 \x01(\x04\x12\x11\n\tevictions\x18\x06 \x01(\x04\x12\x0c\n\x04hits\x18\x07 \x01(\x04\x12\x0e\n\x06misses\x18\x08 \x01(\x04*G\n\x04Tier\x12\x14\n\x10TIER_UNSPECIFIED\x10\x00\x12\r\n\tTIER_DISK\x10\x01\x12\x0c\n\x08TIER_DDR\x10\x02\x12\x0c\n\x08TIER_HBM\x10\x03*\xc2\x01\n\x0eResidencyState\x12\x1f\n\x1bRESIDENCY_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16RESIDENCY_STATE_ABSENT\x10\x01\x12\x1b\n\x17RESIDENCY_STATE_LOADING\x10\x02\x12\x1c\n\x18RESIDENCY_STATE_RESIDENT\x10\x03\x12\x1c\n\x18RESIDENCY_STATE_EVICTING\x10\x04\x12\x1a\n\x16RESIDENCY_STATE_FAILED\x10\x05\x32\xd6\x03\n\x11MemoryTierManager\x12:\n\x07\x41\x63quire\x12\x16.coe.v1.AcquireRequest\x1a\x17.coe.v1.AcquireResponse\x12:\n\x07Release\x12\x16.coe.v1.ReleaseRequest\x1a\x17.coe.v1.ReleaseResponse\x12=\n\x08Prefetch\x12\x17.coe.v1.PrefetchRequest\x1a\x18.coe.v1.PrefetchResponse\x12.\n\x03Pin\x12\x12.coe.v1.PinRequest\x1a\x13.coe.v1.PinResponse\x12L\n\rListResidency\x12\x1c.coe.v1.ListResidencyRequest\x1a\x1d.coe.v1.ListResidencyResponse\x12Q\n\x0eWatchResidency\x12\x1d.coe.v1.WatchResidencyRequest\x1a\x1e.coe.v1.WatchResidencyResponse0\x01\x12\x39\n\x06\x41ttach\x12\x15.coe.v1.AttachRequest\x1a\x16.coe.v1.AttachResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'coe._proto.memory_tier_manager_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TIER']._serialized_start=2088
-  _globals['_TIER']._serialized_end=2159
-  _globals['_RESIDENCYSTATE']._serialized_start=2162
-  _globals['_RESIDENCYSTATE']._serialized_end=2356
+  _globals['_TIER']._serialized_start=2153
+  _globals['_TIER']._serialized_end=2224
+  _globals['_RESIDENCYSTATE']._serialized_start=2227
+  _globals['_RESIDENCYSTATE']._serialized_end=2421
   _globals['_ATTACHREQUEST']._serialized_start=65
-  _globals['_ATTACHREQUEST']._serialized_end=141
-  _globals['_ATTACHRESPONSE']._serialized_start=144
-  _globals['_ATTACHRESPONSE']._serialized_end=276
-  _globals['_LEASECALL']._serialized_start=279
-  _globals['_LEASECALL']._serialized_end=501
-  _globals['_LEASEANSWER']._serialized_start=504
-  _globals['_LEASEANSWER']._serialized_end=664
-  _globals['_ACQUIREREQUEST']._serialized_start=666
-  _globals['_ACQUIREREQUEST']._serialized_end=784
-  _globals['_NEXTUSE']._serialized_start=786
-  _globals['_NEXTUSE']._serialized_end=849
-  _globals['_ACQUIRERESPONSE']._serialized_start=852
-  _globals['_ACQUIRERESPONSE']._serialized_end=995
-  _globals['_LEASE']._serialized_start=997
-  _globals['_LEASE']._serialized_end=1090
-  _globals['_RELEASEREQUEST']._serialized_start=1092
-  _globals['_RELEASEREQUEST']._serialized_end=1145
-  _globals['_RELEASERESPONSE']._serialized_start=1147
-  _globals['_RELEASERESPONSE']._serialized_end=1164
-  _globals['_PREFETCHREQUEST']._serialized_start=1166
-  _globals['_PREFETCHREQUEST']._serialized_end=1275
-  _globals['_PREFETCHRESPONSE']._serialized_start=1277
-  _globals['_PREFETCHRESPONSE']._serialized_end=1344
-  _globals['_PINREQUEST']._serialized_start=1346
-  _globals['_PINREQUEST']._serialized_end=1393
-  _globals['_PINRESPONSE']._serialized_start=1395
-  _globals['_PINRESPONSE']._serialized_end=1408
-  _globals['_LISTRESIDENCYREQUEST']._serialized_start=1410
-  _globals['_LISTRESIDENCYREQUEST']._serialized_end=1432
-  _globals['_LISTRESIDENCYRESPONSE']._serialized_start=1435
-  _globals['_LISTRESIDENCYRESPONSE']._serialized_end=1563
-  _globals['_WATCHRESIDENCYREQUEST']._serialized_start=1565
-  _globals['_WATCHRESIDENCYREQUEST']._serialized_end=1588
-  _globals['_WATCHRESIDENCYRESPONSE']._serialized_start=1590
-  _globals['_WATCHRESIDENCYRESPONSE']._serialized_end=1701
-  _globals['_EXPERTRESIDENCY']._serialized_start=1704
-  _globals['_EXPERTRESIDENCY']._serialized_end=1910
-  _globals['_TIERUSAGE']._serialized_start=1913
-  _globals['_TIERUSAGE']._serialized_end=2086
-  _globals['_MEMORYTIERMANAGER']._serialized_start=2359
-  _globals['_MEMORYTIERMANAGER']._serialized_end=2829
+  _globals['_ATTACHREQUEST']._serialized_end=160
+  _globals['_ATTACHRESPONSE']._serialized_start=163
+  _globals['_ATTACHRESPONSE']._serialized_end=295
+  _globals['_LEASECALL']._serialized_start=298
+  _globals['_LEASECALL']._serialized_end=520
+  _globals['_LEASEANSWER']._serialized_start=523
+  _globals['_LEASEANSWER']._serialized_end=683
+  _globals['_ACQUIREREQUEST']._serialized_start=686
+  _globals['_ACQUIREREQUEST']._serialized_end=835
+  _globals['_NEXTUSE']._serialized_start=837
+  _globals['_NEXTUSE']._serialized_end=900
+  _globals['_ACQUIRERESPONSE']._serialized_start=903
+  _globals['_ACQUIRERESPONSE']._serialized_end=1046
+  _globals['_LEASE']._serialized_start=1048
+  _globals['_LEASE']._serialized_end=1141
+  _globals['_RELEASEREQUEST']._serialized_start=1143
+  _globals['_RELEASEREQUEST']._serialized_end=1210
+  _globals['_RELEASERESPONSE']._serialized_start=1212
+  _globals['_RELEASERESPONSE']._serialized_end=1229
+  _globals['_PREFETCHREQUEST']._serialized_start=1231
+  _globals['_PREFETCHREQUEST']._serialized_end=1340
+  _globals['_PREFETCHRESPONSE']._serialized_start=1342
+  _globals['_PREFETCHRESPONSE']._serialized_end=1409
+  _globals['_PINREQUEST']._serialized_start=1411
+  _globals['_PINREQUEST']._serialized_end=1458
+  _globals['_PINRESPONSE']._serialized_start=1460
+  _globals['_PINRESPONSE']._serialized_end=1473
+  _globals['_LISTRESIDENCYREQUEST']._serialized_start=1475
+  _globals['_LISTRESIDENCYREQUEST']._serialized_end=1497
+  _globals['_LISTRESIDENCYRESPONSE']._serialized_start=1500
+  _globals['_LISTRESIDENCYRESPONSE']._serialized_end=1628
+  _globals['_WATCHRESIDENCYREQUEST']._serialized_start=1630
+  _globals['_WATCHRESIDENCYREQUEST']._serialized_end=1653
+  _globals['_WATCHRESIDENCYRESPONSE']._serialized_start=1655
+  _globals['_WATCHRESIDENCYRESPONSE']._serialized_end=1766
+  _globals['_EXPERTRESIDENCY']._serialized_start=1769
+  _globals['_EXPERTRESIDENCY']._serialized_end=1975
+  _globals['_TIERUSAGE']._serialized_start=1978
+  _globals['_TIERUSAGE']._serialized_end=2151
+  _globals['_MEMORYTIERMANAGER']._serialized_start=2424
+  _globals['_MEMORYTIERMANAGER']._serialized_end=2894
 # @@protoc_insertion_point(module_scope)

@@ -68,9 +68,12 @@ class AttachRequest(_message.Message):
 
     WORKER_ID_FIELD_NUMBER: _builtins.int
     PID_FIELD_NUMBER: _builtins.int
+    PID_SPACE_FIELD_NUMBER: _builtins.int
     HELD_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.str
     pid: _builtins.int
+    pid_space: _builtins.str
+    """Boot id of the host and inode of the PID namespace that `pid` is of: elsewhere it is another process's."""
     @_builtins.property
     def held(self) -> _containers.RepeatedCompositeFieldContainer[Global___Lease]:
         """Leases from before the stream broke. Those whose slot still has their generation go on, though the manager was
@@ -82,11 +85,12 @@ class AttachRequest(_message.Message):
         *,
         worker_id: _builtins.str = ...,
         pid: _builtins.int = ...,
+        pid_space: _builtins.str = ...,
         held: _abc.Iterable[Global___Lease] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["held", b"held", "pid", b"pid", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["held", b"held", "pid", b"pid", "pid_space", b"pid_space", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -220,9 +224,17 @@ class AcquireRequest(_message.Message):
     EXPERT_ID_FIELD_NUMBER: _builtins.int
     WAIT_UNTIL_RESIDENT_FIELD_NUMBER: _builtins.int
     FORECAST_FIELD_NUMBER: _builtins.int
+    CALL_FIELD_NUMBER: _builtins.int
+    WEIGHTS_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.str
     expert_id: _builtins.str
     wait_until_resident: _builtins.bool
+    call: _builtins.int
+    """Chosen by the caller: a Release of it takes this call back while it waits. 0: none."""
+    weights: _builtins.int
+    """The bytes that are meant (coe.experts.bundle: Bundle.weights_tag); answered by UNAVAILABLE when the expert has
+    others by now. 0: those it has now.
+    """
     @_builtins.property
     def forecast(self) -> _containers.RepeatedCompositeFieldContainer[Global___NextUse]:
         """What the worker's queue says about the future; replaces its former word when not empty."""
@@ -234,10 +246,12 @@ class AcquireRequest(_message.Message):
         expert_id: _builtins.str = ...,
         wait_until_resident: _builtins.bool = ...,
         forecast: _abc.Iterable[Global___NextUse] | None = ...,
+        call: _builtins.int = ...,
+        weights: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expert_id", b"expert_id", "forecast", b"forecast", "wait_until_resident", b"wait_until_resident", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "expert_id", b"expert_id", "forecast", b"forecast", "wait_until_resident", b"wait_until_resident", "weights", b"weights", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -344,17 +358,23 @@ class ReleaseRequest(_message.Message):
 
     WORKER_ID_FIELD_NUMBER: _builtins.int
     LEASE_ID_FIELD_NUMBER: _builtins.int
+    CALL_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.str
     lease_id: _builtins.int
+    call: _builtins.int
+    """In place of a lease: this Acquire of the worker needs no answer any more. It gets one all the same, and a lease that
+    it brings is the caller's.
+    """
     def __init__(
         self,
         *,
         worker_id: _builtins.str = ...,
         lease_id: _builtins.int = ...,
+        call: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease_id", b"lease_id", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "lease_id", b"lease_id", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

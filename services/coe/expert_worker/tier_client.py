@@ -4,6 +4,7 @@ Leases go over the manager's lease socket when it is on this host, else over gRP
 """
 
 import asyncio
+import itertools
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -20,6 +21,9 @@ from coe.scheduling import NextUse
 
 _log = logs.get(__name__)
 _FIRST_RETRY_S, _MAX_RETRY_S = 0.05, 1.0
+# A call that was taken back is listened to for so much longer than its caller would have waited.
+_LISTEN_S = 10.0
+_AWAY = "the memory-tier manager does not answer"
 _TIERS = {pb.TIER_HBM: "hbm", pb.TIER_DDR: "ddr", pb.TIER_DISK: "disk"}
 
 OnAttached = Callable[[pb.AttachResponse], None]
@@ -39,6 +43,9 @@ class TierClient:
         self._socket: LeaseSocket | None = None
         # Leases not given back yet: shown to the manager when it, or the stream, has broken.
         self._held: dict[int, pb.Lease] = {}
+        self._calls = itertools.count(1)
+        # Calls over gRPC whose callers have left, until they are answered.
+        self._left: set[asyncio.Task[None]] = set()
 
     @property
     def attached(self) -> bool:
@@ -48,7 +55,14 @@ class TierClient:
     async def open(self) -> AsyncIterator[None]:
         async with channel(self._address) as connection:
             self._manager = memory_tier_manager_pb2_grpc.MemoryTierManagerStub(connection)
-            yield
+            try:
+                yield
+            finally:
+                # Their leases end with the attach stream.
+                left = list(self._left)
+                for task in left:
+                    task.cancel()
+                await asyncio.gather(*left, return_exceptions=True)
 
     async def stay_attached(self, on_attached: OnAttached) -> None:
         """Until cancelled. The stream holds our leases: when it breaks, the next one presents them again."""
@@ -86,11 +100,12 @@ class TierClient:
         """Tries again while the manager is away or full. Raises TierLoadError when that takes too long."""
         deadline = asyncio.get_running_loop().time() + self._acquire_timeout_s
         delay = _FIRST_RETRY_S
-        reason = "the memory-tier manager does not answer"
+        reason = _AWAY
         while True:
             try:
                 async with asyncio.timeout_at(deadline):
                     await self._attached.wait()
+                    reason = "they did not get into HBM in time" if reason is _AWAY else reason
                     return await self._acquire_once(wish, deadline)
             except TimeoutError:
                 raise self._too_long(wish.expert_id, reason) from None
@@ -141,8 +156,7 @@ class TierClient:
         if self._socket is not None and self._socket.open:
             response = await self._socket.acquire(request, timeout_s)
         else:
-            with calls():
-                response = await self._manager.Acquire(request, timeout=timeout_s)
+            response = await self._acquire_over_grpc(request, timeout_s)
         lease = response.lease
         self._held[lease.lease_id] = lease
         return Grant(
@@ -153,6 +167,38 @@ class TierClient:
             bytes_to_copy=response.bytes_to_copy,
             modelled_copy_s=response.modelled_copy_s,
         )
+
+    async def _acquire_over_grpc(self, request: pb.AcquireRequest, timeout_s: float) -> pb.AcquireResponse:
+        """A caller that leaves says so in a message: were its call cancelled, a lease on its way back would be lost."""
+        request.call = next(self._calls)
+        asking = asyncio.create_task(self._ask(request, timeout_s + _LISTEN_S))
+        try:
+            return await asyncio.shield(asking)
+        except asyncio.CancelledError:
+            leaving = asyncio.create_task(self._take_back(request, asking))
+            self._left.add(leaving)
+            leaving.add_done_callback(self._left.discard)
+            raise
+
+    async def _ask(self, request: pb.AcquireRequest, timeout_s: float) -> pb.AcquireResponse:
+        with calls():
+            response: pb.AcquireResponse = await self._manager.Acquire(request, timeout=timeout_s)
+            return response
+
+    async def _take_back(self, request: pb.AcquireRequest, asking: "asyncio.Task[pb.AcquireResponse]") -> None:
+        try:
+            with calls():
+                await self._manager.Release(pb.ReleaseRequest(worker_id=request.worker_id, call=request.call))
+        except CoEError as error:
+            _log.warning("a call was not taken back", expert=request.expert_id, reason=error.message)
+        try:
+            lease = (await asking).lease
+            with calls():
+                await self._manager.Release(pb.ReleaseRequest(worker_id=request.worker_id, lease_id=lease.lease_id))
+        except CoEError as error:
+            _log.info("a call that was taken back ended", expert=request.expert_id, reason=error.message)
+        finally:
+            asking.cancel()
 
     async def _connect(self, path: str) -> None:
         self._disconnect()

@@ -43,6 +43,8 @@ class MemoryTierManagerServicer(memory_tier_manager_pb2_grpc.MemoryTierManagerSe
         self._watchers = watchers
         self._attachments = itertools.count(1)
         self._version = 0
+        # Acquires that wait, by worker and its number for the call.
+        self._asked: dict[tuple[str, int], ev.Acquire] = {}
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -51,10 +53,20 @@ class MemoryTierManagerServicer(memory_tier_manager_pb2_grpc.MemoryTierManagerSe
 
     async def Acquire(self, request: pb.AcquireRequest, context: Context) -> pb.AcquireResponse:
         event = self._calls.acquire(request, context.time_remaining())
-        return self._calls.acquired(cast("fx.Grant", await self._runtime.ask(event)))
+        number = (request.worker_id, request.call)
+        if request.call:
+            self._asked[number] = event
+        try:
+            return self._calls.acquired(cast("fx.Grant", await self._runtime.ask(event)))
+        finally:
+            self._asked.pop(number, None)
 
     async def Release(self, request: pb.ReleaseRequest, context: Context) -> pb.ReleaseResponse:
-        self._runtime.post(self._calls.release(request))
+        if not request.call:
+            self._runtime.post(self._calls.release(request))
+        elif (asked := self._asked.get((request.worker_id, request.call))) is not None:
+            # Its caller hears that, or of a grant that is on its way already.
+            self._runtime.post(ev.CancelAcquire(asked.request))
         return pb.ReleaseResponse()
 
     async def Prefetch(self, request: pb.PrefetchRequest, context: Context) -> pb.PrefetchResponse:

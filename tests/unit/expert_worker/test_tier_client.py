@@ -16,6 +16,7 @@ from coe.expert_worker.tier_client import TierClient
 from coe.platform.errors import CapacityExceeded, ChecksumMismatch, CoEError, TierLoadError, Unavailable
 from coe.platform.rpc.server import ServerInterceptor
 from coe.scheduling import NextUse
+from support.deadlines import until_true
 
 WAIT_S = 10.0
 
@@ -33,6 +34,12 @@ class FakeManager(memory_tier_manager_pb2_grpc.MemoryTierManagerServicer):
     changes: list[pb.ExpertResidency] = field(default_factory=list)
     # Of each attach, the leases that the worker said it has.
     held: list[list[int]] = field(default_factory=list)
+    # Not set: leases are not answered yet.
+    answering: asyncio.Event = field(default_factory=asyncio.Event)
+    released: "asyncio.Queue[pb.ReleaseRequest]" = field(default_factory=asyncio.Queue)
+
+    def __post_init__(self) -> None:
+        self.answering.set()
 
     async def Attach(self, request: pb.AttachRequest, context: Any) -> AsyncIterator[pb.AttachResponse]:
         self.held.append([lease.lease_id for lease in request.held])
@@ -43,10 +50,12 @@ class FakeManager(memory_tier_manager_pb2_grpc.MemoryTierManagerServicer):
         self.acquired.append(request)
         if self.failures:
             raise self.failures.pop(0)
+        await self.answering.wait()
         lease = pb.Lease(lease_id=5, expert_id=request.expert_id, slot=2, generation=3, epoch=self.epoch)
         return pb.AcquireResponse(lease=lease, found_in=pb.TIER_DDR, bytes_to_copy=7, modelled_copy_s=0.5)
 
     async def Release(self, request: pb.ReleaseRequest, context: Any) -> pb.ReleaseResponse:
+        self.released.put_nowait(request)
         raise Unavailable("going down")
 
     async def Prefetch(self, request: pb.PrefetchRequest, context: Any) -> pb.PrefetchResponse:
@@ -159,6 +168,28 @@ async def test_release_and_prefetch_never_fail() -> None:
         await client.prefetch(Prefetch("b", [NextUse("b", 1.0, 0.5)]))
     assert manager.prefetched[0].may_evict
     assert manager.prefetched[0].forecast[0].in_s == 1.0
+
+
+@pytest.mark.parametrize("why", ["cancelled", "too late"])
+async def test_a_lease_that_crosses_its_caller_s_leaving_is_given_back(why: str) -> None:
+    manager = FakeManager()
+    manager.answering.clear()
+    async with attached(manager, timeout_s=0.2 if why == "too late" else 5) as client, asyncio.timeout(WAIT_S):
+        asking = asyncio.create_task(client.acquire(Acquire("a")))
+        await until_true(lambda: manager.acquired)
+        if why == "cancelled":
+            asking.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asking
+        else:
+            with pytest.raises(TierLoadError, match="not get into HBM in time"):
+                await asking
+        taken_back = await manager.released.get()
+        assert (taken_back.call, taken_back.lease_id) == (manager.acquired[0].call, 0)
+        assert taken_back.call
+        manager.answering.set()
+        given_back = await manager.released.get()
+        assert (given_back.worker_id, given_back.lease_id) == ("w", 5)
 
 
 async def test_residency_is_told_as_far_as_hbm_is_concerned() -> None:
