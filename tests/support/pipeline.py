@@ -13,7 +13,11 @@ EXPERT = "expert"
 
 
 class Pipeline:
-    """Answers a prompt with its text reversed, in two chunks; one for expert `missing` fails, for `silent` waits."""
+    """Answers a prompt with its text reversed, in two chunks.
+
+    One for expert `missing` fails before it has an expert, for `small` after it, for `broken` after the first text. One
+    for `silent` waits for ever, for `slow` with an expert.
+    """
 
     def __init__(self, broker: MemoryBroker) -> None:
         self.bus = MemoryBus(broker, source="test/pipeline")
@@ -27,9 +31,21 @@ def answer(prompt: events_pb2.PromptSubmitted) -> list[Outgoing]:
     key = prompt.request_id
     if prompt.expert_id == "silent":
         return []
+    if prompt.expert_id == "slow":
+        return answer_of(prompt)[:1]
+    if prompt.expert_id in ("small", "broken"):
+        error = common_pb2.Error(code="context_exceeded", message="too many tokens")
+        end = Outgoing(topics.COMPLETIONS, key, events_pb2.PromptCompleted(request_id=key, error=error))
+        return [*answer_of(prompt)[: 1 if prompt.expert_id == "small" else 2], end]
     if prompt.expert_id == "missing":
         error = common_pb2.Error(code="expert_not_found", message="no expert 'missing' is hosted")
         return [Outgoing(topics.COMPLETIONS, key, events_pb2.PromptCompleted(request_id=key, error=error))]
+    return answer_of(prompt)
+
+
+def answer_of(prompt: events_pb2.PromptSubmitted) -> list[Outgoing]:
+    """The assignment, two chunks and the completion."""
+    key = prompt.request_id
     text = (prompt.prompt or prompt.messages[-1].content)[::-1]
     routing = common_pb2.RoutingDecision(category="math", confidence=0.9)
     assignment = common_pb2.Assignment(expert_id=EXPERT, mapped_expert=EXPERT, reason="category")

@@ -14,9 +14,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from coe.client.events import Completed, Event, Routed, Text
+from coe._proto.events_pb2 import PromptSubmitted
+from coe.client.events import Completed, Text
 from coe.client.prompts import PromptClient
 from coe.gateway.admission import admit
+from coe.gateway.head import Events, raise_error, until_routed, until_settled, while_connected
 from coe.gateway.openai import (
     AUTO,
     BUDGETS,
@@ -29,13 +31,14 @@ from coe.gateway.openai import (
     model_card,
     usage,
 )
-from coe.platform.errors import CoEError, ExpertNotFound, InternalError, InvalidPrompt, PromptTooLarge, from_proto
-
-Events = AsyncGenerator[Event, None]
+from coe.platform.errors import CoEError, ExpertNotFound, InternalError, InvalidPrompt, PromptTooLarge
 
 
 class HttpApi:
-    """`experts` lists the ids that are hosted now; `healthy` says whether prompts can be taken."""
+    """`experts` lists the ids that are hosted now; `healthy` says whether prompts can be taken.
+
+    `hold_s`: the head of a streamed answer waits so long for its first text: an error until then has its own status.
+    """
 
     def __init__(
         self,
@@ -45,12 +48,14 @@ class HttpApi:
         healthy: Callable[[], Awaitable[bool]],
         deadline_s: float,
         max_prompt_bytes: int,
+        hold_s: float = 5.0,
     ) -> None:
         self._prompts = prompts
         self._experts = experts
         self._healthy = healthy
         self._deadline_s = deadline_s
         self._max_prompt_bytes = max_prompt_bytes
+        self._hold_s = hold_s
         self._since = int(time.time())
 
     def app(self) -> Starlette:
@@ -88,24 +93,26 @@ class HttpApi:
             max_prompt_bytes=self._max_prompt_bytes,
         )
         prompt.request_id = uuid4().hex
+        return await while_connected(request, self._answer(wanted, prompt))
+
+    async def _answer(self, wanted: ChatRequest, prompt: PromptSubmitted) -> Response:
         events = self._prompts.submit(prompt, timeout_s=self._deadline_s)
         try:
             routed = await until_routed(events)
+            headers = decision_headers(routed.routing, routed.assignment) | {"x-request-id": prompt.request_id}
+            why = {"coe": explanation(routed.routing, routed.assignment)} if wanted.explain else {}
+            if wanted.stream:
+                events = await until_settled(events, self._hold_s)
+                with_usage = wanted.stream_options is not None and wanted.stream_options.include_usage
+                body = stream(events, prompt.request_id, routed.assignment.expert_id, why, with_usage)
+                return StreamingResponse(body, headers=headers, media_type="text/event-stream")
+            result = [event async for event in events][-1]
+            assert isinstance(result, Completed)
+            raise_error(result)
+            return JSONResponse(completion(result.result, int(time.time())) | why, headers=headers)
         except BaseException:
             await events.aclose()
             raise
-        headers = decision_headers(routed.routing, routed.assignment) | {"x-request-id": prompt.request_id}
-        why = {"coe": explanation(routed.routing, routed.assignment)} if wanted.explain else {}
-        if wanted.stream:
-            with_usage = wanted.stream_options is not None and wanted.stream_options.include_usage
-            body = stream(events, prompt.request_id, routed.assignment.expert_id, why, with_usage)
-            return StreamingResponse(body, headers=headers, media_type="text/event-stream")
-        async with aclosing(events):
-            result = [event async for event in events][-1]
-        assert isinstance(result, Completed)
-        if result.result.WhichOneof("outcome") == "error":
-            raise from_proto(result.result.error)
-        return JSONResponse(completion(result.result, int(time.time())) | why, headers=headers)
 
 
 async def parse(request: Request, max_prompt_bytes: int) -> ChatRequest:
@@ -126,16 +133,6 @@ async def parse(request: Request, max_prompt_bytes: int) -> ChatRequest:
         raise InvalidPrompt(f"{field}: {what}", param=field) from None
 
 
-async def until_routed(events: Events) -> Routed:
-    """The routing of the prompt: the first thing that happens to it, unless it fails before."""
-    async for event in events:
-        if isinstance(event, Routed):
-            return event
-        if isinstance(event, Completed) and event.result.WhichOneof("outcome") == "error":
-            raise from_proto(event.result.error)
-    raise InternalError("the prompt ended without a route")
-
-
 async def stream(
     events: Events, request_id: str, model: str, why: dict[str, Any], with_usage: bool
 ) -> AsyncGenerator[str, None]:
@@ -152,8 +149,7 @@ async def stream(
                         yield sse(chunk(request_id, created, model, {"content": text[len(sent) :]}, None))
                         sent = text
                 elif isinstance(event, Completed):
-                    if event.result.WhichOneof("outcome") == "error":
-                        raise from_proto(event.result.error)
+                    raise_error(event)
                     finish = event.result.completion.finish_reason
                     yield sse(chunk(request_id, created, model, {}, finish))
                     if with_usage:

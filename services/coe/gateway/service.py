@@ -54,6 +54,7 @@ class GatewayService:
             healthy=self._bus.healthy,
             deadline_s=self._settings.default_deadline_s,
             max_prompt_bytes=self._core.max_prompt_bytes,
+            hold_s=self._settings.hold_s,
         )
         return [HttpServer(api.app(), self._settings).run_until_cancelled()]
 

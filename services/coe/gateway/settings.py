@@ -19,5 +19,7 @@ class GatewaySettings(Settings):
     http_tls: Literal["off", "server", "mutual"] = "off"
     # A prompt whose client names no deadline gets this one.
     default_deadline_s: float = Field(default=120.0, gt=0, allow_inf_nan=False)
+    # Seconds that the head of a streamed HTTP answer waits for the first text: an error until then has its own status.
+    hold_s: float = Field(default=5.0, ge=0, allow_inf_nan=False)
     # Prompts followed at once; more are refused with CapacityExceeded.
     max_streams: int = Field(default=10_000, ge=1)

@@ -13,9 +13,14 @@ from coe._proto import events_pb2, gateway_pb2, gateway_pb2_grpc
 from coe.client.prompts import PromptClient
 from coe.gateway.generate import GatewayServicer
 from coe.gateway.http import HttpApi
+from coe.gateway.server import HttpServer
+from coe.gateway.settings import GatewaySettings
+from coe.local.ports import free_port
+from coe.platform import topics
 from coe.platform.bus.memory import MemoryBroker, MemoryBus
 from coe.platform.rpc.endpoint import Endpoint
 from coe.platform.settings import GrpcSettings
+from support.deadlines import until
 from support.pipeline import EXPERT, Pipeline, pipeline
 
 LIMIT = 1000
@@ -55,10 +60,38 @@ async def http(prompts: PromptClient) -> AsyncIterator[httpx.AsyncClient]:
     async def healthy() -> bool:
         return True
 
-    api = HttpApi(prompts, experts=experts, healthy=healthy, deadline_s=20, max_prompt_bytes=LIMIT)
+    api = HttpApi(prompts, experts=experts, healthy=healthy, deadline_s=20, max_prompt_bytes=LIMIT, hold_s=2)
     transport = httpx.ASGITransport(api.app())
     async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
         yield client
+
+
+@pytest.fixture
+async def served(prompts: PromptClient) -> AsyncIterator[str]:
+    """The URL of the API on a real HTTP server: one that notices when a client goes away."""
+
+    async def experts() -> list[str]:
+        return [EXPERT]
+
+    async def healthy() -> bool:
+        return True
+
+    api = HttpApi(prompts, experts=experts, healthy=healthy, deadline_s=60, max_prompt_bytes=LIMIT, hold_s=0.2)
+    port = free_port()
+    serving = asyncio.ensure_future(HttpServer(api.app(), GatewaySettings(http_port=port)).run_until_cancelled())
+    url = f"http://127.0.0.1:{port}"
+
+    async def answers() -> bool:
+        async with httpx.AsyncClient() as client:
+            try:
+                return (await client.get(f"{url}/health")).status_code == 200
+            except httpx.ConnectError:
+                return False
+
+    await until(answers)
+    yield f"{url}/v1/chat/completions"
+    serving.cancel()
+    await asyncio.gather(serving, return_exceptions=True)
 
 
 def request(prompt: str, expert: str = "") -> gateway_pb2.GenerateRequest:
@@ -158,6 +191,44 @@ async def test_chat_errors_have_status_and_code(
 ) -> None:
     answer = await http.post("/v1/chat/completions", json=body)
     assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
+
+
+async def test_an_error_before_the_first_text_of_a_stream_has_its_status(http: httpx.AsyncClient) -> None:
+    answer = await http.post("/v1/chat/completions", json=chat("hello", model="small", stream=True))
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "context_exceeded")
+    assert answer.headers["content-type"] == "application/json"
+
+
+async def test_an_error_after_the_first_text_of_a_stream_is_its_last_event(http: httpx.AsyncClient) -> None:
+    answer = await http.post("/v1/chat/completions", json=chat("hello", model="broken", stream=True))
+    events = [json.loads(line.removeprefix("data: ")) for line in answer.text.splitlines() if line]
+    assert answer.status_code == 200
+    assert events[1]["choices"][0]["delta"]["content"] == "ol"
+    assert events[-1]["error"]["code"] == "context_exceeded"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_http_client_that_goes_away_cancels_its_prompt(served: str, path: Pipeline, stream: bool) -> None:
+    """Before the head of the answer is sent, whatever kind of answer it wants."""
+    async with httpx.AsyncClient() as client, path.bus.tail((topics.ASSIGNMENTS,)) as records:
+        asking = asyncio.ensure_future(client.post(served, json=chat("hello", model="slow", stream=stream)))
+        assigned = events_pb2.PromptAssigned.FromString((await anext(records)).value)
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+    assert await asyncio.wait_for(path.cancelled.get(), 10) == assigned.prompt.request_id
+
+
+async def test_the_head_of_a_stream_waits_for_so_long_only(served: str, path: Pipeline) -> None:
+    async with (
+        httpx.AsyncClient() as client,
+        client.stream("POST", served, json=chat("hello", model="slow", stream=True), timeout=20) as answer,
+    ):
+        assert answer.status_code == 200
+        assert answer.headers["x-coe-expert"] == EXPERT
+        lines = answer.aiter_lines()
+        assert json.loads((await anext(lines)).removeprefix("data: "))["choices"][0]["delta"]["role"] == "assistant"
+    # And what is left then is cancelled as ever.
+    assert await asyncio.wait_for(path.cancelled.get(), 10) == answer.headers["x-request-id"]
 
 
 async def test_a_body_beyond_every_bound_is_refused_before_it_is_read(http: httpx.AsyncClient) -> None:
