@@ -1,17 +1,21 @@
 """The arena in plain memory, with copies that end when a test says so."""
 
 import threading
+from collections.abc import Iterable
 
+from coe.memory_tier_manager.arena import Facts
 from coe.platform.errors import CapacityExceeded, ExpertNotFound, TierLoadError
 
 
 class FakeSource:
     """`nbytes` of weights. A copy of a damaged one fails. Reading it takes until `readable` is set."""
 
-    def __init__(self, nbytes: int, *, damaged: bool = False, readable: threading.Event | None = None) -> None:
+    def __init__(
+        self, nbytes: int, *, damaged: bool = False, readable: threading.Event | None = None, tag: int = 1
+    ) -> None:
         self.nbytes = nbytes
         self.damaged = damaged
-        self.tag = 1
+        self.tag = tag
         self.locked = False
         self.closed = False
         self.loads = 0
@@ -116,9 +120,16 @@ class FakeLibrary:
         self.damaged: set[str] = set()
         self.slow: dict[str, threading.Event] = {}
         self.opened: list[FakeSource] = []
+        # Of experts that were imported anew.
+        self.tags: dict[str, int] = {}
 
     def open(self, expert: str) -> FakeSource:
-        source = FakeSource(self.nbytes(expert), damaged=expert in self.damaged, readable=self.slow.get(expert))
+        source = FakeSource(
+            self.nbytes(expert),
+            damaged=expert in self.damaged,
+            readable=self.slow.get(expert),
+            tag=self.tags.get(expert, 1),
+        )
         self.opened.append(source)
         return source
 
@@ -127,5 +138,11 @@ class FakeLibrary:
             raise ExpertNotFound(f"no expert {expert}")
         return self.sizes[expert]
 
-    def experts(self) -> dict[str, int]:
-        return dict(self.sizes)
+    def look(self, expert: str) -> Facts:
+        return Facts(self.tags.get(expert, 1), self.nbytes(expert))
+
+    def changed(self, experts: Iterable[str]) -> list[str]:
+        return list(experts)
+
+    def experts(self) -> dict[str, Facts]:
+        return {expert: self.look(expert) for expert in self.sizes}

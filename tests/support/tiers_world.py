@@ -8,6 +8,7 @@ from coe.memory_tier_manager.core import Tiers
 from coe.memory_tier_manager.eviction import EVICTION
 from coe.memory_tier_manager.requests import Limits
 from coe.memory_tier_manager.tiers import State
+from coe.memory_tier_manager.versions import name_of
 from coe.platform.errors import Unavailable
 
 UNIT = 1
@@ -32,6 +33,8 @@ class World:
     in_ddr: set[str] = field(default_factory=set)
     evicted: list[str] = field(default_factory=list)
     generation: int = 0
+    # Keys of experts that were imported anew.
+    current: dict[str, str] = field(default_factory=dict)
     # Of the newest crash: leases whose bytes were all there, and until when they may be claimed.
     claimed: set[ev.Held] = field(default_factory=set)
     claims_end: float = 0.0
@@ -47,7 +50,7 @@ class World:
         **limits: float,
     ) -> "World":
         settings = Limits(hbm_bytes=hbm, ddr_bytes=ddr, alignment=UNIT, **limits)  # type: ignore[arg-type]
-        return cls(sizes, Tiers(settings, EVICTION[policy], {expert: sizes[expert] for expert in defaults}))
+        return cls(dict(sizes), Tiers(settings, EVICTION[policy], {expert: sizes[expert] for expert in defaults}))
 
     def send(self, event: ev.Event) -> list[fx.Effect]:
         out: list[fx.Effect] = []
@@ -65,6 +68,7 @@ class World:
                 assert effect.request not in self.answers, "answered twice"
                 self.answers[effect.request] = effect
                 if isinstance(effect, fx.Grant):
+                    assert effect.expert not in self.tiers.state.former, "bytes that no expert has any more"
                     self.granted[effect.lease] = effect
             case fx.StartCopy():
                 assert not self.copying, "two copies on one link"
@@ -114,7 +118,7 @@ class World:
         found = tuple(
             ev.Resident(name, entry.nbytes, entry.slot, entry.offset, entry.generation or 0)
             for name, entry in old.hbm.entries.items()
-            if entry.state is State.RESIDENT and not entry.part_of
+            if entry.state is State.RESIDENT and not entry.part_of and name not in old.state.former
         )
         self.answers |= {request: fx.Reject(request, Unavailable("the manager is gone")) for request in old.pending}
         for gone in (self.copying, self.cancelled, self.freeing, self.reading, self.in_ddr):
@@ -130,6 +134,15 @@ class World:
         return held
 
     # What tests do
+
+    def import_anew(self, expert: str, nbytes: int) -> str:
+        """Returns the key of its new bytes."""
+        self.requests += 1
+        name, former = name_of(expert), self.current.get(name_of(expert), name_of(expert))
+        key = self.current[name] = f"{name}#{self.requests}"
+        self.sizes[key] = nbytes
+        self.send(ev.Replaced(former, key, nbytes))
+        return key
 
     def attach(self, *workers: str) -> None:
         for number, worker in enumerate(workers, 1):

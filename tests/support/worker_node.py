@@ -37,6 +37,7 @@ class WorkerNode:
         self.bootstrap = bootstrap
         self.group = f"test-{uuid4().hex}"
         self._directory = directory
+        directory.mkdir(exist_ok=True)
         # Its catalogue is the given one, everything else of it is this test's own.
         (directory / "experts").symlink_to(experts_dir)
         common = {

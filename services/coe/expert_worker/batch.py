@@ -59,6 +59,8 @@ class Batch:
         self.copy_s = 0.0
         # Another worker waits for this expert's room: the batch ends with who is in it.
         self.recalled = False
+        # The expert has another bundle by now, which who came since is to be answered by.
+        self.outdated = False
         # Prompts that ended here.
         self.served = 0
         # Lost leases since the last step that succeeded.
@@ -74,7 +76,7 @@ class Batch:
 
     def granted(self, grant: Grant, now: float) -> None:
         self.grant = self._uncharged = grant
-        self.proven = self.recalled = False
+        self.proven = self.recalled = self.outdated = False
         self.granted_at = now
 
     def lost(self, now: float) -> None:

@@ -33,7 +33,10 @@ class Emission(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """A lease on an expert's bytes. `handle` is what the graph reads; `found_in` is "hbm", "ddr" or "disk"."""
+    """A lease on an expert's bytes. `handle` is what the graph reads; `found_in` is "hbm", "ddr" or "disk".
+
+    `bundle`: which bundle of the expert they belong to (Bundle.identity); empty: nobody knows.
+    """
 
     lease_id: int
     handle: int
@@ -41,6 +44,7 @@ class Grant:
     found_in: str
     bytes_to_copy: int = 0
     modelled_copy_s: float = 0.0
+    bundle: str = ""
 
 
 class Residency(Enum):

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from coe.expert_worker import echo
-from coe.experts.bundle import MANIFEST, Bundle
+from coe.experts.bundle import Bundle
 from coe.experts.catalogue import Catalogue
+from coe.experts.known import KnownBundles
 from coe.platform.errors import CoEError, ExpertNotFound
 
 
@@ -13,20 +14,15 @@ class HostedExperts:
 
     def __init__(self, directory: Path, *, allow_echo: bool) -> None:
         self._catalogue = Catalogue(directory)
+        self._known = KnownBundles(self._catalogue)
         self._allow_echo = allow_echo
-        self._known: dict[str, tuple[int, Bundle]] = {}
 
-    def check(self, expert_id: str) -> None:
-        """Raises ExpertNotFound, or ArtifactError for a damaged bundle."""
-        if not self._is_echo(expert_id):
-            self.bundle(expert_id)
+    def check(self, expert_id: str) -> str:
+        """Which bundle it is now (Bundle.identity). Raises ExpertNotFound, or ArtifactError for a damaged bundle."""
+        return "" if self._is_echo(expert_id) else self.bundle(expert_id).identity
 
     def bundle(self, expert_id: str) -> Bundle:
-        changed_at = self._changed_at(expert_id)
-        known = self._known.get(expert_id)
-        if known is None or known[0] != changed_at:
-            known = self._known[expert_id] = (changed_at, self._catalogue.get(expert_id))
-        return known[1]
+        return self._known.get(expert_id)
 
     def weight_bytes(self, expert_id: str) -> int:
         """0 for an expert that has none, or is gone."""
@@ -44,10 +40,3 @@ class HostedExperts:
         if not self._allow_echo:
             raise ExpertNotFound("the expert echo is for load tests: set COE_WORKER_ALLOW_ECHO=1", expert_id=expert_id)
         return True
-
-    def _changed_at(self, expert_id: str) -> int:
-        try:
-            return (self._catalogue.directory / expert_id / MANIFEST).stat().st_mtime_ns
-        except (OSError, ValueError):
-            self._known.pop(expert_id, None)
-            return 0

@@ -13,10 +13,11 @@ from coe.platform.terminal import error_outcome
 
 
 class Intake:
-    """`known` raises the CoEError of an expert that this worker can't run. `clock` is the loop's."""
+    """`known` says which bundle an expert has, or raises the CoEError of one that this worker can't run. `clock` is the
+    loop's."""
 
     def __init__(
-        self, known: Callable[[str], object], clock: Callable[[], float], *, max_prompt_bytes: int, worker: str
+        self, known: Callable[[str], str], clock: Callable[[], float], *, max_prompt_bytes: int, worker: str
     ) -> None:
         self._known = known
         self._clock = clock
@@ -30,9 +31,9 @@ class Intake:
         try:
             assigned = decode(record)
             prompts.check(assigned.prompt, max_bytes=self._max_prompt_bytes)
-            self._known(assigned.assignment.expert_id)
+            bundle = self._known(assigned.assignment.expert_id)
             key = next(self._keys)
-            return admit(record, assigned, key=key, attempt=attempt, now=self._clock(), wall_ms=now_ms)
+            return admit(record, assigned, key=key, attempt=attempt, now=self._clock(), wall_ms=now_ms, bundle=bundle)
         except CoEError as error:
             return error_outcome(
                 record,

@@ -84,6 +84,8 @@ class WorkerLoop:
         except CapacityExceeded as error:
             return [never_started(prompt, error, now)]
         self._prompts[prompt.key] = prompt
+        if (batch := self.batch) is not None and batch.expert_id == prompt.expert_id and batch.grant is not None:
+            batch.outdated = batch.outdated or bool(batch.grant.bundle and batch.grant.bundle != prompt.bundle)
         return []
 
     def on_cancel(self, request_id: str, now: float) -> list[Effect]:
@@ -213,7 +215,7 @@ class WorkerLoop:
         self._plan = None
         live = len(batch.live) + len(joined)
         decision = self._decide(now, Running(batch.expert_id, live, self._expected.remaining_s(batch.live.values())))
-        if not batch.postponed and not batch.recalled:
+        if not (batch.postponed or batch.recalled or batch.outdated):
             joined += self._take(decision.join)
         effects = [effect for prompt in joined for effect in batch.join(prompt, now)]
         if not batch.live and not batch.leaving:
@@ -266,7 +268,7 @@ class WorkerLoop:
         for key, error in done.refused:
             if key not in batch.live:
                 continue
-            if isinstance(error, CapacityExceeded) and others:
+            if isinstance(error, LeaseLost) or (isinstance(error, CapacityExceeded) and others):
                 batch.postpone(key)
             else:
                 effects.append(batch.refuse(key, error, now))

@@ -28,6 +28,8 @@ class Prompt:
     sampling: SamplingParams
     # Stream chunks already sent: the prompt joined before, and had to go back to its queue.
     chunks: int = 0
+    # Of its expert when it came (Bundle.identity).
+    bundle: str = ""
 
     @property
     def request_id(self) -> str:
@@ -49,7 +51,14 @@ def decode(record: Record) -> events_pb2.PromptAssigned:
 
 
 def admit(
-    record: Record, assigned: events_pb2.PromptAssigned, *, key: str, attempt: int, now: float, wall_ms: int
+    record: Record,
+    assigned: events_pb2.PromptAssigned,
+    *,
+    key: str,
+    attempt: int,
+    now: float,
+    wall_ms: int,
+    bundle: str = "",
 ) -> Prompt:
     """Places the prompt's wall-clock times on the loop's clock: `now` and `wall_ms` are the same instant.
 
@@ -66,6 +75,7 @@ def admit(
         submitted_at=min(now, now - (wall_ms - submitted_ms) / 1000),
         deadline=now + (deadline - wall_ms) / 1000 if deadline is not None else math.inf,
         sampling=sampling_params(assigned.prompt.sampling),
+        bundle=bundle,
     )
 
 

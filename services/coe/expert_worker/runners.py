@@ -7,7 +7,7 @@ from typing import Protocol
 from coe.expert_worker.effects import Emission, Step, StepDone
 from coe.experts.sampling_params import SamplingParams
 from coe.platform import logs
-from coe.platform.errors import CoEError, InternalError
+from coe.platform.errors import CoEError, InternalError, LeaseLost
 
 _log = logs.get(__name__)
 # Open runners hold a tokenizer and little else.
@@ -32,23 +32,28 @@ class Runner(Protocol):
 
 
 class Runners:
-    """`make` opens the runner of an expert."""
+    """`make` opens the runner of an expert, `bundle_of` says with which bundle (Bundle.identity).
 
-    def __init__(self, make: Callable[[str], Runner]) -> None:
+    A runner is of one bundle: when a lease is on another's weights, the next one is made.
+    """
+
+    def __init__(self, make: Callable[[str], Runner], bundle_of: Callable[[str], str] = lambda expert_id: "") -> None:
         self._make = make
-        self._open: OrderedDict[str, Runner] = OrderedDict()
+        self._bundle_of = bundle_of
+        self._open: OrderedDict[str, tuple[str, Runner]] = OrderedDict()
 
     def step(self, step: Step) -> StepDone:
         """Never raises: a fault is the result."""
+        for key in step.leave if step.expert_id in self._open else ():
+            self._open[step.expert_id][1].cancel(key)
         try:
-            runner = self._runner(step.expert_id)
+            runner = self._runner(step.expert_id, step.grant.bundle)
         except Exception as error:
             # Nobody joined, and what did not join must not be waited for.
             fault = _fault(step.expert_id, error)
             refused = [(prompt.key, fault) for prompt in step.join]
-            return StepDone(step.expert_id, refused=refused, error=None if refused else fault)
-        for key in step.leave:
-            runner.cancel(key)
+            answered = refused and not isinstance(fault, LeaseLost)
+            return StepDone(step.expert_id, refused=refused, error=None if answered else fault)
         refused = self._join(runner, step)
         try:
             emissions = runner.step(step.grant.handle) if runner.live else ()
@@ -70,7 +75,7 @@ class Runners:
         return refused
 
     def discard(self, expert_id: str) -> None:
-        runner = self._open.pop(expert_id, None)
+        _, runner = self._open.pop(expert_id, ("", None))
         if runner is not None:
             _close(expert_id, runner)
 
@@ -78,13 +83,24 @@ class Runners:
         for expert_id in list(self._open):
             self.discard(expert_id)
 
-    def _runner(self, expert_id: str) -> Runner:
-        runner = self._open.get(expert_id)
+    def _runner(self, expert_id: str, bundle: str) -> Runner:
+        """Raises LeaseLost when the lease is not on the weights that it would run with."""
+        known, runner = self._open.get(expert_id, ("", None))
+        if runner is not None and known != bundle:
+            if runner.live:
+                raise LeaseLost("the expert was imported anew while it was generating", expert_id=expert_id)
+            self.discard(expert_id)
+            runner = None
         if runner is None:
-            runner = self._open[expert_id] = self._make(expert_id)
+            runner = self._make(expert_id)
+            if bundle and self._bundle_of(expert_id) != bundle:
+                _close(expert_id, runner)
+                raise LeaseLost("the expert was imported anew when it was leased", expert_id=expert_id)
+            self._open[expert_id] = (bundle, runner)
         self._open.move_to_end(expert_id)
         while len(self._open) > MAX_OPEN:
-            _close(*self._open.popitem(last=False))
+            oldest, (_, closing) = self._open.popitem(last=False)
+            _close(oldest, closing)
         return runner
 
 

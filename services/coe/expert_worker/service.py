@@ -42,7 +42,11 @@ class ExpertWorkerService:
         self._hosted = HostedExperts(core.experts_dir, allow_echo=settings.allow_echo)
         self._engine: Engine | None = None
         self._tiers = TierClient(
-            settings.tier_manager, settings.id, lease_handle, acquire_timeout_s=settings.acquire_timeout_s
+            settings.tier_manager,
+            settings.id,
+            lease_handle,
+            acquire_timeout_s=settings.acquire_timeout_s,
+            bundle_of=self._hosted.bundle,
         )
         # Of the node's residency, the worker publishes its own queues only: they have no epoch.
         self._residency = ResidencyPublisher(core.redis_url, core.node, epoch=0)
@@ -51,7 +55,7 @@ class ExpertWorkerService:
         self._worker = Worker(
             self._bus,
             echo.LeasesWithEcho(self._tiers),
-            Runners(self._make_runner),
+            Runners(self._make_runner, self._hosted.check),
             WorkerLoop(
                 make_policy(settings.policy, max_wait=settings.max_wait_s),
                 Expected(costs, Exponential(), settings.max_batch),

@@ -14,6 +14,7 @@ from coe._proto import memory_tier_manager_pb2 as pb
 from coe._proto import memory_tier_manager_pb2_grpc
 from coe.expert_worker.effects import Acquire, Grant, Prefetch, Residency
 from coe.expert_worker.lease_socket import LeaseSocket
+from coe.experts.bundle import Bundle
 from coe.platform import logs
 from coe.platform.errors import CoEError, DeadlineExceeded, TierLoadError
 from coe.platform.rpc.client import calls, channel
@@ -29,16 +30,30 @@ _TIERS = {pb.TIER_HBM: "hbm", pb.TIER_DDR: "ddr", pb.TIER_DISK: "disk"}
 OnAttached = Callable[[pb.AttachResponse], None]
 OnResidency = Callable[[str, int, Residency], None]
 LeaseHandle = Callable[[int, int], int]
+BundleOf = Callable[[str], Bundle]
 
 
 class TierClient:
-    """`lease_handle(slot, generation)` makes what the graph reads (coe.native.lease_handle). `open` it in the loop."""
+    """`lease_handle(slot, generation)` makes what the graph reads (coe.native.lease_handle). `open` it in the loop.
 
-    def __init__(self, address: str, worker_id: str, lease_handle: LeaseHandle, *, acquire_timeout_s: float) -> None:
+    `bundle_of`: the bundle that an expert is to be run with now: leases are on its weights and no others. None: on
+    whichever the manager knows.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        worker_id: str,
+        lease_handle: LeaseHandle,
+        *,
+        acquire_timeout_s: float,
+        bundle_of: BundleOf | None = None,
+    ) -> None:
         self._address = address
         self._worker_id = worker_id
         self._lease_handle = lease_handle
         self._acquire_timeout_s = acquire_timeout_s
+        self._bundle_of = bundle_of
         self._attached = asyncio.Event()
         self._socket: LeaseSocket | None = None
         # Leases not given back yet: shown to the manager when it, or the stream, has broken.
@@ -152,6 +167,9 @@ class TierClient:
             wait_until_resident=wish.until_resident,
             forecast=_forecast(wish.forecast),
         )
+        bundle = self._bundle_of(wish.expert_id) if self._bundle_of is not None else None
+        if bundle is not None:
+            request.weights = bundle.weights_tag
         timeout_s = deadline - asyncio.get_running_loop().time()
         if self._socket is not None and self._socket.open:
             response = await self._socket.acquire(request, timeout_s)
@@ -166,6 +184,7 @@ class TierClient:
             found_in=_TIERS.get(response.found_in, ""),
             bytes_to_copy=response.bytes_to_copy,
             modelled_copy_s=response.modelled_copy_s,
+            bundle=bundle.identity if bundle is not None else "",
         )
 
     async def _acquire_over_grpc(self, request: pb.AcquireRequest, timeout_s: float) -> pb.AcquireResponse:

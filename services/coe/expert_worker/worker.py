@@ -51,7 +51,7 @@ Event = Callable[[float], list[Effect]]
 
 
 class Worker:
-    """`known` raises the CoEError of an expert that can't run here.
+    """`known` says which bundle an expert has, or raises the CoEError of one that can't run here.
 
     `on_queue` hears four times a second how many prompts each expert has here, waiting or running, and which partitions
     the worker has.
@@ -66,7 +66,7 @@ class Worker:
         identity: Identity,
         subscription: Subscription,
         *,
-        known: Callable[[str], object],
+        known: Callable[[str], str],
         on_queue: Callable[[Mapping[str, int], Collection[int]], None],
         max_prompt_bytes: int,
     ) -> None:

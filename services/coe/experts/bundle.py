@@ -51,6 +51,17 @@ class Bundle:
     def layout_key(self) -> str:
         return self.manifest.layout_key
 
+    @cached_property
+    def weights_tag(self) -> int:
+        """Tells the bytes of its weights from all others': 64 bits of its name and their checksums, never 0."""
+        facts = f"{self.id} {self.weights_bytes} {list(self.manifest.checksums)}"
+        return int.from_bytes(hashlib.blake2b(facts.encode(), digest_size=8).digest(), "little") | 1
+
+    @cached_property
+    def identity(self) -> str:
+        """Tells it from every other bundle of its name: weights, layout, tokenizer and chat template."""
+        return hashlib.sha256(self.manifest.model_dump_json().encode()).hexdigest()[:32]
+
     def verify(self) -> None:
         """Reads everything and compares it with the manifest. Raises ChecksumMismatch."""
         from coe.native import checksum  # the native library is only needed here

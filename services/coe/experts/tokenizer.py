@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from coe.experts.bundle import Bundle
+from coe.experts.bundle import Bundle, tokenizer_digest
 from coe.experts.chat_template import render
 from coe.experts.manifest import TokenizerFacts
 from coe.experts.tokenizer_file import load_tokenizer
-from coe.platform.errors import InvalidPrompt
+from coe.platform.errors import ChecksumMismatch, InvalidPrompt
 
 SPACE = "\u2581"
 MAX_KNOWN = 32
@@ -28,11 +28,17 @@ class ExpertTokenizer:
 
     @classmethod
     def of(cls, bundle: Bundle) -> "ExpertTokenizer":
-        """Experts whose facts, and so digests, are the same share one. The last MAX_KNOWN are kept."""
+        """Experts whose facts, and so digests, are the same share one. The last MAX_KNOWN are kept.
+
+        Raises ChecksumMismatch.
+        """
         facts = bundle.manifest.tokenizer
         with _lock:
             if facts not in _known:
-                _known[facts] = cls(bundle.tokenizer_path.read_text(), facts)
+                data = bundle.tokenizer_path.read_bytes()
+                if tokenizer_digest(data) != facts.sha256:
+                    raise ChecksumMismatch(f"{bundle.tokenizer_path} differs from its manifest", expert_id=bundle.id)
+                _known[facts] = cls(data.decode(), facts)
             _known.move_to_end(facts)
             while len(_known) > MAX_KNOWN:
                 _known.popitem(last=False)

@@ -10,6 +10,7 @@ from coe.memory_tier_manager.parts import part_name
 from coe.memory_tier_manager.requests import Pending
 from coe.memory_tier_manager.state import TierState
 from coe.memory_tier_manager.tiers import State, Tier
+from coe.memory_tier_manager.versions import name_of
 from coe.platform import errors
 
 
@@ -83,9 +84,13 @@ class Admission:
         for request in [request for request, pending in self.pending.items() if pending.asked.worker == worker]:
             self.refuse(request, errors.Unavailable("the worker is gone", worker=worker))
 
+    def refuse_all_for(self, expert: str, error: errors.CoEError) -> None:
+        for request in [request for request, pending in self.pending.items() if pending.asked.expert == expert]:
+            self.refuse(request, error)
+
     def refuse_late(self, now: float) -> None:
         for request in [request for request, pending in self.pending.items() if pending.asked.deadline <= now]:
-            expert = self.pending[request].asked.expert
+            expert = name_of(self.pending[request].asked.expert)
             self.refuse(request, errors.DeadlineExceeded(f"{expert} did not get into HBM in time", expert=expert))
 
     @property
@@ -160,8 +165,9 @@ class Admission:
         if event.worker not in attached:
             return errors.Unavailable(f"worker {event.worker} is not attached", worker=event.worker)
         if not hbm.can_hold(event.nbytes):
+            expert = name_of(event.expert)
             return errors.ExpertTooLarge(
-                f"{event.expert} has {event.nbytes} bytes, HBM holds {hbm.budget.capacity}", expert=event.expert
+                f"{expert} has {event.nbytes} bytes, HBM holds {hbm.budget.capacity}", expert=expert
             )
         if len(self.line) >= limits.max_waiting:
             return errors.CapacityExceeded(f"{len(self.line)} requests wait for room in HBM already")

@@ -1,6 +1,7 @@
 """The port to the memory that holds the weights; tests/contract/arena_suite.py says what it keeps."""
 
-from typing import Protocol
+from collections.abc import Iterable
+from typing import NamedTuple, Protocol
 
 
 class Copy(Protocol):
@@ -67,17 +68,28 @@ class Arena(Protocol):
     def close(self) -> None: ...
 
 
+class Facts(NamedTuple):
+    """What tells an expert's weights from all others, and their size."""
+
+    tag: int
+    nbytes: int
+
+
 class Library(Protocol):
     """Where the expert's weights file is, and how it is opened."""
 
     def open(self, expert: str) -> Source:
-        """Raises CoEError."""
+        """Of the weights that it has now. Raises CoEError."""
         ...
 
-    def nbytes(self, expert: str) -> int:
-        """Also of one that is hosted no more, once its size was asked for. Raises CoEError."""
+    def look(self, expert: str) -> Facts:
+        """As they are now. Raises CoEError: ExpertNotFound when it is hosted no more."""
         ...
 
-    def experts(self) -> dict[str, int]:
-        """All that are hosted, with their bytes."""
+    def changed(self, experts: Iterable[str]) -> list[str]:
+        """Those that `look` will see otherwise than when it looked last. Safe in another thread."""
+        ...
+
+    def experts(self) -> dict[str, Facts]:
+        """All that are hosted."""
         ...

@@ -8,9 +8,9 @@ from coe._proto import memory_tier_manager_pb2 as pb
 from coe.memory_tier_manager import effects as fx
 from coe.memory_tier_manager import events as ev
 from coe.memory_tier_manager import views
-from coe.memory_tier_manager.arena import Library
 from coe.memory_tier_manager.profiles import TierProfile
 from coe.memory_tier_manager.runtime import Runtime
+from coe.memory_tier_manager.versions import Versions, name_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,27 +29,28 @@ class Identity:
 class Calls:
     """Making an event raises ExpertNotFound."""
 
-    def __init__(self, identity: Identity, runtime: Runtime, library: Library) -> None:
+    def __init__(self, identity: Identity, runtime: Runtime, versions: Versions) -> None:
         self._identity = identity
         self._runtime = runtime
-        self._library = library
+        self._versions = versions
 
     def acquire(self, request: pb.AcquireRequest, timeout_s: float | None) -> ev.Acquire:
+        version = self._versions.current(request.expert_id, request.weights)
         return ev.Acquire(
             self._runtime.next_request(),
             request.worker_id,
-            request.expert_id,
-            self._library.nbytes(request.expert_id),
+            version.key,
+            version.nbytes,
             request.wait_until_resident,
             time.monotonic() + timeout_s if timeout_s is not None else float("inf"),
-            _forecast(request.forecast),
+            self._forecast(request.forecast),
         )
 
     def acquired(self, grant: fx.Grant) -> pb.AcquireResponse:
         return pb.AcquireResponse(
             lease=pb.Lease(
                 lease_id=grant.lease,
-                expert_id=grant.expert,
+                expert_id=name_of(grant.expert),
                 slot=grant.slot,
                 generation=grant.generation,
                 epoch=self._identity.arena_epoch,
@@ -62,7 +63,7 @@ class Calls:
 
     def attach(self, request: pb.AttachRequest, attachment: int) -> ev.Attach:
         held = (
-            ev.Held(lease.lease_id, lease.expert_id, lease.slot, lease.generation)
+            ev.Held(lease.lease_id, self._versions.key(lease.expert_id), lease.slot, lease.generation)
             for lease in request.held
             if lease.epoch == self._identity.arena_epoch
         )
@@ -72,22 +73,24 @@ class Calls:
         return ev.Release(request.worker_id, request.lease_id)
 
     def prefetch(self, request: pb.PrefetchRequest) -> ev.Prefetch:
+        version = self._versions.current(request.expert_id)
         return ev.Prefetch(
             self._runtime.next_request(),
             request.worker_id,
-            request.expert_id,
-            self._library.nbytes(request.expert_id),
+            version.key,
+            version.nbytes,
             request.may_evict,
-            _forecast(request.forecast),
+            self._forecast(request.forecast),
         )
 
     def prefetched(self, answer: fx.Prefetched) -> pb.PrefetchResponse:
         return pb.PrefetchResponse(started=answer.started, found_in=views.TIERS[answer.found_in])
 
     def pin(self, request: pb.PinRequest) -> ev.Pin:
-        nbytes = self._library.nbytes(request.expert_id)
-        return ev.Pin(self._runtime.next_request(), request.expert_id, nbytes, request.pinned)
+        find = self._versions.current if request.pinned else self._versions.last
+        version = find(request.expert_id)
+        return ev.Pin(self._runtime.next_request(), version.key, version.nbytes, request.pinned)
 
-
-def _forecast(uses: Iterable[pb.NextUse]) -> tuple[ev.Use, ...]:
-    return tuple([ev.Use(use.expert_id, use.in_s, use.probability) for use in uses])
+    def _forecast(self, uses: Iterable[pb.NextUse]) -> tuple[ev.Use, ...]:
+        key = self._versions.key
+        return tuple([ev.Use(key(use.expert_id), use.in_s, use.probability) for use in uses])

@@ -17,6 +17,7 @@ from coe.memory_tier_manager.requests import Limits, Pending
 from coe.memory_tier_manager.state import TierState
 from coe.memory_tier_manager.tiers import State
 from coe.memory_tier_manager.upkeep import Upkeep
+from coe.memory_tier_manager.versions import name_of
 from coe.platform import errors
 
 # After these the link may have become idle, or time has passed.
@@ -54,12 +55,15 @@ class Tiers:
             ev.CopyEnded: self._copy_ended,
             ev.Freed: self._freed,
             ev.InDdr: self._in_ddr,
+            ev.Replaced: self._replaced,
             ev.Tick: self._tick,
         }
 
     def handle(self, event: ev.Event, now: float) -> list[fx.Effect]:
         """`now`: seconds of a monotonic clock. The effects are to be performed in order before the next event."""
         self._handlers[type(event)](event, now)
+        if self.state.former:
+            self._upkeep.let_go(now)
         if self._admission.waits:
             self._admission.serve(now)
             self._admission.recall(now)
@@ -186,14 +190,26 @@ class Tiers:
     def _in_ddr(self, event: ev.InDdr, now: float) -> None:
         self.weights.read_into_ddr(event.expert, ok=event.ok)
 
+    def _replaced(self, event: ev.Replaced, now: float) -> None:
+        self._upkeep.replaced(event)
+        if event.by != event.expert:
+            expert = name_of(event.expert)
+            error = (
+                errors.TierLoadError(f"{expert} was imported anew meanwhile: try again", expert=expert)
+                if event.by
+                else errors.ExpertNotFound(f"no expert {expert!r} is hosted here", expert_id=expert)
+            )
+            self._admission.refuse_all_for(event.expert, error)
+
     # Time
 
     def _tick(self, event: ev.Tick, now: float) -> None:
         self._admission.refuse_late(now)
         slow = self.hbm.entries.get(self.hbm.copying or "")
         if slow is not None and slow.state is State.LOADING and now - slow.since > self.limits.load_timeout_s:
-            message = f"loading {slow.expert} took more than {self.limits.load_timeout_s:g} s"
-            self._fail(slow, errors.TierLoadError(message, expert=slow.expert), now)
+            expert = name_of(slow.source)
+            message = f"loading {expert} took more than {self.limits.load_timeout_s:g} s"
+            self._fail(slow, errors.TierLoadError(message, expert=expert), now)
             self.weights.cancel_load(slow)
         if self.state.unclaimed and now >= self.state.claims_end:
             self.state.unclaimed.clear()

@@ -138,6 +138,16 @@ class InDdr:
 
 
 @dataclass(frozen=True, slots=True)
+class Replaced:
+    """The expert's name stands for the bytes `by` now, not for those of `expert` any more (keys of versions.py). `by`
+    empty: for none, it is hosted no more."""
+
+    expert: str
+    by: str
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """Time passed: deadlines, load timeouts, time to live."""
 
@@ -155,5 +165,6 @@ Event = (
     | CopyEnded
     | Freed
     | InDdr
+    | Replaced
     | Tick
 )

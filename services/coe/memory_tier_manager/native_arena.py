@@ -1,12 +1,12 @@
 """The port on real memory: coe.native's shared-memory arena, and bundles of the catalogue."""
 
-import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import cast
 
 from coe.experts.bundle import Bundle
 from coe.experts.catalogue import Catalogue
-from coe.memory_tier_manager.arena import Copy, Source
+from coe.experts.known import KnownBundles
+from coe.memory_tier_manager.arena import Copy, Facts, Source
 from coe.memory_tier_manager.events import Resident
 from coe.memory_tier_manager.extents import ALIGNMENT
 from coe.native import HbmArena, SlotState, WeightsFile
@@ -49,7 +49,7 @@ class NativeArena:
         )
 
     def found(self, experts: Mapping[int, tuple[str, int]]) -> list[Resident]:
-        """What the former manager left: `experts` maps tags to names and sizes. Frees what is none of them whole."""
+        """What the former manager left: `experts` maps tags to keys and sizes. Frees what is none of them whole."""
         kept: dict[str, Resident] = {}
         for index in range(self.slots):
             slot = self._arena.slot(index)
@@ -103,52 +103,40 @@ class VerifiedOnce:
 
 
 class BundleLibrary:
-    """Experts of a catalogue. Manifests are read once; an expert imported later is found when it is asked for.
-
-    Sizes of experts that are gone are kept: their bytes may be in a tier still.
-    """
+    """Experts of a catalogue. An expert imported later is found when it is asked for."""
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
-        self._sizes: dict[str, int] = {}
+        self._bundles = KnownBundles(catalogue)
         self._verified: set[int] = set()
 
     def open(self, expert: str) -> VerifiedOnce:
         bundle = self._bundle(expert)
         manifest = bundle.manifest
-        self._sizes[expert] = bundle.weights_bytes
         try:
             file = WeightsFile.open(bundle.weights_path, manifest.checksums, manifest.chunk_bytes)
         except ValueError as error:
             raise TierLoadError(f"{bundle.weights_path} can't be loaded: {error}", expert=expert) from error
-        return VerifiedOnce(file, self._verified, tag_of(bundle))
+        if self._bundles.changed([expert]):
+            file.close()
+            raise TierLoadError(f"{expert} was imported anew meanwhile: try again", expert=expert)
+        return VerifiedOnce(file, self._verified, bundle.weights_tag)
 
-    def nbytes(self, expert: str) -> int:
-        size = self._sizes.get(expert)
-        if size is None:
-            size = self._sizes[expert] = self._bundle(expert).weights_bytes
-        return size
+    def look(self, expert: str) -> Facts:
+        return _facts(self._bundle(expert))
 
-    def tags(self) -> dict[int, tuple[str, int]]:
-        """Of every expert's bytes: its name and size."""
-        return {tag_of(bundle): (bundle.id, bundle.weights_bytes) for bundle in self._list()}
+    def changed(self, experts: Iterable[str]) -> list[str]:
+        return self._bundles.changed(experts)
 
-    def experts(self) -> dict[str, int]:
-        return {bundle.id: bundle.weights_bytes for bundle in self._list()}
-
-    def _list(self) -> list[Bundle]:
-        found = self._catalogue.list()
-        self._sizes.update({bundle.id: bundle.weights_bytes for bundle in found})
-        return found
+    def experts(self) -> dict[str, Facts]:
+        return {bundle.id: _facts(bundle) for bundle in self._catalogue.list()}
 
     def _bundle(self, expert: str) -> Bundle:
         try:
-            return self._catalogue.get(expert)
+            return self._bundles.get(expert)
         except OSError as error:
             raise TierLoadError(f"{expert} can't be read: {error}", expert=expert) from error
 
 
-def tag_of(bundle: Bundle) -> int:
-    """64 bits of its name and of the checksums of its bytes; never 0."""
-    facts = f"{bundle.id} {bundle.weights_bytes} {list(bundle.manifest.checksums)}"
-    return int.from_bytes(hashlib.blake2b(facts.encode(), digest_size=8).digest(), "little") | 1
+def _facts(bundle: Bundle) -> Facts:
+    return Facts(bundle.weights_tag, bundle.weights_bytes)

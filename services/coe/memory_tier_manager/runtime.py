@@ -10,10 +10,11 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
 
 from coe.memory_tier_manager import effects as fx
 from coe.memory_tier_manager import events as ev
-from coe.memory_tier_manager.arena import Arena, Copy, Library, Source
+from coe.memory_tier_manager.arena import Arena, Copy, Source
 from coe.memory_tier_manager.core import Tiers
 from coe.platform import logs
 from coe.platform.errors import Cancelled, CoEError, InternalError, TierLoadError
@@ -24,10 +25,16 @@ OnAnswer = Callable[[Answer | CoEError], None]
 Observer = Callable[[ev.Event | fx.Effect, float], None]
 
 
+class Opener(Protocol):
+    def open(self, expert: str) -> Source:
+        """The weights file of a key (versions.py). Raises CoEError."""
+        ...
+
+
 class Runtime:
     """`observe` sees every event and effect (views, metrics, event log); it must not call back."""
 
-    def __init__(self, tiers: Tiers, arena: Arena, library: Library, observe: Observer) -> None:
+    def __init__(self, tiers: Tiers, arena: Arena, library: Opener, observe: Observer) -> None:
         self._tiers = tiers
         self._arena = arena
         self._library = library

@@ -26,6 +26,7 @@ from coe.memory_tier_manager.requests import Limits
 from coe.memory_tier_manager.runtime import Runtime
 from coe.memory_tier_manager.servicer import MemoryTierManagerServicer
 from coe.memory_tier_manager.settings import TiersSettings
+from coe.memory_tier_manager.versions import Versions, name_of
 from coe.memory_tier_manager.watchers import Watchers
 from coe.platform import logs
 from coe.platform.residency import ResidencyPublisher
@@ -39,6 +40,8 @@ SHARED_MEMORY = Path("/dev/shm")
 # Redis gets moves together that are no further apart, and now and then how many leases there are.
 PUBLISH_S = 0.05
 LEASES_S = 0.5
+# How soon weights that were removed, or imported anew, leave though nobody asks for their expert.
+IMPORTS_S = 2.0
 
 
 class MemoryTierManagerService:
@@ -51,6 +54,7 @@ class MemoryTierManagerService:
         self._settings = settings
         self._library = BundleLibrary(Catalogue(core.experts_dir))
         self._epoch = time.time_ns() // 1_000_000
+        self._versions = Versions(self._library, lambda event: self._runtime.post(event))
         self._watchers = Watchers()
         self._changed: set[str] = set()
         self._moved = asyncio.Event()
@@ -65,24 +69,25 @@ class MemoryTierManagerService:
             threads=settings.copy_threads,
             bytes_per_second=settings.link_bytes_per_s,
         )
-        defaults = {expert: self._library.nbytes(expert) for expert in settings.default_experts}
+        hosted = self._versions.learn(self._library.experts()).values()
+        defaults = {found.key: found.nbytes for found in map(self._versions.current, settings.default_experts)}
         # Leases of one life of the manager have ids that no other life gives.
         self._tiers = Tiers(self._limits(), EVICTION[settings.eviction], defaults, first_lease=self._epoch << 20)
         self._metrics = TierMetrics(self._tiers)
         self._log = self._event_log()
-        self._runtime = Runtime(self._tiers, self._arena, self._library, self._observe)
+        self._runtime = Runtime(self._tiers, self._arena, self._versions, self._observe)
         socket = SHARED_MEMORY / f"{self._arena.name}.leases"
         identity = Identity(
             core.node, self._epoch, self._arena.epoch, self._arena.name, PROFILES[settings.profile], str(socket)
         )
         # Before the first worker can come: its leases may be on what is there.
-        if residents := self._arena.found(self._library.tags()):
+        if residents := self._arena.found({found.tag: (found.key, found.nbytes) for found in hosted}):
             _log.info("the arena of a manager that died goes on", experts=[found.expert for found in residents])
             self._runtime.post(ev.Adopt(tuple(residents)))
-        calls = Calls(identity, self._runtime, self._library)
+        calls = Calls(identity, self._runtime, self._versions)
         self._socket = LeaseSocket(socket, calls, self._runtime)
         self._servicer = MemoryTierManagerServicer(
-            identity, self._tiers, self._runtime, calls, self._library, self._watchers
+            identity, self._tiers, self._runtime, calls, self._library, self._versions, self._watchers
         )
         memory_tier_manager_pb2_grpc.add_MemoryTierManagerServicer_to_server(self._servicer, server)
         return ["coe.v1.MemoryTierManager"]
@@ -90,10 +95,10 @@ class MemoryTierManagerService:
     async def start(self) -> None:
         await self._socket.start()
         await self._publisher.start()
-        self._changed.update(await asyncio.to_thread(self._library.experts))
+        self._changed.update(self._versions.learn(await asyncio.to_thread(self._library.experts)))
 
     def tasks(self) -> list[Coroutine[object, object, None]]:
-        return [self._runtime.run(), self._publish()]
+        return [self._runtime.run(), self._publish(), self._follow_imports()]
 
     async def stop(self) -> None:
         self._servicer.stop()
@@ -130,9 +135,17 @@ class MemoryTierManagerService:
         if type(item) in MEASURED:
             self._metrics.observe(item, now)
         elif isinstance(item, fx.Changed):
-            self._changed.add(item.expert)
+            expert = name_of(item.expert)
+            self._changed.add(expert)
             self._moved.set()
-            self._watchers.changed(item.expert)
+            self._watchers.changed(expert)
+
+    async def _follow_imports(self) -> None:
+        """Of what is in a tier or is to be: others are looked at when they are asked for."""
+        while True:
+            await asyncio.sleep(IMPORTS_S)
+            kept = (*views.present(self._tiers), *map(name_of, (*self._tiers.pins, *self._tiers.defaults)))
+            self._versions.look_again(await asyncio.to_thread(self._library.changed, kept))
 
     async def _publish(self) -> None:
         """Moves soon after they happened, leases now and then; nothing wakes up for them alone."""
@@ -142,12 +155,11 @@ class MemoryTierManagerService:
             if now >= sampled_at + LEASES_S:
                 sampled_at = now
                 self._metrics.sample(now)
-                self._changed |= self._tiers.take_used()
+                self._changed.update(map(name_of, self._tiers.take_used()))
             if self._changed:
                 changed, self._changed = self._changed, set()
-                self._publisher.publish(
-                    *(views.residency(self._tiers, expert, self._library.nbytes(expert)) for expert in changed)
-                )
+                shown = map(self._versions.last, changed)
+                self._publisher.publish(*(views.residency(self._tiers, one.key, one.nbytes) for one in shown))
                 self._publisher.publish_usage(*views.usage(self._tiers))
             if self._log is not None:
                 self._log.flush()

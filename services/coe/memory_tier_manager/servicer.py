@@ -17,6 +17,7 @@ from coe.memory_tier_manager.calls import Calls, Identity
 from coe.memory_tier_manager.core import Tiers
 from coe.memory_tier_manager.liveness import process_end
 from coe.memory_tier_manager.runtime import Runtime
+from coe.memory_tier_manager.versions import Versions
 from coe.memory_tier_manager.watchers import Watchers
 from coe.platform import logs
 from coe.platform.errors import InvalidPrompt
@@ -33,6 +34,7 @@ class MemoryTierManagerServicer(memory_tier_manager_pb2_grpc.MemoryTierManagerSe
         runtime: Runtime,
         calls: Calls,
         library: Library,
+        versions: Versions,
         watchers: Watchers,
     ) -> None:
         self._identity = identity
@@ -40,6 +42,7 @@ class MemoryTierManagerServicer(memory_tier_manager_pb2_grpc.MemoryTierManagerSe
         self._runtime = runtime
         self._calls = calls
         self._library = library
+        self._versions = versions
         self._watchers = watchers
         self._attachments = itertools.count(1)
         self._version = 0
@@ -78,14 +81,14 @@ class MemoryTierManagerServicer(memory_tier_manager_pb2_grpc.MemoryTierManagerSe
         return pb.PinResponse()
 
     async def ListResidency(self, request: pb.ListResidencyRequest, context: Context) -> pb.ListResidencyResponse:
-        hosted = await asyncio.to_thread(self._library.experts)
+        hosted = self._versions.learn(await asyncio.to_thread(self._library.experts))
         # Of one that is hosted no more, bytes may be in a tier still.
         gone = [name for name in views.present(self._tiers) if name not in hosted]
-        sizes = {**hosted, **{name: self._library.nbytes(name) for name in gone}}
+        shown = {**hosted, **{name: self._versions.last(name) for name in gone}}
         return pb.ListResidencyResponse(
             node=self._identity.node,
             epoch=self._identity.epoch,
-            experts=[views.residency(self._tiers, expert, nbytes) for expert, nbytes in sizes.items()],
+            experts=[views.residency(self._tiers, version.key, version.nbytes) for version in shown.values()],
             tiers=views.usage(self._tiers),
         )
 
@@ -94,7 +97,7 @@ class MemoryTierManagerServicer(memory_tier_manager_pb2_grpc.MemoryTierManagerSe
     ) -> AsyncIterator[pb.WatchResidencyResponse]:
         changes = self._watchers.follow(self._stopping)
         hosted = await asyncio.to_thread(self._library.experts)
-        for expert in hosted:
+        for expert in self._versions.learn(hosted):
             yield self._change(expert)
         async for experts in changes:
             for expert in experts:
@@ -123,11 +126,12 @@ class MemoryTierManagerServicer(memory_tier_manager_pb2_grpc.MemoryTierManagerSe
 
     def _change(self, expert: str) -> pb.WatchResidencyResponse:
         self._version += 1
+        version = self._versions.last(expert)
         return pb.WatchResidencyResponse(
             node=self._identity.node,
             epoch=self._identity.epoch,
             version=self._version,
-            expert=views.residency(self._tiers, expert, self._library.nbytes(expert)),
+            expert=views.residency(self._tiers, version.key, version.nbytes),
         )
 
 

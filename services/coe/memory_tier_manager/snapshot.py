@@ -29,6 +29,7 @@ def take(tiers: Tiers) -> dict[str, Any]:
             worker: [dataclasses.astuple(use) for use in uses] for worker, uses in tiers.forecasts.told().items()
         },
         "unclaimed": sorted(state.unclaimed),
+        "former": sorted(state.former),
         "claims_end": state.claims_end,
         "retry_at": state.retry_at,
     }
@@ -54,6 +55,7 @@ def put(tiers: Tiers, values: dict[str, Any]) -> None:
     for worker, uses in values["forecasts"].items():
         tiers.forecasts.update(worker, [Use(*use) for use in uses], now=0.0)
     state.unclaimed.update(values["unclaimed"])
+    state.former.update(values["former"])
     state.claims_end = values["claims_end"]
     state.retry_at.update(values["retry_at"])
 

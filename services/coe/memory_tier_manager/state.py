@@ -33,6 +33,8 @@ class TierState:
         self.claims_end = 0.0
         # When experts whose load failed are tried again.
         self.retry_at: dict[str, float] = {}
+        # Bytes that no expert has any more: nobody gets a lease on them, and they leave when their leases have ended.
+        self.former: set[str] = set()
         # Leases on what was in HBM when it was asked for, and on what was not.
         self.hits = 0
         self.misses = 0
@@ -62,10 +64,10 @@ class TierState:
             and (pinned or entry.expert not in self.pins)
             and entry.expert not in self.unclaimed
             and entry.expert not in wanted
-            and not self._is_read(entry.part_of)
+            and not self.is_read(entry.part_of)
         ]
 
-    def _is_read(self, expert: str) -> bool:
+    def is_read(self, expert: str) -> bool:
         """Its first layers are on their way from the part to the whole."""
         whole = self.hbm.entries.get(expert)
         return whole is not None and whole.copying

@@ -45,13 +45,51 @@ class Upkeep:
         if not event.pinned:
             state.pins.pop(event.expert, None)
         elif event.expert not in state.pins:
-            sizes = [state.hbm.extents.rounded(nbytes) for nbytes in (*state.pins.values(), event.nbytes)]
-            if sum(sizes) > state.hbm.budget.capacity:
-                error = errors.CapacityExceeded(f"pins of {sum(sizes)} bytes exceed HBM", expert=event.expert)
+            if (size := self._pins_with(event.nbytes)) > state.hbm.budget.capacity:
+                error = errors.CapacityExceeded(f"pins of {size} bytes exceed HBM", expert=event.expert)
                 self._out.append(fx.Reject(event.request, error))
                 return
             state.pins[event.expert] = event.nbytes
         self._out += (fx.Done(event.request), fx.Changed(event.expert))
+
+    def replaced(self, event: ev.Replaced) -> None:
+        """Pins and defaults are the expert's, whichever bytes it has."""
+        state = self._state
+        if event.by != event.expert:
+            state.former.add(event.expert)
+        state.former.discard(event.by)
+        self._wishes.pop(event.expert, None)
+        if event.expert in state.defaults and event.by:
+            del state.defaults[event.expert]
+            state.defaults[event.by] = event.nbytes
+        if event.expert in state.pins and event.by:
+            del state.pins[event.expert]
+            if self._pins_with(event.nbytes) <= state.hbm.budget.capacity:
+                state.pins[event.by] = event.nbytes
+        if event.by:
+            self._out.append(fx.Changed(event.by))
+
+    def let_go(self, now: float) -> None:
+        """Bytes that no expert has any more leave as soon as nobody reads them."""
+        state, weights = self._state, self._state.weights
+        for expert in list(state.former):
+            for name in (part_name(expert), expert):
+                entry = state.hbm.entries.get(name)
+                if entry is None or state.leases.count(name) or name in state.unclaimed:
+                    continue
+                if entry.state is State.RESIDENT and not state.is_read(entry.part_of):
+                    weights.evict(name, now, "replaced")
+                elif entry.state is State.LOADING:
+                    weights.cancel_load(entry)
+                    weights.changed(entry)
+            in_ddr = state.ddr.entries.get(expert)
+            if in_ddr is not None and in_ddr.ready and not in_ddr.copies:
+                weights.drop_from_ddr(expert)
+                self._out.append(fx.Changed(expert))
+            weights.left.pop(expert, None)
+            kept = (*state.hbm.entries, *state.ddr.entries, *state.pins, *state.defaults)
+            if expert not in kept and part_name(expert) not in kept:
+                state.former.discard(expert)
 
     def failed(self, expert: str, now: float) -> None:
         """Its load failed: pins and defaults try again, but not at once."""
@@ -61,7 +99,7 @@ class Upkeep:
         self._serve_wishes(now)
         state = self._state
         for expert, nbytes in {**state.pins, **state.defaults}.items():
-            if expert in state.hbm.entries or state.retry_at.get(expert, now) > now:
+            if expert in state.hbm.entries or expert in state.former or state.retry_at.get(expert, now) > now:
                 continue
             if expert in state.pins and not state.weights.make_room(nbytes, state.candidates(()), now):
                 continue
@@ -93,6 +131,10 @@ class Upkeep:
     @property
     def waits(self) -> bool:
         return bool(self._wishes or self._state.pins or self._state.defaults)
+
+    def _pins_with(self, nbytes: int) -> int:
+        hbm = self._state.hbm
+        return sum(hbm.extents.rounded(one) for one in (*self._state.pins.values(), nbytes))
 
     def _serve_wishes(self, now: float) -> None:
         hbm = self._state.hbm

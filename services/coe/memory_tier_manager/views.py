@@ -5,6 +5,7 @@ import time
 from coe._proto import memory_tier_manager_pb2 as pb
 from coe.memory_tier_manager.core import Tiers
 from coe.memory_tier_manager.tiers import State, Tier
+from coe.memory_tier_manager.versions import name_of
 
 _STATES = {
     State.LOADING: pb.RESIDENCY_STATE_LOADING,
@@ -16,12 +17,13 @@ TIERS = {Tier.DISK: pb.TIER_DISK, Tier.DDR: pb.TIER_DDR, Tier.HBM: pb.TIER_HBM}
 
 
 def residency(tiers: Tiers, expert: str, nbytes: int) -> pb.ExpertResidency:
-    """The highest tier that has, or is getting, the expert's bytes."""
+    """The highest tier that has, or is getting, the bytes of this key."""
+    name = name_of(expert)
     entry = tiers.hbm.entries.get(expert)
     if entry is not None:
         age_s = time.monotonic() - entry.last_used
         return pb.ExpertResidency(
-            expert_id=expert,
+            expert_id=name,
             tier=pb.TIER_HBM,
             state=pb.RESIDENCY_STATE_EVICTING if entry.recalled else _STATES[entry.state],
             bytes=nbytes,
@@ -35,13 +37,13 @@ def residency(tiers: Tiers, expert: str, nbytes: int) -> pb.ExpertResidency:
     if expert in tiers.ddr.entries:
         tier = pb.TIER_DDR
         state = pb.RESIDENCY_STATE_RESIDENT if tiers.ddr.has(expert) else pb.RESIDENCY_STATE_LOADING
-    return pb.ExpertResidency(expert_id=expert, tier=tier, state=state, bytes=nbytes, pinned=expert in tiers.pins)
+    return pb.ExpertResidency(expert_id=name, tier=tier, state=state, bytes=nbytes, pinned=expert in tiers.pins)
 
 
 def present(tiers: Tiers) -> list[str]:
     """Experts of which something is in a tier."""
     whole = [name for name, entry in tiers.hbm.entries.items() if not entry.part_of]
-    return list(dict.fromkeys([*whole, *tiers.ddr.entries]))
+    return list(dict.fromkeys(name_of(key) for key in (*whole, *tiers.ddr.entries)))
 
 
 def usage(tiers: Tiers) -> list[pb.TierUsage]:

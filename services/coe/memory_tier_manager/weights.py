@@ -98,7 +98,7 @@ class Weights:
             source = self.ddr.entries[entry.source]
             source.copies -= 1
             if source.failed and not source.copies:
-                self._drop_from_ddr(entry.source)
+                self.drop_from_ddr(entry.source)
 
     def cancel_load(self, entry: HbmEntry) -> None:
         self.hbm.abandon(entry.expert)
@@ -144,9 +144,9 @@ class Weights:
         elif entry.copies:
             entry.failed = True
         else:
-            self._drop_from_ddr(expert)
+            self.drop_from_ddr(expert)
         self.out.append(fx.Changed(expert))
 
-    def _drop_from_ddr(self, expert: str) -> None:
+    def drop_from_ddr(self, expert: str) -> None:
         self.ddr.drop(expert)
         self.out.append(fx.DropFromDdr(expert))

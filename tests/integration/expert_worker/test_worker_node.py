@@ -10,6 +10,11 @@ import pytest
 
 from coe._proto import expert_worker_pb2, expert_worker_pb2_grpc
 from coe.experts.bundle import MANIFEST, WEIGHTS, Bundle
+from coe.experts.catalogue import Catalogue
+from coe.experts.sampling_params import SamplingParams
+from coe.experts.single import Hosted
+from support.experts import import_gguf
+from support.gguf_files import TinyModel, write_tiny_gguf
 from support.worker_node import Ledger, WorkerNode, following, replicas
 
 pytestmark = [pytest.mark.kafka, pytest.mark.model, pytest.mark.timeout(300)]
@@ -52,6 +57,44 @@ async def test_answers_of_more_experts_than_hbm_holds(node: WorkerNode, smollm2_
     # The first batch waited for its weights; those of the others may have been prefetched meanwhile.
     assert any(ledger.results[request_id].tiers.bytes_copied == smollm2_bundle.weights_bytes for request_id in sent)
     assert {ledger.results[request_id].tiers.found_in for request_id in sent} <= {"hbm", "ddr", "disk"}
+
+
+async def test_an_expert_that_is_imported_anew_answers_with_its_new_weights(
+    kafka_bootstrap: str, tmp_path: Path
+) -> None:
+    """Of the same size, and with another chat template, while its former weights still generate."""
+    experts = tmp_path / "bundles"
+    question = "hello"
+
+    def imported(seed: int) -> Bundle:
+        return import_gguf(write_tiny_gguf(tmp_path / f"{seed}.gguf", TinyModel(seed=seed)), experts, "tiny")
+
+    def alone(bundle: Bundle) -> str:
+        with Hosted.load(bundle, threads=1) as hosted:
+            hosted.runner.add("r", None, question, SamplingParams(max_tokens=16))
+            while True:
+                for emission in hosted.runner.step(hosted.lease):
+                    if emission.finish_reason is not None:
+                        return emission.final_text
+
+    former = imported(1)
+    expected = [alone(former)]
+    node = WorkerNode(kafka_bootstrap, experts, tmp_path / "node", workers=1, hbm_bytes=8 << 20)
+    async with node.running(), following(node.bootstrap) as client:
+        first = await client.send("tiny", question)
+        await client.until(all_ended({first}), WAIT_S)
+        running = await client.send("tiny", "go on", max_tokens=200)
+        await client.until(lambda ledger: ledger.chunks.get(running), WAIT_S)
+        Catalogue(experts).remove("tiny")
+        bundle = imported(2)
+        expected.append(alone(bundle))
+        second = await client.send("tiny", question)
+        await client.until(all_ended({running, second}), WAIT_S)
+    results = client.ledger.results
+    assert [results[request].completion.text for request in (first, second)] == expected
+    assert expected[0] != expected[1]
+    assert bundle.weights_bytes == former.weights_bytes
+    assert not results[running].HasField("error"), results[running].error.message
 
 
 async def test_a_prompt_longer_than_the_context_is_the_only_one_that_fails(

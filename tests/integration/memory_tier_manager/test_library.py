@@ -16,7 +16,7 @@ def test_checksums_are_compared_on_the_first_whole_load(tmp_path: Path) -> None:
     bundle = import_gguf(write_tiny_gguf(tmp_path / "a.gguf", TinyModel()), tmp_path / "experts", "a")
     library = BundleLibrary(Catalogue(tmp_path / "experts"))
     file = library.open("a")
-    assert file.nbytes == library.nbytes("a") == bundle.weights_bytes
+    assert (file.tag, file.nbytes) == library.look("a") == (bundle.weights_tag, bundle.weights_bytes)
     assert file.needs_check
     file.loaded()
     assert not file.needs_check
@@ -24,7 +24,7 @@ def test_checksums_are_compared_on_the_first_whole_load(tmp_path: Path) -> None:
         assert not again.needs_check
     file.close()
     with pytest.raises(ExpertNotFound):
-        library.nbytes("b")
+        library.look("b")
 
 
 def test_a_bundle_of_the_same_size_but_other_bytes_is_checked_again(tmp_path: Path) -> None:
@@ -46,21 +46,23 @@ def test_a_bundle_of_another_size_has_another_size(tmp_path: Path) -> None:
     catalogue = Catalogue(tmp_path / "experts")
     library = BundleLibrary(catalogue)
     import_gguf(write_tiny_gguf(tmp_path / "a.gguf", TinyModel()), tmp_path / "experts", "a")
-    first = library.nbytes("a")
+    first = library.look("a").nbytes
+    assert not library.changed("a")
     catalogue.remove("a")
     import_gguf(write_tiny_gguf(tmp_path / "a.gguf", TinyModel(layers=4)), tmp_path / "experts", "a")
+    assert library.changed("a") == ["a"]
     with closing(library.open("a")) as file:
-        assert file.nbytes == library.nbytes("a") > first
+        assert file.nbytes == library.look("a").nbytes > first
 
 
-def test_an_expert_that_is_gone_keeps_its_size(tmp_path: Path) -> None:
-    """Its bytes may be in a tier still, and somebody may want to unpin it."""
+def test_an_expert_that_is_gone_is_seen_to_be(tmp_path: Path) -> None:
     catalogue = Catalogue(tmp_path / "experts")
     library = BundleLibrary(catalogue)
     import_gguf(write_tiny_gguf(tmp_path / "a.gguf", TinyModel()), tmp_path / "experts", "a")
-    nbytes = library.nbytes("a")
+    library.look("a")
     catalogue.remove("a")
     assert library.experts() == {}
-    assert library.nbytes("a") == nbytes
-    with pytest.raises(ExpertNotFound):
-        library.open("a")
+    assert library.changed("a") == ["a"]
+    for ask in (library.open, library.look):
+        with pytest.raises(ExpertNotFound):
+            ask("a")

@@ -16,8 +16,9 @@ import pytest
 from coe._proto import memory_tier_manager_pb2 as pb
 from coe._proto import memory_tier_manager_pb2_grpc
 from coe.experts.catalogue import Catalogue
-from coe.native import HbmArena
+from coe.native import HbmArena, SlotState
 from coe.platform.residency import ResidencyReader
+from support.deadlines import until_true
 from support.experts import import_gguf
 from support.gguf_files import TinyModel, write_tiny_gguf
 from support.tiers_process import TiersProcess, tiers_process, worker_process
@@ -91,6 +92,31 @@ async def test_acquire_release_and_what_is_seen(manager: Stub, tiers: TiersProce
         assert time.monotonic() < deadline, "residency did not get to Redis"
         await asyncio.sleep(0.05)
     await reader.close()
+    stream.cancel()
+
+
+async def test_an_expert_that_was_imported_anew_is_loaded_anew(manager: Stub, home: Path) -> None:
+    """Of the very same size. Who reads its former bytes goes on; without another word about it they leave."""
+    catalogue = Catalogue(home / "experts")
+    former = import_gguf(write_tiny_gguf(home / "former.gguf", TinyModel(seed=1)), home / "experts", "again")
+    stream, hello = await attached(manager, "w")
+    request = pb.AcquireRequest(worker_id="w", expert_id="again", wait_until_resident=True)
+    reading = (await manager.Acquire(request, timeout=30)).lease
+    catalogue.remove("again")
+    bundle = import_gguf(write_tiny_gguf(home / "new.gguf", TinyModel(seed=2)), home / "experts", "again")
+    assert bundle.weights_bytes == former.weights_bytes
+    lease = (await manager.Acquire(request, timeout=30)).lease
+    with HbmArena.attach(hello.arena) as arena:
+        assert arena.slot(lease.slot).tag == bundle.weights_tag
+        assert arena.slot(reading.slot).tag == former.weights_tag
+        await manager.Release(pb.ReleaseRequest(worker_id="w", lease_id=reading.lease_id))
+        assert arena.slot(reading.slot).state is SlotState.FREE
+        catalogue.remove("again")
+        await manager.Release(pb.ReleaseRequest(worker_id="w", lease_id=lease.lease_id))
+        await until_true(lambda: arena.slot(lease.slot).state is SlotState.FREE)
+    with pytest.raises(grpc.aio.AioRpcError) as gone:
+        await manager.Acquire(request, timeout=10)
+    assert gone.value.code() is grpc.StatusCode.NOT_FOUND
     stream.cancel()
 
 
@@ -218,13 +244,13 @@ async def test_weights_that_are_cut_while_they_are_mapped_end_their_load_only(tm
                 lease = (await manager.Acquire(request, timeout=30)).lease
                 await manager.Release(pb.ReleaseRequest(worker_id="w", lease_id=lease.lease_id))
             os.truncate(bundle.weights_path, 4096)
-            broken = pb.AcquireRequest(worker_id="w", expert_id="tiny", wait_until_resident=True)
             codes = []
-            for _ in range(2):
+            # Who names the bytes that it means gets those; looked at, it is no bundle any more.
+            for weights in (bundle.weights_tag, 0):
+                broken = pb.AcquireRequest(worker_id="w", expert_id="tiny", wait_until_resident=True, weights=weights)
                 with pytest.raises(grpc.aio.AioRpcError) as cut:
                     await manager.Acquire(broken, timeout=30)
                 codes.append(cut.value.code())
-            # Opened anew, it is no bundle any more.
             assert codes == [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.FAILED_PRECONDITION]
             again = pb.AcquireRequest(worker_id="w", expert_id="other", wait_until_resident=True)
             assert (await manager.Acquire(again, timeout=30)).lease.expert_id == "other"

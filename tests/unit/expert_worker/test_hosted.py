@@ -18,7 +18,7 @@ def experts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         text = (path / MANIFEST).read_text()
         if text == "damaged":
             raise ArtifactError("no valid manifest")
-        return type("FakeBundle", (), {"id": path.name, "weights_bytes": int(text)})()
+        return type("FakeBundle", (), {"id": path.name, "weights_bytes": int(text), "identity": text})()
 
     monkeypatch.setattr(Bundle, "open", open_bundle)
     for name, text in {"good": "7", "bad": "damaged"}.items():

@@ -1,11 +1,12 @@
 """The engine's side of a step: whose fault a failure is."""
 
 import threading
+from dataclasses import replace
 
 from coe.expert_worker.effects import Grant, Step
 from coe.expert_worker.runners import Runner, Runners
 from coe.experts.sampling_params import SamplingParams
-from coe.platform.errors import ArtifactError, CoEError, InternalError
+from coe.platform.errors import ArtifactError, CoEError, InternalError, LeaseLost
 from unit.expert_worker.worker_fakes import FakeRunner, Panic
 from unit.expert_worker.worker_world import make_prompt
 
@@ -25,6 +26,44 @@ def open_gate() -> threading.Event:
     gate = threading.Event()
     gate.set()
     return gate
+
+
+def leased(bundle: str) -> Grant:
+    return replace(GRANT, bundle=bundle)
+
+
+def test_a_lease_on_other_weights_gets_a_runner_of_its_own() -> None:
+    made: list[FakeRunner] = []
+
+    def make(expert_id: str) -> Runner:
+        made.append(FakeRunner(open_gate()))
+        return made[-1]
+
+    now = ["old"]
+    runners = Runners(make, lambda expert_id: now[0])
+    assert runners.step(Step("a", leased("old"), [make_prompt("1")])).error is None
+    runners.step(Step("a", leased("old"), [make_prompt("2")]))
+    assert len(made) == 1
+    now[0] = "new"
+    done = runners.step(Step("a", leased("new"), [make_prompt("3", tokens=2)]))
+    assert [emission.request_id for emission in done.emissions] == ["3"]
+    assert len(made) == 2
+    # What has begun with some weights never goes on with others.
+    now[0] = "newer"
+    done = runners.step(Step("a", leased("newer"), [make_prompt("4")]))
+    assert isinstance(done.error, LeaseLost)
+    assert [(key, type(error)) for key, error in done.refused] == [("4", LeaseLost)]
+    assert len(made) == 2
+    # Once they have left, it may.
+    assert runners.step(Step("a", leased("newer"), [make_prompt("4")], leave=["3"])).error is None
+
+
+def test_weights_that_were_replaced_after_their_lease_are_leased_again() -> None:
+    runners = Runners(lambda expert_id: FakeRunner(open_gate()), lambda expert_id: "new")
+    done = runners.step(Step("a", leased("old"), [make_prompt("1")]))
+    assert isinstance(done.error, LeaseLost)
+    done = runners.step(Step("a", leased("new"), [make_prompt("1")]))
+    assert [emission.request_id for emission in done.emissions] == ["1"]
 
 
 def test_a_prompt_that_breaks_the_tokenizer_is_refused_alone() -> None:

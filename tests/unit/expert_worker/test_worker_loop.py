@@ -1,5 +1,7 @@
 """The loop, event by event."""
 
+from dataclasses import replace
+
 from coe.expert_worker.effects import Abandon, Acquire, Answer, Discard, Grant, Prefetch, Release, Residency, Step
 from coe.platform.errors import (
     Cancelled,
@@ -240,6 +242,34 @@ def test_an_engine_fault_ends_the_sequences_of_its_expert_only() -> None:
     world.run_out()
     assert [type(world.finished[key].result) for key in "123"] == [InternalError, InternalError, Answer]
     assert world.leases == {}
+
+
+def test_who_comes_after_an_import_waits_for_the_new_weights() -> None:
+    world = World(max_batch=4)
+    world.submit(replace(make_prompt("1", tokens=3), bundle="old"))
+    world.grant("hbm", bundle="old")
+    world.finish_step()
+    world.submit(replace(make_prompt("2"), bundle="new"), replace(make_prompt("3"), bundle="old"))
+    world.finish_step()
+    world.finish_step()
+    assert list(world.finished) == ["1"]
+    assert world.asked == ["a"]
+    world.grant("disk", bundle="new")
+    world.run_out()
+    assert {key: answer(world, key).text for key in "23"} == {"2": "t", "3": "t"}
+
+
+def test_a_lease_on_weights_that_were_replaced_is_asked_for_again_and_nobody_lost() -> None:
+    world = World(max_batch=4, opens_no_runner=True)
+    world.submit(make_prompt("1"), make_prompt("2"))
+    world.grant("hbm", bundle="old")
+    world.finish_step(LeaseLost("imported anew"))
+    assert world.asked == ["a"]
+    world.grant("hbm", bundle="new")
+    world.finish_step()
+    world.run_out()
+    assert {key: answer(world, key).text for key in "12"} == {"1": "t", "2": "t"}
+    assert all(numbers == list(range(len(numbers))) for numbers in world.chunks.values())
 
 
 def test_a_sequence_that_breaks_ends_alone() -> None:

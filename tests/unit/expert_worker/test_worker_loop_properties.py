@@ -20,10 +20,11 @@ class WorkerMachine(RuleBasedStateMachine):
         self.sent: set[str] = set()
         self.handed_back: set[str] = set()
 
-    @initialize(room=st.integers(1, 2))
-    def start(self, room: int) -> None:
+    @initialize(room=st.integers(1, 2), opens_no_runner=st.booleans())
+    def start(self, room: int, opens_no_runner: bool) -> None:
         """With room for one sequence the other of a batch has to wait in front of the engine."""
         self.world.room = room
+        self.world.opens_no_runner = opens_no_runner
 
     @rule(expert=EXPERTS, tokens=st.integers(1, 4), patience=st.one_of(st.none(), st.integers(0, 6)))
     def submit(self, expert: str, tokens: int, patience: int | None) -> None:

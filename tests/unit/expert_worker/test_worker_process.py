@@ -54,9 +54,10 @@ class Rig:
         self.runners[expert_id] = FakeRunner(self.gate)
         return self.runners[expert_id]
 
-    def _known(self, expert_id: str) -> None:
+    def _known(self, expert_id: str) -> str:
         if expert_id == "unknown":
             raise ExpertNotFound("no expert 'unknown' is hosted here")
+        return ""
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Rig"]:

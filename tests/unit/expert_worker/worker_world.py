@@ -25,7 +25,7 @@ from coe.expert_worker.prompt import Prompt
 from coe.experts.sampling_params import SamplingParams
 from coe.platform import topics
 from coe.platform.bus.api import Record
-from coe.platform.errors import CapacityExceeded, CoEError, NumericalError
+from coe.platform.errors import CapacityExceeded, CoEError, LeaseLost, NumericalError
 from coe.scheduling import Exponential, LearnedCosts, make_policy
 
 
@@ -77,6 +77,8 @@ class World:
     chunks: dict[str, list[int]] = field(default_factory=dict)
     log: list[Effect] = field(default_factory=list)
     joined: list[tuple[float, Prompt]] = field(default_factory=list)
+    # A lost lease is found before anybody joins: the expert was imported anew.
+    opens_no_runner: bool = False
 
     def __post_init__(self) -> None:
         costs = LearnedCosts(lambda _: 10, self.max_batch, base_s=2.0, per_prompt_s=0.1)
@@ -119,9 +121,9 @@ class World:
                 case Prefetch():
                     pass
 
-    def grant(self, found_in: str = "ddr") -> None:
+    def grant(self, found_in: str = "ddr", *, bundle: str = "") -> None:
         expert_id = self.asked.pop(0)
-        grant = Grant(len(self.log) + 1, handle=7, epoch=self.epoch, found_in=found_in, bytes_to_copy=10)
+        grant = Grant(len(self.log) + 1, handle=7, epoch=self.epoch, found_in=found_in, bytes_to_copy=10, bundle=bundle)
         self.leases[grant.lease_id] = expert_id
         self.apply(self.loop.on_granted(expert_id, grant, self.now))
         self.advance()
@@ -140,7 +142,9 @@ class World:
         refused: list[tuple[str, CoEError]] = []
         for prompt in step.join:
             assert prompt.key not in live, "a sequence joins once"
-            if len(live) >= self.room:
+            if isinstance(error, LeaseLost) and self.opens_no_runner:
+                refused.append((prompt.key, error))
+            elif len(live) >= self.room:
                 refused.append((prompt.key, CapacityExceeded("no KV blocks")))
             else:
                 live[prompt.key] = (0, prompt.sampling.max_tokens)

@@ -33,6 +33,7 @@ class TierMachine(RuleBasedStateMachine):
         # Leases of workers that have not come back since the manager's crash.
         self.away: dict[str, tuple[ev.Held, ...]] = {}
         self.asked: list[int] = []
+        self.gone: set[str] = set()
 
     @rule(worker=workers)
     def attach(self, worker: str) -> None:
@@ -54,12 +55,17 @@ class TierMachine(RuleBasedStateMachine):
     @rule(worker=workers, expert=experts, resident=st.booleans(), patience=st.integers(1, 30), forecast=forecasts)
     def acquire(self, worker: str, expert: str, resident: bool, patience: int, forecast: tuple[ev.Use, ...]) -> None:
         deadline = self.world.now + patience
+        if expert in self.gone:
+            return
+        expert = self.key(expert)
         self.asked.append(self.world.acquire(worker, expert, resident=resident, deadline=deadline, forecast=forecast))
 
     @rule(worker=workers, expert=experts, may_evict=st.booleans(), forecast=forecasts)
     def prefetch(self, worker: str, expert: str, may_evict: bool, forecast: tuple[ev.Use, ...]) -> None:
-        kept = {e for e in SIZES if self.world.tiers.leases.count(e)}
-        self.world.prefetch(worker, expert, may_evict=may_evict, forecast=forecast)
+        if expert in self.gone:
+            return
+        kept = {e for e in self.world.sizes if self.world.tiers.leases.count(e)}
+        self.world.prefetch(worker, self.key(expert), may_evict=may_evict, forecast=forecast)
         assert kept <= self.world.tiers.hbm.entries.keys()
 
     @rule(data=st.data())
@@ -75,8 +81,37 @@ class TierMachine(RuleBasedStateMachine):
 
     @rule(expert=experts, pinned=st.booleans())
     def pin(self, expert: str, pinned: bool) -> None:
+        if expert in self.gone and pinned:
+            return
         self.world.requests += 1
-        self.world.send(ev.Pin(self.world.requests, expert, SIZES[expert], pinned))
+        key = self.key(expert)
+        self.world.send(ev.Pin(self.world.requests, key, self.world.sizes[key], pinned))
+
+    @rule(expert=experts, nbytes=st.integers(1, 7))
+    def imported_anew(self, expert: str, nbytes: int) -> None:
+        former, pinned = self.key(expert), self.key(expert) in self.world.tiers.pins
+        leases = self.world.tiers.leases
+        read = {lease.lease for lease in leases.of_expert(former)} & self.world.granted.keys()
+        self.gone.discard(expert)
+        key = self.world.import_anew(expert, nbytes)
+        assert {lease.lease for lease in leases.of_expert(former)} == read, "who reads the former bytes goes on"
+        assert former not in self.world.tiers.pins
+        assert pinned or key not in self.world.tiers.pins
+
+    @rule(expert=experts)
+    def removed(self, expert: str) -> None:
+        self.gone.add(expert)
+        self.world.send(ev.Replaced(self.key(expert), "", 0))
+
+    @rule(expert=experts)
+    def comes_back(self, expert: str) -> None:
+        if expert in self.gone:
+            self.gone.remove(expert)
+            key = self.key(expert)
+            self.world.send(ev.Replaced(key, key, self.world.sizes[key]))
+
+    def key(self, expert: str) -> str:
+        return self.world.current.get(expert, expert)
 
     @precondition(lambda self: self.world.copying)
     @rule(fails=st.booleans())
@@ -125,6 +160,16 @@ class TierMachine(RuleBasedStateMachine):
             assert not any(entry.recalled for entry in self.world.tiers.hbm.entries.values())
 
     @invariant()
+    def bytes_that_no_expert_has_are_only_kept_for_who_reads_them(self) -> None:
+        if not hasattr(self, "world"):
+            return
+        tiers = self.world.tiers
+        for former in tiers.state.former & tiers.hbm.entries.keys():
+            entry = tiers.hbm.entries[former]
+            claimed = former in tiers.state.unclaimed
+            assert entry.state is State.FREEING or tiers.leases.count(former) or claimed
+
+    @invariant()
     def one_answer_each(self) -> None:
         if hasattr(self, "world"):
             for request in self.asked:
@@ -137,12 +182,15 @@ class TierMachine(RuleBasedStateMachine):
         world = self.world
         for expert in list(world.tiers.pins):
             world.requests += 1
-            world.send(ev.Pin(world.requests, expert, SIZES[expert], pinned=False))
+            world.send(ev.Pin(world.requests, expert, world.sizes[expert], pinned=False))
+        world.now = max(world.now, world.claims_end)
+        world.send(ev.Tick())
         for _ in range(len(self.asked) + 1):
             world.settle()
             for grant in list(world.granted.values()):
                 world.send(ev.Release(grant.worker, grant.lease))
         assert not world.tiers.pending
+        assert not world.tiers.state.former, "bytes that no expert has stay for ever"
         assert not len(world.tiers.leases)
         assert all(isinstance(world.answers[request], fx.Grant | fx.Reject) for request in self.asked)
 

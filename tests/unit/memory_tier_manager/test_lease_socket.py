@@ -21,6 +21,7 @@ from coe.memory_tier_manager.lease_socket import LeaseSocket
 from coe.memory_tier_manager.profiles import HOST
 from coe.memory_tier_manager.requests import Limits
 from coe.memory_tier_manager.runtime import Runtime
+from coe.memory_tier_manager.versions import Versions
 from coe.platform.errors import ExpertNotFound, Unavailable
 from coe.platform.telemetry import sampling, spans
 from support.deadlines import until_true
@@ -38,9 +39,10 @@ class Node:
         self.arena = FakeArena("fake", 8, 4, by_hand=by_hand)
         self.tiers = Tiers(Limits(hbm_bytes=8, ddr_bytes=8, slots=4, alignment=1), EVICTION["lru"])
         self.observe: Callable[[object], object] = lambda item: None
-        self.runtime = Runtime(self.tiers, self.arena, self.library, lambda item, now: self.observe(item))
+        versions = Versions(self.library, lambda event: self.runtime.post(event))
+        self.runtime = Runtime(self.tiers, self.arena, versions, lambda item, now: self.observe(item))
         self.path = Path(tempfile.gettempdir()) / f"coe-test-{uuid.uuid4().hex[:12]}"
-        calls = Calls(Identity("node", 1, 7, "fake", HOST, str(self.path)), self.runtime, self.library)
+        calls = Calls(Identity("node", 1, 7, "fake", HOST, str(self.path)), self.runtime, versions)
         self.socket = LeaseSocket(self.path, calls, self.runtime)
 
 

@@ -15,6 +15,7 @@ from coe.memory_tier_manager.profiles import HOST
 from coe.memory_tier_manager.requests import Limits
 from coe.memory_tier_manager.runtime import Runtime
 from coe.memory_tier_manager.servicer import MemoryTierManagerServicer
+from coe.memory_tier_manager.versions import Versions
 from coe.memory_tier_manager.watchers import Watchers
 from coe.platform.errors import Cancelled
 from support.deadlines import until_true
@@ -28,10 +29,13 @@ class Node:
         library = FakeLibrary(a=4)
         self.arena = FakeArena("fake", 8, 4, by_hand=True)
         self.tiers = Tiers(Limits(hbm_bytes=8, ddr_bytes=8, slots=4, alignment=1), EVICTION["lru"])
-        self.runtime = Runtime(self.tiers, self.arena, library, lambda item, now: None)
+        versions = Versions(library, lambda event: self.runtime.post(event))
+        self.runtime = Runtime(self.tiers, self.arena, versions, lambda item, now: None)
         identity = Identity("node", 1, 7, "fake", HOST)
-        calls = Calls(identity, self.runtime, library)
-        self.servicer = MemoryTierManagerServicer(identity, self.tiers, self.runtime, calls, library, Watchers())
+        calls = Calls(identity, self.runtime, versions)
+        self.servicer = MemoryTierManagerServicer(
+            identity, self.tiers, self.runtime, calls, library, versions, Watchers()
+        )
         self.runtime.post(ev.Attach("w", 1))
 
 

@@ -1,0 +1,112 @@
+"""Which bytes an expert's name stands for. An expert that is removed and imported again has others under its name.
+
+The core knows weights by a key: the name of their expert, and for those that followed others under it NAME#TAG. So what
+is leased, loading or being read goes on under its key, whatever the name stands for by now.
+"""
+
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from coe.memory_tier_manager.arena import Facts, Library, Source
+from coe.memory_tier_manager.events import Replaced
+from coe.platform import logs
+from coe.platform.errors import CoEError, ExpertNotFound, TierLoadError
+
+_log = logs.get(__name__)
+_SEPARATOR = "#"
+
+
+def name_of(key: str) -> str:
+    """The expert's. Names have no such sign."""
+    return key.partition(_SEPARATOR)[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """`gone`: the expert is hosted no more."""
+
+    key: str
+    tag: int
+    nbytes: int
+    gone: bool = False
+
+
+class Versions:
+    """`on_replaced` hears when a name stands for other bytes than before."""
+
+    def __init__(self, library: Library, on_replaced: Callable[[Replaced], None]) -> None:
+        self._library = library
+        self._on_replaced = on_replaced
+        self._now: dict[str, Version] = {}
+        self._tags: dict[str, int] = {}
+
+    def current(self, expert: str, weights: int = 0) -> Version:
+        """`weights`: the tag of those that are meant; 0: whichever the expert has.
+
+        Raises ExpertNotFound, TierLoadError when it has others, CoEError of a damaged bundle.
+        """
+        known = self._now.get(expert)
+        if known is None or known.gone or known.tag != weights:
+            known = self._look(expert)
+        if weights and known.tag != weights:
+            raise TierLoadError(f"{expert} was imported anew meanwhile: try again", expert=expert)
+        return known
+
+    def last(self, expert: str) -> Version:
+        """As it was seen last, though it be gone. Raises CoEError when it was never seen."""
+        return self._now.get(expert) or self._look(expert)
+
+    def key(self, expert: str) -> str:
+        """Of the bytes that it had when it was seen last."""
+        known = self._now.get(expert)
+        return known.key if known is not None else expert
+
+    def learn(self, hosted: dict[str, Facts]) -> dict[str, Version]:
+        """Of each expert that was found, maybe some time ago: what is known of it is looked at again."""
+        for expert, facts in hosted.items():
+            known = self._now.get(expert)
+            if known is None:
+                self._is(expert, facts)
+            elif known.gone or known.tag != facts.tag:
+                self.look_again([expert])
+        return {expert: self._now[expert] for expert in hosted}
+
+    def look_again(self, experts: Iterable[str]) -> None:
+        for expert in experts:
+            with suppress(CoEError):
+                self._look(expert)
+
+    def open(self, key: str) -> Source:
+        """Raises CoEError: TierLoadError when the expert has other bytes by now."""
+        expert = name_of(key)
+        source = self._library.open(expert)
+        if key in self._tags and source.tag != self._tags[key]:
+            source.close()
+            raise TierLoadError(f"{expert} was imported anew meanwhile: try again", expert=expert)
+        return source
+
+    def _look(self, expert: str) -> Version:
+        try:
+            facts = self._library.look(expert)
+        except ExpertNotFound:
+            known = self._now.get(expert)
+            if known is not None and not known.gone:
+                self._now[expert] = replace(known, gone=True)
+                _log.info("an expert is gone", expert=expert)
+                self._on_replaced(Replaced(known.key, "", 0))
+            raise
+        return self._is(expert, facts)
+
+    def _is(self, expert: str, facts: Facts) -> Version:
+        known = self._now.get(expert)
+        if known is not None and known.tag == facts.tag and not known.gone:
+            return known
+        first = self._tags.setdefault(expert, facts.tag) == facts.tag
+        key = expert if first else f"{expert}{_SEPARATOR}{facts.tag:016x}"
+        self._tags[key] = facts.tag
+        version = self._now[expert] = Version(key, facts.tag, facts.nbytes)
+        if known is not None:
+            _log.info("an expert was imported anew", expert=expert, key=key)
+            self._on_replaced(Replaced(known.key, key, facts.nbytes))
+        return version

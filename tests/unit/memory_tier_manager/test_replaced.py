@@ -1,0 +1,66 @@
+"""The core when an expert's bytes become others while they are read, loaded or waited for."""
+
+from coe.memory_tier_manager import effects as fx
+from coe.memory_tier_manager import events as ev
+from coe.memory_tier_manager.tiers import State
+from coe.platform.errors import ExpertNotFound, TierLoadError
+from support.tiers_world import World
+
+
+def refused(world: World, request: int) -> type[Exception]:
+    answer = world.answers[request]
+    assert isinstance(answer, fx.Reject)
+    return type(answer.error)
+
+
+def test_who_waits_for_former_bytes_is_told_to_ask_again(world: World) -> None:
+    loading, lined_up = world.acquire("w1", "a", resident=True), world.acquire("w1", "big")
+    world.import_anew("a", 4)
+    assert refused(world, loading) is TierLoadError
+    assert "a" in world.cancelled
+    world.import_anew("big", 8)
+    assert refused(world, lined_up) is TierLoadError
+    world.settle()
+    assert not world.tiers.hbm.entries
+
+
+def test_a_load_that_is_read_already_comes_to_its_end(world: World) -> None:
+    reading = world.acquire("w1", "a")
+    grant = world.grant(reading)
+    key = world.import_anew("a", 4)
+    new = world.acquire("w2", key)
+    world.settle()
+    assert world.tiers.hbm.entries["a"].state is State.RESIDENT
+    assert world.grant(new).slot != grant.slot
+    world.release(reading)
+    world.settle()
+    assert world.resident() == {key}
+    assert world.in_ddr == {key}
+
+
+def test_former_bytes_make_room_before_others_do(world: World) -> None:
+    world.release(world.acquire("w1", "a"))
+    world.settle()
+    world.release(world.acquire("w1", "b"))
+    world.settle()
+    key = world.import_anew("a", 4)
+    request = world.acquire("w1", key)
+    world.settle()
+    assert world.grant(request)
+    assert world.evicted == ["a"]
+
+
+def test_of_a_removed_expert_nothing_is_granted_or_loaded_again(world: World) -> None:
+    world.requests += 1
+    world.send(ev.Pin(world.requests, "a", 4, pinned=True))
+    waiting = world.acquire("w1", "a", resident=True)
+    world.send(ev.Replaced("a", "", 0))
+    assert refused(world, waiting) is ExpertNotFound
+    world.settle()
+    world.now += 60
+    world.send(ev.Tick())
+    world.settle()
+    assert not world.tiers.hbm.entries
+    world.send(ev.Replaced("a", "a", 4))
+    world.settle()
+    assert world.resident() == {"a"}, "its pin was not forgotten"
