@@ -23,6 +23,7 @@ class ArenaContract:
     def test_a_copy_makes_its_slot_resident(self) -> None:
         copy = self.copied(1, 2 * MIB)
         assert copy.done
+        assert copy.bytes_copied == MIB
         assert self.arena.is_resident(1)
         assert not self.arena.is_resident(0)
 

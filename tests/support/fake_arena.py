@@ -19,6 +19,8 @@ class FakeSource:
         self.locked = False
         self.closed = False
         self.loads = 0
+        # What reads it can't be stopped.
+        self.hangs = False
         self._readable = readable
 
     def lock(self) -> bool:
@@ -41,6 +43,8 @@ class FakeCopy:
     def __init__(self, arena: "FakeArena", slot: int, generation: int, source: FakeSource) -> None:
         self.generation = generation
         self.failure: Exception | None = None
+        self.bytes_copied = 0
+        self.cancelled = False
         self._arena = arena
         self._slot = slot
         self._source = source
@@ -54,7 +58,10 @@ class FakeCopy:
         return self._over.wait(timeout_s)
 
     def cancel(self) -> None:
-        self._end(CapacityExceeded("cancelled"))
+        """Takes effect at once, unless its disk hangs."""
+        self.cancelled = True
+        if not self._source.hangs:
+            self._end(CapacityExceeded("cancelled"))
 
     def finish(self) -> None:
         self._end(TierLoadError("damaged") if self._source.damaged else None)
@@ -62,6 +69,7 @@ class FakeCopy:
     def _end(self, failure: Exception | None) -> None:
         if not self.done:
             self.failure = failure
+            self.bytes_copied = self._source.nbytes if failure is None else self.bytes_copied
             self._arena.ended(self._slot, whole=failure is None)
             self._over.set()
 
@@ -119,17 +127,21 @@ class FakeLibrary:
         self.sizes = sizes
         self.damaged: set[str] = set()
         self.slow: dict[str, threading.Event] = {}
+        # Reading these can't be stopped.
+        self.hanging: set[str] = set()
         self.opened: list[FakeSource] = []
         # Of experts that were imported anew.
         self.tags: dict[str, int] = {}
 
     def open(self, expert: str) -> FakeSource:
+        readable = self.slow.get(expert)
         source = FakeSource(
             self.nbytes(expert),
             damaged=expert in self.damaged,
-            readable=self.slow.get(expert),
+            readable=readable,
             tag=self.tags.get(expert, 1),
         )
+        source.hangs = expert in self.hanging
         self.opened.append(source)
         return source
 

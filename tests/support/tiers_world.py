@@ -71,7 +71,8 @@ class World:
                     assert effect.expert not in self.tiers.state.former, "bytes that no expert has any more"
                     self.granted[effect.lease] = effect
             case fx.StartCopy():
-                assert not self.copying, "two copies on one link"
+                assert self.copying.keys() <= self.tiers.hbm.aside, "two copies on one link"
+                assert len(self.copying) < 2 * self.tiers.limits.max_aside
                 assert effect.expert not in self.freeing
                 if effect.part_slot is not None:
                     part = self.tiers.weights.part(effect.expert)
@@ -87,8 +88,8 @@ class World:
             case fx.Free():
                 assert effect.expert not in self.copying, "freed while it is copied"
                 assert not self.tiers.leases.count(effect.expert), "freed while leased"
-                read = next((copy.part_slot for copy in self.copying.values()), None)
-                assert effect.slot != read, "freed while a load takes its first bytes from it"
+                read = [copy.part_slot for copy in self.copying.values()]
+                assert effect.slot not in read, "freed while a load takes its first bytes from it"
                 self.freeing[effect.expert] = effect.slot
             case fx.ReadIntoDdr():
                 assert effect.expert not in self.in_ddr | self.reading
@@ -158,8 +159,12 @@ class World:
         self.send(ev.Prefetch(self.requests, worker, expert, self.sizes[expert], may_evict, forecast))
         return self.answers[self.requests]
 
-    def end_copy(self, error: Exception | None = None) -> None:
-        expert = next(iter(self.copying))
+    def stall_copy(self, expert: str) -> None:
+        self.send(ev.CopyWaits(expert, self.tiers.hbm.entries[expert].generation or 0))
+
+    def end_copy(self, error: Exception | None = None, expert: str = "") -> None:
+        """`expert`: of those that are copied; the first without."""
+        expert = expert or next(iter(self.copying))
         del self.copying[expert]
         generation = self.tiers.hbm.entries[expert].generation or 0
         if expert in self.cancelled:

@@ -162,6 +162,7 @@ class Admission:
 
     def _refusal(self, event: ev.Acquire, attached: Container[str]) -> errors.CoEError | None:
         hbm, limits = self._state.hbm, self._state.limits
+        entry = hbm.entries.get(event.expert)
         if event.worker not in attached:
             return errors.Unavailable(f"worker {event.worker} is not attached", worker=event.worker)
         if not hbm.can_hold(event.nbytes):
@@ -169,6 +170,9 @@ class Admission:
             return errors.ExpertTooLarge(
                 f"{expert} has {event.nbytes} bytes, HBM holds {hbm.budget.capacity}", expert=expert
             )
+        if entry is not None and entry.hangs:
+            message = f"{name_of(event.expert)} can't be loaded: its disk does not answer"
+            return errors.TierLoadError(message, expert=name_of(event.expert))
         if len(self.line) >= limits.max_waiting:
             return errors.CapacityExceeded(f"{len(self.line)} requests wait for room in HBM already")
         return None
@@ -204,6 +208,8 @@ class Admission:
         return made and state.hbm.can_place(asked.nbytes)
 
     def _fits_beside_pins(self, nbytes: int) -> bool:
+        """Nor beside bytes whose copies hang."""
         rounded = self._state.hbm.extents.rounded
         taken = sum(rounded(pinned) for pinned in self._state.pins.values())
+        taken += sum(entry.taken for entry in self._state.hbm.entries.values() if entry.hangs)
         return taken + rounded(nbytes) <= self._state.hbm.budget.capacity

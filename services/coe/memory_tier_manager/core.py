@@ -52,6 +52,7 @@ class Tiers:
             ev.Prefetch: self._prefetch,
             ev.Pin: self._pin,
             ev.CopyStarted: self._copy_started,
+            ev.CopyWaits: self._copy_waits,
             ev.CopyEnded: self._copy_ended,
             ev.Freed: self._freed,
             ev.InDdr: self._in_ddr,
@@ -173,6 +174,11 @@ class Tiers:
             self._admission.answer(entry)
             self.weights.changed(entry)
 
+    def _copy_waits(self, event: ev.CopyWaits, now: float) -> None:
+        entry = self.hbm.entries.get(event.expert)
+        if entry is not None and entry.generation == event.generation:
+            self.hbm.step_aside(event.expert)
+
     def _copy_ended(self, event: ev.CopyEnded, now: float) -> None:
         entry = self.weights.copy_ended(event.expert, now, whole=event.error is None)
         if entry.state is State.RESIDENT:
@@ -205,12 +211,29 @@ class Tiers:
 
     def _tick(self, event: ev.Tick, now: float) -> None:
         self._admission.refuse_late(now)
-        slow = self.hbm.entries.get(self.hbm.copying or "")
-        if slow is not None and slow.state is State.LOADING and now - slow.since > self.limits.load_timeout_s:
-            expert = name_of(slow.source)
-            message = f"loading {expert} took more than {self.limits.load_timeout_s:g} s"
-            self._fail(slow, errors.TierLoadError(message, expert=expert), now)
-            self.weights.cancel_load(slow)
+        for entry in list(self.hbm.entries.values()):
+            if now - entry.since > self.limits.load_timeout_s and not entry.hangs:
+                self._too_slow(entry, now)
         if self.state.unclaimed and now >= self.state.claims_end:
             self.state.unclaimed.clear()
         self._upkeep.expire(now, self._admission.wanted())
+
+    def _too_slow(self, entry: HbmEntry, now: float) -> None:
+        """A load that began so long ago, or stands so long behind copies that all wait for their disks."""
+        if entry.state is State.RESIDENT or not (entry.copying or not self.weights.may_start(entry)):
+            return
+        expert, loading = name_of(entry.source), entry.state is State.LOADING
+        if loading:
+            message = f"loading {expert} took more than {self.limits.load_timeout_s:g} s"
+            if not entry.copying:
+                message = f"loading {expert} can't begin: {len(self.hbm.aside)} copies wait for disks that don't answer"
+            error = errors.TierLoadError(message, expert=expert)
+            self._fail(entry, error, now)
+            self.state.out.append(fx.TimedOut(expert, error))
+        if entry.copying:
+            # The link is for others, whatever becomes of this one.
+            entry.hangs = True
+            self.hbm.step_aside(entry.expert)
+        if loading:
+            self.weights.cancel_load(entry)
+            self.weights.changed(entry)

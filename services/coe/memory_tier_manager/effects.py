@@ -103,6 +103,14 @@ class Changed:
 
 
 @dataclass(frozen=True, slots=True)
+class TimedOut:
+    """A load took too long: who waited for it was told. Its copy is cancelled, and ends when its disk answers."""
+
+    expert: str
+    error: CoEError
+
+
+@dataclass(frozen=True, slots=True)
 class Evicted:
     """An expert left HBM. `age_s`: since its last use (ModelMesh's age at eviction)."""
 
@@ -113,5 +121,16 @@ class Evicted:
 
 
 Effect = (
-    StartCopy | CancelCopy | Free | ReadIntoDdr | DropFromDdr | Grant | Reject | Prefetched | Done | Changed | Evicted
+    StartCopy
+    | CancelCopy
+    | Free
+    | ReadIntoDdr
+    | DropFromDdr
+    | Grant
+    | Reject
+    | Prefetched
+    | Done
+    | Changed
+    | TimedOut
+    | Evicted
 )

@@ -113,6 +113,14 @@ class CopyStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class CopyWaits:
+    """The copy moves far fewer bytes than the link could: it waits for its disk."""
+
+    expert: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
 class CopyEnded:
     """The copy is over: whole (`error` None), failed, or cancelled (`error` None too, after CancelCopy)."""
 
@@ -162,6 +170,7 @@ Event = (
     | Prefetch
     | Pin
     | CopyStarted
+    | CopyWaits
     | CopyEnded
     | Freed
     | InDdr

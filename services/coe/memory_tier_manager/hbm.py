@@ -1,11 +1,11 @@
 """The HBM tier: extents and slots of the arena, what lies in them, and the link that fills them one copy at a time.
 
 One copy at a time, because two would share the same bandwidth and both arrive late. Copies that somebody waits for
-overtake those that are only a prefetch.
+overtake those that are only a prefetch. A copy that waits for its disk steps aside: it needs hardly any of the link.
 """
 
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from coe.memory_tier_manager.budget import Budget
@@ -21,6 +21,7 @@ class HbmEntry:
     `part_of`: only the first layers of that expert (coe.memory_tier_manager.parts); `expert` is then the part's name.
     `saved`: bytes that came from such a part and not over the link. `demanded`: it is loaded for requests alone, and
     not any more when the last of them is taken back. `recalled`: it leaves as soon as its leases have ended.
+    `hangs`: its copy has taken so long that nobody can tell when its bytes will be free.
     """
 
     expert: str
@@ -40,6 +41,7 @@ class HbmEntry:
     was_in_ddr: bool = False
     part_of: str = ""
     saved: int = 0
+    hangs: bool = False
     waiters: list[int] = field(default_factory=list)
 
     @property
@@ -59,14 +61,18 @@ class Hbm:
         self.entries: dict[str, HbmEntry] = {}
         self.bytes_in = 0
         self.evictions = 0
+        # The copy that has the link, and those that wait for their disks.
         self.copying: str | None = None
+        self.aside: set[str] = set()
         self._slots = deque(range(slots))
         self._queue: deque[str] = deque()
 
     @property
     def has_slot(self) -> bool:
         """One is free, or will be when what is being freed is."""
-        return bool(self._slots) or any(entry.state is State.FREEING for entry in self.entries.values())
+        return bool(self._slots) or any(
+            entry.state is State.FREEING and not entry.hangs for entry in self.entries.values()
+        )
 
     @property
     def free_slots(self) -> Collection[int]:
@@ -95,7 +101,7 @@ class Hbm:
         """The extents as they will be when everything that is being freed is free."""
         extents = self.extents.copy()
         for entry in self.entries.values():
-            if entry.state is State.FREEING:
+            if entry.state is State.FREEING and not entry.hangs:
                 extents.free(entry.offset)
         return extents
 
@@ -122,21 +128,33 @@ class Hbm:
             expert, nbytes, extent.nbytes, slot, offset, now, now, state=State.RESIDENT, generation=generation
         )
 
-    def next_copy(self, now: float) -> HbmEntry | None:
+    def next_copy(self, now: float, may_start: Callable[[HbmEntry], bool] = lambda entry: True) -> HbmEntry | None:
         """The copy to start now, if the link is idle and one waits."""
-        if self.copying is not None or not self._queue:
+        if self.copying is not None:
             return None
-        expert = next((name for name in self._queue if self.entries[name].urgent), self._queue[0])
+        waiting = [name for name in self._queue if may_start(self.entries[name])]
+        expert = next((name for name in waiting if self.entries[name].urgent), waiting[0] if waiting else None)
+        if expert is None:
+            return None
         self._queue.remove(expert)
         entry = self.entries[expert]
         entry.copying, entry.since = True, now
         self.copying = expert
         return entry
 
+    def step_aside(self, expert: str) -> None:
+        """The copy goes on, others may have the link."""
+        if self.copying == expert:
+            self.copying = None
+            self.aside.add(expert)
+
     def copy_ended(self, expert: str, now: float, *, whole: bool) -> HbmEntry:
         """Link idle again. A whole copy of an expert that is still wanted makes it resident, else it is FREEING."""
         entry = self.entries[expert]
-        entry.copying, self.copying = False, None
+        entry.copying = False
+        entry.hangs = False
+        self.step_aside(expert)
+        self.aside.discard(expert)
         if entry.state is State.LOADING:
             if whole:
                 entry.state, entry.since = State.RESIDENT, now
@@ -184,7 +202,10 @@ class Hbm:
             assert name == entry.expert
             by_state[entry.state] += entry.taken
             assert not entry.waiters or entry.state is State.LOADING, f"{name}: waiters of a copy that is over"
-            assert not entry.copying or self.copying == name
+            assert entry.copying == (name == self.copying or name in self.aside)
+            assert not entry.hangs or (entry.copying and entry.state is State.FREEING)
+        assert self.copying not in self.aside
+        assert self.aside <= self.entries.keys()
         budget = self.budget
         assert (by_state[State.LOADING], by_state[State.RESIDENT], by_state[State.FREEING]) == (
             budget.reserved,

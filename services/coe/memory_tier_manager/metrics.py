@@ -12,7 +12,7 @@ from coe.platform.telemetry import names
 from coe.platform.telemetry.registry import counter, gauge, histogram
 
 # What `observe` wants to hear of.
-MEASURED = frozenset((fx.Grant, fx.Evicted, ev.CopyEnded))
+MEASURED = frozenset((fx.Grant, fx.Evicted, fx.TimedOut, ev.CopyEnded))
 
 
 class TierMetrics:
@@ -33,16 +33,19 @@ class TierMetrics:
             case fx.Evicted():
                 self._evictions.add(1, {"reason": item.reason})
                 self._age.record(item.age_s)
+            case fx.TimedOut():
+                self._failures.add(1, {names.ERROR_TYPE: item.error.code})
             case ev.CopyEnded():
                 self._copied(item, now)
             case _:
                 pass
 
-    def sample(self, now: float) -> None:
+    def sample(self, now: float, disk_waits: int = 0) -> None:
         tiers = self._tiers
         used = [e.last_used for e in tiers.hbm.entries.values() if e.state is State.RESIDENT and not e.part_of]
         gauge("coe.tier.lru_age").set(now - min(used, default=now))
         gauge("coe.lease.active").set(len(tiers.leases))
+        gauge("coe.tier.disk_waits").set(disk_waits)
         gauge("coe.lease.waiting").set(len(tiers.pending))
 
     def _copied(self, item: ev.CopyEnded, now: float) -> None:

@@ -15,6 +15,8 @@ class Limits:
     `claim_s`: how long what a dead manager left in HBM is kept for workers that may hold leases on it.
     `part_share`: of an expert's weights that may stay in free room of HBM when it leaves; 0: none. `part_unit`: parts
     are multiples of it (chunks of a weights file).
+    `max_aside`: copies that may wait for their disks at a time, each with threads of its own; twice as many when they
+    wait for weights that were in DDR.
     """
 
     hbm_bytes: int
@@ -29,6 +31,7 @@ class Limits:
     recall_s: float = 5.0
     part_share: float = 0.0
     part_unit: int = 4 * 1024 * 1024
+    max_aside: int = 4
 
 
 @dataclass(slots=True)

@@ -1,21 +1,25 @@
 """The run loop: takes events one at a time, performs the core's effects, feeds back what came of them.
 
-Everything runs in one asyncio thread. Copies and disk reads run elsewhere (native threads, a small pool); their ends
-come back as events.
+Everything runs in one asyncio thread. Copies and disk reads run elsewhere (native threads, and threads that wait for
+them); their ends come back as events. A disk that does not answer keeps those threads, a bounded number of them, and
+nothing else: the link and the loop are free for others.
 """
 
 import asyncio
 import itertools
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
 from typing import Protocol
 
 from coe.memory_tier_manager import effects as fx
 from coe.memory_tier_manager import events as ev
 from coe.memory_tier_manager.arena import Arena, Copy, Source
 from coe.memory_tier_manager.core import Tiers
+from coe.memory_tier_manager.disk_reads import DiskReads
 from coe.platform import logs
 from coe.platform.errors import Cancelled, CoEError, InternalError, TierLoadError
 
@@ -23,6 +27,11 @@ _log = logs.get(__name__)
 Answer = fx.Grant | fx.Prefetched | fx.Done
 OnAnswer = Callable[[Answer | CoEError], None]
 Observer = Callable[[ev.Event | fx.Effect, float], None]
+PATIENCE_S = 0.2
+# Of the link's rate: what a copy from memory moves though the machine be busy.
+SLOW = 0.125
+# How long the end waits for copies and reads that have been cancelled.
+CLOSE_S = 5.0
 
 
 class Opener(Protocol):
@@ -32,9 +41,14 @@ class Opener(Protocol):
 
 
 class Runtime:
-    """`observe` sees every event and effect (views, metrics, event log); it must not call back."""
+    """`observe` sees every event and effect (views, metrics, event log); it must not call back.
 
-    def __init__(self, tiers: Tiers, arena: Arena, library: Opener, observe: Observer) -> None:
+    `patience_s`: a copy that moves for so long less than SLOW of what the link can waits for its disk.
+    """
+
+    def __init__(
+        self, tiers: Tiers, arena: Arena, library: Opener, observe: Observer, *, patience_s: float = PATIENCE_S
+    ) -> None:
         self._tiers = tiers
         self._arena = arena
         self._library = library
@@ -50,9 +64,14 @@ class Runtime:
         self._closing = False
         # Something happened since the state was last checked.
         self._unchecked = False
-        # Reads of slow disks must not hold up the word that a copy has ended: the link waits for it.
-        self._readers = ThreadPoolExecutor(max_workers=4, thread_name_prefix="tiers-read")
-        self._copier = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tiers-copy")
+        self._reads = DiskReads(patience_s=tiers.limits.load_timeout_s)
+        self._patience_s = patience_s
+        # Bytes a second: the most that a copy was seen to move.
+        self._link_rate = 0.0
+        # Nobody waits for copies any more.
+        self._over = threading.Event()
+        # A copy or a read has ended.
+        self._ended = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._failure: asyncio.Future[None] = self._loop.create_future()
 
@@ -112,6 +131,7 @@ class Runtime:
             await asyncio.wait({self._failure}, timeout=tick_s)
             if self._failure.done():
                 self._failure.result()
+            self._reads.look()
             self.post(ev.Tick())
             if self._unchecked and self._tiers.idle:
                 self._tiers.check_integrity()
@@ -124,13 +144,22 @@ class Runtime:
             self._resolve(next(iter(self._answers)), Cancelled("the memory-tier manager stops"))
         for copy in self._copies.values():
             copy.cancel()
-        for copy in list(self._copies.values()):
-            await asyncio.to_thread(copy.wait, 5.0)
-        for pool in (self._copier, self._readers):
-            await asyncio.to_thread(pool.shutdown)
-        for source in self._sources.values():
-            source.close()
+        self._reads.stop()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_S):
+                while self._copies or self._reads.running:
+                    self._ended.clear()
+                    await self._ended.wait()
+        self._over.set()
+        for expert, source in self._sources.items():
+            if expert not in self._reads.running:
+                source.close()
         self._failure.cancel()
+
+    @property
+    def disk_waits(self) -> int:
+        """Copies and reads that wait for disks which don't answer."""
+        return len(self._tiers.hbm.aside) + self._reads.hanging
 
     def take_back(self, event: ev.Acquire | ev.Prefetch | ev.Pin) -> None:
         """The caller is gone before its answer: a load that only it wanted is cancelled."""
@@ -168,6 +197,8 @@ class Runtime:
                 source = self._sources.pop(effect.expert, None)
                 if source is not None:
                     source.close()
+            case fx.TimedOut():
+                _log.error("a load took too long", expert=effect.expert, reason=effect.error.message)
             case fx.Changed() | fx.Evicted():
                 pass
 
@@ -195,16 +226,37 @@ class Runtime:
             return
         self._copies[expert] = copy
         self._inbox.append(ev.CopyStarted(expert, copy.generation))
-        self._copier.submit(self._await_copy, effect, copy)
+        threading.Thread(target=self._await_copy, args=(effect, copy), name="tiers-copy", daemon=True).start()
 
     def _await_copy(self, effect: fx.StartCopy, copy: Copy) -> None:
-        while not copy.wait(1.0):
-            pass
-        self._loop.call_soon_threadsafe(self._copy_over, effect, copy)
+        """In a thread of its own."""
+        moved = 0
+        while not copy.wait(self._patience_s):
+            if self._over.is_set():
+                return
+            before, moved = moved, copy.bytes_copied
+            rate = (moved - before) / self._patience_s
+            self._tell(self._copy_moves, effect, copy, rate)
+        self._tell(self._copy_over, effect, copy)
+
+    def _tell(self, what: Callable[..., None], *args: object) -> None:
+        """From a thread. One that hung may find the loop gone."""
+        try:
+            self._loop.call_soon_threadsafe(what, *args)
+        except RuntimeError:
+            if not self._over.is_set():
+                raise
+
+    def _copy_moves(self, effect: fx.StartCopy, copy: Copy, rate: float) -> None:
+        self._link_rate = max(self._link_rate, rate)
+        if rate <= SLOW * self._link_rate and self._tiers.hbm.copying == effect.expert:
+            _log.warning("a copy waits for its disk", expert=effect.expert, bytes_per_s=round(rate))
+            self.post(ev.CopyWaits(effect.expert, copy.generation))
 
     def _copy_over(self, effect: fx.StartCopy, copy: Copy) -> None:
         expert = effect.expert
         del self._copies[expert]
+        self._ended.set()
         failure = copy.failure
         if failure is None:
             if not effect.part_of:
@@ -250,7 +302,11 @@ class Runtime:
             _log.warning("an expert can't be read into DDR", expert=expert, reason=error.message)
             self._inbox.append(ev.InDdr(expert, ok=False))
             return
-        self._readers.submit(self._lock, expert, source)
+        self._reads.submit(expert, partial(self._lock, expert, source), partial(self._not_read, expert))
+
+    def _not_read(self, expert: str) -> None:
+        _log.error("an expert is not read into DDR: too many reads hang", expert=expert, hanging=self._reads.hanging)
+        self._loop.call_soon(self.post, ev.InDdr(expert, ok=False))
 
     def _lock(self, expert: str, source: Source) -> None:
         try:
@@ -260,11 +316,13 @@ class Runtime:
             _log.warning("an expert can't be read into DDR", expert=expert, reason=str(error))
             ok = False
         except Exception as error:
-            self._loop.call_soon_threadsafe(self._fail, InternalError(f"reading {expert} failed: {error}"))
+            self._tell(self._fail, InternalError(f"reading {expert} failed: {error}"))
             return
-        self._loop.call_soon_threadsafe(self._read_over, expert, ok)
+        self._tell(self._read_over, expert, ok)
 
     def _read_over(self, expert: str, ok: bool) -> None:
+        self._reads.ended(expert)
+        self._ended.set()
         spoiled = expert in self._spoiled
         self._spoiled.discard(expert)
         self.post(ev.InDdr(expert, ok=ok and not spoiled))

@@ -11,6 +11,7 @@ import uvloop
 
 from coe._proto import memory_tier_manager_pb2_grpc
 from coe.experts.catalogue import Catalogue
+from coe.experts.manifest import CHUNK_BYTES
 from coe.memory_tier_manager import effects as fx
 from coe.memory_tier_manager import events as ev
 from coe.memory_tier_manager import views
@@ -23,7 +24,7 @@ from coe.memory_tier_manager.metrics import MEASURED, TierMetrics
 from coe.memory_tier_manager.native_arena import BundleLibrary, NativeArena
 from coe.memory_tier_manager.profiles import PROFILES
 from coe.memory_tier_manager.requests import Limits
-from coe.memory_tier_manager.runtime import Runtime
+from coe.memory_tier_manager.runtime import PATIENCE_S, Runtime
 from coe.memory_tier_manager.servicer import MemoryTierManagerServicer
 from coe.memory_tier_manager.settings import TiersSettings
 from coe.memory_tier_manager.versions import Versions, name_of
@@ -75,7 +76,10 @@ class MemoryTierManagerService:
         self._tiers = Tiers(self._limits(), EVICTION[settings.eviction], defaults, first_lease=self._epoch << 20)
         self._metrics = TierMetrics(self._tiers)
         self._log = self._event_log()
-        self._runtime = Runtime(self._tiers, self._arena, self._versions, self._observe)
+        link = settings.link_bytes_per_s
+        # Copies move in chunks: over a slow link none may end for a while.
+        patience_s = max(PATIENCE_S, 2 * CHUNK_BYTES / link) if link else PATIENCE_S
+        self._runtime = Runtime(self._tiers, self._arena, self._versions, self._observe, patience_s=patience_s)
         socket = SHARED_MEMORY / f"{self._arena.name}.leases"
         identity = Identity(
             core.node, self._epoch, self._arena.epoch, self._arena.name, PROFILES[settings.profile], str(socket)
@@ -154,7 +158,7 @@ class MemoryTierManagerService:
             now = time.monotonic()
             if now >= sampled_at + LEASES_S:
                 sampled_at = now
-                self._metrics.sample(now)
+                self._metrics.sample(now, self._runtime.disk_waits)
                 self._changed.update(map(name_of, self._tiers.take_used()))
             if self._changed:
                 changed, self._changed = self._changed, set()

@@ -24,7 +24,7 @@ class TierState:
         self.defaults = dict(defaults or {})
         self.hbm = Hbm(limits.hbm_bytes, limits.slots, limits.alignment)
         self.ddr = DdrTier(limits.ddr_bytes)
-        self.weights = Weights(self.hbm, self.ddr, policy)
+        self.weights = Weights(self.hbm, self.ddr, policy, limits.max_aside)
         self.leases = LeaseTable(first_lease)
         self.pins: dict[str, int] = {}
         self.forecasts = Forecasts()

@@ -13,10 +13,11 @@ from coe.memory_tier_manager.tiers import State, Tier
 class Weights:
     """Both tiers. `out` collects the effects of the event that is being handled."""
 
-    def __init__(self, hbm: Hbm, ddr: DdrTier, policy: EvictionPolicy) -> None:
+    def __init__(self, hbm: Hbm, ddr: DdrTier, policy: EvictionPolicy, max_aside: int) -> None:
         self.hbm = hbm
         self.ddr = ddr
         self.policy = policy
+        self._max_aside = max_aside
         # Experts that were evicted, with their bytes: their first layers may be kept.
         self.left: dict[str, int] = {}
         self.out: list[fx.Effect] = []
@@ -78,7 +79,7 @@ class Weights:
             self.out.append(fx.ReadIntoDdr(expert))
 
     def next_copy(self, now: float) -> None:
-        entry = self.hbm.next_copy(now)
+        entry = self.hbm.next_copy(now, self.may_start)
         if entry is None:
             return
         part = self.part(entry.expert)
@@ -87,6 +88,10 @@ class Weights:
             self.out.append(self._copy(entry, part.slot))
         else:
             self.out.append(self._copy(entry, None))
+
+    def may_start(self, entry: HbmEntry) -> bool:
+        """Not when it may come to wait for a disk, as too many do already."""
+        return len(self.hbm.aside) < self._max_aside * (2 if self.ddr.has(entry.source) else 1)
 
     @staticmethod
     def _copy(entry: HbmEntry, part_slot: int | None) -> fx.StartCopy:

@@ -27,7 +27,14 @@ class TierMachine(RuleBasedStateMachine):
         part_share=st.sampled_from([0.0, 0.4]),
     )
     def start(self, policy: str, ddr: int, slots: int, part_share: float) -> None:
-        more = {"recall_s": 2.0, "slots": slots, "idle_ttl_s": 40.0, "part_share": part_share, "part_unit": 1}
+        more = {
+            "max_aside": 1,
+            "recall_s": 2.0,
+            "slots": slots,
+            "idle_ttl_s": 40.0,
+            "part_share": part_share,
+            "part_unit": 1,
+        }
         self.world = World.of(SIZES, hbm=12, ddr=ddr, policy=policy, **more)
         self.attachments = {"w1": 0, "w2": 0}
         # Leases of workers that have not come back since the manager's crash.
@@ -114,9 +121,16 @@ class TierMachine(RuleBasedStateMachine):
         return self.world.current.get(expert, expert)
 
     @precondition(lambda self: self.world.copying)
-    @rule(fails=st.booleans())
-    def copy_ends(self, fails: bool) -> None:
-        self.world.end_copy(TierLoadError("the disk is on fire") if fails else None)
+    @rule(data=st.data(), fails=st.booleans())
+    def copy_ends(self, data: st.DataObject, fails: bool) -> None:
+        expert = data.draw(st.sampled_from(sorted(self.world.copying)))
+        self.world.end_copy(TierLoadError("the disk is on fire") if fails else None, expert)
+
+    @precondition(lambda self: self.world.copying)
+    @rule(data=st.data())
+    def copy_waits_for_its_disk(self, data: st.DataObject) -> None:
+        self.world.stall_copy(data.draw(st.sampled_from(sorted(self.world.copying))))
+        assert self.world.tiers.hbm.copying not in self.world.tiers.hbm.aside
 
     @precondition(lambda self: self.world.freeing)
     @rule(data=st.data())

@@ -51,6 +51,18 @@ def test_a_failure_is_counted_by_its_reason(tiers: Tiers, seen: Seen) -> None:
     assert seen == [("coe.expert.load.failures", 1, {"error.type": "tier_load"})]
 
 
+def test_a_load_that_takes_too_long_is_counted_when_it_is_given_up(tiers: Tiers, seen: Seen) -> None:
+    """Its copy may never end."""
+    tiers.handle(ev.CopyStarted("a", 1), 1.0)
+    observed = TierMetrics(tiers)
+    for item in tiers.handle(ev.Tick(), 62.0):
+        if type(item) in metrics.MEASURED:
+            observed.observe(item, 62.0)
+    assert seen == [("coe.expert.load.failures", 1, {"error.type": "tier_load"})]
+    observed.observe(ev.CopyEnded("a", 1), 100.0)
+    assert len(seen) == 1
+
+
 def test_evictions_misses_and_their_waits(tiers: Tiers, seen: Seen) -> None:
     observed = TierMetrics(tiers)
     observed.observe(fx.Evicted("a", 4, 12.0, "room"), 9.0)
@@ -64,11 +76,13 @@ def test_evictions_misses_and_their_waits(tiers: Tiers, seen: Seen) -> None:
 
 
 def test_what_is_sampled(tiers: Tiers, seen: Seen) -> None:
-    observed = TierMetrics(tiers)
-    observed.sample(2.0)
-    assert seen == [("coe.tier.lru_age", 0.0, {}), ("coe.lease.active", 1, {}), ("coe.lease.waiting", 1, {})]
+    def sampled(now: float, disk_waits: int = 0) -> dict[str, float]:
+        seen.clear()
+        TierMetrics(tiers).sample(now, disk_waits)
+        return {name: value for name, value, _ in seen}
+
+    first = {"coe.tier.lru_age": 0.0, "coe.lease.active": 1, "coe.lease.waiting": 1, "coe.tier.disk_waits": 2}
+    assert sampled(2.0, 2) == first
     tiers.handle(ev.CopyStarted("a", 1), 2.0)
     tiers.handle(ev.CopyEnded("a", 1), 2.0)
-    seen.clear()
-    observed.sample(6.0)
-    assert seen == [("coe.tier.lru_age", 5.0, {}), ("coe.lease.active", 1, {}), ("coe.lease.waiting", 0, {})]
+    assert sampled(6.0) == {**first, "coe.tier.lru_age": 5.0, "coe.lease.waiting": 0, "coe.tier.disk_waits": 0}

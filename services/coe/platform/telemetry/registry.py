@@ -123,6 +123,7 @@ METRICS = (
     Metric(
         "coe.expert.age_at_eviction", "histogram", "s", "From the last use of an expert to its eviction", (), SECONDS
     ),
+    Metric("coe.tier.disk_waits", "gauge", "{operation}", "Copies and reads of weights whose disks do not answer"),
     Metric("coe.tier.lru_age", "gauge", "s", "Since the last use of HBM's least recently used expert"),
     Metric("coe.lease.active", "gauge", "{lease}", "Leases held on experts in HBM"),
     Metric("coe.lease.waiting", "gauge", "{lease}", "Leases asked for that wait for room or for bytes"),
