@@ -17,11 +17,12 @@ import asyncio, json, os, sys
 import grpc.aio
 from coe._proto import memory_tier_manager_pb2 as pb, memory_tier_manager_pb2_grpc as rpc
 from coe.native import HbmArena
+from coe.platform.pid_space import pid_space
 
 async def main(address, worker, experts):
     async with grpc.aio.insecure_channel(address) as channel:
         manager = rpc.MemoryTierManagerStub(channel)
-        attach = manager.Attach(pb.AttachRequest(worker_id=worker, pid=os.getpid()))
+        attach = manager.Attach(pb.AttachRequest(worker_id=worker, pid=os.getpid(), pid_space=pid_space()))
         attached = await attach.read()
         arena = HbmArena.attach(attached.arena)
         leases = []
@@ -73,9 +74,14 @@ def tiers_process(home: Path, **settings: object) -> Iterator[TiersProcess]:
 
 
 @contextmanager
-def worker_process(address: str, worker: str, *experts: str) -> Iterator[tuple[subprocess.Popen[bytes], list[list]]]:
-    """A process that attaches, leases the experts and holds them. Yields it and [slot, generation, slot's, state]s."""
-    command = [sys.executable, "-c", WORKER, address, worker, *experts]
+def worker_process(
+    address: str, worker: str, *experts: str, enter: tuple[str, ...] = ()
+) -> Iterator[tuple[subprocess.Popen[bytes], list[list]]]:
+    """A process that attaches, leases the experts and holds them. Yields it and [slot, generation, slot's, state]s.
+
+    `enter`: a command that runs it elsewhere.
+    """
+    command = [*enter, sys.executable, "-c", WORKER, address, worker, *experts]
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
     try:
         assert process.stdout is not None

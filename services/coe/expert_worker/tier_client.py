@@ -17,6 +17,7 @@ from coe.expert_worker.lease_socket import LeaseSocket
 from coe.experts.bundle import Bundle
 from coe.platform import logs
 from coe.platform.errors import CoEError, DeadlineExceeded, TierLoadError
+from coe.platform.pid_space import pid_space
 from coe.platform.rpc.client import calls, channel
 from coe.scheduling import NextUse
 
@@ -85,7 +86,12 @@ class TierClient:
         async def attach() -> None:
             try:
                 with calls():
-                    request = pb.AttachRequest(worker_id=self._worker_id, pid=os.getpid(), held=self._held.values())
+                    request = pb.AttachRequest(
+                        worker_id=self._worker_id,
+                        pid=os.getpid(),
+                        pid_space=pid_space(),
+                        held=self._held.values(),
+                    )
                     async for response in self._manager.Attach(request):
                         self._held = {
                             number: lease for number, lease in self._held.items() if lease.epoch == response.epoch

@@ -1,17 +1,22 @@
-"""Notices the end of a process at once, however it ends, through a pidfd."""
+"""Notices the end of a process at once, however it ends, through a pidfd.
+
+Only where worker and manager share a PID namespace. Elsewhere (containers) the number would be another process's, and
+the end of the attach stream tells: the kernel closes its connection with the process, in whatever namespace that is.
+"""
 
 import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from coe.platform.pid_space import pid_space
+
 
 @asynccontextmanager
-async def process_end(pid: int) -> AsyncIterator[asyncio.Event]:
-    """The event is set when the process has ended. Never, when the pid is 0 or of another host (then its stream's
-    end has to do)."""
+async def process_end(pid: int, space: str) -> AsyncIterator[asyncio.Event]:
+    """The event is set when the process has ended. Never, when the pid is 0 or `space` is not ours."""
     ended = asyncio.Event()
-    descriptor = _open(pid)
+    descriptor = _open(pid) if space and space == pid_space() else None
     if descriptor is None:
         yield ended
         return

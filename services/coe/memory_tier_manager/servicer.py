@@ -107,7 +107,7 @@ class MemoryTierManagerServicer(memory_tier_manager_pb2_grpc.MemoryTierManagerSe
         if not request.worker_id:
             raise InvalidPrompt("a worker must have a name")
         attachment = next(self._attachments)
-        async with process_end(request.pid) as ended:
+        async with process_end(request.pid, request.pid_space) as ended:
             self._runtime.post(self._calls.attach(request, attachment))
             _log.info("a worker attached", worker=request.worker_id, pid=request.pid)
             try:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 import time
 import uuid
@@ -17,8 +18,9 @@ from coe._proto import memory_tier_manager_pb2 as pb
 from coe._proto import memory_tier_manager_pb2_grpc
 from coe.experts.catalogue import Catalogue
 from coe.native import HbmArena, SlotState
+from coe.platform.pid_space import pid_space
 from coe.platform.residency import ResidencyReader
-from support.deadlines import until_true
+from support.deadlines import until, until_true
 from support.experts import import_gguf
 from support.gguf_files import TinyModel, write_tiny_gguf
 from support.tiers_process import TiersProcess, tiers_process, worker_process
@@ -145,6 +147,43 @@ async def test_a_killed_worker_frees_its_experts_for_the_other(manager: Stub, ti
         assert (await waiting).lease.expert_id == EXPERTS[2]
         assert sum((await leases(manager)).values()) == 1
         stream.cancel()
+
+
+async def test_a_worker_of_another_pid_namespace_is_not_taken_for_a_process_of_ours(manager: Stub) -> None:
+    """As in containers: its number is another process's here, whose end says nothing of it."""
+    streams = {}
+    for worker, space in (("elsewhere", "a-host/1"), ("old", ""), ("here", pid_space())):
+        process = await asyncio.create_subprocess_exec("sleep", "60")
+        stream = manager.Attach(pb.AttachRequest(worker_id=worker, pid=process.pid, pid_space=space))
+        await stream.read()
+        streams[worker] = (process, stream)
+    await manager.Acquire(pb.AcquireRequest(worker_id="elsewhere", expert_id="tiny"), timeout=30)
+    for process, _ in streams.values():
+        process.kill()
+        await process.wait()
+    assert await streams["here"][1].read() is grpc.aio.EOF
+    assert (await leases(manager))["tiny"] == 1
+    for worker in ("elsewhere", "old"):
+        await manager.Acquire(pb.AcquireRequest(worker_id=worker, expert_id="tiny"), timeout=30)
+        streams[worker][1].cancel()
+
+
+async def test_the_end_of_a_worker_in_its_own_pid_namespace_is_noticed(manager: Stub, tiers: TiersProcess) -> None:
+    with worker_process(tiers.address, "contained", *EXPERTS[:1], enter=contained()) as (process, _):
+        assert (await leases(manager))[EXPERTS[0]] == 1
+        process.send_signal(signal.SIGKILL)
+        await until(lambda: nothing_leased(manager))
+
+
+def contained() -> tuple[str, ...]:
+    enter = ("unshare", "--pid", "--fork", "--kill-child")
+    if subprocess.run([*enter, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("PID namespaces are not permitted here")
+    return enter
+
+
+async def nothing_leased(manager: Stub) -> bool:
+    return not sum((await leases(manager)).values())
 
 
 async def test_the_end_of_a_stream_ends_its_leases(manager: Stub) -> None:
