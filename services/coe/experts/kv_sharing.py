@@ -1,6 +1,7 @@
 """The KV memory of all experts of a process, under one lock and one budget."""
 
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -74,8 +75,10 @@ class SharedKv:
     def __init__(self, kv_bytes: int) -> None:
         self.budget = KvBudget(kv_bytes)
         self._owners: list[KvOwner] = []
-        # Least recently used first.
-        self._experts: OrderedDict[str, ExpertKv] = OrderedDict()
+        # Those that somebody runs, or that have a past.
+        self._experts: weakref.WeakValueDictionary[str, ExpertKv] = weakref.WeakValueDictionary()
+        # Those with a past, least recently used first.
+        self._past: OrderedDict[ExpertKv, None] = OrderedDict()
         self._lock = threading.Lock()
 
     def join(self, owner: KvOwner) -> None:
@@ -85,16 +88,17 @@ class SharedKv:
     def expert(self, owner: KvOwner, weights: str) -> ExpertKv:
         """The share of the expert with these weights. Replicas have one: they would compute the same."""
         with self._lock:
-            if weights not in self._experts:
-                self._experts[weights] = ExpertKv(self, owner, weights)
-            return self._experts[weights]
+            expert = self._experts.get(weights)
+            if expert is None:
+                expert = self._experts[weights] = ExpertKv(self, owner, weights)
+            return expert
 
     def reserve(self, expert: ExpertKv, prompt: Sequence[int], tokens: int) -> Reservation:
         pool = expert.owner.pool
         with self._lock:
             if not pool.could_ever_reserve(tokens):
                 raise ContextExceeded(f"{tokens} tokens are more than this worker's KV cache can hold", tokens=tokens)
-            self._experts.move_to_end(expert.weights)
+            self._used(expert)
             path = expert.cache.match(prompt)
             rest = tokens - len(path) * pool.block_tokens
             if not self._make_room(expert.owner, rest):
@@ -105,6 +109,7 @@ class SharedKv:
     def publish(self, expert: ExpertKv, reservation: Reservation, computed: Sequence[int]) -> Reservation:
         with self._lock:
             path = expert.cache.publish(reservation.path, computed, reservation.blocks)
+            self._past.setdefault(expert)
             return Reservation(reservation.blocks, tuple(path))
 
     def rematch(self, expert: ExpertKv, reservation: Reservation, prompt: Sequence[int]) -> Reservation:
@@ -116,6 +121,7 @@ class SharedKv:
     def release(self, expert: ExpertKv, reservation: Reservation, computed: Sequence[int]) -> None:
         with self._lock:
             surplus = expert.cache.adopt(list(reservation.path), computed, reservation.blocks)
+            self._past.setdefault(expert)
             expert.owner.pool.release(surplus)
 
     def discard(self, expert: ExpertKv, reservation: Reservation) -> None:
@@ -123,17 +129,21 @@ class SharedKv:
             forgotten = expert.cache.forget(reservation.path)
             expert.owner.pool.release([*forgotten, *reservation.blocks[len(reservation.path) :]])
 
+    def _used(self, expert: ExpertKv) -> None:
+        if expert in self._past:
+            self._past.move_to_end(expert)
+
     def _make_room(self, owner: KvOwner, tokens: int) -> bool:
         """Whether `tokens` fit, after the past of the same layout's experts gave way, then that of the others'."""
         while not owner.pool.can_reserve(tokens):
-            if not any(self._evict(expert) for expert in self._experts.values() if expert.owner is owner):
+            if not any(self._evict(expert) for expert in list(self._past) if expert.owner is owner):
                 break
         if not owner.pool.can_reserve(tokens):
             self._forget_others(owner)
         return owner.pool.can_reserve(tokens)
 
     def _forget_others(self, owner: KvOwner) -> None:
-        for expert in self._experts.values():
+        for expert in list(self._past):
             if expert.owner is not owner:
                 self._evict(expert, everything=True)
         for other in self._owners:
@@ -148,4 +158,6 @@ class SharedKv:
             expert.owner.pool.release([block])
             if not everything:
                 break
+        if not len(expert.cache):
+            self._past.pop(expert, None)
         return found

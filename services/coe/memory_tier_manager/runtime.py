@@ -305,6 +305,7 @@ class Runtime:
         self._reads.submit(expert, partial(self._lock, expert, source), partial(self._not_read, expert))
 
     def _not_read(self, expert: str) -> None:
+        self._spoiled.discard(expert)
         _log.error("an expert is not read into DDR: too many reads hang", expert=expert, hanging=self._reads.hanging)
         self._loop.call_soon(self.post, ev.InDdr(expert, ok=False))
 

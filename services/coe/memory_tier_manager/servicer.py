@@ -95,13 +95,13 @@ class MemoryTierManagerServicer(memory_tier_manager_pb2_grpc.MemoryTierManagerSe
     async def WatchResidency(
         self, request: pb.WatchResidencyRequest, context: Context
     ) -> AsyncIterator[pb.WatchResidencyResponse]:
-        changes = self._watchers.follow(self._stopping)
-        hosted = await asyncio.to_thread(self._library.experts)
-        for expert in self._versions.learn(hosted):
-            yield self._change(expert)
-        async for experts in changes:
-            for expert in experts:
+        with self._watchers.follow(self._stopping) as changes:
+            hosted = await asyncio.to_thread(self._library.experts)
+            for expert in self._versions.learn(hosted):
                 yield self._change(expert)
+            async for experts in changes:
+                for expert in experts:
+                    yield self._change(expert)
 
     async def Attach(self, request: pb.AttachRequest, context: Context) -> AsyncIterator[pb.AttachResponse]:
         if not request.worker_id:

@@ -120,6 +120,8 @@ class Upkeep:
     def expire(self, now: float, wanted: Container[str]) -> None:
         """Time to live: what was not used for so long leaves, the default experts apart."""
         state = self._state
+        for expert in [expert for expert, at in state.retry_at.items() if at <= now]:
+            del state.retry_at[expert]
         if state.limits.idle_ttl_s == INF:
             return
         for candidate in state.candidates(wanted):

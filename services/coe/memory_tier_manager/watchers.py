@@ -1,7 +1,8 @@
 """Tells watchers what changed. A slow watcher misses states in between, never the newest one."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 
 
 class Watchers:
@@ -15,11 +16,18 @@ class Watchers:
             watcher.unseen[expert] = None
             watcher.wake.set()
 
-    def follow(self, stopping: asyncio.Event) -> AsyncIterator[list[str]]:
+    def __len__(self) -> int:
+        return len(self._watchers)
+
+    @contextmanager
+    def follow(self, stopping: asyncio.Event) -> Iterator[AsyncIterator[list[str]]]:
         """Names of experts that changed since this call, batch by batch, until `stopping`."""
         watcher = _Watcher()
         self._watchers.add(watcher)
-        return self._follow(watcher, stopping)
+        try:
+            yield self._follow(watcher, stopping)
+        finally:
+            self._watchers.discard(watcher)
 
     async def _follow(self, watcher: "_Watcher", stopping: asyncio.Event) -> AsyncIterator[list[str]]:
         stop = asyncio.create_task(stopping.wait())
@@ -35,7 +43,6 @@ class Watchers:
         finally:
             stop.cancel()
             wake.cancel()
-            self._watchers.discard(watcher)
 
 
 class _Watcher:

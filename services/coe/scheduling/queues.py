@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from coe.platform.errors import CapacityExceeded
 
+# So many deadlines are kept whether their prompts still wait or not.
+MIN_DEADLINES = 1024
+
 
 @dataclass(frozen=True, slots=True)
 class QueuedPrompt:
@@ -54,6 +57,8 @@ class ExpertQueues:
         self._count_change(prompt.expert)
         if prompt.deadline != float("inf"):
             heapq.heappush(self._deadlines, (prompt.deadline, prompt.key))
+            if len(self._deadlines) > 2 * len(self._arrivals) + MIN_DEADLINES:
+                self._forget_deadlines()
 
     def take(self, expert: str, count: int, arrived_by: float = float("inf")) -> list[QueuedPrompt]:
         """Removes up to `count` prompts of the expert, oldest first, none that arrived after `arrived_by`."""
@@ -133,6 +138,11 @@ class ExpertQueues:
 
     def oldest(self) -> QueuedPrompt | None:
         return next(iter(self._arrivals.values()), None)
+
+    def _forget_deadlines(self) -> None:
+        """Of prompts that wait no more: theirs may be days away."""
+        self._deadlines = [(deadline, key) for deadline, key in self._deadlines if key in self._arrivals]
+        heapq.heapify(self._deadlines)
 
     def _drop(self, queue: OrderedDict[str, QueuedPrompt], prompt: QueuedPrompt) -> None:
         del self._arrivals[prompt.key]

@@ -1,3 +1,5 @@
+import gc
+
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -155,3 +157,18 @@ def test_the_past_gives_way_oldest_first(kv: SharedKv) -> None:
     expert.reserve([1], 20)
     expert.reserve([1], 4)
     assert len(expert.reserve(list(range(100, 113)), 13).path) == 3
+
+
+def test_of_experts_that_nobody_runs_only_those_with_a_past_are_known(kv: SharedKv) -> None:
+    """Weights that were imported anew have another name each time."""
+    owner = Owner(kv.budget, 100, 10)
+    kv.join(owner)
+    for number in range(50):
+        expert = kv.expert(owner, f"weights-{number}")
+        prompt = list(range(20))
+        expert.release(expert.reserve(prompt, 20), prompt)
+    del expert
+    gc.collect()
+    assert len(kv._experts) == len(kv._past) == 2
+    assert len(kv.expert(owner, "weights-49").cache) == 5
+    assert len(kv.expert(owner, "weights-0").cache) == 0

@@ -33,8 +33,9 @@ class Node:
         self.runtime = Runtime(self.tiers, self.arena, versions, lambda item, now: None)
         identity = Identity("node", 1, 7, "fake", HOST)
         calls = Calls(identity, self.runtime, versions)
+        self.watchers = Watchers()
         self.servicer = MemoryTierManagerServicer(
-            identity, self.tiers, self.runtime, calls, library, versions, Watchers()
+            identity, self.tiers, self.runtime, calls, library, versions, self.watchers
         )
         self.runtime.post(ev.Attach("w", 1))
 
@@ -58,3 +59,11 @@ async def test_a_call_that_is_taken_back_is_answered_and_its_load_cancelled(node
         await asking
     assert not len(node.tiers.leases)
     await until_true(lambda: not node.tiers.hbm.entries)
+
+
+async def test_a_watcher_that_leaves_early_is_forgotten(node: Node) -> None:
+    stream = node.servicer.WatchResidency(pb.WatchResidencyRequest(), CONTEXT)  # type: ignore[arg-type]
+    assert (await anext(stream)).expert.expert_id == "a"
+    assert len(node.watchers) == 1
+    await stream.aclose()  # type: ignore[attr-defined]
+    assert not len(node.watchers)

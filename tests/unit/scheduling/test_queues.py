@@ -7,6 +7,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from coe.platform.errors import CapacityExceeded
 from coe.scheduling import ExpertQueues, QueuedPrompt
+from coe.scheduling.queues import MIN_DEADLINES
 
 
 class Queues(RuleBasedStateMachine):
@@ -81,3 +82,15 @@ def test_a_key_waits_once() -> None:
     queues.push(QueuedPrompt("a", "x", 0.0))
     with pytest.raises(ValueError, match="queued already"):
         queues.push(QueuedPrompt("a", "y", 1.0))
+
+
+def test_deadlines_that_are_far_away_do_not_outlive_their_prompts() -> None:
+    queues = ExpertQueues()
+    waiting = [QueuedPrompt(f"w{number}", "y", 0.0, 1e9 - number) for number in range(10)]
+    for prompt in waiting:
+        queues.push(prompt)
+    for number in range(10 * MIN_DEADLINES):
+        queues.push(QueuedPrompt(str(number), "x", 1.0, 1e8 + number))
+        queues.take("x", 1)
+    assert len(queues._deadlines) <= MIN_DEADLINES + 2 * len(waiting) + 2
+    assert queues.expire(1e9) == waiting[::-1]
