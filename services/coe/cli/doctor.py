@@ -61,7 +61,7 @@ async def _deployment(named: list[str]) -> list[Check]:
         services[name] = address
     given = "redis_url" in settings.model_fields_set or stack is None
     redis = settings.redis_url if given or stack is None else stack.redis_url
-    return await examine_deployment(kafka_bootstrap(None), redis, services)
+    return await examine_deployment(kafka_bootstrap(None), redis, services, settings.node)
 
 
 def _print(check: Check) -> None:

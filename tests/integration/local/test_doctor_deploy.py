@@ -2,17 +2,21 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from coe._proto import memory_tier_manager_pb2 as pb
 from coe.local.doctor.check import Level
 from coe.local.doctor.facts import examine_deployment
 from coe.local.kafka import KafkaServer
 from coe.platform.bus.kafka import KafkaBus
+from coe.platform.residency import ResidencyPublisher
 from support import redis_clusters
+from support.deadlines import until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.valkey]
 
@@ -43,3 +47,16 @@ def test_the_command_when_nothing_is_there() -> None:
     levels = {line["name"]: line["level"] for line in map(json.loads, done.stdout.splitlines())}
     assert levels["Kafka"] == "problem"
     assert levels["Redis"] == "warning"
+
+
+async def test_shared_memory_is_held_against_the_tier_that_runs(redis_url: str) -> None:
+    more = 2 * shutil.disk_usage("/dev/shm").total
+    async with ResidencyPublisher(redis_url, "large", 1) as publisher:
+        publisher.publish_usage(pb.TierUsage(tier=pb.TIER_HBM, capacity_bytes=more))
+
+        async def is_a_problem() -> bool:
+            checks = await examine_deployment("127.0.0.1:1", redis_url, {}, "large")
+            (shared,) = [check for check in checks if check.name == "/dev/shm"]
+            return shared.level is Level.PROBLEM and "as large says" in shared.found
+
+        await until(is_a_problem)

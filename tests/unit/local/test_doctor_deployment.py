@@ -7,6 +7,7 @@ from coe.local.doctor.deployment import (
     KafkaFacts,
     RedisFacts,
     TopicFacts,
+    hbm_tier,
     kafka_checks,
     memory_check,
     redis_checks,
@@ -63,4 +64,12 @@ def test_redis(facts: RedisFacts, kind: str, levels: list[Level]) -> None:
 def test_memory_and_services() -> None:
     assert memory_check(2**30, 2**30).level is Level.GOOD
     assert memory_check(64 * 2**20, 2**30).level is Level.PROBLEM
+    assert "as node-0 says" in memory_check(1, 2, "as node-0 says").found
     assert [check.level for check in service_checks({"a": True, "b": False})] == [Level.GOOD, Level.PROBLEM]
+
+
+def test_the_hbm_tier_is_what_is_set_else_what_runs_else_what_would() -> None:
+    facts = RedisFacts("standalone", "valkey 9", hbm_bytes={"node-0": 3})
+    assert hbm_tier(facts, "node-0", 2, 1) == (2, "COE_TIERS_HBM_BYTES")
+    assert hbm_tier(facts, "node-0", None, 1) == (3, "as node-0 says")
+    assert hbm_tier(facts, "laptop", None, 1)[0] == 1

@@ -30,12 +30,16 @@ class KafkaFacts:
 
 @dataclass(frozen=True)
 class RedisFacts:
-    """`mode` is what the server says of itself: standalone or cluster. `nodes` publish their residency there."""
+    """`mode` is what the server says of itself: standalone or cluster. `nodes` publish their residency there.
+
+    `hbm_bytes`: node -> budget of its HBM tier, as its manager publishes it.
+    """
 
     mode: str = ""
     version: str = ""
     slots_covered: bool = True
     nodes: Sequence[str] = ()
+    hbm_bytes: Mapping[str, int] = field(default_factory=dict)
     error: str = ""
 
 
@@ -88,13 +92,24 @@ def redis_checks(facts: RedisFacts, url_kind: str) -> list[Check]:
     return [*checks, judged("nodes seen in Redis", bool(facts.nodes), nodes, mend, otherwise=Level.WARNING)]
 
 
-def memory_check(shared_bytes: int, hbm_bytes: int) -> Check:
-    """Whether /dev/shm of this machine holds the HBM tier that COE_TIERS_HBM_BYTES asks for."""
+def memory_check(shared_bytes: int, hbm_bytes: int, whose: str = "") -> Check:
+    """Whether /dev/shm of this machine holds its HBM tier. `whose` says where `hbm_bytes` are from."""
     mend = "docker: --shm-size; Kubernetes: node.sharedMemory; else mount -o remount,size=... /dev/shm"
-    found = f"{shared_bytes >> 20} MiB, the HBM tier takes {hbm_bytes >> 20} MiB"
+    found = f"{shared_bytes >> 20} MiB, the HBM tier takes {hbm_bytes >> 20} MiB{f' ({whose})' if whose else ''}"
     return judged("/dev/shm", shared_bytes >= hbm_bytes, found, mend)
 
 
 def service_checks(serving: Mapping[str, bool]) -> list[Check]:
     mend = "its log says why; `grpcurl HOST:PORT grpc.health.v1.Health/Check` asks again"
     return [judged(name, good, "serving" if good else "not serving", mend) for name, good in serving.items()]
+
+
+def hbm_tier(facts: RedisFacts, node: str, given: int | None, default: int) -> tuple[int, str]:
+    """Bytes of this machine's HBM tier and where that is from: the setting when it is `given`, what the manager of
+    `node` publishes, or what a manager takes by `default`.
+    """
+    if given is not None:
+        return given, "COE_TIERS_HBM_BYTES"
+    if node in facts.hbm_bytes:
+        return facts.hbm_bytes[node], f"as {node} says"
+    return default, "the default of COE_TIERS_HBM_BYTES"

@@ -11,11 +11,13 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError
 from redis.exceptions import RedisClusterException, RedisError
 
+from coe._proto.memory_tier_manager_pb2 import TIER_HBM
 from coe.local.doctor.check import Check, Level
 from coe.local.doctor.deployment import (
     KafkaFacts,
     RedisFacts,
     TopicFacts,
+    hbm_tier,
     kafka_checks,
     memory_check,
     redis_checks,
@@ -33,12 +35,16 @@ from coe.platform.residency.connection import connect, disconnect
 _TIMEOUT_S = 15.0
 
 
-async def examine_deployment(bootstrap: str, redis_url: str, services: Mapping[str, str]) -> list[Check]:
-    """`services`: name -> host:port. Never raises: what can't be asked is a finding."""
+async def examine_deployment(
+    bootstrap: str, redis_url: str, services: Mapping[str, str], node: str = "node-0"
+) -> list[Check]:
+    """`services`: name -> host:port; `node` is this machine's name. Never raises: what can't be asked is a finding."""
     serving = asyncio.gather(*(serves(address) for address in services.values()))
     kafka, redis, alive = await asyncio.gather(_kafka(bootstrap), _redis(redis_url), serving)
     version = Check("version", Level.GOOD, f"composition-of-experts {metadata.version('composition-of-experts')}")
-    shared = memory_check(shutil.disk_usage("/dev/shm").total, TiersSettings().hbm_bytes)
+    tiers = TiersSettings()
+    given = tiers.hbm_bytes if "hbm_bytes" in tiers.model_fields_set else None
+    shared = memory_check(shutil.disk_usage("/dev/shm").total, *hbm_tier(redis, node, given, tiers.hbm_bytes))
     kind = urlsplit(redis_url).scheme.partition("+")[2]
     return [
         version,
@@ -105,4 +111,5 @@ async def _redis(url: str) -> RedisFacts:
     await reader.close()
     version = f"{info.get('server_name', 'redis')} {info.get('valkey_version') or info['redis_version']}"
     mode = info.get("server_mode") or info["redis_mode"]
-    return RedisFacts(mode, version, covered, sorted(view.nodes))
+    hbm = {name: found.usage[TIER_HBM].capacity_bytes for name, found in view.nodes.items() if TIER_HBM in found.usage}
+    return RedisFacts(mode, version, covered, sorted(view.nodes), hbm)
