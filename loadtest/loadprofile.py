@@ -75,9 +75,15 @@ def load(name_or_path: str) -> Profile:
     """A profile by its name in profiles/ or by its path. Raises InvalidPrompt when it is missing or wrong."""
     path = Path(name_or_path) if name_or_path.endswith((".yaml", ".yml")) else PROFILES / f"{name_or_path}.yaml"
     try:
-        return Profile(name=path.stem, **yaml.safe_load(path.read_text()))
+        fields = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if not isinstance(fields, dict):
+            raise InvalidPrompt(f"load profile {path}: settings by their names are wanted, such as `phases: [...]`")
+        return Profile.model_validate({"name": path.stem} | fields)
     except FileNotFoundError:
         known = ", ".join(sorted(found.stem for found in PROFILES.glob("*.yaml")))
         raise InvalidPrompt(f"no load profile {path}; there are: {known}") from None
-    except (ValidationError, TypeError, yaml.YAMLError) as error:
-        raise InvalidPrompt(f"load profile {path}: {error}") from None
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise InvalidPrompt(f"load profile {path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InvalidPrompt(f"load profile {path}: {' '.join(str(error).split())}") from None

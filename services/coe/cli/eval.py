@@ -93,7 +93,7 @@ def router(
     if test is None:
         figures = dict[str, object](classifier.artifact.figures)
     else:
-        prompts = load(test, unlabelled=frozenset())
+        prompts = load(test, unlabelled=frozenset(), every_domain=True)
         with Progress(console=err, transient=True) as progress:
             task = progress.add_task("Classifying prompts", total=None)
             figures = judge(classifier, prompts, lambda done, total: progress.update(task, completed=done, total=total))

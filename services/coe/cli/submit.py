@@ -65,7 +65,8 @@ def read(
         try:
             prompt = ParseDict(fields, events_pb2.PromptSubmitted())
         except ParseError as error:
-            raise InvalidPrompt(f"line {number}: {' '.join(str(error).split())}") from None
+            where = "" if file is None else f"{file}, line {number}: "
+            raise InvalidPrompt(f"{where}{' '.join(str(error).split())}") from None
         if not prompt.prompt.strip() and not prompt.messages:
             raise InvalidPrompt(
                 "the prompt is empty" if file is None else f"{file}, line {number}: the prompt is empty"
@@ -81,10 +82,11 @@ def read(
 def read_lines(file: Path) -> list[tuple[int, dict[str, Any]]]:
     lines: list[tuple[int, dict[str, Any]]] = []
     try:
-        text = file.read_text()
+        text = file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise InvalidPrompt(f"{file} is no text in UTF-8: {error}") from None
-    for number, line in enumerate(text.splitlines(), start=1):
+    # Only a line feed ends a line: a prompt may hold what else Unicode takes for one.
+    for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             try:
                 fields = json.loads(line)

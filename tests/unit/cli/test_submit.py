@@ -35,8 +35,14 @@ def test_a_line_of_a_file_wins_over_the_options(tmp_path: Path) -> None:
 def test_a_line_that_is_no_prompt_is_named(tmp_path: Path, line: str) -> None:
     file = tmp_path / "prompts.jsonl"
     file.write_text('{"prompt": "fine"}\n' + line)
-    with pytest.raises(InvalidPrompt, match="line 2"):
+    with pytest.raises(InvalidPrompt, match=r"prompts\.jsonl, line 2: "):
         list(read(None, file, "", "", 7))
+
+
+def test_a_line_ends_with_a_line_feed_only(tmp_path: Path) -> None:
+    file = tmp_path / "prompts.jsonl"
+    file.write_text('{"prompt": "a\u2028b\x85"}\n', encoding="utf-8")
+    assert [prompt.prompt for prompt in read(None, file, "", "", 7)] == ["a\u2028b\x85"]
 
 
 @pytest.mark.parametrize("content", [b"", b"\n \n", b"\xff\xfe"])

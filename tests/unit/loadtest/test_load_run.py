@@ -136,3 +136,23 @@ def test_a_wrong_profile_says_what_is_wrong(tmp_path: Path) -> None:
         load(str(path))
     with pytest.raises(InvalidPrompt, match=r"there are: .*smoke"):
         load("none-such")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "settings by their names"),
+        (b"[1]", "settings by their names"),
+        (b"phases: [", "while parsing"),
+        (b"\xff\xfe", "utf-8"),
+        (b"phases: [{rate: 1}]", "phases.0.duration_s: Field required"),
+        (b"phases: [{rate: 1, duration_s: 1}]\nspeed: 1", "speed: Extra inputs"),
+    ],
+)
+def test_a_bad_profile_is_one_line_that_names_file_and_field(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_bytes(content)
+    with pytest.raises(InvalidPrompt, match=message) as refused:
+        load(str(path))
+    assert str(path) in refused.value.message
+    assert "\n" not in refused.value.message

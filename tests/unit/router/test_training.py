@@ -96,13 +96,43 @@ def test_rows_become_prompts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [("", "no prompts"), ('{"prompt": "a"}\nnonsense', "line 2"), ("[]", "line 1")]
+    ("content", "message"),
+    [
+        (b"", "holds no prompts"),
+        (b'{"prompt": "a"}\nnonsense', "prompts.jsonl, line 2: Expecting value"),
+        (b'{"prompt": "a"}\n\n\xff', "line 3: 'utf-8' codec"),
+        (b"[]", "line 1: a JSON object is wanted"),
+        (b"null", "line 1: a JSON object is wanted"),
+        (b'{"domain": "law"}', "line 1: the field 'prompt' must be a string"),
+        (b'{"prompt": null, "domain": "law"}', "line 1: the field 'prompt' must be a string"),
+        (b'{"prompt": "a", "domain": ["law"]}', "line 1: the field 'domain' must be a string"),
+    ],
 )
-def test_a_bad_file_is_named_with_its_line(content: str, message: str, tmp_path: Path) -> None:
+def test_a_bad_file_is_named_with_its_line(content: bytes, message: str, tmp_path: Path) -> None:
     path = tmp_path / "prompts.jsonl"
-    path.write_text(content)
+    path.write_bytes(content)
     with pytest.raises(ArtifactError, match=message):
         load(path)
+
+
+def test_what_is_judged_needs_a_domain_everywhere(tmp_path: Path) -> None:
+    path = tmp_path / "prompts.jsonl"
+    path.write_text('{"prompt": "a", "domain": "law"}\n{"prompt": "b"}\n')
+    assert load(path)[1].domain == ""
+    with pytest.raises(ArtifactError, match="line 2: the field 'domain'"):
+        load(path, every_domain=True)
+
+
+def test_a_line_ends_with_a_line_feed_only(tmp_path: Path) -> None:
+    path = tmp_path / "prompts.jsonl"
+    path.write_text('{"prompt": "a\u2028b", "dataset": "d", "category": "law"}\n', encoding="utf-8")
+    assert [prompt.text for prompt in load(path)] == ["a\u2028b"]
+    assert [prompt.text for prompt in load_others([path])] == ["a\u2028b"]
+
+
+def test_too_few_labels_are_an_error_of_the_data(encoder: Encoder) -> None:
+    with pytest.raises(ArtifactError, match="too few prompts to train on: 0"):
+        build([LabelledPrompt("a", "", "s")], seeds()[:40], encoder, kind=KIND, settings=FAST)
 
 
 def test_seeds_fill_every_frame() -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from coe.encoder import EmbeddingCache, Encoder
+from coe.platform.errors import ArtifactError
 from coe.router.artifact import Artifact, EncoderKind
 from coe.router.model import RouterModel
 from coe.router.policy import GENERAL
@@ -39,9 +40,15 @@ def build(
     settings: FitSettings | None = None,
     progress: Progress = lambda what, done, total: None,
 ) -> Trained:
-    """The artifact of these prompts for this encoder. Deterministic by seed. See `gather` for the prompts' parts."""
+    """The artifact of these prompts for this encoder. Deterministic by seed. See `gather` for the prompts' parts.
+
+    Raises ArtifactError when so few prompts have a domain that none is left to calibrate on.
+    """
     settings = settings or FitSettings()
     corpus = gather(collected, seeds, others, np.random.default_rng(seed))
+    if not corpus.held.any():
+        labelled = sum(bool(prompt.domain) for prompt in collected)
+        raise ArtifactError(f"too few prompts to train on: {labelled} with a domain", labelled=labelled)
     vocabulary = encoder.vocabulary()
     text = out_of_source(
         corpus.prompts,

@@ -1,11 +1,12 @@
 """Labelled prompts from JSON lines: `prompt`, `domain`, and where known `source` and `language`."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from coe.platform.errors import ArtifactError
+from coe.router.training import rows
 
 # Domains that only say where a prompt was found.
 UNLABELLED = frozenset({"", "arena-hard"})
@@ -21,33 +22,33 @@ class LabelledPrompt:
     language: str = ""
 
 
-def load(path: Path, unlabelled: frozenset[str] = UNLABELLED) -> list[LabelledPrompt]:
-    """Prompts of the `unlabelled` domains get none. Raises ArtifactError that names the line which can't be read."""
-    prompts = []
-    try:
-        with path.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, 1):
-                if line.strip():
-                    prompts.append(_parse(line, number, path, unlabelled))
-    except OSError as error:
-        raise ArtifactError(f"can't read {path}: {error.strerror}", path=path) from error
+def load(path: Path, unlabelled: frozenset[str] = UNLABELLED, *, every_domain: bool = False) -> list[LabelledPrompt]:
+    """Prompts of the `unlabelled` domains get none. Raises ArtifactError that names the line which can't be read.
+
+    `every_domain`: a line without a domain can't be read either.
+    """
+    prompts = [_parse(row, number, path, unlabelled, every_domain) for number, row in rows.read(path)]
     if not prompts:
         raise ArtifactError(f"{path} holds no prompts", path=path)
     return prompts
 
 
-def _parse(line: str, number: int, path: Path, unlabelled: frozenset[str]) -> LabelledPrompt:
-    try:
-        row = json.loads(line)
-        domain = str(row.get("domain") or "")
-        return LabelledPrompt(
-            text=str(row["prompt"]),
-            domain="" if domain in unlabelled else domain,
-            source=str(row.get("source") or path.stem),
-            language=str(row.get("language") or ""),
-        )
-    except (ValueError, KeyError, AttributeError) as error:
-        raise ArtifactError(f"line {number} of {path.name} is no labelled prompt: {error!r}", line=number) from error
+def _parse(
+    row: dict[str, Any], number: int, path: Path, unlabelled: frozenset[str], every_domain: bool
+) -> LabelledPrompt:
+    prompt = rows.text(row, "prompt", path, number)
+    labels = {field: row.get(field) or "" for field in ("domain", "source", "language")}
+    for field, value in labels.items():
+        if not isinstance(value, str):
+            raise rows.bad_line(path, number, f"the field {field!r} must be a string")
+    if every_domain and not labels["domain"]:
+        raise rows.bad_line(path, number, "the field 'domain' must be a string that is not empty")
+    return LabelledPrompt(
+        text=prompt,
+        domain="" if labels["domain"] in unlabelled else labels["domain"],
+        source=labels["source"] or path.stem,
+        language=labels["language"],
+    )
 
 
 def distinct(prompts: Iterable[LabelledPrompt]) -> list[LabelledPrompt]:

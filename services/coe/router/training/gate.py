@@ -25,10 +25,17 @@ def read_folder(folder: Path) -> list[str]:
     texts: dict[str, None] = {}
     for path in sorted(folder.iterdir()):
         if path.suffix == ".txt":
-            texts.update(dict.fromkeys(line.strip() for line in path.read_text(encoding="utf-8").splitlines()))
+            texts.update(dict.fromkeys(line.strip() for line in _lines(path)))
         elif path.suffix == ".jsonl":
             texts.update(dict.fromkeys(prompt.text for prompt in load(path)))
     return [text for text in texts if text.strip()]
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise ArtifactError(f"{path} is no text in UTF-8: {error}", path=path) from None
 
 
 def add_category(artifact: Artifact, name: str, texts: Sequence[str], encoder: Encoder, *, seed: int = 0) -> Artifact:

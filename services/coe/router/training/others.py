@@ -4,11 +4,10 @@ Where the label names a category of the router, they are one more source of it. 
 category of it is about (outlier exposure, Hendrycks et al. 2019).
 """
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from coe.platform.errors import ArtifactError
+from coe.router.training import rows
 from coe.router.training.data import LabelledPrompt
 
 # Labels that mean a category of another name.
@@ -30,17 +29,9 @@ def load_others(paths: Iterable[Path]) -> list[LabelledPrompt]:
     """Prompts with the first part of their `category` as domain. Raises ArtifactError that names a bad line."""
     found = []
     for path in paths:
-        try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-        except OSError as error:
-            raise ArtifactError(f"can't read {path}: {error.strerror}", path=path) from error
-        for number, line in enumerate(lines, 1):
-            try:
-                row = json.loads(line)
-                label, text, dataset = str(row["category"]).partition("/")[0], str(row["prompt"]), str(row["dataset"])
-            except (ValueError, KeyError, TypeError) as error:
-                message = f"line {number} of {path.name} has no prompt, dataset and category: {error!r}"
-                raise ArtifactError(message, line=number) from error
+        for number, row in rows.read(path):
+            category, text, dataset = (rows.text(row, name, path, number) for name in ("category", "prompt", "dataset"))
+            label = category.partition("/")[0]
             if label not in UNCLEAR:
                 found.append(LabelledPrompt(text, ALIASES.get(label, label), ORIGINS.get(dataset, dataset)))
     return found
