@@ -45,9 +45,10 @@ template <Format kFormat>
       unpack_steps<t.bits>(quants, i, step);
       __builtin_memcpy(chunk.quants + b * kBytesOfBlock + static_cast<size_t>(i) * sizeof step, step, sizeof step);
     }
+    const auto head = head_at<Wide, kFormat>(record, distance);
     for (size_t run = 0; run < kRuns<kFormat>; ++run) {
       const size_t at = b * kRuns<kFormat> + run;
-      Wide::scales<kFormat>(record, distance, in * kRuns<kFormat> + run, chunk.scale[at], chunk.offset[at]);
+      scales_at<Wide, kFormat>(head, record, distance, in * kRuns<kFormat> + run, chunk.scale[at], chunk.offset[at]);
     }
   }
 }

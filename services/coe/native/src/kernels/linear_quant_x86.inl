@@ -18,9 +18,11 @@ struct Narrow {
   static constexpr size_t kPairTokens = 4, kSingleTokens = 4, kChunkTokens = 4;
 
   static PanelQuants quants(const uint8_t* of_first, size_t) { return {of_first}; }
-  template <Format kFormat>
-  static void scales(const uint8_t* record, size_t, size_t sub, V8& scale, V8& offset) {
-    scales_at<kFormat>(record, sub, scale, offset);
+  static V8 halves(const uint8_t* of_first, size_t) { return load8_half(of_first); }
+  template <bool kSigned>
+  static V8 bytes(const uint8_t* of_first, size_t) {
+    const __m128i eight = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(of_first));
+    return to_floats(kSigned ? _mm256_cvtepi8_epi32(eight) : _mm256_cvtepu8_epi32(eight));
   }
   static Lanes pair(const int16_t* q) { return reinterpret_cast<Lanes>(_mm256_set1_epi32(pair_at(q))); }
   // The empty statement keeps the sum in its register: the compiler would copy it, or move later products up and spill.
@@ -60,6 +62,7 @@ inline void direct_tile(const Matrix& w, size_t panel, const QuantRows& x, float
   using Floats = typename Reg::Floats;
   constexpr FormatTraits t = traits(kFormat);
   constexpr size_t kInRecord = t.width / kBlock;
+  constexpr size_t kBlockBytes = t.record_bytes() / kInRecord;
   constexpr int kLoads = 4 / kRuns<kFormat>;  // unpack() calls of a run
   const size_t panel_bytes = w.panel_bytes();
   constexpr size_t kPanels = kRegisters * Reg::kPanels;
@@ -69,16 +72,18 @@ inline void direct_tile(const Matrix& w, size_t panel, const QuantRows& x, float
   const size_t blocks = w.cols / kBlock;
   Floats y[kRegisters][kTokens] = {};
   for (size_t first = 0; first < blocks; first += kInRecord, record += t.record_bytes()) {
-    for (size_t p = 0; p < kPanels; ++p)
-      for (size_t line = 0; line < t.record_bytes(); line += 64)
-        _mm_prefetch(ahead + p * panel_bytes + line, _MM_HINT_T0);
-    ahead += t.record_bytes();
-    if (ahead >= ahead_end) {  // goes on in the next tile's first panel
-      ahead += (kPanels - 1) * panel_bytes;
-      ahead_end += kPanels * panel_bytes;
-    }
+    Head<Reg> heads[kRegisters];
+    for (size_t r = 0; r < kRegisters; ++r)
+      heads[r] = head_at<Reg, kFormat>(record + r * Reg::kPanels * panel_bytes, panel_bytes);
     for (size_t in = 0; in < kInRecord; ++in) {
       const size_t b = first + in;
+      for (size_t p = 0; p < kPanels; ++p)
+        for (size_t line = 0; line < kBlockBytes; line += 64) _mm_prefetch(ahead + p * panel_bytes + line, _MM_HINT_T0);
+      ahead += kBlockBytes;
+      if (ahead >= ahead_end) {  // goes on in the next tile's first panel
+        ahead += (kPanels - 1) * panel_bytes;
+        ahead_end += kPanels * panel_bytes;
+      }
       const uint8_t* quants = record + t.head_bytes() + in * t.quant_bytes();
       for (size_t run = 0; run < kRuns<kFormat>; ++run) {
         Sums<Reg, kRegisters, kTokens> sum = {};
@@ -98,8 +103,8 @@ inline void direct_tile(const Matrix& w, size_t panel, const QuantRows& x, float
         for (size_t r = 0; r < kRegisters; ++r) {
           Floats scale;
           Floats offset = {};
-          Reg::template scales<kFormat>(record + r * Reg::kPanels * panel_bytes, panel_bytes, in * kRuns<kFormat> + run,
-                                        scale, offset);
+          scales_at<Reg, kFormat>(heads[r], record + r * Reg::kPanels * panel_bytes, panel_bytes,
+                                  in * kRuns<kFormat> + run, scale, offset);
           add_run<Reg, kHasOffset<kFormat>, kRuns<kFormat>, kTokens>(y[r], 1, sum[r], scale, offset, x,
                                                                      b * kRuns<kFormat> + run);
         }
@@ -133,10 +138,11 @@ inline void fill_chunk(const Matrix& w, size_t panel, size_t in_chunk, size_t fi
       unpack<t.bits>(quants, i, half);
       for (int h = 0; h < 4; ++h) chunk.half[(b - first) * kHalfSteps + 4 * i + h][in_chunk] = half[h];
     }
+    const auto head = head_at<Reg, kFormat>(record, panel_bytes);
     for (size_t run = 0; run < kRuns<kFormat>; ++run) {
       const size_t at = (b - first) * kRuns<kFormat> + run;
-      Reg::template scales<kFormat>(record, panel_bytes, in * kRuns<kFormat> + run, chunk.scale[at][in_chunk],
-                                    chunk.offset[at][in_chunk]);
+      scales_at<Reg, kFormat>(head, record, panel_bytes, in * kRuns<kFormat> + run, chunk.scale[at][in_chunk],
+                              chunk.offset[at][in_chunk]);
     }
   }
 }

@@ -61,8 +61,9 @@ inline void fill_tiles(const Matrix& w, const uint8_t* panel, size_t distance, s
     const auto quants = Wide::quants(record + t.head_bytes() + in * t.quant_bytes(), distance);
     V16 scale[kRuns<kFormat>];
     V16 offset[kRuns<kFormat>] = {};
+    const auto head = head_at<Wide, kFormat>(record, distance);
     for (size_t run = 0; run < kRuns<kFormat>; ++run)
-      Wide::scales<kFormat>(record, distance, in * kRuns<kFormat> + run, scale[run], offset[run]);
+      scales_at<Wide, kFormat>(head, record, distance, in * kRuns<kFormat> + run, scale[run], offset[run]);
     for (size_t i = 0; i < 4; ++i) {
       Lanes16 half[4];
       unpack<t.bits>(quants, static_cast<int>(i), half);

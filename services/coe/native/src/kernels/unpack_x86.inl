@@ -78,12 +78,6 @@ inline void unpack(const Quants& quants, int i, Lanes* half) {
   }
 }
 
-inline V8 bytes_to_floats(const uint8_t* p, bool is_signed) {
-  const __m128i eight = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
-  return reinterpret_cast<V8>(
-      _mm256_cvtepi32_ps(is_signed ? _mm256_cvtepi8_epi32(eight) : _mm256_cvtepu8_epi32(eight)));
-}
-
 template <Format kFormat>
 inline constexpr bool kHasOffset = kFormat != Format::kQ80;
 
@@ -91,19 +85,36 @@ inline constexpr bool kHasOffset = kFormat != Format::kQ80;
 template <Format kFormat>
 inline constexpr size_t kRuns = traits(kFormat).subs == 16 ? 2 : 1;
 
-// value = scale * q + offset for the rows of sub-block `sub` of a record. Without an offset it is not touched.
-template <Format kFormat>
-inline void scales_at(const uint8_t* record, size_t sub, V8& scale, V8& offset) {
+// d and m of a record's rows, as all its sub-blocks take them: m is negated where it is taken off.
+template <class Reg>
+struct Head {
+  typename Reg::Floats d = {};
+  typename Reg::Floats m = {};
+};
+
+template <class Reg, Format kFormat>
+inline Head<Reg> head_at(const uint8_t* record, size_t panel_bytes) {
   constexpr FormatTraits t = traits(kFormat);
-  const uint8_t* sc = record + 16 * (1 + size_t{t.has_m});
-  scale = load8_half(record);
-  if constexpr (t.subs != 0) scale *= bytes_to_floats(sc + sub * 8, !t.has_mn);
+  Head<Reg> head{Reg::halves(record, panel_bytes)};
+  if constexpr (t.has_m) head.m = Reg::halves(record + 16, panel_bytes);
+  if constexpr (t.has_mn) head.m = -head.m;
+  return head;
+}
+
+// value = scale * q + offset for the rows of sub-block `sub` of a record. Without an offset it is not touched.
+template <class Reg, Format kFormat>
+inline void scales_at(const Head<Reg>& head, const uint8_t* record, size_t panel_bytes, size_t sub,
+                      typename Reg::Floats& scale, typename Reg::Floats& offset) {
+  constexpr FormatTraits t = traits(kFormat);
+  const uint8_t* sc = record + 16 * (1 + size_t{t.has_m}) + sub * kPanel;
+  scale = head.d;
+  if constexpr (t.subs != 0) scale *= Reg::template bytes<!t.has_mn>(sc, panel_bytes);
   if constexpr (t.has_mn) {
-    offset = -(load8_half(record + 16) * bytes_to_floats(sc + t.subs * 8 + sub * 8, false));
+    offset = head.m * Reg::template bytes<false>(sc + t.subs * kPanel, panel_bytes);
   } else if constexpr (t.has_m) {
-    offset = load8_half(record + 16);
+    offset = head.m;
   } else if constexpr (t.zero != 0) {
-    offset = scale * splat(static_cast<float>(-t.zero));
+    offset = scale * Reg::splat_all(static_cast<float>(-t.zero));
   }
 }
 

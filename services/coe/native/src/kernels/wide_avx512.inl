@@ -27,13 +27,18 @@ struct Wide {
   static constexpr size_t kPairTokens = 4, kSingleTokens = 8, kChunkTokens = 8;
 
   static PairQuants quants(const uint8_t* of_first, size_t panel_bytes) { return {of_first, of_first + panel_bytes}; }
-  template <Format kFormat>
-  static void scales(const uint8_t* record, size_t panel_bytes, size_t sub, V16& scale, V16& offset) {
-    V8 scales[2];
-    V8 offsets[2] = {};
-    for (size_t p = 0; p < 2; ++p) scales_at<kFormat>(record + p * panel_bytes, sub, scales[p], offsets[p]);
-    scale = side_by_side(scales[0], scales[1]);
-    offset = side_by_side(offsets[0], offsets[1]);
+  // The forms with a mask, of all lanes: GCC 12 warns of the others' own undefined values.
+  static constexpr __mmask16 kAll = 0xffff;
+  static V16 halves(const uint8_t* of_first, size_t panel_bytes) {
+    const auto half = [](const uint8_t* p) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)); };
+    const __m256i both = _mm256_set_m128i(half(of_first + panel_bytes), half(of_first));
+    return reinterpret_cast<V16>(_mm512_maskz_cvtph_ps(kAll, both));
+  }
+  template <bool kSigned>
+  static V16 bytes(const uint8_t* of_first, size_t panel_bytes) {
+    const auto eight = [](const uint8_t* p) { return _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)); };
+    const __m128i both = _mm_unpacklo_epi64(eight(of_first), eight(of_first + panel_bytes));
+    return to_floats(kSigned ? _mm512_maskz_cvtepi8_epi32(kAll, both) : _mm512_maskz_cvtepu8_epi32(kAll, both));
   }
   static Lanes pair(const int16_t* q) { return reinterpret_cast<Lanes>(_mm512_set1_epi32(pair_at(q))); }
   [[gnu::always_inline]] static void add_products(Sum& sum, Lanes w, Lanes x) {
