@@ -55,7 +55,7 @@ def put(tiers: Tiers, values: dict[str, Any]) -> None:
     for worker, uses in values["forecasts"].items():
         tiers.forecasts.update(worker, [Use(*use) for use in uses], now=0.0)
     state.unclaimed.update(values["unclaimed"])
-    state.former.update(values["former"])
+    state.former.update(values.get("former", ()))
     state.claims_end = values["claims_end"]
     state.retry_at.update(values["retry_at"])
 

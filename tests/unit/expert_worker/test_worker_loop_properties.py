@@ -8,6 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from coe.expert_worker.effects import Acquire, Residency
 from coe.platform.errors import ChecksumMismatch, CoEError, InternalError, LeaseLost, Unavailable
+from support.examples import examples
 from unit.expert_worker.worker_world import World, make_prompt
 
 EXPERTS = st.sampled_from("abc")
@@ -119,7 +120,7 @@ class WorkerMachine(RuleBasedStateMachine):
         assert all(numbers == list(range(len(numbers))) for numbers in self.world.chunks.values())
 
 
-WorkerMachine.TestCase.settings = settings(max_examples=120, stateful_step_count=40, deadline=None)
+WorkerMachine.TestCase.settings = settings(max_examples=examples(120), stateful_step_count=40, deadline=None)
 TestWorkerMachine = WorkerMachine.TestCase
 
 

@@ -8,6 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from coe.experts.kv_blocks import BlockPool, KvBudget
 from coe.experts.kv_sharing import ExpertKv, Reservation, SharedKv
 from coe.platform.errors import CapacityExceeded, ContextExceeded
+from support.examples import examples
 
 
 class Owner:
@@ -100,7 +101,7 @@ class SharedKvMachine(RuleBasedStateMachine):
 
 
 TestSharedKv = SharedKvMachine.TestCase
-TestSharedKv.settings = settings(max_examples=40, deadline=None)
+TestSharedKv.settings = settings(max_examples=examples(40), deadline=None)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from coe.memory_tier_manager import events as ev
 from coe.memory_tier_manager.eviction import EVICTION
 from coe.memory_tier_manager.tiers import State
 from coe.platform.errors import TierLoadError
+from support.examples import examples
 from support.tiers_world import World
 
 SIZES = {"a": 3, "b": 3, "c": 4, "d": 5, "e": 7}
@@ -210,4 +211,4 @@ class TierMachine(RuleBasedStateMachine):
 
 
 TestTiers = TierMachine.TestCase
-TestTiers.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestTiers.settings = settings(max_examples=examples(150), stateful_step_count=40, deadline=None)

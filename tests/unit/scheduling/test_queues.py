@@ -8,6 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from coe.platform.errors import CapacityExceeded
 from coe.scheduling import ExpertQueues, QueuedPrompt
 from coe.scheduling.queues import MIN_DEADLINES
+from support.examples import examples
 
 
 class Queues(RuleBasedStateMachine):
@@ -67,7 +68,7 @@ class Queues(RuleBasedStateMachine):
 
 
 TestQueues = Queues.TestCase
-TestQueues.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestQueues.settings = settings(max_examples=examples(60), stateful_step_count=30, deadline=None)
 
 
 def test_is_bounded() -> None:
