@@ -1,6 +1,7 @@
 """Compose, observability and dashboards agree with each other and with the code."""
 
 import re
+import tomllib
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -59,6 +60,16 @@ def test_every_variable_has_a_value() -> None:
 def test_no_image_or_version_is_named_outside_env() -> None:
     images = [service.get("image", "$") for path in FILES for service in read(path).get("services", {}).values()]
     assert all(image.startswith("$") for image in images)
+
+
+def test_one_version_everywhere() -> None:
+    """The newest that the changelog names, the coming one before the first release. Tags alone can't be read by these."""
+    released = re.search(r"^## \[?(\d+\.\d+\.\d+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools_scm"]["fallback_version"]
+    version = released[1] if released else project
+    env = dict(line.split("=", 1) for line in (COMPOSE / ".env").read_text().splitlines() if "=" in line)
+    chart = read(ROOT / "deploy" / "helm" / "coe" / "Chart.yaml")
+    assert [project, env["COE_VERSION"], chart["version"], chart["appVersion"]] == [version] * 4
 
 
 def test_services_run_unprivileged() -> None:
