@@ -1,8 +1,8 @@
 """Compose, observability and dashboards agree with each other and with the code."""
 
 import re
-import tomllib
 import sys
+import tomllib
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -63,7 +63,7 @@ def test_no_image_or_version_is_named_outside_env() -> None:
 
 
 def test_one_version_everywhere() -> None:
-    """The newest that the changelog names, the coming one before the first release. Tags alone can't be read by these."""
+    """The newest that the changelog names, or the coming one before the first release: files can't ask for tags."""
     released = re.search(r"^## \[?(\d+\.\d+\.\d+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools_scm"]["fallback_version"]
     version = released[1] if released else project
