@@ -1,7 +1,7 @@
 """Submits prompts to Kafka and follows their answers. One reader of the topics serves every stream of the process."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, suppress
 from types import TracebackType
 from typing import Self
@@ -10,6 +10,7 @@ from uuid import uuid4
 from google.protobuf.message import DecodeError
 
 from coe._proto import events_pb2
+from coe.client.ended import Ended
 from coe.client.events import Event
 from coe.client.stream import PromptStream
 from coe.platform import topics
@@ -23,11 +24,15 @@ FOLLOWED = (topics.ASSIGNMENTS, topics.TOKENS, topics.COMPLETIONS)
 class PromptClient:
     """Use as a context manager around a started bus. `max_streams` bounds the prompts followed at once.
 
-    `publish` says how a prompt gets to its topic: through the bus, unless a producer of one's own is given.
+    `publish` says how a prompt gets to its topic: through the bus, unless a producer of one's own is given. `ended`: a
+    prompt whose terminal event is among these has that one again, and is not published.
     """
 
-    def __init__(self, bus: Bus, *, max_streams: int = 10_000, publish: Publish | None = None) -> None:
+    def __init__(
+        self, bus: Bus, *, max_streams: int = 10_000, publish: Publish | None = None, ended: Ended | None = None
+    ) -> None:
         self._bus = bus
+        self._ended = ended
         self._publish = publish or self._publish_on_bus
         self._max_streams = max_streams
         self._streams: dict[str, tuple[PromptStream, asyncio.Event]] = {}
@@ -53,6 +58,10 @@ class PromptClient:
         Raises DeadlineExceeded when no terminal event came within `timeout_s`, Unavailable when the topics can't be
         read any more, CapacityExceeded when too many prompts are followed already.
         """
+        if self._ended is not None and (known := self._ended.get(prompt.request_id)) is not None:
+            for event in _events(known):
+                yield event
+            return
         prompt.request_id = prompt.request_id or uuid4().hex
         stream, ready = self._open(prompt.request_id)
         deadline = asyncio.get_running_loop().time() + timeout_s
@@ -106,10 +115,19 @@ class PromptClient:
         except DecodeError:
             # Not ours to judge: the worker that met the same bytes sends the terminal event.
             return
+        if self._ended is not None and record.topic == topics.COMPLETIONS:
+            self._ended.note(request_id, record.value)
         if (entry := self._streams.get(request_id)) is not None:
             stream, ready = entry
             feed(stream)
             ready.set()
+
+
+def _events(completed: bytes) -> Iterable[Event]:
+    """Of a prompt that has ended: its route where it had one, its text, its end."""
+    stream = PromptStream()
+    stream.on_completed(events_pb2.PromptCompleted.FromString(completed))
+    return stream.pending
 
 
 def _decode(record: Record) -> tuple[str, Callable[[PromptStream], None]]:

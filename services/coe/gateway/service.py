@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 import grpc.aio
 
 from coe._proto import gateway_pb2_grpc
+from coe.client.ended import Ended
 from coe.client.prompts import PromptClient
 from coe.gateway.generate import GatewayServicer
 from coe.gateway.http import HttpApi
@@ -15,6 +16,8 @@ from coe.platform.bus.kafka import KafkaBus
 from coe.platform.residency import ResidencyReader
 from coe.platform.service import run
 from coe.platform.settings import CoreSettings
+
+_REMEMBERED_BYTES = 32 * 1024 * 1024
 
 
 class GatewayService:
@@ -27,7 +30,8 @@ class GatewayService:
         self._settings = settings
         self._bus = KafkaBus(core.kafka_bootstrap, source="coe/gateway")
         self._residency = ResidencyReader(core.redis_url)
-        self._prompts = PromptClient(self._bus, max_streams=settings.max_streams)
+        ended = Ended(settings.duplicates_s, _REMEMBERED_BYTES) if settings.duplicates_s else None
+        self._prompts = PromptClient(self._bus, max_streams=settings.max_streams, ended=ended)
         self._open = AsyncExitStack()
 
     def register(self, server: grpc.aio.Server) -> list[str]:

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from coe._proto import events_pb2, gateway_pb2, gateway_pb2_grpc
+from coe.client.ended import Ended
 from coe.client.prompts import PromptClient
 from coe.gateway.generate import GatewayServicer
 from coe.gateway.http import HttpApi
@@ -36,7 +37,7 @@ async def path() -> AsyncIterator[Pipeline]:
 async def prompts(path: Pipeline) -> AsyncIterator[PromptClient]:
     bus = MemoryBus(path.bus.broker, source="test/gateway")
     await bus.start()
-    async with PromptClient(bus, max_streams=2) as client:
+    async with PromptClient(bus, max_streams=2, ended=Ended(600, 2**20)) as client:
         yield client
     await bus.stop()
 
@@ -131,6 +132,25 @@ async def test_a_client_that_goes_away_cancels_its_prompt(stub: gateway_pb2_grpc
     accepted = (await call.read()).accepted
     call.cancel()
     assert await asyncio.wait_for(path.cancelled.get(), 10) == accepted.request_id
+
+
+@pytest.mark.parametrize("expert", ["", "missing"])
+async def test_a_prompt_that_has_ended_ends_the_same_when_it_is_submitted_again(
+    stub: gateway_pb2_grpc.GatewayStub, path: Pipeline, expert: str
+) -> None:
+    async def ask(prompt: str) -> tuple[str, grpc.StatusCode]:
+        asked = events_pb2.PromptSubmitted(request_id="mine", prompt=prompt, expert_id=expert)
+        call = stub.Generate(gateway_pb2.GenerateRequest(prompt=asked), timeout=20)
+        try:
+            return [response async for response in call][-1].done.text, await call.code()
+        except grpc.aio.AioRpcError as error:
+            return "", error.code()
+
+    first = await ask("olleh")
+    assert first == (("", grpc.StatusCode.NOT_FOUND) if expert else ("hello", grpc.StatusCode.OK))
+    published = sum(map(len, path.bus.broker.partitions(topics.PROMPTS)))
+    assert await ask("something else") == first
+    assert sum(map(len, path.bus.broker.partitions(topics.PROMPTS))) == published
 
 
 async def test_streams_are_bounded(prompts: PromptClient) -> None:

@@ -1,0 +1,36 @@
+"""Terminal events of late, for whoever submits a prompt again that has ended already. Bounded in bytes and in age."""
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+
+# Beside an event's own bytes: its id, and what the containers take.
+_OVERHEAD_BYTES = 400
+
+
+class Ended:
+    """Remembers for `seconds`, and the newest `most_bytes` of them."""
+
+    def __init__(self, seconds: float, most_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._seconds = seconds
+        self._most_bytes = most_bytes
+        self._clock = clock
+        self._events: OrderedDict[str, tuple[float, bytes]] = OrderedDict()
+        self._bytes = 0
+
+    def note(self, request_id: str, event: bytes) -> None:
+        """The first event of an id stays."""
+        if request_id in self._events or self._seconds <= 0:
+            return
+        self._events[request_id] = (self._clock() + self._seconds, event)
+        self._bytes += len(event) + _OVERHEAD_BYTES
+        while self._events and (self._bytes > self._most_bytes or self._is_old(next(iter(self._events)))):
+            self._bytes -= len(self._events.popitem(last=False)[1][1]) + _OVERHEAD_BYTES
+
+    def get(self, request_id: str) -> bytes | None:
+        if request_id not in self._events or self._is_old(request_id):
+            return None
+        return self._events[request_id][1]
+
+    def _is_old(self, request_id: str) -> bool:
+        return self._events[request_id][0] <= self._clock()
