@@ -49,7 +49,7 @@ class Admission:
     def serve(self, now: float) -> None:
         """Gives room to those who wait for it, in their order.
 
-        Those whose expert came meanwhile pass them, and those for whom the pins leave no room hold nobody up.
+        Those whose expert came meanwhile pass them, and those who wait for something else than room hold nobody up.
         """
         state, blocked = self._state, False
         for request in list(self.line):
@@ -62,7 +62,7 @@ class Admission:
                 self.line.remove(request)
                 self._join(request, entry, now)
             else:
-                blocked = blocked or self._fits_beside_pins(asked.nbytes)
+                blocked = blocked or self._waits_for_room(asked)
 
     def refuse(self, request: int, error: errors.CoEError) -> None:
         """Answers a pending request with an error; a load that only it wanted is cancelled."""
@@ -99,7 +99,7 @@ class Admission:
 
     def recall(self, now: float) -> None:
         """Who has waited long enough for room is not passed any more by leases on what is in its place."""
-        waiting = (request for request in self.line if self._fits_beside_pins(self.pending[request].asked.nbytes))
+        waiting = (request for request in self.line if self._waits_for_room(self.pending[request].asked))
         first = next(waiting, None)
         if self._recalled_for is not None and first != self._recalled_for:
             self._recalled_for = None
@@ -206,6 +206,10 @@ class Admission:
         if not made and state.pins and self._fits_beside_pins(asked.nbytes):
             made = state.weights.make_room(asked.nbytes, state.candidates(self.wanted(), pinned=True), now)
         return made and state.hbm.can_place(asked.nbytes)
+
+    def _waits_for_room(self, asked: ev.Acquire) -> bool:
+        """Not who waits for the disk that a former copy of its expert reads from, nor whom pins leave no room for."""
+        return asked.expert not in self._state.hbm.aside and self._fits_beside_pins(asked.nbytes)
 
     def _fits_beside_pins(self, nbytes: int) -> bool:
         """Nor beside bytes whose copies hang."""

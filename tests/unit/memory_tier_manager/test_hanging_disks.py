@@ -99,6 +99,21 @@ def test_room_that_hangs_is_no_room_to_wait_for() -> None:
     assert isinstance(world.answers[needs_all], fx.Reject)
 
 
+def test_who_waits_for_a_former_copy_to_let_go_holds_nobody_up() -> None:
+    world = world_of()
+    given_up = world.acquire("w1", "hung", resident=True)
+    world.stall_copy("hung")
+    world.send(ev.CancelAcquire(given_up))
+    again = world.acquire("w1", "hung")
+    other = world.acquire("w2", "a")
+    assert world.grant(other)
+    pass_time(world, 10)
+    assert not any(entry.recalled for entry in world.tiers.hbm.entries.values())
+    world.end_copy(expert="hung")
+    world.settle()
+    assert world.grant(again)
+
+
 def test_as_many_copies_may_hang_as_threads_may_and_what_is_in_memory_goes_on() -> None:
     world = world_of(max_aside=1)
     for expert in ("a", "big"):
