@@ -58,7 +58,14 @@ class _Client(AIOKafkaClient):  # type: ignore[misc]
         task = asyncio.create_task(work)
         self._opening.add(task)
         task.add_done_callback(self._opening.discard)
+        task.add_done_callback(heard)
         return await asyncio.shield(task)
+
+
+def heard(future: "asyncio.Future[Any]") -> None:
+    """Whoever waited for it may have given up: then the error of a future that is done is no news for the log."""
+    if future.done() and not future.cancelled():
+        future.exception()
 
 
 def closing(user: User) -> User:

@@ -7,10 +7,12 @@ from typing import Any
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.client import CoordinationType
 from aiokafka.errors import IllegalGenerationError, UnknownMemberIdError, for_code
+from aiokafka.producer.message_accumulator import MessageAccumulator
 from aiokafka.producer.sender import Sender, TxnOffsetCommitHandler
+from aiokafka.producer.transaction_manager import TransactionManager
 from opentelemetry.trace import Span
 
-from coe.platform.bus.kafka.client import closing
+from coe.platform.bus.kafka.client import closing, heard
 from coe.platform.bus.kafka.connection import TRANSACTION_TIMEOUT_MS, Connection
 from coe.platform.bus.kafka.generations import CommitOffsets, Identity, OffsetsCommitted
 from coe.platform.bus.messages import Message
@@ -48,6 +50,34 @@ class _Sender(Sender):  # type: ignore[misc]
         await _Handler(self, offsets, group_id).do(await self._find_coordinator(CoordinationType.GROUP, group_id))
 
 
+class _Manager(TransactionManager):  # type: ignore[misc]
+    """Whoever waits for one step of a transaction that fails is told, and then waits for none of the others."""
+
+    def error_transaction(self, exc: Exception) -> None:
+        offsets = [future for _, _, future in self._pending_txn_offsets]
+        super().error_transaction(exc)
+        self._told(offsets)
+
+    def fatal_error(self, exc: Exception) -> None:
+        offsets = [future for _, _, future in self._pending_txn_offsets]
+        super().fatal_error(exc)
+        self._told(offsets)
+
+    def _told(self, offsets: "list[asyncio.Future[None]]") -> None:
+        for future in (*offsets, self._transaction_waiter):
+            heard(future)
+
+
+class _Accumulator(MessageAccumulator):  # type: ignore[misc]
+    """A batch also tells whoever waits for room beside it, which is nobody as a rule."""
+
+    def fail_all(self, exception: BaseException) -> None:
+        waiting = [batch._drain_waiter for batches in self._batches.values() for batch in batches]
+        super().fail_all(exception)
+        for waiter in waiting:
+            heard(waiter)
+
+
 class TransactionalProducer(AIOKafkaProducer):  # type: ignore[misc]
     """Its start fences whoever had the transactional id, and ends that one's open transaction."""
 
@@ -61,6 +91,8 @@ class TransactionalProducer(AIOKafkaProducer):  # type: ignore[misc]
         )
         closing(self)
         self._sender.__class__ = _Sender
+        self._txn_manager.__class__ = _Manager
+        self._message_accumulator.__class__ = _Accumulator
 
     async def send_offsets(
         self, offsets: Mapping[TopicPartition, tuple[int, str]], group: str, identity: Identity
@@ -89,5 +121,5 @@ class TransactionalProducer(AIOKafkaProducer):  # type: ignore[misc]
         finally:
             span.end()
         # A transaction that fails for another reason leaves it unawaited.
-        sent.add_done_callback(lambda done: done.cancelled() or done.exception())
+        sent.add_done_callback(heard)
         return sent
