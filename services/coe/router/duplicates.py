@@ -71,7 +71,10 @@ class Duplicates:
         except (RedisError, RedisClusterException, OSError, TimeoutError, ValueError) as error:
             self._away_until = self._clock() + _PAUSE_S
             if not self._away:
-                _log.warning("prompts that are submitted twice can't be told: Redis is away?", error=repr(error))
+                _log.warning(
+                    "prompts that are submitted twice can't be told: Redis is away?",
+                    error=f"{type(error).__name__}: {error}",
+                )
             self._away = True
             return [False] * len(prompts)
         if self._away:

@@ -108,7 +108,9 @@ class ResidencyPublisher:
                 # Whatever it is: residency is a hint, its publisher must not end.
                 failures += 1
                 if failures == 1:
-                    _log.warning("residency can't be published: Redis is away?", error=repr(error))
+                    _log.warning(
+                        "residency can't be published: Redis is away?", error=f"{type(error).__name__}: {error}"
+                    )
                 self._all_changed()
                 await asyncio.sleep(backoff.delay_s(failures, cap_s=view.SIGN_OF_LIFE_S))
                 continue

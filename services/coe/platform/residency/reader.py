@@ -35,7 +35,7 @@ class ResidencyReader:
                 async with asyncio.timeout(_SNAPSHOT_TIMEOUT_S):
                     self._view, age = await self._read(), self._max_age_s
             except (RedisError, RedisClusterException, OSError, TimeoutError, DecodeError, ValueError) as error:
-                _log.warning("residency can't be read: going on without it", error=repr(error))
+                _log.warning("residency can't be read: going on without it", error=f"{type(error).__name__}: {error}")
                 self._view, age = view.ClusterView(), _PAUSE_S
             self._valid_until = time.monotonic() + age
             return self._view
