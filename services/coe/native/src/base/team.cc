@@ -14,14 +14,17 @@ constexpr int kIdleSpins = 2000;
 // How long the caller looks at pieces under way before it lets others run.
 constexpr int kBusySpins = 2000;
 
+uint64_t pack(uint64_t loop, uint64_t next, uint64_t end) {
+  return loop << (2 * kFieldBits) | end << kFieldBits | next;
+}
 uint64_t next_piece(uint64_t state) { return state & kField; }
-uint64_t pieces_of(uint64_t state) { return state >> kFieldBits & kField; }
+uint64_t end_of(uint64_t state) { return state >> kFieldBits & kField; }
 uint64_t loop_number(uint64_t state) { return state >> (2 * kFieldBits); }
 
 }  // namespace
 
-Team::Team(unsigned threads) {
-  for (unsigned i = 1; i < threads; ++i) helpers_.emplace_back([this] { help(); });
+Team::Team(unsigned threads) : parts_(std::max(1U, threads)) {
+  for (size_t i = 1; i < parts_.size(); ++i) helpers_.emplace_back([this, i] { help(i); });
 }
 
 Team::~Team() {
@@ -31,13 +34,22 @@ Team::~Team() {
   for (auto& helper : helpers_) helper.join();
 }
 
-// Takes the next piece of the current loop. Succeeding means that the loop can't end before the piece is done, so its
-// body may be read from then on.
-bool Team::take(uint64_t& state, size_t& piece) {
-  while (next_piece(state) < pieces_of(state)) {
-    piece = next_piece(state);
-    if (state_.compare_exchange_weak(state, state + 1, std::memory_order_acq_rel, std::memory_order_acquire))
-      return true;
+// Taking a piece means that its loop can't end before the piece is done, so the loop's body may be read from then on.
+bool Team::Part::take_first(size_t& piece) {
+  uint64_t now = state.load(std::memory_order_acquire);
+  while (next_piece(now) < end_of(now)) {
+    piece = next_piece(now);
+    if (state.compare_exchange_weak(now, now + 1, std::memory_order_acq_rel, std::memory_order_acquire)) return true;
+  }
+  return false;
+}
+
+bool Team::Part::take_last(size_t& piece) {
+  uint64_t now = state.load(std::memory_order_acquire);
+  while (next_piece(now) < end_of(now)) {
+    piece = end_of(now) - 1;
+    const uint64_t less = now - (uint64_t{1} << kFieldBits);
+    if (state.compare_exchange_weak(now, less, std::memory_order_acq_rel, std::memory_order_acquire)) return true;
   }
   return false;
 }
@@ -47,6 +59,21 @@ void Team::run_piece(size_t piece) const {
   body_(begin, std::min(begin + grain_, n_));
 }
 
+// Pieces until none is left; how many. A helper says of each that it is done.
+uint32_t Team::work(size_t member) {
+  uint32_t count = 0;
+  const auto run = [&](size_t piece) {
+    run_piece(piece);
+    if (member != 0) done_.fetch_add(1, std::memory_order_release);
+    ++count;
+  };
+  size_t piece = 0;
+  while (parts_[member].take_first(piece)) run(piece);
+  for (size_t i = 1; i < parts_.size(); ++i)
+    while (parts_[(member + i) % parts_.size()].take_last(piece)) run(piece);
+  return count;
+}
+
 void Team::run(size_t n, size_t grain, LoopBody body) {
   grain = std::max({grain, size_t{1}, (n + kField - 1) / kField});
   const uint64_t pieces = (n + grain - 1) / grain;
@@ -54,20 +81,15 @@ void Team::run(size_t n, size_t grain, LoopBody body) {
   n_ = n;
   grain_ = grain;
   done_.store(0, std::memory_order_relaxed);
-  const uint64_t loop = loop_number(state_.load(std::memory_order_relaxed)) + 1;
-  uint64_t state = loop << (2 * kFieldBits) | pieces << kFieldBits;
-  state_.store(state);  // sequentially consistent, as is a helper's announcement that it goes to sleep
+  ++loop_;
+  // Sequentially consistent, as is a helper's announcement that it goes to sleep.
+  for (size_t i = 0; i < parts_.size(); ++i)
+    parts_[i].state.store(pack(loop_, pieces * i / parts_.size(), pieces * (i + 1) / parts_.size()));
   if (sleeping_.load() != 0 && sleeping_.exchange(0) != 0) {
     wake_.fetch_add(1);
     wake_.notify_all();
   }
-  size_t piece = 0;
-  uint32_t own = 0;
-  while (take(state, piece)) {
-    run_piece(piece);
-    ++own;
-  }
-  const auto others = static_cast<uint32_t>(pieces - own);
+  const auto others = static_cast<uint32_t>(pieces) - work(0);
   for (int spin = 0; done_.load(std::memory_order_acquire) != others; ++spin) {
     if (spin < kBusySpins) {
       cpu_relax();
@@ -77,29 +99,30 @@ void Team::run(size_t n, size_t grain, LoopBody body) {
   }
 }
 
-void Team::help() {
-  uint64_t state = state_.load(std::memory_order_acquire);
+// Between loops it looks at its own part alone, which changes with each: reading the others' would slow their owners.
+void Team::help(size_t member) {
+  const Part& own = parts_[member];
+  uint64_t seen = 0;
   int idle = 0;
   while (!stop_.load(std::memory_order_relaxed)) {
-    size_t piece = 0;
-    if (take(state, piece)) {
-      run_piece(piece);
-      done_.fetch_add(1, std::memory_order_release);
+    const uint64_t loop = loop_number(own.state.load(std::memory_order_acquire));
+    if (loop != seen) {
+      seen = loop;
+      work(member);
       idle = 0;
     } else if (++idle > kIdleSpins) {
-      sleep(state);
+      sleep(own, seen);
       idle = 0;
     } else {
       cpu_relax();
     }
-    state = state_.load(std::memory_order_acquire);
   }
 }
 
-void Team::sleep(uint64_t seen) {
+void Team::sleep(const Part& own, uint64_t seen) {
   const uint32_t wake = wake_.load();
   sleeping_.fetch_add(1);
-  if (state_.load() == seen && !stop_.load()) wake_.wait(wake);
+  if (loop_number(own.state.load()) == seen && !stop_.load()) wake_.wait(wake);
 }
 
 namespace {

@@ -1,7 +1,8 @@
 // A team of threads that helps its caller through many short parallel loops: decoding one token of a small model is
 // hundreds of loops of a few microseconds. The caller drives: it publishes a loop, takes pieces itself, and goes on
-// when all pieces are done. A helper that the system has not scheduled holds nothing up, because only pieces under way
-// are waited for.
+// when all pieces are done. Every member has a part of the loop that it takes from the front, so that what it reads
+// lies in a row and was fetched ahead by itself; with its own part done, it takes the others' from the back. So a
+// helper that the system has not scheduled holds nothing up: only pieces under way are waited for.
 #pragma once
 
 #include <atomic>
@@ -43,18 +44,26 @@ class Team {
 
  private:
   friend class Crew;
+  // What is left of a member's part of the loop: its number, the end, the next piece.
+  struct alignas(64) Part {
+    std::atomic<uint64_t> state{0};
+    bool take_first(size_t& piece);
+    bool take_last(size_t& piece);
+  };
+
   void run(size_t n, size_t grain, LoopBody body);
-  void help();
-  bool take(uint64_t& state, size_t& piece);
+  void help(size_t member);
+  uint32_t work(size_t member);
   void run_piece(size_t piece) const;
-  void sleep(uint64_t seen);
+  void sleep(const Part& own, uint64_t seen);
 
   std::mutex driver_;
   LoopBody body_;
   size_t n_ = 0;
   size_t grain_ = 1;
-  alignas(64) std::atomic<uint64_t> state_{0};  // loop number, pieces, next piece
-  alignas(64) std::atomic<uint32_t> done_{0};   // pieces of this loop
+  uint64_t loop_ = 0;
+  std::vector<Part> parts_;                    // of the caller, then of the helpers
+  alignas(64) std::atomic<uint32_t> done_{0};  // pieces of this loop that helpers did
   alignas(64) std::atomic<uint32_t> sleeping_{0};
   std::atomic<uint32_t> wake_{0};
   std::atomic<bool> stop_{false};

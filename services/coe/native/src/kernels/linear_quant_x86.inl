@@ -6,7 +6,7 @@ constexpr size_t kTileRegisters = 2;  // of weights, at most
 constexpr size_t kDirectTokens = 16;  // beyond these an unpacked copy pays
 constexpr size_t kChunkBlocks = 16;   // of the copy: 16 KiB of quants a panel and half
 constexpr size_t kTokenGroup = 128;   // tokens that go through one copy
-constexpr size_t kAhead = 3072;       // bytes of each panel that are fetched before they are used, on into the tiles
+constexpr size_t kAhead = 4096;       // bytes of each panel that are fetched before they are used, on into the tiles
                                       // behind: panels are too short as streams for the processor to see in time
 
 // Tokens of a tile of two registers of weights, of one, and of one from a copy: their sums must stay in registers.
