@@ -45,7 +45,8 @@ class LayoutSession:
         feeds = {name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in inputs.items()}
         feeds["kv"] = self._kv_value
         try:
-            (logits,) = self._session.run_with_ort_values(["logits"], feeds)
+            # By its index: ending an iteration over these values costs a C++ exception.
+            logits = self._session.run_with_ort_values(["logits"], feeds)[0]
         except Exception as error:  # ONNX Runtime has a class an error code, without a common one
             if STALE_LEASE in str(error):
                 raise LeaseLost("the expert's slot was given to another while it was generating") from error
