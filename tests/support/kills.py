@@ -36,7 +36,8 @@ async def random_kills(bootstrap: str, bundle: Bundle, directory: Path, seconds:
     assert kills >= 2
     assert {client.ledger.ends[request_id] for request_id in sent} == {1}
     errors = [client.ledger.results[request_id].error for request_id in sent]
-    assert [f"{error.code}: {error.message}" for error in errors if error.code] == []
+    failed = [f"{error.code}: {error.message}" for error in errors if error.code]
+    assert not failed, failed
     reasons = {client.ledger.results[request_id].completion.finish_reason for request_id in sent}
     assert reasons <= {"stop", "length"}
 
