@@ -2,10 +2,11 @@
 
 import asyncio
 import time
+from functools import partial
 
 import structlog
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError, OutOfOrderSequenceNumber
 from opentelemetry.trace import Span
 
 from coe.platform.bus.api import Outgoing
@@ -20,22 +21,31 @@ _PUBLISH_TIMEOUT_S = 30.0
 
 
 class KafkaPublisher:
-    """Idempotent: a retry after a lost acknowledgement does not double a message."""
+    """Idempotent: a retry after a lost acknowledgement does not double a message.
+
+    A producer numbers its messages, and the broker takes none after a gap. One message that it gave up, as when the
+    broker was away for long, makes a gap for good: then another producer takes its place.
+    """
 
     def __init__(self, connection: Connection, source: str) -> None:
         self._connection = connection
         self._source = source
         self._producer: AIOKafkaProducer | None = None
+        # A message of the producer was given up.
+        self._gap = False
         self._replacing = asyncio.Lock()
 
     async def start(self) -> None:
+        self._producer = await self._started()
+
+    async def _started(self) -> AIOKafkaProducer:
         producer = closing(AIOKafkaProducer(**self._connection.producer(), linger_ms=2))
         try:
             await producer.start()
         except BaseException:
             await stop_producer(producer)
             raise
-        self._producer = producer
+        return producer
 
     async def stop(self) -> None:
         if self._producer is not None:
@@ -46,7 +56,13 @@ class KafkaPublisher:
         """Returns when all in-sync replicas have it. Raises Unavailable after 30 s; it may still get through then."""
         span = messaging.start_send(outgoing.topic, outgoing.key)
         try:
-            await _delivered(await self._send(outgoing, span), outgoing.topic)
+            try:
+                await _delivered(await self._send(outgoing, span), outgoing.topic)
+            except Unavailable as error:
+                if not isinstance(error.__cause__, OutOfOrderSequenceNumber):
+                    raise
+                # Behind a gap: not taken, and never will be. The next producer has no gap.
+                await _delivered(await self._send(outgoing, span), outgoing.topic)
         finally:
             span.end()
 
@@ -57,23 +73,32 @@ class KafkaPublisher:
         delivery.add_done_callback(_log_failure)
 
     async def _working(self) -> AIOKafkaProducer:
-        """The producer; a new one when its sequence of messages is broken for good, which ends aiokafka's sender."""
-        if self._producer is None or self._producer._sender.sender_task.done():
+        """The producer; another one when it has a gap, or its sender ended. Raises KafkaError while none can start."""
+        if self._is_broken():
             async with self._replacing:
-                if self._producer is not None and self._producer._sender.sender_task.done():
+                if self._is_broken():
                     _log.warning("the producer broke and is replaced")
-                    await self.stop()
-                    await self.start()
-            if self._producer is None:
-                raise Unavailable("the bus is not started")
+                    broken, self._producer = self._producer, await self._started()
+                    self._gap = False
+                    await stop_producer(broken)
+        if self._producer is None:
+            raise Unavailable("the bus is not started")
         return self._producer
+
+    def _is_broken(self) -> bool:
+        return self._producer is not None and (self._gap or self._producer._sender.sender_task.done())
+
+    def _ended(self, producer: AIOKafkaProducer, delivery: "asyncio.Future[object]") -> None:
+        if not delivery.cancelled() and delivery.exception() is not None and producer is self._producer:
+            self._gap = True
 
     async def _send(self, outgoing: Outgoing, span: Span | None = None) -> "asyncio.Future[object]":
         now_ms = time.time_ns() // 1_000_000
         headers = cloud_event(outgoing, self._source, now_ms) + messaging.trace_headers(span)
         try:
             async with asyncio.timeout(_PUBLISH_TIMEOUT_S):
-                sent: asyncio.Future[object] = await (await self._working()).send(
+                producer = await self._working()
+                sent: asyncio.Future[object] = await producer.send(
                     outgoing.topic,
                     outgoing.message.SerializeToString(),
                     outgoing.key.encode(),
@@ -84,6 +109,7 @@ class KafkaPublisher:
             raise PromptTooLarge("the message is larger than a topic takes", topic=outgoing.topic) from None
         except (TimeoutError, KafkaError, OSError) as error:
             raise Unavailable(f"the broker does not take messages: {error!r}", topic=outgoing.topic) from error
+        sent.add_done_callback(partial(self._ended, producer))
         return sent
 
 
