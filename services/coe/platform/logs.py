@@ -2,7 +2,8 @@
 
 import logging
 import sys
-from collections.abc import MutableMapping
+import time
+from collections.abc import Callable, MutableMapping
 from typing import Any, Literal
 
 import structlog
@@ -12,6 +13,35 @@ LogFormat = Literal["json", "console"]
 
 # Chatty at INFO: each rebalance and each coordinator they find.
 _QUIET = ("aiokafka", "opentelemetry", "httpx", "uvicorn.access")
+# Says the same twenty times a second while the broker is away.
+_REPEATING = "aiokafka"
+_EVERY_S = 30.0
+_MOST_REMEMBERED = 1000
+
+
+class Repeats(logging.Filter):
+    """Lets a line of such a library through once in `_EVERY_S`; the next one says how often it was `repeated`."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        # Line -> when it was let through, and how often it came since.
+        self._said: dict[tuple[str, int, str], tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not record.name.startswith(_REPEATING):
+            return True
+        line, now = (record.name, record.levelno, record.getMessage()), self._clock()
+        since, times = self._said.get(line, (now - _EVERY_S, 0))
+        if now - since < _EVERY_S:
+            self._said[line] = (since, times + 1)
+            return False
+        if len(self._said) >= _MOST_REMEMBERED:
+            self._said.clear()
+        self._said[line] = (now, 0)
+        if times:
+            record.repeated = times
+        return True
 
 
 def configure(service: str, *, level: str = "INFO", form: LogFormat = "json") -> None:
@@ -31,6 +61,7 @@ def configure(service: str, *, level: str = "INFO", form: LogFormat = "json") ->
     )
     structlog.contextvars.bind_contextvars(service=service)
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(Repeats())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],

@@ -1,10 +1,13 @@
 """What goes to the log, and what must not."""
 
 import json
+import logging
 import subprocess
 import sys
 
 import pytest
+
+from coe.platform import logs
 
 FAILING = """
 import sys
@@ -32,3 +35,29 @@ def test_a_line_is_one_object() -> None:
     facts = json.loads(line)
     assert (facts["event"], facts["service"], facts["level"]) == ("failed", "probe", "error")
     assert facts["exception"][0]["exc_type"] == "ValueError"
+
+
+def test_what_a_library_repeats_is_said_once_in_a_while() -> None:
+    now = 0.0
+    repeats = logs.Repeats(clock=lambda: now)
+
+    def said(name: str, message: str, *arguments: object) -> dict[str, object] | None:
+        record = logging.LogRecord(name, logging.ERROR, "", 0, message, arguments, None)
+        return vars(record) if repeats.filter(record) else None
+
+    assert said("aiokafka.client", "no node %s", 1)
+    assert not said("aiokafka.client", "no node %s", 1)
+    # Another line, and another library's.
+    assert said("aiokafka.client", "no node %s", 2)
+    assert all(said("coe.router", "the same") for _ in range(3))
+    now = 30.0
+    again = said("aiokafka.client", "no node %s", 1)
+    assert again is not None
+    assert again["repeated"] == 1
+    assert not said("aiokafka.client", "no node %s", 1)
+
+
+def test_repeats_are_left_out_of_the_log() -> None:
+    script = FAILING + "import logging\nfor _ in range(5): logging.getLogger('aiokafka').error('no node %s', 1)\n"
+    written = subprocess.run([sys.executable, "-c", script, "json"], capture_output=True, text=True, check=True).stderr
+    assert written.count("no node 1") == 1
