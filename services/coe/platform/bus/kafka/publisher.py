@@ -77,9 +77,9 @@ class KafkaPublisher:
         if self._is_broken():
             async with self._replacing:
                 if self._is_broken():
-                    _log.warning("the producer broke and is replaced")
                     broken, self._producer = self._producer, await self._started()
                     self._gap = False
+                    _log.warning("the producer broke and was replaced")
                     await stop_producer(broken)
         if self._producer is None:
             raise Unavailable("the bus is not started")
