@@ -12,7 +12,7 @@ from coe.cli.answers import decision, trouble
 from coe.cli.console import err
 from coe.cli.servers import gateway_address, stack_hint
 from coe.platform.errors import CoEError, Unavailable
-from coe.platform.rpc.client import bare_channel, calls
+from coe.platform.rpc.client import bare_channel, calls, tls_trouble
 
 _READY_S = 5.0
 
@@ -55,7 +55,8 @@ async def connected(address: str, hint: str) -> grpc.aio.Channel:
         await asyncio.wait_for(channel.channel_ready(), _READY_S)
     except TimeoutError:
         await channel.close()
-        raise Unavailable(f"no gateway answers at {address}{hint}") from None
+        why = await tls_trouble(address)
+        raise Unavailable(f"no gateway answers at {address}{f': {why}' if why else hint}") from None
     return channel
 
 

@@ -20,7 +20,7 @@ from coe.memory_tier_manager import profiles
 from coe.platform import logs
 from coe.platform.errors import Unavailable
 from coe.platform.residency import ResidencyReader
-from coe.platform.rpc.client import calls, channel
+from coe.platform.rpc.client import calls, channel, tls_trouble
 from coe.platform.settings import CoreSettings
 
 _TIERS = {pb.TIER_HBM: "HBM", pb.TIER_DDR: "DDR", pb.TIER_DISK: "disk"}
@@ -82,8 +82,12 @@ async def _watch(address: str, interval: float, once: bool, as_json: bool) -> No
             looked = monotonic()
             while True:
                 since, looked = looked, monotonic()
-                with calls():
-                    listed = await stub.ListResidency(pb.ListResidencyRequest())
+                try:
+                    with calls():
+                        listed = await stub.ListResidency(pb.ListResidencyRequest())
+                except Unavailable as error:
+                    why = await tls_trouble(address) or error.message
+                    raise Unavailable(f"no memory-tier manager answers at {address}: {why}") from None
                 if as_json:
                     print_json({**MessageToDict(listed, preserving_proto_field_name=True), "moved": _moved(listed)})
                 else:

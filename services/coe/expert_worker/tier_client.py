@@ -16,9 +16,9 @@ from coe.expert_worker.effects import Acquire, Grant, Prefetch, Residency
 from coe.expert_worker.lease_socket import LeaseSocket
 from coe.experts.bundle import Bundle
 from coe.platform import logs
-from coe.platform.errors import CoEError, DeadlineExceeded, TierLoadError
+from coe.platform.errors import CoEError, DeadlineExceeded, TierLoadError, Unavailable
 from coe.platform.pid_space import pid_space
-from coe.platform.rpc.client import calls, channel
+from coe.platform.rpc.client import calls, channel, tls_trouble
 from coe.scheduling import NextUse
 
 _log = logs.get(__name__)
@@ -56,6 +56,8 @@ class TierClient:
         self._acquire_timeout_s = acquire_timeout_s
         self._bundle_of = bundle_of
         self._attached = asyncio.Event()
+        # Whether the manager has ever answered.
+        self._met = False
         self._socket: LeaseSocket | None = None
         # Leases not given back yet: shown to the manager when it, or the stream, has broken.
         self._held: dict[int, pb.Lease] = {}
@@ -96,9 +98,15 @@ class TierClient:
                         self._held = {
                             number: lease for number, lease in self._held.items() if lease.epoch == response.epoch
                         }
+                        self._met = True
                         on_attached(response)
                         await self._connect(response.lease_socket)
                         self._attached.set()
+            except Unavailable as error:
+                if self._met:
+                    raise
+                # It may be the encryption, and gRPC says of most of that that a socket was closed.
+                raise Unavailable(await tls_trouble(self._address) or error.message) from None
             finally:
                 self._attached.clear()
                 self._disconnect()

@@ -6,7 +6,8 @@ import sys
 import grpc.aio
 from grpc_health.v1 import health_pb2
 
-from coe.platform.rpc.client import bare_channel
+from coe.platform.errors import CoEError
+from coe.platform.rpc.client import bare_channel, tls_trouble
 from coe.platform.settings import GrpcSettings
 
 _TIMEOUT_S = 2.0
@@ -32,6 +33,17 @@ async def says_serving(channel: grpc.aio.Channel, timeout_s: float) -> bool:
     return bool(reply.status == health_pb2.HealthCheckResponse.SERVING)
 
 
+async def main(address: str) -> int:
+    """The exit status. Says on stderr what hinders the encryption, if that is it."""
+    try:
+        if await serves(address):
+            return 0
+        why = await tls_trouble(address)
+    except CoEError as error:
+        why = error.message
+    sys.stderr.write(f"{address} does not serve{f': {why}' if why else ''}\n")
+    return 1
+
+
 if __name__ == "__main__":
-    address = sys.argv[1] if len(sys.argv) > 1 else f"127.0.0.1:{GrpcSettings().port}"
-    sys.exit(0 if asyncio.run(serves(address)) else 1)
+    sys.exit(asyncio.run(main(sys.argv[1] if len(sys.argv) > 1 else f"127.0.0.1:{GrpcSettings().port}")))

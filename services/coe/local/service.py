@@ -7,8 +7,11 @@ from pathlib import Path
 
 from coe.local.probe import serves
 from coe.local.process import Child
-from coe.local.readiness import until_ready
+from coe.local.readiness import accepts, until_ready
 from coe.local.server import LocalServer
+from coe.platform.errors import Unavailable
+from coe.platform.rpc.client import tls_trouble
+from coe.platform.tls_trouble import lasts
 
 
 @dataclass(frozen=True)
@@ -48,4 +51,9 @@ class ServiceProcess(LocalServer):
         await until_ready(self._child, self._serves, self._start_timeout_s)
 
     async def _serves(self) -> bool:
-        return await serves(self.spec.address)
+        """Raises Unavailable when its certificate will never do: who waits would wait in vain."""
+        if await serves(self.spec.address):
+            return True
+        if await accepts("127.0.0.1", self.spec.port) and lasts(why := await tls_trouble(self.spec.address)):
+            raise Unavailable(f"no encrypted connection with {self.spec.name} at {self.spec.address}: {why}")
+        return False

@@ -20,7 +20,9 @@ from coe.local.service import ServiceProcess, ServiceSpec
 from coe.local.supervisor import Supervised
 from coe.local.valkey import ValkeyServer
 from coe.platform.bus.kafka import KafkaBus
+from coe.platform.errors import ArtifactError
 from coe.platform.settings import CoreSettings
+from coe.platform.tls import TlsSettings
 
 
 class Stack:
@@ -79,6 +81,11 @@ class Stack:
         await asyncio.gather(*self._keepers)
 
     async def _start(self) -> None:
+        TlsSettings().check()
+        if self._core.kafka_security == "SSL" and "kafka_bootstrap" not in self._core.model_fields_set:
+            raise ArtifactError(
+                "COE_KAFKA_SECURITY=SSL needs COE_KAFKA_BOOTSTRAP: the broker of `coe up` speaks no TLS"
+            )
         self._exit.enter_context(homes.claimed(self.home))
         homes.rotate_logs(self._logs)
         hosted = await prepare.prepare(self.home, self._options, self._on_step)

@@ -21,6 +21,7 @@ from coe.platform import logs, parent, telemetry
 from coe.platform.errors import CoEError
 from coe.platform.rpc.endpoint import Endpoint
 from coe.platform.settings import CoreSettings, GrpcSettings
+from coe.platform.tls import TlsSettings
 
 _log = logs.get(__name__)
 _HEALTH_PERIOD_S = 2.0
@@ -65,6 +66,7 @@ def run(service: Service, loop_factory: Callable[[], asyncio.AbstractEventLoop] 
     logs.configure(service.name, level=core.log_level, form=core.log_format)
     with ExitStack() as ending:
         try:
+            TlsSettings().check()
             ending.callback(telemetry.configure(service.name, core).shutdown)
             with asyncio.Runner(loop_factory=loop_factory) as runner:
                 runner.run(serve(service, rpc))

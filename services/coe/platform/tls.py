@@ -15,55 +15,97 @@ from coe.platform.settings import Settings
 
 
 class TlsSettings(Settings):
-    """PEM files. `ca` None: the system's authorities. `cert` and `key`: servers need them, clients may show them."""
+    """PEM files. `ca` None: the system's authorities. `cert` and `key`: servers need them, clients may show them.
+
+    Every method raises ArtifactError, which names the setting and the file, when one can't be used.
+    """
 
     model_config = SettingsConfigDict(env_prefix="COE_TLS_")
 
     ca: Path | None = None
     cert: Path | None = None
+    # None: the key is in the file of the certificate.
     key: Path | None = None
 
+    def check(self) -> None:
+        self.client_context()
+
     def client_context(self) -> ssl.SSLContext:
-        """For Kafka and HTTP: verifies the server's name, shows our certificate if any. Raises ArtifactError."""
-        try:
-            context = ssl.create_default_context(cafile=self.ca)
-            if self.cert is not None:
-                context.load_cert_chain(self.cert, self.key)
-        except (OSError, ssl.SSLError) as error:
-            raise ArtifactError(f"TLS files can't be used: {error}", ca=self.ca, cert=self.cert) from None
-        return context
+        """For Kafka and HTTP: verifies the server's name, shows our certificate if any."""
+        return self._context(ssl.Purpose.SERVER_AUTH)
 
     def server_context(self, *, mutual: bool) -> ssl.SSLContext:
-        """For HTTP. `mutual`: only clients whose certificate `ca` signed. Raises ArtifactError without certificate."""
-        if self.cert is None or self.key is None:
-            raise ArtifactError("an HTTP server with TLS needs COE_TLS_CERT and COE_TLS_KEY")
-        try:
-            context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=self.ca)
-            context.load_cert_chain(self.cert, self.key)
-        except (OSError, ssl.SSLError) as error:
-            raise ArtifactError(f"TLS files can't be used: {error}", ca=self.ca, cert=self.cert) from None
+        """For HTTP. `mutual`: only clients whose certificate `ca` signed."""
+        self._need_certificate("an HTTP server")
+        context = self._context(ssl.Purpose.CLIENT_AUTH)
         if mutual:
             context.verify_mode = ssl.CERT_REQUIRED
         return context
 
     def redis_options(self) -> dict[str, str]:
-        """Keyword arguments of redis-py's TLS connections."""
+        """Keyword arguments of redis-py's TLS connections, which read the files at each connection."""
         files = {"ssl_ca_certs": self.ca, "ssl_certfile": self.cert, "ssl_keyfile": self.key}
         return {name: str(path) for name, path in files.items() if path is not None}
 
     def channel_credentials(self) -> grpc.ChannelCredentials:
-        return grpc.ssl_channel_credentials(_read(self.ca), _read(self.key), _read(self.cert))
+        self.check()
+        return grpc.ssl_channel_credentials(_read(self.ca), _read(self.key or self.cert), _read(self.cert))
 
     def server_credentials(self, *, mutual: bool) -> grpc.ServerCredentials:
-        """`mutual`: only clients whose certificate `ca` signed may call. Raises ArtifactError without certificate."""
-        key, cert = _read(self.key), _read(self.cert)
-        if key is None or cert is None:
-            raise ArtifactError("a gRPC server with TLS needs COE_TLS_CERT and COE_TLS_KEY")
-        return grpc.ssl_server_credentials([(key, cert)], _read(self.ca), require_client_auth=mutual)
+        """`mutual`: only clients whose certificate `ca` signed may call."""
+        cert = self._need_certificate("a gRPC server")
+        if mutual and self.ca is None:
+            raise ArtifactError("a gRPC server that asks callers for a certificate needs COE_TLS_CA")
+        self.check()
+        pair = ((self.key or cert).read_bytes(), cert.read_bytes())
+        return grpc.ssl_server_credentials([pair], _read(self.ca), require_client_auth=mutual)
+
+    def _need_certificate(self, who: str) -> Path:
+        if self.cert is None:
+            raise ArtifactError(f"{who} with TLS needs COE_TLS_CERT and COE_TLS_KEY")
+        return self.cert
+
+    def _context(self, purpose: ssl.Purpose) -> ssl.SSLContext:
+        try:
+            context = ssl.create_default_context(purpose, cafile=self.ca)
+        except OSError as error:
+            assert self.ca is not None
+            raise _unusable("COE_TLS_CA", self.ca, error, "holds no certificates in PEM") from None
+        if self.cert is None:
+            if self.key is not None:
+                raise ArtifactError(f"COE_TLS_KEY ({self.key}) is set and COE_TLS_CERT is not")
+            return context
+        for name, path, wanted in (
+            ("COE_TLS_CERT", self.cert, "CERTIFICATE"),
+            ("COE_TLS_KEY", self.key or self.cert, "PRIVATE KEY"),
+        ):
+            try:
+                held = f"{wanted}-----".encode() in path.read_bytes()
+            except OSError as error:
+                raise _unusable(name, path, error, "") from None
+            if not held:
+                raise ArtifactError(f"{name}: {path} holds no {wanted.lower()} in PEM", setting=name, path=path)
+        try:
+            # Without a passphrase at hand OpenSSL would ask for it on the terminal.
+            context.load_cert_chain(self.cert, self.key, password=lambda: "")
+        except OSError as error:
+            raise _refused(self.cert, self.key or self.cert, error) from None
+        return context
+
+
+def _unusable(name: str, path: Path, error: OSError, content: str) -> ArtifactError:
+    """`content`: what is wrong when the file can be read."""
+    why = content if isinstance(error, ssl.SSLError) else f"can't be read: {error.strerror}"
+    return ArtifactError(f"{name}: {path} {why}", setting=name, path=path)
+
+
+def _refused(cert: Path, key: Path, error: OSError) -> ArtifactError:
+    if getattr(error, "reason", None) == "KEY_VALUES_MISMATCH":
+        return ArtifactError(f"COE_TLS_KEY: {key} is not the key of the certificate {cert}", cert=cert, key=key)
+    if b"ENCRYPTED" in key.read_bytes():
+        return ArtifactError(f"COE_TLS_KEY: {key} has a passphrase: a key without one is wanted", key=key)
+    return ArtifactError(f"COE_TLS_CERT, COE_TLS_KEY: {cert} or {key} is damaged: {error}", cert=cert, key=key)
 
 
 def _read(path: Path | None) -> bytes | None:
-    try:
-        return None if path is None else path.read_bytes()
-    except OSError as error:
-        raise ArtifactError(f"the TLS file {path} can't be read: {error.strerror}") from None
+    return None if path is None else path.read_bytes()

@@ -70,10 +70,18 @@ async def test_kafka(made: Certificates, tmp_path: Path, monkeypatch: pytest.Mon
         with monkeypatch.context() as trusting_others:
             others = certificates.make(tmp_path / "others")
             trusting_others.setenv("COE_TLS_CA", others.environment["COE_TLS_CA"])
-            with pytest.raises(Unavailable, match=r"no encrypted connection with a Kafka broker: .*certificate"):
+            with pytest.raises(Unavailable, match=r"no connection with a Kafka broker: .*certificate is not signed"):
                 await stranger.start()
+        with monkeypatch.context() as unasked:
+            unasked.setenv("COE_KAFKA_SECURITY", "PLAINTEXT")
+            with pytest.raises(Unavailable, match=r"it speaks TLS only: set COE_KAFKA_SECURITY=SSL"):
+                await stranger.start()
+        misled = KafkaBus(f"127.0.0.1:{plain}", source="test", start_timeout_s=3)
+        with pytest.raises(Unavailable, match=r"answers at .*it closes the connection when TLS begins"):
+            await misled.start()
         monkeypatch.delenv("COE_TLS_CERT")
-        with pytest.raises(Unavailable):
+        monkeypatch.delenv("COE_TLS_KEY")
+        with pytest.raises(Unavailable, match=r"it asks for a certificate: set COE_TLS_CERT"):
             await stranger.start()
 
 

@@ -65,7 +65,9 @@ def test_memory_and_services() -> None:
     assert memory_check(2**30, 2**30).level is Level.GOOD
     assert memory_check(64 * 2**20, 2**30).level is Level.PROBLEM
     assert "as node-0 says" in memory_check(1, 2, "as node-0 says").found
-    assert [check.level for check in service_checks({"a": True, "b": False})] == [Level.GOOD, Level.PROBLEM]
+    good, bad = service_checks({"a": True, "b": False}, {"b": "its certificate has expired"})
+    assert (good.level, bad.level) == (Level.GOOD, Level.PROBLEM)
+    assert bad.found == "not serving: its certificate has expired"
 
 
 def test_the_hbm_tier_is_what_is_set_else_what_runs_else_what_would() -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from urllib.parse import urlsplit
 
@@ -30,7 +30,8 @@ from coe.platform import topics
 from coe.platform.bus.kafka.connection import Connection
 from coe.platform.errors import CoEError
 from coe.platform.residency import ResidencyReader
-from coe.platform.residency.connection import connect, disconnect
+from coe.platform.residency.connection import connect, disconnect, why
+from coe.platform.rpc.client import tls_trouble
 
 _TIMEOUT_S = 15.0
 
@@ -39,7 +40,7 @@ async def examine_deployment(
     bootstrap: str, redis_url: str, services: Mapping[str, str], node: str = "node-0"
 ) -> list[Check]:
     """`services`: name -> host:port; `node` is this machine's name. Never raises: what can't be asked is a finding."""
-    serving = asyncio.gather(*(serves(address) for address in services.values()))
+    serving = asyncio.gather(*(_serves(address) for address in services.values()))
     kafka, redis, alive = await asyncio.gather(_kafka(bootstrap), _redis(redis_url), serving)
     version = Check("version", Level.GOOD, f"composition-of-experts {metadata.version('composition-of-experts')}")
     tiers = TiersSettings()
@@ -50,25 +51,51 @@ async def examine_deployment(
         version,
         *kafka_checks(kafka, topics.SPECS),
         *redis_checks(redis, kind),
-        *service_checks(dict(zip(services, alive, strict=True))),
+        *service_checks(dict(zip(services, alive, strict=True)), await _troubles(services, alive)),
         shared,
         locked_memory(),
         open_files(),
     ]
 
 
+async def _serves(address: str) -> bool:
+    try:
+        return await serves(address)
+    except CoEError:
+        # Of our own certificates, which `_troubles` says.
+        return False
+
+
+async def _troubles(services: Mapping[str, str], alive: Sequence[bool]) -> dict[str, str]:
+    silent = [name for name, serving in zip(services, alive, strict=True) if not serving]
+    try:
+        return {name: await tls_trouble(services[name]) for name in silent}
+    except CoEError as error:
+        return dict.fromkeys(silent, error.message)
+
+
+def _hidden(url: str) -> str:
+    """Without user and password."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
 async def _kafka(bootstrap: str) -> KafkaFacts:
     admin: AIOKafkaAdminClient | None = None
+    connection = Connection(bootstrap, "coe-doctor")
     try:
         async with asyncio.timeout(_TIMEOUT_S):
-            admin = AIOKafkaAdminClient(**Connection(bootstrap, "coe-doctor").options())
+            admin = AIOKafkaAdminClient(**connection.options())
             await admin.start()
             cluster = await admin.describe_cluster()
             names = sorted({spec.name for spec in topics.SPECS} & set(await admin.list_topics()))
             described = await admin.describe_topics(names) if names else []
             least = await _min_in_sync(admin, names) if names else {}
-    except (KafkaError, OSError, TimeoutError, CoEError) as error:
-        return KafkaFacts(error=f"{bootstrap} does not answer: {error!r}")
+    except CoEError as error:
+        return KafkaFacts(error=error.message)
+    except (KafkaError, OSError, TimeoutError) as error:
+        why, _ = await connection.trouble()
+        return KafkaFacts(error=f"{bootstrap} does not answer: {why or repr(error)}")
     finally:
         if admin is not None:
             await admin.close()
@@ -103,7 +130,7 @@ async def _redis(url: str) -> RedisFacts:
                 state = await client.cluster_info(target_nodes=client.RANDOM)
                 covered = state["cluster_state"] == "ok"
     except (RedisError, RedisClusterException, OSError, TimeoutError) as error:
-        return RedisFacts(error=f"{url} does not answer: {error!r}")
+        return RedisFacts(error=f"{_hidden(url)} does not answer: {await why(url, error)}")
     finally:
         await disconnect(client)
     reader = ResidencyReader(url)

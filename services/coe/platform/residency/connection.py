@@ -20,6 +20,7 @@ from redis.backoff import NoBackoff
 
 from coe.platform.errors import ArtifactError
 from coe.platform.tls import TlsSettings
+from coe.platform.tls_trouble import explain, handshake, speaks_tls
 
 TIMEOUT_S = 0.5
 _PORTS = {"cluster": 6379, "sentinel": 26379}
@@ -70,6 +71,26 @@ async def disconnect(client: Any) -> None:
     pool = getattr(client, "connection_pool", None)
     if (sentinel := getattr(pool, "sentinel_manager", None)) is not None:
         await sentinel.aclose()
+
+
+async def why(url: str, error: Exception) -> str:
+    """What a failure of a client of `url` says to people: about encryption, where that is what fails."""
+    parts = urlsplit(url)
+    hosts = _hosts(parts, _PORTS.get(parts.scheme.partition("+")[2], 6379))
+    if not parts.scheme.startswith("rediss"):
+        for host, port in hosts:
+            if await speaks_tls(host, port):
+                return f"{host}:{port} speaks TLS only: COE_REDIS_URL must begin with rediss"
+        return f"{type(error).__name__}: {error}"
+    try:
+        # OpenSSL names no files.
+        context = TlsSettings().client_context()
+    except ArtifactError as unusable:
+        return unusable.message
+    told = explain(error)
+    for host, port in hosts:
+        told = told or await handshake(host, port, context)
+    return f"no encrypted connection with Redis: {told}" if told else f"{type(error).__name__}: {error}"
 
 
 def _hosts(parts: SplitResult, default_port: int) -> list[tuple[str, int]]:

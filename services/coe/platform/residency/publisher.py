@@ -12,7 +12,7 @@ from redis.exceptions import RedisClusterException, RedisError
 from coe._proto import memory_tier_manager_pb2 as pb
 from coe.platform import backoff
 from coe.platform.residency import view
-from coe.platform.residency.connection import connect, disconnect
+from coe.platform.residency.connection import connect, disconnect, why
 from coe.platform.residency.gauges import Gauges
 
 _log = structlog.stdlib.get_logger(__name__)
@@ -25,6 +25,7 @@ class ResidencyPublisher:
     """
 
     def __init__(self, redis_url: str, node: str, epoch: int) -> None:
+        self._url = redis_url
         self._redis = connect(redis_url)
         self._node = node
         self._epoch = epoch
@@ -103,14 +104,14 @@ class ResidencyPublisher:
         while True:
             try:
                 await self._write()
-                failures = 0
+                if failures:
+                    failures = 0
+                    _log.info("residency is published again")
             except Exception as error:
                 # Whatever it is: residency is a hint, its publisher must not end.
                 failures += 1
                 if failures == 1:
-                    _log.warning(
-                        "residency can't be published: Redis is away?", error=f"{type(error).__name__}: {error}"
-                    )
+                    _log.warning("residency can't be published: Redis is away?", error=await why(self._url, error))
                 self._all_changed()
                 await asyncio.sleep(backoff.delay_s(failures, cap_s=view.SIGN_OF_LIFE_S))
                 continue

@@ -8,7 +8,7 @@ from google.protobuf.message import DecodeError
 from redis.exceptions import RedisClusterException, RedisError
 
 from coe.platform.residency import view
-from coe.platform.residency.connection import connect, disconnect
+from coe.platform.residency.connection import connect, disconnect, why
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -21,10 +21,12 @@ class ResidencyReader:
     """`max_age_s`: a snapshot that young is given again instead of read anew."""
 
     def __init__(self, redis_url: str, *, max_age_s: float = 0.1) -> None:
+        self._url = redis_url
         self._redis = connect(redis_url)
         self._max_age_s = max_age_s
         self._view = view.ClusterView()
         self._valid_until = 0.0
+        self._away = False
         self._lock = asyncio.Lock()
 
     async def snapshot(self) -> view.ClusterView:
@@ -34,9 +36,14 @@ class ResidencyReader:
             try:
                 async with asyncio.timeout(_SNAPSHOT_TIMEOUT_S):
                     self._view, age = await self._read(), self._max_age_s
+                if self._away:
+                    self._away = False
+                    _log.info("residency is read again")
             except (RedisError, RedisClusterException, OSError, TimeoutError, DecodeError, ValueError) as error:
-                _log.warning("residency can't be read: going on without it", error=f"{type(error).__name__}: {error}")
                 self._view, age = view.ClusterView(), _PAUSE_S
+                if not self._away:
+                    self._away = True
+                    _log.warning("residency can't be read: going on without it", error=await why(self._url, error))
             self._valid_until = time.monotonic() + age
             return self._view
 

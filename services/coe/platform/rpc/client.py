@@ -16,6 +16,7 @@ from coe.platform.rpc.status import from_call
 from coe.platform.settings import GrpcSettings
 from coe.platform.telemetry import names, registry, spans, w3c
 from coe.platform.tls import TlsSettings
+from coe.platform.tls_trouble import handshake, speaks_tls
 
 DEFAULT_TIMEOUT_S = 30.0
 
@@ -40,6 +41,16 @@ def bare_channel(address: str, interceptors: Sequence[grpc.aio.ClientInterceptor
         return grpc.aio.insecure_channel(address, options=options.CHANNEL, interceptors=interceptors)
     credentials = TlsSettings().channel_credentials()
     return grpc.aio.secure_channel(address, credentials, options=options.CHANNEL, interceptors=interceptors)
+
+
+async def tls_trouble(address: str) -> str:
+    """What encryption has to do with it that a server at host:port does not answer: "" when nothing."""
+    host, _, port = address.rpartition(":")
+    if not port.isdecimal():
+        return ""
+    if GrpcSettings().tls == "off":
+        return "it speaks TLS only: set COE_GRPC_TLS" if await speaks_tls(host.strip("[]"), int(port)) else ""
+    return await handshake(host.strip("[]"), int(port), TlsSettings().client_context(), ["h2"])
 
 
 class _UnaryCalls(grpc.aio.UnaryUnaryClientInterceptor):

@@ -55,6 +55,7 @@ class KafkaBus:
         read_any_header()
         failures = 0
         last: Exception | None = None
+        why = ""
         try:
             async with asyncio.timeout(self._start_timeout_s):
                 while True:
@@ -63,16 +64,21 @@ class KafkaBus:
                     except (KafkaError, OSError) as error:
                         failures, last = failures + 1, error
                         await self.stop()
-                    if why := await self._connection.distrusted():
+                    why, lasts = await self._connection.trouble()
+                    if lasts:
                         # Waiting mends no certificate.
-                        raise Unavailable(f"no encrypted connection with a Kafka broker: {why}")
+                        raise Unavailable(f"no connection with a Kafka broker: {why}")
                     pause = backoff.delay_s(failures)
-                    _log.warning("the broker can't be reached", bootstrap=self._connection.bootstrap, retry_s=pause)
+                    said = {"reason": why} if why else {}
+                    _log.warning(
+                        "the broker can't be reached", bootstrap=self._connection.bootstrap, retry_s=pause, **said
+                    )
                     await asyncio.sleep(pause)
         except TimeoutError:
             await self.stop()
             # That nothing connects says no more than this does.
-            reason = f": {last}" if last and not isinstance(last, KafkaConnectionError) else ""
+            why = why or (str(last) if last and not isinstance(last, KafkaConnectionError) else "")
+            reason = f": {why}" if why else ""
             raise Unavailable(f"no Kafka broker answers at {self._connection.bootstrap}{reason}") from None
 
     async def _connect(self) -> None:

@@ -1,6 +1,5 @@
 """How to reach the broker, as keyword arguments of aiokafka's classes."""
 
-import asyncio
 import ssl
 from dataclasses import dataclass
 from typing import Any
@@ -8,11 +7,11 @@ from typing import Any
 from coe.platform.bus.messages import MAX_MESSAGE_BYTES
 from coe.platform.settings import CoreSettings
 from coe.platform.tls import TlsSettings
+from coe.platform.tls_trouble import handshake, lasts, speaks_tls
 
 REQUEST_TIMEOUT_MS = 15_000
 # The broker ends a transaction of a process that hangs after this; readers of what it wrote wait no longer.
 TRANSACTION_TIMEOUT_MS = 20_000
-_HANDSHAKE_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -63,24 +62,20 @@ class Connection:
             "heartbeat_interval_ms": int(self.session_timeout_s * 100),
         }
 
-    async def distrusted(self) -> str:
-        """Why encryption with a broker fails, which aiokafka only logs; empty when it does not, or nobody answers."""
-        if (context := _context()) is None:
-            return ""
+    async def trouble(self) -> tuple[str, bool]:
+        """Why encryption with a broker fails, which aiokafka only logs, and whether waiting can't mend that.
+
+        Empty when it does not fail, or nobody answers.
+        """
+        context = _context()
         for address in self.addresses:
             host, _, port = address.rpartition(":")
-            try:
-                async with asyncio.timeout(_HANDSHAKE_TIMEOUT_S):
-                    _, writer = await asyncio.open_connection(host, int(port), ssl=context)
-                writer.transport.abort()
-            except ssl.SSLEOFError:
-                # It went away in the middle, as one does that starts or stops.
-                continue
-            except ssl.SSLError as error:
-                return f"{address}: {getattr(error, 'verify_message', '') or error.reason}"
-            except OSError:
-                continue
-        return ""
+            if context is not None:
+                if why := await handshake(host.strip("[]"), int(port), context):
+                    return f"{address}: {why}", lasts(why)
+            elif await speaks_tls(host.strip("[]"), int(port)):
+                return f"{address}: it speaks TLS only: set COE_KAFKA_SECURITY=SSL", True
+        return "", False
 
 
 def _context() -> ssl.SSLContext | None:

@@ -1,0 +1,100 @@
+"""Why an encrypted connection fails, in one line that names the setting or the file to look at."""
+
+import asyncio
+import ssl
+from collections.abc import Sequence
+
+from coe.platform.tls import TlsSettings
+
+_TIMEOUT_S = 2.0
+# A server says only after the handshake that it wants a certificate. One that is content waits for us to speak.
+_REFUSAL_S = 0.5
+
+_EXPIRED, _NOT_YET = 10, 9
+_OTHER_HOST = (62, 64)
+# Also what a server does that starts or stops.
+_CLOSES = "it closes the connection when TLS begins, as a port without TLS does, or one that wants a certificate"
+_REFUSES = "it closes the connection after the handshake: it asks for a certificate that it trusts? COE_TLS_CERT: {}"
+_SPEAKS_NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG")
+
+
+def explain(error: BaseException) -> str:
+    """What an error of TLS, or one raised because of it, says about the server; empty for any other error."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ssl.SSLError):
+        cause = cause.__cause__ or cause.__context__
+    if cause is None:
+        return ""
+    tls = TlsSettings()
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return _distrusted(cause, tls)
+    if isinstance(cause, ssl.SSLEOFError):
+        return _CLOSES
+    reason = cause.reason or str(cause)
+    if reason in _SPEAKS_NO_TLS:
+        return "it speaks no TLS there"
+    if "ALERT" not in reason:
+        return f"TLS fails: {reason}"
+    if tls.cert is None:
+        return f"it asks for a certificate: set COE_TLS_CERT and COE_TLS_KEY ({reason})"
+    return f"it refuses the certificate of COE_TLS_CERT ({tls.cert}): {reason}"
+
+
+def _distrusted(error: ssl.SSLCertVerificationError, tls: TlsSettings) -> str:
+    if error.verify_code == _EXPIRED:
+        return "its certificate has expired"
+    if error.verify_code == _NOT_YET:
+        return "its certificate is not valid yet, or the clock of this machine is wrong"
+    if error.verify_code in _OTHER_HOST:
+        return f"its certificate is for another host: {error.verify_message.rstrip('.')}"
+    whom = f"an authority of COE_TLS_CA ({tls.ca})" if tls.ca else "an authority of this system: set COE_TLS_CA"
+    return f"its certificate is not signed by {whom} ({error.verify_message})"
+
+
+async def handshake(host: str, port: int, context: ssl.SSLContext, protocols: Sequence[str] = ()) -> str:
+    """What hinders an encrypted connection; empty when nothing does, or nobody answers there.
+
+    `protocols`: what the server wants to be asked for in the handshake (ALPN).
+    """
+    if protocols:
+        context.set_alpn_protocols(protocols)
+    try:
+        async with asyncio.timeout(_TIMEOUT_S):
+            reader, writer = await asyncio.open_connection(host, port, ssl=context)
+    except ConnectionResetError:
+        return _CLOSES
+    except ssl.SSLError as error:
+        return explain(error)
+    except (OSError, TimeoutError):
+        return ""
+    try:
+        async with asyncio.timeout(_REFUSAL_S):
+            closed = not await reader.read(1)
+    except ssl.SSLError as error:
+        return explain(error)
+    except TimeoutError:
+        return ""
+    except OSError:
+        closed = True
+    finally:
+        writer.transport.abort()
+    return _REFUSES.format(TlsSettings().cert or "not set") if closed else ""
+
+
+def lasts(trouble: str) -> bool:
+    """Whether waiting can't mend it."""
+    return bool(trouble) and not trouble.startswith("it closes the connection")
+
+
+async def speaks_tls(host: str, port: int) -> bool:
+    """Whether a server that is asked without TLS wants it: looked at when it did not answer."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    try:
+        async with asyncio.timeout(_TIMEOUT_S):
+            _, writer = await asyncio.open_connection(host, port, ssl=context)
+    except (OSError, TimeoutError):
+        return False
+    writer.transport.abort()
+    return True
