@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import groupby
 
 import onnx
 from onnx import TensorProto, helper
@@ -37,8 +38,8 @@ INPUTS = {
 def build_graph(
     config: ModelConfig, tensors: Mapping[str, PlacedTensor], kv_format: KvFormat = "f32", *, fused: bool = True
 ) -> onnx.ModelProto:
-    """One step of all sequences: prefill chunks and decode tokens, flattened. A layer is one node where its tensors
-    allow, or with fused=False a node for each of its parts, for a profile."""
+    """One step of all sequences: prefill chunks and decode tokens, flattened. Layers in a row are one node where their
+    tensors allow; with fused=False each of their parts is one, for a profile."""
     builder = _Builder(config, tensors, fused)
     builder.build()
     inputs = [helper.make_tensor_value_info(name, kind, shape) for name, (kind, shape) in INPUTS.items()]
@@ -73,8 +74,12 @@ class _Builder:
         hidden = self._tiered(
             "TieredEmbedding", "embedded", ["token_ids"], scale=config.embedding_scale, **self._matrix("embedding")
         )
-        for layer in range(config.layers):
-            hidden = self._layer(layer, hidden)
+        for whole, layers in groupby(range(config.layers), self._is_whole):
+            if whole:
+                hidden = self._whole_layers(list(layers), hidden)
+            else:
+                for layer in layers:
+                    hidden = self._layer(layer, hidden)
         head = "embedding" if config.tied else "lm_head"
         self._tiered(
             "TieredLMHead",
@@ -85,16 +90,17 @@ class _Builder:
             **self._matrix(head),
         )
 
-    def _layer(self, layer: int, hidden: str) -> str:
-        name = f"layer.{layer}"
-        if self.fused and f"{name}.qkv" in self.tensors and f"{name}.gate_up" in self.tensors:
-            return self._whole_layer(layer, hidden)
-        attended = self._attention(layer, self._queries_keys_values(name, hidden))
-        hidden = self._residual_linear(f"{name}.attention_output", attended, hidden, f"{name}.post_attention_norm")
-        gated = self._gated(name, hidden)
-        return self._residual_linear(f"{name}.down", gated, hidden, f"{name}.post_feed_forward_norm")
+    def _is_whole(self, layer: int) -> bool:
+        """Whether it can be one of a node's layers: its tensors of one format lie together."""
+        return self.fused and all(f"layer.{layer}.{tensor}" in self.tensors for tensor in ("qkv", "gate_up"))
 
-    def _whole_layer(self, layer: int, hidden: str) -> str:
+    def _whole_layers(self, layers: list[int], hidden: str) -> str:
+        attributes: Attributes = {"count": len(layers)}
+        for i, layer in enumerate(layers):
+            attributes |= {f"{i}_{key}": value for key, value in self._whole_layer(layer).items()}
+        return self._tiered("TieredLayers", f"layer.{layers[-1]}.out", [hidden, *STEP], **attributes)
+
+    def _whole_layer(self, layer: int) -> Attributes:
         name = f"layer.{layer}"
         linears: dict[str, Attributes] = {
             "qkv": self._normed(f"{name}.attention_norm") | {"bias_offset": self._qkv_bias(name)},
@@ -109,7 +115,14 @@ class _Builder:
         if self.config.post_norms:
             for norm in ("post_attention_norm", "post_feed_forward_norm"):
                 attributes[f"{norm}_offset"] = self._offset(f"{name}.{norm}")
-        return self._tiered("TieredLayer", f"{name}.out", [hidden, *STEP], **attributes)
+        return attributes
+
+    def _layer(self, layer: int, hidden: str) -> str:
+        name = f"layer.{layer}"
+        attended = self._attention(layer, self._queries_keys_values(name, hidden))
+        hidden = self._residual_linear(f"{name}.attention_output", attended, hidden, f"{name}.post_attention_norm")
+        gated = self._gated(name, hidden)
+        return self._residual_linear(f"{name}.down", gated, hidden, f"{name}.post_feed_forward_norm")
 
     def _queries_keys_values(self, name: str, hidden: str) -> str:
         norm = f"{name}.attention_norm"

@@ -84,7 +84,7 @@ def test_the_graph_is_weightless_and_connected(source_of: Open, family: str, mix
     source = source_of(family=family, kinds=kinds)
     placed = place(plan_tensors(source.config, source.tensors), nbytes)
     model = build_graph(source.config, placed, fused=fused)
-    assert ("TieredLayer" in {node.op_type for node in model.graph.node}) == (fused and not mixed)
+    assert ("TieredLayers" in {node.op_type for node in model.graph.node}) == (fused and not mixed)
     assert not model.graph.initializer
     known = {value.name for value in model.graph.input}
     for node in model.graph.node:
@@ -107,3 +107,10 @@ def test_a_graph_with_weights_is_refused(source_of: Open) -> None:
     )
     with pytest.raises(ArtifactError):
         require_weightless(model)
+
+
+def test_layers_in_a_row_are_one_node(source_of: Open) -> None:
+    source = source_of(layers=5, kinds={"blk.2.attn_v.weight": GGMLQuantizationType.Q4_0})
+    graph = build_graph(source.config, place(plan_tensors(source.config, source.tensors), nbytes)).graph
+    counts = [a.i for node in graph.node if node.op_type == "TieredLayers" for a in node.attribute if a.name == "count"]
+    assert counts == [2, 2]

@@ -1,4 +1,4 @@
-// TieredLayer.
+// TieredLayers.
 #include "base/team.h"
 #include "ops/tiered_ops.h"
 
@@ -35,59 +35,80 @@ struct LayerRun {
 
 }  // namespace
 
-Status TieredLayer::init(Attributes& attributes) {
-  for (const auto& [prefix, linear] : {std::pair{"qkv_", &qkv_}, std::pair{"attention_output_", &attention_output_},
-                                       std::pair{"gate_up_", &gate_up_}, std::pair{"down_", &down_}}) {
-    attributes.set_prefix(prefix);
+Status LayerAt::init(Attributes& attributes, const std::string& prefix) {
+  for (const auto& [name, linear] : {std::pair{"qkv_", &qkv}, std::pair{"attention_output_", &attention_output},
+                                     std::pair{"gate_up_", &gate_up}, std::pair{"down_", &down}}) {
+    attributes.set_prefix(prefix + name);
     if (auto status = linear->init(attributes); !status.ok()) return status;
   }
-  attributes.set_prefix("");
-  if (auto status = attention_.init(attributes); !status.ok()) return status;
-  post_attention_norm_offset_ = attributes.integer_or("post_attention_norm_offset", kAbsent);
-  post_feed_forward_norm_offset_ = attributes.integer_or("post_feed_forward_norm_offset", kAbsent);
-  epsilon_ = attributes.real_or("epsilon", 1e-6F);
-  const size_t width = qkv_.shape.weights.cols;
-  const AttentionShape& shape = attention_.shape;
-  if (qkv_.shape.outputs() != shape.qkv_width() ||
-      attention_output_.shape.weights.cols != shape.heads * shape.head_dim ||
-      attention_output_.shape.outputs() != width || gate_up_.shape.weights.cols != width ||
-      down_.shape.weights.cols != gate_up_.shape.outputs() || down_.shape.outputs() != width)
-    return invalid("the shapes of the layer's linears don't fit each other");
+  attributes.set_prefix(prefix);
+  if (auto status = attention.init(attributes); !status.ok()) return status;
+  post_attention_norm_offset = attributes.integer_or("post_attention_norm_offset", kAbsent);
+  post_feed_forward_norm_offset = attributes.integer_or("post_feed_forward_norm_offset", kAbsent);
+  epsilon = attributes.real_or("epsilon", 1e-6F);
+  const AttentionShape& shape = attention.shape;
+  if (qkv.shape.outputs() != shape.qkv_width() || attention_output.shape.weights.cols != shape.heads * shape.head_dim ||
+      attention_output.shape.outputs() != width() || gate_up.shape.weights.cols != width() ||
+      down.shape.weights.cols != gate_up.shape.outputs() || down.shape.outputs() != width())
+    return invalid("the shapes of a layer's linears don't fit each other");
   return {};
 }
 
-Status TieredLayer::compute(const Context& context) const {
-  Lease lease;
-  Input x;
-  Step step;
-  KvCache kv;
-  float* out = nullptr;
-  if (auto status = resolve_lease(context, lease); !status.ok()) return status;
-  if (auto status = context.input(1, 2, x); !status.ok()) return status;
-  const size_t tokens = x.dim(0);
-  const size_t width = qkv_.shape.weights.cols;
-  if (x.dim(1) != width) return invalid("x has another width than the layer");
-  if (auto status = read_step(context, 2, tokens, attention_.shape, step, kv); !status.ok()) return status;
-  if (auto status = context.output(0, {tokens, width}, out); !status.ok()) return status;
+Status LayerAt::run(const Lease& lease, const Step& step, const KvCache& kv, const float* x, float* out) const {
   const auto team = process_team();
   Crew crew(*team);
   Workspace& workspace = run_workspace();
-  const LayerRun run{crew, lease, workspace, tokens};
-  auto* qkv = workspace.take<float>(tokens * qkv_.shape.outputs());
-  auto* attended = workspace.take<float>(tokens * attention_output_.shape.weights.cols);
-  auto* hidden = workspace.take<float>(tokens * width);
-  auto* gated = workspace.take<float>(tokens * gate_up_.shape.outputs());
-  if (auto status = run.linear(qkv_, x.floats(), nullptr, qkv); !status.ok()) return status;
-  if (auto status = attention_.run(crew, team->threads(), lease, step, kv, qkv, attended, workspace); !status.ok())
+  const LayerRun run{crew, lease, workspace, step.tokens};
+  auto* projected = workspace.take<float>(step.tokens * qkv.shape.outputs());
+  auto* attended = workspace.take<float>(step.tokens * attention_output.shape.weights.cols);
+  auto* hidden = workspace.take<float>(step.tokens * width());
+  auto* gated = workspace.take<float>(step.tokens * gate_up.shape.outputs());
+  if (auto status = run.linear(qkv, x, nullptr, projected); !status.ok()) return status;
+  if (auto status = attention.run(crew, team->threads(), lease, step, kv, projected, attended, workspace); !status.ok())
     return status;
-  if (auto status =
-          run.add_linear(attention_output_, post_attention_norm_offset_, epsilon_, attended, x.floats(), hidden);
+  if (auto status = run.add_linear(attention_output, post_attention_norm_offset, epsilon, attended, x, hidden);
       !status.ok())
     return status;
-  if (auto status = run.linear(gate_up_, hidden, nullptr, gated); !status.ok()) return status;
-  if (auto status = run.add_linear(down_, post_feed_forward_norm_offset_, epsilon_, gated, hidden, out); !status.ok())
+  if (auto status = run.linear(gate_up, hidden, nullptr, gated); !status.ok()) return status;
+  if (auto status = run.add_linear(down, post_feed_forward_norm_offset, epsilon, gated, hidden, out); !status.ok())
     return status;
   return lease.check();
+}
+
+Status TieredLayers::init(Attributes& attributes) {
+  const int64_t count = attributes.integer("count");
+  if (count < 1 || count > kMostLayers) return invalid("count must be 1 to 4096 layers");
+  layers_.resize(static_cast<size_t>(count));
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    if (auto status = layers_[i].init(attributes, std::to_string(i) + "_"); !status.ok()) return status;
+    const AttentionShape& first = layers_[0].attention.shape;
+    const AttentionShape& shape = layers_[i].attention.shape;
+    if (layers_[i].width() != layers_[0].width() || shape.kv_heads != first.kv_heads ||
+        shape.head_dim != first.head_dim || shape.block_size != first.block_size)
+      return invalid("the layers don't fit each other");
+  }
+  return {};
+}
+
+Status TieredLayers::compute(const Context& context) const {
+  Lease lease;
+  Input input;
+  Step step;
+  KvCache kv;
+  float* out = nullptr;
+  const LayerAt& first = layers_[0];
+  if (auto status = resolve_lease(context, lease); !status.ok()) return status;
+  if (auto status = context.input(1, 2, input); !status.ok()) return status;
+  if (input.dim(1) != first.width()) return invalid("x has another width than the layers");
+  const size_t tokens = input.dim(0);
+  if (auto status = read_step(context, 2, tokens, first.attention.shape, step, kv); !status.ok()) return status;
+  if (auto status = context.output(0, {tokens, first.width()}, out); !status.ok()) return status;
+  const float* x = input.floats();
+  for (const LayerAt& layer : layers_) {
+    if (auto status = layer.run(lease, step, kv, x, out); !status.ok()) return status;
+    x = out;  // a layer has read all of it before it writes its result
+  }
+  return {};
 }
 
 }  // namespace coe::ops

@@ -11,7 +11,7 @@ OrtStatus* add_all(const OrtApi& api, OrtSessionOptions* options) {
   if (domain == nullptr) {
     if (OrtStatus* failed = api.CreateCustomOpDomain("ai.coe.tiered", &domain)) return failed;
     for (const OrtCustomOp* op : {describe<TieredEmbedding>(), describe<TieredRMSNorm>(), describe<TieredLinear>(),
-                                  describe<TieredLMHead>(), describe<PagedAttention>(), describe<TieredLayer>()})
+                                  describe<TieredLMHead>(), describe<PagedAttention>(), describe<TieredLayers>()})
       if (OrtStatus* failed = api.CustomOpDomain_Add(domain, op)) return failed;
   }
   return api.AddCustomOpDomain(options, domain);

@@ -86,23 +86,35 @@ class PagedAttention {
   AttentionAt attention_;
 };
 
-// A layer of a transformer as one node: of a small model, time between nodes is a tenth of a step.
-class TieredLayer {
+// A layer of a transformer.
+struct LayerAt {
+  LinearAt qkv;
+  AttentionAt attention;
+  LinearAt attention_output;
+  LinearAt gate_up;
+  LinearAt down;
+  int64_t post_attention_norm_offset = kAbsent;
+  int64_t post_feed_forward_norm_offset = kAbsent;
+  float epsilon = 0;
+
+  [[nodiscard]] size_t width() const { return qkv.shape.weights.cols; }
+  Status init(Attributes& attributes, const std::string& prefix);
+  // x and out [tokens, width] may be the same.
+  Status run(const Lease& lease, const Step& step, const KvCache& kv, const float* x, float* out) const;
+};
+
+// Layers as one node. What ONNX Runtime reads between nodes was displaced from the caches by the weights each time: of
+// a small model, that is a tenth of a step.
+class TieredLayers {
  public:
-  static constexpr const char* kName = "TieredLayer";
+  static constexpr const char* kName = "TieredLayers";
   static constexpr std::array kInputs{kInts, kFloats, kInts, kInts, kInts, kAny};
+  static constexpr int64_t kMostLayers = 4096;
   Status init(Attributes& attributes);
   Status compute(const Context& context) const;
 
  private:
-  LinearAt qkv_;
-  AttentionAt attention_;
-  LinearAt attention_output_;
-  LinearAt gate_up_;
-  LinearAt down_;
-  int64_t post_attention_norm_offset_ = kAbsent;
-  int64_t post_feed_forward_norm_offset_ = kAbsent;
-  float epsilon_ = 0;
+  std::vector<LayerAt> layers_;
 };
 
 // Inputs `first` .. `first + 3` of an attending op: positions, sequence_ids, block_table, kv.
