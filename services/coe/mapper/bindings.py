@@ -1,7 +1,7 @@
 """Which hosted bundle stands in for each expert of the mapping: `bindings.yaml` in COE_HOME."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import yaml
@@ -32,6 +32,17 @@ def write_bindings(path: Path, bindings: Mapping[str, str]) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     partial.write_text(HEADER + yaml.safe_dump(dict(bindings), allow_unicode=True), encoding="utf-8")
     partial.replace(path)
+
+
+def without_effect(bindings: Mapping[str, str], mapped: Collection[str], hosted: Collection[str]) -> list[str]:
+    """One line for each binding that binds nothing now: to a bundle that is not hosted, or of an unknown expert."""
+    lines = []
+    for name, bundle in bindings.items():
+        if name not in mapped:
+            lines.append(f"{name} is no expert of the mapping")
+        elif bundle not in hosted:
+            lines.append(f"{name} is to be answered by {bundle}, which is not hosted")
+    return lines
 
 
 def spread(mapped: Iterable[str], hosted: Sequence[str]) -> dict[str, str]:

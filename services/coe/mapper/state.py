@@ -6,7 +6,7 @@ from pathlib import Path
 
 from coe._proto import common_pb2
 from coe.experts.catalogue import Catalogue
-from coe.mapper.bindings import FILE_NAME, read_bindings
+from coe.mapper.bindings import FILE_NAME, read_bindings, without_effect
 from coe.mapper.mapping import Mapping
 from coe.mapper.mapping_file import load_mapping, locate
 from coe.mapper.policy import Hosted
@@ -83,6 +83,9 @@ class StateFiles:
         ids = settings.experts or frozenset(bundle.id for bundle in Catalogue(self._home / "experts").list())
         hosted = Hosted(ids, read_bindings(self._home / FILE_NAME))
         solved = self._solved(self._mapping_path())
+        for line in without_effect(hosted.bindings, [expert.name for expert in solved.mapping.pool], ids):
+            # Not refused: the bundle may be imported later.
+            _log.warning("a binding has no effect", file=FILE_NAME, reason=line)
         budgets = read_budgets(self._home / BUDGETS)
         for tenant, budget in budgets.items():
             if budget.name and budget.name not in solved.mapping.budgets:

@@ -4,9 +4,10 @@ import os
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from coe.mapper.bindings import FILE_NAME, read_bindings, write_bindings
-from coe.mapper.mapping_file import PACKAGED
+from coe.mapper.mapping_file import PACKAGED, load_mapping
 from coe.mapper.settings import MapperSettings
 from coe.mapper.state import StateFiles
 from coe.platform.errors import ArtifactError
@@ -50,6 +51,20 @@ def test_a_bad_file_leaves_the_old_state(files: StateFiles, tmp_path: Path) -> N
 def test_a_start_without_a_mapping_fails_clearly(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"none\.yaml|can't be read"):
         StateFiles(tmp_path, MapperSettings(mapping=tmp_path / "none.yaml")).load()
+
+
+def test_a_binding_without_effect_is_said_and_taken(tmp_path: Path) -> None:
+    first, second = [expert.name for expert in load_mapping(PACKAGED).pool][:2]
+    write_bindings(tmp_path / FILE_NAME, {first: "tiny", second: "to-come", "misspelt": "tiny"})
+    with capture_logs() as logs:
+        files = StateFiles(tmp_path, MapperSettings(experts=frozenset({"tiny"}), parts=False))
+        files.load()
+    assert [line["reason"] for line in logs if line["event"] == "a binding has no effect"] == [
+        f"{second} is to be answered by to-come, which is not hosted",
+        "misspelt is no expert of the mapping",
+    ]
+    assert files.current.hosted.bundle(first) == "tiny"
+    assert files.current.hosted.bundle(second) == ""
 
 
 def test_bindings_survive_a_round_trip(tmp_path: Path) -> None:
