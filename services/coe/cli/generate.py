@@ -41,7 +41,7 @@ def command(
     threads: Annotated[int, typer.Option(min=1, help="Threads of a step.")] = os.cpu_count() or 1,
     as_json: Annotated[bool, typer.Option("--json", help="One object a token, then one with the figures.")] = False,
 ) -> None:
-    """Streams the answer to stdout, and what it took to stderr."""
+    """Streams the answer to stdout, and what it took to stderr. Exit status 1 when it ended with an error."""
     sampling = SamplingParams(
         max_tokens=max_tokens,
         temperature=temperature,
@@ -61,6 +61,8 @@ def command(
         times = _Times(load=perf_counter() - started)
         last = _stream(hosted, messages, sampling, times, as_json)
     _report(expert, last, times, as_json)
+    if last.error is not None:
+        raise last.error
 
 
 def _stream(
@@ -87,10 +89,12 @@ def _report(expert: str, last: Emission, times: _Times, as_json: bool) -> None:
     prefill_rate = last.prompt_tokens / times.prefill if times.prefill else 0.0
     decode_rate = decoded / times.decode if times.decode and decoded else 0.0
     if as_json:
+        error = last.error
         print_json(
             {
                 "expert_id": expert,
                 "finish_reason": last.finish_reason,
+                **({"error": {"code": error.code, "message": error.message}} if error is not None else {}),
                 "text": last.final_text,
                 "prompt_tokens": last.prompt_tokens,
                 "completion_tokens": last.completion_tokens,
