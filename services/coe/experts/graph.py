@@ -22,6 +22,8 @@ IR_VERSION = 10
 _KV_TYPES = {"f32": TensorProto.FLOAT, "f16": TensorProto.FLOAT16, "i8": TensorProto.INT8}
 
 Attributes = dict[str, object]
+# What a layer's linears are called among its attributes, where not as their tensors: `q_norm_offset` is attention's.
+_LONG_NAMES = {"q": "query", "k": "key", "v": "value"}
 # What attending nodes read beside their activations.
 STEP = ("positions", "sequence_ids", "block_table", "kv")
 
@@ -91,8 +93,8 @@ class _Builder:
         )
 
     def _is_whole(self, layer: int) -> bool:
-        """Whether it can be one of a node's layers: its tensors of one format lie together."""
-        return self.fused and all(f"layer.{layer}.{tensor}" in self.tensors for tensor in ("qkv", "gate_up"))
+        """Whether it can be one of a node's layers: a gate multiplies what lies together."""
+        return self.fused and f"layer.{layer}.gate_up" in self.tensors
 
     def _whole_layers(self, layers: list[int], hidden: str) -> str:
         attributes: Attributes = {"count": len(layers)}
@@ -102,16 +104,17 @@ class _Builder:
 
     def _whole_layer(self, layer: int) -> Attributes:
         name = f"layer.{layer}"
+        parts = self._qkv_parts(name)
         linears: dict[str, Attributes] = {
-            "qkv": self._normed(f"{name}.attention_norm") | {"bias_offset": self._qkv_bias(name)},
+            **{part: self._normed(f"{name}.attention_norm") | {"bias_offset": bias} for part, bias in parts.items()},
             "attention_output": {},
             "gate_up": self._normed(f"{name}.feed_forward_norm") | {"activation": f"{self.config.activation}_gate"},
             "down": {},
         }
-        attributes = self._attention_attributes(layer)
+        attributes = self._attention_attributes(layer) | {"qkv_apart": int(len(parts) > 1)}
         for linear, options in linears.items():
             own = self._matrix(f"{name}.{linear}") | options
-            attributes |= {f"{linear}_{key}": value for key, value in own.items()}
+            attributes |= {f"{_LONG_NAMES.get(linear, linear)}_{key}": value for key, value in own.items()}
         if self.config.post_norms:
             for norm in ("post_attention_norm", "post_feed_forward_norm"):
                 attributes[f"{norm}_offset"] = self._offset(f"{name}.{norm}")
@@ -126,18 +129,23 @@ class _Builder:
 
     def _queries_keys_values(self, name: str, hidden: str) -> str:
         norm = f"{name}.attention_norm"
-        bias = self._qkv_bias(name)
-        if f"{name}.qkv" in self.tensors:
-            return self._linear(f"{name}.qkv", hidden, norm=norm, bias_offset=bias)
+        parts = self._qkv_parts(name)
+        if "qkv" in parts:
+            return self._linear(f"{name}.qkv", hidden, norm=norm, bias_offset=parts["qkv"])
         normed = self._norm(norm, hidden)
-        parts = []
-        for part in "qkv":
-            parts.append(self._linear(f"{name}.{part}", normed, bias_offset=bias))
-            bias += 4 * self.tensors[f"{name}.{part}"].rows if bias >= 0 else 0
-        return self._plain("Concat", f"{name}.qkv", parts, axis=1)
+        outputs = [self._linear(f"{name}.{part}", normed, bias_offset=bias) for part, bias in parts.items()]
+        return self._plain("Concat", f"{name}.qkv", outputs, axis=1)
 
-    def _qkv_bias(self, name: str) -> int:
-        return self._offset(f"{name}.qkv_bias") if self.config.qkv_bias else -1
+    def _qkv_parts(self, name: str) -> dict[str, int]:
+        """The offset of each matrix's bias: there is one, or three where their formats differ."""
+        bias = self._offset(f"{name}.qkv_bias") if self.config.qkv_bias else -1
+        if f"{name}.qkv" in self.tensors:
+            return {"qkv": bias}
+        parts = {}
+        for part in "qkv":
+            parts[part] = bias
+            bias += 4 * self.tensors[f"{name}.{part}"].rows if bias >= 0 else 0
+        return parts
 
     def _attention(self, layer: int, qkv: str) -> str:
         return self._tiered(

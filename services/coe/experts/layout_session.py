@@ -46,7 +46,7 @@ class LayoutSession:
         feeds["kv"] = self._kv_value
         try:
             # By its index: ending an iteration over these values costs a C++ exception.
-            logits = self._session.run_with_ort_values(["logits"], feeds)[0]
+            (logits,) = self._session.run_with_ort_values(["logits"], feeds)
         except Exception as error:  # ONNX Runtime has a class an error code, without a common one
             if STALE_LEASE in str(error):
                 raise LeaseLost("the expert's slot was given to another while it was generating") from error

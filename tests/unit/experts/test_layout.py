@@ -109,8 +109,9 @@ def test_a_graph_with_weights_is_refused(source_of: Open) -> None:
         require_weightless(model)
 
 
-def test_layers_in_a_row_are_one_node(source_of: Open) -> None:
-    source = source_of(layers=5, kinds={"blk.2.attn_v.weight": GGMLQuantizationType.Q4_0})
+@pytest.mark.parametrize(("mixed", "counted"), [("blk.2.attn_v.weight", [5]), ("blk.2.ffn_up.weight", [2, 2])])
+def test_layers_in_a_row_are_one_node(source_of: Open, mixed: str, counted: list[int]) -> None:
+    source = source_of(layers=5, kinds={mixed: GGMLQuantizationType.F16})
     graph = build_graph(source.config, place(plan_tensors(source.config, source.tensors), nbytes)).graph
     counts = [a.i for node in graph.node if node.op_type == "TieredLayers" for a in node.attribute if a.name == "count"]
-    assert counts == [2, 2]
+    assert counts == counted

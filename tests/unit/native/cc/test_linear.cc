@@ -219,6 +219,27 @@ TEST_P(FusedLinear, Gates) {
   }
 }
 
+TEST_P(FusedLinear, RowsApart) {
+  const auto [tokens, exact] = GetParam();
+  constexpr size_t kRows = 44;  // no whole panels
+  constexpr size_t kStride = 60;
+  const Packed w = random_packed(Format::kQ41, kRows, 64, 3);
+  const auto x = random_floats(tokens * 64, 5);
+  const auto bias = random_floats(kRows, 7);
+  Linear op{.weights = w.matrix, .bias = bias.data(), .exact = exact};
+  Team team(2);
+  Crew crew(team);
+  std::vector<float> packed(tokens * kRows);
+  std::vector<float> apart(tokens * kStride, -1.0F);
+  Workspace workspace;
+  const LinearInput scratch = allocate_input(op, tokens, workspace);
+  run_linear(crew, op, x.data(), tokens, nullptr, packed.data(), scratch);
+  op.out_stride = kStride;
+  run_linear(crew, op, x.data(), tokens, nullptr, apart.data(), scratch);
+  for (size_t t = 0; t < tokens; ++t)
+    for (size_t c = 0; c < kStride; ++c) ASSERT_EQ(apart[t * kStride + c], c < kRows ? packed[t * kRows + c] : -1.0F);
+}
+
 INSTANTIATE_TEST_SUITE_P(Tokens, FusedLinear, testing::Combine(testing::Values(1, 2, 20, 140), testing::Bool()));
 
 }  // namespace coe::test

@@ -57,12 +57,12 @@ void multiply(const Linear& op, const Activations& x, size_t token, size_t count
 
 void plain_panels(const Linear& op, const Activations& x, size_t token, size_t count, size_t begin, size_t end,
                   const float* residual, float* out) {
-  const size_t n = op.weights.rows;
+  const size_t row = op.stride();
   const size_t first = begin * kPanel;
-  const size_t last = std::min(end * kPanel, n);
+  const size_t last = std::min(end * kPanel, op.weights.rows);
   // The residual may be `out` itself: the product goes through a tile of its own then.
-  float* target = out + token * n;
-  size_t stride = n;
+  float* target = out + token * row;
+  size_t stride = row;
   Workspace& local = Workspace::local();
   local.reset();
   if (residual == out && residual != nullptr) {
@@ -72,12 +72,12 @@ void plain_panels(const Linear& op, const Activations& x, size_t token, size_t c
   multiply(op, x, token, count, begin, end, target, stride);
   for (size_t t = 0; t < count; ++t) {
     const float* y = target + t * stride;
-    float* to = out + (token + t) * n;
+    float* to = out + (token + t) * row;
     if (op.bias == nullptr && residual == nullptr) continue;
     for (size_t r = first; r < last; ++r) {
       float sum = y[r];
       if (op.bias != nullptr) sum += op.bias[r];
-      if (residual != nullptr) sum += residual[(token + t) * n + r];
+      if (residual != nullptr) sum += residual[(token + t) * row + r];
       to[r] = sum;
     }
   }
@@ -96,7 +96,8 @@ void gate_panels(const Linear& op, const Activations& x, size_t token, size_t co
   multiply(op, x, token, count, begin, end, gate - first, width);
   multiply(op, x, token, count, begin + offset, end + offset, up - first - n, width);
   auto* combine = op.activation == Activation::kSiluGate ? kernels().silu_gate : kernels().gelu_gate;
-  for (size_t t = 0; t < count; ++t) combine(gate + t * width, up + t * width, width, out + (token + t) * n + first);
+  for (size_t t = 0; t < count; ++t)
+    combine(gate + t * width, up + t * width, width, out + (token + t) * op.stride() + first);
 }
 
 }  // namespace
@@ -194,8 +195,8 @@ void run_tiles(Crew& crew, const Linear& op, Tiles tiles, const float* x, size_t
     crew.share(panels, panel_grain(panels, crew.count()), [&](size_t begin, size_t end) {
       thread_local OwnTiles own;
       own.prepare(run, op, tiles, x + token * cols, count);
-      const float* added = residual == nullptr ? nullptr : residual + token * op.outputs();
-      run_panels(op, own.made, 0, count, begin, end, added, out + token * op.outputs());
+      const float* added = residual == nullptr ? nullptr : residual + token * op.stride();
+      run_panels(op, own.made, 0, count, begin, end, added, out + token * op.stride());
     });
   }
 }

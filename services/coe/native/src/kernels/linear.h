@@ -23,7 +23,9 @@ struct Linear {
   bool exact = false;  // float activations instead of 16-bit blocks
   // Every token gets the same bits however many others there are: no tiles of bfloat16.
   bool batch_invariant = false;
+  size_t out_stride = 0;  // floats from a row of results to the next; 0: outputs()
 
+  [[nodiscard]] size_t stride() const { return out_stride != 0 ? out_stride : outputs(); }
   [[nodiscard]] size_t outputs() const { return activation == Activation::kNone ? weights.rows : weights.rows / 2; }
   [[nodiscard]] bool quantised() const { return !exact && !traits(weights.format).is_float; }
   // How so many tokens are multiplied.
@@ -38,8 +40,9 @@ struct LinearInput {
 };
 LinearInput allocate_input(const Linear& op, size_t tokens, Workspace& workspace);
 
-// out[t, n] = op(x)[t, n] (+ residual[t, n]); x [tokens, cols], out and residual [tokens, outputs()]; out may be
-// residual. All members call it with the same arguments. No barrier at the end; x must be complete before.
+// out[t, n] = op(x)[t, n] (+ residual[t, n]); x [tokens, cols], out and residual [tokens, outputs()], their rows
+// stride() apart; out may be residual. All members call it with the same arguments. No barrier at the end; x must be
+// complete before.
 void run_linear(Crew& crew, const Linear& op, const float* x, size_t tokens, const float* residual, float* out,
                 const LinearInput& shared);
 

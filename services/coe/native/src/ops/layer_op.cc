@@ -12,9 +12,10 @@ struct LayerRun {
   Workspace& workspace;
   size_t tokens;
 
-  Status linear(const LinearAt& at, const float* x, const float* residual, float* out) const {
+  Status linear(const LinearAt& at, const float* x, const float* residual, float* out, size_t stride = 0) const {
     Linear op;
     if (auto status = at.find(lease, op); !status.ok()) return status;
+    op.out_stride = stride;
     run_linear(crew, op, x, tokens, residual, out, allocate_input(op, tokens, workspace));
     return {};
   }
@@ -36,20 +37,32 @@ struct LayerRun {
 }  // namespace
 
 Status LayerAt::init(Attributes& attributes, const std::string& prefix) {
-  for (const auto& [name, linear] : {std::pair{"qkv_", &qkv}, std::pair{"attention_output_", &attention_output},
-                                     std::pair{"gate_up_", &gate_up}, std::pair{"down_", &down}}) {
+  const auto read = [&](const char* name, LinearAt& linear) {
     attributes.set_prefix(prefix + name);
-    if (auto status = linear->init(attributes); !status.ok()) return status;
-  }
+    return linear.init(attributes);
+  };
+  attributes.set_prefix(prefix);
+  const bool apart = attributes.integer_or("qkv_apart", 0) != 0;
+  for (const char* name : apart ? std::vector{"query_", "key_", "value_"} : std::vector{"qkv_"})
+    if (auto status = read(name, qkv.emplace_back()); !status.ok()) return status;
+  if (auto status = read("attention_output_", attention_output); !status.ok()) return status;
+  if (auto status = read("gate_up_", gate_up); !status.ok()) return status;
+  if (auto status = read("down_", down); !status.ok()) return status;
   attributes.set_prefix(prefix);
   if (auto status = attention.init(attributes); !status.ok()) return status;
   post_attention_norm_offset = attributes.integer_or("post_attention_norm_offset", kAbsent);
   post_feed_forward_norm_offset = attributes.integer_or("post_feed_forward_norm_offset", kAbsent);
   epsilon = attributes.real_or("epsilon", 1e-6F);
   const AttentionShape& shape = attention.shape;
-  if (qkv.shape.outputs() != shape.qkv_width() || attention_output.shape.weights.cols != shape.heads * shape.head_dim ||
+  size_t projected = 0;
+  bool fits = true;
+  for (const LinearAt& part : qkv) {
+    fits = fits && part.shape.weights.cols == width();
+    projected += part.shape.outputs();
+  }
+  if (!fits || projected != shape.qkv_width() || attention_output.shape.weights.cols != shape.heads * shape.head_dim ||
       attention_output.shape.outputs() != width() || gate_up.shape.weights.cols != width() ||
-      down.shape.weights.cols != gate_up.shape.outputs() || down.shape.outputs() != width())
+      down.shape.weights.cols != gate_up.shape.outputs())
     return invalid("the shapes of a layer's linears don't fit each other");
   return {};
 }
@@ -59,11 +72,16 @@ Status LayerAt::run(const Lease& lease, const Step& step, const KvCache& kv, con
   Crew crew(*team);
   Workspace& workspace = run_workspace();
   const LayerRun run{crew, lease, workspace, step.tokens};
-  auto* projected = workspace.take<float>(step.tokens * qkv.shape.outputs());
+  const size_t projected_width = attention.shape.qkv_width();
+  auto* projected = workspace.take<float>(step.tokens * projected_width);
   auto* attended = workspace.take<float>(step.tokens * attention_output.shape.weights.cols);
   auto* hidden = workspace.take<float>(step.tokens * width());
   auto* gated = workspace.take<float>(step.tokens * gate_up.shape.outputs());
-  if (auto status = run.linear(qkv, x, nullptr, projected); !status.ok()) return status;
+  float* part_of_projected = projected;
+  for (const LinearAt& part : qkv) {
+    if (auto status = run.linear(part, x, nullptr, part_of_projected, projected_width); !status.ok()) return status;
+    part_of_projected += part.shape.outputs();
+  }
   if (auto status = attention.run(crew, team->threads(), lease, step, kv, projected, attended, workspace); !status.ok())
     return status;
   if (auto status = run.add_linear(attention_output, post_attention_norm_offset, epsilon, attended, x, hidden);

@@ -88,7 +88,7 @@ class PagedAttention {
 
 // A layer of a transformer.
 struct LayerAt {
-  LinearAt qkv;
+  std::vector<LinearAt> qkv;  // one matrix, or three where their formats differ
   AttentionAt attention;
   LinearAt attention_output;
   LinearAt gate_up;
@@ -97,7 +97,7 @@ struct LayerAt {
   int64_t post_feed_forward_norm_offset = kAbsent;
   float epsilon = 0;
 
-  [[nodiscard]] size_t width() const { return qkv.shape.weights.cols; }
+  [[nodiscard]] size_t width() const { return down.shape.outputs(); }
   Status init(Attributes& attributes, const std::string& prefix);
   // x and out [tokens, width] may be the same.
   Status run(const Lease& lease, const Step& step, const KvCache& kv, const float* x, float* out) const;
