@@ -59,25 +59,29 @@ async def follow(client: PromptClient, prompt: events_pb2.PromptSubmitted, timeo
 async def print_streaming(client: PromptClient, prompt: events_pb2.PromptSubmitted, timeout_s: float) -> Answer:
     """Text to stdout as it comes, everything about it to stderr."""
     answer = Answer(prompt)
-    async with aclosing(client.submit(prompt, timeout_s=timeout_s)) as events:
-        attempt, begun = 0, False
-        async for event in events:
-            match event:
-                case Routed(routing, assignment):
-                    err.print(f"[dim]{decision(routing.category, routing.confidence, assignment.expert_id)}[/dim]")
-                case Loading(expert_id, tier):
-                    err.print(f"[dim]loading {escape(expert_id)} from {tier}[/dim]")
-                case Text(text, number):
-                    if number > attempt:
-                        err.print("\n[dim]a worker was lost: starting anew[/dim]")
-                        attempt = number
-                    begun = True
-                    sys.stdout.write(text)
-                    sys.stdout.flush()
-                case Completed(result):
-                    answer.result = result
-    if begun or not answer.failed:
-        sys.stdout.write("\n")
+    attempt, begun = 0, False
+    try:
+        async with aclosing(client.submit(prompt, timeout_s=timeout_s)) as events:
+            async for event in events:
+                match event:
+                    case Routed(routing, assignment):
+                        err.print(f"[dim]{decision(routing.category, routing.confidence, assignment.expert_id)}[/dim]")
+                    case Loading(expert_id, tier):
+                        err.print(f"[dim]loading {escape(expert_id)} from {tier}[/dim]")
+                    case Text(text, number):
+                        if number > attempt:
+                            err.print("\n[dim]a worker was lost: starting anew[/dim]")
+                            attempt = number
+                        begun = True
+                        sys.stdout.write(text)
+                        sys.stdout.flush()
+                    case Completed(result):
+                        answer.result = result
+    finally:
+        # Also when it breaks off: what is said next begins a line.
+        if begun or not answer.failed:
+            sys.stdout.write("\n")
+            sys.stdout.flush()
     if answer.failed:
         err.print(trouble(answer.result.error))
     else:

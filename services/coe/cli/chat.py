@@ -64,24 +64,32 @@ def ask() -> str:
     try:
         return input("you> ").strip()
     except EOFError:
+        # Nobody pressed Enter: the shell's prompt would follow ours.
+        sys.stdout.write("\n")
         return ""
 
 
 async def turn(stub: "gateway_pb2_grpc.GatewayAsyncStub", prompt: events_pb2.PromptSubmitted) -> str:
     """Prints one answer as it streams and returns it. Raises the prompt's CoEError."""
-    answer = ""
-    with calls():
-        async for response in stub.Generate(gateway_pb2.GenerateRequest(prompt=prompt)):
-            match response.WhichOneof("event"):
-                case "routed":
-                    routed = response.routed
-                    routing = routed.routing
-                    note = decision(routing.category, routing.confidence, routed.assignment.expert_id)
-                    err.print(f"[dim]{note}[/dim]")
-                case "token":
-                    sys.stdout.write(response.token.text)
-                    sys.stdout.flush()
-                case "done":
-                    answer = response.done.text
-    sys.stdout.write("\n")
+    answer, begun = "", False
+    try:
+        with calls():
+            async for response in stub.Generate(gateway_pb2.GenerateRequest(prompt=prompt)):
+                match response.WhichOneof("event"):
+                    case "routed":
+                        routed = response.routed
+                        routing = routed.routing
+                        note = decision(routing.category, routing.confidence, routed.assignment.expert_id)
+                        err.print(f"[dim]{note}[/dim]")
+                    case "token":
+                        begun = True
+                        sys.stdout.write(response.token.text)
+                        sys.stdout.flush()
+                    case "done":
+                        answer = response.done.text
+    finally:
+        # Also when it breaks off: what is said next begins a line.
+        if begun or answer:
+            sys.stdout.write("\n")
+            sys.stdout.flush()
     return answer

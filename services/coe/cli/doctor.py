@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 from coe.cli.console import out, print_json
-from coe.cli.servers import kafka_bootstrap
+from coe.cli.servers import kafka_bootstrap, quiet_logs
 from coe.local.doctor import Check, Level, examine
 from coe.local.doctor.arenas import left_arenas, remove
 from coe.local.doctor.facts import examine_deployment
@@ -38,6 +38,9 @@ def command(
 
     With --deploy: the servers that COE_KAFKA_BOOTSTRAP and COE_REDIS_URL name, else those of the running stack.
     """
+    quiet_logs()
+    if service and not deploy:
+        raise InvalidPrompt("--service is of --deploy: give both")
     if clean:
         for arena in left_arenas():
             if remove(arena.name):

@@ -3,7 +3,9 @@
 import errno
 import sys
 from collections.abc import Sequence
-from importlib import import_module
+from importlib import import_module, metadata
+from inspect import getdoc
+from typing import Annotated
 
 import typer
 
@@ -38,7 +40,7 @@ def build(arguments: Sequence[str]) -> typer.Typer:
         add_completion=False,
         pretty_exceptions_enable=False,
     )
-    app.callback()(lambda: None)
+    app.callback()(_options)
     chosen = next((argument for argument in arguments if not argument.startswith("-")), None)
     for name, (module_name, summary) in COMMANDS.items():
         if name != chosen:
@@ -48,8 +50,22 @@ def build(arguments: Sequence[str]) -> typer.Typer:
         if hasattr(module, "app"):
             app.add_typer(module.app, name=name, help=summary)
         else:
-            app.command(name, help=summary)(module.command)
+            app.command(name, help="\n\n".join(filter(None, (summary, getdoc(module.command)))))(module.command)
     return app
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"coe {metadata.version('composition-of-experts')}\n")
+        raise typer.Exit
+
+
+def _options(
+    _version: Annotated[
+        bool, typer.Option("--version", help="Print the version and end.", callback=_say_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Of `coe` itself."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -65,6 +81,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         fail(f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror))
     except KeyboardInterrupt:
+        if sys.stderr.isatty():
+            # After the terminal's ^C.
+            sys.stderr.write("\n")
         sys.exit(130)
 
 

@@ -7,8 +7,8 @@ from coe.local.stackfile import running_stack
 from coe.platform import logs
 from coe.platform.bus.api import Bus
 from coe.platform.bus.kafka import KafkaBus
-from coe.platform.errors import Unavailable
-from coe.platform.settings import CoreSettings
+from coe.platform.errors import InvalidPrompt, Unavailable
+from coe.platform.settings import CoreSettings, brokers
 
 # A broker that somebody named may be starting; nobody named the default one.
 _NAMED_S, _DEFAULT_S = 15.0, 3.0
@@ -16,6 +16,10 @@ _NAMED_S, _DEFAULT_S = 15.0, 3.0
 
 def kafka_bootstrap(option: str | None) -> str:
     settings = CoreSettings()
+    try:
+        brokers(option or settings.kafka_bootstrap)
+    except ValueError as error:
+        raise InvalidPrompt(f"--kafka {option}: {error}") from None
     if option or "kafka_bootstrap" in settings.model_fields_set:
         return option or settings.kafka_bootstrap
     stack = running_stack(settings.home)

@@ -26,7 +26,8 @@ class Settings(BaseSettings):
             raise SystemExit(f"coe: {self.model_config['env_prefix']}*: {error}: JSON is wanted") from None
 
 
-def _brokers(text: str) -> str:
+def brokers(text: str) -> str:
+    """The text, when it names brokers. Raises ValueError."""
     for address in text.split(","):
         host, _, port = address.strip().rpartition(":")
         if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
@@ -54,7 +55,7 @@ class CoreSettings(Settings):
 
     model_config = SettingsConfigDict(env_prefix="COE_")
 
-    kafka_bootstrap: Annotated[str, AfterValidator(_brokers)] = "127.0.0.1:9092"
+    kafka_bootstrap: Annotated[str, AfterValidator(brokers)] = "127.0.0.1:9092"
     # "SSL": encrypted, with the certificates of COE_TLS_* (platform/tls.py).
     kafka_security: Literal["PLAINTEXT", "SSL"] = "PLAINTEXT"
     # Also `redis+cluster://`, `redis+sentinel://`, and `rediss` in place of `redis` (platform/residency/connection.py).

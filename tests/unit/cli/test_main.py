@@ -1,6 +1,6 @@
 """The command table: every entry resolves, help is quick to reach, failures are one line."""
 
-from importlib import import_module
+from importlib import import_module, metadata
 from pathlib import Path
 
 import pytest
@@ -65,3 +65,34 @@ def test_an_unknown_command_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -
         cli.main(["no-such-command"])
     assert caught.value.code == 2
     assert "no-such-command" in capsys.readouterr().err
+
+
+def test_the_version_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"coe {metadata.version('composition-of-experts')}\n"
+
+
+def test_help_of_a_command_says_all_that_it_does(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["submit", "--help"])
+    printed = capsys.readouterr().out
+    assert cli.COMMANDS["submit"][1] in printed
+    assert "Exit status 1" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["submit", "hi", "--kafka", "nowhere"], "coe: --kafka nowhere: HOST:PORT is wanted"),
+        (["doctor", "--service", "a=b:1"], "coe: --service is of --deploy: give both"),
+    ],
+)
+def test_a_slip_is_one_line(capsys: pytest.CaptureFixture[str], arguments: list[str], said: str) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(arguments)
+    assert caught.value.code == 1
+    error = capsys.readouterr().err
+    assert error.startswith(said)
+    assert error.count("\n") == 1

@@ -46,7 +46,12 @@ class RedisFacts:
 def kafka_checks(facts: KafkaFacts, wanted: Sequence[TopicSpec]) -> list[Check]:
     if facts.error:
         return [
-            Check("Kafka", Level.PROBLEM, facts.error, "set COE_KAFKA_BOOTSTRAP and COE_KAFKA_SECURITY; see the log")
+            Check(
+                "Kafka",
+                Level.PROBLEM,
+                facts.error,
+                "start the stack (coe up), or set COE_KAFKA_BOOTSTRAP and COE_KAFKA_SECURITY",
+            )
         ]
     few = "with fewer than 3 brokers the loss of one loses what it held"
     checks = [

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaConnectionError, KafkaError
 from redis.exceptions import RedisClusterException, RedisError
 
 from coe._proto.memory_tier_manager_pb2 import TIER_HBM
@@ -95,7 +95,9 @@ async def _kafka(bootstrap: str) -> KafkaFacts:
         return KafkaFacts(error=error.message)
     except (KafkaError, OSError, TimeoutError) as error:
         why, _ = await connection.trouble()
-        return KafkaFacts(error=f"{bootstrap} does not answer: {why or repr(error)}")
+        # That nothing connects says no more than this does.
+        why = why or ("" if isinstance(error, KafkaConnectionError | TimeoutError) else repr(error))
+        return KafkaFacts(error=f"{bootstrap} does not answer{f': {why}' if why else ''}")
     finally:
         if admin is not None:
             await admin.close()
