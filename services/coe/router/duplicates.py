@@ -56,8 +56,8 @@ class Duplicates:
         self._redis = connect(redis_url)
         self._ttl_ms = max(1, round(ttl_s * 1000))
         self._clock = clock
+        # 0: Redis answers.
         self._away_until = 0.0
-        self._away = False
 
     async def find(self, prompts: Sequence[tuple[str, Record]]) -> Sequence[bool]:
         """Whether each was submitted before, in order: of two with one id in `prompts` the second was.
@@ -69,17 +69,16 @@ class Duplicates:
         try:
             firsts = await self._firsts(prompts)
         except (RedisError, RedisClusterException, OSError, TimeoutError, ValueError) as error:
-            self._away_until = self._clock() + _PAUSE_S
-            if not self._away:
+            if not self._away_until:
                 _log.warning(
                     "prompts that are submitted twice can't be told: Redis is away?",
                     error=f"{type(error).__name__}: {error}",
                 )
-            self._away = True
+            self._away_until = self._clock() + _PAUSE_S
             return [False] * len(prompts)
-        if self._away:
+        if self._away_until:
             _log.info("prompts that are submitted twice are told again")
-        self._away = False
+            self._away_until = 0.0
         return [
             is_duplicate(Place(record.partition, record.offset), first)
             for (_, record), first in zip(prompts, firsts, strict=True)
