@@ -2,6 +2,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 from gguf import GGMLQuantizationType, GGUFReader
 from onnx import helper, numpy_helper
@@ -9,6 +10,7 @@ from onnx import helper, numpy_helper
 from coe.experts.gguf_source import GgufSource
 from coe.experts.graph import DOMAIN, build_graph, require_weightless
 from coe.experts.layout import ALIGNMENT, place, plan_tensors
+from coe.native import ops_library_path
 from coe.platform.errors import ArtifactError
 from support.gguf_files import TinyModel, write_tiny_gguf
 
@@ -115,3 +117,16 @@ def test_layers_in_a_row_are_one_node(source_of: Open, mixed: str, counted: list
     graph = build_graph(source.config, place(plan_tensors(source.config, source.tensors), nbytes)).graph
     counts = [a.i for node in graph.node if node.op_type == "TieredLayers" for a in node.attribute if a.name == "count"]
     assert counts == counted
+
+
+@pytest.mark.parametrize(("attribute", "value"), [("1_down_rows", 72), ("1_gate_up_cols", 96), ("count", 0)])
+def test_layers_that_do_not_fit_make_no_session(source_of: Open, attribute: str, value: int) -> None:
+    source = source_of()
+    model = build_graph(source.config, place(plan_tensors(source.config, source.tensors), nbytes))
+    (layers,) = (node for node in model.graph.node if node.op_type == "TieredLayers")
+    (changed,) = (found for found in layers.attribute if found.name == attribute)
+    changed.i = value
+    options = ort.SessionOptions()
+    options.register_custom_ops_library(str(ops_library_path()))
+    with pytest.raises(Exception, match=r"fit each other|count must be"):
+        ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
