@@ -53,7 +53,7 @@ class Upkeep:
         self._out += (fx.Done(event.request), fx.Changed(event.expert))
 
     def replaced(self, event: ev.Replaced) -> None:
-        """Pins and defaults are the expert's, whichever bytes it has."""
+        """Pins and defaults are the expert's, whichever bytes it has. A pin that does not fit any more ends."""
         state = self._state
         if event.by != event.expert:
             state.former.add(event.expert)

@@ -103,8 +103,8 @@ struct LayerAt {
   Status run(const Lease& lease, const Step& step, const KvCache& kv, const float* x, float* out) const;
 };
 
-// Layers as one node. What ONNX Runtime reads between nodes was displaced from the caches by the weights each time: of
-// a small model, that is a tenth of a step.
+// Layers as one node: what ONNX Runtime reads between nodes is displaced from the caches by the weights each time, for
+// a small model a twentieth of a step.
 class TieredLayers {
  public:
   static constexpr const char* kName = "TieredLayers";
