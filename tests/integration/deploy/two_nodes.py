@@ -26,7 +26,8 @@ from support.worker_node import AssignmentClient, following
 
 START_S = 120.0
 ANSWER_S = 150.0
-GROUP = "coe-expert-worker"
+# Keys an expert's prompts have: enough that each node has some, whichever partitions it was given.
+REPLICAS = 4
 
 
 class Node:
@@ -60,14 +61,30 @@ class Node:
             await child.stop()
 
 
-async def ask(client: AssignmentClient, experts: Sequence[str], rounds: int) -> list[str]:
+async def ask(client: AssignmentClient, experts: Sequence[str]) -> list[str]:
     return [
-        await client.send(expert, f"Count to {number}.", max_tokens=3) for number in range(rounds) for expert in experts
+        await client.send(expert, "Count to five.", max_tokens=3, replica=replica)
+        for replica in range(REPLICAS)
+        for expert in experts
     ]
 
 
-async def answered(client: AssignmentClient, wanted: Sequence[str]) -> None:
+async def answered(client: AssignmentClient, wanted: Sequence[str]) -> set[str]:
+    """The workers that answered."""
     await client.until(lambda ledger: set(wanted) <= set(ledger.ends), ANSWER_S)
+    return {client.ledger.results[one].worker for one in wanted}
+
+
+async def until_both_answer(client: AssignmentClient, experts: Sequence[str]) -> tuple[list[str], set[str]]:
+    """Everything asked, and who answered last: a worker that serves may yet have to join its group."""
+    deadline = time.monotonic() + ANSWER_S
+    everything: list[str] = []
+    while True:
+        asked = await ask(client, experts)
+        everything += asked
+        workers = await answered(client, asked)
+        if len(workers) == 2 or time.monotonic() > deadline:
+            return everything, workers
 
 
 async def main(plan: dict) -> dict:
@@ -94,30 +111,21 @@ async def main(plan: dict) -> dict:
         reader = ResidencyReader(redis_url, max_age_s=0)
         stack.push_async_callback(reader.close)
 
-        first = await ask(client, plan["experts"], 2)
-        await answered(client, first)
+        first, both = await until_both_answer(client, plan["experts"])
 
         async def both_seen() -> bool:
             return len((await reader.snapshot()).nodes) == 2
 
         await until(both_seen)
-        both = {client.ledger.results[one].worker for one in first}
 
-        cut = await ask(client, plan["experts"], 1)
+        cut = await ask(client, plan["experts"])
         await asyncio.to_thread(subprocess.run, plan["cut"], check=True)
-        second = await ask(client, plan["experts"], 1)
-        await answered(client, cut + second)
-        alone = {client.ledger.results[one].worker for one in second}
+        second = await ask(client, plan["experts"])
+        await answered(client, cut)
+        alone = await answered(client, second)
 
         await asyncio.to_thread(subprocess.run, plan["mend"], check=True)
-        deadline = time.monotonic() + ANSWER_S
-        back: set[str] = set()
-        third: list[str] = []
-        while len(back) < 2 and time.monotonic() < deadline:
-            asked = await ask(client, plan["experts"], 1)
-            third += asked
-            await answered(client, asked)
-            back = {client.ledger.results[one].worker for one in asked}
+        third, back = await until_both_answer(client, plan["experts"])
         everything = [*first, *cut, *second, *third]
         errors = {one.error.code for one in client.ledger.results.values() if one.HasField("error")}
         return {
