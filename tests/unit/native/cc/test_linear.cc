@@ -112,7 +112,7 @@ TEST_P(Kernel, DigitsGiveTheBitsOfWholeIntegers) {
   const Packed w = random_packed(GetParam(), rows, cols, 3);
   for (const Isa isa : instruction_sets()) {
     if (kernels(isa).linear_digits == nullptr) continue;
-    for (const size_t tokens : {1, 2, 7, 8, 9, 16, 17, 40, 128}) {
+    for (const size_t tokens : {1, 2, 5, 6, 7, 8, 9, 15, 16, 17, 40, 128}) {
       auto x = random_floats(tokens * cols, 5, 3.0F);
       std::fill_n(x.begin(), 32, 0.0F);
       x[33] = -100.0F;  // the largest digits

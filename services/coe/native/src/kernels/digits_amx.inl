@@ -30,7 +30,22 @@ struct alignas(64) DigitChunk {
   V16 offset[2 * kDigitBlocks];
 };
 
-// `distance`: bytes from the first panel to the second.
+// Block `in` of a record of 16 rows, whose second panel lies `distance` bytes behind the first.
+template <Format kFormat>
+[[gnu::always_inline]] inline void unpack_block(const uint8_t* record, size_t in, size_t distance, uint8_t* bytes,
+                                                V16* scale, V16* offset) {
+  constexpr FormatTraits t = traits(kFormat);
+  const auto quants = Wide::quants(record + t.head_bytes() + in * t.quant_bytes(), distance);
+  unrolled<4>([&](auto i) COE_INLINE {
+    Lanes16 step[2];
+    unpack_steps<t.bits>(quants, i, step);
+    __builtin_memcpy(bytes + i * sizeof step, step, sizeof step);
+  });
+  const auto head = head_at<Wide, kFormat>(record, distance);
+  for (size_t run = 0; run < kRuns<kFormat>; ++run)
+    scales_at<Wide, kFormat>(head, record, distance, in * kRuns<kFormat> + run, scale[run], offset[run]);
+}
+
 template <Format kFormat>
 [[gnu::noinline]] void fill_bytes(const uint8_t* panel, size_t distance, size_t first, size_t count,
                                   DigitChunk& chunk) {
@@ -38,18 +53,9 @@ template <Format kFormat>
   constexpr size_t kInRecord = t.width / kBlock;
   for (size_t b = 0; b < count; ++b) {
     const uint8_t* record = panel + (first + b) / kInRecord * t.record_bytes();
-    const size_t in = (first + b) % kInRecord;
-    const auto quants = Wide::quants(record + t.head_bytes() + in * t.quant_bytes(), distance);
-    for (int i = 0; i < 4; ++i) {
-      Lanes16 step[2];
-      unpack_steps<t.bits>(quants, i, step);
-      __builtin_memcpy(chunk.quants + b * kBytesOfBlock + static_cast<size_t>(i) * sizeof step, step, sizeof step);
-    }
-    const auto head = head_at<Wide, kFormat>(record, distance);
-    for (size_t run = 0; run < kRuns<kFormat>; ++run) {
-      const size_t at = b * kRuns<kFormat> + run;
-      scales_at<Wide, kFormat>(head, record, distance, in * kRuns<kFormat> + run, chunk.scale[at], chunk.offset[at]);
-    }
+    const size_t at = b * kRuns<kFormat>;
+    unpack_block<kFormat>(record, (first + b) % kInRecord, distance, chunk.quants + b * kBytesOfBlock, chunk.scale + at,
+                          chunk.offset + at);
   }
 }
 
@@ -78,16 +84,14 @@ struct Ahead {
     _tile_dpbsud(sums, digits, weights);             \
   }
 
-template <bool kSigned, size_t kRunsInBlock, size_t kTokens>
+template <bool kSigned, size_t kTokens>
 struct RunTiles {
   static constexpr bool kBoth = kTokens > kDigitSide;
   static constexpr size_t kHalf = 2 * kDigitSide;  // rows
 
   // Into the first pair of tiles for sums, or into the second.
   template <bool kSecond>
-  [[gnu::always_inline]] static void multiply(const DigitBlock* x, size_t run, const DigitChunk& chunk) {
-    const int8_t* digits = x[run / kRunsInBlock].digits[0][0] + run % kRunsInBlock * (kBlock / kRunsInBlock);
-    const uint8_t* quants = chunk.quants + run * (kBytesOfBlock / kRunsInBlock);
+  [[gnu::always_inline]] static void multiply(const int8_t* digits, const uint8_t* quants) {
     if constexpr (kSecond) {
       _tile_loadd(7, quants, 64);
       COE_MULTIPLY_TILE(2, 4, 7, digits)
@@ -116,6 +120,11 @@ struct RunTiles {
 
 #undef COE_MULTIPLY_TILE
 
+template <size_t kRunsInBlock>
+inline const int8_t* digits_of(const DigitBlock* x, size_t run) {
+  return x[run / kRunsInBlock].digits[0][0] + run % kRunsInBlock * (kBlock / kRunsInBlock);
+}
+
 // y[token] += scale * sum + offset * (sum of the activations), as add_run() does it; the integer sums as digits.
 template <bool kOffset, size_t kTokens>
 [[gnu::always_inline]] inline void add_digits(V16 (&y)[kTokens], const I16* sum, V16 scale, V16 offset,
@@ -132,19 +141,21 @@ template <bool kOffset, size_t kTokens>
 template <bool kSigned, bool kOffset, size_t kRunsInBlock, size_t kTokens>
 [[gnu::noinline]] void chunk_digits(const DigitChunk& chunk, size_t count, const DigitBlock* x, const Ahead& ahead,
                                     V16* results) {
-  using Tiles = RunTiles<kSigned, kRunsInBlock, kTokens>;
+  using Tiles = RunTiles<kSigned, kTokens>;
   constexpr size_t kUnderWay = 4;
   alignas(64) I16 sums[kUnderWay][2 * DigitBlock::kTokens];
   V16 y[kTokens];
   unrolled<kTokens>([&](auto t) COE_INLINE { y[t] = results[t]; });
   const size_t runs = count * kRunsInBlock;
   for (size_t run = 0; run < runs + 2; ++run) {
+    const int8_t* digits = digits_of<kRunsInBlock>(x, run);
+    const uint8_t* quants = chunk.quants + run * (kBytesOfBlock / kRunsInBlock);
     if (run % 2 == 0) {
       if (run >= 1 && run <= runs) Tiles::template store<true>(sums[(run - 1) % kUnderWay]);
-      if (run < runs) Tiles::template multiply<false>(x, run, chunk);
+      if (run < runs) Tiles::template multiply<false>(digits, quants);
     } else {
       if (run <= runs) Tiles::template store<false>(sums[(run - 1) % kUnderWay]);
-      if (run < runs) Tiles::template multiply<true>(x, run, chunk);
+      if (run < runs) Tiles::template multiply<true>(digits, quants);
     }
     if (run < 2) continue;
     const size_t done = run - 2;
@@ -154,6 +165,119 @@ template <bool kSigned, bool kOffset, size_t kRunsInBlock, size_t kTokens>
                         kRunsInBlock == 2 ? block.sum16[done % 2] : block.sum32);
   }
   unrolled<kTokens>([&](auto t) COE_INLINE { results[t] = y[t]; });
+}
+
+// Where a pipeline of two panels at a time has come to.
+template <Format kFormat>
+class BlockCursor {
+ public:
+  BlockCursor(const Matrix& w, size_t begin, size_t end)
+      : bytes_(w.panel_bytes()), blocks_(w.cols / kBlock), panel_(begin), end_(end), first_(w.panel(begin)) {}
+  // Bytes to the second panel; 0 where there is none.
+  [[nodiscard]] size_t distance() const { return panel_ + 1 < end_ ? bytes_ : 0; }
+  [[nodiscard]] const uint8_t* record() const { return first_ + block_ / kInRecord * kTraits.record_bytes(); }
+  [[nodiscard]] size_t in_record() const { return block_ % kInRecord; }
+  // The block's share of its record, roughly where it lies. Not inlined at once, GCC 12 takes it for without effect.
+  [[gnu::always_inline]] void fetch() const {
+    constexpr size_t kShare = kTraits.record_bytes() / kInRecord;
+    const uint8_t* share = first_ + block_ * kShare;
+    for (size_t at = 0; at < kShare; at += 64) {
+      _mm_prefetch(share + at, _MM_HINT_T0);
+      _mm_prefetch(share + bytes_ + at, _MM_HINT_T0);
+    }
+  }
+  void next() {
+    if (++block_ < blocks_) return;
+    block_ = 0;
+    panel_ += Wide::kPanels;
+    first_ += Wide::kPanels * bytes_;
+  }
+
+ private:
+  static constexpr FormatTraits kTraits = traits(kFormat);
+  static constexpr size_t kInRecord = kTraits.width / kBlock;
+  size_t bytes_, blocks_, panel_, end_, block_ = 0;
+  const uint8_t* first_;
+};
+
+[[gnu::always_inline]] inline void store_rows(const Matrix& w, size_t panel, size_t end, V16 y, float* out) {
+  if (panel + 1 < end) {
+    Wide::store(w, panel, y, out);
+  } else {
+    store_panel(w, panel, __builtin_shufflevector(y, y, 0, 1, 2, 3, 4, 5, 6, 7), out);
+  }
+}
+
+constexpr size_t kUnpackedAhead = 3;  // blocks: what was just stored can't be read at once
+constexpr size_t kFetchedAhead = 16;  // blocks
+
+// Few tokens: every block is unpacked, multiplied, stored and scaled once, and a step of the loop does each of that for
+// another block. The operations of one alone leave most of the processor idle.
+template <Format kFormat, size_t kTokens>
+[[gnu::noinline]] void pipelined_panels(const Matrix& w, const DigitBlock* x, size_t begin, size_t end, float* out,
+                                        size_t out_stride) {
+  using Tiles = RunTiles<kFormat == Format::kQ80, kTokens>;
+  constexpr size_t kRunsInBlock = kRuns<kFormat>;
+  constexpr size_t kSlots = 8;
+  static_assert(kUnpackedAhead + 3 <= kSlots);
+  alignas(64) uint8_t quants[kSlots][kBytesOfBlock];
+  constexpr size_t kUnderWay = 4;
+  alignas(64) I16 sums[kUnderWay][kTokens > kDigitSide ? 4 * kDigitSide : 2 * kTokens];
+  V16 scale[kSlots][kRunsInBlock];
+  V16 offset[kSlots][kRunsInBlock];
+  const size_t blocks = w.cols / kBlock;
+  const size_t in_all = (end - begin + 1) / Wide::kPanels * blocks;
+  const size_t runs = in_all * kRunsInBlock;
+  const size_t runs_of_panel = blocks * kRunsInBlock;
+  BlockCursor<kFormat> unpacking(w, begin, end);
+  BlockCursor<kFormat> fetching(w, begin, end);
+  for (size_t i = 0; i < kFetchedAhead; ++i) fetching.next();
+  size_t unpacked = 0;
+  const auto unpack_next = [&]() COE_INLINE {
+    if (unpacked == in_all) return;
+    const size_t slot = unpacked++ % kSlots;
+    unpack_block<kFormat>(unpacking.record(), unpacking.in_record(), unpacking.distance(), quants[slot], scale[slot],
+                          offset[slot]);
+    unpacking.next();
+    fetching.fetch();
+    fetching.next();
+  };
+  size_t multiplying = 0;  // runs of the panels at hand
+  size_t scaling = 0;
+  V16 y[kTokens];
+  unrolled<kTokens>([&](auto t) COE_INLINE { y[t] = splat16(0.0F); });
+  const auto step = [&](size_t run, auto second) COE_INLINE {
+    if (run < runs) {
+      Tiles::template multiply<second.value>(
+          digits_of<kRunsInBlock>(x, multiplying),
+          quants[run / kRunsInBlock % kSlots] + run % kRunsInBlock * (kBytesOfBlock / kRunsInBlock));
+      if (++multiplying == runs_of_panel) multiplying = 0;
+    }
+    if (run % kRunsInBlock == 0) unpack_next();
+    if (run >= 2 && run < runs + 2) {
+      const size_t done = run - 2;
+      const size_t slot = done / kRunsInBlock % kSlots;
+      const DigitBlock& block = x[scaling / kRunsInBlock];
+      const size_t in = done % kRunsInBlock;
+      add_digits<kHasOffset<kFormat>>(y, sums[done % kUnderWay], scale[slot][in], offset[slot][in], block.scale,
+                                      kRunsInBlock == 2 ? block.sum16[in] : block.sum32);
+      if (++scaling == runs_of_panel) {
+        scaling = 0;
+        unrolled<kTokens>([&](auto t) COE_INLINE {
+          store_rows(w, begin, end, y[t], out + t * out_stride);
+          y[t] = splat16(0.0F);
+        });
+        begin += Wide::kPanels;
+      }
+    }
+    if (run >= 1 && run <= runs) Tiles::template store<!second.value>(sums[(run - 1) % kUnderWay]);
+    __asm__ volatile("" ::: "memory");  // the compiler does not know what tiles read and write
+  };
+  for (size_t i = 0; i < kUnpackedAhead; ++i) unpack_next();
+  for (size_t run = 0; run < runs + 2; run += 2) {
+    step(run, std::false_type());
+    step(run + 1, std::true_type());
+  }
 }
 
 template <Format kFormat>
@@ -183,14 +307,7 @@ void digit_panels(const Matrix& w, const DigitRows& x, size_t tokens, size_t beg
         ahead.of_block = 0;  // once
       }
     }
-    for (size_t token = 0; token < tokens; ++token) {
-      float* to = out + token * out_stride;
-      if (distance != 0) {
-        Wide::store(w, panel, y[token], to);
-      } else {
-        store_panel(w, panel, __builtin_shufflevector(y[token], y[token], 0, 1, 2, 3, 4, 5, 6, 7), to);
-      }
-    }
+    for (size_t token = 0; token < tokens; ++token) store_rows(w, panel, end, y[token], out + token * out_stride);
   }
 }
 
@@ -200,7 +317,13 @@ void linear_digits(const Matrix& w, const DigitRows& x, size_t tokens, size_t be
     if constexpr (!traits(format.value).is_float) {
       with_tokens<kDigitSide>(
           tokens, [format](auto members) { _tile_loadconfig(&kDigitConfig<kRuns<format.value>, members.value>); });
-      digit_panels<format.value>(w, x, tokens, begin, end, out, out_stride);
+      if (tokens >= DigitRows::kWorth && tokens <= DigitBlock::kTokens) {
+        with_tokens<DigitBlock::kTokens, DigitRows::kWorth>(tokens, [&](auto members) {
+          pipelined_panels<format.value, members.value>(w, x.at(0, 0), begin, end, out, out_stride);
+        });
+      } else {
+        digit_panels<format.value>(w, x, tokens, begin, end, out, out_stride);
+      }
     }
   });
   _tile_release();

@@ -10,9 +10,7 @@ namespace {
 
 constexpr size_t kTokenTile = 128;
 constexpr size_t kTileBytes = size_t{1} << 20;  // of a thread's tiles of activations
-// Fewer tokens don't repay the making of tiles of digits; more are quicker as bfloat16, which takes longer to unpack
-// and less to multiply.
-constexpr size_t kDigitTokens = 13;
+// So many tokens are quicker as bfloat16 than as digits: it takes longer to unpack and less to multiply.
 constexpr size_t kSplitTokens = 49;
 constexpr size_t kSplitTokensOfFloats = 17;
 
@@ -116,7 +114,7 @@ Tiles Linear::tiles(size_t tokens) const {
   const KernelTable& table = kernels();
   if (exact || weights.cols % kBlock != 0 || table.linear_split == nullptr) return Tiles::kNone;
   if (!batch_invariant && tokens >= (quantised() ? kSplitTokens : kSplitTokensOfFloats)) return Tiles::kSplit;
-  return quantised() && tokens >= kDigitTokens ? Tiles::kDigits : Tiles::kNone;
+  return quantised() && tokens >= DigitRows::kWorth ? Tiles::kDigits : Tiles::kNone;
 }
 
 LinearInput allocate_input(const Linear& op, size_t tokens, Workspace& workspace) {

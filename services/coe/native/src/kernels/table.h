@@ -43,6 +43,7 @@ struct DigitBlock {
 
 struct DigitRows {
   static constexpr size_t kTokens = 128;  // that linear_digits() takes at a time
+  static constexpr size_t kWorth = 5;     // fewer don't repay the making of digits
 
   DigitBlock* blocks;
   size_t cols;

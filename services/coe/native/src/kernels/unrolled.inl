@@ -9,10 +9,10 @@ template <size_t kCount, class F>
       COE_INLINE { (f(std::integral_constant<size_t, kIndex>()), ...); }(std::make_index_sequence<kCount>());
 }
 
-// Calls f with the number of tokens, at most kMost, as a constant.
-template <size_t kMost, class F>
+// Calls f with the number of tokens, from kFewest to kMost, as a constant.
+template <size_t kMost, size_t kFewest = 1, class F>
 inline void with_tokens(size_t tokens, F&& f) {
-  if constexpr (kMost > 1)
-    if (tokens < kMost) return with_tokens<kMost - 1>(tokens, f);
+  if constexpr (kMost > kFewest)
+    if (tokens < kMost) return with_tokens<kMost - 1, kFewest>(tokens, f);
   f(std::integral_constant<size_t, kMost>());
 }
