@@ -7,12 +7,18 @@ from typing import NoReturn
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from rich.console import Console
+from rich.progress import Progress
 
 # A pipe or a log file has no width of its own: wide enough for the tables.
 PIPE_WIDTH = 160
 
 out = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
 err = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else PIPE_WIDTH)
+
+
+def short_progress() -> Progress:
+    """Bars that vanish when the work is done. None at all in a log: it would get an empty line instead."""
+    return Progress(console=err, transient=True, disable=not err.is_terminal)
 
 
 def print_json(value: dict[str, object] | Message) -> None:

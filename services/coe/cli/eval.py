@@ -4,9 +4,8 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.progress import Progress
 
-from coe.cli.console import err, out, print_json
+from coe.cli.console import err, out, print_json, short_progress
 from coe.platform.errors import CoEError
 
 app = typer.Typer(invoke_without_command=True)
@@ -32,7 +31,7 @@ def evaluate(
         from coe.evaluation.summary import as_json, closing_lines, systems_table
     except ModuleNotFoundError as error:
         raise CoEError(f"evaluation needs the extra `train` ({error.name} is missing)") from error
-    with Progress(console=err, transient=True) as progress:
+    with short_progress() as progress:
         result, unknown = evaluate_files(outcomes, train, test, experts=experts, seed=seed, progress=progress)
     if unknown:
         err.print(f"Left out, no parameter counts: {', '.join(unknown)} (name them with --experts)")
@@ -61,7 +60,7 @@ def transfer(
         from coe.evaluation.summary import transfer_json, transfer_lines, transfer_table
     except ModuleNotFoundError as error:
         raise CoEError(f"evaluation needs the extra `train` ({error.name} is missing)") from error
-    with Progress(console=err, transient=True) as progress:
+    with short_progress() as progress:
         result, unknown = transfer_file(outcomes, by=by, experts=experts, seed=seed, progress=progress)
     if unknown:
         err.print(f"Left out, no parameter counts: {', '.join(unknown)} (name them with --experts)")
@@ -94,7 +93,7 @@ def router(
         figures = dict[str, object](classifier.artifact.figures)
     else:
         prompts = load(test, unlabelled=frozenset(), every_domain=True)
-        with Progress(console=err, transient=True) as progress:
+        with short_progress() as progress:
             task = progress.add_task("Classifying prompts", total=None)
             figures = judge(classifier, prompts, lambda done, total: progress.update(task, completed=done, total=total))
     if json:

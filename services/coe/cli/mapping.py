@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-from rich.progress import Progress
 from rich.table import Table
 
-from coe.cli.console import err, out, print_json
+from coe.cli.console import err, out, print_json, short_progress
 from coe.mapper.mapping import Mapping
 from coe.mapper.refiner_file import FILE_NAME as REFINER
 from coe.mapper.train import train_mapping
@@ -23,7 +22,7 @@ def train_and_write(
     parts: bool = True,
 ) -> None:
     """Raises ArtifactError for unusable files, InvalidPrompt when no expert fits a budget."""
-    with Progress(console=err, transient=True) as bar:
+    with short_progress() as bar:
         task = bar.add_task("Learning parts of categories", total=None)
         trained = train_mapping(
             outcomes,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.progress import Progress, TaskID
 
-from coe.cli.console import err, out, print_json
+from coe.cli.console import out, print_json, short_progress
 from coe.encoder import EncoderSpec, open_encoder
 from coe.platform.errors import CoEError, InvalidPrompt
 from coe.platform.settings import CoreSettings
@@ -109,7 +109,7 @@ class _Bars:
 
 @contextmanager
 def _bars() -> Iterator[_Bars]:
-    with Progress(console=err, transient=True) as progress:
+    with short_progress() as progress:
         yield _Bars(progress)
 
 

@@ -109,7 +109,9 @@ def read(path: Path) -> tuple[Tiers, Iterator[tuple[ev.Event, float]]]:
         whole = head["whole"]
         if head["state"]:
             snapshot.put(tiers, head["state"])
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+    except OSError as error:
+        raise ArtifactError(f"cannot read the event log {path}: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, IndexError) as error:
         raise ArtifactError(f"{path} is no event log of this version: {error}") from error
     if not whole:
         raise ArtifactError(f"{path} began while weights were on the move: an older part of the log was dropped")

@@ -161,3 +161,11 @@ def test_a_cut_last_line_is_the_end_and_others_are_damage(tmp_path: Path) -> Non
     _, happened = event_log.read(log)
     with pytest.raises(ArtifactError, match=":2"):
         list(happened)
+
+
+def test_a_log_that_cannot_be_read_is_told_from_one_that_is_none(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="cannot read the event log"):
+        event_log.read(tmp_path / "absent")
+    (tmp_path / "other").write_text("{}\n")
+    with pytest.raises(ArtifactError, match="is no event log of this version"):
+        event_log.read(tmp_path / "other")
