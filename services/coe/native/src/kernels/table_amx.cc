@@ -19,6 +19,7 @@ namespace {
 #include "kernels/wide_avx512.inl"
 #include "kernels/split_amx.inl"
 #include "kernels/digits_amx.inl"
+#include "kernels/digits_pipeline_amx.inl"
 // clang-format on
 
 KernelTable with_tiles(KernelTable table) {
