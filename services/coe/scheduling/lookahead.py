@@ -55,7 +55,7 @@ class Lookahead:
         self.max_wait = max_wait
         self.prefetch_depth = prefetch_depth
         # What was last seen to wait beside the running expert, in the order of its visits.
-        self._seen: tuple[str, int, int] | None = None
+        self._seen: tuple[str, int, ExpertQueues] | None = None
         self._others: list[Visit] = []
         # Visits as they were last seen, by expert: good as long as queue, costs and residency are the same.
         self._visits: dict[str, Visit] = {}
@@ -83,7 +83,7 @@ class Lookahead:
 
     def _while_running(self, view: QueueView, running: Running, now: float, arrived_by: float) -> Decision:
         # Asked at every step: what waits for other experts is only looked at again when it has changed.
-        seen = (running.expert, view.queues.changes_beside(running.expert), id(view.queues))
+        seen = (running.expert, view.queues.changes_beside(running.expert), view.queues)
         if seen != self._seen:
             others = self._known_visits(view, without=running.expert)
             self._seen, self._latest_start, self._foretold = seen, latest_start(by_due(others)), False

@@ -8,8 +8,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from coe.expert_worker.effects import Acquire, Residency
 from coe.platform.errors import ChecksumMismatch, CoEError, InternalError, LeaseLost, Unavailable
-from support.examples import examples
+from support.examples import examples, search_timeout
 from unit.expert_worker.worker_world import World, make_prompt
+
+pytestmark = search_timeout
 
 EXPERTS = st.sampled_from("abc")
 

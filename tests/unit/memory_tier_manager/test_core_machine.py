@@ -9,8 +9,10 @@ from coe.memory_tier_manager import events as ev
 from coe.memory_tier_manager.eviction import EVICTION
 from coe.memory_tier_manager.tiers import State
 from coe.platform.errors import TierLoadError
-from support.examples import examples
+from support.examples import examples, search_timeout
 from support.tiers_world import World
+
+pytestmark = search_timeout
 
 SIZES = {"a": 3, "b": 3, "c": 4, "d": 5, "e": 7}
 experts = st.sampled_from(sorted(SIZES))

@@ -8,7 +8,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from coe.platform.errors import CapacityExceeded
 from coe.scheduling import ExpertQueues, QueuedPrompt
 from coe.scheduling.queues import MIN_DEADLINES
-from support.examples import examples
+from support.examples import examples, search_timeout
+
+pytestmark = search_timeout
 
 
 class Queues(RuleBasedStateMachine):
