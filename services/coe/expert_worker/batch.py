@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from coe.expert_worker.effects import Answer, Effect, Emission, Finish, Grant, Loading, Spent, Text
 from coe.expert_worker.prompt import Prompt
-from coe.platform.errors import CoEError
+from coe.platform.errors import Cancelled, CoEError, DeadlineExceeded
 
 
 @dataclass(slots=True)
@@ -40,6 +40,14 @@ class Sequence:
 def never_started(prompt: Prompt, error: CoEError, now: float) -> Finish:
     """The end of a prompt that only waited."""
     return Finish(prompt, error, Spent(queue_s=now - prompt.taken_at, total_s=now - prompt.submitted_at))
+
+
+def cancelled(prompt: Prompt) -> Cancelled:
+    return Cancelled("the prompt was cancelled", request_id=prompt.request_id)
+
+
+def expired(prompt: Prompt) -> DeadlineExceeded:
+    return DeadlineExceeded("the prompt's deadline passed before its answer was complete", request_id=prompt.request_id)
 
 
 class Batch:

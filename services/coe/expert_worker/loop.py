@@ -3,7 +3,8 @@
 Every prompt given to `on_prompt` ends in exactly one of: a `Finish` effect; `on_revoked` or `drain`, which hand it back
 to the topic. One expert runs at a time, chosen by the scheduling policy (coe.scheduling): its prompts share a batch,
 which others of its queue join as the policy allows. When the batch has run out, the next expert is leased. One step is
-under way at most; what arrives meanwhile changes the state and takes effect with the next step.
+under way at most; what arrives meanwhile changes the state and takes effect with the next step. Prompts whose expert's
+weights are late (their disk may not answer) keep nobody waiting: others go before them.
 
 Call `advance` after each burst of events: only it starts work.
 """
@@ -11,7 +12,7 @@ Call `advance` after each burst of events: only it starts work.
 from collections import Counter, OrderedDict
 from collections.abc import Collection
 
-from coe.expert_worker.batch import Batch, never_started
+from coe.expert_worker.batch import Batch, cancelled, expired, never_started
 from coe.expert_worker.effects import (
     Abandon,
     Acquire,
@@ -28,7 +29,8 @@ from coe.expert_worker.effects import (
 )
 from coe.expert_worker.expected import Expected
 from coe.expert_worker.prompt import Prompt
-from coe.platform.errors import Cancelled, CapacityExceeded, CoEError, DeadlineExceeded, LeaseLost, Unavailable
+from coe.expert_worker.resident import Resident
+from coe.platform.errors import CapacityExceeded, CoEError, LeaseLost, Unavailable
 from coe.scheduling import Batch as Plan
 from coe.scheduling import Decision, ExpertQueues, QueuedPrompt, QueuePolicy, QueueView, Running
 
@@ -50,8 +52,7 @@ class WorkerLoop:
         self._plan: Plan | None = None
         self._stepped_at: float | None = None
         self._epoch: int | None = None
-        self._resident: set[str] = set()
-        self._loading: dict[str, float] = {}
+        self._resident = Resident(expected.costs.load_s)
         self._prefetched: set[str] = set()
         self._last: str | None = None
         self._tombstones: OrderedDict[str, None] = OrderedDict()
@@ -76,9 +77,9 @@ class WorkerLoop:
         self._expected.popularity.observe(prompt.expert_id)
         if prompt.request_id in self._tombstones:
             del self._tombstones[prompt.request_id]
-            return [never_started(prompt, _cancelled(prompt), now)]
+            return [never_started(prompt, cancelled(prompt), now)]
         if prompt.deadline <= now:
-            return [never_started(prompt, _expired(prompt), now)]
+            return [never_started(prompt, expired(prompt), now)]
         try:
             self.queues.push(QueuedPrompt(prompt.key, prompt.expert_id, prompt.taken_at, prompt.deadline))
         except CapacityExceeded as error:
@@ -93,7 +94,7 @@ class WorkerLoop:
             effect
             for prompt in self.held()
             if prompt.request_id == request_id
-            for effect in self._end(prompt, _cancelled(prompt), now)
+            for effect in self._end(prompt, cancelled(prompt), now)
         ]
         if not effects:
             self._tombstones[request_id] = None
@@ -108,7 +109,7 @@ class WorkerLoop:
             late += [prompt for prompt in batch.postponed if prompt.deadline <= now]
             if self._stepped_at is None:
                 late += [sequence.prompt for sequence in batch.live.values() if sequence.prompt.deadline <= now]
-        return [effect for prompt in late for effect in self._end(prompt, _expired(prompt), now)]
+        return [effect for prompt in late for effect in self._end(prompt, expired(prompt), now)]
 
     def on_revoked(self, keys: Collection[str]) -> list[Effect]:
         """These prompts are another worker's now."""
@@ -122,26 +123,19 @@ class WorkerLoop:
         return []
 
     def on_residency(self, expert_id: str, nbytes: int, residency: Residency, now: float) -> list[Effect]:
-        if residency is Residency.LOADING:
-            self._loading.setdefault(expert_id, now)
-        elif (since := self._loading.pop(expert_id, None)) is not None and residency is Residency.RESIDENT:
-            self._expected.costs.observe_load(nbytes, now - since)
-            if self.batch is not None and self.batch.expert_id == expert_id:
-                self.batch.copy_s = now - since
-        if self.batch is not None and self.batch.expert_id == expert_id:
-            self.batch.recalled = residency is Residency.LEAVING
-        if residency in (Residency.ABSENT, Residency.LEAVING):
-            self._resident.discard(expert_id)
-        else:
-            self._resident.add(expert_id)
+        load_s = self._resident.changed(expert_id, residency, now)
+        if load_s is not None:
+            self._expected.costs.observe_load(nbytes, load_s)
+        if (batch := self.batch) is not None and batch.expert_id == expert_id:
+            batch.recalled = residency is Residency.LEAVING
+            batch.copy_s = batch.copy_s if load_s is None else load_s
         return []
 
     def on_attached(self, epoch: int) -> list[Effect]:
         """The tier manager answers, maybe another incarnation of it: leases of older epochs are void."""
         if epoch != self._epoch:
             self._epoch = epoch
-            self._resident.clear()
-            self._loading.clear()
+            self._resident.forget()
         return []
 
     def on_granted(self, expert_id: str, grant: Grant, now: float) -> list[Effect]:
@@ -193,18 +187,23 @@ class WorkerLoop:
         if self._stepped_at is not None:
             return []
         effects = self.on_tick(now)
-        if self.batch is not None and self.batch.grant is not None:
-            effects += self._run(self.batch, self.batch.grant, now)
-        elif self.batch is not None and self.batch.empty and not self.queues.depth(self.batch.expert_id):
-            effects += [Abandon(self.batch.expert_id), Discard(self.batch.expert_id)]
-            self.batch = None
+        batch = self.batch
+        if batch is not None and batch.grant is not None:
+            effects += self._run(batch, batch.grant, now)
+        elif batch is not None and batch.empty:
+            wanted = self.queues.depth(batch.expert_id) > 0
+            if not wanted or (self._resident.is_late(batch.expert_id, now) and self._in_time(now)):
+                # A load that only the lease asked for would be cancelled with it.
+                effects += [Prefetch(batch.expert_id)] if wanted else []
+                effects += [Abandon(batch.expert_id), Discard(batch.expert_id)]
+                self.batch = None
         if self.batch is None:
             self._prefetched.clear()
             decision = self._decide(now)
             if decision.run is not None:
-                self._plan = decision.run
-                self.batch = Batch(decision.run.expert, now)
-                effects.append(Acquire(decision.run.expert, decision.forecast, self._policy.copy_first))
+                self._plan = plan = self._rather_in_time(decision.run, now)
+                self.batch = Batch(plan.expert, now)
+                effects.append(Acquire(plan.expert, decision.forecast, self._policy.copy_first))
         return effects
 
     def _run(self, batch: Batch, grant: Grant, now: float) -> list[Effect]:
@@ -231,12 +230,23 @@ class WorkerLoop:
             queues=self.queues,
             costs=self._expected.costs,
             popularity=self._expected.popularity,
-            resident=self._resident,
+            resident=self._resident.experts,
             max_batch=self._max_batch,
             running=running,
             last=self._last,
         )
         return self._policy.decide(view, now)
+
+    def _in_time(self, now: float) -> list[str]:
+        """Experts that are waited for and not late, those in HBM first, then who has waited longest."""
+        experts = [expert_id for expert_id in self.queues.experts() if not self._resident.is_late(expert_id, now)]
+        return sorted(experts, key=lambda one: (one not in self._resident.experts, self.queues.head(one).enqueued_at))
+
+    def _rather_in_time(self, plan: Plan, now: float) -> Plan:
+        """The plan, or another expert's prompts when its own is late."""
+        if not self._resident.is_late(plan.expert, now) or not (others := self._in_time(now)):
+            return plan
+        return Plan(others[0], plan.count)
 
     def _take(self, plan: Plan | None) -> list[Prompt]:
         if plan is None:
@@ -286,11 +296,3 @@ class WorkerLoop:
         effects = batch.fail(error, now)
         self.batch = None
         return [*effects, Discard(batch.expert_id), release]
-
-
-def _cancelled(prompt: Prompt) -> Cancelled:
-    return Cancelled("the prompt was cancelled", request_id=prompt.request_id)
-
-
-def _expired(prompt: Prompt) -> DeadlineExceeded:
-    return DeadlineExceeded("the prompt's deadline passed before its answer was complete", request_id=prompt.request_id)

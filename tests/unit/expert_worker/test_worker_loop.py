@@ -173,6 +173,63 @@ def test_a_grant_that_crosses_its_abandonment_is_released() -> None:
     assert world.loop.on_granted("a", grant, world.now) == [Release("a", grant)]
 
 
+def test_weights_that_are_late_keep_nobody_else_waiting_and_go_on_loading() -> None:
+    world = World()
+    world.submit(make_prompt("hung", "a"))
+    world.apply(world.loop.on_residency("a", 10, Residency.LOADING, world.now))
+    world.now = 0.5
+    world.submit(make_prompt("other", "b", at=0.5))
+    assert world.asked == ["a"], "it may come yet"
+    world.now = 1.5
+    world.advance()
+    assert world.asked == ["b"]
+    assert world.log[-4:] == [Prefetch("a"), Abandon("a"), Discard("a"), world.log[-1]]
+    world.grant()
+    world.finish_step()
+    assert "other" in world.finished
+    assert world.asked == ["a"], "nobody else waits"
+    world.submit(make_prompt("third", "c", at=1.5), make_prompt("fourth", "b", at=1.5))
+    world.apply(world.loop.on_residency("b", 10, Residency.RESIDENT, world.now))
+    world.run_out()
+    assert list(world.finished) == ["other", "third", "fourth", "hung"]
+
+
+def test_of_those_that_are_not_late_who_is_in_hbm_goes_first() -> None:
+    world = World()
+    world.apply(world.loop.on_residency("a", 10, Residency.LOADING, world.now))
+    world.apply(world.loop.on_residency("c", 10, Residency.RESIDENT, world.now))
+    world.now = 2.0
+    for key, expert in (("0", "a"), ("1", "b"), ("2", "c")):
+        world.apply(world.loop.on_prompt(make_prompt(key, expert, at=2.0), world.now))
+    world.apply(world.loop.on_residency("a", 10, Residency.LOADING, world.now))
+    world.advance()
+    assert world.asked == ["c"]
+
+
+def test_a_load_that_ends_is_late_no_more() -> None:
+    world = World()
+    world.submit(make_prompt("hung", "a"))
+    world.apply(world.loop.on_residency("a", 10, Residency.LOADING, world.now))
+    world.now = 5.0
+    world.apply(world.loop.on_residency("a", 10, Residency.RESIDENT, world.now))
+    world.submit(make_prompt("other", "b", at=5.0))
+    assert world.asked == ["a"]
+
+
+def test_a_sequence_under_way_keeps_its_place_though_its_weights_are_late() -> None:
+    """They were lost, and are loaded anew: its tokens so far are the batch's."""
+    world = World()
+    world.submit(make_prompt("r", "a", tokens=3))
+    world.grant()
+    world.finish_step(LeaseLost("stale"))
+    world.apply(world.loop.on_residency("a", 10, Residency.LOADING, world.now))
+    world.now = 9.0
+    world.submit(make_prompt("other", "b", at=9.0))
+    assert world.asked == ["a"]
+    world.run_out()
+    assert set(world.finished) == {"r", "other"}
+
+
 def test_cancellation_reaches_waiting_running_and_coming_prompts() -> None:
     world = World(max_batch=1)
     world.submit(make_prompt("1", tokens=9), make_prompt("2"))

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from coe._proto import events_pb2
-from coe.expert_worker import echo
+from coe.expert_worker import echo, resident
+from coe.expert_worker.effects import Residency
 from coe.expert_worker.expected import Expected
 from coe.expert_worker.loop import WorkerLoop
 from coe.expert_worker.outcome import Identity
@@ -160,6 +161,25 @@ async def test_the_lease_of_a_cancelled_prompt_is_not_waited_for() -> None:
         assert (await rig.bus.completed(stuck)).error.code == "cancelled"
         assert (await rig.bus.completed(other)).completion.text == "ttt"
         assert not rig.leases.waiting
+    assert rig.leases.held == {}
+
+
+async def test_an_expert_whose_disk_hangs_keeps_nobody_else_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resident, "LATE_S", 0.05)
+    rig = Rig()
+    rig.leases.stuck.add("a")
+    async with rig.running():
+        stuck = rig.bus.put(assigned("r"))
+        async with asyncio.timeout(WAIT_S):
+            await until_true(lambda: rig.leases.waiting)
+        rig.worker.residency_changed("a", 10, Residency.LOADING)
+        for number in range(3):
+            other = rig.bus.put(assigned(f"other-{number}", expert="b"))
+            assert (await rig.bus.completed(other)).completion.text == "ttt"
+        assert stuck not in rig.bus.ended
+        rig.leases.stuck.clear()
+        rig.bus.put(assigned("last", expert="b"))
+        assert (await rig.bus.completed(stuck)).completion.text == "ttt"
     assert rig.leases.held == {}
 
 
