@@ -27,6 +27,8 @@ class World:
     answers: dict[int, fx.Effect] = field(default_factory=dict)
     granted: dict[int, fx.Grant] = field(default_factory=dict)
     copying: dict[str, fx.StartCopy] = field(default_factory=dict)
+    # Experts of which no byte comes before `move_copy`, unless they are in memory.
+    silent: set[str] = field(default_factory=set)
     cancelled: set[str] = field(default_factory=set)
     freeing: dict[str, int] = field(default_factory=dict)
     reading: set[str] = field(default_factory=set)
@@ -82,6 +84,8 @@ class World:
                 self.copying[effect.expert] = effect
                 self.generation += 1
                 inbox.append(ev.CopyStarted(effect.expert, self.generation))
+                if effect.watched and effect.expert not in self.silent:
+                    inbox.append(ev.CopyMoves(effect.expert, self.generation))
             case fx.CancelCopy():
                 assert effect.expert in self.copying
                 self.cancelled.add(effect.expert)
@@ -161,6 +165,9 @@ class World:
 
     def stall_copy(self, expert: str) -> None:
         self.send(ev.CopyWaits(expert, self.tiers.hbm.entries[expert].generation or 0))
+
+    def move_copy(self, expert: str) -> None:
+        self.send(ev.CopyMoves(expert, self.tiers.hbm.entries[expert].generation or 0))
 
     def end_copy(self, error: Exception | None = None, expert: str = "") -> None:
         """`expert`: of those that are copied; the first without."""

@@ -126,7 +126,8 @@ class Admission:
         """Grants what can be granted to those who wait for this entry's bytes."""
         for request in list(entry.waiters):
             pending = self.pending[request]
-            if entry.generation is None or (pending.asked.resident and entry.state is not State.RESIDENT):
+            behind_copy = entry.moves and not pending.asked.resident
+            if entry.generation is None or not (entry.state is State.RESIDENT or behind_copy):
                 continue
             entry.waiters.remove(request)
             del self.pending[request]
@@ -172,6 +173,10 @@ class Admission:
             )
         if entry is not None and entry.hangs:
             message = f"{name_of(event.expert)} can't be loaded: its disk does not answer"
+            return errors.TierLoadError(message, expert=name_of(event.expert))
+        hanging = sum(other.hangs for other in hbm.entries.values())
+        if entry is None and hanging >= limits.max_aside and not self._state.ddr.has(event.expert):
+            message = f"{name_of(event.expert)} can't be loaded: {hanging} copies wait for disks that don't answer"
             return errors.TierLoadError(message, expert=name_of(event.expert))
         if len(self.line) >= limits.max_waiting:
             return errors.CapacityExceeded(f"{len(self.line)} requests wait for room in HBM already")

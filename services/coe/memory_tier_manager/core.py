@@ -52,6 +52,7 @@ class Tiers:
             ev.Prefetch: self._prefetch,
             ev.Pin: self._pin,
             ev.CopyStarted: self._copy_started,
+            ev.CopyMoves: self._copy_moves,
             ev.CopyWaits: self._copy_waits,
             ev.CopyEnded: self._copy_ended,
             ev.Freed: self._freed,
@@ -173,6 +174,12 @@ class Tiers:
         if entry.state is State.LOADING:
             self._admission.answer(entry)
             self.weights.changed(entry)
+
+    def _copy_moves(self, event: ev.CopyMoves, now: float) -> None:
+        entry = self.hbm.entries.get(event.expert)
+        if entry is not None and entry.generation == event.generation and entry.state is State.LOADING:
+            entry.moves = True
+            self._admission.answer(entry)
 
     def _copy_waits(self, event: ev.CopyWaits, now: float) -> None:
         entry = self.hbm.entries.get(event.expert)

@@ -10,7 +10,8 @@ from coe.platform.errors import CoEError
 class StartCopy:
     """Copy the expert's weights into the arena. Answered by CopyStarted, later by CopyEnded.
 
-    `part_of`: only the first `nbytes` of that expert. `part_slot`: holds the first bytes already.
+    `part_of`: only the first `nbytes` of that expert. `part_slot`: holds the first bytes already. `watched`: CopyMoves
+    is to tell when the first bytes come, for they are not all in memory.
     """
 
     expert: str
@@ -19,6 +20,7 @@ class StartCopy:
     nbytes: int
     part_of: str = ""
     part_slot: int | None = None
+    watched: bool = False
 
     @property
     def source(self) -> str:

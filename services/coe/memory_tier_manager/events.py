@@ -113,6 +113,14 @@ class CopyStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class CopyMoves:
+    """The first bytes of a watched copy have come: its disk answers."""
+
+    expert: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
 class CopyWaits:
     """The copy moves far fewer bytes than the link could: it waits for its disk."""
 
@@ -170,6 +178,7 @@ Event = (
     | Prefetch
     | Pin
     | CopyStarted
+    | CopyMoves
     | CopyWaits
     | CopyEnded
     | Freed

@@ -21,6 +21,7 @@ class HbmEntry:
     `part_of`: only the first layers of that expert (coe.memory_tier_manager.parts); `expert` is then the part's name.
     `saved`: bytes that came from such a part and not over the link. `demanded`: it is loaded for requests alone, and
     not any more when the last of them is taken back. `recalled`: it leaves as soon as its leases have ended.
+    `moves`: its bytes come, so that who reads them waits for no disk that may not answer.
     `hangs`: its copy has taken so long that nobody can tell when its bytes will be free.
     """
 
@@ -41,6 +42,7 @@ class HbmEntry:
     was_in_ddr: bool = False
     part_of: str = ""
     saved: int = 0
+    moves: bool = False
     hangs: bool = False
     waiters: list[int] = field(default_factory=list)
 

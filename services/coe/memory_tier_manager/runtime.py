@@ -28,6 +28,8 @@ Answer = fx.Grant | fx.Prefetched | fx.Done
 OnAnswer = Callable[[Answer | CoEError], None]
 Observer = Callable[[ev.Event | fx.Effect, float], None]
 PATIENCE_S = 0.2
+# How soon a copy is looked at whose first bytes somebody waits for.
+FIRST_LOOK_S = 0.001
 # Of the link's rate: what a copy from memory moves though the machine be busy.
 SLOW = 0.125
 # How long the end waits for copies and reads that have been cancelled.
@@ -230,13 +232,20 @@ class Runtime:
 
     def _await_copy(self, effect: fx.StartCopy, copy: Copy) -> None:
         """In a thread of its own."""
-        moved = 0
-        while not copy.wait(self._patience_s):
+        watched, moved = effect.watched, 0
+        looked_at, pause = time.monotonic(), FIRST_LOOK_S if watched else self._patience_s
+        while not copy.wait(pause):
             if self._over.is_set():
                 return
-            before, moved = moved, copy.bytes_copied
-            rate = (moved - before) / self._patience_s
-            self._tell(self._copy_moves, effect, copy, rate)
+            now, bytes_copied = time.monotonic(), copy.bytes_copied
+            if watched and bytes_copied:
+                watched = False
+                self._tell(self.post, ev.CopyMoves(effect.expert, copy.generation))
+            if now - looked_at >= self._patience_s:
+                self._tell(self._copy_pace, effect, copy, (bytes_copied - moved) / (now - looked_at))
+                looked_at, moved = now, bytes_copied
+            # The longer the first bytes take, the less a look that is a fifth too late matters.
+            pause = min(1.25 * pause, self._patience_s) if watched else self._patience_s
         self._tell(self._copy_over, effect, copy)
 
     def _tell(self, what: Callable[..., None], *args: object) -> None:
@@ -247,7 +256,7 @@ class Runtime:
             if not self._over.is_set():
                 raise
 
-    def _copy_moves(self, effect: fx.StartCopy, copy: Copy, rate: float) -> None:
+    def _copy_pace(self, effect: fx.StartCopy, copy: Copy, rate: float) -> None:
         self._link_rate = max(self._link_rate, rate)
         if rate <= SLOW * self._link_rate and self._tiers.hbm.copying == effect.expert:
             _log.warning("a copy waits for its disk", expert=effect.expert, bytes_per_s=round(rate))

@@ -82,6 +82,7 @@ class Weights:
         entry = self.hbm.next_copy(now, self.may_start)
         if entry is None:
             return
+        entry.moves = self.ddr.has(entry.source)
         part = self.part(entry.expert)
         if part is not None and part.state is State.RESIDENT:
             entry.saved = part.nbytes
@@ -95,7 +96,9 @@ class Weights:
 
     @staticmethod
     def _copy(entry: HbmEntry, part_slot: int | None) -> fx.StartCopy:
-        return fx.StartCopy(entry.expert, entry.slot, entry.offset, entry.nbytes, entry.part_of, part_slot)
+        return fx.StartCopy(
+            entry.expert, entry.slot, entry.offset, entry.nbytes, entry.part_of, part_slot, watched=not entry.moves
+        )
 
     def leave_ddr(self, entry: HbmEntry) -> None:
         if entry.from_ddr:

@@ -135,6 +135,15 @@ class TierMachine(RuleBasedStateMachine):
         self.world.stall_copy(data.draw(st.sampled_from(sorted(self.world.copying))))
         assert self.world.tiers.hbm.copying not in self.world.tiers.hbm.aside
 
+    @rule(experts=st.sets(experts))
+    def disks_do_not_answer(self, experts: set[str]) -> None:
+        self.world.silent = {self.key(expert) for expert in experts}
+
+    @precondition(lambda self: self.world.copying)
+    @rule(data=st.data())
+    def copy_moves(self, data: st.DataObject) -> None:
+        self.world.move_copy(data.draw(st.sampled_from(sorted(self.world.copying))))
+
     @precondition(lambda self: self.world.freeing)
     @rule(data=st.data())
     def freed(self, data: st.DataObject) -> None:
@@ -160,6 +169,15 @@ class TierMachine(RuleBasedStateMachine):
                 entry = tiers.hbm.entries[grant.expert]
                 assert (entry.slot, entry.generation) == (grant.slot, grant.generation)
                 assert entry.state is not State.FREEING
+
+    @invariant()
+    def nobody_reads_behind_a_disk_that_has_not_answered(self) -> None:
+        if not hasattr(self, "world"):
+            return
+        for entry in self.world.tiers.hbm.entries.values():
+            waiting = {self.world.tiers.pending[request].lease for request in entry.waiters}
+            leases = {lease.lease for lease in self.world.tiers.leases.of_expert(entry.expert)}
+            assert entry.state is not State.LOADING or entry.moves or leases <= waiting
 
     @invariant()
     def what_a_worker_may_come_back_for_stays(self) -> None:

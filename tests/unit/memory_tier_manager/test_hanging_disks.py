@@ -87,6 +87,53 @@ def test_after_the_load_timeout_the_link_is_free_though_the_copy_never_ends(stal
     assert world.acquire("w1", "hung") in world.answers
 
 
+def test_a_lease_behind_a_copy_comes_with_its_first_bytes() -> None:
+    world = world_of()
+    world.silent.add("hung")
+    first = world.acquire("w1", "hung")
+    second = world.acquire("w2", "hung")
+    assert not world.answers
+    world.move_copy("hung")
+    assert world.grant(first).generation == world.grant(second).generation
+    assert world.copying.keys() == {"hung"}
+
+
+def test_what_is_in_memory_is_leased_behind_its_copy_at_once() -> None:
+    world = world_of()
+    for expert in ("a", "big"):
+        request = world.acquire("w1", expert)
+        world.settle()
+        world.release(request)
+    world.silent.add("a")
+    again = world.acquire("w1", "a")
+    world.end_free("big")
+    assert world.copying.keys() == {"a"}
+    assert world.grant(again)
+
+
+def test_first_bytes_of_a_load_that_was_given_up_are_nobody_s() -> None:
+    world = world_of()
+    world.silent.add("hung")
+    given_up = world.acquire("w1", "hung")
+    world.send(ev.CancelAcquire(given_up))
+    world.move_copy("hung")
+    assert isinstance(world.answers[given_up], fx.Reject)
+    assert world.tiers.hbm.entries["hung"].state is State.FREEING
+    world.end_copy(expert="hung")
+    world.send(ev.CopyMoves("hung", 1))
+
+
+def test_where_as_many_copies_hang_as_may_nobody_waits_for_another_disk() -> None:
+    world = world_of(max_aside=1)
+    world.acquire("w1", "hung", resident=True)
+    pass_time(world, 61)
+    refused = world.acquire("w2", "a")
+    assert "1 copies wait for disks that don't answer" in error_of(world, refused).message
+    world.end_copy(expert="hung")
+    world.settle()
+    assert world.grant(world.acquire("w2", "a"))
+
+
 def test_room_that_hangs_is_no_room_to_wait_for() -> None:
     world = world_of()
     world.acquire("w1", "hung", resident=True)
@@ -175,6 +222,22 @@ async def test_a_read_that_never_returns_holds_up_neither_the_link_nor_the_end(
     opened = {id(source): source for source in bench.library.opened}
     assert sum(not source.closed for source in opened.values()) == 1, "the file that a thread is reading"
     answers.set()
+
+
+async def test_the_first_bytes_of_a_copy_are_seen_soon() -> None:
+    bench = Bench()
+    event = ev.Acquire(bench.runtime.next_request(), "w", "a", 4)
+    asking = asyncio.create_task(bench.runtime.ask(event))
+    await until_true(lambda: bench.arena.copies)
+    await asyncio.sleep(0.05)
+    assert not asking.done()
+    bench.arena.copies[0].bytes_copied = 1
+    grant = await asking
+    assert not bench.arena.copies[0].done
+    bench.runtime.post(ev.Release("w", grant.lease))  # type: ignore[attr-defined]
+    bench.arena.copies[0].finish()
+    await until_true(lambda: bench.tiers.idle)
+    await bench.runtime.close()
 
 
 async def test_a_copy_that_is_slow_for_the_link_lets_others_pass() -> None:
