@@ -98,6 +98,15 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
+class PinHeld:
+    """Nobody asked: a pin does not fit beside the others any more (its expert has other bytes), or does again."""
+
+    expert: str
+    nbytes: int
+    held: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Changed:
     """The expert is in another tier or state than it was, or its pin changed: tell the watchers."""
 
@@ -132,6 +141,7 @@ Effect = (
     | Reject
     | Prefetched
     | Done
+    | PinHeld
     | Changed
     | TimedOut
     | Evicted

@@ -20,6 +20,7 @@ from coe.memory_tier_manager import events as ev
 from coe.memory_tier_manager.arena import Arena, Copy, Source
 from coe.memory_tier_manager.core import Tiers
 from coe.memory_tier_manager.disk_reads import DiskReads
+from coe.memory_tier_manager.versions import name_of
 from coe.platform import logs
 from coe.platform.errors import Cancelled, CoEError, InternalError, TierLoadError
 
@@ -201,6 +202,10 @@ class Runtime:
                     source.close()
             case fx.TimedOut():
                 _log.error("a load took too long", expert=effect.expert, reason=effect.error.message)
+            case fx.PinHeld():
+                tell = _log.info if effect.held else _log.warning
+                what = "fits again" if effect.held else "does not fit beside the other pins any more: it waits for room"
+                tell(f"a pin {what}", expert=name_of(effect.expert), bytes=effect.nbytes)
             case fx.Changed() | fx.Evicted():
                 pass
 

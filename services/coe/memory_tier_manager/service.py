@@ -148,7 +148,7 @@ class MemoryTierManagerService:
         """Of what is in a tier or is to be: others are looked at when they are asked for."""
         while True:
             await asyncio.sleep(IMPORTS_S)
-            kept = (*views.present(self._tiers), *map(name_of, (*self._tiers.pins, *self._tiers.defaults)))
+            kept = (*views.present(self._tiers), *map(name_of, self._tiers.state.wanted_always()))
             self._versions.look_again(await asyncio.to_thread(self._library.changed, kept))
 
     async def _publish(self) -> None:

@@ -24,6 +24,7 @@ def take(tiers: Tiers) -> dict[str, Any]:
         ],
         "attached": tiers.attached,
         "pins": tiers.pins,
+        "unmet": state.unmet,
         "left": tiers.weights.left,
         "forecasts": {
             worker: [dataclasses.astuple(use) for use in uses] for worker, uses in tiers.forecasts.told().items()
@@ -51,6 +52,7 @@ def put(tiers: Tiers, values: dict[str, Any]) -> None:
         tiers.leases.restore(lease, worker, expert)
     tiers.attached.update(values["attached"])
     tiers.pins.update(values["pins"])
+    state.unmet.update(values.get("unmet", {}))
     tiers.weights.left.update(values["left"])
     for worker, uses in values["forecasts"].items():
         tiers.forecasts.update(worker, [Use(*use) for use in uses], now=0.0)

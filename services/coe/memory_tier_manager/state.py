@@ -27,6 +27,8 @@ class TierState:
         self.weights = Weights(self.hbm, self.ddr, policy, limits.max_aside)
         self.leases = LeaseTable(first_lease)
         self.pins: dict[str, int] = {}
+        # Pins that don't fit beside those any more: their experts became bigger. They wait for room.
+        self.unmet: dict[str, int] = {}
         self.forecasts = Forecasts()
         # Experts found in the arena of a manager that died: their lessees may still come and say so, until then.
         self.unclaimed: set[str] = set()
@@ -66,6 +68,10 @@ class TierState:
             and entry.expert not in wanted
             and not self.is_read(entry.part_of)
         ]
+
+    def wanted_always(self) -> list[str]:
+        """Experts that are to be in HBM though nobody asks."""
+        return [*self.pins, *self.unmet, *self.defaults]
 
     def is_read(self, expert: str) -> bool:
         """Its first layers are on their way from the part to the whole."""

@@ -44,16 +44,19 @@ class Upkeep:
         state = self._state
         if not event.pinned:
             state.pins.pop(event.expert, None)
+            state.unmet.pop(event.expert, None)
+            self._hold_what_fits()
         elif event.expert not in state.pins:
             if (size := self._pins_with(event.nbytes)) > state.hbm.budget.capacity:
                 error = errors.CapacityExceeded(f"pins of {size} bytes exceed HBM", expert=event.expert)
                 self._out.append(fx.Reject(event.request, error))
                 return
+            state.unmet.pop(event.expert, None)
             state.pins[event.expert] = event.nbytes
         self._out += (fx.Done(event.request), fx.Changed(event.expert))
 
     def replaced(self, event: ev.Replaced) -> None:
-        """Pins and defaults are the expert's, whichever bytes it has. A pin that does not fit any more ends."""
+        """Pins and defaults are the expert's, whichever bytes it has. A pin that fits no more waits for room."""
         state = self._state
         if event.by != event.expert:
             state.former.add(event.expert)
@@ -62,10 +65,13 @@ class Upkeep:
         if event.expert in state.defaults and event.by:
             del state.defaults[event.expert]
             state.defaults[event.by] = event.nbytes
-        if event.expert in state.pins and event.by:
-            del state.pins[event.expert]
-            if self._pins_with(event.nbytes) <= state.hbm.budget.capacity:
-                state.pins[event.by] = event.nbytes
+        for pins in (state.pins, state.unmet) if event.by else ():
+            if pins.pop(event.expert, None) is not None:
+                pins[event.by] = event.nbytes
+        if event.by in state.pins and self._pins_with() > state.hbm.budget.capacity:
+            state.unmet[event.by] = state.pins.pop(event.by)
+            self._out.append(fx.PinHeld(event.by, event.nbytes, held=False))
+        self._hold_what_fits()
         if event.by:
             self._out.append(fx.Changed(event.by))
 
@@ -87,7 +93,7 @@ class Upkeep:
                 weights.drop_from_ddr(expert)
                 self._out.append(fx.Changed(expert))
             weights.left.pop(expert, None)
-            kept = (*state.hbm.entries, *state.ddr.entries, *state.pins, *state.defaults)
+            kept = (*state.hbm.entries, *state.ddr.entries, *state.wanted_always())
             if expert not in kept and part_name(expert) not in kept:
                 state.former.discard(expert)
 
@@ -134,9 +140,16 @@ class Upkeep:
     def waits(self) -> bool:
         return bool(self._wishes or self._state.pins or self._state.defaults)
 
-    def _pins_with(self, nbytes: int) -> int:
+    def _hold_what_fits(self) -> None:
+        state = self._state
+        for expert, nbytes in list(state.unmet.items()):
+            if self._pins_with(nbytes) <= state.hbm.budget.capacity:
+                state.pins[expert] = state.unmet.pop(expert)
+                self._out.append(fx.PinHeld(expert, nbytes, held=True))
+
+    def _pins_with(self, *more: int) -> int:
         hbm = self._state.hbm
-        return sum(hbm.extents.rounded(one) for one in (*self._state.pins.values(), nbytes))
+        return sum(hbm.extents.rounded(one) for one in (*self._state.pins.values(), *more))
 
     def _serve_wishes(self, now: float) -> None:
         hbm = self._state.hbm

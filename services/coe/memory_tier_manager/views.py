@@ -19,6 +19,7 @@ TIERS = {Tier.DISK: pb.TIER_DISK, Tier.DDR: pb.TIER_DDR, Tier.HBM: pb.TIER_HBM}
 def residency(tiers: Tiers, expert: str, nbytes: int) -> pb.ExpertResidency:
     """The highest tier that has, or is getting, the bytes of this key."""
     name = name_of(expert)
+    pinned = expert in tiers.pins or expert in tiers.state.unmet
     entry = tiers.hbm.entries.get(expert)
     if entry is not None:
         age_s = time.monotonic() - entry.last_used
@@ -28,7 +29,7 @@ def residency(tiers: Tiers, expert: str, nbytes: int) -> pb.ExpertResidency:
             state=pb.RESIDENCY_STATE_EVICTING if entry.recalled else _STATES[entry.state],
             bytes=nbytes,
             leases=tiers.leases.count(expert),
-            pinned=expert in tiers.pins,
+            pinned=pinned,
             slot=entry.slot,
             generation=entry.generation or 0,
             last_used_ms=int((time.time() - age_s) * 1000),
@@ -37,7 +38,7 @@ def residency(tiers: Tiers, expert: str, nbytes: int) -> pb.ExpertResidency:
     if expert in tiers.ddr.entries:
         tier = pb.TIER_DDR
         state = pb.RESIDENCY_STATE_RESIDENT if tiers.ddr.has(expert) else pb.RESIDENCY_STATE_LOADING
-    return pb.ExpertResidency(expert_id=name, tier=tier, state=state, bytes=nbytes, pinned=expert in tiers.pins)
+    return pb.ExpertResidency(expert_id=name, tier=tier, state=state, bytes=nbytes, pinned=pinned)
 
 
 def present(tiers: Tiers) -> list[str]:

@@ -99,14 +99,14 @@ class TierMachine(RuleBasedStateMachine):
 
     @rule(expert=experts, nbytes=st.integers(1, 7))
     def imported_anew(self, expert: str, nbytes: int) -> None:
-        former, pinned = self.key(expert), self.key(expert) in self.world.tiers.pins
+        former, pinned = self.key(expert), self.pinned(self.key(expert))
         leases = self.world.tiers.leases
         read = {lease.lease for lease in leases.of_expert(former)} & self.world.granted.keys()
         self.gone.discard(expert)
         key = self.world.import_anew(expert, nbytes)
         assert {lease.lease for lease in leases.of_expert(former)} == read, "who reads the former bytes goes on"
-        assert former not in self.world.tiers.pins
-        assert pinned or key not in self.world.tiers.pins
+        assert not self.pinned(former)
+        assert self.pinned(key) == pinned
 
     @rule(expert=experts)
     def removed(self, expert: str) -> None:
@@ -119,6 +119,9 @@ class TierMachine(RuleBasedStateMachine):
             self.gone.remove(expert)
             key = self.key(expert)
             self.world.send(ev.Replaced(key, key, self.world.sizes[key]))
+
+    def pinned(self, key: str) -> bool:
+        return key in self.world.tiers.pins or key in self.world.tiers.state.unmet
 
     def key(self, expert: str) -> str:
         return self.world.current.get(expert, expert)
@@ -180,6 +183,16 @@ class TierMachine(RuleBasedStateMachine):
             assert entry.state is not State.LOADING or entry.moves or leases <= waiting
 
     @invariant()
+    def pins_fit_and_who_waits_to_be_pinned_would_not(self) -> None:
+        if not hasattr(self, "world"):
+            return
+        pins, unmet = self.world.tiers.pins, self.world.tiers.state.unmet
+        free = self.world.tiers.hbm.budget.capacity - sum(pins.values())
+        assert free >= 0
+        assert not pins.keys() & unmet.keys()
+        assert all(nbytes > free for nbytes in unmet.values())
+
+    @invariant()
     def what_a_worker_may_come_back_for_stays(self) -> None:
         if not hasattr(self, "world") or self.world.now >= self.world.claims_end:
             return
@@ -215,7 +228,7 @@ class TierMachine(RuleBasedStateMachine):
         if not hasattr(self, "world"):
             return
         world = self.world
-        for expert in list(world.tiers.pins):
+        for expert in (*world.tiers.state.unmet, *world.tiers.pins):
             world.requests += 1
             world.send(ev.Pin(world.requests, expert, world.sizes[expert], pinned=False))
         world.now = max(world.now, world.claims_end)

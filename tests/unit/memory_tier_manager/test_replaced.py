@@ -2,6 +2,7 @@
 
 from coe.memory_tier_manager import effects as fx
 from coe.memory_tier_manager import events as ev
+from coe.memory_tier_manager import views
 from coe.memory_tier_manager.tiers import State
 from coe.platform.errors import ExpertNotFound, TierLoadError
 from support.tiers_world import World
@@ -64,3 +65,39 @@ def test_of_a_removed_expert_nothing_is_granted_or_loaded_again(world: World) ->
     world.send(ev.Replaced("a", "a", 4))
     world.settle()
     assert world.resident() == {"a"}, "its pin was not forgotten"
+
+
+def test_a_pin_that_does_not_fit_any_more_is_told_and_waits_for_room(world: World) -> None:
+    for request, expert in ((90, "a"), (91, "b")):
+        world.send(ev.Pin(request, expert, 4, pinned=True))
+    world.settle()
+    bigger = fx.PinHeld("a#1", 8, held=False)
+    world.requests = 0
+    world.sizes["a#1"] = 8
+    assert bigger in world.send(ev.Replaced("a", "a#1", 8))
+    assert views.residency(world.tiers, "a#1", 8).pinned
+    world.settle()
+    assert world.resident() == {"b"}
+    assert fx.PinHeld("a#1", 8, held=True) in world.send(ev.Pin(92, "b", 4, pinned=False))
+    world.settle()
+    assert world.resident() == {"a#1"}
+
+
+def test_a_pin_that_waits_for_room_ends_when_it_is_taken_back(world: World) -> None:
+    for request, expert in ((90, "a"), (91, "b")):
+        world.send(ev.Pin(request, expert, 4, pinned=True))
+    world.sizes["a#1"] = 8
+    world.send(ev.Replaced("a", "a#1", 8))
+    world.send(ev.Pin(92, "a#1", 8, pinned=False))
+    world.send(ev.Pin(93, "b", 4, pinned=False))
+    assert not world.tiers.pins
+    assert not views.residency(world.tiers, "a#1", 8).pinned
+
+
+def test_a_pin_that_waits_for_room_is_held_when_its_expert_gets_smaller(world: World) -> None:
+    for request, expert in ((90, "a"), (91, "b")):
+        world.send(ev.Pin(request, expert, 4, pinned=True))
+    world.sizes |= {"a#1": 8, "a#2": 3}
+    world.send(ev.Replaced("a", "a#1", 8))
+    assert fx.PinHeld("a#2", 3, held=True) in world.send(ev.Replaced("a#1", "a#2", 3))
+    assert world.tiers.pins == {"b": 4, "a#2": 3}
