@@ -97,14 +97,18 @@ async def test_an_expert_that_changed_meanwhile_is_loaded_anew(home: Path, setti
     import_gguf(write_tiny_gguf(tmp_path / "other.gguf", TinyModel(seed=9)), other / "experts", "tiny")
     async with worker(port) as (client, hellos):
         with tiers_process(home, **settings) as manager:
-            await asyncio.wait_for(hellos.get(), WAIT_S)
-            await client.acquire(Acquire("tiny", until_resident=True))
+            hello = await asyncio.wait_for(hellos.get(), WAIT_S)
+            former = (await client.acquire(Acquire("tiny", until_resident=True))).handle
             manager.process.kill()
             manager.process.wait(WAIT_S)
-        with tiers_process(other, **settings):
+        with tiers_process(other, **settings), HbmArena.attach(hello.arena) as arena:
             await asyncio.wait_for(hellos.get(), WAIT_S)
-            experts, _ = await listed(port)
+            experts, hbm = await listed(port)
             assert experts["tiny"].tier != pb.TIER_HBM
+            slots = [arena.slot(index) for index in range(arena.slots)]
+            assert {slot.state for slot in slots} == {SlotState.FREE}
+            assert hbm.used_bytes == 0, "nobody can use the former bytes, and they are free"
+            assert former not in [lease_handle(index, slot.generation) for index, slot in enumerate(slots)]
             assert (await client.acquire(Acquire("tiny", until_resident=True))).bytes_to_copy
 
 
