@@ -7,7 +7,7 @@ from coe.local.stackfile import running_stack
 from coe.platform import logs
 from coe.platform.bus.api import Bus
 from coe.platform.bus.kafka import KafkaBus
-from coe.platform.errors import InvalidPrompt, Unavailable
+from coe.platform.errors import DeadlineExceeded, InvalidPrompt, Unavailable
 from coe.platform.settings import CoreSettings, brokers
 
 # A broker that somebody named may be starting; nobody named the default one.
@@ -26,9 +26,19 @@ def kafka_bootstrap(option: str | None) -> str:
     return stack.kafka_bootstrap if stack else settings.kafka_bootstrap
 
 
+def host_port(option: str, address: str) -> str:
+    """The address that `option` was given. Raises InvalidPrompt when it is none."""
+    try:
+        return brokers(address)
+    except ValueError:
+        raise InvalidPrompt(f"{option} {address}: HOST:PORT is wanted") from None
+
+
 def gateway_address(option: str | None) -> str:
-    stack = None if option else running_stack(CoreSettings().home)
-    return option or (stack.gateway if stack else "127.0.0.1:7000")
+    if option:
+        return host_port("--gateway", option)
+    stack = running_stack(CoreSettings().home)
+    return stack.gateway if stack else "127.0.0.1:7000"
 
 
 def stack_hint(option: str | None) -> str:
@@ -55,5 +65,9 @@ async def connect(kafka: str | None) -> AsyncIterator[Bus]:
         raise Unavailable(f"{error.message}{'' if named else stack_hint(None)}") from None
     try:
         yield bus
+    except DeadlineExceeded as error:
+        if await bus.healthy():
+            raise
+        raise Unavailable(f"{error.message}: no Kafka broker answers at {kafka_bootstrap(kafka)} any more") from None
     finally:
         await bus.stop()

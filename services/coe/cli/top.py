@@ -15,10 +15,11 @@ from rich.table import Table
 from coe._proto import memory_tier_manager_pb2 as pb
 from coe._proto import memory_tier_manager_pb2_grpc
 from coe.cli.console import out, print_json
+from coe.cli.servers import host_port
 from coe.local.stackfile import running_stack
 from coe.memory_tier_manager import profiles
 from coe.platform import logs
-from coe.platform.errors import Unavailable
+from coe.platform.errors import CoEError, Unavailable
 from coe.platform.residency import ResidencyReader
 from coe.platform.rpc.client import calls, channel, tls_trouble
 from coe.platform.settings import CoreSettings
@@ -58,7 +59,8 @@ def command(
     """Watch tiers, slots, leases, queues, hit rates, loads and evictions."""
     # A Redis that is away would fill the screen: the queues are missing then, and that shows.
     logs.configure("top", level="ERROR", form="console")
-    asyncio.run(_watch(address or _stack_address(), interval, once, as_json))
+    where = host_port("--address", address) if address else _stack_address()
+    asyncio.run(_watch(where, interval, once, as_json))
 
 
 def _stack_address() -> str:
@@ -85,7 +87,7 @@ async def _watch(address: str, interval: float, once: bool, as_json: bool) -> No
                 try:
                     with calls():
                         listed = await stub.ListResidency(pb.ListResidencyRequest())
-                except Unavailable as error:
+                except CoEError as error:
                     why = await tls_trouble(address) or error.message
                     raise Unavailable(f"no memory-tier manager answers at {address}: {why}") from None
                 if as_json:

@@ -18,6 +18,8 @@ from coe.platform.bus.api import Bus, Outgoing, Record
 from coe.platform.errors import CapacityExceeded, CoEError, DeadlineExceeded, InvalidPrompt, Unavailable
 
 Publish = Callable[[events_pb2.PromptSubmitted], Awaitable[None]]
+# A broker that is away must not hold up who gives up because of it.
+_CANCEL_S = 2.0
 FOLLOWED = (topics.ASSIGNMENTS, topics.TOKENS, topics.COMPLETIONS)
 
 
@@ -90,8 +92,9 @@ class PromptClient:
     async def _cancel(self, request_id: str) -> None:
         """Nobody reads the answer any more. Best effort: the prompt's deadline bounds what a lost message costs."""
         cancelled = events_pb2.PromptCancelled(request_id=request_id, reason="the client went away")
-        with suppress(CoEError):
-            await self._bus.publisher.post(Outgoing(topics.CANCELLATIONS, request_id, cancelled))
+        with suppress(CoEError, TimeoutError):
+            async with asyncio.timeout(_CANCEL_S):
+                await self._bus.publisher.post(Outgoing(topics.CANCELLATIONS, request_id, cancelled))
 
     def _open(self, request_id: str) -> tuple[PromptStream, asyncio.Event]:
         if request_id in self._streams:

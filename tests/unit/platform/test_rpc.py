@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from coe._proto import gateway_pb2, gateway_pb2_grpc, mapper_pb2, mapper_pb2_grpc
+from coe._proto import gateway_pb2, gateway_pb2_grpc, mapper_pb2, mapper_pb2_grpc, router_pb2, router_pb2_grpc
 from coe.platform.errors import DeadlineExceeded, ExpertNotFound, InternalError, Unavailable
 from coe.platform.rpc.client import calls, channel
 from coe.platform.rpc.endpoint import Endpoint
@@ -55,6 +55,12 @@ async def test_a_coe_error_arrives_as_itself(endpoint: Endpoint) -> None:
     with pytest.raises(ExpertNotFound, match="no such expert") as caught:
         await resolve(endpoint, "unknown")
     assert caught.value.details == {"expert_id": "x"}
+
+
+async def test_another_service_is_not_taken_for_the_one_that_was_asked(endpoint: Endpoint) -> None:
+    async with channel(endpoint.address) as to:
+        with pytest.raises(InternalError, match="another service listens there"), calls():
+            await router_pb2_grpc.RouterStub(to).Classify(router_pb2.ClassifyRequest())
 
 
 async def test_a_bug_shows_no_internals(endpoint: Endpoint) -> None:

@@ -64,6 +64,8 @@ def from_call(error: grpc.RpcError) -> CoEError:
         info = ErrorInfo()
         if detail.Unpack(info) and info.domain == DOMAIN:
             return from_code(info.reason, message, dict(info.metadata))
+    if code is grpc.StatusCode.UNIMPLEMENTED:
+        message = f"another service listens there, or one of another version ({message})"
     kind = _WITHOUT_DETAILS.get(code, InternalError)
     return kind(message, grpc_status=code.name)
 

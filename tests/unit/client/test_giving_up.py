@@ -1,0 +1,53 @@
+"""Who gives up because the broker is away is not held up by it."""
+
+import asyncio
+from contextlib import aclosing
+
+import pytest
+
+from coe._proto import events_pb2
+from coe.cli import servers
+from coe.client import prompts
+from coe.client.prompts import PromptClient
+from coe.platform.bus.api import Bus, Outgoing
+from coe.platform.bus.memory import MemoryBus
+from coe.platform.errors import DeadlineExceeded, Unavailable
+
+
+class Away(MemoryBus):
+    """Its broker took the prompt, and takes nothing any more."""
+
+    async def post(self, outgoing: Outgoing) -> None:
+        await asyncio.Event().wait()
+
+    async def healthy(self) -> bool:
+        return False
+
+
+async def ask(bus: Bus) -> None:
+    async with PromptClient(bus) as client:
+        prompt = events_pb2.PromptSubmitted(prompt="hello")
+        async with aclosing(client.submit(prompt, timeout_s=0.05)) as events:
+            async for _ in events:
+                pytest.fail("nobody answers here")
+
+
+async def ask_as_a_command() -> None:
+    async with servers.connect("127.0.0.1:9") as bus:
+        await ask(bus)
+
+
+async def test_the_cancellation_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prompts, "_CANCEL_S", 0.05)
+    with pytest.raises(DeadlineExceeded, match=r"no answer within 0\.1 s"):
+        await ask(Away())
+
+
+@pytest.mark.parametrize(("bus", "said"), [(Away(), "answers at 127.0.0.1:9 any more"), (MemoryBus(), "no answer")])
+async def test_a_command_says_that_the_broker_went_away(
+    bus: MemoryBus, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prompts, "_CANCEL_S", 0.05)
+    monkeypatch.setattr(servers, "KafkaBus", lambda *_, **__: bus)
+    with pytest.raises(Unavailable if isinstance(bus, Away) else DeadlineExceeded, match=said):
+        await ask_as_a_command()
