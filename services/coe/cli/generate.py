@@ -13,6 +13,7 @@ from coe.cli.console import err, print_json
 from coe.experts.sampling_params import SamplingParams
 from coe.experts.sequence import Emission
 from coe.experts.single import Hosted
+from coe.platform.errors import InvalidPrompt
 
 REQUEST = "generate"
 
@@ -42,6 +43,8 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="One object a token, then one with the figures.")] = False,
 ) -> None:
     """Streams the answer to stdout, and what it took to stderr. Exit status 1 when it ended with an error."""
+    if not text.strip():
+        raise InvalidPrompt("the prompt is empty")
     sampling = SamplingParams(
         max_tokens=max_tokens,
         temperature=temperature,

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import time
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
@@ -33,6 +34,12 @@ def _machine(name: str) -> Hardware:
     return HARDWARE[name]
 
 
+def _check_policies(named: Iterable[str]) -> None:
+    for name in named:
+        if name not in POLICIES:
+            raise InvalidPrompt(f"no policy {name!r}: one of {', '.join(POLICIES)}")
+
+
 @app.command()
 def paper(as_json: Json = False) -> None:
     """Reproduce Table V and the capacity figures of the SN40L paper."""
@@ -60,8 +67,8 @@ def policies(
     calibration: Annotated[
         Path | None, typer.Option(help="Of `coe bench calibrate --json`; instead of a machine.")
     ] = None,
-    link: Annotated[float, typer.Option(help="Bytes a second into HBM; 0: the machine's.")] = 0.0,
-    rate: Annotated[float, typer.Option(help="Prompts a second; 0: all at the start.")] = 0.0,
+    link: Annotated[float, typer.Option(min=0.0, help="Bytes a second into HBM; 0: the machine's.")] = 0.0,
+    rate: Annotated[float, typer.Option(min=0.0, help="Prompts a second; 0: all at the start.")] = 0.0,
     max_batch: Annotated[int, typer.Option(min=1)] = 64,
     max_wait: Annotated[float, typer.Option(min=0.0, help="Ageing bound, seconds.")] = 20.0,
     policy: Annotated[list[str] | None, typer.Option(help="May be given several times.")] = None,
@@ -69,6 +76,7 @@ def policies(
     as_json: Json = False,
 ) -> None:
     """Compare scheduling policies on one node."""
+    _check_policies(policy or ())
     expert_bytes = int(expert_mb * 1e6)
     known = read_calibration(calibration) if calibration else _machine(machine)
     hardware = with_budget(known, room, expert_bytes)
@@ -136,6 +144,7 @@ def validate(
     as_json: Json = False,
 ) -> None:
     """Run traces on real experts and in the simulator of this machine, and compare."""
+    _check_policies([policy])
     from coe.cli import simulate_validate
 
     work = simulate_validate.run(
@@ -159,7 +168,7 @@ def plan(
     experts: Annotated[int, typer.Option(min=1)] = 10_000,
     expert_gb: Annotated[float, typer.Option(min=0.001)] = 13.476,
     machine: Machine = "sn40l-node",
-    policy: str = "lookahead",
+    policy: Annotated[str, typer.Option(help=f"One of {', '.join(POLICIES)}.")] = "lookahead",
     prompts: Annotated[int, typer.Option(min=1, help="Simulated at each rate.")] = 50_000,
     p99: Annotated[float, typer.Option(min=0.001, help="Of the whole answer, seconds: what is still good.")] = 5.0,
     node_hour: Annotated[float, typer.Option(min=0.0, help="What a node costs an hour; 0: count hours.")] = 0.0,
@@ -169,6 +178,7 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Plan a cluster: the highest rate at a latency, cost by rate, and what breaks beyond it."""
+    _check_policies([policy])
     from coe.cli import simulate_plan
 
     wish = Wish(

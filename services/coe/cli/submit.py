@@ -91,7 +91,7 @@ def read_lines(file: Path) -> list[tuple[int, dict[str, Any]]]:
             try:
                 fields = json.loads(line)
             except json.JSONDecodeError as error:
-                raise InvalidPrompt(f"{file}, line {number}: {error}") from None
+                raise InvalidPrompt(f"{file}, line {number}: no JSON at column {error.colno}: {error.msg}") from None
             if not isinstance(fields, dict):
                 raise InvalidPrompt(f'{file}, line {number}: a JSON object is wanted, as {{"prompt": "Hello"}}')
             lines.append((number, fields))

@@ -87,6 +87,12 @@ def test_help_of_a_command_says_all_that_it_does(capsys: pytest.CaptureFixture[s
     [
         (["submit", "hi", "--kafka", "nowhere"], "coe: --kafka nowhere: HOST:PORT is wanted"),
         (["doctor", "--service", "a=b:1"], "coe: --service is of --deploy: give both"),
+        (["top", "--address", "nowhere"], "coe: --address nowhere: HOST:PORT is wanted"),
+        (["chat", "--gateway", "nowhere"], "coe: --gateway nowhere: HOST:PORT is wanted"),
+        (["generate", " ", "--expert", "x"], "coe: the prompt is empty"),
+        (["simulate", "policies", "--policy", "luck"], "coe: no policy 'luck': one of fifo, "),
+        (["simulate", "plan", "--policy", "luck"], "coe: no policy 'luck': one of fifo, "),
+        (["simulate", "validate", "--policy", "luck"], "coe: no policy 'luck': one of fifo, "),
     ],
 )
 def test_a_slip_is_one_line(capsys: pytest.CaptureFixture[str], arguments: list[str], said: str) -> None:
