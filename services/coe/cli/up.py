@@ -66,8 +66,10 @@ async def _show(options: StackOptions) -> None:
     """A table on a terminal; on a file or pipe, a line for every change."""
 
     def changed(process: Supervised) -> None:
-        if not err.is_terminal or process.state in (State.RESTARTING, State.FAILED):
-            err.print(f"{process.name}: {process.state} {process.trouble}".rstrip())
+        if process.state in (State.RESTARTING, State.FAILED):
+            err.print(f"{process.name}: {process.state}: {process.trouble}", markup=False, soft_wrap=True)
+        elif not err.is_terminal:
+            err.print(f"{process.name}: {process.state}")
 
     with Live(console=err, auto_refresh=False, transient=True) as live:
         stack = Stack(options, on_change=changed, on_step=lambda what: err.print(f"{what} ..."))

@@ -22,7 +22,7 @@ class StackOptions(Settings):
     hbm_bytes: int | None = Field(default=None, ge=1)
     # Bytes of the DDR tier. None: the memory-tier manager's own default.
     ddr_bytes: int | None = Field(default=None, ge=1)
-    # Ports of the gateway. A free one is taken instead when somebody else listens there.
+    # Ports of the gateway. While nobody named them, free ones are taken instead of those where somebody listens.
     gateway_port: Port = 7000
     gateway_http_port: Port = 8080
     # Seconds that one server may take to start. Generous: the first start on a small machine reads cold files.

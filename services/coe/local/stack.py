@@ -20,7 +20,7 @@ from coe.local.service import ServiceProcess, ServiceSpec
 from coe.local.supervisor import Supervised
 from coe.local.valkey import ValkeyServer
 from coe.platform.bus.kafka import KafkaBus
-from coe.platform.errors import ArtifactError
+from coe.platform.errors import ArtifactError, Unavailable
 from coe.platform.settings import CoreSettings
 from coe.platform.tls import TlsSettings
 
@@ -86,6 +86,7 @@ class Stack:
             raise ArtifactError(
                 "COE_KAFKA_SECURITY=SSL needs COE_KAFKA_BOOTSTRAP: the broker of `coe up` speaks no TLS"
             )
+        self._check_ports()
         self._exit.enter_context(homes.claimed(self.home))
         homes.rotate_logs(self._logs)
         hosted = await prepare.prepare(self.home, self._options, self._on_step)
@@ -97,6 +98,13 @@ class Stack:
         for stage in stages:
             await self._start_stage(stage)
         self._publish(layout, servers)
+
+    def _check_ports(self) -> None:
+        """A port that somebody named is where clients look: another one would be no help to them."""
+        for name in ("gateway_port", "gateway_http_port"):
+            port = getattr(self._options, name)
+            if name in self._options.model_fields_set and port and not is_free(port):
+                raise Unavailable(f"port {port} is taken: end what listens there, or change COE_STACK_{name.upper()}")
 
     async def _start_servers(self) -> Servers:
         """Broker and Redis, unless the settings name others; then the topics."""
@@ -116,10 +124,23 @@ class Stack:
         self.processes += stage
         await self._start_stage(stage)
         self._on_step("creating topics")
-        bus = KafkaBus(kafka, source="coe/stack", start_timeout_s=self._options.start_timeout_s)
+        bus = KafkaBus(
+            kafka, source="coe/stack", start_timeout_s=self._options.start_timeout_s, on_wait=self._waits_for(kafka)
+        )
         await bus.start()
         await bus.stop()
         return Servers(kafka, redis)
+
+    def _waits_for(self, bootstrap: str) -> Callable[[str], None]:
+        """Says once for each reason that the broker, which somebody named, can't be reached."""
+        said: set[str] = set()
+
+        def waits(why: str) -> None:
+            if why not in said:
+                said.add(why)
+                self._on_step(f"waiting for a Kafka broker, {why or f'none answers at {bootstrap}'}")
+
+        return waits
 
     async def _start_stage(self, stage: list[Supervised]) -> None:
         """All at once. When one fails the others are left to `_stop`."""

@@ -77,7 +77,7 @@ async def test_kafka(made: Certificates, tmp_path: Path, monkeypatch: pytest.Mon
             with pytest.raises(Unavailable, match=r"it speaks TLS only: set COE_KAFKA_SECURITY=SSL"):
                 await stranger.start()
         misled = KafkaBus(f"127.0.0.1:{plain}", source="test", start_timeout_s=3)
-        with pytest.raises(Unavailable, match=r"answers at .*it closes the connection when TLS begins"):
+        with pytest.raises(Unavailable, match=r"Kafka broker: .*it closes the connection when TLS begins"):
             await misled.start()
         monkeypatch.delenv("COE_TLS_CERT")
         monkeypatch.delenv("COE_TLS_KEY")

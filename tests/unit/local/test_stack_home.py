@@ -1,11 +1,14 @@
 """One stack at a time on a home, and nothing left from one that was killed."""
 
+import socket
 from pathlib import Path
 
 import pytest
 
 from coe.local.home import claimed, rotate_logs
+from coe.local.options import StackOptions
 from coe.local.plan import arena_name
+from coe.local.stack import Stack
 from coe.platform.errors import Unavailable
 
 
@@ -14,6 +17,18 @@ def test_a_second_stack_is_refused(tmp_path: Path) -> None:
         pass
     with claimed(tmp_path):
         pass
+
+
+@pytest.mark.parametrize("name", ["gateway_port", "gateway_http_port"])
+async def test_a_port_that_was_named_is_the_one_or_none(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        monkeypatch.setenv(f"COE_STACK_{name.upper()}", str(port))
+        with pytest.raises(Unavailable, match=f"port {port} is taken: .* COE_STACK_{name.upper()}"):
+            async with Stack(StackOptions(home=tmp_path / "home")):
+                pytest.fail("it serves elsewhere")
 
 
 def test_shared_memory_of_a_killed_stack_is_freed(tmp_path: Path) -> None:

@@ -96,8 +96,8 @@ async def _kafka(bootstrap: str) -> KafkaFacts:
     except (KafkaError, OSError, TimeoutError) as error:
         why, _ = await connection.trouble()
         # That nothing connects says no more than this does.
-        why = why or ("" if isinstance(error, KafkaConnectionError | TimeoutError) else repr(error))
-        return KafkaFacts(error=f"{bootstrap} does not answer{f': {why}' if why else ''}")
+        said = "" if isinstance(error, KafkaConnectionError | TimeoutError) else f": {error!r}"
+        return KafkaFacts(error=why or f"{bootstrap} does not answer{said}")
     finally:
         if admin is not None:
             await admin.close()

@@ -75,7 +75,7 @@ def _ports() -> list[Check]:
     options, stack = StackOptions(), running_stack(CoreSettings().home)
     own = {address.rpartition(":")[2] for address in (stack.gateway, stack.gateway_http)} if stack else set()
     wanted = {"gateway port": options.gateway_port, "gateway HTTP port": options.gateway_http_port}
-    mend = "in use: `coe up` takes another one (it prints which), or set COE_STACK_GATEWAY_PORT, .._GATEWAY_HTTP_PORT"
+    mend = "in use: `coe up` takes another one and prints which, unless COE_STACK_GATEWAY_PORT or .._HTTP_PORT names it"
     return [
         Check(name, Level.GOOD, f"{port}, of the running stack")
         if str(port) in own

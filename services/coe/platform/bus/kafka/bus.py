@@ -1,7 +1,7 @@
 """The bus on Kafka: one a process."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 from aiokafka.errors import KafkaConnectionError, KafkaError
@@ -32,16 +32,19 @@ class KafkaBus:
         start_timeout_s: float | None = None,
         ensure: Sequence[TopicSpec] = topics.SPECS,
         session_timeout_s: float = 10.0,
+        on_wait: Callable[[str], None] = lambda _: None,
     ) -> None:
         """`start_timeout_s` None: `start` tries until the broker answers. `ensure`: topics to create when missing.
 
         `session_timeout_s`: after that long without a heartbeat others take this process's partitions.
+        `on_wait`: called with the reason, empty when nothing is known, before `start` tries again.
         """
         self._connection = Connection(
             bootstrap, client_id=source.replace("/", "-"), session_timeout_s=session_timeout_s
         )
         self._source = source
         self._start_timeout_s = start_timeout_s
+        self._on_wait = on_wait
         self._ensure = tuple(ensure)
         self._admin = Admin(self._connection)
         self._publisher = KafkaPublisher(self._connection, source)
@@ -69,6 +72,7 @@ class KafkaBus:
                         # Waiting mends no certificate.
                         raise Unavailable(f"no connection with a Kafka broker: {why}")
                     pause = backoff.delay_s(failures)
+                    self._on_wait(why)
                     said = {"reason": why} if why else {}
                     _log.warning(
                         "the broker can't be reached", bootstrap=self._connection.bootstrap, retry_s=pause, **said
@@ -76,9 +80,10 @@ class KafkaBus:
                     await asyncio.sleep(pause)
         except TimeoutError:
             await self.stop()
+            if why:
+                raise Unavailable(f"no connection with a Kafka broker: {why}") from None
             # That nothing connects says no more than this does.
-            why = why or (str(last) if last and not isinstance(last, KafkaConnectionError) else "")
-            reason = f": {why}" if why else ""
+            reason = f": {last}" if last and not isinstance(last, KafkaConnectionError) else ""
             raise Unavailable(f"no Kafka broker answers at {self._connection.bootstrap}{reason}") from None
 
     async def _connect(self) -> None:

@@ -1,5 +1,6 @@
 """How to reach the broker, as keyword arguments of aiokafka's classes."""
 
+import asyncio
 import ssl
 from dataclasses import dataclass
 from typing import Any
@@ -63,13 +64,17 @@ class Connection:
         }
 
     async def trouble(self) -> tuple[str, bool]:
-        """Why encryption with a broker fails, which aiokafka only logs, and whether waiting can't mend that.
+        """Why a broker's name or the encryption fails, which aiokafka only logs, and whether waiting can't mend that.
 
-        Empty when it does not fail, or nobody answers.
+        Empty when neither fails, or nobody answers.
         """
         context = _context()
         for address in self.addresses:
             host, _, port = address.rpartition(":")
+            try:
+                await asyncio.get_running_loop().getaddrinfo(host.strip("[]"), int(port))
+            except OSError as error:
+                return f"{address}: the name can't be resolved ({error.strerror})", False
             if context is not None:
                 if why := await handshake(host.strip("[]"), int(port), context):
                     return f"{address}: {why}", lasts(why)
