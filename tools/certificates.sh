@@ -4,7 +4,7 @@
 # FOLDER gets ca.pem, NAME.pem, NAME.key, and NAME.bundle.pem (key and chain in one, as Kafka reads it).
 # Keys are readable by all, for containers run as other users: keep FOLDER to yourself. An authority that is there stays.
 set -eu
-folder=$1
+folder=${1:?FOLDER NAME... are wanted}
 shift
 days=825
 mkdir -p "$folder"

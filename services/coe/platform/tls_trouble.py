@@ -14,7 +14,7 @@ _EXPIRED, _NOT_YET = 10, 9
 _OTHER_HOST = (62, 64)
 # Also what a server does that starts or stops.
 _CLOSES = "it closes the connection when TLS begins, as a port without TLS does, or one that wants a certificate"
-_REFUSES = "it closes the connection after the handshake: it asks for a certificate that it trusts? COE_TLS_CERT: {}"
+_REFUSES = "it closes the connection after the handshake: it asks for a certificate that it trusts? COE_TLS_CERT: "
 _SPEAKS_NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG")
 
 
@@ -37,7 +37,7 @@ def explain(error: BaseException) -> str:
         return f"TLS fails: {reason}"
     if tls.cert is None:
         return f"it asks for a certificate: set COE_TLS_CERT and COE_TLS_KEY ({reason})"
-    return f"it refuses the certificate of COE_TLS_CERT ({tls.cert}): {reason}"
+    return f"it refuses the certificate of COE_TLS_CERT ({tls.cert}): {_own_fault(tls) or reason}"
 
 
 def _distrusted(error: ssl.SSLCertVerificationError, tls: TlsSettings) -> str:
@@ -49,6 +49,30 @@ def _distrusted(error: ssl.SSLCertVerificationError, tls: TlsSettings) -> str:
         return f"its certificate is for another host: {error.verify_message.rstrip('.')}"
     whom = f"an authority of COE_TLS_CA ({tls.ca})" if tls.ca else "an authority of this system: set COE_TLS_CA"
     return f"its certificate is not signed by {whom} ({error.verify_message})"
+
+
+def _shown(tls: TlsSettings) -> str:
+    if tls.cert is None:
+        return "not set"
+    fault = _own_fault(tls)
+    return f"{tls.cert}, {fault}" if fault else str(tls.cert)
+
+
+def _own_fault(tls: TlsSettings) -> str:
+    """Whether our certificate is out of date, by a handshake with ourselves: servers that refuse it seldom say why."""
+    context = ssl.create_default_context(cafile=tls.ca)
+    context.check_hostname = False
+    there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = context.wrap_bio(back, there)
+    server = tls.server_context(mutual=False).wrap_bio(there, back, server_side=True)
+    for side in (client, server, client):
+        try:
+            side.do_handshake()
+        except ssl.SSLCertVerificationError as error:
+            return {_EXPIRED: "it has expired", _NOT_YET: "it is not valid yet"}.get(error.verify_code, "")
+        except ssl.SSLWantReadError:
+            continue
+    return ""
 
 
 async def handshake(host: str, port: int, context: ssl.SSLContext, protocols: Sequence[str] = ()) -> str:
@@ -78,7 +102,7 @@ async def handshake(host: str, port: int, context: ssl.SSLContext, protocols: Se
         closed = True
     finally:
         writer.transport.abort()
-    return _REFUSES.format(TlsSettings().cert or "not set") if closed else ""
+    return _REFUSES + _shown(TlsSettings()) if closed else ""
 
 
 def lasts(trouble: str) -> bool:

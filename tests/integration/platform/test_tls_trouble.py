@@ -118,6 +118,19 @@ async def test_a_server_that_asks_for_a_certificate(
     assert "certificate" in why
 
 
+@pytest.mark.parametrize("name", ["test", "expired"])
+async def test_a_server_that_refuses_our_certificate(
+    made: Certificates, others: Certificates, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does not say why; that ours has expired we see for ourselves."""
+    for setting, value in made.environment_of(name).items():
+        monkeypatch.setenv(setting, value)
+    async with server(pair(made, "test"), ca=others.folder / "ca.pem") as port:
+        why = await handshake("localhost", port, TlsSettings().client_context())
+    assert made.environment_of(name)["COE_TLS_CERT"] in why
+    assert ("it has expired" in why) == (name == "expired")
+
+
 async def test_a_client_without_tls(made: Certificates) -> None:
     async with server(pair(made, "test")) as port:
         kafka, lasting = await Connection(f"localhost:{port}", "test").trouble()
@@ -125,6 +138,12 @@ async def test_a_client_without_tls(made: Certificates) -> None:
     assert kafka == f"localhost:{port}: it speaks TLS only: set COE_KAFKA_SECURITY=SSL"
     assert lasting
     assert redis == f"localhost:{port} speaks TLS only: COE_REDIS_URL must begin with rediss"
+
+
+async def test_a_name_that_nobody_knows() -> None:
+    why, lasting = await Connection("nowhere.invalid:9092", "test").trouble()
+    assert why.startswith("nowhere.invalid:9092: the name can't be resolved (")
+    assert not lasting
 
 
 async def test_nobody_there_is_no_trouble_with_tls(monkeypatch: pytest.MonkeyPatch) -> None:
