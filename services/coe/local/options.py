@@ -19,7 +19,7 @@ class StackOptions(Settings):
     # Bundles of the packaged expert to host when COE_HOME has none: the original and copies under names of their own.
     replicas: int = Field(default=5, ge=1, le=1024)
     # Bytes of the HBM tier. None: room for three of the largest expert hosted.
-    hbm_bytes: int | None = Field(default=None, ge=1)
+    hbm_bytes: int | None = Field(default=None, ge=2 * 2**20)
     # Bytes of the DDR tier. None: the memory-tier manager's own default.
     ddr_bytes: int | None = Field(default=None, ge=1)
     # Ports of the gateway. While nobody named them, free ones are taken instead of those where somebody listens.

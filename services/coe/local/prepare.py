@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,12 +15,14 @@ from coe.experts.locate import locate
 from coe.local.options import StackOptions
 from coe.local.packaged import EXPERT_ID, PACKAGE
 from coe.mapper import bindings, mapping_file
+from coe.platform.errors import Unavailable
 from coe.platform.settings import CoreSettings
 
 # Experts that fit the HBM tier by default: fewer than are hosted, so that switching is real.
 _EXPERTS_IN_HBM = 3
 # Slots start on pages of this size.
 _ALIGNMENT = 2 * 2**20
+_SHARED_MEMORY = Path("/dev/shm")
 
 Step = Callable[[str], None]
 
@@ -58,11 +61,17 @@ def _bind(home: Path, hosted: Sequence[Bundle]) -> None:
 
 
 def hbm_bytes(options: StackOptions, hosted: Sequence[Bundle]) -> int:
-    """The HBM tier's size: as set, else room for a few of the largest expert."""
-    if options.hbm_bytes is not None:
-        return options.hbm_bytes
+    """The HBM tier's size: as set, else room for a few of the largest expert. Raises Unavailable without that room."""
     largest = max((bundle.weights_bytes for bundle in hosted), default=_ALIGNMENT)
-    return _EXPERTS_IN_HBM * -(-largest // _ALIGNMENT) * _ALIGNMENT
+    wanted = options.hbm_bytes or _EXPERTS_IN_HBM * -(-largest // _ALIGNMENT) * _ALIGNMENT
+    free = shutil.disk_usage(_SHARED_MEMORY).free
+    if wanted > free:
+        raise Unavailable(
+            f"{_SHARED_MEMORY} has {free >> 20} MiB free and the HBM tier takes {wanted >> 20}: `coe doctor --clean` "
+            f"removes what managers that were killed left there, COE_STACK_HBM_BYTES makes it smaller, "
+            f"mount -o remount,size=... {_SHARED_MEMORY} makes room"
+        )
+    return wanted
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ to run between fork and exec in a process with many threads).
 """
 
 import asyncio
+import json
 import os
 import shutil
 import signal
@@ -108,6 +109,20 @@ class Child:
             log.seek(max(0, self.log.stat().st_size - _LOG_TAIL_BYTES))
             text = log.read().decode(errors="replace")
         return "\n".join(text.splitlines()[-lines:])
+
+
+def last_words(log_tail: str) -> str:
+    """Why a process of ours ended, by the last line of its log; empty when that does not say."""
+    _, _, last = log_tail.rpartition("\n")
+    if last.startswith("coe: "):
+        return last.removeprefix("coe: ")
+    try:
+        line = json.loads(last)
+    except ValueError:
+        return ""
+    if not isinstance(line, dict) or not str(line.get("event")).startswith("the service "):
+        return ""
+    return " ".join(str(line.get("reason", "")).split())
 
 
 async def _exited(pid: int) -> None:

@@ -90,8 +90,8 @@ class Stack:
         self._exit.enter_context(homes.claimed(self.home))
         homes.rotate_logs(self._logs)
         hosted = await prepare.prepare(self.home, self._options, self._on_step)
-        servers = await self._start_servers()
         hbm_bytes = prepare.hbm_bytes(self._options, hosted)
+        servers = await self._start_servers()
         layout = plan(self._options, self.home, servers, hbm_bytes, _take_port, self._core.metrics_port)
         stages = [[self._service(spec) for spec in stage] for stage in layout.stages]
         self.processes += [process for stage in stages for process in stage]

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from enum import StrEnum
 
+from coe.local.process import last_words
 from coe.local.restart import RestartHistory, RestartPolicy
 from coe.local.server import LocalServer
 from coe.platform.errors import Unavailable
@@ -83,7 +84,8 @@ class Supervised:
         if child is None:
             return
         status = await child.wait()
-        self.trouble = f"ended with status {status}; its log: {child.log}"
+        reason = last_words(child.log_tail())
+        self.trouble = f"ended with status {status}{f': {reason}' if reason else ''}; its log: {child.log}"
 
     async def stop(self) -> None:
         if self.server.child is None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from coe.local.process import Child
+from coe.local.process import Child, last_words
 from coe.local.readiness import until_ready
 from coe.platform.errors import Unavailable
 
@@ -70,6 +70,27 @@ async def test_readiness_ends_with_the_process_and_shows_its_log(tmp_path: Path)
     child.start()
     with pytest.raises(Unavailable, match=r"status 1 while starting.*\nno such thing"):
         await until_ready(child, _false, _DEADLINE_S)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("coe: COE_TIERS_HBM_BYTES: too small", "COE_TIERS_HBM_BYTES: too small"),
+        ('{"event": "the service ended", "reason": "it is\\n no YAML"}', "it is no YAML"),
+        ('{"event": "the service failed", "reason": "KeyError: 1"}', "KeyError: 1"),
+    ],
+)
+async def test_a_service_that_says_why_it_ended_is_quoted(line: str, said: str, tmp_path: Path) -> None:
+    child = Child("service", [_PYTHON, "-c", f"print('before'); raise SystemExit({line!r})"], log=tmp_path / "log")
+    child.start()
+    with pytest.raises(Unavailable) as raised:
+        await until_ready(child, _false, _DEADLINE_S)
+    assert raised.value.message == f"service ended with status 1 while starting: {said}; its log: {child.log}"
+
+
+@pytest.mark.parametrize("line", ['{"event": "retries", "reason": "the broker is away"}', "[1]", "{", "killed", ""])
+def test_other_lines_do_not_say_why_a_service_ended(line: str) -> None:
+    assert last_words(f"coe: long ago\n{line}") == ""
 
 
 async def test_readiness_has_a_deadline(tmp_path: Path) -> None:
