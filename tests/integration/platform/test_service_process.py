@@ -1,7 +1,9 @@
 """A service process without its broker waits, says so, and serves when it has come. Its metrics can be read."""
 
 import asyncio
+import json
 import os
+import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -60,3 +62,15 @@ async def test_health_follows_the_broker_and_metrics_are_served(tmp_path: Path) 
         await until_health(address, NOT_SERVING)
         process.terminate()
         assert await process.wait() == 0
+
+
+async def test_a_port_for_metrics_that_is_taken_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, str(SCRIPT), env=os.environ | {"COE_METRICS_PORT": port}, stderr=asyncio.subprocess.PIPE
+        )
+        _, said = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 1
+    (line,) = said.decode().splitlines()
+    assert json.loads(line)["reason"] == f"COE_METRICS_PORT: 127.0.0.1:{port} can't be had: Address already in use"

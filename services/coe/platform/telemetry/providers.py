@@ -13,7 +13,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
 from prometheus_client import start_http_server
 
-from coe.platform.settings import CoreSettings
+from coe.platform.errors import Unavailable
+from coe.platform.settings import CoreSettings, GrpcSettings
 from coe.platform.telemetry import spans
 from coe.platform.telemetry.file_exporter import FileSpanExporter
 from coe.platform.telemetry.readers import OtlpReader, PrometheusReader
@@ -65,5 +66,10 @@ def _readers(settings: CoreSettings) -> list[MetricReader]:
         readers.append(OtlpReader(OTLPMetricExporter(endpoint=settings.otlp_endpoint, insecure=insecure)))
     if settings.metrics_port:
         readers.append(PrometheusReader())
-        start_http_server(settings.metrics_port)
+        # Where the service listens: on loopback unless it is told otherwise.
+        host, port = GrpcSettings().host, settings.metrics_port
+        try:
+            start_http_server(port, addr=host)
+        except OSError as error:
+            raise Unavailable(f"COE_METRICS_PORT: {host}:{port} can't be had: {error.strerror}") from None
     return readers
