@@ -132,8 +132,11 @@ class FakeLibrary:
         self.opened: list[FakeSource] = []
         # Of experts that were imported anew.
         self.tags: dict[str, int] = {}
+        # Experts on a mount that does not even answer for names, until it does.
+        self.dead: dict[str, threading.Event] = {}
 
     def open(self, expert: str) -> FakeSource:
+        self._ask_mount(expert)
         readable = self.slow.get(expert)
         source = FakeSource(
             self.nbytes(expert),
@@ -151,10 +154,17 @@ class FakeLibrary:
         return self.sizes[expert]
 
     def look(self, expert: str) -> Facts:
+        self._ask_mount(expert)
         return Facts(self.tags.get(expert, 1), self.nbytes(expert))
 
     def changed(self, experts: Iterable[str]) -> list[str]:
-        return list(experts)
+        for expert in (names := list(experts)):
+            self._ask_mount(expert)
+        return names
 
     def experts(self) -> dict[str, Facts]:
         return {expert: self.look(expert) for expert in self.sizes}
+
+    def _ask_mount(self, expert: str) -> None:
+        if (answers := self.dead.get(expert)) is not None:
+            assert answers.wait(30.0)

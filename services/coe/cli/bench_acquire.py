@@ -16,6 +16,7 @@ from coe._proto import memory_tier_manager_pb2_grpc
 from coe.cli.bench_tiers import manager, replicas
 from coe.cli.console import out, print_json
 from coe.expert_worker.lease_socket import LeaseSocket
+from coe.experts.catalogue import Catalogue
 from coe.platform.rpc.client import channel
 
 WARM_UP = 100
@@ -28,6 +29,9 @@ Pair = Callable[[], Awaitable[float]]
 async def run(acquires: int, seconds: float, as_json: bool) -> None:
     with tempfile.TemporaryDirectory(prefix="coe-bench-") as folder:
         (expert,) = replicas(Path(folder), 1)
+        # As workers ask: the weights are named.
+        weights = Catalogue(Path(folder) / "experts").get(expert).weights_tag
+        wish = pb.AcquireRequest(worker_id="bench", expert_id=expert, weights=weights, wait_until_resident=True)
         with manager(Path(folder), hbm_bytes=256 << 20) as address:
             manager_pid = psutil.Process().children()[-1].pid
             async with channel(address) as connection:
@@ -36,7 +40,7 @@ async def run(acquires: int, seconds: float, as_json: bool) -> None:
                 attached = cast("pb.AttachResponse", await attach.read())
                 socket = await LeaseSocket.connect(attached.lease_socket)
                 report: dict[str, object] = {"bench": "acquire"}
-                ways = {"socket": over_socket(socket, expert), "grpc": over_grpc(stub, expert)}
+                ways = {"socket": over_socket(socket, wish), "grpc": over_grpc(stub, wish)}
                 for name, pair in ways.items():
                     report[name] = await measure(pair, acquires, seconds, manager_pid)
                 socket.close()
@@ -70,7 +74,7 @@ async def measure(pair: Pair, acquires: int, seconds: float, manager_pid: int) -
     return {"p50_us": float(p50), "p99_us": float(p99), "manager_cpu_us": each_us, "manager_cpu_share": share}
 
 
-def over_socket(socket: LeaseSocket, expert: str) -> Pair:
+def over_socket(socket: LeaseSocket, wish: pb.AcquireRequest) -> Pair:
     """Seconds of an acquire, sent with the release of the one before, as a worker does between two batches."""
     held = 0
 
@@ -79,13 +83,13 @@ def over_socket(socket: LeaseSocket, expert: str) -> Pair:
         began = time.perf_counter()
         if held:
             socket.release(pb.ReleaseRequest(worker_id="bench", lease_id=held))
-        held = (await socket.acquire(_request(expert), 30.0)).lease.lease_id
+        held = (await socket.acquire(wish, 30.0)).lease.lease_id
         return time.perf_counter() - began
 
     return pair
 
 
-def over_grpc(stub: "memory_tier_manager_pb2_grpc.MemoryTierManagerAsyncStub", expert: str) -> Pair:
+def over_grpc(stub: "memory_tier_manager_pb2_grpc.MemoryTierManagerAsyncStub", wish: pb.AcquireRequest) -> Pair:
     """The same; the release is on its way when the acquire is sent."""
     held = 0
     releasing: Awaitable[pb.ReleaseResponse] | None = None
@@ -95,17 +99,13 @@ def over_grpc(stub: "memory_tier_manager_pb2_grpc.MemoryTierManagerAsyncStub", e
         began = time.perf_counter()
         if held:
             releasing = stub.Release(pb.ReleaseRequest(worker_id="bench", lease_id=held))
-        held = (await stub.Acquire(_request(expert))).lease.lease_id
+        held = (await stub.Acquire(wish)).lease.lease_id
         taken = time.perf_counter() - began
         if releasing is not None:
             await releasing
         return taken
 
     return pair
-
-
-def _request(expert: str) -> pb.AcquireRequest:
-    return pb.AcquireRequest(worker_id="bench", expert_id=expert, wait_until_resident=True)
 
 
 def _cpu_s(pid: int) -> float:

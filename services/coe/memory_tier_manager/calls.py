@@ -10,7 +10,7 @@ from coe.memory_tier_manager import events as ev
 from coe.memory_tier_manager import views
 from coe.memory_tier_manager.profiles import TierProfile
 from coe.memory_tier_manager.runtime import Runtime
-from coe.memory_tier_manager.versions import Versions, name_of
+from coe.memory_tier_manager.versions import Version, Versions, name_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,15 +27,25 @@ class Identity:
 
 
 class Calls:
-    """Making an event raises ExpertNotFound."""
+    """Making an event raises CoEError: ExpertNotFound, TierLoadError when a file system does not answer."""
 
     def __init__(self, identity: Identity, runtime: Runtime, versions: Versions) -> None:
         self._identity = identity
         self._runtime = runtime
         self._versions = versions
 
-    def acquire(self, request: pb.AcquireRequest, timeout_s: float | None) -> ev.Acquire:
-        version = self._versions.current(request.expert_id, request.weights)
+    def acquire_known(self, request: pb.AcquireRequest, timeout_s: float | None) -> ev.Acquire | None:
+        """None when somebody has to look first at what the expert is now."""
+        version = self._versions.known(request.expert_id, request.weights)
+        return self._acquire(request, version, timeout_s) if version is not None else None
+
+    async def acquire(self, request: pb.AcquireRequest, timeout_s: float | None) -> ev.Acquire:
+        began = time.monotonic()
+        version = await self._versions.current(request.expert_id, request.weights)
+        left_s = None if timeout_s is None else timeout_s - (time.monotonic() - began)
+        return self._acquire(request, version, left_s)
+
+    def _acquire(self, request: pb.AcquireRequest, version: Version, timeout_s: float | None) -> ev.Acquire:
         return ev.Acquire(
             self._runtime.next_request(),
             request.worker_id,
@@ -72,8 +82,16 @@ class Calls:
     def release(self, request: pb.ReleaseRequest) -> ev.Release:
         return ev.Release(request.worker_id, request.lease_id)
 
-    def prefetch(self, request: pb.PrefetchRequest) -> ev.Prefetch:
-        version = self._versions.current(request.expert_id)
+    def prefetch_known(self, request: pb.PrefetchRequest) -> ev.Prefetch | None:
+        """Of what is in HBM, or on its way there; None when somebody has to look first at what the expert is now."""
+        version = self._versions.seen(request.expert_id)
+        return self._prefetch(request, version) if version is not None and self._runtime.has(version.key) else None
+
+    async def prefetch(self, request: pb.PrefetchRequest) -> ev.Prefetch:
+        known = self.prefetch_known(request)
+        return known or self._prefetch(request, await self._versions.current(request.expert_id))
+
+    def _prefetch(self, request: pb.PrefetchRequest, version: Version) -> ev.Prefetch:
         return ev.Prefetch(
             self._runtime.next_request(),
             request.worker_id,
@@ -86,9 +104,9 @@ class Calls:
     def prefetched(self, answer: fx.Prefetched) -> pb.PrefetchResponse:
         return pb.PrefetchResponse(started=answer.started, found_in=views.TIERS[answer.found_in])
 
-    def pin(self, request: pb.PinRequest) -> ev.Pin:
-        find = self._versions.current if request.pinned else self._versions.last
-        version = find(request.expert_id)
+    async def pin(self, request: pb.PinRequest) -> ev.Pin:
+        expert = request.expert_id
+        version = await self._versions.current(expert) if request.pinned else self._versions.last(expert)
         return ev.Pin(self._runtime.next_request(), version.key, version.nbytes, request.pinned)
 
     def _forecast(self, uses: Iterable[pb.NextUse]) -> tuple[ev.Use, ...]:

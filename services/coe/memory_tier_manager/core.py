@@ -183,7 +183,7 @@ class Tiers:
 
     def _copy_waits(self, event: ev.CopyWaits, now: float) -> None:
         entry = self.hbm.entries.get(event.expert)
-        if entry is not None and entry.generation == event.generation:
+        if entry is not None and (entry.generation or 0) == event.generation:
             self.hbm.step_aside(event.expert)
 
     def _copy_ended(self, event: ev.CopyEnded, now: float) -> None:

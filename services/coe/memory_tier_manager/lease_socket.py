@@ -66,7 +66,8 @@ class _Connection:
         self._calls = calls
         self._runtime = runtime
         self._forget = on_end
-        self._pending: dict[int, ev.Acquire | ev.Prefetch] = {}
+        # What was asked, or the task that looks first at what the expert is now.
+        self._pending: dict[int, ev.Acquire | ev.Prefetch | asyncio.Task[None]] = {}
 
     def _on_frame(self, frame: bytes) -> None:
         try:
@@ -85,23 +86,38 @@ class _Connection:
 
     def _begin(self, call: pb.LeaseCall, what: str) -> None:
         span = _span(call.traceparent, _METHODS[what])
-        try:
-            if len(self._pending) >= MAX_CALLS:
-                raise CapacityExceeded(f"{MAX_CALLS} calls of this connection wait already")
-            event = (
-                self._calls.acquire(call.acquire, call.timeout_s or None)
-                if what == "acquire"
-                else self._calls.prefetch(call.prefetch)
-            )
-        except CoEError as error:
-            self._answer(call.call, error, span)
-            return
         number = call.call
+        if len(self._pending) >= MAX_CALLS:
+            self._answer(number, CapacityExceeded(f"{MAX_CALLS} calls of this connection wait already"), span)
+            return
         if number in self._pending:
             _log.warning("a call on the lease socket has the number of another one")
             self.frames.close()
             return
+        event = (
+            self._calls.acquire_known(call.acquire, call.timeout_s or None)
+            if what == "acquire"
+            else self._calls.prefetch_known(call.prefetch)
+        )
+        if event is not None:
+            self._ask(number, event, span)
+        else:
+            self._pending[number] = asyncio.create_task(self._look_and_ask(call, what, span))
 
+    async def _look_and_ask(self, call: pb.LeaseCall, what: str, span: Span | None) -> None:
+        try:
+            event = (
+                await self._calls.acquire(call.acquire, call.timeout_s or None)
+                if what == "acquire"
+                else await self._calls.prefetch(call.prefetch)
+            )
+        except CoEError as error:
+            del self._pending[call.call]
+            self._answer(call.call, error, span)
+            return
+        self._ask(call.call, event, span)
+
+    def _ask(self, number: int, event: ev.Acquire | ev.Prefetch, span: Span | None) -> None:
         def answer(result: Answer | CoEError) -> None:
             del self._pending[number]
             self._answer(number, result, span)
@@ -126,8 +142,11 @@ class _Connection:
         self.frames.send(message.SerializeToString())
 
     def _take_back(self, number: int) -> None:
-        if (event := self._pending.pop(number, None)) is not None:
-            self._runtime.take_back(event)
+        asked = self._pending.pop(number, None)
+        if isinstance(asked, asyncio.Task):
+            asked.cancel()
+        elif asked is not None:
+            self._runtime.take_back(asked)
 
     def _on_end(self) -> None:
         for number in list(self._pending):

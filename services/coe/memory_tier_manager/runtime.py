@@ -1,8 +1,8 @@
 """The run loop: takes events one at a time, performs the core's effects, feeds back what came of them.
 
-Everything runs in one asyncio thread. Copies and disk reads run elsewhere (native threads, and threads that wait for
-them); their ends come back as events. A disk that does not answer keeps those threads, a bounded number of them, and
-nothing else: the link and the loop are free for others.
+Everything runs in one asyncio thread. Copies, disk reads and whatever asks a file system run elsewhere (native threads,
+and threads that wait for them); their ends come back as events. A disk that does not answer keeps those threads, a
+bounded number of them, and nothing else: the link and the loop are free for others.
 """
 
 import asyncio
@@ -13,13 +13,14 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Protocol
 
 from coe.memory_tier_manager import effects as fx
 from coe.memory_tier_manager import events as ev
 from coe.memory_tier_manager.arena import Arena, Copy, Source
 from coe.memory_tier_manager.core import Tiers
 from coe.memory_tier_manager.disk_reads import DiskReads
+from coe.memory_tier_manager.looks import Looks
+from coe.memory_tier_manager.sources import Opener, Sources
 from coe.memory_tier_manager.versions import name_of
 from coe.platform import logs
 from coe.platform.errors import Cancelled, CoEError, InternalError, TierLoadError
@@ -37,28 +38,33 @@ SLOW = 0.125
 CLOSE_S = 5.0
 
 
-class Opener(Protocol):
-    def open(self, expert: str) -> Source:
-        """The weights file of a key (versions.py). Raises CoEError."""
-        ...
-
-
 class Runtime:
     """`observe` sees every event and effect (views, metrics, event log); it must not call back.
 
-    `patience_s`: a copy that moves for so long less than SLOW of what the link can waits for its disk.
+    `patience_s`: a copy that moves for so long less than SLOW of what the link can waits for its disk. `looks`: by
+    which files are opened.
     """
 
     def __init__(
-        self, tiers: Tiers, arena: Arena, library: Opener, observe: Observer, *, patience_s: float = PATIENCE_S
+        self,
+        tiers: Tiers,
+        arena: Arena,
+        library: Opener,
+        observe: Observer,
+        *,
+        patience_s: float = PATIENCE_S,
+        looks: Looks | None = None,
     ) -> None:
         self._tiers = tiers
         self._arena = arena
-        self._library = library
+        self._looks = looks or Looks()
+        self._sources = Sources(library, self._looks)
         self._observe = observe
         self._requests = itertools.count(1)
         self._answers: dict[int, OnAnswer] = {}
-        self._sources: dict[str, Source] = {}
+        # Copies whose files are being opened, those among them that are cancelled, and those under way.
+        self._opening: dict[str, fx.StartCopy] = {}
+        self._cancelled: set[str] = set()
         self._copies: dict[str, Copy] = {}
         # What is being read into DDR, and could not be copied meanwhile: it does not stay there.
         self._spoiled: set[str] = set()
@@ -77,6 +83,11 @@ class Runtime:
         self._ended = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._failure: asyncio.Future[None] = self._loop.create_future()
+
+    def has(self, expert: str) -> bool:
+        """It is in HBM, or on its way there."""
+        entry = self._tiers.hbm.entries.get(expert)
+        return entry is not None and entry.joinable
 
     def next_request(self) -> int:
         return next(self._requests)
@@ -135,6 +146,7 @@ class Runtime:
             if self._failure.done():
                 self._failure.result()
             self._reads.look()
+            self._looks.look()
             self.post(ev.Tick())
             if self._unchecked and self._tiers.idle:
                 self._tiers.check_integrity()
@@ -148,21 +160,20 @@ class Runtime:
         for copy in self._copies.values():
             copy.cancel()
         self._reads.stop()
+        self._looks.stop()
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_S):
-                while self._copies or self._reads.running:
+                while self._copies or self._reads.running or self._sources.opening:
                     self._ended.clear()
                     await self._ended.wait()
         self._over.set()
-        for expert, source in self._sources.items():
-            if expert not in self._reads.running:
-                source.close()
+        self._sources.close(but=self._reads.running)
         self._failure.cancel()
 
     @property
     def disk_waits(self) -> int:
-        """Copies and reads that wait for disks which don't answer."""
-        return len(self._tiers.hbm.aside) + self._reads.hanging
+        """Copies, reads and questions that wait for disks which don't answer."""
+        return len(self._tiers.hbm.aside) + self._reads.hanging + self._looks.hanging
 
     def take_back(self, event: ev.Acquire | ev.Prefetch | ev.Pin) -> None:
         """The caller is gone before its answer: a load that only it wanted is cancelled."""
@@ -191,15 +202,13 @@ class Runtime:
             case fx.StartCopy():
                 self._start_copy(effect)
             case fx.CancelCopy():
-                self._copies[effect.expert].cancel()
+                self._cancel_copy(effect.expert)
             case fx.Free():
                 self._free(effect)
             case fx.ReadIntoDdr():
-                self._read_into_ddr(effect.expert)
+                self._sources.when_open(effect.expert, partial(self._begin_read, effect.expert))
             case fx.DropFromDdr():
-                source = self._sources.pop(effect.expert, None)
-                if source is not None:
-                    source.close()
+                self._sources.close_one(effect.expert)
             case fx.TimedOut():
                 _log.error("a load took too long", expert=effect.expert, reason=effect.error.message)
             case fx.PinHeld():
@@ -217,22 +226,38 @@ class Runtime:
             self._give_back(result)
 
     def _start_copy(self, effect: fx.StartCopy) -> None:
+        self._opening[effect.expert] = effect
+        self._sources.when_open(effect.source, partial(self._begin_copy, effect))
+        if effect.expert in self._opening:
+            self._loop.call_later(self._patience_s, self._opens_slowly, effect)
+
+    def _opens_slowly(self, effect: fx.StartCopy) -> None:
+        if self._opening.get(effect.expert) is effect and self._tiers.hbm.copying == effect.expert:
+            _log.warning("a copy waits for its file to open", expert=effect.expert)
+            self.post(ev.CopyWaits(effect.expert, 0))
+
+    def _begin_copy(self, effect: fx.StartCopy, source: Source | CoEError) -> None:
         expert = effect.expert
-        if self._closing:
-            self._inbox.append(ev.CopyEnded(expert, 0, Cancelled("the memory-tier manager stops")))
-            return
+        del self._opening[expert]
+        self._ended.set()
         try:
-            source = self._source(effect.source)
+            if expert in self._cancelled or self._closing:
+                raise Cancelled("the load was cancelled, or the memory-tier manager stops")
+            if isinstance(source, CoEError):
+                raise source
             if not effect.part_of and source.nbytes != effect.nbytes:
                 self._forget(effect.source)
                 raise TierLoadError(f"{expert} was imported anew meanwhile: try again", expert=expert)
             nbytes = effect.nbytes if effect.part_of else None
             copy = self._arena.copy(effect.slot, effect.offset, source, nbytes, effect.part_slot)
         except CoEError as error:
-            self._inbox.append(ev.CopyEnded(expert, 0, error))
+            cancelled = expert in self._cancelled
+            self._cancelled.discard(expert)
+            self.post(ev.CopyEnded(expert, 0, None if cancelled else error))
+            self._close_unless_in_ddr(effect.source)
             return
         self._copies[expert] = copy
-        self._inbox.append(ev.CopyStarted(expert, copy.generation))
+        self.post(ev.CopyStarted(expert, copy.generation))
         threading.Thread(target=self._await_copy, args=(effect, copy), name="tiers-copy", daemon=True).start()
 
     def _await_copy(self, effect: fx.StartCopy, copy: Copy) -> None:
@@ -284,12 +309,11 @@ class Runtime:
         self.post(ev.CopyEnded(expert, copy.generation, None if cancelled else failure))
         self._close_unless_in_ddr(effect.source)
 
-    def _source(self, expert: str) -> Source:
-        """Raises CoEError."""
-        source = self._sources.get(expert)
-        if source is None:
-            source = self._sources[expert] = self._library.open(expert)
-        return source
+    def _cancel_copy(self, expert: str) -> None:
+        if expert in self._opening:
+            self._cancelled.add(expert)
+        else:
+            self._copies[expert].cancel()
 
     def _forget(self, expert: str) -> None:
         """Its file is to be opened anew: it could not be copied, or is that of a former bundle of the name."""
@@ -300,8 +324,8 @@ class Runtime:
         self._close_unless_in_ddr(expert)
 
     def _close_unless_in_ddr(self, expert: str) -> None:
-        if expert not in self._tiers.ddr.entries and expert in self._sources:
-            self._sources.pop(expert).close()
+        if expert not in self._tiers.ddr.entries:
+            self._sources.close_one(expert)
 
     def _free(self, effect: fx.Free) -> None:
         # A slot whose copy failed or was cancelled is free by itself.
@@ -309,12 +333,10 @@ class Runtime:
             self._arena.free(effect.slot)
         self._inbox.append(ev.Freed(effect.expert, effect.slot))
 
-    def _read_into_ddr(self, expert: str) -> None:
-        try:
-            source = self._source(expert)
-        except CoEError as error:
-            _log.warning("an expert can't be read into DDR", expert=expert, reason=error.message)
-            self._inbox.append(ev.InDdr(expert, ok=False))
+    def _begin_read(self, expert: str, source: Source | CoEError) -> None:
+        if isinstance(source, CoEError):
+            _log.warning("an expert can't be read into DDR", expert=expert, reason=source.message)
+            self.post(ev.InDdr(expert, ok=False))
             return
         self._reads.submit(expert, partial(self._lock, expert, source), partial(self._not_read, expert))
 

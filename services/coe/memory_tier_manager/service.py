@@ -20,6 +20,7 @@ from coe.memory_tier_manager.core import Tiers
 from coe.memory_tier_manager.event_log import EventLog
 from coe.memory_tier_manager.eviction import EVICTION
 from coe.memory_tier_manager.lease_socket import LeaseSocket
+from coe.memory_tier_manager.looks import Looks
 from coe.memory_tier_manager.metrics import MEASURED, TierMetrics
 from coe.memory_tier_manager.native_arena import BundleLibrary, NativeArena
 from coe.memory_tier_manager.profiles import PROFILES
@@ -55,7 +56,8 @@ class MemoryTierManagerService:
         self._settings = settings
         self._library = BundleLibrary(Catalogue(core.experts_dir))
         self._epoch = time.time_ns() // 1_000_000
-        self._versions = Versions(self._library, lambda event: self._runtime.post(event))
+        self._looks = Looks()
+        self._versions = Versions(self._library, lambda event: self._runtime.post(event), self._looks)
         self._watchers = Watchers()
         self._changed: set[str] = set()
         self._moved = asyncio.Event()
@@ -70,8 +72,10 @@ class MemoryTierManagerService:
             threads=settings.copy_threads,
             bytes_per_second=settings.link_bytes_per_s,
         )
-        hosted = self._versions.learn(self._library.experts()).values()
-        defaults = {found.key: found.nbytes for found in map(self._versions.current, settings.default_experts)}
+        # Nobody is served yet: this may block.
+        self._versions.meet(self._library.experts())
+        hosted = self._versions.all()
+        defaults = {found.key: found.nbytes for found in map(self._versions.last, settings.default_experts)}
         # Leases of one life of the manager have ids that no other life gives.
         self._tiers = Tiers(self._limits(), EVICTION[settings.eviction], defaults, first_lease=self._epoch << 20)
         self._metrics = TierMetrics(self._tiers)
@@ -79,7 +83,9 @@ class MemoryTierManagerService:
         link = settings.link_bytes_per_s
         # Copies move in chunks: over a slow link none may end for a while.
         patience_s = max(PATIENCE_S, 2 * CHUNK_BYTES / link) if link else PATIENCE_S
-        self._runtime = Runtime(self._tiers, self._arena, self._versions, self._observe, patience_s=patience_s)
+        self._runtime = Runtime(
+            self._tiers, self._arena, self._versions, self._observe, patience_s=patience_s, looks=self._looks
+        )
         socket = SHARED_MEMORY / f"{self._arena.name}.leases"
         identity = Identity(
             core.node, self._epoch, self._arena.epoch, self._arena.name, PROFILES[settings.profile], str(socket)
@@ -91,7 +97,7 @@ class MemoryTierManagerService:
         calls = Calls(identity, self._runtime, self._versions)
         self._socket = LeaseSocket(socket, calls, self._runtime)
         self._servicer = MemoryTierManagerServicer(
-            identity, self._tiers, self._runtime, calls, self._library, self._versions, self._watchers
+            identity, self._tiers, self._runtime, calls, self._versions, self._watchers
         )
         memory_tier_manager_pb2_grpc.add_MemoryTierManagerServicer_to_server(self._servicer, server)
         return ["coe.v1.MemoryTierManager"]
@@ -99,7 +105,7 @@ class MemoryTierManagerService:
     async def start(self) -> None:
         await self._socket.start()
         await self._publisher.start()
-        self._changed.update(self._versions.learn(await asyncio.to_thread(self._library.experts)))
+        self._changed.update(await self._versions.hosted())
 
     def tasks(self) -> list[Coroutine[object, object, None]]:
         return [self._runtime.run(), self._publish(), self._follow_imports()]
@@ -149,7 +155,7 @@ class MemoryTierManagerService:
         while True:
             await asyncio.sleep(IMPORTS_S)
             kept = (*views.present(self._tiers), *map(name_of, self._tiers.state.wanted_always()))
-            self._versions.look_again(await asyncio.to_thread(self._library.changed, kept))
+            await self._versions.follow(kept)
 
     async def _publish(self) -> None:
         """Moves soon after they happened, leases now and then; nothing wakes up for them alone."""

@@ -12,7 +12,6 @@ from coe._proto import memory_tier_manager_pb2_grpc
 from coe.memory_tier_manager import effects as fx
 from coe.memory_tier_manager import events as ev
 from coe.memory_tier_manager import views
-from coe.memory_tier_manager.arena import Library
 from coe.memory_tier_manager.calls import Calls, Identity
 from coe.memory_tier_manager.core import Tiers
 from coe.memory_tier_manager.liveness import process_end
@@ -33,7 +32,6 @@ class MemoryTierManagerServicer(memory_tier_manager_pb2_grpc.MemoryTierManagerSe
         tiers: Tiers,
         runtime: Runtime,
         calls: Calls,
-        library: Library,
         versions: Versions,
         watchers: Watchers,
     ) -> None:
@@ -41,7 +39,6 @@ class MemoryTierManagerServicer(memory_tier_manager_pb2_grpc.MemoryTierManagerSe
         self._tiers = tiers
         self._runtime = runtime
         self._calls = calls
-        self._library = library
         self._versions = versions
         self._watchers = watchers
         self._attachments = itertools.count(1)
@@ -55,7 +52,7 @@ class MemoryTierManagerServicer(memory_tier_manager_pb2_grpc.MemoryTierManagerSe
         self._stopping.set()
 
     async def Acquire(self, request: pb.AcquireRequest, context: Context) -> pb.AcquireResponse:
-        event = self._calls.acquire(request, context.time_remaining())
+        event = await self._calls.acquire(request, context.time_remaining())
         number = (request.worker_id, request.call)
         if request.call:
             self._asked[number] = event
@@ -73,15 +70,15 @@ class MemoryTierManagerServicer(memory_tier_manager_pb2_grpc.MemoryTierManagerSe
         return pb.ReleaseResponse()
 
     async def Prefetch(self, request: pb.PrefetchRequest, context: Context) -> pb.PrefetchResponse:
-        answer = await self._runtime.ask(self._calls.prefetch(request))
+        answer = await self._runtime.ask(await self._calls.prefetch(request))
         return self._calls.prefetched(cast("fx.Prefetched", answer))
 
     async def Pin(self, request: pb.PinRequest, context: Context) -> pb.PinResponse:
-        await self._runtime.ask(self._calls.pin(request))
+        await self._runtime.ask(await self._calls.pin(request))
         return pb.PinResponse()
 
     async def ListResidency(self, request: pb.ListResidencyRequest, context: Context) -> pb.ListResidencyResponse:
-        hosted = self._versions.learn(await asyncio.to_thread(self._library.experts))
+        hosted = await self._versions.hosted()
         # Of one that is hosted no more, bytes may be in a tier still.
         gone = [name for name in views.present(self._tiers) if name not in hosted]
         shown = {**hosted, **{name: self._versions.last(name) for name in gone}}
@@ -96,8 +93,7 @@ class MemoryTierManagerServicer(memory_tier_manager_pb2_grpc.MemoryTierManagerSe
         self, request: pb.WatchResidencyRequest, context: Context
     ) -> AsyncIterator[pb.WatchResidencyResponse]:
         with self._watchers.follow(self._stopping) as changes:
-            hosted = await asyncio.to_thread(self._library.experts)
-            for expert in self._versions.learn(hosted):
+            for expert in await self._versions.hosted():
                 yield self._change(expert)
             async for experts in changes:
                 for expert in experts:

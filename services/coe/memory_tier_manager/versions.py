@@ -7,14 +7,18 @@ is leased, loading or being read goes on under its key, whatever the name stands
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 
 from coe.memory_tier_manager.arena import Facts, Library, Source
 from coe.memory_tier_manager.events import Replaced
+from coe.memory_tier_manager.looks import Looks
 from coe.platform import logs
 from coe.platform.errors import CoEError, ExpertNotFound, TierLoadError
 
 _log = logs.get(__name__)
 _SEPARATOR = "#"
+# Thousands of manifests take their time.
+LIST_S = 30.0
 
 
 def name_of(key: str) -> str:
@@ -33,52 +37,88 @@ class Version:
 
 
 class Versions:
-    """`on_replaced` hears when a name stands for other bytes than before."""
+    """`on_replaced` hears when a name stands for other bytes than before. `looks`: by which the library is asked."""
 
-    def __init__(self, library: Library, on_replaced: Callable[[Replaced], None]) -> None:
+    def __init__(self, library: Library, on_replaced: Callable[[Replaced], None], looks: Looks | None = None) -> None:
         self._library = library
         self._on_replaced = on_replaced
+        self._looks = looks or Looks()
         self._now: dict[str, Version] = {}
         self._tags: dict[str, int] = {}
 
-    def current(self, expert: str, weights: int = 0) -> Version:
+    def seen(self, expert: str) -> Version | None:
+        """As it was seen last, if it was hosted then."""
+        known = self._now.get(expert)
+        return known if known is not None and not known.gone else None
+
+    def known(self, expert: str, weights: int) -> Version | None:
+        """The version that is meant (`current`), if nobody needs to look first at what the expert is now."""
+        known = self.seen(expert)
+        return known if known is not None and known.tag == weights else None
+
+    async def current(self, expert: str, weights: int = 0) -> Version:
         """`weights`: the tag of those that are meant; 0: whichever the expert has.
 
-        Raises ExpertNotFound, TierLoadError when it has others, CoEError of a damaged bundle.
+        Raises ExpertNotFound, TierLoadError when it has others or its file system does not answer, CoEError of a
+        damaged bundle.
         """
-        known = self._now.get(expert)
-        if known is None or known.gone or known.tag != weights:
-            known = self._look(expert)
+        known = self.known(expert, weights) or await self._look(expert)
         if weights and known.tag != weights:
             raise TierLoadError(f"{expert} was imported anew meanwhile: try again", expert=expert)
         return known
 
     def last(self, expert: str) -> Version:
-        """As it was seen last, though it be gone. Raises CoEError when it was never seen."""
-        return self._now.get(expert) or self._look(expert)
+        """As it was seen last, though it be gone. Raises ExpertNotFound when it was never seen."""
+        if expert not in self._now:
+            raise ExpertNotFound(f"no expert {expert!r} is hosted here", expert_id=expert)
+        return self._now[expert]
 
     def key(self, expert: str) -> str:
         """Of the bytes that it had when it was seen last."""
         known = self._now.get(expert)
         return known.key if known is not None else expert
 
-    def learn(self, hosted: dict[str, Facts]) -> dict[str, Version]:
-        """Of each expert that was found, maybe some time ago: what is known of it is looked at again."""
+    async def hosted(self) -> dict[str, Version]:
+        """All experts; those that were seen last when the file system does not answer."""
+        try:
+            return await self.learn(await self._looks.ask("listing experts", self._library.experts, patience_s=LIST_S))
+        except TierLoadError as error:
+            _log.warning("experts are not listed anew", reason=error.message)
+            return {expert: version for expert, version in self._now.items() if not version.gone}
+
+    def all(self) -> list[Version]:
+        """Whatever was seen."""
+        return list(self._now.values())
+
+    def meet(self, hosted: dict[str, Facts]) -> list[str]:
+        """Learns of experts that were never seen. Returns those that are known otherwise."""
+        others = []
         for expert, facts in hosted.items():
             known = self._now.get(expert)
             if known is None:
                 self._is(expert, facts)
             elif known.gone or known.tag != facts.tag:
-                self.look_again([expert])
+                others.append(expert)
+        return others
+
+    async def learn(self, hosted: dict[str, Facts]) -> dict[str, Version]:
+        """Of each expert that was found, maybe some time ago: what is known of it is looked at again."""
+        await self.look_again(self.meet(hosted))
         return {expert: self._now[expert] for expert in hosted}
 
-    def look_again(self, experts: Iterable[str]) -> None:
+    async def follow(self, experts: Iterable[str]) -> None:
+        """Looks at those of them whose files have changed."""
+        kept = list(experts)
+        with suppress(TierLoadError):
+            await self.look_again(await self._looks.ask("looking for imports", lambda: self._library.changed(kept)))
+
+    async def look_again(self, experts: Iterable[str]) -> None:
         for expert in experts:
             with suppress(CoEError):
-                self._look(expert)
+                await self._look(expert)
 
     def open(self, key: str) -> Source:
-        """Raises CoEError: TierLoadError when the expert has other bytes by now."""
+        """In a thread. Raises CoEError: TierLoadError when the expert has other bytes by now."""
         expert = name_of(key)
         source = self._library.open(expert)
         if key in self._tags and source.tag != self._tags[key]:
@@ -86,9 +126,9 @@ class Versions:
             raise TierLoadError(f"{expert} was imported anew meanwhile: try again", expert=expert)
         return source
 
-    def _look(self, expert: str) -> Version:
+    async def _look(self, expert: str) -> Version:
         try:
-            facts = self._library.look(expert)
+            facts = await self._looks.ask(f"looking at {expert}", partial(self._library.look, expert))
         except ExpertNotFound:
             known = self._now.get(expert)
             if known is not None and not known.gone:

@@ -34,9 +34,7 @@ class Node:
         identity = Identity("node", 1, 7, "fake", HOST)
         calls = Calls(identity, self.runtime, versions)
         self.watchers = Watchers()
-        self.servicer = MemoryTierManagerServicer(
-            identity, self.tiers, self.runtime, calls, library, versions, self.watchers
-        )
+        self.servicer = MemoryTierManagerServicer(identity, self.tiers, self.runtime, calls, versions, self.watchers)
         self.runtime.post(ev.Attach("w", 1))
 
 

@@ -32,12 +32,12 @@ class Node:
         self.versions = Versions(self.library, lambda event: self.runtime.post(event))
         self.runtime = Runtime(self.tiers, self.arena, self.versions, lambda item, now: None)
         self.calls = Calls(Identity("node", 1, 7, "fake", HOST), self.runtime, self.versions)
-        self.versions.learn(self.library.experts())
+        self.versions.meet(self.library.experts())
         self.runtime.post(ev.Attach("w", 1))
 
     async def acquire(self, expert: str, *, weights: int = 0) -> fx.Grant:
         request = pb.AcquireRequest(worker_id="w", expert_id=expert, wait_until_resident=True, weights=weights)
-        grant = await self.runtime.ask(self.calls.acquire(request, 30.0))
+        grant = await self.runtime.ask(await self.calls.acquire(request, 30.0))
         assert isinstance(grant, fx.Grant)
         return grant
 
@@ -45,7 +45,7 @@ class Node:
         self.runtime.post(ev.Release("w", grant.lease))
 
     async def pin(self, expert: str, *, pinned: bool = True) -> None:
-        await self.runtime.ask(self.calls.pin(pb.PinRequest(expert_id=expert, pinned=pinned)))
+        await self.runtime.ask(await self.calls.pin(pb.PinRequest(expert_id=expert, pinned=pinned)))
 
     def shown(self, expert: str) -> pb.ExpertResidency:
         version = self.versions.last(expert)
@@ -109,11 +109,11 @@ async def test_pins_and_defaults_are_the_expert_s(node: Node) -> None:
     await until_true(lambda: {"a", "b"} <= node.tiers.hbm.entries.keys() and node.tiers.idle)
     for expert in "ab":
         del node.library.sizes[expert]
-    node.versions.look_again("ab")
+    await node.versions.look_again("ab")
     await until_true(lambda: node.tiers.idle and not node.tiers.hbm.entries)
     for expert in "ab":
         node.library.sizes[expert], node.library.tags[expert] = 4, 3
-    node.versions.look_again("ab")
+    await node.versions.look_again("ab")
     await until_true(lambda: len(node.tiers.hbm.entries) == 2 and node.tiers.idle)
     assert node.shown("a").pinned
     assert node.shown("b").tier == pb.TIER_HBM
@@ -125,12 +125,12 @@ async def test_a_listing_that_is_old_changes_nothing(node: Node) -> None:
     old = node.library.experts()
     node.library.tags["a"] = 2
     grant = await node.acquire("a")
-    node.versions.learn(old)
+    await node.versions.learn(old)
     assert (await node.acquire("a")).slot == grant.slot
 
 
 async def test_a_file_of_other_bytes_than_those_asked_for_is_not_opened(node: Node) -> None:
-    key = node.versions.current("a").key
+    key = (await node.versions.current("a")).key
     node.library.tags["a"] = 2
     with pytest.raises(TierLoadError, match="anew"):
         node.versions.open(key)
