@@ -127,7 +127,8 @@ class ExpertWorkerService:
         if expert_id == echo.EXPERT_ID:
             return echo.EchoRunner()
         assert self._engine is not None
-        return self._engine.runner(self._hosted.bundle(expert_id))
+        # Not as it was seen last: its tokenizer is read from where nothing may answer.
+        return self._engine.runner(self._hosted.look(expert_id))
 
     def _on_attached(self, response: tiers_pb.AttachResponse) -> None:
         self._worker.attached(response.epoch, response.tier_profile, lambda: self._bind(response.arena))

@@ -1,5 +1,6 @@
 """gRPC of the worker: what it can run and how much waits, and an orderly end."""
 
+import asyncio
 from collections.abc import Iterable
 from typing import Protocol
 
@@ -42,7 +43,7 @@ class ExpertWorkerServicer(expert_worker_pb2_grpc.ExpertWorkerServicer):
                     queued=loop.queues.depth(bundle.id),
                     running=len(batch.live) if batch is not None and batch.expert_id == bundle.id else 0,
                 )
-                for bundle in self._catalogue.list()
+                for bundle in await asyncio.to_thread(self._catalogue.list)
             ]
         )
 

@@ -1,13 +1,17 @@
 """Which experts a worker says it can run."""
 
 import shutil
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
+from coe.expert_worker.bounded import Bounded
 from coe.expert_worker.hosted import HostedExperts
 from coe.experts.bundle import MANIFEST, WEIGHTS, Bundle
-from coe.platform.errors import ArtifactError, ExpertNotFound
+from coe.experts.known import KnownBundles
+from coe.platform.errors import ArtifactError, ExpertNotFound, TierLoadError
 
 
 @pytest.fixture
@@ -41,11 +45,38 @@ def test_bundles_come_and_change_and_go(experts: Path) -> None:
     hosted = HostedExperts(experts, allow_echo=False)
     hosted.check("good")
     (experts / "good" / MANIFEST).write_text("8")
+    assert hosted.check("good") == "8"
     assert hosted.weight_bytes("good") == 8
     shutil.rmtree(experts / "good")
     for name in ("good", "new", "", "..", "a/b", "a\0b"):
         with pytest.raises(ExpertNotFound):
             hosted.check(name)
+
+
+def test_a_mount_that_answers_no_more_leaves_experts_as_they_were(
+    experts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hosted = HostedExperts(experts, allow_echo=False, calls=Bounded(patience_s=0.05))
+    hosted.check("good")
+    answers, known = threading.Event(), KnownBundles.get
+
+    def get(self: KnownBundles, expert_id: str) -> Bundle:
+        assert answers.wait(10.0)
+        return known(self, expert_id)
+
+    monkeypatch.setattr(KnownBundles, "get", get)
+    assert hosted.check("good") == "7"
+    assert hosted.weight_bytes("good") == 7
+    with pytest.raises(TierLoadError, match="does not answer"):
+        hosted.look("good")
+    with pytest.raises(TierLoadError, match="does not answer"):
+        hosted.check("bad")
+    assert hosted.weight_bytes("bad") == 0
+    answers.set()
+    (experts / "good" / MANIFEST).write_text("8")
+    end = time.monotonic() + 10.0
+    while hosted.check("good") != "8":
+        assert time.monotonic() < end
 
 
 def test_echo_is_for_load_tests_only(experts: Path) -> None:

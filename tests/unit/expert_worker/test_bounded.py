@@ -1,0 +1,60 @@
+"""Calls that hang are waited for no longer than a while, and no more of them than may."""
+
+import threading
+import time
+
+import pytest
+
+from coe.expert_worker.bounded import Bounded
+from coe.platform.errors import ExpertNotFound, TierLoadError
+
+WAIT_S = 10.0
+
+
+def until_over(calls: Bounded) -> None:
+    end = time.monotonic() + WAIT_S
+    while calls._calls:
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
+def test_a_call_has_its_result_or_its_error() -> None:
+    calls = Bounded(patience_s=WAIT_S)
+
+    def missing() -> None:
+        raise ExpertNotFound("none")
+
+    assert calls.call("a", lambda: 7) == 7
+    with pytest.raises(ExpertNotFound):
+        calls.call("a", missing)
+    until_over(calls)
+
+
+def test_a_call_that_hangs_is_given_up_and_not_made_again_before_it_ends() -> None:
+    calls, gate, made = Bounded(patience_s=0.02), threading.Event(), []
+
+    def hang() -> int:
+        made.append(1)
+        assert gate.wait(WAIT_S)
+        return 1
+
+    for _ in range(3):
+        with pytest.raises(TierLoadError, match="a: the file system does not answer"):
+            calls.call("a", hang)
+    assert calls.call("b", lambda: 2) == 2, "others are answered"
+    assert len(made) == 1
+    gate.set()
+    until_over(calls)
+    assert calls.call("a", hang) == 1
+
+
+def test_no_more_hang_than_may() -> None:
+    calls, gate = Bounded(patience_s=0.01, max_calls=3), threading.Event()
+    for number in range(3):
+        with pytest.raises(TierLoadError):
+            calls.call(str(number), lambda: gate.wait(WAIT_S))
+    with pytest.raises(TierLoadError, match="3 calls hang already"):
+        calls.call("more", lambda: 1)
+    gate.set()
+    until_over(calls)
+    assert calls.call("more", lambda: 1) == 1
