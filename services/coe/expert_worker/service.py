@@ -11,6 +11,7 @@ import uvloop
 from coe._proto import expert_worker_pb2_grpc
 from coe._proto import memory_tier_manager_pb2 as tiers_pb
 from coe.expert_worker import echo
+from coe.expert_worker.bound_arena import BoundArena
 from coe.expert_worker.expected import Expected
 from coe.expert_worker.hosted import HostedExperts
 from coe.expert_worker.loop import WorkerLoop
@@ -21,7 +22,7 @@ from coe.expert_worker.settings import WorkerSettings
 from coe.expert_worker.tier_client import TierClient
 from coe.expert_worker.worker import Worker
 from coe.experts.engine import Engine
-from coe.native import HbmArena, lease_handle
+from coe.native import lease_handle
 from coe.platform import topics
 from coe.platform.bus.api import Subscription
 from coe.platform.bus.kafka import KafkaBus
@@ -50,7 +51,7 @@ class ExpertWorkerService:
         )
         # Of the node's residency, the worker publishes its own queues only: they have no epoch.
         self._residency = ResidencyPublisher(core.redis_url, core.node, epoch=0)
-        self._arena: HbmArena | None = None
+        self._arena = BoundArena()
         costs = LearnedCosts(self._hosted.weight_bytes, settings.max_batch)
         self._worker = Worker(
             self._bus,
@@ -91,7 +92,7 @@ class ExpertWorkerService:
         await self._open.enter_async_context(self._residency)
         await self._open.enter_async_context(self._tiers.open())
         self._links = [
-            asyncio.create_task(self._tiers.stay_attached(self._on_attached)),
+            asyncio.create_task(self._tiers.stay_attached(self._on_attached, self._on_broken)),
             asyncio.create_task(self._tiers.watch(self._worker.residency_changed)),
         ]
         self._worker_run = asyncio.create_task(self._worker.run())
@@ -109,8 +110,7 @@ class ExpertWorkerService:
         for link in self._links:
             link.cancel()
         await asyncio.gather(*self._links, return_exceptions=True)
-        if self._arena is not None:
-            self._arena.close()
+        self._arena.close()
         await self._open.aclose()
 
     async def _watch(self) -> None:
@@ -131,14 +131,12 @@ class ExpertWorkerService:
         return self._engine.runner(self._hosted.look(expert_id))
 
     def _on_attached(self, response: tiers_pb.AttachResponse) -> None:
-        self._worker.attached(response.epoch, response.tier_profile, lambda: self._bind(response.arena))
+        self._worker.attached(response.epoch, response.tier_profile, lambda: self._arena.bind(response.arena))
 
-    def _bind(self, name: str) -> None:
-        """In the engine's thread: from the next step on, leases are looked up in this arena."""
-        former, self._arena = self._arena, HbmArena.attach(name)
-        self._arena.bind()
-        if former is not None:
-            former.close()
+    def _on_broken(self) -> None:
+        """Again and again, until a manager answers."""
+        if self._arena.gone and not self._worker.draining:
+            self._worker.between_steps(self._arena.let_go)
 
 
 def main() -> None:

@@ -82,8 +82,9 @@ class TierClient:
                     task.cancel()
                 await asyncio.gather(*left, return_exceptions=True)
 
-    async def stay_attached(self, on_attached: OnAttached) -> None:
-        """Until cancelled. The stream holds our leases: when it breaks, the next one presents them again."""
+    async def stay_attached(self, on_attached: OnAttached, on_broken: Callable[[], None] = lambda: None) -> None:
+        """Until cancelled. The stream holds our leases: when it breaks, the next one presents them again. `on_broken`
+        hears of each attempt that has ended."""
 
         async def attach() -> None:
             try:
@@ -110,6 +111,7 @@ class TierClient:
             finally:
                 self._attached.clear()
                 self._disconnect()
+                on_broken()
 
         await _again("the tier manager's attach stream", attach)
 

@@ -148,10 +148,14 @@ class Worker:
 
         def event(now: float) -> list[Effect]:
             self._identity = replace(self._identity, tier_profile=tier_profile)
-            self._spawn(_result(asyncio.wrap_future(self._engine.submit(bind))))
+            self.between_steps(bind)
             return self.loop.on_attached(epoch)
 
         self.post(event)
+
+    def between_steps(self, work: Callable[[], None]) -> None:
+        """In the engine's thread. What it raises breaks the worker."""
+        self._spawn(_result(asyncio.wrap_future(self._engine.submit(work))))
 
     def residency_changed(self, expert_id: str, nbytes: int, residency: Residency) -> None:
         self.post(partial(self.loop.on_residency, expert_id, nbytes, residency))
