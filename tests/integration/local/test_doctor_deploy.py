@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from coe._proto import events_pb2
 from coe._proto import memory_tier_manager_pb2 as pb
 from coe.local.doctor.check import Level
 from coe.local.doctor.facts import examine_deployment
 from coe.local.kafka import KafkaServer
+from coe.platform import topics
+from coe.platform.bus.api import Outgoing
 from coe.platform.bus.kafka import KafkaBus
 from coe.platform.residency import ResidencyPublisher
 from support import redis_clusters
@@ -33,10 +36,16 @@ async def test_a_new_broker_and_a_cluster(tmp_path: Path) -> None:
         assert missing["Redis cluster"].level is Level.GOOD
         bus = KafkaBus(kafka.bootstrap, source="test", start_timeout_s=30)
         await bus.start()
+        for number in range(3):
+            prompt = events_pb2.PromptSubmitted(request_id=str(number), prompt="hello")
+            await bus.publisher.publish(Outgoing(topics.PROMPTS, str(number), prompt))
         await bus.stop()
         found = {check.name: check for check in await examine_deployment(kafka.bootstrap, redis.url, {})}
         assert found["topic coe.prompts.v1"].level is Level.GOOD
         assert found["Kafka brokers"].level is Level.WARNING
+        assert found["group coe-router"].level is Level.PROBLEM
+        assert found["group coe-router"].found == "0 members, 3 records of coe.prompts.v1 left"
+        assert found["group coe-mapper"].level is Level.WARNING
 
 
 def test_the_command_when_nothing_is_there() -> None:

@@ -13,6 +13,7 @@ from coe.local.doctor.deployment import (
     redis_checks,
     service_checks,
 )
+from coe.local.doctor.groups import GroupFacts
 from coe.platform.bus.api import TopicSpec
 
 SPEC = TopicSpec("t", 8)
@@ -37,6 +38,18 @@ def test_topics(found: TopicFacts | None, level: Level) -> None:
     assert brokers.level is Level.GOOD
     assert topic.level is level
     assert bool(topic.mend) is (level is not Level.GOOD)
+
+
+@pytest.mark.parametrize(
+    ("members", "left", "level"),
+    [(2, 0, Level.GOOD), (2, 900, Level.GOOD), (0, 0, Level.WARNING), (0, 3, Level.PROBLEM)],
+)
+def test_prompts_that_nobody_reads_are_a_problem(members: int, left: int, level: Level) -> None:
+    facts = KafkaFacts(3, groups={"coe-router": GroupFacts("coe.prompts.v1", members, left)})
+    _, check = kafka_checks(facts, [])
+    assert (check.name, check.level) == ("group coe-router", level)
+    assert check.found == f"{members} members, {left} records of coe.prompts.v1 left"
+    assert bool(check.mend) is (level is not Level.GOOD)
 
 
 def test_one_broker_is_a_warning_and_none_a_problem() -> None:

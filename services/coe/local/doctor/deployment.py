@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from coe.local.doctor.check import Check, Level, judged
+from coe.local.doctor.groups import GroupFacts
 from coe.platform.bus.api import TopicSpec
 
 _SAFE_REPLICAS = 3
@@ -25,6 +26,7 @@ class KafkaFacts:
 
     brokers: int = 0
     topics: Mapping[str, TopicFacts] = field(default_factory=dict)
+    groups: Mapping[str, GroupFacts] = field(default_factory=dict)
     error: str = ""
 
 
@@ -57,7 +59,18 @@ def kafka_checks(facts: KafkaFacts, wanted: Sequence[TopicSpec]) -> list[Check]:
     checks = [
         judged("Kafka brokers", facts.brokers >= _SAFE_REPLICAS, str(facts.brokers), few, otherwise=Level.WARNING)
     ]
-    return checks + [_topic(spec, facts.topics.get(spec.name), facts.brokers) for spec in wanted]
+    checks += [_topic(spec, facts.topics.get(spec.name), facts.brokers) for spec in wanted]
+    return checks + [_group(name, found) for name, found in facts.groups.items()]
+
+
+def _group(name: str, found: GroupFacts) -> Check:
+    """Prompts that wait are no fault while somebody reads them: then their number says where they queue."""
+    level = Level.GOOD if found.members else Level.PROBLEM if found.left else Level.WARNING
+    said = f"{found.members} members, {found.left} records of {found.topic} left"
+    mend = (
+        "" if found.members else f"nobody reads {found.topic}: is that service running, with this COE_KAFKA_BOOTSTRAP?"
+    )
+    return Check(f"group {name}", level, said, mend)
 
 
 def _topic(spec: TopicSpec, found: TopicFacts | None, brokers: int) -> Check:

@@ -23,6 +23,7 @@ from coe.local.doctor.deployment import (
     redis_checks,
     service_checks,
 )
+from coe.local.doctor.groups import groups
 from coe.local.doctor.machine import locked_memory, open_files
 from coe.local.probe import serves
 from coe.memory_tier_manager.settings import TiersSettings
@@ -91,6 +92,7 @@ async def _kafka(bootstrap: str) -> KafkaFacts:
             names = sorted({spec.name for spec in topics.SPECS} & set(await admin.list_topics()))
             described = await admin.describe_topics(names) if names else []
             least = await _min_in_sync(admin, names) if names else {}
+            read = await groups(connection)
     except CoEError as error:
         return KafkaFacts(error=error.message)
     except (KafkaError, OSError, TimeoutError) as error:
@@ -106,7 +108,7 @@ async def _kafka(bootstrap: str) -> KafkaFacts:
         parts = topic["partitions"]
         replicas, in_sync = (min(len(part[key]) for part in parts) for key in ("replicas", "isr"))
         found[topic["topic"]] = TopicFacts(len(parts), replicas, in_sync, least.get(topic["topic"], 0))
-    return KafkaFacts(len(cluster["brokers"]), found)
+    return KafkaFacts(len(cluster["brokers"]), found, read)
 
 
 async def _min_in_sync(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, int]:

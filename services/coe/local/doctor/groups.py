@@ -1,0 +1,84 @@
+"""How far each consumer group has come: how many records it has left, and how many processes read for it."""
+
+from dataclasses import dataclass
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import GroupCoordinatorNotAvailableError
+
+from coe.platform import topics
+from coe.platform.bus.kafka.connection import Connection
+
+GROUPS = {"coe-router": topics.PROMPTS, "coe-mapper": topics.ROUTED, "coe-expert-worker": topics.ASSIGNMENTS}
+# Offsets beyond which records are no longer counted one by one.
+_MANY = 1000
+# Ten fetches: the first ones may still be of where the consumer stood before.
+_NOTHING_MS = 1000
+
+
+@dataclass(frozen=True)
+class GroupFacts:
+    """`left`: records of its topic that it has not committed; above a thousand with the marks of transactions."""
+
+    topic: str
+    members: int
+    left: int
+
+
+async def groups(connection: Connection) -> dict[str, GroupFacts]:
+    """Of the groups whose topics are there. Raises KafkaError or OSError."""
+    admin = AIOKafkaAdminClient(**connection.options())
+    consumer = AIOKafkaConsumer(**connection.options(), isolation_level="read_committed", fetch_max_wait_ms=100)
+    try:
+        await admin.start()
+        await consumer.start()
+        there = set(await admin.list_topics())
+        found = {}
+        for group, topic in GROUPS.items():
+            if topic in there:
+                members, committed = await _described(admin, group)
+                found[group] = GroupFacts(topic, members, await _left(admin, consumer, topic, committed))
+        return found
+    finally:
+        await consumer.stop()
+        await admin.close()
+
+
+async def _described(admin: AIOKafkaAdminClient, group: str) -> tuple[int, dict[TopicPartition, int]]:
+    """Its members, and the offsets that it has committed."""
+    try:
+        described = await admin.describe_consumer_groups([group])
+        committed = await admin.list_consumer_group_offsets(group)
+    except GroupCoordinatorNotAvailableError:
+        # A broker that has never had a group.
+        return 0, {}
+    members = sum(len(found[5]) for response in described for found in response.groups)
+    return members, {tp: mark.offset for tp, mark in committed.items()}
+
+
+async def _left(
+    admin: AIOKafkaAdminClient, consumer: AIOKafkaConsumer, topic: str, committed: dict[TopicPartition, int]
+) -> int:
+    (described,) = await admin.describe_topics([topic])
+    parts = [TopicPartition(topic, part["partition"]) for part in described["partitions"]]
+    # Only of partitions that it has does a consumer know who leads them.
+    consumer.assign(parts)
+    starts = await consumer.beginning_offsets(parts)
+    # What retention has removed is nobody's work any more.
+    starts |= {tp: max(starts[tp], committed[tp]) for tp in parts if tp in committed}
+    ends = await consumer.end_offsets(parts)
+    most = sum(max(0, ends[tp] - starts[tp]) for tp in parts)
+    return most if most > _MANY else await _count(consumer, starts, ends)
+
+
+async def _count(consumer: AIOKafkaConsumer, starts: dict[TopicPartition, int], ends: dict[TopicPartition, int]) -> int:
+    """Records between these offsets, by reading them: offsets that only mark transactions are nobody's work."""
+    for tp, start in starts.items():
+        consumer.seek(tp, start)
+    open_ = {tp for tp, start in starts.items() if start < ends[tp]}
+    found = 0
+    # Marks of transactions are skipped without a word: nothing within the time is nothing left.
+    while open_ and (batches := await consumer.getmany(*open_, timeout_ms=_NOTHING_MS)):
+        found += sum(len(records) for records in batches.values())
+        open_ = {tp for tp in open_ if await consumer.position(tp) < ends[tp]}
+    return found
