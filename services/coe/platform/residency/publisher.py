@@ -42,10 +42,11 @@ class ResidencyPublisher:
 
     async def close(self) -> None:
         """Takes its keys away, if Redis answers."""
-        if self._task is not None:
+        while self._task is not None and not self._task.done():
+            # Once may not do: asyncio.wait_for of Python 3.11, by which Redis is written to, can lose a cancellation.
             self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+            await asyncio.wait({self._task}, timeout=0.1)
+        self._task = None
         try:
             if self._state:
                 await self._redis.delete(*self._state)
