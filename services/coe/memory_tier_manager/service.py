@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -78,6 +78,7 @@ class MemoryTierManagerService:
         defaults = {found.key: found.nbytes for found in map(self._versions.last, settings.default_experts)}
         # Leases of one life of the manager have ids that no other life gives.
         self._tiers = Tiers(self._limits(), EVICTION[settings.eviction], defaults, first_lease=self._epoch << 20)
+        self._warn_of_defaults(defaults.values())
         self._metrics = TierMetrics(self._tiers)
         self._log = self._event_log()
         link = settings.link_bytes_per_s
@@ -118,6 +119,11 @@ class MemoryTierManagerService:
         self._arena.close()
         if self._log is not None:
             self._log.close()
+
+    def _warn_of_defaults(self, sizes: Iterable[int]) -> None:
+        hbm = self._tiers.hbm
+        if (nbytes := sum(map(hbm.extents.rounded, sizes))) > hbm.budget.capacity:
+            _log.warning("the default experts don't fit HBM together", bytes=nbytes, hbm_bytes=hbm.budget.capacity)
 
     def _limits(self) -> Limits:
         settings = self._settings

@@ -1,6 +1,7 @@
 """The manager's process with the real arena, real bundles and real worker processes."""
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -301,6 +302,17 @@ async def test_two_managers_do_not_share_an_arena(manager: Stub, tiers: TiersPro
     _, hello = await attached(manager, "w")
     with pytest.raises(AssertionError, match="capacity"), tiers_process(home, arena=hello.arena, hbm_bytes=4 << 20):
         pass
+
+
+@pytest.mark.parametrize(("hbm_bytes", "warns"), [(2 << 20, True), (4 << 20, False)])
+def test_default_experts_that_do_not_fit_together_are_warned_of(home: Path, hbm_bytes: int, warns: bool) -> None:
+    arena = f"coe-test-{uuid.uuid4().hex[:8]}"
+    (home / "tiers.log").unlink(missing_ok=True)
+    experts = json.dumps(EXPERTS[:2])
+    with tiers_process(
+        home, hbm_bytes=hbm_bytes, arena=arena, default_experts=experts, coe_redis_url="redis://127.0.0.1:1/0"
+    ) as process:
+        assert ("default experts don't fit" in process.log.read_text()) == warns
 
 
 async def test_top_and_replay_show_what_happened(home: Path) -> None:
