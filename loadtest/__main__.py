@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -17,7 +17,7 @@ from coe.cli.servers import quiet_logs
 from coe.local.options import StackOptions
 from coe.local.stack import Stack
 from coe.local.stackfile import StackInfo, running_stack
-from coe.platform.errors import CoEError
+from coe.platform.errors import CoEError, InvalidPrompt
 from coe.platform.settings import CoreSettings
 from loadtest import baseline, cost, page
 from loadtest.loadprofile import PROFILES, Profile, load
@@ -36,7 +36,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 @app.command("run")
 def run_command(
     profile: Annotated[str, typer.Option(help="A name from profiles/, or the path of a YAML file.")] = "smoke",
-    transport: Annotated[str, typer.Option(help="kafka, grpc or http.")] = "kafka",
+    transport: Annotated[Literal["kafka", "grpc", "http"], typer.Option(help="The way in.")] = "kafka",
     report: Annotated[Path | None, typer.Option(help="Writes an HTML page with plots there.")] = None,
     save_baseline: Annotated[bool, typer.Option(help="Later runs of this profile are compared with this one.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The result as one object.")] = False,
@@ -49,6 +49,8 @@ def run_command(
     quiet_logs()
     try:
         wanted = load(profile)
+        if report is not None:
+            _make(report)
         run_ = asyncio.run(_run(wanted, transport))
     except CoEError as error:
         fail(error.message)
@@ -62,11 +64,19 @@ def run_command(
         result = replace(result, regressions=tuple(worse))
     print_json(result.to_json() | {"times_baseline": compared}) if as_json else print_result(out, result)
     if report is not None:
-        report.parent.mkdir(parents=True, exist_ok=True)
         report.write_text(page.render(result, run_.samples, run_.tiers, compared))
         err.print(f"report: {report}")
     if result.complaints:
         sys.exit(1)
+
+
+def _make(report: Path) -> None:
+    """Before the load, so that minutes of it are not for nothing. Raises InvalidPrompt."""
+    try:
+        report.parent.mkdir(parents=True, exist_ok=True)
+        report.touch()
+    except OSError as error:
+        raise InvalidPrompt(f"--report {report}: {error.strerror}") from None
 
 
 @app.command("list")

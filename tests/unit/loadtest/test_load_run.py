@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import loadtest.__main__
 from coe._proto import events_pb2
 from coe.client.events import Completed, Event, Text
 from coe.platform.errors import DeadlineExceeded, InvalidPrompt
@@ -156,3 +157,23 @@ def test_a_bad_profile_is_one_line_that_names_file_and_field(tmp_path: Path, con
         load(str(path))
     assert str(path) in refused.value.message
     assert "\n" not in refused.value.message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--report", "/dev/null/page.html"], "--report /dev/null/page.html: "),
+        (["--transport", "pigeon"], "'pigeon' is not one of"),
+    ],
+)
+def test_a_slip_is_told_before_the_load(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(profile: Profile, transport: str) -> None:
+        pytest.fail("a load was started")
+
+    monkeypatch.setattr(loadtest.__main__, "_run", never)
+    with pytest.raises(SystemExit) as ended:
+        loadtest.__main__.app(["run", *arguments])
+    assert ended.value.code in (1, 2)
+    assert said in capsys.readouterr().err

@@ -20,7 +20,7 @@ from coe.platform.errors import ExpertNotFound
 from coe.platform.rpc.client import calls, channel
 from coe.platform.rpc.endpoint import Endpoint
 from coe.platform.settings import GrpcSettings
-from coe.platform.telemetry import messaging, w3c
+from coe.platform.telemetry import messaging, show, w3c
 from coe.platform.telemetry import spans as telemetry_spans
 from coe.platform.telemetry.file_exporter import FileSpanExporter
 from coe.platform.telemetry.sampling import never
@@ -179,3 +179,12 @@ def test_a_client_without_telemetry_leaves_the_decision_to_the_next_hop(monkeypa
     assert messaging.trace_headers(messaging.start_send("t", "k")) == []
     monkeypatch.setattr(telemetry_spans, "_sample", never)
     assert dict(messaging.trace_headers(messaging.start_send("t", "k")))["traceparent"].endswith(b"-00")
+
+
+def test_a_file_without_traces_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "traces.jsonl"
+    with pytest.raises(SystemExit, match=r"traces\.jsonl holds no traces: .*No such file"):
+        show.main(str(file))
+    file.touch()
+    show.main(str(file), "abc")
+    assert capsys.readouterr().out == f"{file} holds no trace abc\n"

@@ -43,9 +43,13 @@ def tree(spans: Iterable[Span]) -> str:
 
 
 def main(path: str, trace_id: str = "") -> None:
-    spans: list[Span] = [json.loads(line) for line in Path(path).read_text().splitlines()]
+    try:
+        spans: list[Span] = [json.loads(line) for line in Path(path).read_text().splitlines()]
+    except (OSError, ValueError) as error:
+        sys.exit(f"{path} holds no traces: {error}")
     wanted = trace_id or (spans[-1]["trace_id"] if spans else "")
-    sys.stdout.write(tree(span for span in spans if span["trace_id"] == wanted) + "\n")
+    found = [span for span in spans if span["trace_id"] == wanted]
+    sys.stdout.write(tree(found) + "\n" if found else f"{path} holds no trace {wanted}\n")
 
 
 if __name__ == "__main__":
