@@ -256,6 +256,9 @@ class Runtime:
             self.post(ev.CopyEnded(expert, 0, None if cancelled else error))
             self._close_unless_in_ddr(effect.source)
             return
+        except Exception as error:
+            self._fail(error)
+            raise
         self._copies[expert] = copy
         self.post(ev.CopyStarted(expert, copy.generation))
         threading.Thread(target=self._await_copy, args=(effect, copy), name="tiers-copy", daemon=True).start()
@@ -334,6 +337,8 @@ class Runtime:
         self._inbox.append(ev.Freed(effect.expert, effect.slot))
 
     def _begin_read(self, expert: str, source: Source | CoEError) -> None:
+        if self._closing:
+            source = Cancelled("the memory-tier manager stops")
         if isinstance(source, CoEError):
             _log.warning("an expert can't be read into DDR", expert=expert, reason=source.message)
             self.post(ev.InDdr(expert, ok=False))

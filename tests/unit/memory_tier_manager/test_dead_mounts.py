@@ -14,6 +14,7 @@ import pytest
 from coe._proto import memory_tier_manager_pb2 as pb
 from coe.expert_worker.lease_socket import LeaseSocket as Client
 from coe.memory_tier_manager import events as ev
+from coe.memory_tier_manager import runtime as runtime_module
 from coe.memory_tier_manager.calls import Calls, Identity
 from coe.memory_tier_manager.core import Tiers
 from coe.memory_tier_manager.eviction import EVICTION
@@ -25,7 +26,7 @@ from coe.memory_tier_manager.runtime import Runtime
 from coe.memory_tier_manager.servicer import MemoryTierManagerServicer
 from coe.memory_tier_manager.versions import Versions
 from coe.memory_tier_manager.watchers import Watchers
-from coe.platform.errors import ExpertNotFound, TierLoadError
+from coe.platform.errors import Cancelled, ExpertNotFound, TierLoadError
 from support.deadlines import until_true
 from support.fake_arena import FakeArena, FakeLibrary
 
@@ -108,6 +109,21 @@ async def test_a_load_that_is_given_up_before_its_file_opens_is_never_begun(node
         await leaving
     node.answers.set()
     await until_true(lambda: "dead" not in node.tiers.hbm.entries)
+    assert not node.arena.copies
+
+
+async def test_a_file_that_opens_after_the_end_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime_module, "CLOSE_S", 0.05)
+    node = Node()
+    node.runtime.post(ev.Attach("w", 1))
+    dead = node.acquire("dead")
+    await until_true(lambda: "dead" in node.tiers.hbm.aside)
+    await node.runtime.close()
+    with pytest.raises(Cancelled):
+        await dead
+    node.answers.set()
+    await until_true(lambda: node.library.opened)
+    await until_true(lambda: node.library.opened[0].closed)
     assert not node.arena.copies
 
 
