@@ -10,16 +10,32 @@ from onnx import TensorProto, helper
 from coe import native
 from fuzz.draw import Draw
 
-FORMATS = ("f32", "f16", "bf16", "q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q4_k", "q5_k", "q6_k", "q9", "")
+FORMATS = (
+    "f32",
+    "f16",
+    "bf16",
+    "q4_0",
+    "q4_1",
+    "q5_0",
+    "q5_1",
+    "q8_0",
+    "q4_k",
+    "q5_k",
+    "q6_k",
+    "q9",
+    "",
+    "q8_0_planes",
+)
 ROWS, COLS = 64, 256
 FLOAT, HALF, INT64 = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT64
 _KINDS: dict[Any, int] = {np.dtype(np.float32): FLOAT, np.dtype(np.float16): HALF, np.dtype(np.int64): INT64}
+HEADS = ("TieredLMHead", "TieredGreedyHead")
 # Larger graphs and tensors only take time.
 MOST_VALUES = 1 << 20
 
 
 def run_op(draw: Draw, lease: int) -> None:
-    kind = draw.of(("TieredEmbedding", "TieredRMSNorm", "TieredLinear", "TieredLMHead", "PagedAttention"))
+    kind = draw.of(("TieredEmbedding", "TieredRMSNorm", "TieredLinear", *HEADS, "PagedAttention"))
     inputs, attributes = (_attention if kind == "PagedAttention" else _matrix)(draw, kind)
     handle = np.array([_signed(lease)] * draw.of((1, 1, 1, 0, 2)), np.int64)
     inputs = {"expert_slot": handle, **inputs}
@@ -31,13 +47,16 @@ def run_op(draw: Draw, lease: int) -> None:
 
 
 def _session(kind: str, inputs: dict[str, np.ndarray], attributes: dict[str, Any]) -> ort.InferenceSession:
-    node = helper.make_node(kind, list(inputs), ["y"], domain="ai.coe.tiered", **attributes)
+    outputs = (
+        {"y": (INT64, [None]), "peaks": (FLOAT, [None])} if kind == "TieredGreedyHead" else {"y": (FLOAT, [None] * 2)}
+    )
+    node = helper.make_node(kind, list(inputs), list(outputs), domain="ai.coe.tiered", **attributes)
     values = [
         helper.make_tensor_value_info(name, _KINDS[value.dtype], [None] * value.ndim) for name, value in inputs.items()
     ]
-    output = helper.make_tensor_value_info("y", FLOAT, [None, None])
+    results = [helper.make_tensor_value_info(name, *shape) for name, shape in outputs.items()]
     opsets = [helper.make_opsetid("", 21), helper.make_opsetid("ai.coe.tiered", 1)]
-    model = helper.make_model(helper.make_graph([node], "g", values, [output]), opset_imports=opsets, ir_version=10)
+    model = helper.make_model(helper.make_graph([node], "g", values, results), opset_imports=opsets, ir_version=10)
     options = ort.SessionOptions()
     options.register_custom_ops_library(str(native.ops_library_path()))
     options.intra_op_num_threads = 1
@@ -53,7 +72,7 @@ def _matrix(draw: Draw, kind: str) -> tuple[dict[str, np.ndarray], dict[str, Any
     }
     if kind != "TieredRMSNorm":
         attributes |= {"format": draw.of(FORMATS), "rows": _signed(draw.of((ROWS, ROWS, 8, draw.integer(ROWS))))}
-    if kind in ("TieredLinear", "TieredLMHead"):
+    if kind in ("TieredLinear", *HEADS):
         attributes |= {
             "norm_offset": draw.of((-1, 0, 3, 1 << 40)),
             "bias_offset": draw.of((-1, -1, 0, 1 << 40)),
@@ -64,8 +83,9 @@ def _matrix(draw: Draw, kind: str) -> tuple[dict[str, np.ndarray], dict[str, Any
     if kind == "TieredEmbedding":
         return {"token_ids": _integers(draw, tokens, ROWS)}, attributes
     inputs = {"x": np.ones((tokens, draw.of((cols, cols, cols, 5))), np.float32)}
-    if kind == "TieredLMHead":
-        inputs["logit_rows"] = _integers(draw, draw.of((1, 3, 0)), max(1, tokens))
+    if kind in HEADS:
+        attributes["softcap"] = draw.of((0.0, 0.0, 5.0, -1.0, float("nan")))
+        inputs["rows"] = _integers(draw, draw.of((1, 3, 0)), max(1, tokens))
     return inputs, attributes
 
 

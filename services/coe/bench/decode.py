@@ -16,6 +16,7 @@ from coe.bench.subject import KV_FORMAT, GraphSubject, Shape
 from coe.experts.bundle import Bundle
 from coe.experts.manifest import Manifest
 from coe.experts.single import Hosted
+from coe.native import packing
 
 BANDWIDTH = "read"
 # What each column computes with, for its reader.
@@ -69,8 +70,14 @@ def run(
 
 
 def bytes_a_token(manifest: Manifest) -> int:
-    """Weights that a decode step reads. Of an embedding that is no output matrix too it reads a row."""
+    """Weights that a greedy decode step reads. Of an embedding that is no output matrix too it reads a row.
+
+    Of an output matrix in planes it reads the upper one, and panels of the lower one, which are not counted.
+    """
     unread = 0 if manifest.config.tied else manifest.tensors["embedding"].nbytes
+    head = manifest.tensors["embedding" if manifest.config.tied else "lm_head"]
+    if head.format in packing.PLANES:
+        unread += packing.packed_nbytes(packing.PLANES[head.format][1], head.rows, head.cols)
     return manifest.weights_bytes - unread
 
 

@@ -10,8 +10,10 @@ from coe.bench.bandwidth import copy_buffers, copy_seconds
 from coe.bench.clock import Subject, median_rounds, timed
 from coe.bench.peer import Peer
 from coe.bench.peer_models import PeerModels
-from coe.bench.subject import GraphSubject, Shape
+from coe.bench.subject import KV_BYTES, KV_FORMAT, GraphSubject, Shape
 from coe.experts.bundle import Bundle
+from coe.experts.kv_blocks import KvBudget
+from coe.experts.layout_session import LayoutSession
 from coe.platform.errors import TierLoadError
 
 PROMPT = Shape(1, 8, 0)
@@ -78,7 +80,7 @@ def run(bundle: Bundle, threads: int, rounds: int, peers: tuple[Path, PeerModels
             "copy": subject.copy,
             "prefill": subject.prefill,
             "first_token": subject.first_token,
-            "layout_session": lambda: timed(lambda: GraphSubject(bundle)),
+            "layout_session": lambda: timed(lambda: LayoutSession(bundle, KvBudget(KV_BYTES), KV_FORMAT)),
         }
         running = []
         if peers:

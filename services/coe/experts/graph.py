@@ -34,6 +34,7 @@ INPUTS = {
     "sequence_ids": (TensorProto.INT64, ["tokens"]),
     "block_table": (TensorProto.INT64, ["sequences", "blocks_per_sequence"]),
     "logit_rows": (TensorProto.INT64, ["rows"]),
+    "greedy_rows": (TensorProto.INT64, ["greedy"]),
 }
 
 
@@ -47,8 +48,12 @@ def build_graph(
     inputs = [helper.make_tensor_value_info(name, kind, shape) for name, (kind, shape) in INPUTS.items()]
     kv_shape = [config.layers, "blocks", 2, config.kv_heads, KV_BLOCK_TOKENS, row_elements(config, kv_format)]
     inputs.append(helper.make_tensor_value_info("kv", _KV_TYPES[kv_format], kv_shape))
-    output = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["rows", config.vocabulary])
-    graph = helper.make_graph(builder.nodes, f"{config.architecture}-weightless", inputs, [output])
+    outputs = [
+        helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["rows", config.vocabulary]),
+        helper.make_tensor_value_info("likeliest", TensorProto.INT64, ["greedy"]),
+        helper.make_tensor_value_info("peaks", TensorProto.FLOAT, ["greedy"]),
+    ]
+    graph = helper.make_graph(builder.nodes, f"{config.architecture}-weightless", inputs, outputs)
     opsets = [helper.make_opsetid("", ONNX_OPSET), helper.make_opsetid(DOMAIN, 1)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="coe")
     require_weightless(model)
@@ -83,14 +88,9 @@ class _Builder:
                 for layer in layers:
                     hidden = self._layer(layer, hidden)
         head = "embedding" if config.tied else "lm_head"
-        self._tiered(
-            "TieredLMHead",
-            "logits",
-            [hidden, "logit_rows"],
-            softcap=config.logit_softcap,
-            **self._normed("final_norm"),
-            **self._matrix(head),
-        )
+        attributes = {"softcap": config.logit_softcap} | self._normed("final_norm") | self._matrix(head)
+        self._tiered("TieredLMHead", "logits", [hidden, "logit_rows"], **attributes)
+        self._tiered("TieredGreedyHead", ("likeliest", "peaks"), [hidden, "greedy_rows"], **attributes)
 
     def _is_whole(self, layer: int) -> bool:
         """Whether it can be one of a node's layers: a gate multiplies what lies together."""
@@ -225,10 +225,11 @@ class _Builder:
     def _offset(self, name: str) -> int:
         return self.tensors[name].offset
 
-    def _tiered(self, kind: str, output: str, inputs: list[str], **attributes: object) -> str:
-        node = helper.make_node(kind, ["expert_slot", *inputs], [output], output, domain=DOMAIN, **attributes)
+    def _tiered(self, kind: str, outputs: str | tuple[str, ...], inputs: list[str], **attributes: object) -> str:
+        outputs = (outputs,) if isinstance(outputs, str) else outputs
+        node = helper.make_node(kind, ["expert_slot", *inputs], outputs, outputs[0], domain=DOMAIN, **attributes)
         self.nodes.append(node)
-        return output
+        return outputs[0]
 
     def _plain(self, kind: str, output: str, inputs: list[str], **attributes: object) -> str:
         self.nodes.append(helper.make_node(kind, inputs, [output], output, **attributes))

@@ -1,7 +1,7 @@
 """How an expert's tensors lie in weights.coe: in execution order, fused where the formats allow it, page aligned."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from coe.experts.config import ModelConfig
 from coe.experts.manifest import PlacedTensor
@@ -78,12 +78,13 @@ class _Planner:
 
     def plan(self) -> Iterator[PlannedTensor]:
         config = self._config
-        yield self._matrix("embedding", "token_embd", config.vocabulary, config.hidden)
+        embedding = self._matrix("embedding", "token_embd", config.vocabulary, config.hidden)
+        yield self._head(embedding) if config.tied else embedding
         for layer in range(config.layers):
             yield from self._layer(layer)
         yield self._vector("final_norm", "output_norm.weight", config.hidden)
         if not config.tied:
-            yield self._matrix("lm_head", "output", config.vocabulary, config.hidden)
+            yield self._head(self._matrix("lm_head", "output", config.vocabulary, config.hidden))
 
     def _layer(self, layer: int) -> Iterator[PlannedTensor]:
         config, block, name = self._config, f"blk.{layer}", f"layer.{layer}"
@@ -114,6 +115,12 @@ class _Planner:
     def _matrix(self, name: str, source: str, rows: int, cols: int) -> PlannedTensor:
         tensor = self._find(f"{source}.weight", rows, cols)
         return PlannedTensor(name, tensor.format, (tensor,))
+
+    def _head(self, matrix: PlannedTensor) -> PlannedTensor:
+        """In planes where that helps to find the likeliest token: of the formats with bits to spare, without a cap."""
+        if matrix.format != "q8_0" or self._config.logit_softcap:
+            return matrix
+        return replace(matrix, format="q8_0_planes")
 
     def _vector(self, name: str, source: str, cols: int) -> PlannedTensor:
         return PlannedTensor(name, "f32", (self._float32(source, cols),), is_vector=True)

@@ -3,7 +3,6 @@
 import mmap
 
 import numpy as np
-import numpy.typing as npt
 import onnxruntime as ort
 
 from coe.experts.bundle import Bundle
@@ -11,6 +10,7 @@ from coe.experts.graph import KV_BLOCK_TOKENS, build_graph
 from coe.experts.kv_blocks import BlockPool, KvBudget
 from coe.experts.kv_format import KvFormat, bytes_per_token, row_elements
 from coe.experts.step_plan import Int64
+from coe.experts.step_result import StepResult
 from coe.native import instruction_set, ops_library_path
 from coe.platform.errors import InternalError, LeaseLost
 
@@ -40,19 +40,21 @@ class LayoutSession:
         self.kv = np.frombuffer(self._memory, kind).reshape(shape)
         self._kv_value = ort.OrtValue.ortvalue_from_numpy(self.kv)
 
-    def run(self, inputs: dict[str, Int64]) -> npt.NDArray[np.float32]:
-        """Logits [rows, V]. Raises LeaseLost when the lease in `expert_slot` is not the slot's any more."""
+    def run(self, inputs: dict[str, Int64]) -> StepResult:
+        """One step of the graph. Raises LeaseLost when the lease in `expert_slot` is not the slot's any more."""
         feeds = {name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in inputs.items()}
         feeds["kv"] = self._kv_value
+        greedy = not len(inputs["logit_rows"])
         try:
-            # By its index: ending an iteration over these values costs a C++ exception.
-            (logits,) = self._session.run_with_ort_values(["logits"], feeds)
+            outputs = self._session.run_with_ort_values(["likeliest", "peaks"] if greedy else ["logits"], feeds)
         except Exception as error:  # ONNX Runtime has a class an error code, without a common one
             if STALE_LEASE in str(error):
                 raise LeaseLost("the expert's slot was given to another while it was generating") from error
             raise InternalError(f"the graph failed: {error}") from error
-        rows: npt.NDArray[np.float32] = logits.numpy()
-        return rows
+        # By their index: ending an iteration over these values costs a C++ exception.
+        if greedy:
+            return StepResult(outputs[0].numpy(), outputs[1].numpy())
+        return StepResult.of_logits(outputs[0].numpy())
 
     def forget_kv(self) -> None:
         """Gives the memory of an idle cache back to the machine."""

@@ -14,7 +14,7 @@ from coe.platform.errors import ArtifactError
 CHUNK_BYTES = 4 << 20
 # Counts changes of the packed layout (coe.native.packing) and of the order of tensors: weights packed under another
 # number are not read, and unfinished imports begin anew.
-PACKING = 1
+PACKING = 2
 MAX_MANIFEST_BYTES = 64 << 20
 # A name, or a name and what is special about this copy: smollm2-135m, smollm2-135m@replica-2.
 ID_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,79}(@[a-z0-9][a-z0-9.-]{0,39})?$"

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +11,7 @@ from coe.experts.layout import PlannedTensor
 from coe.experts.manifest import PlacedTensor
 from coe.experts.source import ModelSource, SourceTensor
 from coe.native import packing
+from coe.platform.errors import ArtifactError
 
 Bytes = npt.NDArray[np.uint8]
 # Rows of a piece are a multiple of this, so that pieces of a tensor are whole panels of every packed layout.
@@ -39,18 +41,23 @@ def pieces(source: ModelSource, planned: list[PlannedTensor], placed: Mapping[st
 
 
 def _matrix_pieces(source: ModelSource, tensor: PlannedTensor, place: PlacedTensor) -> Iterator[Piece]:
-    def make(start: int, stop: int) -> Bytes:
+    def make(plane: str, start: int, stop: int) -> Bytes:
         raw = _rows(source, tensor.sources, start, stop)
-        return packing.pack(tensor.format, raw, stop - start, tensor.cols)
+        try:
+            return packing.pack(plane, raw, stop - start, tensor.cols)
+        except ValueError as error:
+            raise ArtifactError(f"{tensor.name}: {error}") from error
 
     bytes_per_row = max(1, place.nbytes // tensor.rows)
     step = max(1, PIECE_BYTES // bytes_per_row // ROW_TILE) * ROW_TILE
     offset = place.offset
-    for start in range(0, tensor.rows, step):
-        stop = min(start + step, tensor.rows)
-        nbytes = packing.packed_nbytes(tensor.format, stop - start, tensor.cols)
-        yield Piece(offset, nbytes, lambda start=start, stop=stop: make(start, stop))  # type: ignore[misc]
-        offset += nbytes
+    # A plane behind the other: what is in planes is read and taken apart once for each.
+    for plane in packing.PLANES.get(tensor.format, (tensor.format,)):
+        for start in range(0, tensor.rows, step):
+            stop = min(start + step, tensor.rows)
+            nbytes = packing.packed_nbytes(plane, stop - start, tensor.cols)
+            yield Piece(offset, nbytes, partial(make, plane, start, stop))
+            offset += nbytes
 
 
 def _rows(source: ModelSource, sources: tuple[SourceTensor, ...], start: int, stop: int) -> np.ndarray:

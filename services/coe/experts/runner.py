@@ -5,14 +5,12 @@ from collections.abc import Mapping
 from collections.abc import Sequence as Seq
 from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
-
 from coe.experts.config import ModelConfig
 from coe.experts.kv_sharing import ExpertKv, KvOwner, Reservation
 from coe.experts.sampling_params import SamplingParams
 from coe.experts.sequence import Emission, Sequence, start
 from coe.experts.step_plan import Chunk, Int64, plan_step, step_inputs
+from coe.experts.step_result import StepResult
 from coe.experts.tokenizer import ExpertTokenizer
 from coe.platform.errors import CapacityExceeded, ContextExceeded, InvalidPrompt, NumericalError
 
@@ -23,7 +21,7 @@ class StepSession(KvOwner, Protocol):
     config: ModelConfig
     batch_invariant: bool
 
-    def run(self, inputs: dict[str, Int64]) -> npt.NDArray[np.float32]: ...
+    def run(self, inputs: dict[str, Int64]) -> StepResult: ...
 
 
 class Runner:
@@ -101,12 +99,12 @@ class Runner:
             self._stepping = frozenset(chunk.sequence.request_id for chunk in chunks)
         computed = False
         try:
-            logits = self._session.run(step_inputs(chunks, lease))
+            result = self._session.run(step_inputs(chunks, lease))
             computed = True
         finally:
             with self._lock:
                 self._stepping = frozenset()
-                emissions = self._absorb(chunks, logits) if computed else []
+                emissions = self._absorb(chunks, result) if computed else []
                 self._drop_cancelled()
         return emissions
 
@@ -147,20 +145,18 @@ class Runner:
             published = self._kv_of(sequence).publish(reservation, sequence.ids[: sequence.computed])
             self._reservations[sequence.request_id] = published
 
-    def _absorb(self, chunks: Seq[Chunk], logits: npt.NDArray[np.float32]) -> list[Emission]:
-        # One pass over logits that are megabytes: what is no number comes out as the likeliest.
-        likeliest = logits.argmax(axis=1)
+    def _absorb(self, chunks: Seq[Chunk], result: StepResult) -> list[Emission]:
         drawing = [chunk.sequence for chunk in chunks if chunk.draws]
-        failed = [drawing[row] for row in _no_numbers(logits, likeliest)]
+        failed = [drawing[row] for row in result.no_numbers()]
         emissions = [emission for sequence in failed if (emission := self._fail(sequence)) is not None]
         for chunk in chunks:
             if chunk.sequence not in failed:
                 chunk.sequence.computed += chunk.count
                 self._publish(chunk)
-        for sequence, row, top in zip(drawing, logits, likeliest.tolist(), strict=True):
+        for row, (sequence, likeliest) in enumerate(zip(drawing, result.likeliest.tolist(), strict=True)):
             if sequence.cancelled or sequence in failed:
                 continue
-            emission = sequence.accept(row, top)
+            emission = sequence.accept(None if result.logits is None else result.logits[row], likeliest)
             emissions.append(emission)
             if emission.finish_reason is not None:
                 self._drop(sequence)
@@ -188,15 +184,3 @@ class Runner:
 
     def _kv_of(self, sequence: Sequence) -> ExpertKv:
         return self._kv.batch_invariant if sequence.batch_invariant else self._kv
-
-
-def _no_numbers(logits: npt.NDArray[np.float32], likeliest: npt.NDArray[np.int64]) -> list[int]:
-    """Rows that nothing can be drawn from."""
-    best = logits[np.arange(len(logits)), likeliest]
-    # A soft cap makes a number of what is none: the same one for every token.
-    alike = (logits[:, 0] == best) & (logits[:, -1] == best)
-    return [
-        row
-        for row in np.flatnonzero(alike | ~np.isfinite(best)).tolist()
-        if not np.isfinite(best[row]) or logits[row].min() == best[row]
-    ]

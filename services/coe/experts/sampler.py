@@ -24,10 +24,15 @@ class Sampler:
             self._seen = np.zeros(vocabulary, np.bool_)
             self._seen[prompt] = True
 
-    def sample(self, logits: Logits, likeliest: int) -> int:
-        """The next token. `logits` [V] is not changed, `likeliest` its first maximum. Ties go to the lowest id."""
+    def sample(self, logits: Logits | None, likeliest: int) -> int:
+        """The next token. `logits` [V] is not changed, `likeliest` its first maximum. Ties go to the lowest id.
+
+        Without logits, which only parameters that take the likeliest do without, it is the likeliest.
+        """
+        if logits is None or self._params.takes_likeliest:
+            return likeliest
         if self._seen is None:
-            return likeliest if self._params.greedy else self._draw(logits)
+            return self._draw(logits)
         logits = penalised(logits, self._seen, self._params.repetition_penalty)
         token = int(np.argmax(logits)) if self._params.greedy else self._draw(logits)
         self._seen[token] = True

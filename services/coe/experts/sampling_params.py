@@ -43,3 +43,8 @@ class SamplingParams:
     @property
     def greedy(self) -> bool:
         return self.temperature == 0
+
+    @property
+    def takes_likeliest(self) -> bool:
+        """Whether the next token is the one with the highest logit, and no other logit matters."""
+        return self.greedy and self.repetition_penalty == 1

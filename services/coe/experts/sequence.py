@@ -66,8 +66,11 @@ class Sequence:
     def completion_tokens(self) -> int:
         return len(self.ids) - self.prompt_tokens
 
-    def accept(self, logits: npt.NDArray[np.float32], likeliest: int) -> Emission:
-        """Draws the next token from `logits` [V], whose first maximum is at `likeliest`, and says what it adds."""
+    def accept(self, logits: npt.NDArray[np.float32] | None, likeliest: int) -> Emission:
+        """Draws the next token from `logits` [V], whose first maximum is at `likeliest`, and says what it adds.
+
+        Parameters that take the likeliest need no logits.
+        """
         token = self.sampler.sample(logits, likeliest)
         self.ids.append(token)
         if token in self.eos_ids:

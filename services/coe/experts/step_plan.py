@@ -56,12 +56,16 @@ def _follows(sequence: Sequence, other: Sequence, block_tokens: int) -> bool:
 
 
 def step_inputs(chunks: Seq[Chunk], lease: int) -> dict[str, Int64]:
-    """The graph's inputs but for the KV cache. Logits come out for drawing chunks only, in their order."""
+    """The graph's inputs but for the KV cache. A row comes out for each drawing chunk, in their order.
+
+    The rows are of logits as soon as one of their sequences needs those: both heads together would read more.
+    """
     ids: list[int] = []
     positions: list[int] = []
     owners: list[int] = []
     rows: list[int] = []
     strict = any(chunk.sequence.batch_invariant for chunk in chunks)
+    greedy = all(chunk.sequence.params.takes_likeliest for chunk in chunks if chunk.draws)
     widest = max(len(chunk.sequence.blocks) for chunk in chunks)
     table = np.full((len(chunks), widest), -1, np.int64)
     for index, chunk in enumerate(chunks):
@@ -79,5 +83,6 @@ def step_inputs(chunks: Seq[Chunk], lease: int) -> dict[str, Int64]:
         "positions": np.array(positions, np.int64),
         "sequence_ids": np.array(owners, np.int64),
         "block_table": table,
-        "logit_rows": np.array(rows, np.int64),
+        "logit_rows": np.array([] if greedy else rows, np.int64),
+        "greedy_rows": np.array(rows if greedy else [], np.int64),
     }

@@ -68,17 +68,58 @@ def separate(lanes: Bytes, dtype: npt.DTypeLike, rows: int) -> npt.NDArray[np.ge
     return values.transpose(0, 2, 1).reshape(count * PANEL, -1)[:rows]
 
 
+_PAIRS = np.array([0, 2, 4, 6], np.uint8)[:, None]
+_SINGLES = np.arange(8, dtype=np.uint8)[:, None]
+
+
+def steps_of(q: Bytes, width: int) -> Bytes:
+    """Quants [rows, cols] -> [panels, records, blocks, 8 steps, 32 lanes]; missing rows are zero."""
+    rows, cols = q.shape
+    count = panels(rows)
+    padded = np.zeros((count * PANEL, cols), np.uint8)
+    padded[:rows] = q
+    lanes = padded.reshape(count, PANEL, cols // width, width // BLOCK, 8, STEP).transpose(0, 2, 3, 4, 1, 5)
+    return lanes.reshape(count, cols // width, width // BLOCK, 8, 32)
+
+
+def quants_of(steps: Bytes, rows: int, cols: int) -> Bytes:
+    """The inverse of `steps_of`."""
+    count, records, blocks = steps.shape[:3]
+    lanes = steps.reshape(count, records, blocks, 8, PANEL, STEP).transpose(0, 4, 1, 2, 3, 5)
+    return lanes.reshape(count * PANEL, cols)[:rows]
+
+
+def single_bits(steps: Bytes) -> Bytes:
+    """[..., 8 steps, 32] of one bit -> [..., 1, 32]: bit s of a byte is step s's."""
+    bits: Bytes = np.bitwise_or.reduce(steps << _SINGLES, axis=-2, keepdims=True)
+    return bits
+
+
+def from_single_bits(lanes: Bytes) -> Bytes:
+    return lanes >> _SINGLES & np.uint8(1)
+
+
+def bit_pairs(steps: Bytes) -> Bytes:
+    """[..., 8 steps, 32] of two bits -> [..., 2, 32]: four steps share a byte."""
+    pairs: Bytes = np.bitwise_or.reduce(steps.reshape(*steps.shape[:-2], 2, 4, 32) << _PAIRS, axis=-2)
+    return pairs
+
+
+def from_bit_pairs(lanes: Bytes) -> Bytes:
+    return (lanes[..., None, :] >> _PAIRS & np.uint8(3)).reshape(*lanes.shape[:-2], 8, 32)
+
+
 def _pack_quants(steps: Bytes, bits: int) -> Bytes:
     """[..., 8 steps, 32 lanes] -> [..., bytes]. Nibbles of steps 2i and 2i+1 share a byte; further bits follow."""
     if bits == 8:
         return steps.reshape(*steps.shape[:-2], -1)
-    parts = [(steps[..., 0::2, :] & 15) | (steps[..., 1::2, :] & 15) << 4]
-    high = steps >> 4
+    nibble = np.uint8(15)
+    parts = [(steps[..., 0::2, :] & nibble) | (steps[..., 1::2, :] & nibble) << np.uint8(4)]
+    high = steps >> np.uint8(4)
     if bits == 5:
-        parts.append(np.bitwise_or.reduce(high << np.arange(8, dtype=np.uint8)[:, None], axis=-2, keepdims=True))
+        parts.append(single_bits(high))
     if bits == 6:
-        pairs = high.reshape(*high.shape[:-2], 2, 4, 32) << np.array([0, 2, 4, 6], np.uint8)[:, None]
-        parts.append(np.bitwise_or.reduce(pairs, axis=-2))
+        parts.append(bit_pairs(high))
     return np.concatenate(parts, axis=-2).reshape(*steps.shape[:-2], -1)
 
 
@@ -88,26 +129,19 @@ def _unpack_quants(packed: Bytes, bits: int) -> Bytes:
         return lanes
     low = np.stack([lanes[..., :4, :] & 15, lanes[..., :4, :] >> 4], axis=-2).reshape(*lanes.shape[:-2], 8, 32)
     if bits == 5:
-        low |= (lanes[..., 4:5, :] >> np.arange(8, dtype=np.uint8)[:, None] & 1) << 4
+        low |= from_single_bits(lanes[..., 4:5, :]) << 4
     if bits == 6:
-        pairs = lanes[..., 4:, None, :] >> np.array([0, 2, 4, 6], np.uint8)[:, None] & 3
-        low |= pairs.reshape(low.shape) << 4
+        low |= from_bit_pairs(lanes[..., 4:, :]) << 4
     return low
 
 
 def pack_fields(layout: Layout, f: Fields) -> Bytes:
     """The packed matrix as a flat byte array."""
-    rows, cols = f.q.shape
-    count, blocks, subs = panels(rows), cols // layout.width, layout.width // BLOCK
-    q = np.zeros((count * PANEL, cols), np.uint8)
-    q[:rows] = f.q
-    steps = (
-        q.reshape(count, PANEL, blocks, subs, 8, STEP).transpose(0, 2, 3, 4, 1, 5).reshape(count, blocks, subs, 8, 32)
-    )
+    steps = steps_of(f.q, layout.width)
     parts = [interleave(f.d, 1)]
     parts += [interleave(f.m, 1)] if f.m is not None else []
     parts += [interleave(scales, layout.subs) for scales in (f.sc, f.mn) if scales is not None]
-    parts.append(_pack_quants(steps, layout.bits).reshape(count, blocks, -1))
+    parts.append(_pack_quants(steps, layout.bits).reshape(*steps.shape[:2], -1))
     return np.concatenate(parts, axis=-1).reshape(-1)
 
 
@@ -133,5 +167,4 @@ def unpack_fields(layout: Layout, packed: Bytes, rows: int, cols: int) -> Fields
     mn = scales() if layout.has_mn else None
     subs = layout.width // BLOCK
     steps = _unpack_quants(records[..., at:].reshape(count, blocks, subs, -1), layout.bits)
-    q = steps.reshape(count, blocks, subs, 8, PANEL, STEP).transpose(0, 4, 1, 2, 3, 5).reshape(count * PANEL, cols)
-    return Fields(q[:rows], d, m, sc, mn)
+    return Fields(quants_of(steps, rows, cols), d, m, sc, mn)

@@ -8,18 +8,28 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from coe.native import _planes
 from coe.native._gguf_blocks import BLOCKS, Bytes, Fields, fields
 from coe.native._panels import LAYOUTS, PANEL, interleave, pack_fields, panels, separate, unpack_fields
 
 _FLOATS: dict[str, type[Any]] = {"f32": np.uint32, "f16": np.uint16, "bf16": np.uint16}
 FORMATS = (*_FLOATS, *LAYOUTS)
+# A matrix that is not stored as a whole, but plane by plane: what each of them is called.
+PLANES = {"q8_0_planes": ("q8_0_high", "q8_0_low")}
 # What is taken off a quant before its scale, in the formats without minima.
 _ZERO = {"q4_0": 8, "q5_0": 16, "q6_k": 32}
 
 
 def packed_nbytes(fmt: str, rows: int, cols: int) -> int:
-    """Bytes of a packed matrix. Raises ValueError for an unknown format or columns that are not whole blocks."""
-    _require(fmt, cols)
+    """Bytes of a packed matrix, or of a plane. Raises ValueError for an unknown format or columns that are not whole
+    blocks."""
+    if fmt in PLANES:
+        return sum(packed_nbytes(plane, rows, cols) for plane in PLANES[fmt])
+    _require(_source_format(fmt), cols)
+    if fmt == "q8_0_high":
+        return packed_nbytes("q5_0", rows, cols)
+    if fmt == "q8_0_low":
+        return _planes.low_nbytes(rows, cols)
     if fmt in _FLOATS:
         return panels(rows) * PANEL * cols * np.dtype(_FLOATS[fmt]).itemsize
     layout = LAYOUTS[fmt]
@@ -27,11 +37,21 @@ def packed_nbytes(fmt: str, rows: int, cols: int) -> int:
 
 
 def pack(fmt: str, raw_gguf_blocks: npt.NDArray[Any], rows: int, cols: int) -> Bytes:
-    """`raw_gguf_blocks`: the bytes of `rows` rows as GGUF stores them, in any shape. Returns `packed_nbytes` bytes."""
-    _require(fmt, cols)
+    """`raw_gguf_blocks`: the bytes of `rows` rows as GGUF stores them, in any shape. Returns `packed_nbytes` bytes.
+
+    Raises ValueError when there are not so many, and for blocks that planes can't hold (`_planes`).
+    """
+    if fmt in PLANES:
+        return np.concatenate([pack(plane, raw_gguf_blocks, rows, cols) for plane in PLANES[fmt]])
+    _require(_source_format(fmt), cols)
     raw = np.ascontiguousarray(raw_gguf_blocks).view(np.uint8).reshape(-1)
     if fmt not in _FLOATS:
-        return pack_fields(LAYOUTS[fmt], fields(fmt, raw, rows, cols))
+        taken_apart = fields(_source_format(fmt), raw, rows, cols)
+        if fmt == "q8_0_high":
+            return _planes.pack_high(taken_apart)
+        if fmt == "q8_0_low":
+            return _planes.pack_low(taken_apart)
+        return pack_fields(LAYOUTS[fmt], taken_apart)
     kind = np.dtype(_FLOATS[fmt])
     if raw.size != rows * cols * kind.itemsize:
         raise ValueError(f"{raw.size} bytes are not {rows} x {cols} in {fmt}")
@@ -39,7 +59,7 @@ def pack(fmt: str, raw_gguf_blocks: npt.NDArray[Any], rows: int, cols: int) -> B
 
 
 def unpack(fmt: str, packed: Bytes, rows: int, cols: int) -> npt.NDArray[np.float32]:
-    """The matrix that the packed bytes mean, float32 [rows, cols]."""
+    """The matrix that the packed bytes mean, float32 [rows, cols]. Not for single planes."""
     if packed.size != packed_nbytes(fmt, rows, cols):
         raise ValueError(f"{packed.size} bytes are not a packed {rows} x {cols} in {fmt}")
     if fmt in _FLOATS:
@@ -47,7 +67,14 @@ def unpack(fmt: str, packed: Bytes, rows: int, cols: int) -> npt.NDArray[np.floa
         if fmt == "bf16":
             bits = bits.astype(np.uint32) << 16
         return np.ascontiguousarray(bits).view(np.float16 if fmt == "f16" else np.float32).astype(np.float32)
+    if fmt in PLANES:
+        return _values("q8_0", _planes.unpack(packed, rows, cols))
     return _values(fmt, unpack_fields(LAYOUTS[fmt], packed, rows, cols))
+
+
+def _source_format(fmt: str) -> str:
+    """GGUF's name of what is packed so."""
+    return "q8_0" if fmt.startswith("q8_0_") else fmt
 
 
 def _values(fmt: str, f: Fields) -> npt.NDArray[np.float32]:

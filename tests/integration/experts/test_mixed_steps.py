@@ -111,8 +111,8 @@ def test_a_seed_decides_whatever_shares_the_batch(tmp_path: Path, monkeypatch: p
             for other in range(5 if shared else 0):
                 # One begins like it and has no seed: what it computes is not for who has one.
                 beginning = prompt[:80] if other == 0 else [other] * draw.randint(1, 80)
-                runner.add_tokens(f"{name}-{other}", beginning, SamplingParams(max_tokens=draw.randint(1, 100)))
-            runner.add_tokens(name, prompt, SamplingParams(max_tokens=60, seed=number))
+                runner.add_tokens(f"{name}-{other}", beginning, SamplingParams(draw.randint(1, 100), temperature=1.0))
+            runner.add_tokens(name, prompt, SamplingParams(60, temperature=1.0, seed=number))
             step()
             while not shared and runner.live:
                 step()

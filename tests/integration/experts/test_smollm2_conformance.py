@@ -94,6 +94,21 @@ def test_served_logits_stay_close_to_the_reference(
     assert worst <= SERVED_TOLERANCE
 
 
+def test_the_greedy_head_gives_the_first_maximum_of_the_logits(
+    hosted: Hosted, smollm2_bundle: Bundle, answers: Answers
+) -> None:
+    """At every position of real texts, by the upper bits of most of the output matrix alone."""
+    assert smollm2_bundle.manifest.tensors["embedding"].format == "q8_0_planes"
+    probe = GraphProbe(smollm2_bundle, hosted.lease)
+    for prompt, answer in answers.values():
+        ids = prompt + answer
+        # Few enough at a time for both heads to multiply with the same bits.
+        sizes = tuple(min(40, len(ids) - at) for at in range(0, len(ids), 40))
+        logits, (likeliest, peaks) = probe.logits(ids, sizes), probe.likeliest(ids, sizes)
+        np.testing.assert_array_equal(likeliest, logits.argmax(axis=1))
+        np.testing.assert_array_equal(peaks, logits.max(axis=1))
+
+
 def test_greedy_answers_are_the_references(answers: Answers, expected: dict[str, np.ndarray]) -> None:
     """24 tokens each, as served. Every choice is compared, given the same tokens before it."""
     equal = 0

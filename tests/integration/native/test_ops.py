@@ -21,11 +21,17 @@ Deploy = Callable[[bytes], int]
 def session(kind: str, inputs: dict[str, tuple[int, int]], rank: int = 2, **attributes: object) -> ort.InferenceSession:
     """One node; `inputs` are name -> (element type, rank)."""
     node = helper.make_node(kind, ["expert_slot", *inputs], ["y"], domain="ai.coe.tiered", **attributes)
-    all_inputs = {"expert_slot": (TensorProto.INT64, 1), **inputs}
-    values = [helper.make_tensor_value_info(n, t, [None] * r) for n, (t, r) in all_inputs.items()]
-    output = helper.make_tensor_value_info("y", TensorProto.FLOAT, [None] * rank)
+    return session_of(node, {"expert_slot": (TensorProto.INT64, 1), **inputs}, {"y": (TensorProto.FLOAT, rank)})
+
+
+def session_of(
+    node: onnx.NodeProto, inputs: dict[str, tuple[int, int]], outputs: dict[str, tuple[int, int]]
+) -> ort.InferenceSession:
+    values, results = (
+        [helper.make_tensor_value_info(n, t, [None] * r) for n, (t, r) in side.items()] for side in (inputs, outputs)
+    )
     opsets = [helper.make_opsetid("", 21), helper.make_opsetid("ai.coe.tiered", 1)]
-    model = helper.make_model(helper.make_graph([node], "g", values, [output]), opset_imports=opsets, ir_version=10)
+    model = helper.make_model(helper.make_graph([node], "g", values, results), opset_imports=opsets, ir_version=10)
     onnx.checker.check_model(model)
     options = ort.SessionOptions()
     options.register_custom_ops_library(str(native.ops_library_path()))
@@ -66,14 +72,14 @@ def deploy(arena: native.HbmArena, tmp_path: Path) -> Iterator[Deploy]:
 
 
 def packed(fmt: str, rows: int, cols: int) -> tuple[bytes, np.ndarray]:
-    width, nbytes = {"f32": (1, 4), "q8_0": (32, 34), "q4_1": (32, 20)}[fmt]
+    width, nbytes = {"f32": (1, 4), "q8_0": (32, 34), "q8_0_planes": (32, 34), "q4_1": (32, 20)}[fmt]
     raw = RNG.integers(0, 256, (rows * cols // width, nbytes), np.uint8)
     if fmt == "f32":
         raw = RNG.standard_normal((rows, cols), np.float32).view(np.uint8)
     else:
         raw[:, 1:4:2] &= 0xBB
         scales = RNG.uniform(0.001, 0.01, (len(raw), 2)).astype(np.float16).view(np.uint8)
-        raw[:, : 2 if fmt == "q8_0" else 4] = scales[:, : 2 if fmt == "q8_0" else 4]
+        raw[:, : 4 if fmt == "q4_1" else 2] = scales[:, : 4 if fmt == "q4_1" else 2]
     blob = packing.pack(fmt, raw, rows, cols)
     return blob.tobytes(), packing.unpack(fmt, blob, rows, cols)
 
@@ -135,6 +141,40 @@ def test_embedding_norm_and_head(deploy: Deploy) -> None:
     )
     (logits,) = head.run(None, {"expert_slot": lease, "x": x, "rows": np.array([2, 0])})
     np.testing.assert_allclose(logits, 3 * np.tanh(normed[[2, 0]] @ w.T / 3), rtol=1e-4, atol=1e-4)
+
+
+def greedy_head(fmt: str, rows: int, cols: int, **attributes: object) -> ort.InferenceSession:
+    node = helper.make_node(
+        "TieredGreedyHead",
+        ["expert_slot", "x", "rows"],
+        ["likeliest", "peaks"],
+        domain="ai.coe.tiered",
+        offset=0,
+        format=fmt,
+        rows=rows,
+        cols=cols,
+        **attributes,
+    )
+    inputs = {"expert_slot": INT1, "x": FLOAT2, "rows": INT1}
+    outputs = {"likeliest": INT1, "peaks": (TensorProto.FLOAT, 1)}
+    return session_of(node, inputs, outputs)
+
+
+@pytest.mark.parametrize("fmt", ["q8_0_planes", "q8_0", "q4_1", "f32"])
+@pytest.mark.parametrize("tokens", [1, 4, 6, 20])
+def test_the_greedy_head_is_the_first_maximum_of_the_logits(deploy: Deploy, fmt: str, tokens: int) -> None:
+    rows, cols = 1003, 96
+    blob, _ = packed(fmt, rows, cols)
+    lease = slot_of(deploy(blob))
+    feeds = {"expert_slot": lease, "x": RNG.standard_normal((tokens + 1, cols), np.float32)}
+    feeds["rows"] = np.arange(tokens)[::-1].copy()
+    shape = {"offset": 0, "format": fmt, "rows": rows, "cols": cols}
+    (logits,) = session("TieredLMHead", {"x": FLOAT2, "rows": INT1}, **shape).run(None, feeds)
+    likeliest, peaks = greedy_head(fmt, rows, cols).run(None, feeds)
+    np.testing.assert_array_equal(likeliest, logits.argmax(axis=1))
+    np.testing.assert_array_equal(peaks, logits.max(axis=1))
+    nothing = greedy_head(fmt, rows, cols).run(None, feeds | {"rows": np.array([], np.int64)})
+    assert [output.shape for output in nothing] == [(0,), (0,)]
 
 
 def test_what_does_not_fit_is_named(deploy: Deploy) -> None:

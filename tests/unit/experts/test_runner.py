@@ -2,7 +2,7 @@
 
 import random
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -18,6 +18,7 @@ from coe.experts.prefill_budget import PREFILL_TOKENS, PREFILL_TOKENS_BESIDE_DEC
 from coe.experts.runner import Runner
 from coe.experts.sampling_params import SamplingParams
 from coe.experts.sequence import Emission
+from coe.experts.step_result import StepResult
 from coe.experts.tokenizer import ExpertTokenizer
 from coe.native import batch_invariant
 from coe.platform.errors import CapacityExceeded, ContextExceeded, InvalidPrompt, LeaseLost, NumericalError
@@ -43,13 +44,14 @@ class FakeSession:
         self.handles: list[int] = []
         self.stale = False
         self.during = lambda: None
+        self.damage: Callable[[np.ndarray], None] = lambda logits: None
         kv.join(self)
 
     def forget_kv(self) -> None:
         self.pool.forget()
         self.kv[:] = -1
 
-    def run(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
+    def run(self, inputs: dict[str, np.ndarray]) -> StepResult:
         if self.stale:
             raise LeaseLost("stale lease")
         self.during()
@@ -60,10 +62,15 @@ class FakeSession:
             inputs["token_ids"], inputs["positions"], inputs["sequence_ids"], strict=True
         ):
             self.kv[table[owner, position // BLOCK], position % BLOCK] = token
+        greedy = inputs["greedy_rows"].tolist()
         rows = [
-            self._logits(table[inputs["sequence_ids"][row]], inputs["positions"][row]) for row in inputs["logit_rows"]
+            self._logits(table[inputs["sequence_ids"][row]], inputs["positions"][row])
+            for row in [*inputs["logit_rows"], *greedy]
         ]
-        return np.array(rows, np.float32).reshape(len(rows), VOCABULARY)
+        logits = np.array(rows, np.float32).reshape(len(rows), VOCABULARY)
+        self.damage(logits)
+        whole = StepResult.of_logits(logits)
+        return StepResult(whole.likeliest, whole.peaks) if greedy else whole
 
     def _logits(self, blocks: np.ndarray, position: int) -> np.ndarray:
         seen = self.kv[blocks].ravel()[: position + 1]
@@ -125,37 +132,42 @@ def finish(runner: Runner, before: Sequence[Emission] = ()) -> dict[str, Emissio
     return done
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 30.0])
+LIKELIEST = SamplingParams(max_tokens=4)
+# Draws the same, but from all logits.
+OF_ALL = SamplingParams(max_tokens=4, temperature=1.0, top_k=1)
+
+
+@pytest.mark.parametrize(
+    ("bad", "params"),
+    [*((bad, params) for bad in (np.nan, np.inf, -np.inf) for params in (LIKELIEST, OF_ALL)), (30.0, OF_ALL)],
+)
 def test_logits_that_are_no_numbers_end_their_own_sequence_only(
-    runner: Runner, session: FakeSession, monkeypatch: pytest.MonkeyPatch, bad: float
+    runner: Runner, session: FakeSession, bad: float, params: SamplingParams
 ) -> None:
     """And nobody goes on from what it had computed. A soft cap leaves the same number for every token."""
     beginning = [draw % 50 for draw in range(3 * BLOCK)]
     prompts = {"good": [3, 4], "bad": [*beginning, 1], "gone": [*beginning, 1, 2], "late": [*beginning, 5]}
-    run = session.run
 
-    def damaged(inputs: dict[str, np.ndarray]) -> np.ndarray:
-        logits = run(inputs)
+    def damage(logits: np.ndarray) -> None:
         logits[1:, 3 if bad in (np.nan, np.inf) else slice(None)] = bad
-        return logits
 
     for request_id in ("good", "bad"):
-        runner.add_tokens(request_id, prompts[request_id], SamplingParams(max_tokens=4))
+        runner.add_tokens(request_id, prompts[request_id], params)
     first = runner.step(1)
     assert [emission.error for emission in first] == [None, None]
     # Its beginning is known by now, and is shared.
-    runner.add_tokens("gone", prompts["gone"], SamplingParams(max_tokens=4))
-    monkeypatch.setattr(session, "run", damaged)
+    runner.add_tokens("gone", prompts["gone"], params)
+    session.damage = damage
     session.during = lambda: runner.cancel("gone")
     second = runner.step(1)
     errors = {emission.request_id: emission.error for emission in second}
     assert errors["good"] is None
     assert isinstance(errors["bad"], NumericalError)
     assert errors.keys() == {"good", "bad"}, "who was cancelled meanwhile hears nothing"
-    monkeypatch.setattr(session, "run", run)
+    session.damage = lambda logits: None
     session.during = lambda: None
     session.steps.clear()
-    runner.add_tokens("late", prompts["late"], SamplingParams(max_tokens=4))
+    runner.add_tokens("late", prompts["late"], params)
     rest = [*first, *(emission for emission in second if emission.error is None)]
     done = finish(runner, [emission for emission in rest if emission.request_id == "good"])
     assert session.steps[0] == 1 + len(prompts["late"]), "nothing of the damaged past is used"

@@ -45,6 +45,46 @@ def test_slices_of_whole_panels_join_to_the_whole(fmt: str) -> None:
     np.testing.assert_array_equal(np.concatenate(parts), whole)
 
 
+def blocks_for_planes(rows: int, cols: int, seed: int) -> np.ndarray:
+    """As random_blocks, without the quant of -128 that has no negative."""
+    blocks = random_blocks("q8_0", rows, cols, seed).reshape(rows, -1, 34)
+    blocks[..., 2:][blocks[..., 2:] == 0x80] = 0
+    return blocks
+
+
+@given(rows=st.integers(1, 20), blocks=st.integers(1, 3), seed=st.integers(0, 2**16))
+@settings(max_examples=30, deadline=None)
+def test_planes_lose_nothing(rows: int, blocks: int, seed: int) -> None:
+    cols = 32 * blocks
+    raw = blocks_for_planes(rows, cols, seed)
+    packed = packing.pack("q8_0_planes", raw, rows, cols)
+    assert packed.size == packing.packed_nbytes("q8_0_planes", rows, cols)
+    expected = gguf.quants.dequantize(raw.reshape(rows, -1), KINDS["q8_0"]).reshape(rows, cols)
+    np.testing.assert_array_equal(packing.unpack("q8_0_planes", packed, rows, cols), expected)
+
+
+def test_the_upper_plane_alone_is_within_half_a_step() -> None:
+    raw = blocks_for_planes(24, 64, 5)
+    whole = packing.unpack("q8_0_planes", packing.pack("q8_0_planes", raw, 24, 64), 24, 64)
+    upper = packing.unpack("q5_0", packing.pack("q8_0_high", raw, 24, 64), 24, 64)
+    scales = np.abs(raw[..., :2].copy().view(np.float16).astype(np.float32)).repeat(32, axis=1).reshape(24, 64)
+    assert (np.abs(whole - (8 * upper + 3.5 * scales)) <= 3.5 * scales * (1 + 1e-6)).all()
+
+
+@pytest.mark.parametrize("plane", packing.PLANES["q8_0_planes"])
+def test_slices_of_a_plane_join_to_the_whole(plane: str) -> None:
+    raw = blocks_for_planes(24, 256, 7)
+    parts = [packing.pack(plane, raw[:16], 16, 256), packing.pack(plane, raw[16:], 8, 256)]
+    np.testing.assert_array_equal(np.concatenate(parts), packing.pack(plane, raw, 24, 256))
+
+
+def test_what_planes_cannot_hold_is_refused() -> None:
+    raw = blocks_for_planes(8, 32, 3)
+    raw[2, 0, :3] = (0, 0xB0, 0x80)
+    with pytest.raises(ValueError, match="a scale below zero and a quant of -128"):
+        packing.pack("q8_0_planes", raw, 8, 32)
+
+
 def test_bad_arguments_are_refused() -> None:
     with pytest.raises(ValueError, match="unknown format"):
         packing.packed_nbytes("q9", 8, 32)

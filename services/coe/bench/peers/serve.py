@@ -11,7 +11,7 @@ import os
 import sys
 from typing import Any, Protocol
 
-FIRST_TOKEN = 100  # of every sequence of every runtime: the time doesn't depend on the tokens
+FIRST_TOKEN = 100  # of every sequence of every peer: their time doesn't depend on the tokens
 
 
 class Subject(Protocol):

@@ -7,8 +7,9 @@
 namespace coe::test {
 namespace {
 
-constexpr Format kFormats[] = {Format::kF32, Format::kF16, Format::kBf16, Format::kQ40, Format::kQ41, Format::kQ50,
-                               Format::kQ51, Format::kQ80, Format::kQ4K,  Format::kQ5K, Format::kQ6K};
+constexpr Format kFormats[] = {Format::kF32,       Format::kF16, Format::kBf16, Format::kQ40,
+                               Format::kQ41,       Format::kQ50, Format::kQ51,  Format::kQ80,
+                               Format::kQ80Planes, Format::kQ4K, Format::kQ5K,  Format::kQ6K};
 
 struct Quantised {
   std::vector<int16_t> q;
@@ -91,8 +92,9 @@ TEST_P(Kernel, TheLargestIntegersDoNotOverflow) {
   const size_t cols = columns(GetParam());
   Packed w = random_packed(GetParam(), 8, cols, 7);
   const FormatTraits t = traits(GetParam());
-  for (size_t at = 0; at < w.bytes.size(); at += t.record_bytes())
-    for (size_t i = t.head_bytes(); i < t.record_bytes(); ++i) w.bytes[at + i] = t.bits == 8 ? 0x80 : 0xff;
+  for (size_t at = 0; at < w.matrix.panel_bytes(); at += t.record_bytes())
+    for (size_t i = t.head_bytes(); i < t.record_bytes(); ++i)
+      w.bytes[at + i] = t.low_bits != 0 ? 0 : t.bits == 8 ? 0x80 : 0xff;
   for (size_t r = 0; r < 8; ++r)
     for (size_t c = 0; c < cols; ++c) w.values[r * cols + c] = packed_value(w.matrix, r, c);
   for (const Isa isa : instruction_sets())

@@ -32,10 +32,10 @@ struct alignas(64) DigitChunk {
 
 // Block `in` of a record of 16 rows, whose second panel lies `distance` bytes behind the first.
 template <Format kFormat>
-[[gnu::always_inline]] inline void unpack_block(const uint8_t* record, size_t in, size_t distance, uint8_t* bytes,
-                                                V16* scale, V16* offset) {
+[[gnu::always_inline]] inline void unpack_block(const uint8_t* record, size_t in, size_t distance, const LowBlock& low,
+                                                uint8_t* bytes, V16* scale, V16* offset) {
   constexpr FormatTraits t = traits(kFormat);
-  const auto quants = Wide::quants(record + t.head_bytes() + in * t.quant_bytes(), distance);
+  const auto quants = block_quants<Wide, kFormat>(record, in, distance, low);
   unrolled<4>([&](auto i) COE_INLINE {
     Lanes16 step[2];
     unpack_steps<t.bits>(quants, i, step);
@@ -47,15 +47,16 @@ template <Format kFormat>
 }
 
 template <Format kFormat>
-[[gnu::noinline]] void fill_bytes(const uint8_t* panel, size_t distance, size_t first, size_t count,
+[[gnu::noinline]] void fill_bytes(const Matrix& w, size_t panel, bool both, size_t first, size_t count,
                                   DigitChunk& chunk) {
   constexpr FormatTraits t = traits(kFormat);
   constexpr size_t kInRecord = t.width / kBlock;
+  const size_t distance = both ? w.panel_bytes() : 0;
   for (size_t b = 0; b < count; ++b) {
-    const uint8_t* record = panel + (first + b) / kInRecord * t.record_bytes();
+    const uint8_t* record = w.panel(panel) + (first + b) / kInRecord * t.record_bytes();
     const size_t at = b * kRuns<kFormat>;
-    unpack_block<kFormat>(record, (first + b) % kInRecord, distance, chunk.quants + b * kBytesOfBlock, chunk.scale + at,
-                          chunk.offset + at);
+    unpack_block<kFormat>(record, (first + b) % kInRecord, distance, low_block<kFormat>(w, panel, first + b, both),
+                          chunk.quants + b * kBytesOfBlock, chunk.scale + at, chunk.offset + at);
   }
 }
 
@@ -184,11 +185,10 @@ void digit_panels(const Matrix& w, const DigitRows& x, size_t tokens, size_t beg
   const size_t blocks = w.cols / kBlock;
   V16 y[DigitRows::kTokens];
   for (size_t panel = begin; panel < end; panel += Wide::kPanels) {
-    const size_t distance = panel + 1 < end ? w.panel_bytes() : 0;
     for (size_t token = 0; token < tokens; ++token) y[token] = splat16(0.0F);
     for (size_t first = 0; first < blocks; first += kDigitBlocks) {
       const size_t count = blocks - first < kDigitBlocks ? blocks - first : kDigitBlocks;
-      fill_bytes<kFormat>(w.panel(panel), distance, first, count, chunk);
+      fill_bytes<kFormat>(w, panel, panel + 1 < end, first, count, chunk);
       __asm__ volatile("" ::: "memory");  // the compiler does not know that tiles read it
       const size_t next = first + count;
       const uint8_t* behind =
@@ -196,7 +196,7 @@ void digit_panels(const Matrix& w, const DigitRows& x, size_t tokens, size_t beg
       Ahead ahead{behind, behind + w.panel_bytes(), t.record_bytes() * kBlock / t.width};
       for (size_t token = 0; token < tokens; token += kMost) {
         with_tokens<kMost>(tokens - token, [&](auto members) {
-          chunk_digits<kFormat == Format::kQ80, kHasOffset<kFormat>, kRuns<kFormat>, members.value>(
+          chunk_digits<t.is_signed(), kHasOffset<kFormat>, kRuns<kFormat>, members.value>(
               chunk, count, x.at(token, first), ahead, y + token);
         });
         ahead.of_block = 0;  // once

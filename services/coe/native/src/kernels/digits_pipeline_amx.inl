@@ -7,11 +7,20 @@ template <Format kFormat>
 class BlockCursor {
  public:
   BlockCursor(const Matrix& w, size_t begin, size_t end)
-      : bytes_(w.panel_bytes()), blocks_(w.cols / kBlock), panel_(begin), end_(end), first_(w.panel(begin)) {}
+      : bytes_(w.panel_bytes()),
+        low_bytes_(w.low_panel_bytes()),
+        blocks_(w.cols / kBlock),
+        panel_(begin),
+        end_(end),
+        first_(w.panel(begin)),
+        low_(w.low_panel(begin)) {}
   // Bytes to the second panel; 0 where there is none.
   [[nodiscard]] size_t distance() const { return panel_ + 1 < end_ ? bytes_ : 0; }
   [[nodiscard]] const uint8_t* record() const { return first_ + block_ / kInRecord * kTraits.record_bytes(); }
   [[nodiscard]] size_t in_record() const { return block_ % kInRecord; }
+  [[nodiscard]] LowBlock low() const {
+    return {low_ + block_ * kTraits.low_bytes(), panel_ + 1 < end_ ? low_bytes_ : 0};
+  }
   // The block's share of its record, roughly where it lies. Not inlined at once, GCC 12 takes it for without effect.
   [[gnu::always_inline]] void fetch() const {
     constexpr size_t kShare = kTraits.record_bytes() / kInRecord;
@@ -20,19 +29,25 @@ class BlockCursor {
       _mm_prefetch(share + at, _MM_HINT_T0);
       _mm_prefetch(share + bytes_ + at, _MM_HINT_T0);
     }
+    for (size_t at = 0; at < kTraits.low_bytes(); at += 64) {
+      _mm_prefetch(low_ + block_ * kTraits.low_bytes() + at, _MM_HINT_T0);
+      _mm_prefetch(low_ + low_bytes_ + block_ * kTraits.low_bytes() + at, _MM_HINT_T0);
+    }
   }
   void next() {
     if (++block_ < blocks_) return;
     block_ = 0;
     panel_ += Wide::kPanels;
     first_ += Wide::kPanels * bytes_;
+    low_ += Wide::kPanels * low_bytes_;
   }
 
  private:
   static constexpr FormatTraits kTraits = traits(kFormat);
   static constexpr size_t kInRecord = kTraits.width / kBlock;
-  size_t bytes_, blocks_, panel_, end_, block_ = 0;
+  size_t bytes_, low_bytes_, blocks_, panel_, end_, block_ = 0;
   const uint8_t* first_;
+  const uint8_t* low_;
 };
 
 constexpr size_t kUnpackedAhead = 3;  // blocks: what was just stored can't be read at once
@@ -43,7 +58,7 @@ constexpr size_t kFetchedAhead = 16;  // blocks before those are unpacked
 template <Format kFormat, size_t kTokens>
 [[gnu::noinline]] void pipelined_panels(const Matrix& w, const DigitBlock* x, size_t begin, size_t end, float* out,
                                         size_t out_stride) {
-  using Tiles = RunTiles<kFormat == Format::kQ80, kTokens>;
+  using Tiles = RunTiles<traits(kFormat).is_signed(), kTokens>;
   constexpr size_t kRunsInBlock = kRuns<kFormat>;
   constexpr size_t kSlots = 8;     // of unpacked blocks, those under way and those ahead
   constexpr size_t kUnderWay = 4;  // runs whose sums are kept
@@ -63,8 +78,8 @@ template <Format kFormat, size_t kTokens>
   const auto unpack_next = [&]() COE_INLINE {
     if (unpacked == in_all) return;
     const size_t slot = unpacked++ % kSlots;
-    unpack_block<kFormat>(unpacking.record(), unpacking.in_record(), unpacking.distance(), quants[slot], scale[slot],
-                          offset[slot]);
+    unpack_block<kFormat>(unpacking.record(), unpacking.in_record(), unpacking.distance(), unpacking.low(),
+                          quants[slot], scale[slot], offset[slot]);
     unpacking.next();
     fetching.fetch();
     fetching.next();
@@ -114,8 +129,9 @@ void linear_digits(const Matrix& w, const DigitRows& x, size_t tokens, size_t be
     if constexpr (!traits(format.value).is_float) {
       with_tokens<kDigitSide>(
           tokens, [format](auto members) { _tile_loadconfig(&kDigitConfig<kRuns<format.value>, members.value>); });
-      if (tokens >= DigitRows::kWorth && tokens <= DigitBlock::kTokens) {
-        with_tokens<DigitBlock::kTokens, DigitRows::kWorth>(tokens, [&](auto members) {
+      constexpr size_t kFewest = DigitRows::worth(format.value);
+      if (tokens >= kFewest && tokens <= DigitBlock::kTokens) {
+        with_tokens<DigitBlock::kTokens, kFewest>(tokens, [&](auto members) {
           pipelined_panels<format.value, members.value>(w, x.at(0, 0), begin, end, out, out_stride);
         });
       } else {

@@ -7,7 +7,7 @@
 namespace coe {
 
 Status parse_format(std::string_view name, Format& out) {
-  static constexpr std::array<std::pair<std::string_view, Format>, 11> kNames{{{"f32", Format::kF32},
+  static constexpr std::array<std::pair<std::string_view, Format>, 12> kNames{{{"f32", Format::kF32},
                                                                                {"f16", Format::kF16},
                                                                                {"bf16", Format::kBf16},
                                                                                {"q4_0", Format::kQ40},
@@ -15,6 +15,7 @@ Status parse_format(std::string_view name, Format& out) {
                                                                                {"q5_0", Format::kQ50},
                                                                                {"q5_1", Format::kQ51},
                                                                                {"q8_0", Format::kQ80},
+                                                                               {"q8_0_planes", Format::kQ80Planes},
                                                                                {"q4_k", Format::kQ4K},
                                                                                {"q5_k", Format::kQ5K},
                                                                                {"q6_k", Format::kQ6K}}};

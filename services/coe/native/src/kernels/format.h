@@ -14,7 +14,9 @@ inline constexpr size_t kPanel = 8;   // rows that lie interleaved
 inline constexpr size_t kBlock = 32;  // columns of one run of quants
 inline constexpr size_t kSteps = 8;   // of 4 columns in a block: lane 4r + c of a step is row r, column 4 * step + c
 
-enum class Format : uint8_t { kF32, kF16, kBf16, kQ40, kQ41, kQ50, kQ51, kQ80, kQ4K, kQ5K, kQ6K };
+// kQ80Planes: kQ80 in two parts. The upper five bits of all quants, counted from -128, are a matrix of kQ50 by
+// themselves; behind it lie the lower three, block by block.
+enum class Format : uint8_t { kF32, kF16, kBf16, kQ40, kQ41, kQ50, kQ51, kQ80, kQ80Planes, kQ4K, kQ5K, kQ6K };
 
 // What a record of 8 rows holds: d, m (float16 a row), sc, mn (bytes a row and sub-block), quants.
 struct FormatTraits {
@@ -25,8 +27,12 @@ struct FormatTraits {
   bool has_mn = false;
   int zero = 0;  // taken off a quant before its scale, in formats without minima
   bool is_float = false;
+  unsigned low_bits = 0;  // of a quant, that lie behind the records
 
-  [[nodiscard]] constexpr size_t quant_bytes() const { return kPanel * kBlock * bits / 8; }
+  [[nodiscard]] constexpr bool is_signed() const { return bits == 8; }
+  [[nodiscard]] constexpr size_t quant_bytes() const { return kPanel * kBlock * (bits - low_bits) / 8; }
+  // Of a block, behind the records.
+  [[nodiscard]] constexpr size_t low_bytes() const { return kPanel * kBlock * low_bits / 8; }
   [[nodiscard]] constexpr size_t head_bytes() const {
     return is_float ? 0 : kPanel * (2 * (1 + size_t{has_m}) + subs * (1 + size_t{has_mn}));
   }
@@ -52,6 +58,8 @@ constexpr FormatTraits traits(Format format) {
       return {.bits = 5, .width = 32, .has_m = true};
     case Format::kQ80:
       return {.bits = 8, .width = 32};
+    case Format::kQ80Planes:
+      return {.bits = 8, .width = 32, .low_bits = 3};
     case Format::kQ4K:
       return {.bits = 4, .width = 256, .has_m = true, .subs = 8, .has_mn = true};
     case Format::kQ5K:
@@ -82,6 +90,8 @@ inline void with_format(Format format, F&& f) {
       return f(std::integral_constant<Format, Format::kQ51>());
     case Format::kQ80:
       return f(std::integral_constant<Format, Format::kQ80>());
+    case Format::kQ80Planes:
+      return f(std::integral_constant<Format, Format::kQ80Planes>());
     case Format::kQ4K:
       return f(std::integral_constant<Format, Format::kQ4K>());
     case Format::kQ5K:
@@ -102,8 +112,12 @@ struct Matrix {
 
   [[nodiscard]] size_t panels() const { return (rows + kPanel - 1) / kPanel; }
   [[nodiscard]] size_t panel_bytes() const { return cols / traits(format).width * traits(format).record_bytes(); }
-  [[nodiscard]] size_t nbytes() const { return panels() * panel_bytes(); }
+  [[nodiscard]] size_t low_panel_bytes() const { return cols / kBlock * traits(format).low_bytes(); }
+  [[nodiscard]] size_t nbytes() const { return panels() * (panel_bytes() + low_panel_bytes()); }
   [[nodiscard]] const uint8_t* panel(size_t index) const { return data + index * panel_bytes(); }
+  // The lower bits of a panel, and the upper ones of all, of a format in planes.
+  [[nodiscard]] const uint8_t* low_panel(size_t index) const { return panel(panels()) + index * low_panel_bytes(); }
+  [[nodiscard]] Matrix upper() const { return {.format = Format::kQ50, .data = data, .rows = rows, .cols = cols}; }
   // The columns must be whole records.
   [[nodiscard]] Status validate() const;
 };

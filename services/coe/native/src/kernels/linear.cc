@@ -19,18 +19,6 @@ QuantRows quant_rows(size_t cols, size_t tokens, Workspace& workspace) {
           workspace.take<float>(tokens * (cols / 16)), workspace.take<float>(tokens * (cols / 32)), cols};
 }
 
-// Norm and quantisation of one row into `input`, whose row it is.
-void prepare_row(const Linear& op, const float* x, const LinearInput& input, size_t token) {
-  const size_t cols = op.weights.cols;
-  const float* row = x + token * cols;
-  if (op.norm != nullptr) {
-    float* normed = input.floats + token * cols;
-    kernels().rms_norm(row, op.norm, cols, op.epsilon, normed);
-    row = normed;
-  }
-  if (op.quantised()) kernels().quantise(row, input.quant.from(token));
-}
-
 // In one of four forms.
 struct Activations {
   const float* floats = nullptr;
@@ -114,12 +102,27 @@ Tiles Linear::tiles(size_t tokens) const {
   const KernelTable& table = kernels();
   if (exact || weights.cols % kBlock != 0 || table.linear_split == nullptr) return Tiles::kNone;
   if (!batch_invariant && tokens >= (quantised() ? kSplitTokens : kSplitTokensOfFloats)) return Tiles::kSplit;
-  return quantised() && tokens >= DigitRows::kWorth ? Tiles::kDigits : Tiles::kNone;
+  return quantised() && tokens >= DigitRows::worth(weights.format) ? Tiles::kDigits : Tiles::kNone;
+}
+
+const float* prepare_row(const Linear& op, const float* x, const LinearInput& input, size_t token) {
+  const size_t cols = op.weights.cols;
+  const float* row = x + token * cols;
+  if (op.norm != nullptr) {
+    float* normed = input.floats + token * cols;
+    kernels().rms_norm(row, op.norm, cols, op.epsilon, normed);
+    row = normed;
+  }
+  if (op.quantised()) kernels().quantise(row, input.quant.from(token));
+  return row;
 }
 
 LinearInput allocate_input(const Linear& op, size_t tokens, Workspace& workspace) {
+  return op.tiles(tokens) == Tiles::kNone ? take_input(op, tokens, workspace) : LinearInput();
+}
+
+LinearInput take_input(const Linear& op, size_t tokens, Workspace& workspace) {
   LinearInput input;
-  if (op.tiles(tokens) != Tiles::kNone) return input;
   if (op.norm != nullptr) input.floats = workspace.take<float>(tokens * op.weights.cols);
   if (op.quantised()) input.quant = quant_rows(op.weights.cols, tokens, workspace);
   return input;

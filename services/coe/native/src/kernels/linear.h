@@ -39,6 +39,11 @@ struct LinearInput {
   float* floats = nullptr;
 };
 LinearInput allocate_input(const Linear& op, size_t tokens, Workspace& workspace);
+// The same whether it goes in tiles or not.
+LinearInput take_input(const Linear& op, size_t tokens, Workspace& workspace);
+
+// Norm and quantisation of row `token` of x into `input`. Returns the normed row.
+const float* prepare_row(const Linear& op, const float* x, const LinearInput& input, size_t token);
 
 // out[t, n] = op(x)[t, n] (+ residual[t, n]); x [tokens, cols], out and residual [tokens, outputs()], their rows
 // stride() apart; out may be residual. All members call it with the same arguments. No barrier at the end; x must be

@@ -6,14 +6,13 @@ void linear_float(const Matrix& w, const float* x, size_t tokens, size_t begin, 
   constexpr size_t kTile = 8;
   const FormatTraits t = traits(w.format);
   for (size_t panel = begin; panel < end; ++panel) {
-    const uint8_t* data = w.panel(panel);
     for (size_t token = 0; token < tokens; token += kTile) {
       const size_t count = tokens - token < kTile ? tokens - token : kTile;
       V8 y[kTile] = {};
       for (size_t first = 0; first < w.cols; first += kBlock) {
         const size_t columns = w.cols - first < kBlock ? w.cols - first : kBlock;
         Expanded block;
-        expand(w, t, data, first, columns, block);
+        expand(w, t, panel, first, columns, block);
         for (size_t i = 0; i < count; ++i) {
           const float* row = x + (token + i) * w.cols + first;
           V8 part[4] = {};  // four chains: an addition takes four cycles
@@ -31,7 +30,7 @@ void read_row(const Matrix& m, size_t row, float scale, float* out) {
   for (size_t first = 0; first < m.cols; first += kBlock) {
     const size_t count = m.cols - first < kBlock ? m.cols - first : kBlock;
     Expanded block;
-    expand(m, t, m.panel(row / kPanel), first, count, block);
+    expand(m, t, row / kPanel, first, count, block);
     for (size_t c = 0; c < count; ++c) out[first + c] = scale * block.w[c][row % kPanel];
   }
 }

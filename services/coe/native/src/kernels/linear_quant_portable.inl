@@ -12,14 +12,19 @@ void linear_quant(const Matrix& w, const QuantRows& x, size_t tokens, size_t beg
         const size_t in_record = b % (t.width / kBlock);
         const uint8_t* record = w.panel(panel) + b / (t.width / kBlock) * t.record_bytes();
         const uint8_t* quants = record + t.head_bytes() + in_record * t.quant_bytes();
+        const uint8_t* low = w.low_panel(panel) + b * t.low_bytes();
         for (size_t half = 0; half < 2; ++half) {
           V8 scale;
           V8 offset;
           block_scales(t, record, in_record, half, scale, offset);
           for (size_t r = 0; r < kPanel; ++r) {
             int32_t dot = 0;
-            for (size_t c = 16 * half; c < 16 * half + 16; ++c)
-              dot += quant_at(quants, t.bits, c / 4, r * 4 + c % 4) * row.q[QuantRows::lane_of(b * kBlock + c)];
+            for (size_t c = 16 * half; c < 16 * half + 16; ++c) {
+              const size_t lane = r * 4 + c % 4;
+              const int q =
+                  t.low_bits != 0 ? quant_at(quants, low, c / 4, lane) : quant_at(quants, t.bits, c / 4, lane);
+              dot += q * row.q[QuantRows::lane_of(b * kBlock + c)];
+            }
             y[r] += scale[r] * row.scale[b] * static_cast<float>(dot) + offset[r] * row.sum16[2 * b + half];
           }
         }

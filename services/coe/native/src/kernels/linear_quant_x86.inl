@@ -55,6 +55,14 @@ inline void add_run(typename Reg::Floats* y, size_t y_stride, const typename Reg
   }
 }
 
+// Those of panels behind, as many as are multiplied together.
+template <size_t kPanels>
+inline void fetch_low(const Matrix& w, size_t panel, size_t b) {
+  const size_t bytes = kPanels * traits(Format::kQ80Planes).low_bytes();
+  const uint8_t* ahead = w.low_panel(panel) + b * bytes + kAhead;
+  for (size_t line = 0; line < bytes; line += 64) _mm_prefetch(ahead + line, _MM_HINT_T0);
+}
+
 // A tile of registers and tokens, straight from the packed quants.
 template <class Reg, Format kFormat, size_t kRegisters, size_t kTokens>
 inline void direct_tile(const Matrix& w, size_t panel, const QuantRows& x, float* out, size_t out_stride) {
@@ -84,14 +92,16 @@ inline void direct_tile(const Matrix& w, size_t panel, const QuantRows& x, float
         ahead += (kPanels - 1) * panel_bytes;
         ahead_end += kPanels * panel_bytes;
       }
-      const uint8_t* quants = record + t.head_bytes() + in * t.quant_bytes();
+      if constexpr (t.low_bits != 0) fetch_low<kPanels>(w, panel, b);
       for (size_t run = 0; run < kRuns<kFormat>; ++run) {
         Sums<Reg, kRegisters, kTokens> sum = {};
-        for (int i = 0; i < kLoads; ++i) {
-          const int load = static_cast<int>(run) * kLoads + i;
+        unrolled<kLoads>([&](auto i) COE_INLINE {
+          const int load = static_cast<int>(run) * kLoads + static_cast<int>(i.value);
           Lanes half[kRegisters][4];
           for (size_t r = 0; r < kRegisters; ++r)
-            unpack<t.bits>(Reg::quants(quants + r * Reg::kPanels * panel_bytes, panel_bytes), load, half[r]);
+            unpack<t.bits>(block_quants<Reg, kFormat>(record + r * Reg::kPanels * panel_bytes, in, panel_bytes,
+                                                      low_block<kFormat>(w, panel + r * Reg::kPanels, b, true)),
+                           load, half[r]);
           const int16_t* q = x.q + b * kBlock + load * 8;
           unrolled<4>([&](auto h) COE_INLINE {
             unrolled<kTokens>([&](auto token) COE_INLINE {
@@ -99,7 +109,7 @@ inline void direct_tile(const Matrix& w, size_t panel, const QuantRows& x, float
               unrolled<kRegisters>([&](auto r) COE_INLINE { Reg::add_products(sum[r][token], half[r][h], pair); });
             });
           });
-        }
+        });
         for (size_t r = 0; r < kRegisters; ++r) {
           Floats scale;
           Floats offset = {};
@@ -132,7 +142,7 @@ inline void fill_chunk(const Matrix& w, size_t panel, size_t in_chunk, size_t fi
   for (size_t b = first; b < first + count; ++b) {
     const uint8_t* record = w.panel(panel) + b / kInRecord * t.record_bytes();
     const size_t in = b % kInRecord;
-    const auto quants = Reg::quants(record + t.head_bytes() + in * t.quant_bytes(), panel_bytes);
+    const auto quants = block_quants<Reg, kFormat>(record, in, panel_bytes, low_block<kFormat>(w, panel, b, true));
     for (int i = 0; i < 4; ++i) {
       typename Reg::Lanes half[4];
       unpack<t.bits>(quants, i, half);

@@ -90,3 +90,34 @@ void to_halves(const float* x, size_t n, uint16_t* out) {
 #endif
   for (; i < n; ++i) out[i] = float_to_half(x[i]);
 }
+
+inline bool any_is_no_number(V8 v) {
+#if defined(__AVX2__)
+  const auto w = reinterpret_cast<__m256>(v);
+  return _mm256_movemask_ps(_mm256_cmp_ps(w, w, _CMP_UNORD_Q)) != 0;
+#else
+  for (int i = 0; i < 8; ++i)
+    if (v[i] != v[i]) return true;
+  return false;
+#endif
+}
+
+inline bool all_are_numbers(const float* x, size_t n) {
+  for (size_t i = 0; i < n; ++i)
+    if (x[i] != x[i]) return false;
+  return true;
+}
+
+void highest(const float* x, size_t count, size_t width, float* out) {
+  for (size_t i = 0; i < count; ++i, x += width) {
+    V8 most = load8(x);
+    V8 check = most - most;  // of infinities: no number either
+    for (size_t at = 8; at < width; at += 8) {
+      const V8 v = load8(x + at);
+      most = max8(v, most);
+      check += v - v;
+    }
+    out[i] = largest8(most);
+    if (any_is_no_number(check)) out[i] = all_are_numbers(x, width) ? out[i] : __builtin_nanf("");
+  }
+}

@@ -38,27 +38,27 @@ inline void store_pair(V16 even, V16 odd, uint16_t* high, uint16_t* low) {
   __builtin_memcpy(low, &lower, sizeof lower);
 }
 
-// Block `b` of 16 rows, whose second panel lies `distance` bytes behind the first, as two tiles.
+// Block `b` of two panels, of which there may be one only, as two tiles.
 template <Format kFormat>
-inline void fill_tiles(const Matrix& w, const uint8_t* panel, size_t distance, size_t b, uint16_t* high,
-                       uint16_t* low) {
+inline void fill_tiles(const Matrix& w, size_t panel, bool both, size_t b, uint16_t* high, uint16_t* low) {
   constexpr FormatTraits t = traits(kFormat);
   constexpr size_t kInRecord = t.width / kBlock;
   constexpr size_t kRow = 2 * kTileSide;
+  const size_t distance = both ? w.panel_bytes() : 0;
   if constexpr (t.is_float) {
     Expanded first;
     Expanded second;
-    expand(w, t, panel, b * kBlock, kBlock, first);
-    expand(w, t, panel + distance, b * kBlock, kBlock, second);
+    expand_floats(w, t, w.panel(panel), b * kBlock, kBlock, first);
+    expand_floats(w, t, w.panel(panel) + distance, b * kBlock, kBlock, second);
     const auto column = [&](size_t c) { return side_by_side(first.w[c], second.w[c]); };
     for (size_t i = 0; i < kTileSide; ++i) {
       const size_t c = i / 2 * 4 + i % 2;  // the lanes of QuantRows
       store_pair(column(c), column(c + 2), high + i * kRow, low + i * kRow);
     }
   } else {
-    const uint8_t* record = panel + b / kInRecord * t.record_bytes();
+    const uint8_t* record = w.panel(panel) + b / kInRecord * t.record_bytes();
     const size_t in = b % kInRecord;
-    const auto quants = Wide::quants(record + t.head_bytes() + in * t.quant_bytes(), distance);
+    const auto quants = block_quants<Wide, kFormat>(record, in, distance, low_block<kFormat>(w, panel, b, both));
     V16 scale[kRuns<kFormat>];
     V16 offset[kRuns<kFormat>] = {};
     const auto head = head_at<Wide, kFormat>(record, distance);
@@ -85,10 +85,9 @@ void fill_group(const Matrix& w, size_t panel, size_t end, uint16_t* tiles) {
   for (size_t i = 0; i < kGroupTiles; ++i) {
     const size_t first = panel + 2 * i;
     if (first >= end) return;  // what is not there is multiplied, but not stored
-    const size_t distance = first + 1 < end ? w.panel_bytes() : 0;
     uint16_t* at = tiles + i * kTileValues;
     for (size_t b = 0; b < w.cols / kBlock; ++b, at += 2 * kGroupTiles * kTileValues)
-      fill_tiles<kFormat>(w, w.panel(first), distance, b, at, at + kGroupTiles * kTileValues);
+      fill_tiles<kFormat>(w, first, first + 1 < end, b, at, at + kGroupTiles * kTileValues);
   }
 }
 

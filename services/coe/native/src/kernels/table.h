@@ -43,7 +43,8 @@ struct DigitBlock {
 
 struct DigitRows {
   static constexpr size_t kTokens = 128;  // that linear_digits() takes at a time
-  static constexpr size_t kWorth = 5;     // fewer don't repay the making of digits
+  // Fewer don't repay the making of digits. Joining planes is hidden only by a pipeline.
+  static constexpr size_t worth(Format format) { return format == Format::kQ80Planes ? 1 : 5; }
 
   DigitBlock* blocks;
   size_t cols;
@@ -122,6 +123,9 @@ struct KernelTable {
   void (*soft_cap)(float* x, size_t n, float cap);                              // cap * tanh(x / cap)
   void (*attention)(const AttentionTile& tile);
   void (*to_halves)(const float* x, size_t n, uint16_t* out);  // float16, rounded to nearest even
+  // out[i] = the highest of x[i * width .. (i + 1) * width), no number when one of them is none; width is a multiple of
+  // 8.
+  void (*highest)(const float* x, size_t count, size_t width, float* out);
   // Where the processor multiplies tiles; null elsewhere. Each makes one row of activations, or multiplies such rows,
   // for every format whose columns are blocks of 32; digits only quantised ones, and at most DigitRows::kTokens.
   void (*digits)(const float* x, const DigitRows& out, size_t token) = nullptr;

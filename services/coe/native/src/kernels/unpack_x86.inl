@@ -79,7 +79,71 @@ inline void unpack(const Quants& quants, int i, Lanes* half) {
 }
 
 template <Format kFormat>
-inline constexpr bool kHasOffset = kFormat != Format::kQ80;
+inline constexpr bool kHasOffset = !traits(kFormat).is_signed();
+
+// Where the lower bits of a block are, in a format in planes: those of a register's second panel lie `distance` behind.
+struct LowBlock {
+  const uint8_t* bits = nullptr;
+  size_t distance = 0;
+};
+
+template <Format kFormat>
+inline LowBlock low_block(const Matrix& w, size_t panel, size_t b, bool both) {
+  constexpr FormatTraits t = traits(kFormat);
+  if constexpr (t.low_bits == 0) {
+    return {};
+  } else {
+    return {w.low_panel(panel) + b * t.low_bytes(), both ? w.low_panel_bytes() : 0};
+  }
+}
+
+// one where the mask's bits are set, else other.
+template <class Lanes>
+inline Lanes select(uint16_t mask, Lanes one, Lanes other) {
+#if defined(__AVX512VL__)
+  constexpr int kSelect = 0xca;
+  if constexpr (sizeof(Lanes) == 64) {
+    return reinterpret_cast<Lanes>(_mm512_ternarylogic_epi32(_mm512_set1_epi16(static_cast<int16_t>(mask)),
+                                                             reinterpret_cast<__m512i>(one),
+                                                             reinterpret_cast<__m512i>(other), kSelect));
+  } else {
+    return reinterpret_cast<Lanes>(_mm256_ternarylogic_epi32(_mm256_set1_epi16(static_cast<int16_t>(mask)),
+                                                             reinterpret_cast<__m256i>(one),
+                                                             reinterpret_cast<__m256i>(other), kSelect));
+  }
+#else
+  return (one & mask) | (other & static_cast<uint16_t>(~mask));
+#endif
+}
+
+// The steps of a block in planes, joined: every part is moved to its place in the byte, and each bit taken from one.
+template <class Quants>
+struct JoinedQuants {
+  Quants upper;
+  Quants low;
+  auto operator[](int s) const {
+    const auto nibbles = s % 2 == 0 ? upper[s / 2] << 3 : upper[s / 2] >> 1;  // bits 3 to 6
+    const auto fifth = upper[4] << (7 - s);                                   // bit 7; the sign, but for -128
+    const int place = 2 * (s % 4) - 1;
+    const auto middle = place < 0 ? low[s / 4] << 1 : low[s / 4] >> place;  // bits 1 and 2
+    const auto first = low[2] >> s;                                         // bit 0
+    auto q = select(0x0606, middle, first);
+    q = select(0x7878, nibbles, q);
+    return select(0x8080, ~fifth, q);
+  }
+};
+
+// The quants of block `in` of a record.
+template <class Reg, Format kFormat>
+inline auto block_quants(const uint8_t* record, size_t in, size_t distance, const LowBlock& low) {
+  constexpr FormatTraits t = traits(kFormat);
+  const auto quants = Reg::quants(record + t.head_bytes() + in * t.quant_bytes(), distance);
+  if constexpr (t.low_bits == 0) {
+    return quants;
+  } else {
+    return JoinedQuants<decltype(quants)>{quants, Reg::quants(low.bits, low.distance)};
+  }
+}
 
 // A run of 16 columns has its own scale in some formats.
 template <Format kFormat>

@@ -2,6 +2,7 @@
 #include <cstring>
 
 #include "base/team.h"
+#include "kernels/likeliest.h"
 #include "ops/tiered_ops.h"
 
 namespace coe::ops {
@@ -33,39 +34,71 @@ Status TieredLinear::compute(const Context& context) const {
   return lease.check();
 }
 
-Status TieredLMHead::init(Attributes& attributes) {
-  softcap_ = attributes.real_or("softcap", 0.0F);
-  return linear_.init(attributes);
+Status HeadAt::init(Attributes& attributes) {
+  softcap = attributes.real_or("softcap", 0.0F);
+  return linear.init(attributes);
+}
+
+Status HeadAt::choose(const Context& context, Workspace& workspace, const float*& rows, size_t& count) const {
+  Input x;
+  Input chosen;
+  if (auto status = context.input(1, 2, x); !status.ok()) return status;
+  if (auto status = context.input(2, 1, chosen); !status.ok()) return status;
+  const size_t cols = linear.shape.weights.cols;
+  if (x.dim(1) != cols) return invalid("x has another width than cols");
+  count = chosen.dim(0);
+  auto* to = workspace.take<float>(count * cols);
+  for (size_t i = 0; i < count; ++i) {
+    const int64_t row = chosen.ints()[i];
+    if (row < 0 || static_cast<size_t>(row) >= x.dim(0)) return invalid("the rows of a head leave x");
+    std::memcpy(to + i * cols, x.floats() + static_cast<size_t>(row) * cols, cols * sizeof(float));
+  }
+  rows = to;
+  return {};
 }
 
 Status TieredLMHead::compute(const Context& context) const {
   Lease lease;
-  Input x;
-  Input rows;
   Linear linear;
+  const float* x = nullptr;
+  size_t count = 0;
   float* out = nullptr;
-  if (auto status = resolve_lease(context, lease); !status.ok()) return status;
-  if (auto status = context.input(1, 2, x); !status.ok()) return status;
-  if (auto status = context.input(2, 1, rows); !status.ok()) return status;
-  if (auto status = linear_.find(lease, linear); !status.ok()) return status;
-  const size_t count = rows.dim(0);
-  const size_t cols = linear.weights.cols;
-  if (x.dim(1) != cols) return invalid("x has another width than cols");
-  if (auto status = context.output(0, {count, linear.weights.rows}, out); !status.ok()) return status;
   Workspace& workspace = run_workspace();
-  auto* chosen = workspace.take<float>(count * cols);
-  for (size_t i = 0; i < count; ++i) {
-    const int64_t row = rows.ints()[i];
-    if (row < 0 || static_cast<size_t>(row) >= x.dim(0)) return invalid("logit_rows leave x");
-    std::memcpy(chosen + i * cols, x.floats() + static_cast<size_t>(row) * cols, cols * sizeof(float));
-  }
+  if (auto status = resolve_lease(context, lease); !status.ok()) return status;
+  if (auto status = head_.choose(context, workspace, x, count); !status.ok()) return status;
+  if (auto status = head_.linear.find(lease, linear); !status.ok()) return status;
+  if (auto status = context.output(0, {count, linear.weights.rows}, out); !status.ok()) return status;
   const LinearInput scratch = allocate_input(linear, count, workspace);
   const auto team = process_team();
   Crew crew(*team);
-  run_linear(crew, linear, chosen, count, nullptr, out, scratch);
-  if (softcap_ > 0)
+  run_linear(crew, linear, x, count, nullptr, out, scratch);
+  if (head_.softcap > 0)
     crew.share(count * linear.weights.rows, 4096,
-               [&](size_t begin, size_t end) { kernels().soft_cap(out + begin, end - begin, softcap_); });
+               [&](size_t begin, size_t end) { kernels().soft_cap(out + begin, end - begin, head_.softcap); });
+  return lease.check();
+}
+
+Status TieredGreedyHead::compute(const Context& context) const {
+  Lease lease;
+  Linear linear;
+  const float* x = nullptr;
+  size_t count = 0;
+  int64_t* ids = nullptr;
+  float* logits = nullptr;
+  Workspace& workspace = run_workspace();
+  if (auto status = resolve_lease(context, lease); !status.ok()) return status;
+  if (auto status = head_.choose(context, workspace, x, count); !status.ok()) return status;
+  if (auto status = head_.linear.find(lease, linear); !status.ok()) return status;
+  if (auto status = context.output(0, {count}, ids); !status.ok()) return status;
+  if (auto status = context.output(1, {count}, logits); !status.ok()) return status;
+  auto* found = workspace.take<Likeliest>(count);
+  const auto team = process_team();
+  Crew crew(*team);
+  find_likeliest(crew, linear, x, count, head_.softcap, workspace, found);
+  for (size_t i = 0; i < count; ++i) {
+    ids[i] = found[i].id;
+    logits[i] = found[i].logit;
+  }
   return lease.check();
 }
 

@@ -99,17 +99,14 @@ Status Context::input(size_t index, size_t rank, Input& out) const {
   return status;
 }
 
-Status Context::output(size_t index, std::initializer_list<size_t> dims, float*& out) const {
+Status Context::raw_output(size_t index, std::initializer_list<size_t> dims, void*& out) const {
   std::array<int64_t, kMaxRank> shape{};
   size_t rank = 0;
   for (const size_t dim : dims) shape[rank++] = static_cast<int64_t>(dim);
   OrtValue* value = nullptr;
   if (auto status = take(api_.KernelContext_GetOutput(context_, index, shape.data(), rank, &value)); !status.ok())
     return status;
-  void* data = nullptr;
-  auto status = take(api_.GetTensorMutableData(value, &data));
-  out = static_cast<float*>(data);
-  return status;
+  return take(api_.GetTensorMutableData(value, &out));
 }
 
 OrtStatus* to_ort(const OrtApi& api, const Status& status) {

@@ -60,9 +60,16 @@ class Context {
   Context(const OrtApi& api, OrtKernelContext* context) : api_(api), context_(context) {}
   // `rank` of the tensor must match; an absent optional input has no data.
   Status input(size_t index, size_t rank, Input& out) const;
-  Status output(size_t index, std::initializer_list<size_t> dims, float*& out) const;
+  template <class T>
+  Status output(size_t index, std::initializer_list<size_t> dims, T*& out) const {
+    void* data = nullptr;
+    auto status = raw_output(index, dims, data);
+    out = static_cast<T*>(data);
+    return status;
+  }
 
  private:
+  Status raw_output(size_t index, std::initializer_list<size_t> dims, void*& out) const;
   [[nodiscard]] Status take(OrtStatus* status) const;
   const OrtApi& api_;
   OrtKernelContext* context_;
@@ -70,18 +77,18 @@ class Context {
 
 OrtStatus* to_ort(const OrtApi& api, const Status& status);
 
-// How an op's inputs look: element type (UNDEFINED: any), and whether it may be absent.
-struct InputKind {
+// How an op's inputs and outputs look: element type (UNDEFINED: any), and whether it may be absent.
+struct ValueKind {
   ONNXTensorElementDataType type;
   bool optional = false;
 };
-inline constexpr InputKind kInts{ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64};
-inline constexpr InputKind kFloats{ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT};
-inline constexpr InputKind kMaybeFloats{ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, true};
-inline constexpr InputKind kAny{ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED};
+inline constexpr ValueKind kInts{ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64};
+inline constexpr ValueKind kFloats{ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT};
+inline constexpr ValueKind kMaybeFloats{ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, true};
+inline constexpr ValueKind kAny{ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED};
 
-// The OrtCustomOp of an Op with `kName`, `kInputs`, `Status init(Attributes&)` and `Status compute(const Context&)`;
-// compute may run on several threads at once. One float output.
+// The OrtCustomOp of an Op with `kName`, `kInputs`, `kOutputs`, `Status init(Attributes&)` and
+// `Status compute(const Context&)`; compute may run on several threads at once.
 template <class Op>
 const OrtCustomOp* describe() {
   struct Kernel {
@@ -99,8 +106,8 @@ const OrtCustomOp* describe() {
       return Op::kInputs[i].optional ? INPUT_OUTPUT_OPTIONAL : INPUT_OUTPUT_REQUIRED;
     };
     d.GetInputMemoryType = [](const OrtCustomOp*, size_t) { return OrtMemTypeDefault; };
-    d.GetOutputTypeCount = [](const OrtCustomOp*) { return size_t{1}; };
-    d.GetOutputType = [](const OrtCustomOp*, size_t) { return ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT; };
+    d.GetOutputTypeCount = [](const OrtCustomOp*) { return Op::kOutputs.size(); };
+    d.GetOutputType = [](const OrtCustomOp*, size_t i) { return Op::kOutputs[i].type; };
     d.GetOutputCharacteristic = [](const OrtCustomOp*, size_t) { return INPUT_OUTPUT_REQUIRED; };
     d.GetVariadicInputMinArity = [](const OrtCustomOp*) { return 1; };
     d.GetVariadicInputHomogeneity = [](const OrtCustomOp*) { return 1; };

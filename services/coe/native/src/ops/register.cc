@@ -10,8 +10,9 @@ OrtStatus* add_all(const OrtApi& api, OrtSessionOptions* options) {
   static OrtCustomOpDomain* domain = nullptr;
   if (domain == nullptr) {
     if (OrtStatus* failed = api.CreateCustomOpDomain("ai.coe.tiered", &domain)) return failed;
-    for (const OrtCustomOp* op : {describe<TieredEmbedding>(), describe<TieredRMSNorm>(), describe<TieredLinear>(),
-                                  describe<TieredLMHead>(), describe<PagedAttention>(), describe<TieredLayers>()})
+    for (const OrtCustomOp* op :
+         {describe<TieredEmbedding>(), describe<TieredRMSNorm>(), describe<TieredLinear>(), describe<TieredLMHead>(),
+          describe<TieredGreedyHead>(), describe<PagedAttention>(), describe<TieredLayers>()})
       if (OrtStatus* failed = api.CustomOpDomain_Add(domain, op)) return failed;
   }
   return api.AddCustomOpDomain(options, domain);

@@ -31,6 +31,7 @@ class TieredEmbedding {
  public:
   static constexpr const char* kName = "TieredEmbedding";
   static constexpr std::array kInputs{kInts, kInts};
+  static constexpr std::array kOutputs{kFloats};
   Status init(Attributes& attributes);
   Status compute(const Context& context) const;
 
@@ -43,6 +44,7 @@ class TieredRMSNorm {
  public:
   static constexpr const char* kName = "TieredRMSNorm";
   static constexpr std::array kInputs{kInts, kFloats, kMaybeFloats};
+  static constexpr std::array kOutputs{kFloats};
   Status init(Attributes& attributes);
   Status compute(const Context& context) const;
 
@@ -56,6 +58,7 @@ class TieredLinear {
  public:
   static constexpr const char* kName = "TieredLinear";
   static constexpr std::array kInputs{kInts, kFloats, kMaybeFloats};
+  static constexpr std::array kOutputs{kFloats};
   Status init(Attributes& attributes) { return linear_.init(attributes); }
   Status compute(const Context& context) const;
 
@@ -63,22 +66,46 @@ class TieredLinear {
   LinearAt linear_;
 };
 
+// What both heads have: a linear for some rows of x, and a cap on its results.
+struct HeadAt {
+  LinearAt linear;
+  float softcap = 0;
+
+  Status init(Attributes& attributes);
+  // Copies the rows of x (input 1) that input 2 names to `rows` [count, cols].
+  Status choose(const Context& context, Workspace& workspace, const float*& rows, size_t& count) const;
+};
+
 class TieredLMHead {
  public:
   static constexpr const char* kName = "TieredLMHead";
   static constexpr std::array kInputs{kInts, kFloats, kInts};
-  Status init(Attributes& attributes);
+  static constexpr std::array kOutputs{kFloats};
+  Status init(Attributes& attributes) { return head_.init(attributes); }
   Status compute(const Context& context) const;
 
  private:
-  LinearAt linear_;
-  float softcap_ = 0;
+  HeadAt head_;
+};
+
+// The row of the vocabulary that a head gives the highest logit, and that logit.
+class TieredGreedyHead {
+ public:
+  static constexpr const char* kName = "TieredGreedyHead";
+  static constexpr std::array kInputs{kInts, kFloats, kInts};
+  static constexpr std::array kOutputs{kInts, kFloats};
+  Status init(Attributes& attributes) { return head_.init(attributes); }
+  Status compute(const Context& context) const;
+
+ private:
+  HeadAt head_;
 };
 
 class PagedAttention {
  public:
   static constexpr const char* kName = "PagedAttention";
   static constexpr std::array kInputs{kInts, kFloats, kInts, kInts, kInts, kAny};
+  static constexpr std::array kOutputs{kFloats};
   Status init(Attributes& attributes) { return attention_.init(attributes); }
   Status compute(const Context& context) const;
 
@@ -109,6 +136,7 @@ class TieredLayers {
  public:
   static constexpr const char* kName = "TieredLayers";
   static constexpr std::array kInputs{kInts, kFloats, kInts, kInts, kInts, kAny};
+  static constexpr std::array kOutputs{kFloats};
   static constexpr int64_t kMostLayers = 4096;
   Status init(Attributes& attributes);
   Status compute(const Context& context) const;
