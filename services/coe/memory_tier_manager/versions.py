@@ -18,7 +18,7 @@ from coe.platform.errors import CoEError, ExpertNotFound, TierLoadError
 _log = logs.get(__name__)
 _SEPARATOR = "#"
 # Thousands of manifests take their time.
-LIST_S = 30.0
+LIST_S = 10.0
 
 
 def name_of(key: str) -> str:
