@@ -32,7 +32,9 @@ def claimed(home: Path) -> Iterator[None]:
 def clear(home: Path) -> None:
     """Removes what a stack that was killed could not remove itself."""
     stackfile.remove(home)
-    (_SHARED_MEMORY / arena_name(home)).unlink(missing_ok=True)
+    # The arena, and the socket of its leases.
+    for left in _SHARED_MEMORY.glob(f"{arena_name(home)}*"):
+        left.unlink(missing_ok=True)
 
 
 def rotate_logs(logs: Path) -> None:

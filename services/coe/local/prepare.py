@@ -8,10 +8,11 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from coe.experts.bundle import Bundle
+from coe.experts.bundle import MANIFEST, Bundle
 from coe.experts.catalogue import Catalogue
 from coe.experts.importer import import_model
 from coe.experts.locate import locate
+from coe.experts.manifest import is_outdated
 from coe.local.options import StackOptions
 from coe.local.packaged import EXPERT_ID, PACKAGE
 from coe.mapper import bindings, mapping_file
@@ -35,6 +36,8 @@ async def prepare(home: Path, options: StackOptions, on_step: Step) -> Sequence[
         on_step(f"importing {EXPERT_ID} from the package {PACKAGE}")
         await asyncio.to_thread(_import, catalogue, options.replicas)
         hosted = await asyncio.to_thread(catalogue.list)
+    elif await asyncio.to_thread(_renew, catalogue, [bundle.id for bundle in hosted]):
+        hosted = await asyncio.to_thread(catalogue.list)
     if not (home / bindings.FILE_NAME).exists():
         await asyncio.to_thread(_bind, home, hosted)
     return hosted
@@ -51,6 +54,15 @@ def _import(catalogue: Catalogue, replicas: int) -> None:
         )
     for number in range(1, replicas):
         catalogue.replicate(EXPERT_ID, number)
+
+
+def _renew(catalogue: Catalogue, hosted: Sequence[str]) -> bool:
+    """Makes copies that an older version packed anew, once the packaged expert was imported again. Whether it did."""
+    copies = catalogue.directory.glob(f"{EXPERT_ID}@replica-*")
+    outdated = [path for path in copies if EXPERT_ID in hosted and is_outdated(path / MANIFEST)]
+    for path in outdated:
+        catalogue.replicate(EXPERT_ID, int(path.name.rpartition("-")[2]))
+    return bool(outdated)
 
 
 def _bind(home: Path, hosted: Sequence[Bundle]) -> None:

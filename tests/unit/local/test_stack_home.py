@@ -34,8 +34,11 @@ async def test_a_port_that_was_named_is_the_one_or_none(
 def test_shared_memory_of_a_killed_stack_is_freed(tmp_path: Path) -> None:
     left = Path("/dev/shm") / arena_name(tmp_path)
     left.write_bytes(b"x")
+    leases = left.with_suffix(".leases")
+    leases.touch()
     with claimed(tmp_path):
         assert not left.exists()
+        assert not leases.exists()
 
 
 def test_the_last_logs_are_kept(tmp_path: Path) -> None:
