@@ -3,6 +3,7 @@
 It is a FileDescriptorSet. tests/contract/test_proto_versions.py has every kept version talk with the present one.
 """
 
+import re
 import sys
 from importlib.resources import files
 from pathlib import Path
@@ -22,4 +23,6 @@ def main(version: str, protos: Path) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 2 or not re.fullmatch(r"\d+\.\d+", sys.argv[1]):
+        sys.exit("a version is wanted, as 1.4")
     main(sys.argv[1], Path(sys.argv[2]) if len(sys.argv) > 2 else ROOT / "protos")
