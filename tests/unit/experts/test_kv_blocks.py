@@ -8,7 +8,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from coe.experts.kv_blocks import BlockPool, KvBudget
 from coe.experts.kv_sharing import ExpertKv, Reservation, SharedKv
 from coe.platform.errors import CapacityExceeded, ContextExceeded
-from support.examples import examples
+from support.examples import examples, search_timeout
+
+pytestmark = search_timeout
 
 
 class Owner:
