@@ -3,6 +3,7 @@
 from typing import Annotated
 
 import typer
+from huggingface_hub.utils.logging import set_verbosity_error
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from coe.cli.console import err, out, print_json
@@ -19,6 +20,8 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="One object.")] = False,
 ) -> None:
     """Packs the weights once, for good. An interrupted import goes on where it stopped."""
+    # It warns of each of its attempts; what came of them is said in one line.
+    set_verbosity_error()  # type: ignore[no-untyped-call]
     with locate(source) as located, _progress() as progress:
         name = expert_id or located.suggested_id
         task = progress.add_task(name, total=None)

@@ -10,6 +10,12 @@ from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
 import huggingface_hub
+from huggingface_hub.errors import (
+    GatedRepoError,
+    LocalEntryNotFoundError,
+    RemoteEntryNotFoundError,
+    RepositoryNotFoundError,
+)
 
 from coe.experts.gguf_source import GgufSource
 from coe.experts.hf_source import HfSource
@@ -89,8 +95,21 @@ def downloaded(name: str) -> Path:
         if file:
             return Path(huggingface_hub.hf_hub_download(repository, file))
         return Path(huggingface_hub.snapshot_download(repository, allow_patterns=HUB_FILES))
+    except (RepositoryNotFoundError, RemoteEntryNotFoundError) as error:
+        raise ArtifactError(f"hf:{name} could not be fetched: {_missing(error)}") from error
     except Exception as error:  # its errors come from several libraries
-        raise Unavailable(f"hf:{name} could not be fetched: {error}") from error
+        # Nothing is here and nothing came: the reason is what kept the hub away.
+        cause = (isinstance(error, LocalEntryNotFoundError) and error.__cause__) or error
+        reason = " ".join(str(cause).split()) or type(cause).__name__
+        raise Unavailable(f"hf:{name} could not be fetched: {reason}") from error
+
+
+def _missing(error: Exception) -> str:
+    if isinstance(error, GatedRepoError):
+        return "its terms must be accepted on the hub first, and HF_TOKEN be of who did"
+    if isinstance(error, RepositoryNotFoundError):
+        return "the hub has no such model, or only for an HF_TOKEN that may see it"
+    return "the hub's model has no such file"
 
 
 def _packaged_gguf(package: Distribution, scratch: Path) -> Path:

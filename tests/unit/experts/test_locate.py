@@ -1,8 +1,18 @@
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import huggingface_hub
 import pytest
 from gguf import GGMLQuantizationType
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    RemoteEntryNotFoundError,
+    RepositoryNotFoundError,
+)
 
 from coe.experts.locate import downloaded, locate, suggested_id
 from coe.platform.errors import ArtifactError, Unavailable
@@ -40,12 +50,41 @@ def test_a_model_of_the_hub_is_fetched_first(tmp_path: Path, monkeypatch: pytest
         assert located.origin == "hf:org/name/tiny.gguf"
 
 
-def test_a_hub_that_fails_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(repository: str, **options: object) -> str:
-        raise ConnectionError("no route")
+def _raised(error: Exception, cause: Exception | None = None) -> Callable[..., str]:
+    def fail(*_: object, **__: object) -> str:
+        raise error from cause
 
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
-    with pytest.raises(Unavailable, match="no route"):
+    return fail
+
+
+def test_a_hub_that_fails_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", _raised(ConnectionError("no\n route")))
+    with pytest.raises(Unavailable, match=r"^hf:org/name could not be fetched: no route$"):
         downloaded("org/name")
     with pytest.raises(ArtifactError, match="ORG/NAME"):
         downloaded("name")
+
+
+def test_of_a_hub_out_of_reach_one_line_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    advised = LocalEntryNotFoundError("Got: ConnectError: Name not known\nPlease check your internet connection.")
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", _raised(advised, OSError("Name not known")))
+    with pytest.raises(Unavailable, match=r"^hf:org/name could not be fetched: Name not known$"):
+        downloaded("org/name")
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        (RepositoryNotFoundError, "the hub has no such model"),
+        (GatedRepoError, "its terms must be accepted"),
+        (RemoteEntryNotFoundError, "no such file"),
+    ],
+)
+def test_what_the_hub_does_not_have_is_no_model(
+    kind: type[HfHubHTTPError], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    response: Any = SimpleNamespace(headers={}, request=None)
+    error = kind("404 Client Error.\n\nNot Found for url", response=response)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", _raised(error))
+    with pytest.raises(ArtifactError, match=rf"^hf:org/name/a\.gguf could not be fetched: .*{said}"):
+        downloaded("org/name/a.gguf")
