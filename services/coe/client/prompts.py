@@ -57,8 +57,8 @@ class PromptClient:
     async def submit(self, prompt: events_pb2.PromptSubmitted, *, timeout_s: float) -> AsyncGenerator[Event, None]:
         """Publishes the prompt (an empty request id is filled in) and yields its events, the last one `Completed`.
 
-        Raises DeadlineExceeded when no terminal event came within `timeout_s`, Unavailable when the topics can't be
-        read any more, CapacityExceeded when too many prompts are followed already.
+        Raises DeadlineExceeded when no terminal event came within `timeout_s`, Unavailable when the broker did not even
+        take the prompt or the topics can't be read any more, CapacityExceeded when too many prompts are followed.
         """
         if self._ended is not None and (known := self._ended.get(prompt.request_id)) is not None:
             for event in _events(known):
@@ -68,7 +68,11 @@ class PromptClient:
         stream, ready = self._open(prompt.request_id)
         deadline = asyncio.get_running_loop().time() + timeout_s
         try:
-            await _within(deadline, self._publish(prompt))
+            try:
+                await _within(deadline, self._publish(prompt))
+            except TimeoutError:
+                message = f"the Kafka broker did not take the prompt within {timeout_s:.1f} s: it does not answer"
+                raise Unavailable(message, request_id=prompt.request_id) from None
             while True:
                 while stream.pending:
                     yield stream.pending.popleft()

@@ -1,6 +1,8 @@
 """The broker is away at the start, and again in the middle of work."""
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from coe._proto import events_pb2
 from coe.local.kafka import KafkaNode, KafkaServer
 from coe.local.ports import free_port
 from coe.platform.bus.api import Outcome, Outgoing, Record, Subscription, TopicSpec
-from coe.platform.bus.kafka import KafkaBus
+from coe.platform.bus.kafka import KafkaBus, connection, publisher
 from coe.platform.errors import Unavailable
 
 pytestmark = pytest.mark.kafka
@@ -51,6 +53,28 @@ async def test_work_goes_on_when_the_broker_is_back(tmp_path: Path) -> None:
     await bus.stop()
     await kafka.stop()
     assert answered == ["before", "after"]
+
+
+async def test_a_broker_that_hangs_is_told_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "REQUEST_TIMEOUT_MS", 500)
+    monkeypatch.setattr(publisher, "_PUBLISH_TIMEOUT_S", 10.0)
+    async with KafkaServer(tmp_path) as kafka:
+        bus = KafkaBus(kafka.bootstrap, source="coe/test", ensure=[TopicSpec("known", 1)])
+        await bus.start()
+        known, unknown = (Outgoing(topic, "a", events_pb2.PromptSubmitted()) for topic in ("known", "unknown"))
+        await bus.publisher.publish(known)
+        assert kafka.child is not None
+        os.kill(kafka.child.pid, signal.SIGSTOP)
+        try:
+            with pytest.raises(Unavailable, match="Kafka broker did not acknowledge the message: it does not answer"):
+                await bus.publisher.publish(known)
+            with pytest.raises(Unavailable, match="Kafka broker does not take messages: it does not answer"):
+                await bus.publisher.publish(unknown)
+        finally:
+            os.kill(kafka.child.pid, signal.SIGCONT)
+        with pytest.raises(Unavailable, match="does not take messages: UnknownTopic"):
+            await bus.publisher.publish(unknown)
+        await bus.stop()
 
 
 async def answer(records: Sequence[Record]) -> list[Outcome]:

@@ -24,6 +24,13 @@ class Away(MemoryBus):
         return False
 
 
+class Hanging(MemoryBus):
+    """Its broker takes nothing and says nothing."""
+
+    async def publish(self, outgoing: Outgoing) -> None:
+        await asyncio.Event().wait()
+
+
 async def ask(bus: Bus) -> None:
     async with PromptClient(bus) as client:
         prompt = events_pb2.PromptSubmitted(prompt="hello")
@@ -51,3 +58,8 @@ async def test_a_command_says_that_the_broker_went_away(
     monkeypatch.setattr(servers, "KafkaBus", lambda *_, **__: bus)
     with pytest.raises(Unavailable if isinstance(bus, Away) else DeadlineExceeded, match=said):
         await ask_as_a_command()
+
+
+async def test_a_broker_that_takes_no_prompt_is_unavailable_by_the_deadline() -> None:
+    with pytest.raises(Unavailable, match=r"broker did not take the prompt within 0\.1 s: it does not answer"):
+        await ask(Hanging())

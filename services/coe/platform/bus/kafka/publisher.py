@@ -6,11 +6,20 @@ from functools import partial
 
 import structlog
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError, OutOfOrderSequenceNumber
+from aiokafka.errors import (
+    KafkaConnectionError,
+    KafkaError,
+    KafkaTimeoutError,
+    MessageSizeTooLargeError,
+    NodeNotReadyError,
+    OutOfOrderSequenceNumber,
+    RequestTimedOutError,
+    UnknownTopicOrPartitionError,
+)
 from opentelemetry.trace import Span
 
 from coe.platform.bus.api import Outgoing
-from coe.platform.bus.headers import cloud_event
+from coe.platform.bus.headers import Headers, cloud_event
 from coe.platform.bus.kafka.client import closing, stop_producer
 from coe.platform.bus.kafka.connection import Connection
 from coe.platform.errors import PromptTooLarge, Unavailable
@@ -18,6 +27,8 @@ from coe.platform.telemetry import messaging
 
 _log = structlog.stdlib.get_logger(__name__)
 _PUBLISH_TIMEOUT_S = 30.0
+# What a broker that hangs, or is away, is seen as.
+_SILENCE = (TimeoutError, KafkaConnectionError, KafkaTimeoutError, NodeNotReadyError, RequestTimedOutError)
 
 
 class KafkaPublisher:
@@ -98,19 +109,32 @@ class KafkaPublisher:
         try:
             async with asyncio.timeout(_PUBLISH_TIMEOUT_S):
                 producer = await self._working()
-                sent: asyncio.Future[object] = await producer.send(
-                    outgoing.topic,
-                    outgoing.message.SerializeToString(),
-                    outgoing.key.encode(),
-                    partition=outgoing.partition,
-                    headers=headers,
-                )
+                sent = await _handed_over(producer, outgoing, headers)
         except MessageSizeTooLargeError:
             raise PromptTooLarge("the message is larger than a topic takes", topic=outgoing.topic) from None
         except (TimeoutError, KafkaError, OSError) as error:
-            raise Unavailable(f"the broker does not take messages: {error!r}", topic=outgoing.topic) from error
+            raise _unavailable("does not take messages", error, outgoing.topic) from error
         sent.add_done_callback(partial(self._ended, producer))
         return sent
+
+
+async def _handed_over(producer: AIOKafkaProducer, outgoing: Outgoing, headers: Headers) -> "asyncio.Future[object]":
+    cluster = producer.client.cluster
+    heard = cluster._last_successful_refresh_ms
+    try:
+        sent: asyncio.Future[object] = await producer.send(
+            outgoing.topic,
+            outgoing.message.SerializeToString(),
+            outgoing.key.encode(),
+            partition=outgoing.partition,
+            headers=headers,
+        )
+    except UnknownTopicOrPartitionError:
+        if cluster._last_successful_refresh_ms == heard:
+            # Nobody answered who could know the topic.
+            raise TimeoutError from None
+        raise
+    return sent
 
 
 async def _delivered(sent: "asyncio.Future[object]", topic: str) -> None:
@@ -118,7 +142,12 @@ async def _delivered(sent: "asyncio.Future[object]", topic: str) -> None:
         async with asyncio.timeout(_PUBLISH_TIMEOUT_S):
             await asyncio.shield(sent)
     except (TimeoutError, KafkaError) as error:
-        raise Unavailable(f"the broker did not acknowledge the message: {error!r}", topic=topic) from error
+        raise _unavailable("did not acknowledge the message", error, topic) from error
+
+
+def _unavailable(what: str, error: Exception, topic: str) -> Unavailable:
+    reason = "it does not answer" if isinstance(error, _SILENCE) else repr(error)
+    return Unavailable(f"the Kafka broker {what}: {reason}", topic=topic)
 
 
 def _log_failure(delivery: "asyncio.Future[object]") -> None:
