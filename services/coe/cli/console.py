@@ -29,6 +29,11 @@ def print_json(value: dict[str, object] | Message) -> None:
     sys.stdout.flush()
 
 
+def say(line: str) -> None:
+    """One line on stderr, as it is and unbroken: it may hold a command to be copied."""
+    err.print(line, markup=False, soft_wrap=True)
+
+
 def fail(message: str, status: int = 1) -> NoReturn:
     """Ends the command with one clear line on stderr."""
     sys.stderr.write(f"coe: {message}\n")

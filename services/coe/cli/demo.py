@@ -15,7 +15,7 @@ from rich.table import Table
 
 from coe._proto import common_pb2, events_pb2
 from coe.cli.answers import Answer, collect, print_answer, shorten
-from coe.cli.console import err, out, print_json
+from coe.cli.console import err, out, print_json, say
 from coe.cli.servers import quiet_logs
 from coe.client.prompts import PromptClient
 from coe.local.options import StackOptions
@@ -59,7 +59,7 @@ async def demo(max_tokens: int, timeout_s: float, as_json: bool) -> list[Answer]
         events_pb2.PromptSubmitted(request_id=uuid4().hex, prompt=text, sampling=sampling) for text in PROMPTS.values()
     ]
     async with AsyncExitStack() as exit_stack:
-        stack = await exit_stack.enter_async_context(Stack(StackOptions(), on_step=err.print))
+        stack = await exit_stack.enter_async_context(Stack(StackOptions(), on_step=err.print, on_warning=say))
         producer = AIOKafkaProducer(bootstrap_servers=stack.kafka_bootstrap)
         await exit_stack.enter_async_context(producer)
 

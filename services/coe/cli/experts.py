@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from coe.cli.catalogue import catalogue, find_expert
-from coe.cli.console import err, out, print_json
+from coe.cli.console import err, out, print_json, say
 from coe.cli.experts_plan import plan
 from coe.cli.import_ import summary
 from coe.experts.bundle import Bundle
@@ -21,9 +21,11 @@ AsJson = Annotated[bool, typer.Option("--json", help="One object a line.")]
 @app.command("list")
 def list_(as_json: AsJson = False) -> None:
     """All experts that are hosted here."""
-    bundles = catalogue().list()
+    bundles, others = catalogue().look()
     for bundle in bundles:
         _print(bundle, as_json)
+    for one in others:
+        say(str(one))
     if not bundles:
         err.print(
             f"no expert in {CoreSettings().experts_dir}: `coe import` makes one, `coe up` brings its own",

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.live import Live
 
-from coe.cli.console import err, print_json
+from coe.cli.console import err, print_json, say
 from coe.cli.servers import quiet_logs
 from coe.local.options import StackOptions
 from coe.local.stack import Stack
@@ -57,7 +57,10 @@ async def _report_events(options: StackOptions) -> None:
     def step(what: str) -> None:
         print_json({"event": "step", "what": what})
 
-    async with Stack(options, on_change=changed, on_step=step) as stack:
+    def warning(what: str) -> None:
+        print_json({"event": "warning", "what": what})
+
+    async with Stack(options, on_change=changed, on_step=step, on_warning=warning) as stack:
         print_json({"event": "ready", **asdict(stack.info)})
         await stack.run_until_failed()
 
@@ -67,12 +70,12 @@ async def _show(options: StackOptions) -> None:
 
     def changed(process: Supervised) -> None:
         if process.state in (State.RESTARTING, State.FAILED):
-            err.print(f"{process.name}: {process.state}: {process.trouble}", markup=False, soft_wrap=True)
+            say(f"{process.name}: {process.state}: {process.trouble}")
         elif not err.is_terminal:
             err.print(f"{process.name}: {process.state}")
 
     with Live(console=err, auto_refresh=False, transient=True) as live:
-        stack = Stack(options, on_change=changed, on_step=lambda what: err.print(f"{what} ..."))
+        stack = Stack(options, on_change=changed, on_step=lambda what: err.print(f"{what} ..."), on_warning=say)
         refresher = asyncio.create_task(_refresh(live, stack))
         try:
             async with stack:
@@ -90,7 +93,5 @@ async def _refresh(live: Live, stack: Stack) -> None:
 
 def _say_where(stack: Stack) -> None:
     info = stack.info
-    where = f"Kafka {info.kafka_bootstrap}   Redis {info.redis_url}   gRPC {info.gateway}   HTTP {info.gateway_http}"
-    err.print(where, soft_wrap=True)
-    say = f'Try: coe submit "What is the derivative of x^2?"    Ctrl-C stops. Logs: {stack.home}/run/logs'
-    err.print(say, soft_wrap=True)
+    say(f"Kafka {info.kafka_bootstrap}   Redis {info.redis_url}   gRPC {info.gateway}   HTTP {info.gateway_http}")
+    say(f'Try: coe submit "What is the derivative of x^2?"    Ctrl-C stops. Logs: {stack.home}/run/logs')

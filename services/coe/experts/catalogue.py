@@ -3,9 +3,11 @@
 import os
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from coe.experts.bundle import MANIFEST, TOKENIZER, WEIGHTS, Bundle
+from coe.experts.left_out import LeftOut, left_out
 from coe.experts.manifest import ID_PATTERN, is_outdated, read_manifest
 from coe.platform import logs
 from coe.platform.errors import ArtifactError, ExpertNotFound
@@ -18,13 +20,29 @@ class Catalogue:
 
     def __init__(self, experts_dir: Path) -> None:
         self.directory = experts_dir
+        self._told: set[LeftOut] = set()
 
     def list(self) -> list[Bundle]:
-        """All bundles by id. Hidden directories are imports under way. Damaged ones are left out, with a warning."""
+        """All bundles by id, without outdated and damaged ones: of each of these the log warns once."""
+        bundles, others = self.look()
+        for one in others:
+            if one not in self._told:
+                _log.warning("an expert is left out", expert=one.expert_id, reason=one.reason, mend=one.mend)
+        self._told = set(others)
+        return [*bundles]
+
+    def look(self) -> tuple[Sequence[Bundle], Sequence[LeftOut]]:
+        """All bundles by id, and those that can't be used. Hidden directories are imports under way."""
         if not self.directory.is_dir():
-            return []
+            return (), ()
+        bundles, others = [], []
         found = [path for path in self.directory.iterdir() if not path.name.startswith(".") and path.is_dir()]
-        return [bundle for path in sorted(found) if (bundle := _open(path)) is not None]
+        for path in sorted(found):
+            try:
+                bundles.append(Bundle.open(path))
+            except ArtifactError as error:
+                others.append(left_out(path, error))
+        return bundles, others
 
     def get(self, expert_id: str) -> Bundle:
         """Raises ExpertNotFound, or ArtifactError when it is damaged or outdated."""
@@ -72,11 +90,3 @@ def discard(bundle: Path) -> None:
     doomed = bundle.with_name(f".removed-{bundle.name}-{os.getpid()}")
     bundle.rename(doomed)
     shutil.rmtree(doomed)
-
-
-def _open(path: Path) -> Bundle | None:
-    try:
-        return Bundle.open(path)
-    except ArtifactError as error:
-        _log.warning("a damaged bundle is left out", reason=error.message)
-        return None

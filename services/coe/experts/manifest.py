@@ -4,7 +4,7 @@ import hashlib
 import json
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -103,11 +103,17 @@ class Manifest(BaseModel):
 
 def is_outdated(path: Path) -> bool:
     """Whether this is a manifest whose weights only need to be packed anew."""
+    facts = raw_manifest(path)
+    return bool(facts) and facts.get("packing", 1) != PACKING
+
+
+def raw_manifest(path: Path) -> dict[str, Any]:
+    """What a manifest says that may not be valid. Empty when it can't be read at all."""
     try:
         facts = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(facts, dict) and facts.get("packing", 1) != PACKING
+        return {}
+    return facts if isinstance(facts, dict) else {}
 
 
 def read_manifest(path: Path) -> Manifest:

@@ -6,17 +6,18 @@
 import asyncio
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
-from coe.experts.bundle import MANIFEST, Bundle
+from coe.experts.bundle import Bundle
 from coe.experts.catalogue import Catalogue
 from coe.experts.importer import import_model
+from coe.experts.left_out import LeftOut
 from coe.experts.locate import locate
-from coe.experts.manifest import is_outdated
 from coe.local.options import StackOptions
 from coe.local.packaged import EXPERT_ID, PACKAGE
 from coe.mapper import bindings, mapping_file
-from coe.platform.errors import Unavailable
+from coe.platform.errors import ArtifactError, Unavailable
 from coe.platform.settings import CoreSettings
 
 # Experts that fit the HBM tier by default: fewer than are hosted, so that switching is real.
@@ -28,16 +29,25 @@ _SHARED_MEMORY = Path("/dev/shm")
 Step = Callable[[str], None]
 
 
-async def prepare(home: Path, options: StackOptions, on_step: Step) -> Sequence[Bundle]:
-    """The experts that the home hosts, imported first when there are none. Raises ArtifactError or Unavailable."""
+async def prepare(
+    home: Path, options: StackOptions, on_step: Step, on_warning: Callable[[str], None]
+) -> Sequence[Bundle]:
+    """The experts that the home hosts; the packaged one is imported first when there are none, or it is outdated.
+
+    `on_warning` is told of each expert that can't be used. Raises ArtifactError or Unavailable.
+    """
     catalogue = Catalogue(home / "experts")
-    hosted = await asyncio.to_thread(catalogue.list)
-    if not hosted:
+    hosted, left_out = await asyncio.to_thread(catalogue.look)
+    if not hosted or any(one.outdated and _is_packaged(one) for one in left_out):
         on_step(f"importing {EXPERT_ID} from the package {PACKAGE}")
-        await asyncio.to_thread(_import, catalogue, options.replicas)
-        hosted = await asyncio.to_thread(catalogue.list)
-    elif await asyncio.to_thread(_renew, catalogue, [bundle.id for bundle in hosted]):
-        hosted = await asyncio.to_thread(catalogue.list)
+        # Beside other experts it is neither copied nor needed: it is warned of below.
+        with suppress(ArtifactError) if hosted else nullcontext():
+            await asyncio.to_thread(_import, catalogue, 1 if hosted else options.replicas)
+        hosted, left_out = await asyncio.to_thread(catalogue.look)
+    if await asyncio.to_thread(_renew, catalogue, [bundle.id for bundle in hosted], left_out):
+        hosted, left_out = await asyncio.to_thread(catalogue.look)
+    for one in left_out:
+        on_warning(str(one))
     if not (home / bindings.FILE_NAME).exists():
         await asyncio.to_thread(_bind, home, hosted)
     return hosted
@@ -56,13 +66,16 @@ def _import(catalogue: Catalogue, replicas: int) -> None:
         catalogue.replicate(EXPERT_ID, number)
 
 
-def _renew(catalogue: Catalogue, hosted: Sequence[str]) -> bool:
-    """Makes copies that an older version packed anew, once the packaged expert was imported again. Whether it did."""
-    copies = catalogue.directory.glob(f"{EXPERT_ID}@replica-*")
-    outdated = [path for path in copies if EXPERT_ID in hosted and is_outdated(path / MANIFEST)]
-    for path in outdated:
-        catalogue.replicate(EXPERT_ID, int(path.name.rpartition("-")[2]))
-    return bool(outdated)
+def _is_packaged(one: LeftOut) -> bool:
+    return one.expert_id == EXPERT_ID and one.source.startswith(f"pypi:{PACKAGE} ")
+
+
+def _renew(catalogue: Catalogue, hosted: Sequence[str], left_out: Sequence[LeftOut]) -> bool:
+    """Makes copies that an older version packed anew, once their expert was imported again. Whether there were any."""
+    copies = [one.replica for one in left_out if one.outdated and one.replica and one.replica[0] in hosted]
+    for expert_id, number in copies:
+        catalogue.replicate(expert_id, number)
+    return bool(copies)
 
 
 def _bind(home: Path, hosted: Sequence[Bundle]) -> None:
@@ -87,5 +100,5 @@ def hbm_bytes(options: StackOptions, hosted: Sequence[Bundle]) -> int:
 
 
 if __name__ == "__main__":
-    for bundle in asyncio.run(prepare(CoreSettings().home, StackOptions(), print)):
+    for bundle in asyncio.run(prepare(CoreSettings().home, StackOptions(), print, print)):
         print(bundle.id)

@@ -31,7 +31,8 @@ class Stack:
     async with Stack(StackOptions(workers=2)) as stack:
         ... stack.kafka_bootstrap, stack.info
 
-    `on_change` is called after every change of a process's state, `on_step` with what is being done before that.
+    `on_change` is called after every change of a process's state, `on_step` with what is being done before that,
+    `on_warning` with what does not keep it from starting: a line for each expert that can't be used.
     """
 
     def __init__(
@@ -40,12 +41,14 @@ class Stack:
         *,
         on_change: Callable[[Supervised], None] = lambda _: None,
         on_step: Callable[[str], None] = lambda _: None,
+        on_warning: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._options = options or StackOptions()
         self._core = CoreSettings()
         self.home = (self._options.home or self._core.home).absolute()
         self._on_change = on_change
         self._on_step = on_step
+        self._on_warning = on_warning
         self.processes: list[Supervised] = []
         self._stages: list[list[Supervised]] = []
         self._keepers: list[asyncio.Task[None]] = []
@@ -89,7 +92,7 @@ class Stack:
         self._check_ports()
         self._exit.enter_context(homes.claimed(self.home))
         homes.rotate_logs(self._logs)
-        hosted = await prepare.prepare(self.home, self._options, self._on_step)
+        hosted = await prepare.prepare(self.home, self._options, self._on_step, self._on_warning)
         hbm_bytes = prepare.hbm_bytes(self._options, hosted)
         servers = await self._start_servers()
         layout = plan(self._options, self.home, servers, hbm_bytes, _take_port, self._core.metrics_port)

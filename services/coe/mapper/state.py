@@ -50,6 +50,7 @@ class StateFiles:
     def __init__(self, home: Path, settings: MapperSettings) -> None:
         self._home = home
         self._settings = settings
+        self._catalogue = Catalogue(home / "experts")
         self._state: State | None = None
         self._seen: tuple[object, ...] = ()
 
@@ -80,7 +81,7 @@ class StateFiles:
     def _read(self) -> State:
         settings = self._settings
         candidate = self._solved(settings.candidate) if settings.candidate is not None else None
-        ids = settings.experts or frozenset(bundle.id for bundle in Catalogue(self._home / "experts").list())
+        ids = settings.experts or frozenset(bundle.id for bundle in self._catalogue.list())
         hosted = Hosted(ids, read_bindings(self._home / FILE_NAME))
         solved = self._solved(self._mapping_path())
         for line in without_effect(hosted.bindings, [expert.name for expert in solved.mapping.pool], ids):

@@ -2,7 +2,7 @@
 
 from coe.local.doctor.arenas import arena_check
 from coe.local.doctor.check import Check, Level
-from coe.local.doctor.experts import bindings_check
+from coe.local.doctor.experts import bindings_check, experts_check
 from coe.local.doctor.machine import machine_checks
 from coe.local.doctor.software import software_checks
 from coe.platform.settings import CoreSettings
@@ -12,4 +12,5 @@ __all__ = ["Check", "Level", "examine"]
 
 def examine() -> list[Check]:
     """All checks, in the order in which they are best mended."""
-    return [*software_checks(), *machine_checks(), arena_check(), bindings_check(CoreSettings().home)]
+    home = CoreSettings().home
+    return [*software_checks(), *machine_checks(), arena_check(), experts_check(home), bindings_check(home)]

@@ -8,6 +8,14 @@ from coe.mapper import bindings, mapping_file
 from coe.platform.errors import ArtifactError
 
 
+def experts_check(home: Path) -> Check:
+    """Those that can't be used, each with its mend."""
+    hosted, left_out = Catalogue(home / "experts").look()
+    found = "; ".join(f"{one.expert_id}: {one.reason}" for one in left_out) or f"{len(hosted)} hosted"
+    mend = "; ".join(one.mend for one in left_out)
+    return judged("experts", not left_out, found, mend, otherwise=Level.WARNING)
+
+
 def bindings_check(home: Path) -> Check:
     name, mend = bindings.FILE_NAME, f"import the bundle (coe import), or change {home / bindings.FILE_NAME}"
     try:
@@ -17,7 +25,7 @@ def bindings_check(home: Path) -> Check:
         return Check(name, Level.PROBLEM, error.message, "mend the file, or remove it: `coe up` makes one")
     if not bound:
         return Check(name, Level.GOOD, "none: the experts of the mapping answer under their own names")
-    hosted = [bundle.id for bundle in Catalogue(home / "experts").list()]
+    hosted = [bundle.id for bundle in Catalogue(home / "experts").look()[0]]
     lines = bindings.without_effect(bound, [expert.name for expert in pool], hosted)
     found = "; ".join(lines) or f"{len(bound)} experts of the mapping, each with a bundle"
     return judged(name, not lines, found, mend, otherwise=Level.WARNING)
