@@ -5,7 +5,6 @@
 #include <cstdlib>
 #include <limits>
 #include <mutex>
-#include <utility>
 
 namespace coe {
 namespace {
@@ -64,7 +63,7 @@ class Bounding {
         for (size_t i = 0; i < 16; ++i) size += std::abs(q[i]);
         to.sum16[2 * b + half] = (kCentre * from.sum16[2 * b + half] -
                                   (kWithin + rounding(blocks)) * from.scale[b] * static_cast<float>(size)) /
-                                 static_cast<float>(-kZero);
+                                 kZero;
       }
       to.sum32[b] = to.sum16[2 * b] + to.sum16[2 * b + 1];
     }
@@ -85,7 +84,7 @@ class Bounding {
   static constexpr float kStep = 1 << traits(Format::kQ80Planes).low_bits;
   static constexpr float kWithin = (kStep - 1) / 2;
   static constexpr float kCentre = 128 - kWithin;
-  static constexpr int kZero = -traits(Format::kQ50).zero;
+  static constexpr float kZero = traits(Format::kQ50).zero;
   // For 32-bit floats: at most so many roundings, of sums that are at most so much larger than d |x|: 128 in the logit
   // itself, 248 and 128 in the bound, each of blocks + 4 terms rounded up to three times.
   static constexpr float rounding(size_t blocks) {

@@ -95,8 +95,8 @@ inline void direct_tile(const Matrix& w, size_t panel, const QuantRows& x, float
       if constexpr (t.low_bits != 0) fetch_low<kPanels>(w, panel, b);
       for (size_t run = 0; run < kRuns<kFormat>; ++run) {
         Sums<Reg, kRegisters, kTokens> sum = {};
-        unrolled<kLoads>([&](auto i) COE_INLINE {
-          const int load = static_cast<int>(run) * kLoads + static_cast<int>(i.value);
+        const auto multiply = [&](auto i) COE_INLINE {
+          const int load = static_cast<int>(run) * kLoads + static_cast<int>(i);
           Lanes half[kRegisters][4];
           for (size_t r = 0; r < kRegisters; ++r)
             unpack<t.bits>(block_quants<Reg, kFormat>(record + r * Reg::kPanels * panel_bytes, in, panel_bytes,
@@ -109,7 +109,13 @@ inline void direct_tile(const Matrix& w, size_t panel, const QuantRows& x, float
               unrolled<kRegisters>([&](auto r) COE_INLINE { Reg::add_products(sum[r][token], half[r][h], pair); });
             });
           });
-        });
+        };
+        // The shifts of bits that lie apart are to be constants.
+        if constexpr (t.bits == 4 || (t.bits == 8 && t.low_bits == 0)) {
+          for (int i = 0; i < kLoads; ++i) multiply(i);
+        } else {
+          unrolled<kLoads>(multiply);
+        }
         for (size_t r = 0; r < kRegisters; ++r) {
           Floats scale;
           Floats offset = {};
