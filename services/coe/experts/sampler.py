@@ -27,10 +27,11 @@ class Sampler:
     def sample(self, logits: Logits | None, likeliest: int) -> int:
         """The next token. `logits` [V] is not changed, `likeliest` its first maximum. Ties go to the lowest id.
 
-        Without logits, which only parameters that take the likeliest do without, it is the likeliest.
+        `logits` may be None for parameters that take the likeliest.
         """
-        if logits is None or self._params.takes_likeliest:
+        if self._params.takes_likeliest:
             return likeliest
+        assert logits is not None, "these parameters need logits"
         if self._seen is None:
             return self._draw(logits)
         logits = penalised(logits, self._seen, self._params.repetition_penalty)

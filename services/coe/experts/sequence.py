@@ -69,7 +69,7 @@ class Sequence:
     def accept(self, logits: npt.NDArray[np.float32] | None, likeliest: int) -> Emission:
         """Draws the next token from `logits` [V], whose first maximum is at `likeliest`, and says what it adds.
 
-        Parameters that take the likeliest need no logits.
+        `logits` may be None for parameters that take the likeliest.
         """
         token = self.sampler.sample(logits, likeliest)
         self.ids.append(token)

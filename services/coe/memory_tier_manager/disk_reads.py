@@ -1,4 +1,5 @@
-"""Reads of weights into DDR, on threads that may hang: a disk that does not answer keeps its thread for ever."""
+"""Reads of disks (weights into DDR, questions to file systems) on threads that may hang: a disk that does not answer
+keeps its thread for ever."""
 
 import threading
 import time

@@ -122,7 +122,7 @@ class CopyMoves:
 
 @dataclass(frozen=True, slots=True)
 class CopyWaits:
-    """The copy moves far fewer bytes than the link could: it waits for its disk. `generation` 0: for its file, even."""
+    """The copy moves far fewer bytes than the link could: it waits for its disk. `generation` 0: no file is open."""
 
     expert: str
     generation: int

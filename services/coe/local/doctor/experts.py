@@ -1,4 +1,4 @@
-"""Whether the experts that answer are the ones that the files of COE_HOME name."""
+"""Whether the experts of COE_HOME can be used, and are the ones that its files name."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ def bindings_check(home: Path) -> Check:
         return Check(name, Level.PROBLEM, error.message, "mend the file, or remove it: `coe up` makes one")
     if not bound:
         return Check(name, Level.GOOD, "none: the experts of the mapping answer under their own names")
-    hosted = [bundle.id for bundle in Catalogue(home / "experts").look()[0]]
-    lines = bindings.without_effect(bound, [expert.name for expert in pool], hosted)
+    hosted, _ = Catalogue(home / "experts").look()
+    lines = bindings.without_effect(bound, [expert.name for expert in pool], [bundle.id for bundle in hosted])
     found = "; ".join(lines) or f"{len(bound)} experts of the mapping, each with a bundle"
     return judged(name, not lines, found, mend, otherwise=Level.WARNING)

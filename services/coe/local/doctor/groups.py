@@ -14,6 +14,8 @@ GROUPS = {"coe-router": topics.PROMPTS, "coe-mapper": topics.ROUTED, "coe-expert
 _MANY = 1000
 # Ten fetches: the first ones may still be of where the consumer stood before.
 _NOTHING_MS = 1000
+# The field of a described group: error, id, state, protocol's type, protocol, members.
+_MEMBERS = 5
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ async def _described(admin: AIOKafkaAdminClient, group: str) -> tuple[int, dict[
     except GroupCoordinatorNotAvailableError:
         # A broker that has never had a group.
         return 0, {}
-    members = sum(len(found[5]) for response in described for found in response.groups)
+    members = sum(len(one[_MEMBERS]) for response in described for one in response.groups)
     return members, {tp: mark.offset for tp, mark in committed.items()}
 
 
