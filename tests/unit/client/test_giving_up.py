@@ -1,6 +1,7 @@
 """Who gives up because the broker is away is not held up by it."""
 
 import asyncio
+from collections.abc import Awaitable
 from contextlib import aclosing
 
 import pytest
@@ -24,17 +25,17 @@ class Away(MemoryBus):
         return False
 
 
-class Hanging(MemoryBus):
+class Hanging(Away):
     """Its broker takes nothing and says nothing."""
 
     async def publish(self, outgoing: Outgoing) -> None:
         await asyncio.Event().wait()
 
 
-async def ask(bus: Bus) -> None:
+async def ask(bus: Bus, timeout_s: float = 0.05) -> None:
     async with PromptClient(bus) as client:
         prompt = events_pb2.PromptSubmitted(prompt="hello")
-        async with aclosing(client.submit(prompt, timeout_s=0.05)) as events:
+        async with aclosing(client.submit(prompt, timeout_s=timeout_s)) as events:
             async for _ in events:
                 pytest.fail("nobody answers here")
 
@@ -60,6 +61,23 @@ async def test_a_command_says_that_the_broker_went_away(
         await ask_as_a_command()
 
 
-async def test_a_broker_that_takes_no_prompt_is_unavailable_by_the_deadline() -> None:
-    with pytest.raises(Unavailable, match=r"broker did not take the prompt within 0\.1 s: it does not answer"):
+async def test_a_broker_that_takes_no_prompt_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Nothing is cancelled there.
+    monkeypatch.setattr(prompts, "_CANCEL_S", float("inf"))
+    with pytest.raises(Unavailable, match="broker did not take the prompt in time: it does not answer"):
         await ask(Hanging())
+
+
+async def test_that_is_told_before_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits: list[float] = []
+
+    async def within(limit: float, work: Awaitable[object]) -> None:
+        limits.append(limit)
+        asyncio.ensure_future(work).cancel()
+        raise TimeoutError
+
+    monkeypatch.setattr(prompts, "_within", within)
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: 100.0)
+    with pytest.raises(Unavailable):
+        await ask(Hanging(), timeout_s=5.0)
+    assert limits == [104.5]
