@@ -81,7 +81,9 @@ async def test_readiness_ends_with_the_process_and_shows_its_log(tmp_path: Path)
     ],
 )
 async def test_a_service_that_says_why_it_ended_is_quoted(line: str, said: str, tmp_path: Path) -> None:
-    child = Child("service", [_PYTHON, "-c", f"print('before'); raise SystemExit({line!r})"], log=tmp_path / "log")
+    child = Child(
+        "service", [_PYTHON, "-c", f"print('before', flush=True); raise SystemExit({line!r})"], log=tmp_path / "log"
+    )
     child.start()
     with pytest.raises(Unavailable) as raised:
         await until_ready(child, _false, _DEADLINE_S)
