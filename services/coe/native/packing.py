@@ -16,6 +16,8 @@ _FLOATS: dict[str, type[Any]] = {"f32": np.uint32, "f16": np.uint16, "bf16": np.
 FORMATS = (*_FLOATS, *LAYOUTS)
 # A matrix that is not stored as a whole, but plane by plane: what each of them is called.
 PLANES = {"q8_0_planes": ("q8_0_high", "q8_0_low")}
+# GGUF's name of what a plane is made of.
+_OF_PLANE = {"q8_0_high": "q8_0", "q8_0_low": "q8_0"}
 # What is taken off a quant before its scale, in the formats without minima.
 _ZERO = {"q4_0": 8, "q5_0": 16, "q6_k": 32}
 
@@ -25,7 +27,7 @@ def packed_nbytes(fmt: str, rows: int, cols: int) -> int:
     blocks."""
     if fmt in PLANES:
         return sum(packed_nbytes(plane, rows, cols) for plane in PLANES[fmt])
-    _require(_source_format(fmt), cols)
+    _require(_OF_PLANE.get(fmt, fmt), cols)
     if fmt == "q8_0_high":
         return packed_nbytes("q5_0", rows, cols)
     if fmt == "q8_0_low":
@@ -43,10 +45,11 @@ def pack(fmt: str, raw_gguf_blocks: npt.NDArray[Any], rows: int, cols: int) -> B
     """
     if fmt in PLANES:
         return np.concatenate([pack(plane, raw_gguf_blocks, rows, cols) for plane in PLANES[fmt]])
-    _require(_source_format(fmt), cols)
+    source = _OF_PLANE.get(fmt, fmt)
+    _require(source, cols)
     raw = np.ascontiguousarray(raw_gguf_blocks).view(np.uint8).reshape(-1)
     if fmt not in _FLOATS:
-        taken_apart = fields(_source_format(fmt), raw, rows, cols)
+        taken_apart = fields(source, raw, rows, cols)
         if fmt == "q8_0_high":
             return _planes.pack_high(taken_apart)
         if fmt == "q8_0_low":
@@ -70,11 +73,6 @@ def unpack(fmt: str, packed: Bytes, rows: int, cols: int) -> npt.NDArray[np.floa
     if fmt in PLANES:
         return _values("q8_0", _planes.unpack(packed, rows, cols))
     return _values(fmt, unpack_fields(LAYOUTS[fmt], packed, rows, cols))
-
-
-def _source_format(fmt: str) -> str:
-    """GGUF's name of what is packed so."""
-    return "q8_0" if fmt.startswith("q8_0_") else fmt
 
 
 def _values(fmt: str, f: Fields) -> npt.NDArray[np.float32]:

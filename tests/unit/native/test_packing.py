@@ -86,8 +86,9 @@ def test_what_planes_cannot_hold_is_refused() -> None:
 
 
 def test_bad_arguments_are_refused() -> None:
-    with pytest.raises(ValueError, match="unknown format"):
-        packing.packed_nbytes("q9", 8, 32)
+    for fmt in ("q9", "q8_0_middle"):
+        with pytest.raises(ValueError, match="unknown format"):
+            packing.packed_nbytes(fmt, 8, 32)
     with pytest.raises(ValueError, match="multiple of 256"):
         packing.packed_nbytes("q4_k", 8, 32)
     with pytest.raises(ValueError, match="bytes are not"):
