@@ -149,13 +149,19 @@ async def test_a_damaged_bundle_ends_the_prompts_of_that_expert() -> None:
         assert (await rig.bus.completed(rig.bus.put(assigned("s")))).completion.text == "ttt"
 
 
+async def put_stuck(rig: Rig) -> int:
+    """A prompt whose lease is waited for."""
+    stuck = rig.bus.put(assigned("r"))
+    async with asyncio.timeout(WAIT_S):
+        await until_true(lambda: rig.leases.waiting)
+    return stuck
+
+
 async def test_the_lease_of_a_cancelled_prompt_is_not_waited_for() -> None:
     rig = Rig()
     rig.leases.stuck.add("a")
     async with rig.running():
-        stuck = rig.bus.put(assigned("r"))
-        async with asyncio.timeout(WAIT_S):
-            await until_true(lambda: rig.leases.waiting)
+        stuck = await put_stuck(rig)
         other = rig.bus.put(assigned("other", expert="b"))
         rig.bus.cancel("r")
         assert (await rig.bus.completed(stuck)).error.code == "cancelled"
@@ -169,9 +175,7 @@ async def test_an_expert_whose_disk_hangs_keeps_nobody_else_waiting(monkeypatch:
     rig = Rig()
     rig.leases.stuck.add("a")
     async with rig.running():
-        stuck = rig.bus.put(assigned("r"))
-        async with asyncio.timeout(WAIT_S):
-            await until_true(lambda: rig.leases.waiting)
+        stuck = await put_stuck(rig)
         rig.worker.residency_changed("a", 10, Residency.LOADING)
         for number in range(3):
             other = rig.bus.put(assigned(f"other-{number}", expert="b"))
