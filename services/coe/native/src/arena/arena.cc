@@ -9,7 +9,10 @@
 
 #include <cerrno>
 #include <chrono>
+#include <condition_variable>
+#include <mutex>
 #include <new>
+#include <vector>
 
 #include "arena/futex.h"
 
@@ -21,6 +24,7 @@ constexpr uint64_t kPage = 4096;
 constexpr int MADV_COLLAPSE = 25;
 #endif
 constexpr uint32_t kMaxSlots = 1U << kSlotBits;
+constexpr auto kLongestPause = std::chrono::seconds(10);  // between two rounds of asking for huge pages
 
 std::string shm_name(const std::string& name) { return name.starts_with('/') ? name : "/" + name; }
 
@@ -133,12 +137,28 @@ Status Arena::unlink(const std::string& name) {
 
 // Where the system has no huge pages for shared memory by itself, they can still be asked for one by one (Linux 6.1),
 // at some milliseconds each: behind the back of what runs, and of loads and readers, whom the kernel keeps out of it.
+// One whose pages are just being touched is refused for the moment.
 void Arena::collapse() {
   collapsing_ = std::jthread([this](const std::stop_token& stop) {
     setpriority(PRIO_PROCESS, static_cast<id_t>(gettid()), 19);
     auto* base = reinterpret_cast<uint8_t*>(header_);
-    for (uint64_t at = 0; at + kHugePage <= mapped_ && !stop.stop_requested(); at += kHugePage)
-      if (madvise(base + at, kHugePage, MADV_COLLAPSE) != 0 && errno == EINVAL) return;  // never here
+    std::vector<uint64_t> left;
+    for (uint64_t at = 0; at + kHugePage <= mapped_; at += kHugePage) left.push_back(at);
+    std::mutex mutex;
+    std::condition_variable_any stopped;
+    std::unique_lock lock(mutex);
+    for (auto pause = std::chrono::milliseconds(10); !left.empty() && pause < kLongestPause; pause *= 2) {
+      bool ever = true;
+      std::erase_if(left, [&](uint64_t at) {
+        if (!ever || stop.stop_requested()) return false;
+        if (madvise(base + at, kHugePage, MADV_COLLAPSE) == 0) return true;
+        ever = errno != EINVAL;
+        return false;
+      });
+      if (!ever) return;  // not on this system
+      stopped.wait_for(lock, stop, pause, [] { return false; });
+      if (stop.stop_requested()) return;
+    }
   });
 }
 
