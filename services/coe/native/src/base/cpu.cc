@@ -56,10 +56,12 @@ bool has_isa(Isa isa) {
   return false;
 }
 bool has_sse42() { return __builtin_cpu_supports("sse4.2"); }
+bool is_intel() { return __builtin_cpu_is("intel"); }
 void cpu_relax() { __builtin_ia32_pause(); }
 #else
 bool has_isa(Isa isa) { return isa == Isa::kPortable; }
 bool has_sse42() { return false; }
+bool is_intel() { return false; }
 void cpu_relax() {}
 #endif
 

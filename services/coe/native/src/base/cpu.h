@@ -10,6 +10,7 @@ enum class Isa : int { kPortable = 0, kAvx2 = 1, kAvx512 = 2, kAmx = 3 };
 Isa best_isa();
 bool has_isa(Isa isa);
 bool has_sse42();
+bool is_intel();
 
 // One hint to a spinning processor.
 void cpu_relax();

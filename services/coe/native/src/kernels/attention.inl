@@ -39,15 +39,21 @@ inline const float* token_scales(const AttentionTile& t, size_t offset, int64_t 
   return scales + static_cast<size_t>(position) % t.block_size;
 }
 
-template <KvType kType>
+// Where a tile has its keys and values fetched to. Zen 4 waits for more lines at a time when they go to the second
+// level.
+enum class Fetch : uint8_t { kNothing, kToFirstLevel, kToSecondLevel };
+
+template <KvType kType, Fetch kFetch>
 inline void fetch(const void* base, size_t at) {
-  __builtin_prefetch(static_cast<const char*>(base) + at * kv_bytes(kType));
+  const char* address = static_cast<const char*>(base) + at * kv_bytes(kType);
+  if constexpr (kFetch == Fetch::kToFirstLevel) __builtin_prefetch(address, 0, 3);
+  if constexpr (kFetch == Fetch::kToSecondLevel) __builtin_prefetch(address, 0, 2);
 }
 
 // s[row][0..15] = q[row] . k for the 16 positions from `position` on. A head's part of a block is 2 KiB, far from that
-// of the next block: the processor can't foresee it. So the first rows (kFetch) fetch the values of this span, which
+// of the next block: the processor can't foresee it. So the first rows fetch the values of this span, which
 // are weighed next, and the keys of the span behind it.
-template <KvType kType, size_t kRows, bool kFetch>
+template <KvType kType, size_t kRows, Fetch kFetch>
 inline void scores(const AttentionTile& t, size_t row, int64_t position, float (*s)[kChunk], size_t column) {
   constexpr size_t kLine = 64 / kv_bytes(kType);  // elements
   const size_t keys = keys_at(t, position);
@@ -57,9 +63,9 @@ inline void scores(const AttentionTile& t, size_t row, int64_t position, float (
   const float* q = t.q + row * t.head_dim;
   V16 sum[kRows] = {};
   for (size_t d = 0; d < t.head_dim; ++d) {
-    if (kFetch && d * kSpan % kLine == 0) {
-      fetch<kType>(t.kv, next + d * t.block_size);
-      fetch<kType>(t.kv, values + d * kSpan);
+    if (d * kSpan % kLine == 0) {
+      fetch<kType, kFetch>(t.kv, next + d * t.block_size);
+      fetch<kType, kFetch>(t.kv, values + d * kSpan);
     }
     const V16 k = load_kv<kType>(t.kv, keys + d * t.block_size);
     for (size_t r = 0; r < kRows; ++r) sum[r] += splat16(q[r * t.head_dim + d]) * k;
@@ -139,7 +145,9 @@ void attention_tile(const AttentionTile& t) {
     const auto left = static_cast<size_t>(t.end - first);
     const size_t count = left < kChunk ? (left + kSpan - 1) / kSpan * kSpan : kChunk;
     by_groups<kGroup>(t.rows, [&](auto rows, size_t row) {
-      auto* of_rows = row == 0 ? scores<kType, rows(), true> : scores<kType, rows(), false>;
+      auto* of_rows = row != 0     ? scores<kType, rows(), Fetch::kNothing>
+                      : is_intel() ? scores<kType, rows(), Fetch::kToFirstLevel>
+                                   : scores<kType, rows(), Fetch::kToSecondLevel>;
       for (size_t i = 0; i < count; i += kSpan) of_rows(t, row, first + static_cast<int64_t>(i), s, i);
     });
     for (size_t row = 0; row < t.rows; ++row) {

@@ -6,16 +6,16 @@ constexpr size_t kTileRegisters = 2;  // of weights, at most
 constexpr size_t kDirectTokens = 16;  // beyond these an unpacked copy pays
 constexpr size_t kChunkBlocks = 16;   // of the copy: 16 KiB of quants a panel and half
 constexpr size_t kTokenGroup = 128;   // tokens that go through one copy
-constexpr size_t kAhead = 4096;       // bytes of each panel that are fetched before they are used, on into the tiles
-                                      // behind: panels are too short as streams for the processor to see in time
 
 // Tokens of a tile of two registers of weights, of one, and of one from a copy: their sums must stay in registers.
+// Fewer sums than kChains are made in parts: each product waits for the sum before it.
 struct Narrow {
   using Lanes = Lanes8;
   using Sum = __m256i;
   using Floats = V8;
   static constexpr size_t kPanels = 1;
   static constexpr size_t kPairTokens = 4, kSingleTokens = 4, kChunkTokens = 4;
+  static constexpr size_t kChains = 1;
 
   static PanelQuants quants(const uint8_t* of_first, size_t) { return {of_first}; }
   static V8 halves(const uint8_t* of_first, size_t) { return load8_half(of_first); }
@@ -34,6 +34,7 @@ struct Narrow {
 #endif
     __asm__("" : "+x"(sum));
   }
+  static Sum add(Sum a, Sum b) { return _mm256_add_epi32(a, b); }
   static V8 to_floats(Sum sum) { return reinterpret_cast<V8>(_mm256_cvtepi32_ps(sum)); }
   static V8 splat_all(float x) { return splat(x); }
   static void store(const Matrix& w, size_t panel, V8 y, float* out) { store_panel(w, panel, y, out); }
@@ -48,18 +49,19 @@ inline void add_run(typename Reg::Floats* y, size_t y_stride, const typename Reg
                     typename Reg::Floats offset, const QuantRows& x, size_t run) {
   const size_t blocks = x.cols / kBlock;
   const float* sums = kRunsInBlock == 2 ? x.sum16 : x.sum32;
-  for (size_t t = 0; t < kTokens; ++t) {
-    typename Reg::Floats& to = y[t * y_stride];
+  unrolled<kTokens>([&](auto t) COE_INLINE {
+    typename Reg::Floats to = y[t * y_stride];
     to += Reg::to_floats(sum[t]) * (Reg::splat_all(x.scale[t * blocks + run / kRunsInBlock]) * scale);
     if constexpr (kOffset) to += offset * Reg::splat_all(sums[t * blocks * kRunsInBlock + run]);
-  }
+    y[t * y_stride] = to;
+  });
 }
 
 // Those of panels behind, as many as are multiplied together.
 template <size_t kPanels>
 inline void fetch_low(const Matrix& w, size_t panel, size_t b) {
   const size_t bytes = kPanels * traits(Format::kQ80Planes).low_bytes();
-  const uint8_t* ahead = w.low_panel(panel) + b * bytes + kAhead;
+  const uint8_t* ahead = w.low_panel(panel) + b * bytes + kPanelAhead;
   for (size_t line = 0; line < bytes; line += 64) _mm_prefetch(ahead + line, _MM_HINT_T0);
 }
 
@@ -72,11 +74,12 @@ inline void direct_tile(const Matrix& w, size_t panel, const QuantRows& x, float
   constexpr size_t kInRecord = t.width / kBlock;
   constexpr size_t kBlockBytes = t.record_bytes() / kInRecord;
   constexpr int kLoads = 4 / kRuns<kFormat>;  // unpack() calls of a run
+  constexpr size_t kTogether = kRegisters * kTokens;
+  constexpr size_t kParts = kTogether < Reg::kChains ? Reg::kChains / kTogether : 1;  // of a sum
   const size_t panel_bytes = w.panel_bytes();
   constexpr size_t kPanels = kRegisters * Reg::kPanels;
   const uint8_t* record = w.panel(panel);
-  const uint8_t* ahead_end = record + (kAhead / panel_bytes * kPanels + 1) * panel_bytes;
-  const uint8_t* ahead = ahead_end - panel_bytes + kAhead % panel_bytes;
+  Ahead<kPanels, kBlockBytes> ahead(record, panel_bytes);
   const size_t blocks = w.cols / kBlock;
   Floats y[kRegisters][kTokens] = {};
   for (size_t first = 0; first < blocks; first += kInRecord, record += t.record_bytes()) {
@@ -85,16 +88,10 @@ inline void direct_tile(const Matrix& w, size_t panel, const QuantRows& x, float
       heads[r] = head_at<Reg, kFormat>(record + r * Reg::kPanels * panel_bytes, panel_bytes);
     for (size_t in = 0; in < kInRecord; ++in) {
       const size_t b = first + in;
-      for (size_t p = 0; p < kPanels; ++p)
-        for (size_t line = 0; line < kBlockBytes; line += 64) _mm_prefetch(ahead + p * panel_bytes + line, _MM_HINT_T0);
-      ahead += kBlockBytes;
-      if (ahead >= ahead_end) {  // goes on in the next tile's first panel
-        ahead += (kPanels - 1) * panel_bytes;
-        ahead_end += kPanels * panel_bytes;
-      }
+      ahead.fetch();
       if constexpr (t.low_bits != 0) fetch_low<kPanels>(w, panel, b);
       for (size_t run = 0; run < kRuns<kFormat>; ++run) {
-        Sums<Reg, kRegisters, kTokens> sum = {};
+        Sums<Reg, kRegisters, kTokens * kParts> sum = {};
         const auto multiply = [&](auto i) COE_INLINE {
           const int load = static_cast<int>(run) * kLoads + static_cast<int>(i);
           Lanes half[kRegisters][4];
@@ -106,7 +103,9 @@ inline void direct_tile(const Matrix& w, size_t panel, const QuantRows& x, float
           unrolled<4>([&](auto h) COE_INLINE {
             unrolled<kTokens>([&](auto token) COE_INLINE {
               const Lanes pair = Reg::pair(q + token * x.cols + 2 * h);
-              unrolled<kRegisters>([&](auto r) COE_INLINE { Reg::add_products(sum[r][token], half[r][h], pair); });
+              unrolled<kRegisters>([&](auto r) COE_INLINE {
+                Reg::add_products(sum[r][token + h % kParts * kTokens], half[r][h], pair);
+              });
             });
           });
         };
@@ -116,14 +115,16 @@ inline void direct_tile(const Matrix& w, size_t panel, const QuantRows& x, float
         } else {
           unrolled<kLoads>(multiply);
         }
-        for (size_t r = 0; r < kRegisters; ++r) {
+        unrolled<kRegisters>([&](auto r) COE_INLINE {
+          unrolled<kTokens*(kParts - 1)>(
+              [&](auto i) COE_INLINE { sum[r][i % kTokens] = Reg::add(sum[r][i % kTokens], sum[r][i + kTokens]); });
           Floats scale;
           Floats offset = {};
           scales_at<Reg, kFormat>(heads[r], record + r * Reg::kPanels * panel_bytes, panel_bytes,
                                   in * kRuns<kFormat> + run, scale, offset);
           add_run<Reg, kHasOffset<kFormat>, kRuns<kFormat>, kTokens>(y[r], 1, sum[r], scale, offset, x,
                                                                      b * kRuns<kFormat> + run);
-        }
+        });
       }
     }
   }
@@ -171,20 +172,25 @@ inline void chunk_tile(const Chunk<Reg>& chunk, size_t first, size_t count, cons
   constexpr int kInRun = kHalfSteps / kRunsInBlock;
   for (size_t run = 0; run < count * kRunsInBlock; ++run) {
     const Lanes(*half)[kTileRegisters] = chunk.half + run * kInRun;
-    const int16_t* q = x.q + first * kBlock + run * 2 * kInRun;
+    // The empty statement keeps the tokens' places in registers: the compiler would compute that of each pair apart.
+    const int16_t* q[kTokens];
+    unrolled<kTokens>([&](auto token) COE_INLINE {
+      q[token] = x.q + token * x.cols + first * kBlock + run * 2 * kInRun;
+      __asm__("" : "+r"(q[token]));
+    });
     Sums<Reg, kRegisters, kTokens> sum = {};
-    for (int h = 0; h < kInRun; h += 4, half += 4, q += 8)
-      unrolled<4>([&](auto i) COE_INLINE {
-        Lanes w[kRegisters];
-        unrolled<kRegisters>([&](auto r) COE_INLINE { w[r] = half[i][r]; });
-        unrolled<kTokens>([&](auto token) COE_INLINE {
-          const Lanes pair = Reg::pair(q + token * x.cols + 2 * i);
-          unrolled<kRegisters>([&](auto r) COE_INLINE { Reg::add_products(sum[r][token], w[r], pair); });
-        });
+    unrolled<kInRun>([&](auto i) COE_INLINE {
+      Lanes w[kRegisters];
+      unrolled<kRegisters>([&](auto r) COE_INLINE { w[r] = half[i][r]; });
+      unrolled<kTokens>([&](auto token) COE_INLINE {
+        const Lanes pair = Reg::pair(q[token] + 2 * i);
+        unrolled<kRegisters>([&](auto r) COE_INLINE { Reg::add_products(sum[r][token], w[r], pair); });
       });
-    for (size_t r = 0; r < kRegisters; ++r)
+    });
+    unrolled<kRegisters>([&](auto r) COE_INLINE {
       add_run<Reg, kOffset, kRunsInBlock, kTokens>(&y[0][r], kTileRegisters, sum[r], chunk.scale[run][r],
                                                    chunk.offset[run][r], x, first * kRunsInBlock + run);
+    });
   }
 }
 
@@ -219,6 +225,15 @@ void chunked_panels(const Matrix& w, const QuantRows& x, size_t tokens, size_t p
   }
 }
 
+// Whether tiles are two registers of weights, or one. One token waits for memory alone, which is quickest when it is
+// read as few streams.
+template <class Reg>
+bool in_pairs(size_t tokens) {
+  if (tokens > kDirectTokens) return true;
+  if (tokens == 1) return Reg::kPanels == 2 && is_intel();
+  return tokens <= Reg::kPairTokens || Reg::kPairTokens == Reg::kSingleTokens;
+}
+
 // As many whole tiles as fit [panel, end), with registers of this width; moves `panel` behind them.
 template <class Reg, Format kFormat>
 void linear_tiles(const Matrix& w, const QuantRows& x, size_t tokens, size_t& panel, size_t end, float* out,
@@ -226,7 +241,7 @@ void linear_tiles(const Matrix& w, const QuantRows& x, size_t tokens, size_t& pa
   const bool direct = tokens <= kDirectTokens;
   auto* pair = direct ? direct_panels<Reg, kFormat, 2, Reg::kPairTokens> : chunked_panels<Reg, kFormat, 2>;
   auto* single = direct ? direct_panels<Reg, kFormat, 1, Reg::kSingleTokens> : chunked_panels<Reg, kFormat, 1>;
-  if (!direct || tokens <= Reg::kPairTokens || Reg::kPairTokens == Reg::kSingleTokens)
+  if (in_pairs<Reg>(tokens))
     for (; panel + 2 * Reg::kPanels <= end; panel += 2 * Reg::kPanels) pair(w, x, tokens, panel, out, out_stride);
   for (; panel + Reg::kPanels <= end; panel += Reg::kPanels) single(w, x, tokens, panel, out, out_stride);
 }
@@ -237,10 +252,6 @@ void linear_format(const Matrix& w, const QuantRows& x, size_t tokens, size_t be
   size_t panel = begin;
 #if defined(__AVX512VNNI__)
   linear_tiles<Wide, kFormat>(w, x, tokens, panel, end, out, out_stride);
-#else
-  // One token waits for memory alone, and memory is quickest when it is read as one stream.
-  if (tokens == 1)
-    for (; panel < end; ++panel) direct_panels<Narrow, kFormat, 1, 1>(w, x, tokens, panel, out, out_stride);
 #endif
   linear_tiles<Narrow, kFormat>(w, x, tokens, panel, end, out, out_stride);
 }

@@ -19,6 +19,7 @@ namespace {
 #include "kernels/attention.inl"
 #include "kernels/unrolled.inl"
 #include "kernels/unpack_x86.inl"
+#include "kernels/ahead_x86.inl"
 #include "kernels/linear_quant_x86.inl"
 // clang-format on
 

@@ -26,6 +26,7 @@ struct Wide {
   using Floats = V16;
   static constexpr size_t kPanels = 2;
   static constexpr size_t kPairTokens = 4, kSingleTokens = 8, kChunkTokens = 8;
+  static constexpr size_t kChains = 4;
 
   static PairQuants quants(const uint8_t* of_first, size_t panel_bytes) { return {of_first, of_first + panel_bytes}; }
   // The forms with a mask, of all lanes: GCC 12 warns of the others' own undefined values.
@@ -46,6 +47,7 @@ struct Wide {
     sum = _mm512_dpwssd_epi32(sum, reinterpret_cast<__m512i>(w), reinterpret_cast<__m512i>(x));
     __asm__("" : "+v"(sum));
   }
+  static Sum add(Sum a, Sum b) { return _mm512_add_epi32(a, b); }
   static V16 to_floats(Sum sum) { return __builtin_convertvector(reinterpret_cast<I16>(sum), V16); }
   static V16 splat_all(float x) { return reinterpret_cast<V16>(_mm512_set1_ps(x)); }
   static void store(const Matrix& w, size_t panel, V16 y, float* out) {
