@@ -57,11 +57,11 @@ inline void add_run(typename Reg::Floats* y, size_t y_stride, const typename Reg
   });
 }
 
-// Those of panels behind, as many as are multiplied together.
+// The lower bits of panels behind, as many as are multiplied together; `low` are the first one's.
 template <size_t kPanels>
-inline void fetch_low(const Matrix& w, size_t panel, size_t b) {
+inline void fetch_low(const uint8_t* low, size_t b) {
   const size_t bytes = kPanels * traits(Format::kQ80Planes).low_bytes();
-  const uint8_t* ahead = w.low_panel(panel) + b * bytes + kPanelAhead;
+  const uint8_t* ahead = low + b * bytes + kPanelAhead;
   for (size_t line = 0; line < bytes; line += 64) _mm_prefetch(ahead + line, _MM_HINT_T0);
 }
 
@@ -81,6 +81,8 @@ inline void direct_tile(const Matrix& w, size_t panel, const QuantRows& x, float
   const uint8_t* record = w.panel(panel);
   Ahead<kPanels, kBlockBytes> ahead(record, panel_bytes);
   const size_t blocks = w.cols / kBlock;
+  LowBlock low[kRegisters];
+  for (size_t r = 0; r < kRegisters; ++r) low[r] = low_block<kFormat>(w, panel + r * Reg::kPanels, 0, true);
   Floats y[kRegisters][kTokens] = {};
   for (size_t first = 0; first < blocks; first += kInRecord, record += t.record_bytes()) {
     Head<Reg> heads[kRegisters];
@@ -89,7 +91,7 @@ inline void direct_tile(const Matrix& w, size_t panel, const QuantRows& x, float
     for (size_t in = 0; in < kInRecord; ++in) {
       const size_t b = first + in;
       ahead.fetch();
-      if constexpr (t.low_bits != 0) fetch_low<kPanels>(w, panel, b);
+      if constexpr (t.low_bits != 0) fetch_low<kPanels>(low[0].bits, b);
       for (size_t run = 0; run < kRuns<kFormat>; ++run) {
         Sums<Reg, kRegisters, kTokens * kParts> sum = {};
         const auto multiply = [&](auto i) COE_INLINE {
@@ -97,7 +99,7 @@ inline void direct_tile(const Matrix& w, size_t panel, const QuantRows& x, float
           Lanes half[kRegisters][4];
           for (size_t r = 0; r < kRegisters; ++r)
             unpack<t.bits>(block_quants<Reg, kFormat>(record + r * Reg::kPanels * panel_bytes, in, panel_bytes,
-                                                      low_block<kFormat>(w, panel + r * Reg::kPanels, b, true)),
+                                                      {low[r].bits + b * t.low_bytes(), low[r].distance}),
                            load, half[r]);
           const int16_t* q = x.q + b * kBlock + load * 8;
           unrolled<4>([&](auto h) COE_INLINE {
@@ -235,14 +237,16 @@ bool in_pairs(size_t tokens) {
 }
 
 // As many whole tiles as fit [panel, end), with registers of this width; moves `panel` behind them.
-template <class Reg, Format kFormat>
+template <class Reg, Format kFormat, bool kPairs = true>
 void linear_tiles(const Matrix& w, const QuantRows& x, size_t tokens, size_t& panel, size_t end, float* out,
                   size_t out_stride) {
   const bool direct = tokens <= kDirectTokens;
-  auto* pair = direct ? direct_panels<Reg, kFormat, 2, Reg::kPairTokens> : chunked_panels<Reg, kFormat, 2>;
+  if constexpr (kPairs) {
+    auto* pair = direct ? direct_panels<Reg, kFormat, 2, Reg::kPairTokens> : chunked_panels<Reg, kFormat, 2>;
+    if (in_pairs<Reg>(tokens))
+      for (; panel + 2 * Reg::kPanels <= end; panel += 2 * Reg::kPanels) pair(w, x, tokens, panel, out, out_stride);
+  }
   auto* single = direct ? direct_panels<Reg, kFormat, 1, Reg::kSingleTokens> : chunked_panels<Reg, kFormat, 1>;
-  if (in_pairs<Reg>(tokens))
-    for (; panel + 2 * Reg::kPanels <= end; panel += 2 * Reg::kPanels) pair(w, x, tokens, panel, out, out_stride);
   for (; panel + Reg::kPanels <= end; panel += Reg::kPanels) single(w, x, tokens, panel, out, out_stride);
 }
 
@@ -252,8 +256,10 @@ void linear_format(const Matrix& w, const QuantRows& x, size_t tokens, size_t be
   size_t panel = begin;
 #if defined(__AVX512VNNI__)
   linear_tiles<Wide, kFormat>(w, x, tokens, panel, end, out, out_stride);
-#endif
+  linear_tiles<Narrow, kFormat, false>(w, x, tokens, panel, end, out, out_stride);  // one panel at most
+#else
   linear_tiles<Narrow, kFormat>(w, x, tokens, panel, end, out, out_stride);
+#endif
 }
 
 void linear_quant(const Matrix& w, const QuantRows& x, size_t tokens, size_t begin, size_t end, float* out,

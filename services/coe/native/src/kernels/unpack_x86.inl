@@ -97,11 +97,11 @@ inline LowBlock low_block(const Matrix& w, size_t panel, size_t b, bool both) {
   }
 }
 
-// one where the mask's bits are set, else other.
-template <class Lanes>
+// one where the mask's bits are set (kNot: its complement), else other.
+template <bool kNot = false, class Lanes>
 inline Lanes select(uint16_t mask, Lanes one, Lanes other) {
 #if defined(__AVX512VL__)
-  constexpr int kSelect = 0xca;
+  constexpr int kSelect = kNot ? 0x3a : 0xca;
   if constexpr (sizeof(Lanes) == 64) {
     return reinterpret_cast<Lanes>(_mm512_ternarylogic_epi32(_mm512_set1_epi16(static_cast<int16_t>(mask)),
                                                              reinterpret_cast<__m512i>(one),
@@ -112,7 +112,7 @@ inline Lanes select(uint16_t mask, Lanes one, Lanes other) {
                                                              reinterpret_cast<__m256i>(other), kSelect));
   }
 #else
-  return (one & mask) | (other & static_cast<uint16_t>(~mask));
+  return ((kNot ? ~one : one) & mask) | (other & static_cast<uint16_t>(~mask));
 #endif
 }
 
@@ -129,7 +129,7 @@ struct JoinedQuants {
     const auto first = low[2] >> s;                                         // bit 0
     auto q = select(0x0606, middle, first);
     q = select(0x7878, nibbles, q);
-    return select(0x8080, ~fifth, q);
+    return select<true>(0x8080, fifth, q);
   }
 };
 
