@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import pairwise, takewhile
 from pathlib import Path
 
 from coe._proto import common_pb2, events_pb2, memory_tier_manager_pb2, memory_tier_manager_pb2_grpc
@@ -21,7 +22,9 @@ from coe.expert_worker.runners import Runner, Runners
 from coe.expert_worker.tier_client import TierClient
 from coe.expert_worker.worker import Worker
 from coe.experts.engine import Engine
+from coe.experts.graph import KV_BLOCK_TOKENS
 from coe.experts.sampling_params import SamplingParams
+from coe.experts.tokenizer import ExpertTokenizer
 from coe.memory_tier_manager.extents import ALIGNMENT
 from coe.native import HbmArena, lease_handle
 from coe.platform import topics
@@ -68,6 +71,37 @@ def prepare(home: Path, expert: str, *, room: float, threads: int, max_batch: in
     hosted = HostedExperts(home / "experts", allow_echo=False)
     taken = -(-hosted.weight_bytes(expert) // ALIGNMENT) * ALIGNMENT
     return Setting(home, hosted, threads, max_batch, max_wait_s, int(room * taken))
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Tokens of prompts: of each, of what all begin with, and of what the two most alike begin with. Beginnings are in
+    whole blocks of the KV cache: so much of a prompt is not computed again.
+    """
+
+    lengths: list[int]
+    shared: int
+    most_shared: int
+
+
+def asked(setting: Setting, expert: str, prompts: int, ask: Callable[[int], str] = question) -> Asked:
+    """The first so many prompts as this expert reads them."""
+    tokenizer = ExpertTokenizer.of(setting.hosted.bundle(expert))
+    ids = [tokenizer.encode_prompt(None, ask(index)) for index in range(prompts)]
+    blocks = [tokens // KV_BLOCK_TOKENS * KV_BLOCK_TOKENS for tokens in beginnings(ids)]
+    return Asked([len(one) for one in ids], *blocks)
+
+
+def beginnings(prompts: Sequence[list[int]]) -> tuple[int, int]:
+    """Tokens that all of them begin with, and that the two most alike begin with."""
+    ordered = sorted(prompts)
+    # The first and the last are the least alike; those that are most alike are neighbours.
+    return _common(ordered[0], ordered[-1]), max((_common(*pair) for pair in pairwise(ordered)), default=0)
+
+
+def _common(one: Sequence[int], other: Sequence[int]) -> int:
+    """Tokens that both begin with."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
 @dataclass(slots=True)

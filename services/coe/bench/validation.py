@@ -8,10 +8,8 @@ from functools import partial
 import numpy as np
 
 from coe.bench.calibration import calibrate
-from coe.bench.node import SUBJECTS, Answered, Setting, Span, serve
+from coe.bench.node import SUBJECTS, Answered, Setting, Span, asked, serve
 from coe.bench.samples import Samples, fitted
-from coe.experts.graph import KV_BLOCK_TOKENS
-from coe.experts.tokenizer import ExpertTokenizer
 from coe.scheduling import make_policy
 from coe.simulation import node as simulated
 from coe.simulation.hardware import Hardware, with_budget
@@ -63,13 +61,13 @@ async def validate(
 
     The simulator is told how long each prompt and answer was: when an expert stops is not its business.
     """
-    lengths, shared = _lengths(setting, experts[0], prompts)
+    said = asked(setting, experts[0], prompts, numbered)
     both = _Both(setting, experts, room, policy)
     for kind in traces:
         drawn = make_trace(kind, prompts, len(experts), seed=seed)
         called = {name: experts[index] for index, name in enumerate(sorted(set(drawn.experts)))}
-        asked = [called[name] for name in drawn.experts]
-        trace = replace(drawn, experts=asked, prompt_tokens=lengths, shared_tokens=shared)
+        of_experts = [called[name] for name in drawn.experts]
+        trace = replace(drawn, experts=of_experts, prompt_tokens=said.lengths, shared_tokens=said.shared)
         show = partial(progress, kind)
         both_ways = await both.serve(trace.paced(0), show)
         yield both_ways.agreement(kind, "prompts_s", lambda served: served.prompts_s)
@@ -130,14 +128,6 @@ class _Both:
 def numbered(index: int) -> str:
     """Prompts that have nothing in common but the chat template: what of them is computed once is simple to say."""
     return f"Number {index}: tell me something about {SUBJECTS[index % len(SUBJECTS)]}."
-
-
-def _lengths(setting: Setting, expert: str, prompts: int) -> tuple[list[int], int]:
-    """Tokens of each of the bench's prompts, and of what all begin with, in whole blocks of the KV cache."""
-    tokenizer = ExpertTokenizer.of(setting.hosted.bundle(expert))
-    ids = [tokenizer.encode_prompt(None, numbered(index)) for index in range(prompts)]
-    common = next(place for place, tokens in enumerate(zip(*ids, strict=False)) if len(set(tokens)) > 1)
-    return [len(one) for one in ids], common // KV_BLOCK_TOKENS * KV_BLOCK_TOKENS
 
 
 def unsteadiness(spans: Sequence[Span]) -> float:

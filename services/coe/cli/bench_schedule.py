@@ -15,7 +15,7 @@ import numpy as np
 
 from coe.bench.bandwidth import read_seconds
 from coe.bench.calibration import calibrate
-from coe.bench.node import Answered, Setting, prepare, serve
+from coe.bench.node import Answered, Setting, asked, prepare, serve
 from coe.bench.samples import fitted
 from coe.cli.bench_tiers import replicas
 from coe.cli.console import err, print_json
@@ -88,6 +88,7 @@ async def run(plan: Plan, as_json: bool) -> None:
             max_batch=plan.max_batch,
             max_wait_s=plan.max_wait_s,
         )
+        said = asked(setting, names[0], plan.prompts)
         samples = await calibrate(setting, names, plan.max_batch)
         machine = fitted(samples, setting.hosted.weight_bytes(names[0]))
         bar = progress.add_task("", total=plan.answers)
@@ -95,7 +96,12 @@ async def run(plan: Plan, as_json: bool) -> None:
         for link, speed in speeds.items():
             for kind in plan.traces:
                 trace = make_trace(kind, plan.prompts, EXPERTS, seed=7)
-                trace = replace(trace, experts=[names[int(name.rsplit("-", 1)[1])] for name in trace.experts])
+                trace = replace(
+                    trace,
+                    experts=[names[int(name.rsplit("-", 1)[1])] for name in trace.experts],
+                    prompt_tokens=said.lengths,
+                    shared_tokens=said.most_shared,
+                )
                 compare = Comparison(setting, plan, trace, speed, machine)
 
                 def show(what: str, more: int, at: str = f"{kind} {link}") -> None:
