@@ -3,7 +3,7 @@
 //
 // On Intel's processors each panel is fetched on its own: a Xeon with AMX reads at 0.95 of memcmp so. Zen 4 reads four
 // streams side by side at half of the rate of one, however early each is fetched. There the next tile is fetched as the
-// one stream that it is; with AVX-512 into the second level, for which it has more lines under way than for the first.
+// one stream that it is; with AVX-512 into the second level, where one token's weights came 1.3 times as quickly.
 
 constexpr size_t kPanelAhead = 4096;
 #if defined(__AVX512VNNI__)
