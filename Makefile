@@ -10,8 +10,7 @@ BIN := $(VENV)/bin
 PY := $(BIN)/python
 STAMPS := .stamps
 NATIVE := services/coe/native
-NATIVE_SOURCES := $(shell find $(NATIVE) -type f \( -name '*.cc' -o -name '*.h' -o -name 'CMakeLists.txt' -o -name '*.cmake' \) 2>/dev/null)
-CXX_SOURCES := $(filter %.cc %.h,$(NATIVE_SOURCES))
+NATIVE_SOURCES := $(shell find $(NATIVE) -type f \( -name '*.cc' -o -name '*.h' -o -name '*.inl' -o -name 'CMakeLists.txt' -o -name '*.cmake' \) 2>/dev/null)
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(PY) -m pip
 say = @printf '\033[1m==>\033[0m %s\n'
 
@@ -93,7 +92,7 @@ protos: $(STAMPS)/venv ## generate the stubs of protos/ anew
 
 format: $(STAMPS)/venv ## format Python and C++
 	@$(BIN)/ruff check --fix --quiet && $(BIN)/ruff format --quiet
-	@$(if $(CXX_SOURCES),$(BIN)/clang-format -i $(CXX_SOURCES),true)
+	@tools/native.sh format
 
 bench: setup ## measure, figures as JSON: make bench NAME=switch
 	@$(BIN)/coe bench $(NAME) --json
