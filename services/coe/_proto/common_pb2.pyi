@@ -61,7 +61,7 @@ class SamplingParams(_message.Message):
     SEED_FIELD_NUMBER: _builtins.int
     STOP_FIELD_NUMBER: _builtins.int
     max_tokens: _builtins.int
-    """Most tokens to generate. Default 128."""
+    """Most tokens to generate. Default: what the expert's context leaves, and no more than 1024."""
     temperature: _builtins.float
     """0 is greedy. Default 0."""
     top_p: _builtins.float

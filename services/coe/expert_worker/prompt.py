@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from coe._proto import common_pb2, events_pb2
+from coe._proto import events_pb2
 from coe.experts.sampling_params import SamplingParams
 from coe.platform.bus import codec
 from coe.platform.bus.api import Record
@@ -30,6 +30,8 @@ class Prompt:
     chunks: int = 0
     # Of its expert when it came (Bundle.identity).
     bundle: str = ""
+    # Its answer is.
+    in_json: bool = False
 
     @property
     def request_id(self) -> str:
@@ -74,14 +76,7 @@ def admit(
         taken_at=now,
         submitted_at=min(now, now - (wall_ms - submitted_ms) / 1000),
         deadline=now + (deadline - wall_ms) / 1000 if deadline is not None else math.inf,
-        sampling=sampling_params(assigned.prompt.sampling),
+        sampling=SamplingParams.from_proto(assigned.prompt.sampling),
         bundle=bundle,
+        in_json=codec.answered_in_json(record),
     )
-
-
-def sampling_params(sampling: common_pb2.SamplingParams) -> SamplingParams:
-    """Fields that are not set keep their defaults. Raises InvalidPrompt."""
-    fields = {field.name: value for field, value in sampling.ListFields()}
-    if "stop" in fields:
-        fields["stop"] = tuple(sampling.stop)
-    return SamplingParams(**fields)

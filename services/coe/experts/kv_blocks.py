@@ -43,10 +43,10 @@ class BlockPool:
         fresh = max(0, self.blocks_for(tokens) - len(self._free))
         return self._touched + fresh <= self.blocks and self.budget.can_take(fresh * self.block_bytes)
 
-    def could_ever_reserve(self, tokens: int) -> bool:
-        """Whether so many tokens fit when nothing else is there."""
-        needed = self.blocks_for(tokens)
-        return needed <= self.blocks and needed * self.block_bytes <= self.budget.limit
+    @property
+    def most_tokens(self) -> int:
+        """So many fit when nothing else is there."""
+        return min(self.blocks, self.budget.limit // self.block_bytes) * self.block_tokens
 
     def reserve(self, tokens: int) -> list[int]:
         """Blocks for so many tokens. Only after can_reserve."""

@@ -96,7 +96,7 @@ class SharedKv:
     def reserve(self, expert: ExpertKv, prompt: Sequence[int], tokens: int) -> Reservation:
         pool = expert.owner.pool
         with self._lock:
-            if not pool.could_ever_reserve(tokens):
+            if tokens > pool.most_tokens:
                 raise ContextExceeded(f"{tokens} tokens are more than this worker's KV cache can hold", tokens=tokens)
             self._used(expert)
             path = expert.cache.match(prompt)

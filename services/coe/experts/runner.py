@@ -65,6 +65,9 @@ class Runner:
         config = self._session.config
         if not prompt or not all(0 <= token < config.vocabulary for token in prompt):
             raise InvalidPrompt("the prompt has no tokens, or tokens this expert does not know")
+        # The token drawn last is never computed: it takes no place in the cache.
+        most = min(config.context_length, self._session.pool.most_tokens + 1)
+        sampling = sampling.within(most - len(prompt))
         room = len(prompt) + sampling.max_tokens
         if room > config.context_length:
             raise ContextExceeded(
@@ -81,7 +84,6 @@ class Runner:
                 raise InvalidPrompt(f"request {request_id} is being generated already")
             if len(self._sequences) >= self._max_batch:
                 raise CapacityExceeded(f"the expert's batch of {self._max_batch} is full")
-            # The token drawn last is never computed.
             reservation = self._kv_of(sequence).reserve(prompt, room - 1)
             self._sequences[request_id] = sequence
             self._hold(sequence, reservation)

@@ -1,9 +1,13 @@
 """How tokens are drawn. Defaults as in the comments of coe.v1.SamplingParams."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
+from coe._proto import common_pb2
 from coe.platform.errors import InvalidPrompt
 
+# Of an answer whose prompt does not say how long it may get.
+DEFAULT_TOKENS = 1024
 MAX_STOP_STRINGS = 16
 MAX_STOP_LENGTH = 1024
 
@@ -12,7 +16,9 @@ MAX_STOP_LENGTH = 1024
 class SamplingParams:
     """Raises InvalidPrompt for a value outside its range."""
 
-    max_tokens: int = 128
+    max_tokens: int = DEFAULT_TOKENS
+    # Fewer tokens will do where the context leaves no more.
+    at_most: bool = False
     temperature: float = 0.0
     top_p: float = 1.0
     top_k: int = 0
@@ -39,6 +45,18 @@ class SamplingParams:
         for message, holds in checks.items():
             if not holds:
                 raise InvalidPrompt(message)
+
+    @classmethod
+    def from_proto(cls, sampling: common_pb2.SamplingParams) -> Self:
+        """Fields that are not set keep their defaults. Raises InvalidPrompt."""
+        fields = {field.name: value for field, value in sampling.ListFields()}
+        if "stop" in fields:
+            fields["stop"] = tuple(sampling.stop)
+        return cls(**fields, at_most="max_tokens" not in fields)
+
+    def within(self, room: int) -> Self:
+        """The same for a context with room for so many more tokens."""
+        return replace(self, max_tokens=max(1, min(self.max_tokens, room))) if self.at_most else self
 
     @property
     def greedy(self) -> bool:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models
 
+from coe._proto import common_pb2
 from coe.experts.config import ModelConfig
 from coe.experts.kv_blocks import BlockPool
 from coe.experts.kv_sharing import SharedKv
@@ -188,6 +189,30 @@ def test_many_sequences_generate_what_each_generates_alone(runner: Runner, sessi
     assert {request_id: emission.final_text for request_id, emission in done.items()} == {
         request_id: spelled(greedy(prompt, 20)) for request_id, prompt in prompts.items()
     }
+    session.pool.check_integrity()
+
+
+@pytest.mark.parametrize(("context", "cache"), [(60, 4096), (4096, 4)])
+def test_who_asks_for_no_length_gets_what_context_and_cache_leave(
+    runner: Runner, session: FakeSession, context: int, cache: int
+) -> None:
+    """One that names a length that does not fit is refused."""
+
+    def endless(logits: np.ndarray) -> None:
+        logits[:, EOS] = -100
+
+    session.config = session.config.model_copy(update={"context_length": context})
+    session.pool.blocks = cache
+    session.damage = endless
+    most = min(context, cache * BLOCK + 1)
+    sampling = SamplingParams.from_proto(common_pb2.SamplingParams())
+    runner.add_tokens("open", [3, 4, 5], sampling)
+    done = finish(runner)["open"]
+    assert (done.completion_tokens, done.finish_reason) == (most - 3, "length")
+    with pytest.raises(ContextExceeded):
+        runner.add_tokens("named", [3, 4, 5], SamplingParams(max_tokens=most - 2))
+    with pytest.raises(ContextExceeded):
+        runner.add_tokens("long", [3] * most, sampling)
     session.pool.check_integrity()
 
 
