@@ -1,11 +1,14 @@
 """The bus contract: what lies on the topics."""
 
+import json
 from collections.abc import Sequence
+
+import pytest
 
 from coe._proto import events_pb2
 from coe.platform import topics
-from coe.platform.bus.api import Outcome, Record
-from coe.platform.bus.codec import decode
+from coe.platform.bus.api import Outcome, Outgoing, Record
+from coe.platform.bus.codec import answered_in_json, decode
 from coe.platform.errors import UndecodableMessage
 from coe.platform.terminal import error_outcome
 from contract.bus_world import World, running, until
@@ -68,6 +71,47 @@ class MessageSuite:
         assert record.header("content-type") == "application/protobuf"
         assert record.header("coe-deadline-ms") == "99"
         assert (record.header("traceparent") or "").startswith("00-" + "a" * 32)
+
+    @pytest.mark.parametrize(
+        ("content_type", "asked", "answer"),
+        [
+            ("application/json; charset=utf-8", None, "application/json"),
+            ("application/json", "application/protobuf", None),
+            ("application/json", "text/plain", "application/json"),
+            ("application/protobuf", "application/json", "application/json"),
+            ("application/protobuf", None, None),
+        ],
+    )
+    async def test_the_form_of_the_answer_is_known_on_every_hop(
+        self, world: World, content_type: str, asked: str | None, answer: str | None
+    ) -> None:
+        await world.create()
+        bus = await world.cluster.bus()
+        async with world.following(bus) as seen, running(bus.process(world.subscription(), world.answer_all)):
+            value = b'{"request_id": "r"}' if "json" in content_type else b"\n\x01r"
+            headers = [("content-type", content_type.encode())]
+            headers += [] if asked is None else [("coe-answer-type", asked.encode())]
+            await world.cluster.produce(world.input, b"r", value, headers)
+            await until(lambda: len(seen) == 1)
+        assert seen[0].header("content-type") == "application/protobuf"
+        assert seen[0].header("coe-answer-type") == answer
+        assert answered_in_json(seen[0]) == (answer is not None)
+
+    async def test_json_is_written_with_the_fields_own_names_and_zeros(self, world: World) -> None:
+        await world.create()
+        bus = await world.cluster.bus()
+        chunk = events_pb2.TokenChunk(request_id="r", text={"text": "Grüße"})
+        async with world.following(bus) as seen:
+            await bus.publisher.publish(Outgoing(world.output, "r", chunk, as_json=True))
+            await until(lambda: len(seen) == 1)
+        assert seen[0].header("content-type") == "application/json"
+        assert json.loads(seen[0].value) == {
+            "request_id": "r",
+            "attempt": 0,
+            "sequence": 0,
+            "text": {"text": "Grüße", "tokens": 0},
+        }
+        assert decode(seen[0], events_pb2.TokenChunk) == chunk
 
     async def test_a_null_header_counts_as_absent(self, world: World) -> None:
         await world.create()

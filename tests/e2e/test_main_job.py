@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import pytest
 from confluent_kafka import Consumer, Producer
+from google.protobuf import json_format
 
 from coe._proto import common_pb2, events_pb2
 from support.stack import RunningStack
@@ -21,6 +22,10 @@ QUESTIONS = (
     "{n} 足す {n} はいくつですか。",
     "Which vitamin deficiency causes tiredness, and how common is it ({n})?",
 )
+_READ = {
+    b"application/json": json_format.Parse,
+    b"application/protobuf": lambda value, message: type(message).FromString(value),
+}
 Completions = dict[str, list[events_pb2.PromptCompleted]]
 
 
@@ -39,6 +44,8 @@ class KafkaClient:
             }
         )
         self.consumer.subscribe([topic])
+        # Content types of the terminal events.
+        self.forms: dict[str, str] = {}
 
     def close(self) -> None:
         self.producer.flush(10)
@@ -63,7 +70,9 @@ class KafkaClient:
                 pytest.fail(f"terminal events of only {len(found)} prompts came: {sorted(found)}")
             message = self.consumer.poll(0.5)
             if message is not None and message.error() is None:
-                result = events_pb2.PromptCompleted.FromString(message.value())
+                form = dict(message.headers())["content-type"]
+                result = _READ[form](message.value(), events_pb2.PromptCompleted())
+                self.forms[result.request_id] = form.decode()
                 found[result.request_id].append(result)
         return found
 
@@ -93,6 +102,7 @@ def test_fifty_prompts_get_exactly_one_terminal_event_each(kafka: KafkaClient) -
         assert len(found[request_id]) == 1, request_id
         assert request_id not in found_later
         check_answer(found[request_id][0])
+    assert [kafka.forms[request_id] for request_id in texts] == ["application/protobuf", "application/json"] * 25
     categories = {found[request_id][0].routing.category for request_id in texts}
     assert len(categories) > 1, "the prompts were all routed alike"
 
@@ -125,6 +135,7 @@ def test_bad_input_gets_one_clear_error_each_and_stops_nothing(kafka: KafkaClien
         "large": "prompt_too_large",
         "context": "context_exceeded",
         "sampling": "invalid_prompt",
+        "broken": "undecodable_message",
     }
     wanted = {f"{run}-{name}" for name in [*expected, "good"]}
     found = kafka.completions(lambda found: wanted <= found.keys())
@@ -132,6 +143,7 @@ def test_bad_input_gets_one_clear_error_each_and_stops_nothing(kafka: KafkaClien
         (result,) = found[f"{run}-{name}"]
         assert (name, result.error.code) == (name, code)
         assert result.error.message
+        assert kafka.forms[f"{run}-{name}"] == "application/json"
     (good,) = found[f"{run}-good"]
     assert good.WhichOneof("outcome") == "completion"
 

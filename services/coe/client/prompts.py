@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Self
 from uuid import uuid4
 
-from google.protobuf.message import DecodeError
+from google.protobuf.message import Message
 
 from coe._proto import events_pb2
 from coe.client.ended import Ended
@@ -15,7 +15,15 @@ from coe.client.events import Event
 from coe.client.stream import PromptStream
 from coe.platform import topics
 from coe.platform.bus.api import Bus, Outgoing, Record
-from coe.platform.errors import CapacityExceeded, CoEError, DeadlineExceeded, InvalidPrompt, Unavailable
+from coe.platform.bus.codec import decode
+from coe.platform.errors import (
+    CapacityExceeded,
+    CoEError,
+    DeadlineExceeded,
+    InvalidPrompt,
+    Unavailable,
+    UndecodableMessage,
+)
 
 Publish = Callable[[events_pb2.PromptSubmitted], Awaitable[None]]
 # A broker that is away must not hold up who gives up because of it.
@@ -123,12 +131,12 @@ class PromptClient:
 
     def _dispatch(self, record: Record) -> None:
         try:
-            request_id, feed = _decode(record)
-        except DecodeError:
+            request_id, message, feed = _decode(record)
+        except UndecodableMessage:
             # Not ours to judge: the worker that met the same bytes sends the terminal event.
             return
         if self._ended is not None and record.topic == topics.COMPLETIONS:
-            self._ended.note(request_id, record.value)
+            self._ended.note(request_id, message.SerializeToString())
         if (entry := self._streams.get(request_id)) is not None:
             stream, ready = entry
             feed(stream)
@@ -142,16 +150,16 @@ def _events(completed: bytes) -> Iterable[Event]:
     return stream.pending
 
 
-def _decode(record: Record) -> tuple[str, Callable[[PromptStream], None]]:
-    """Whose message it is, and what it does to that prompt's stream."""
+def _decode(record: Record) -> tuple[str, Message, Callable[[PromptStream], None]]:
+    """Whose message it is, the message, and what it does to that prompt's stream."""
     if record.topic == topics.ASSIGNMENTS:
-        assigned = events_pb2.PromptAssigned.FromString(record.value)
-        return assigned.prompt.request_id, lambda stream: stream.on_assigned(assigned)
+        assigned = decode(record, events_pb2.PromptAssigned)
+        return assigned.prompt.request_id, assigned, lambda stream: stream.on_assigned(assigned)
     if record.topic == topics.TOKENS:
-        chunk = events_pb2.TokenChunk.FromString(record.value)
-        return chunk.request_id, lambda stream: stream.on_chunk(chunk)
-    result = events_pb2.PromptCompleted.FromString(record.value)
-    return result.request_id, lambda stream: stream.on_completed(result)
+        chunk = decode(record, events_pb2.TokenChunk)
+        return chunk.request_id, chunk, lambda stream: stream.on_chunk(chunk)
+    result = decode(record, events_pb2.PromptCompleted)
+    return result.request_id, result, lambda stream: stream.on_completed(result)
 
 
 async def _within(deadline: float, work: Awaitable[object]) -> None:

@@ -48,7 +48,8 @@ def outcome(finish: Finish, identity: Identity, now_ms: int) -> Outcome:
         tenant=prompt.assigned.prompt.tenant,
         completed_at_ms=now_ms,
     )
-    return Outcome(publish=(Outgoing(topics.COMPLETIONS, prompt.request_id, completed),))
+    ended = Outgoing(topics.COMPLETIONS, prompt.request_id, completed, as_json=prompt.in_json)
+    return Outcome(publish=(ended,))
 
 
 def chunk(effect: Loading | Text) -> Outgoing:
@@ -59,7 +60,7 @@ def chunk(effect: Loading | Text) -> Outgoing:
         message.text.text, message.text.tokens = effect.text, effect.tokens
     else:
         message.loading.expert_id, message.loading.tier = prompt.expert_id, effect.tier
-    return Outgoing(topics.TOKENS, prompt.request_id, message)
+    return Outgoing(topics.TOKENS, prompt.request_id, message, as_json=prompt.in_json)
 
 
 def _routing(prompt: Prompt) -> common_pb2.RoutingDecision | None:

@@ -5,6 +5,7 @@ import time
 from coe._proto import common_pb2, events_pb2
 from coe.platform import topics
 from coe.platform.bus.api import Outcome, Outgoing, Record
+from coe.platform.bus.codec import answered_in_json
 from coe.platform.errors import CoEError
 from coe.platform.prompts import MAX_NAME_CHARS
 
@@ -45,7 +46,8 @@ def error_outcome(
         tenant=submitted.tenant if submitted is not None else "",
         completed_at_ms=now_ms if now_ms is not None else time.time_ns() // 1_000_000,
     )
-    return Outcome(publish=(Outgoing(topics.COMPLETIONS, name, completed),), dead_letter=dead_letter)
+    as_json = record is not None and answered_in_json(record)
+    return Outcome(publish=(Outgoing(topics.COMPLETIONS, name, completed, as_json=as_json),), dead_letter=dead_letter)
 
 
 def request_id(record: Record | None, submitted: events_pb2.PromptSubmitted | None) -> str:

@@ -95,6 +95,16 @@ async def test_an_answer_with_its_stream_usage_route_and_tiers() -> None:
     assert rig.leases.held == {}
 
 
+@pytest.mark.parametrize("headers", [(), (("coe-answer-type", b"application/json"),)])
+async def test_an_answer_comes_in_the_form_that_was_asked_for(headers: tuple[tuple[str, bytes], ...]) -> None:
+    async with Rig().running() as rig:
+        offsets = [rig.bus.put(assigned("r"), headers), rig.bus.put(assigned("s", expert="unknown"), headers)]
+        for offset in offsets:
+            await rig.bus.completed(offset)
+    assert {one.as_json for offset in offsets for one in rig.bus.ended[offset].publish} == {bool(headers)}
+    assert rig.bus.posted_as_json == [bool(headers)] * 4
+
+
 @pytest.mark.parametrize(
     ("message", "code"),
     [

@@ -26,6 +26,7 @@ class FakeBus:
         self.cancellations: asyncio.Queue[Record] = asyncio.Queue()
         self.ended: dict[int, Outcome] = {}
         self.posted: list[events_pb2.TokenChunk] = []
+        self.posted_as_json: list[bool] = []
         self.lost: set[int] = set()
         self.open = False
         self._offset = 0
@@ -38,6 +39,7 @@ class FakeBus:
     async def post(self, outgoing: Outgoing) -> None:
         assert isinstance(outgoing.message, events_pb2.TokenChunk)
         self.posted.append(outgoing.message)
+        self.posted_as_json.append(outgoing.as_json)
         async with self._changed:
             self._changed.notify_all()
 

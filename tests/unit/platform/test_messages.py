@@ -66,6 +66,15 @@ def test_an_undecodable_message_is_set_aside_and_its_key_told() -> None:
     assert [sent.key for sent in outcome.publish] == ["r"]
 
 
+def test_an_error_comes_in_the_form_of_its_prompt() -> None:
+    refused = UndecodableMessage("no")
+    for wanted, came in ((True, record(b"{", content_type="application/json")), (False, record(b"\xff"))):
+        sent, _ = messages(came, error_outcome(came, None, refused), "coe/test", 0)
+        assert sent.value.startswith(b'{"') == wanted
+        answer = Record(sent.topic, 0, 0, sent.key, sent.value, tuple(sent.headers), 0)
+        assert decode(answer, events_pb2.PromptCompleted).error.code == "undecodable_message"
+
+
 @pytest.mark.parametrize(
     "unnamed",
     [*(record(key=key) for key in (None, b"\xff", b"a\nb", b"k" * 300)), record(topic=topics.ASSIGNMENTS)],

@@ -42,13 +42,17 @@ class Record(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A message to publish. The bus adds CloudEvents headers and the trace context of the current span."""
+    """A message to publish. The bus adds CloudEvents headers and the trace context of the current span.
+
+    `as_json`: in protobuf's JSON form, for readers that asked for it.
+    """
 
     topic: str
     key: str
     message: Message
     headers: tuple[tuple[str, str], ...] = ()
     partition: int | None = None
+    as_json: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,17 @@
-"""Message bytes to protobuf, after their content type: protobuf, or protobuf's JSON form."""
+"""Messages to bytes and back, after their content type: protobuf, or protobuf's JSON form."""
 
 from typing import TypeVar
 
 from google.protobuf import json_format
 from google.protobuf.message import DecodeError, Message
 
-from coe.platform.bus.api import Record
+from coe.platform.bus.api import Outgoing, Record
 from coe.platform.errors import UndecodableMessage
 
 JSON = "application/json"
 PROTOBUF = "application/protobuf"
+# What the answer to a prompt is to be. It travels from hop to hop; a producer may set it.
+ANSWER_HEADER = "coe-answer-type"
 _PROTOBUF_NAMES = frozenset({"", PROTOBUF, "application/x-protobuf", "application/octet-stream"})
 
 M = TypeVar("M", bound=Message)
@@ -17,7 +19,7 @@ M = TypeVar("M", bound=Message)
 
 def decode(record: Record, kind: type[M]) -> M:
     """Raises UndecodableMessage. Unknown JSON fields are ignored, as unknown protobuf fields are."""
-    content_type = (record.header("content-type") or "").partition(";")[0].strip().lower()
+    content_type = _media_type(record, "content-type")
     name = kind.DESCRIPTOR.name
     message = kind()
     try:
@@ -32,3 +34,30 @@ def decode(record: Record, kind: type[M]) -> M:
     except DecodeError:
         raise UndecodableMessage(f"not the bytes of a {name}", expected=name) from None
     return message
+
+
+def encode(outgoing: Outgoing) -> bytes:
+    """JSON has the fields' own names, also those whose value is zero or empty."""
+    if not outgoing.as_json:
+        return outgoing.message.SerializeToString()
+    text = json_format.MessageToJson(
+        outgoing.message,
+        preserving_proto_field_name=True,
+        always_print_fields_with_no_presence=True,
+        indent=None,
+        ensure_ascii=False,
+    )
+    return text.encode()
+
+
+def answered_in_json(record: Record) -> bool:
+    """Whether the prompt that the record carries is answered in JSON: as its header asks, else as it came itself.
+
+    A header that names neither form counts as absent.
+    """
+    asked = _media_type(record, ANSWER_HEADER)
+    return (asked if asked in (JSON, PROTOBUF) else _media_type(record, "content-type")) == JSON
+
+
+def _media_type(record: Record, header: str) -> str:
+    return (record.header(header) or "").partition(";")[0].strip().lower()

@@ -10,13 +10,12 @@ from functools import lru_cache
 from uuid import uuid4
 
 from coe.platform.bus.api import Outgoing, Record
-from coe.platform.bus.codec import PROTOBUF
+from coe.platform.bus.codec import ANSWER_HEADER, JSON, PROTOBUF, answered_in_json
 from coe.platform.deadline import DEADLINE_HEADER
 from coe.platform.errors import CoEError
 
 Headers = list[tuple[str, bytes | None]]
 
-_CARRIED = (DEADLINE_HEADER,)
 _MAX_REASON = 1024
 
 
@@ -26,7 +25,7 @@ def cloud_event(
     """Headers of a new event. `headers` replace those of `outgoing`, and win over those made here."""
     own = outgoing.headers if headers is None else headers
     made: Headers = [
-        *_of_type(outgoing.message.DESCRIPTOR.name, source),
+        *_of_type(outgoing.message.DESCRIPTOR.name, source, JSON if outgoing.as_json else PROTOBUF),
         ("ce_id", uuid4().hex.encode()),
         ("ce_time", f"{_second(now_ms // 1000)}.{now_ms % 1000:03}Z".encode()),
         ("ce_subject", outgoing.key.encode()),
@@ -38,13 +37,13 @@ def cloud_event(
 
 # These two run for every message, and change with its type and with the second.
 @lru_cache(maxsize=256)
-def _of_type(message_name: str, source: str) -> tuple[tuple[str, bytes], ...]:
+def _of_type(message_name: str, source: str, content_type: str) -> tuple[tuple[str, bytes], ...]:
     """What all events of one type from one source have in common."""
     fields = {
         "ce_specversion": "1.0",
         "ce_type": event_type(message_name),
         "ce_source": source,
-        "content-type": PROTOBUF,
+        "content-type": content_type,
     }
     return tuple((name, value.encode()) for name, value in fields.items())
 
@@ -62,9 +61,15 @@ def event_type(message_name: str) -> str:
 
 def carried(record: Record, headers: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
     """Headers of the input that its outputs inherit, unless they set them themselves."""
+    inherited = []
+    if (deadline := record.header(DEADLINE_HEADER)) is not None:
+        inherited.append((DEADLINE_HEADER, deadline))
+    if answered_in_json(record):
+        inherited.append((ANSWER_HEADER, JSON))
+    if not inherited:
+        return tuple(headers)
     own = {name for name, _ in headers}
-    inherited = [(name, value) for name in _CARRIED if name not in own and (value := record.header(name)) is not None]
-    return (*headers, *inherited) if inherited else tuple(headers)
+    return (*headers, *(one for one in inherited if one[0] not in own))
 
 
 def dead_letter(record: Record, error: CoEError, attempts: int) -> Headers:

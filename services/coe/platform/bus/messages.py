@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from coe.platform import topics
 from coe.platform.bus.api import Outcome, Record
+from coe.platform.bus.codec import encode
 from coe.platform.bus.headers import Headers, carried, cloud_event, dead_letter
 from coe.platform.errors import CoEError, InternalError
 from coe.platform.telemetry import events
@@ -41,7 +42,7 @@ def messages(record: Record, outcome: Outcome, source: str, attempt: int) -> lis
         Message(
             one.topic,
             one.key.encode(),
-            one.message.SerializeToString(),
+            encode(one),
             cloud_event(one, source, now_ms, carried(record, one.headers)),
             one.partition,
         )

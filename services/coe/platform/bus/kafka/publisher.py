@@ -19,6 +19,7 @@ from aiokafka.errors import (
 from opentelemetry.trace import Span
 
 from coe.platform.bus.api import Outgoing
+from coe.platform.bus.codec import encode
 from coe.platform.bus.headers import Headers, cloud_event
 from coe.platform.bus.kafka.client import closing, stop_producer
 from coe.platform.bus.kafka.connection import Connection
@@ -124,7 +125,7 @@ async def _handed_over(producer: AIOKafkaProducer, outgoing: Outgoing, headers: 
     try:
         sent: asyncio.Future[object] = await producer.send(
             outgoing.topic,
-            outgoing.message.SerializeToString(),
+            encode(outgoing),
             outgoing.key.encode(),
             partition=outgoing.partition,
             headers=headers,

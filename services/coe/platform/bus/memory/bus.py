@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 
 from coe.platform.bus.api import BatchHandler, Outgoing, Subscription
+from coe.platform.bus.codec import encode
 from coe.platform.bus.handle import handle
 from coe.platform.bus.headers import cloud_event
 from coe.platform.bus.memory.broker import MemoryBroker
@@ -40,8 +41,8 @@ class MemoryBus:
 
     def _append(self, outgoing: Outgoing, trace: list[tuple[str, bytes]]) -> None:
         headers = cloud_event(outgoing, self._source, time.time_ns() // 1_000_000) + trace
-        value = outgoing.message.SerializeToString()
-        self.broker.append(Message(outgoing.topic, outgoing.key.encode(), value, headers, outgoing.partition))
+        key, value = outgoing.key.encode(), encode(outgoing)
+        self.broker.append(Message(outgoing.topic, key, value, headers, outgoing.partition))
 
     async def process(self, subscription: Subscription, handler: BatchHandler) -> None:
         membership = Membership(self.broker, subscription, self._source)
