@@ -1,6 +1,8 @@
 """Submits prompts to Kafka and follows their answers. One reader of the topics serves every stream of the process."""
 
 import asyncio
+import math
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, suppress
 from types import TracebackType
@@ -20,12 +22,13 @@ from coe.platform.errors import (
     CapacityExceeded,
     CoEError,
     DeadlineExceeded,
-    InvalidPrompt,
     Unavailable,
     UndecodableMessage,
 )
 
 Publish = Callable[[events_pb2.PromptSubmitted], Awaitable[None]]
+# What came of the prompt so far, and the event that is set when more did.
+Follower = tuple[PromptStream, asyncio.Event]
 # A broker that is away must not hold up who gives up because of it.
 _CANCEL_S = 2.0
 # That the broker takes no prompt is told so long before the deadline: at the deadline itself callers over gRPC hang up.
@@ -47,7 +50,9 @@ class PromptClient:
         self._ended = ended
         self._publish = publish or self._publish_on_bus
         self._max_streams = max_streams
-        self._streams: dict[str, tuple[PromptStream, asyncio.Event]] = {}
+        # Who follows a prompt, by its id.
+        self._streams: dict[str, list[Follower]] = {}
+        self._following = 0
         self._exit = AsyncExitStack()
         self._reader: asyncio.Task[None] | None = None
 
@@ -67,6 +72,10 @@ class PromptClient:
     async def submit(self, prompt: events_pb2.PromptSubmitted, *, timeout_s: float) -> AsyncGenerator[Event, None]:
         """Publishes the prompt (an empty request id is filled in) and yields its events, the last one `Completed`.
 
+        Where it names no deadline, the end of `timeout_s` is published as one. Several may follow one id, which is one
+        prompt (the router drops the others): each has its events from then on, and the whole text at the end. It is
+        cancelled when the last of them goes away.
+
         Raises DeadlineExceeded when no terminal event came within `timeout_s`, Unavailable when the broker did not even
         take the prompt or the topics can't be read any more, CapacityExceeded when too many prompts are followed.
         """
@@ -75,12 +84,13 @@ class PromptClient:
                 yield event
             return
         prompt.request_id = prompt.request_id or uuid4().hex
-        stream, ready = self._open(prompt.request_id)
+        stream, ready = follower = self._open(prompt.request_id)
         deadline = asyncio.get_running_loop().time() + timeout_s
         overdue = False
         try:
             try:
-                await _within(deadline - min(_TELL_S, timeout_s / 10), self._publish(prompt))
+                limit = deadline - min(_TELL_S, timeout_s / 10)
+                await _within(limit, self._publish(_timed(prompt, timeout_s)))
             except TimeoutError:
                 overdue = True
                 message = "the Kafka broker did not take the prompt in time: it does not answer"
@@ -98,9 +108,9 @@ class PromptClient:
             message = f"no answer within {timeout_s:.1f} s"
             raise DeadlineExceeded(message, request_id=prompt.request_id) from None
         finally:
-            del self._streams[prompt.request_id]
+            last = self._leave(prompt.request_id, follower)
             # Of an overdue prompt its deadline says what a cancellation would, which nobody takes either.
-            if not (stream.done or overdue):
+            if last and not (stream.done or overdue):
                 await self._cancel(prompt.request_id)
 
     async def _publish_on_bus(self, prompt: events_pb2.PromptSubmitted) -> None:
@@ -113,21 +123,31 @@ class PromptClient:
             async with asyncio.timeout(_CANCEL_S):
                 await self._bus.publisher.post(Outgoing(topics.CANCELLATIONS, request_id, cancelled))
 
-    def _open(self, request_id: str) -> tuple[PromptStream, asyncio.Event]:
-        if request_id in self._streams:
-            raise InvalidPrompt("a prompt with this request id is under way", request_id=request_id)
-        if len(self._streams) >= self._max_streams:
+    def _open(self, request_id: str) -> Follower:
+        if self._following >= self._max_streams:
             raise CapacityExceeded("too many prompts are followed at once", max_streams=self._max_streams)
-        self._streams[request_id] = entry = (PromptStream(), asyncio.Event())
-        return entry
+        self._following += 1
+        follower = (PromptStream(), asyncio.Event())
+        self._streams.setdefault(request_id, []).append(follower)
+        return follower
+
+    def _leave(self, request_id: str, follower: Follower) -> bool:
+        """Whether nobody follows the prompt any more."""
+        self._following -= 1
+        followers = self._streams[request_id]
+        followers.remove(follower)
+        if not followers:
+            del self._streams[request_id]
+        return not followers
 
     async def _read(self, records: AsyncIterator[Record]) -> None:
         try:
             async for record in records:
                 self._dispatch(record)
         finally:
-            for _, ready in self._streams.values():
-                ready.set()
+            for followers in self._streams.values():
+                for _, ready in followers:
+                    ready.set()
 
     def _dispatch(self, record: Record) -> None:
         try:
@@ -137,8 +157,7 @@ class PromptClient:
             return
         if self._ended is not None and record.topic == topics.COMPLETIONS:
             self._ended.note(request_id, message.SerializeToString())
-        if (entry := self._streams.get(request_id)) is not None:
-            stream, ready = entry
+        for stream, ready in self._streams.get(request_id, ()):
             feed(stream)
             ready.set()
 
@@ -146,8 +165,24 @@ class PromptClient:
 def _events(completed: bytes) -> Iterable[Event]:
     """Of a prompt that has ended: its route where it had one, its text, its end."""
     stream = PromptStream()
-    stream.on_completed(events_pb2.PromptCompleted.FromString(completed))
+    result = events_pb2.PromptCompleted.FromString(completed)
+    if result.HasField("error"):
+        result.error.message += " (so ended the first prompt of this request id: for another answer take another id)"
+    stream.on_completed(result)
     return stream.pending
+
+
+def _timed(prompt: events_pb2.PromptSubmitted, timeout_s: float) -> events_pb2.PromptSubmitted:
+    """With the times that are not set: when a client dies, the deadline is what ends its prompt."""
+    if prompt.submitted_at_ms and prompt.deadline_ms:
+        return prompt
+    timed = events_pb2.PromptSubmitted()
+    timed.CopyFrom(prompt)
+    now_ms = time.time_ns() // 1_000_000
+    timed.submitted_at_ms = prompt.submitted_at_ms or now_ms
+    if math.isfinite(timeout_s):
+        timed.deadline_ms = prompt.deadline_ms or now_ms + round(timeout_s * 1000)
+    return timed
 
 
 def _decode(record: Record) -> tuple[str, Message, Callable[[PromptStream], None]]:

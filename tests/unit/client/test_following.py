@@ -1,0 +1,136 @@
+"""What is published of a prompt, and who follows its answer."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from coe._proto import events_pb2
+from coe.client.ended import Ended
+from coe.client.events import Completed, Event, Text
+from coe.client.prompts import PromptClient
+from coe.platform import topics
+from coe.platform.bus.api import Outgoing, Record
+from coe.platform.bus.codec import decode
+from coe.platform.bus.memory import MemoryBroker, MemoryBus
+
+WAIT_S = 10.0
+
+
+@pytest.fixture
+async def bus() -> MemoryBus:
+    return MemoryBus(MemoryBroker())
+
+
+@pytest.fixture
+async def client(bus: MemoryBus) -> AsyncIterator[PromptClient]:
+    async with PromptClient(bus, max_streams=2) as client:
+        yield client
+
+
+def on(bus: MemoryBus, topic: str) -> list[Record]:
+    return [record for log in bus.broker.partitions(topic) for record in log]
+
+
+async def published(bus: MemoryBus, topic: str, count: int = 1) -> list[Record]:
+    async with asyncio.timeout(WAIT_S):
+        while len(found := on(bus, topic)) < count:
+            await bus.broker.change()
+    return found
+
+
+def asking(
+    client: PromptClient, prompt: events_pb2.PromptSubmitted, timeout_s: float = 60.0
+) -> "asyncio.Task[list[Event]]":
+    async def follow() -> list[Event]:
+        return [event async for event in client.submit(prompt, timeout_s=timeout_s)]
+
+    return asyncio.create_task(follow())
+
+
+def answered(*, as_json: bool = False) -> list[Outgoing]:
+    chunk = events_pb2.TokenChunk(request_id="r", text={"text": "He"})
+    end = events_pb2.PromptCompleted(request_id="r", completion={"text": "Hello"})
+    topic = ((topics.TOKENS, chunk), (topics.COMPLETIONS, end))
+    return [Outgoing(name, "r", message, as_json=as_json) for name, message in topic]
+
+
+async def gone(task: "asyncio.Task[list[Event]]") -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_prompt_without_times_gets_them(bus: MemoryBus, client: PromptClient) -> None:
+    before = time.time_ns() // 1_000_000
+    prompt = events_pb2.PromptSubmitted(request_id="r", prompt="hi")
+    task = asking(client, prompt, timeout_s=60)
+    (record,) = await published(bus, topics.PROMPTS)
+    sent = decode(record, events_pb2.PromptSubmitted)
+    assert before <= sent.submitted_at_ms <= time.time_ns() // 1_000_000
+    assert sent.deadline_ms == sent.submitted_at_ms + 60_000
+    # The caller's message is not touched: submitted again, it has other times.
+    assert (prompt.submitted_at_ms, prompt.deadline_ms) == (0, 0)
+    await gone(task)
+
+
+async def test_times_that_a_prompt_has_are_kept(bus: MemoryBus, client: PromptClient) -> None:
+    mine = events_pb2.PromptSubmitted(request_id="r", prompt="hi", submitted_at_ms=3, deadline_ms=7)
+    endless = events_pb2.PromptSubmitted(request_id="s", prompt="hi")
+    tasks = [asking(client, mine), asking(client, endless, timeout_s=float("inf"))]
+    sent = [decode(record, events_pb2.PromptSubmitted) for record in await published(bus, topics.PROMPTS, 2)]
+    times = {one.request_id: (one.submitted_at_ms, one.deadline_ms) for one in sent}
+    assert times["r"] == (3, 7)
+    assert times["s"][1] == 0
+    for task in tasks:
+        await gone(task)
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+async def test_an_answer_is_read_in_either_form(bus: MemoryBus, client: PromptClient, as_json: bool) -> None:
+    task = asking(client, events_pb2.PromptSubmitted(request_id="r", prompt="hi"))
+    await published(bus, topics.PROMPTS)
+    for outgoing in answered(as_json=as_json):
+        await bus.publish(outgoing)
+    *texts, end = await asyncio.wait_for(task, WAIT_S)
+    assert "".join(event.text for event in texts if isinstance(event, Text)) == "Hello"
+    assert isinstance(end, Completed)
+
+
+async def test_two_may_follow_one_prompt(bus: MemoryBus, client: PromptClient) -> None:
+    prompt = events_pb2.PromptSubmitted(request_id="r", prompt="hi")
+    tasks = [asking(client, prompt), asking(client, prompt)]
+    await published(bus, topics.PROMPTS, 2)
+    for outgoing in answered():
+        await bus.publish(outgoing)
+    for task in tasks:
+        assert isinstance((await asyncio.wait_for(task, WAIT_S))[-1], Completed)
+
+
+async def test_a_prompt_is_cancelled_when_the_last_follower_goes(bus: MemoryBus, client: PromptClient) -> None:
+    prompt = events_pb2.PromptSubmitted(request_id="r", prompt="hi")
+    first, second = asking(client, prompt), asking(client, prompt)
+    await published(bus, topics.PROMPTS, 2)
+    await gone(first)
+    assert on(bus, topics.CANCELLATIONS) == []
+    await gone(second)
+    assert len(on(bus, topics.CANCELLATIONS)) == 1
+    # Both places are free again.
+    again = [asking(client, events_pb2.PromptSubmitted(request_id=name, prompt="hi")) for name in "st"]
+    await published(bus, topics.PROMPTS, 4)
+    for task in again:
+        await gone(task)
+
+
+async def test_who_comes_after_the_end_is_told_that_the_id_is_spent(bus: MemoryBus) -> None:
+    async with PromptClient(bus, ended=Ended(600, 2**20)) as client:
+        prompt = events_pb2.PromptSubmitted(request_id="r", prompt="hi")
+        task = asking(client, prompt)
+        await published(bus, topics.PROMPTS)
+        cancelled = events_pb2.PromptCompleted(request_id="r", error={"code": "cancelled", "message": "gone"})
+        await bus.publish(Outgoing(topics.COMPLETIONS, "r", cancelled, as_json=True))
+        ends = [(await asyncio.wait_for(one, WAIT_S))[-1] for one in (task, asking(client, prompt))]
+    assert all(isinstance(end, Completed) and end.result.error.code == "cancelled" for end in ends)
+    said = [end.result.error.message for end in ends if isinstance(end, Completed)]
+    assert said[0] == "gone"
+    assert said[1].startswith("gone (so ended the first prompt of this request id")
