@@ -11,10 +11,15 @@ DEADLINE_HEADER = "coe-deadline-ms"
 _MILLISECONDS = re.compile(r"[1-9][0-9]{0,17}")
 
 
+def deadline_header(record: Record) -> str | None:
+    """As it came. One that is no positive number of at most 18 digits counts as absent."""
+    text = record.header(DEADLINE_HEADER)
+    return text if text is not None and _MILLISECONDS.fullmatch(text) else None
+
+
 def deadline_ms(record: Record | None, submitted: events_pb2.PromptSubmitted | None) -> int | None:
-    """None when the prompt has none. A header that is no positive number of at most 18 digits counts as absent."""
-    text = record.header(DEADLINE_HEADER) if record is not None else None
-    if text is not None and _MILLISECONDS.fullmatch(text):
+    """None when the prompt has none."""
+    if record is not None and (text := deadline_header(record)) is not None:
         return int(text)
     if submitted is not None and submitted.deadline_ms > 0:
         return submitted.deadline_ms

@@ -106,6 +106,40 @@ def test_a_result_that_no_topic_takes_becomes_an_error() -> None:
     assert events_pb2.PromptCompleted.FromString(sent[0].value).error.code == "internal"
 
 
+@pytest.mark.parametrize("name", ["coe-deadline-ms", "coe-answer-type", "traceparent", "tracestate"])
+def test_no_header_is_carried_whatever_its_size(name: str) -> None:
+    value = b"9" * (MAX_MESSAGE_BYTES - 64 * 1024 + 100)
+    large = Record(topics.PROMPTS, 0, 0, b"r", b"", ((name, value),), 0)
+    routed = Outgoing(topics.ROUTED, "r", events_pb2.PromptRouted())
+    (sent,) = messages(large, Outcome(publish=(routed,)), "coe/test", 0)
+    assert sent.nbytes < 1000
+
+
+def test_a_result_of_a_worker_that_no_topic_takes_is_still_its_prompts() -> None:
+    large = events_pb2.PromptCompleted(
+        request_id="r", tenant="t", completion=events_pb2.PromptCompleted.Completion(text="x" * MAX_MESSAGE_BYTES)
+    )
+    assigned = record(b"body", b"expert#0", topics.ASSIGNMENTS, coe_deadline_ms="7")
+    ended, _ = messages(assigned, Outcome(publish=(Outgoing(topics.COMPLETIONS, "r", large),)), "coe/test", 3)
+    assert ended.key == b"r"
+    told = events_pb2.PromptCompleted.FromString(ended.value)
+    assert (told.request_id, told.tenant, told.error.code, told.attempt) == ("r", "t", "internal", 3)
+
+
+def test_a_result_that_can_not_be_written_becomes_an_error() -> None:
+    broken = Outgoing(topics.ROUTED, "\ud800", events_pb2.PromptRouted())
+    sent = messages(record(), Outcome(publish=(broken,)), "coe/test", 0)
+    assert [message.topic for message in sent] == [topics.COMPLETIONS, topics.DEAD_LETTER]
+    assert events_pb2.PromptCompleted.FromString(sent[0].value).error.code == "internal"
+
+
+@pytest.mark.parametrize("headers", [((("\ufffd" * 1_000_000), None),), (("", None),) * 1_000_000])
+def test_headers_count_as_the_bytes_they_take(headers: tuple[tuple[str, bytes | None], ...]) -> None:
+    full = Record(topics.PROMPTS, 0, 0, b"r", b"", headers, 0)
+    (letter,) = messages(full, Outcome(dead_letter=UndecodableMessage("no")), "coe/test", 0)
+    assert len(letter.headers) < 20
+
+
 def test_a_record_too_large_to_set_aside_leaves_its_beginning() -> None:
     size = MAX_MESSAGE_BYTES // 2
     large = Record(topics.PROMPTS, 3, 7, b"k" * size, b"v" * size, (("x", b"h" * size),), 0)

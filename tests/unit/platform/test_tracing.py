@@ -174,6 +174,15 @@ def test_a_trace_context_comes_back_as_it_was() -> None:
     assert dict(w3c.headers(context)) == sent
 
 
+@pytest.mark.parametrize("state", ["x" * 2_000_000, ",".join(f"v{number}={'s' * 250}" for number in range(20))])
+def test_an_endless_trace_state_is_dropped_unread(state: str, caplog: pytest.LogCaptureFixture) -> None:
+    sent = {"traceparent": f"00-{'a' * 32}-{'b' * 16}-01", "tracestate": state}
+    context = w3c.parse(sent.get)
+    assert context is not None
+    assert [name for name, _ in w3c.headers(context)] == ["traceparent"]
+    assert not caplog.records
+
+
 def test_a_client_without_telemetry_leaves_the_decision_to_the_next_hop(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(telemetry_spans, "_sample", None)
     assert messaging.trace_headers(messaging.start_send("t", "k")) == []

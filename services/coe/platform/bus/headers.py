@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from coe.platform.bus.api import Outgoing, Record
 from coe.platform.bus.codec import ANSWER_HEADER, JSON, PROTOBUF, answered_in_json
-from coe.platform.deadline import DEADLINE_HEADER
+from coe.platform.deadline import DEADLINE_HEADER, deadline_header
 from coe.platform.errors import CoEError
 
 Headers = list[tuple[str, bytes | None]]
@@ -62,7 +62,7 @@ def event_type(message_name: str) -> str:
 def carried(record: Record, headers: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
     """Headers of the input that its outputs inherit, unless they set them themselves."""
     inherited = []
-    if (deadline := record.header(DEADLINE_HEADER)) is not None:
+    if (deadline := deadline_header(record)) is not None:
         inherited.append((DEADLINE_HEADER, deadline))
     if answered_in_json(record):
         inherited.append((ANSWER_HEADER, JSON))

@@ -1,8 +1,11 @@
 """The bytes that an outcome becomes: its messages and dead letters."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import structlog
+
+from coe._proto import events_pb2
 from coe.platform import topics
 from coe.platform.bus.api import Outcome, Record
 from coe.platform.bus.codec import encode
@@ -11,10 +14,14 @@ from coe.platform.errors import CoEError, InternalError
 from coe.platform.telemetry import events
 from coe.platform.terminal import error_outcome
 
+_log = structlog.stdlib.get_logger(__name__)
+
 # Most bytes of one message, its headers included. Topics are made with the same limit.
 MAX_MESSAGE_BYTES = 2 * 1024 * 1024
 # Room for the trace context and the record's own framing.
 _MOST_BYTES = MAX_MESSAGE_BYTES - 64 * 1024
+# The lengths of a header's name and value, which come before them.
+_HEADER_BYTES = 10
 # Of a record that is too large to be set aside whole.
 _BEGINNING_BYTES = 1024
 
@@ -31,27 +38,55 @@ class Message:
 
     @property
     def nbytes(self) -> int:
-        headers = sum(len(name) + len(value or b"") for name, value in self.headers)
+        headers = sum(len(name.encode()) + len(value or b"") + _HEADER_BYTES for name, value in self.headers)
         return len(self.key or b"") + len(self.value) + headers
 
 
 def messages(record: Record, outcome: Outcome, source: str, attempt: int) -> list[Message]:
     """What to publish for one record. An outcome that no topic would take becomes its terminal error."""
-    now_ms = time.time_ns() // 1_000_000
-    out = [
-        Message(
-            one.topic,
-            one.key.encode(),
-            encode(one),
-            cloud_event(one, source, now_ms, carried(record, one.headers)),
-            one.partition,
-        )
-        for one in outcome.publish
-    ]
-    large = next((message for message in out if message.nbytes > _MOST_BYTES), None)
-    if large is not None:
+    try:
+        out = _published(outcome, source, record)
+        large = next((message for message in out if message.nbytes > _MOST_BYTES), None)
+        if large is None:
+            return _observed(record, outcome, out, attempt)
         error = InternalError(f"the result has {large.nbytes} bytes, more than a message may have")
-        return messages(record, error_outcome(record, None, error), source, attempt)
+    except Exception as failure:
+        where = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
+        _log.error("an outcome could not be written", **where, exc_info=failure)
+        error = InternalError("the result could not be written; the service's log has the reason")
+    return refused(record, outcome, source, attempt, error)
+
+
+def refused(record: Record, outcome: Outcome, source: str, attempt: int, error: CoEError) -> list[Message]:
+    """What takes the place of an outcome that can't be published: its terminal error, and the record set aside.
+
+    Of the record it has the name only, which is short, and no headers: it is not refused in turn.
+    """
+    ended = error_outcome(record, _submitted(outcome), error, attempt=attempt)
+    ended = replace(ended, dead_letter=error)
+    return _observed(record, ended, _published(ended, source), attempt)
+
+
+def _submitted(outcome: Outcome) -> events_pb2.PromptSubmitted | None:
+    """Whose outcome it is, where that is an end: the key of an assignment does not name its prompt."""
+    for outgoing in outcome.publish:
+        if isinstance(ended := outgoing.message, events_pb2.PromptCompleted):
+            return events_pb2.PromptSubmitted(request_id=ended.request_id, tenant=ended.tenant)
+    return None
+
+
+def _published(outcome: Outcome, source: str, parent: Record | None = None) -> list[Message]:
+    """`parent`: whose headers they inherit."""
+    now_ms = time.time_ns() // 1_000_000
+    out = []
+    for one in outcome.publish:
+        inherited = one.headers if parent is None else carried(parent, one.headers)
+        headers = cloud_event(one, source, now_ms, inherited)
+        out.append(Message(one.topic, one.key.encode(), encode(one), headers, one.partition))
+    return out
+
+
+def _observed(record: Record, outcome: Outcome, out: list[Message], attempt: int) -> list[Message]:
     events.observe(record, outcome)
     if outcome.dead_letter is not None:
         out.append(_letter(record, outcome.dead_letter, attempt))

@@ -10,6 +10,8 @@ from opentelemetry.trace import SpanContext, TraceFlags, TraceState
 
 TRACEPARENT = "traceparent"
 TRACESTATE = "tracestate"
+# The recommendation asks for 512 at least. A longer one is dropped unread: the library would log all of it.
+_MOST_STATE_CHARS = 4096
 
 # Later versions may have more after the flags.
 _FORM = re.compile(r"(?!ff)([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(.*)", re.DOTALL)
@@ -31,7 +33,7 @@ def parse(header: Callable[[str], str | None]) -> SpanContext | None:
         int(span_id, 16),
         is_remote=True,
         trace_flags=_FLAGS[int(flags, 16)],
-        trace_state=TraceState.from_header([state]) if state else None,
+        trace_state=TraceState.from_header([state]) if state and len(state) <= _MOST_STATE_CHARS else None,
     )
     return context if context.is_valid else None
 
