@@ -15,8 +15,8 @@ EXPERT = "expert"
 class Pipeline:
     """Answers a prompt with its text reversed, in two chunks.
 
-    One for expert `missing` fails before it has an expert, for `small` after it, for `broken` after the first text. One
-    for `silent` waits for ever, for `slow` with an expert.
+    One for expert `missing` fails before it has an expert, for `lost` in a way that may pass, for `small` after it has
+    one, for `broken` after the first text. One for `silent` waits for ever, for `slow` with an expert.
     """
 
     def __init__(self, broker: MemoryBroker) -> None:
@@ -37,8 +37,9 @@ def answer(prompt: events_pb2.PromptSubmitted) -> list[Outgoing]:
         error = common_pb2.Error(code="context_exceeded", message="too many tokens")
         end = Outgoing(topics.COMPLETIONS, key, events_pb2.PromptCompleted(request_id=key, error=error))
         return [*answer_of(prompt)[: 1 if prompt.expert_id == "small" else 2], end]
-    if prompt.expert_id == "missing":
-        error = common_pb2.Error(code="expert_not_found", message="no expert 'missing' is hosted")
+    if prompt.expert_id in ("missing", "lost"):
+        code = "expert_not_found" if prompt.expert_id == "missing" else "tier_load"
+        error = common_pb2.Error(code=code, message=f"no expert {prompt.expert_id!r} is hosted")
         return [Outgoing(topics.COMPLETIONS, key, events_pb2.PromptCompleted(request_id=key, error=error))]
     return answer_of(prompt)
 

@@ -29,6 +29,7 @@ class SamplingParams:
     stop: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        stops = all(1 <= len(text) <= MAX_STOP_LENGTH for text in self.stop)
         checks = {
             "max_tokens must be at least 1": self.max_tokens >= 1,
             "temperature must be between 0 and 100": 0 <= self.temperature <= 100,
@@ -37,14 +38,12 @@ class SamplingParams:
             "min_p must be between 0 and 1": 0 <= self.min_p <= 1,
             "repetition_penalty must be between 0.001 and 1000": 1e-3 <= self.repetition_penalty <= 1e3,
             "seed must be an unsigned 64 bit number": self.seed is None or 0 <= self.seed < 1 << 64,
-            f"at most {MAX_STOP_STRINGS} stop strings": len(self.stop) <= MAX_STOP_STRINGS,
-            f"stop strings have 1 to {MAX_STOP_LENGTH} characters": all(
-                1 <= len(text) <= MAX_STOP_LENGTH for text in self.stop
-            ),
+            f"stop must be at most {MAX_STOP_STRINGS} strings": len(self.stop) <= MAX_STOP_STRINGS,
+            f"stop must be strings of 1 to {MAX_STOP_LENGTH} characters": stops,
         }
         for message, holds in checks.items():
             if not holds:
-                raise InvalidPrompt(message)
+                raise InvalidPrompt(message, param=message.partition(" ")[0])
 
     @classmethod
     def from_proto(cls, sampling: common_pb2.SamplingParams) -> Self:

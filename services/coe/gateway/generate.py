@@ -11,6 +11,8 @@ from coe._proto import events_pb2, gateway_pb2, gateway_pb2_grpc
 from coe.client.events import Completed, Event, Loading, Routed, Text
 from coe.client.prompts import PromptClient
 from coe.gateway.admission import admit
+from coe.gateway.keys import ApiKeys
+from coe.gateway.settings import GatewaySettings
 from coe.platform.errors import from_proto
 
 Context = grpc.aio.ServicerContext[gateway_pb2.GenerateRequest, gateway_pb2.GenerateResponse]
@@ -20,18 +22,24 @@ Response = gateway_pb2.GenerateResponse
 class GatewayServicer(gateway_pb2_grpc.GatewayServicer):
     """Errors of the tree are raised; the server's interceptor turns them into rich statuses."""
 
-    def __init__(self, prompts: PromptClient, *, default_deadline_s: float, max_prompt_bytes: int) -> None:
+    def __init__(
+        self, prompts: PromptClient, *, keys: ApiKeys, settings: GatewaySettings, max_prompt_bytes: int
+    ) -> None:
         self._prompts = prompts
-        self._default_deadline_s = default_deadline_s
+        self._keys = keys
+        self._settings = settings
         self._max_prompt_bytes = max_prompt_bytes
 
     async def Generate(self, request: gateway_pb2.GenerateRequest, context: Context) -> AsyncIterator[Response]:
-        timeout_s = min(context.time_remaining() or self._default_deadline_s, self._default_deadline_s)
+        authorization = dict(context.invocation_metadata() or ()).get("authorization")
+        tenant = self._keys.tenant(authorization if isinstance(authorization, str) else None)
+        timeout_s = self._settings.deadline_s(context.time_remaining())
         prompt = admit(
             request.prompt,
             now_ms=time.time_ns() // 1_000_000,
             timeout_s=timeout_s,
             max_prompt_bytes=self._max_prompt_bytes,
+            tenant=tenant,
         )
         prompt.request_id = prompt.request_id or uuid4().hex
         yield Response(accepted=Response.Accepted(request_id=prompt.request_id))

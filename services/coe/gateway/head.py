@@ -1,4 +1,4 @@
-"""What decides a response's head: the prompt's route, an early error, or a client that has gone away."""
+"""What decides a response's head, and when nothing comes: the route, an early error, a client that has gone away."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable
@@ -45,6 +45,22 @@ async def until_settled(events: Events, within_s: float) -> Events:
     return _again(held, coming, events)
 
 
+async def with_pauses(events: Events, quiet_s: float) -> AsyncGenerator[Event | None, None]:
+    """The same events, and None whenever none came for so long."""
+    async with aclosing(events):
+        while True:
+            coming = asyncio.ensure_future(anext(events, None))
+            try:
+                while not (await asyncio.wait({coming}, timeout=quiet_s))[0]:
+                    yield None
+                event = coming.result()
+            finally:
+                await _give_up(coming)
+            if event is None:
+                return
+            yield event
+
+
 async def while_connected(request: Request, answer: Awaitable[Response]) -> Response:
     """The answer. When the client, whose body is read, goes away before: cancels it and raises Cancelled."""
     working, gone = asyncio.ensure_future(answer), asyncio.ensure_future(_disconnected(request))
@@ -83,8 +99,9 @@ async def _disconnected(request: Request) -> None:
 
 
 async def _give_up(work: asyncio.Future[Any]) -> None:
-    work.cancel()
-    await asyncio.wait({work})
+    if not work.done():
+        work.cancel()
+        await asyncio.wait({work})
     if not work.cancelled():
         # Nobody else asks for it: an error of it is not one that was forgotten.
         work.exception()

@@ -13,7 +13,6 @@ from google.protobuf.json_format import MessageToDict
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from coe._proto import common_pb2, events_pb2
-from coe.platform.errors import CoEError
 from coe.platform.prompts import MAX_NAME_CHARS
 
 AUTO = "coe-auto"
@@ -27,7 +26,19 @@ Name = Annotated[str, Field(max_length=MAX_NAME_CHARS)]
 Nothing = Annotated[list[Any] | dict[str, Any], Field(max_length=0)]
 
 
-class TextPart(BaseModel):
+class Given(BaseModel):
+    """What a request holds: nothing beyond what is served, and null is the same as no field."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, fields: object) -> object:
+        given = fields.items() if isinstance(fields, dict) else ()
+        return {name: value for name, value in given if value is not None} if given else fields
+
+
+class TextPart(Given):
     """One part of a message that is given in parts."""
 
     type: Literal["text"]
@@ -38,32 +49,40 @@ def _in_parts(content: object) -> object:
     return [{"type": "text", "text": content}] if isinstance(content, str) else content
 
 
-class Message(BaseModel):
+def _in_list(stop: object) -> object:
+    return [stop] if isinstance(stop, str) else stop
+
+
+class Message(Given):
     """One turn. Only text is served."""
 
     role: Literal["system", "developer", "user", "assistant"]
     content: Annotated[list[TextPart], BeforeValidator(_in_parts)]
+    # What an answer of that API may carry along when it is sent back.
+    name: str | None = None
+    tool_calls: Nothing | None = None
+    annotations: Nothing | None = None
 
     def text(self) -> str:
         return "".join(part.text for part in self.content)
 
 
-class ResponseFormat(BaseModel):
+class ResponseFormat(Given):
     """Text as it comes is the only one."""
 
     type: Literal["text"]
 
 
-class StreamOptions(BaseModel):
+class StreamOptions(Given):
     """What a streamed answer carries beside text."""
 
     include_usage: bool = False
+    # Against those who tell tokens by the sizes of packets: ours are never padded.
+    include_obfuscation: bool = False
 
 
-class ChatRequest(BaseModel):
+class ChatRequest(Given):
     """The fields of POST /v1/chat/completions that are served, and our own `coe` extras at the end."""
-
-    model_config = ConfigDict(extra="forbid")
 
     model: Name = AUTO
     messages: list[Message] = Field(min_length=1)
@@ -72,10 +91,12 @@ class ChatRequest(BaseModel):
     temperature: Temperature | None = None
     top_p: Probability | None = None
     seed: Annotated[int, Field(ge=0, lt=2**64)] | None = None
-    stop: str | list[str] | None = None
+    stop: Annotated[list[str] | None, BeforeValidator(_in_list)] = None
     stream: bool = False
     stream_options: StreamOptions | None = None
     user: Name | None = None
+    # Prompts of one conversation, or of one long beginning, go to the same worker where they can.
+    prompt_cache_key: Name | None = None
     # Accepted only at the value that changes nothing.
     n: Literal[1] = 1
     frequency_penalty: Literal[0] | None = None
@@ -93,7 +114,6 @@ class ChatRequest(BaseModel):
     # What others keep books with.
     metadata: dict[str, str] | None = None
     safety_identifier: str | None = None
-    prompt_cache_key: str | None = None
     # Not of that API, but of others that speak its dialect.
     top_k: Annotated[int, Field(ge=0, lt=2**32)] | None = None
     min_p: Probability | None = None
@@ -101,15 +121,8 @@ class ChatRequest(BaseModel):
     # Ours: the answer, or the first chunk of a stream, says in a field `coe` why this expert gives it.
     explain: bool = False
 
-    @model_validator(mode="before")
-    @classmethod
-    def _without_nulls(cls, fields: object) -> object:
-        given = fields.items() if isinstance(fields, dict) else ()
-        return {name: value for name, value in given if value is not None} if given else fields
-
     def to_prompt(self) -> events_pb2.PromptSubmitted:
         roles = {"developer": "system"}
-        stop = [self.stop] if isinstance(self.stop, str) else self.stop or []
         prompt = events_pb2.PromptSubmitted(
             messages=[
                 common_pb2.ChatMessage(role=roles.get(message.role, message.role), content=message.text())
@@ -123,9 +136,10 @@ class ChatRequest(BaseModel):
                 min_p=self.min_p,
                 repetition_penalty=self.repetition_penalty,
                 seed=self.seed,
-                stop=stop,
+                stop=self.stop,
             ),
             tenant=self.user or "",
+            conversation_id=self.prompt_cache_key or "",
         )
         if self.model in BUDGETS:
             prompt.budget.name = BUDGETS[self.model]
@@ -193,10 +207,3 @@ def explanation(routing: common_pb2.RoutingDecision, assignment: common_pb2.Assi
         "routing": MessageToDict(routing, preserving_proto_field_name=True),
         "assignment": MessageToDict(assignment, preserving_proto_field_name=True),
     }
-
-
-def error_body(error: CoEError, param: str | None = None) -> dict[str, Any]:
-    kind = "invalid_request_error" if error.http_status < 429 else "server_error"
-    if error.http_status == 429:
-        kind = "rate_limit_error"
-    return {"error": {"message": error.message, "type": kind, "param": param, "code": error.code}}

@@ -15,6 +15,8 @@ from coe.platform.tls import TlsSettings
 _GRACE_S = 10
 # Longer than clients and load balancers keep a connection that idles: the one who closes it first must not be us.
 _KEEP_ALIVE_S = 75
+# Connections beside those of prompts that are followed: they idle, or ask for something else.
+_MORE_CONNECTIONS = 1000
 
 
 class HttpServer(uvicorn.Server):
@@ -32,6 +34,7 @@ class HttpServer(uvicorn.Server):
             access_log=False,
             timeout_graceful_shutdown=_GRACE_S,
             timeout_keep_alive=_KEEP_ALIVE_S,
+            limit_concurrency=settings.max_streams + _MORE_CONNECTIONS,
             ssl_context_factory=None if tls is None else lambda config, default: tls,
         )
         super().__init__(config)

@@ -10,6 +10,7 @@ from coe.client.ended import Ended
 from coe.client.prompts import PromptClient
 from coe.gateway.generate import GatewayServicer
 from coe.gateway.http import HttpApi
+from coe.gateway.keys import ApiKeys
 from coe.gateway.server import HttpServer
 from coe.gateway.settings import GatewaySettings
 from coe.platform.bus.kafka import KafkaBus
@@ -24,6 +25,8 @@ class GatewayService:
     """Owns the bus, the prompt client and both servers' handlers."""
 
     name = "gateway"
+    # Streams need the bus to their end.
+    answers_to_the_end = True
 
     def __init__(self, core: CoreSettings, settings: GatewaySettings) -> None:
         self._core = core
@@ -32,18 +35,18 @@ class GatewayService:
         self._residency = ResidencyReader(core.redis_url)
         ended = Ended(settings.duplicates_s, _REMEMBERED_BYTES) if settings.duplicates_s else None
         self._prompts = PromptClient(self._bus, max_streams=settings.max_streams, ended=ended)
+        self._keys = ApiKeys(settings.api_keys_file)
         self._open = AsyncExitStack()
 
     def register(self, server: grpc.aio.Server) -> list[str]:
         servicer = GatewayServicer(
-            self._prompts,
-            default_deadline_s=self._settings.default_deadline_s,
-            max_prompt_bytes=self._core.max_prompt_bytes,
+            self._prompts, keys=self._keys, settings=self._settings, max_prompt_bytes=self._core.max_prompt_bytes
         )
         gateway_pb2_grpc.add_GatewayServicer_to_server(servicer, server)
         return ["coe.v1.Gateway"]
 
     async def start(self) -> None:
+        self._keys.load()
         await self._bus.start()
         self._open.push_async_callback(self._bus.stop)
         self._open.push_async_callback(self._residency.close)
@@ -51,16 +54,16 @@ class GatewayService:
 
     def tasks(self) -> list[Coroutine[object, object, None]]:
         if not self._settings.http_port:
-            return []
+            return [self._keys.follow()]
         api = HttpApi(
             self._prompts,
+            keys=self._keys,
             experts=self._experts,
             healthy=self._bus.healthy,
-            deadline_s=self._settings.default_deadline_s,
+            settings=self._settings,
             max_prompt_bytes=self._core.max_prompt_bytes,
-            hold_s=self._settings.hold_s,
         )
-        return [HttpServer(api.app(), self._settings).run_until_cancelled()]
+        return [self._keys.follow(), HttpServer(api.app(), self._settings).run_until_cancelled()]
 
     async def healthy(self) -> bool:
         """While the broker is away nothing can be served; work goes on when it is back."""

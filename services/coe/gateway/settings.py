@@ -1,8 +1,9 @@
 """Settings of the gateway, from COE_GATEWAY_* environment variables."""
 
-from typing import Literal
+from pathlib import Path
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from coe.platform.settings import Port, Settings
@@ -17,8 +18,14 @@ class GatewaySettings(Settings):
     http_port: Port = 0
     # What the HTTP API serves and our clients expect. "mutual": callers need a certificate that COE_TLS_CA signed.
     http_tls: Literal["off", "server", "mutual"] = "off"
-    # A prompt whose client names no deadline gets this one.
+    # `TENANT: KEY` or `TENANT: [KEY, ...]` a line, YAML, read again when it changes: callers show one of these keys.
+    # Without a file everybody may call, and says of himself which tenant he is.
+    api_keys_file: Path | None = None
+    # Web pages of these origins (commas between them, "*" for all) may call the HTTP API.
+    cors_origins: str = ""
+    # A prompt whose client names no deadline gets this one, and none gets a longer one than the other.
     default_deadline_s: float = Field(default=120.0, gt=0, allow_inf_nan=False)
+    max_deadline_s: float = Field(default=600.0, gt=0, allow_inf_nan=False)
     # Seconds that the head of a streamed HTTP answer waits for the first text: an error until then has its own status.
     hold_s: float = Field(default=5.0, ge=0, allow_inf_nan=False)
     # A request id that comes again within so many seconds after its terminal event has that event again, as far as the
@@ -26,3 +33,13 @@ class GatewaySettings(Settings):
     duplicates_s: float = Field(default=600.0, ge=0, allow_inf_nan=False)
     # Prompts followed at once; more are refused with CapacityExceeded.
     max_streams: int = Field(default=10_000, ge=1)
+
+    @model_validator(mode="after")
+    def _deadlines_fit(self) -> Self:
+        if self.default_deadline_s > self.max_deadline_s:
+            raise ValueError("COE_GATEWAY_DEFAULT_DEADLINE_S is above COE_GATEWAY_MAX_DEADLINE_S")
+        return self
+
+    def deadline_s(self, asked: float | None) -> float:
+        """Seconds that a prompt gets whose client asks for so many, or for none."""
+        return min(asked or self.default_deadline_s, self.max_deadline_s)

@@ -5,6 +5,7 @@
     * UndecodableMessage          undecodable_message   no     INVALID_ARGUMENT     400
     * PromptTooLarge              prompt_too_large      no     INVALID_ARGUMENT     413
     * ContextExceeded             context_exceeded      no     INVALID_ARGUMENT     400
+  * Unauthenticated               invalid_api_key       no     UNAUTHENTICATED      401
   * ExpertNotFound                expert_not_found      no     NOT_FOUND            404
   * ExpertTooLarge                expert_too_large      no     FAILED_PRECONDITION  422
   * DeadlineExceeded              deadline_exceeded     no     DEADLINE_EXCEEDED    504
@@ -71,6 +72,14 @@ class ContextExceeded(InvalidPrompt):
     """Prompt tokens and max_tokens don't fit the expert's context."""
 
     code = "context_exceeded"
+
+
+class Unauthenticated(CoEError):
+    """The caller shows no API key that the gateway knows."""
+
+    code = "invalid_api_key"
+    grpc_status = grpc.StatusCode.UNAUTHENTICATED
+    http_status = 401
 
 
 class ExpertNotFound(CoEError):

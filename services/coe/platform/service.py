@@ -3,8 +3,8 @@
 `run(service)` is what each `service.py` calls. It
 1. configures logging and telemetry under the service's name,
 2. starts the gRPC server with health NOT_SERVING, then `service.start()`, then sets SERVING,
-3. on SIGINT or SIGTERM, or when the parent dies: sets NOT_SERVING, `service.stop()`, ends the server with grace,
-   flushes telemetry.
+3. on SIGINT or SIGTERM, or when the parent dies: sets NOT_SERVING, `service.stop()`, ends the server with grace (before
+   that where calls need the service to their end), flushes telemetry.
 A background task of the service that fails ends the process with exit status 1 and one clear line.
 """
 
@@ -54,6 +54,13 @@ class HealthReporting(Protocol):
     """A service that also says when it can't serve for now. Asked every two seconds."""
 
     async def healthy(self) -> bool: ...
+
+
+@runtime_checkable
+class AnswersToTheEnd(Protocol):
+    """A service whose calls under way need what it owns: they get their grace before it is stopped."""
+
+    answers_to_the_end: bool
 
 
 def run(service: Service, loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None) -> None:
@@ -136,7 +143,8 @@ async def _run_tasks(service: Service, endpoint: Endpoint, stopping: asyncio.Eve
     finally:
         for task in (signalled, *tasks):
             task.cancel()
-        await asyncio.gather(signalled, *tasks, return_exceptions=True)
+        calls = [endpoint.stop()] if isinstance(service, AnswersToTheEnd) else []
+        await asyncio.gather(*calls, signalled, *tasks, return_exceptions=True)
 
 
 async def _watch_health(service: HealthReporting, endpoint: Endpoint) -> None:

@@ -4,7 +4,8 @@ import pytest
 from pydantic import ValidationError
 
 from coe._proto import common_pb2, events_pb2
-from coe.gateway.openai import ChatRequest, completion, decision_headers, error_body, explanation
+from coe.gateway.openai import ChatRequest, completion, decision_headers, explanation
+from coe.gateway.refusals import error_body
 from coe.platform.errors import CapacityExceeded, InvalidPrompt
 
 HELLO = [{"role": "user", "content": "hello"}]
@@ -63,7 +64,7 @@ def test_what_can_not_be_honoured_is_refused(extra: dict[str, object]) -> None:
         {"n": None, "stream": None, "model": None, "stop": None},
         {"tools": [], "tool_choice": "none", "parallel_tool_calls": True, "logit_bias": {}, "top_logprobs": 0},
         {"response_format": {"type": "text"}, "modalities": ["text"], "store": False, "service_tier": "auto"},
-        {"metadata": {"a": "b"}, "safety_identifier": "x", "prompt_cache_key": "y"},
+        {"metadata": {"a": "b"}, "safety_identifier": "x"},
     ],
 )
 def test_what_asks_for_nothing_changes_nothing(extra: dict[str, object]) -> None:

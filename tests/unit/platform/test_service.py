@@ -6,12 +6,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
 
 import grpc.aio
 import pytest
 
+from coe._proto import gateway_pb2, gateway_pb2_grpc
 from coe.platform.errors import Unavailable
 from coe.platform.service import run, serve
 from coe.platform.settings import GrpcSettings
@@ -61,6 +62,43 @@ async def test_a_failure_stops_what_was_started(probe: dict[str, BaseException])
     with pytest.raises(Unavailable):
         await serve(service, GrpcSettings(grace_s=0))
     assert service.steps == ["start", "stop"]
+
+
+class Talker(gateway_pb2_grpc.GatewayServicer, Probe):
+    answers_to_the_end = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_end = asyncio.Event()
+
+    def register(self, server: grpc.aio.Server) -> list[str]:
+        gateway_pb2_grpc.add_GatewayServicer_to_server(self, server)
+        return []
+
+    async def Generate(self, request: object, context: object) -> AsyncIterator[gateway_pb2.GenerateResponse]:
+        yield gateway_pb2.GenerateResponse()
+        await self.may_end.wait()
+        self.steps.append("answered")
+        yield gateway_pb2.GenerateResponse()
+
+
+async def test_calls_under_way_may_need_the_service_to_their_end(tmp_path: Path) -> None:
+    talker, stopping = Talker(), asyncio.Event()
+    settings = GrpcSettings(ready_file=tmp_path / "ready", grace_s=20)
+    serving = asyncio.create_task(serve(talker, settings, stopping))
+    await talker.started.wait()
+    async with grpc.aio.insecure_channel((tmp_path / "ready").read_text().strip()) as channel:
+        call = gateway_pb2_grpc.GatewayStub(channel).Generate(gateway_pb2.GenerateRequest(), timeout=20)
+        await call.read()
+        stopping.set()
+        # Time to stop in for who would not wait.
+        for _ in range(100):
+            await asyncio.sleep(0)
+        talker.may_end.set()
+        await call.read()
+        assert await call.code() is grpc.StatusCode.OK
+    await serving
+    assert talker.steps == ["start", "answered", "stop"]
 
 
 def start_process(ready: Path, **env: str) -> subprocess.Popen[str]:

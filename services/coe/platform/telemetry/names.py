@@ -1,6 +1,6 @@
 """Attribute names of the semantic conventions, in one place: messaging and RPC conventions still move.
 
-Sources: OpenTelemetry semantic conventions for messaging (Kafka), RPC (gRPC) and generative AI.
+Sources: OpenTelemetry semantic conventions for messaging (Kafka), RPC (gRPC), HTTP and generative AI.
 """
 
 MESSAGING_SYSTEM = "messaging.system"
@@ -16,6 +16,10 @@ MESSAGING_MESSAGE_ID = "messaging.message.id"
 RPC_SYSTEM = "rpc.system.name"
 RPC_METHOD = "rpc.method"
 RPC_STATUS = "rpc.response.status_code"
+
+HTTP_METHOD = "http.request.method"
+HTTP_ROUTE = "http.route"
+HTTP_STATUS = "http.response.status_code"
 
 ERROR_TYPE = "error.type"
 

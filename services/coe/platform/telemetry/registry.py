@@ -150,6 +150,14 @@ METRICS = (
         (*_TOPIC, names.MESSAGING_GROUP),
         SECONDS,
     ),
+    Metric(
+        "http.server.request.duration",
+        "histogram",
+        "s",
+        "Requests over HTTP, to the end of the answer",
+        (names.HTTP_METHOD, names.HTTP_ROUTE, names.HTTP_STATUS, names.ERROR_TYPE),
+        SECONDS,
+    ),
     Metric("rpc.server.call.duration", "histogram", "s", "Calls served", (*_RPC, names.ERROR_TYPE), SECONDS),
     Metric("rpc.client.call.duration", "histogram", "s", "Calls made", (*_RPC, names.ERROR_TYPE), SECONDS),
 )

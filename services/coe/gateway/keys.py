@@ -1,0 +1,102 @@
+"""Who may call: API keys by tenant, from a YAML file that is read again when it changes."""
+
+import asyncio
+import hashlib
+import hmac
+from pathlib import Path
+from typing import NoReturn
+
+import yaml
+
+from coe.platform import logs
+from coe.platform.errors import ArtifactError, Unauthenticated
+
+_log = logs.get(__name__)
+_LOOK_EVERY_S = 2.0
+_SCHEME = "bearer"
+
+
+class ApiKeys:
+    """Without a file everybody may call. `load` first; `follow` keeps up with the file."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._tenants: dict[bytes, str] = {}
+        self._seen: object = None
+
+    def load(self) -> None:
+        """Raises ArtifactError."""
+        if self._path is not None:
+            self._seen = _stamp(self._path)
+            self._tenants = read_keys(self._path)
+
+    async def follow(self) -> None:
+        """For ever: a file that can't be read leaves the keys as they were, and says so once."""
+        while True:
+            await asyncio.sleep(_LOOK_EVERY_S)
+            await asyncio.to_thread(self.refresh)
+
+    def refresh(self) -> None:
+        """Reads the file if it changed."""
+        if self._path is None or (seen := _stamp(self._path)) == self._seen:
+            return
+        self._seen = seen
+        try:
+            self._tenants = read_keys(self._path)
+        except ArtifactError as error:
+            _log.error("API keys not read again, the old ones stay", reason=error.message)
+        else:
+            _log.info("API keys read again", keys=len(self._tenants))
+
+    def tenant(self, authorization: str | None) -> str | None:
+        """Whose key `Bearer KEY` is; None where none is asked for. Raises Unauthenticated."""
+        if self._path is None:
+            return None
+        scheme, _, key = (authorization or "").partition(" ")
+        if scheme.lower() != _SCHEME or not key.strip():
+            raise Unauthenticated("an API key is needed: Authorization: Bearer KEY")
+        wanted = _digest(key.strip())
+        # In constant time, as far as it can be had: a dictionary's search would tell of equal beginnings of digests.
+        tenant = next((name for known, name in self._tenants.items() if hmac.compare_digest(known, wanted)), None)
+        if tenant is None:
+            raise Unauthenticated("this API key is not known")
+        return tenant
+
+
+def read_keys(path: Path) -> dict[bytes, str]:
+    """Digests of keys, to tenants. `TENANT: KEY` or `TENANT: [KEY, ...]` a line.
+
+    Raises ArtifactError, with no key in it.
+    """
+
+    def refuse(what: str) -> NoReturn:
+        raise ArtifactError(f"{path.name} {what}", path=path) from None
+
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        refuse(f"can't be read: {error}")
+    except yaml.YAMLError:
+        refuse("is no YAML")
+    if not isinstance(data, dict) or not data:
+        refuse("must map tenants to API keys")
+    tenants: dict[bytes, str] = {}
+    for tenant, keys in data.items():
+        for key in keys if isinstance(keys, list) else [keys]:
+            if not isinstance(key, str) or not key.strip() or not key.isascii():
+                refuse(f"must give {str(tenant)!r} keys that are text (in quotes where they look like numbers)")
+            if tenants.setdefault(_digest(key.strip()), str(tenant)) != str(tenant):
+                refuse(f"gives {str(tenant)!r} a key that another tenant has")
+    return tenants
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode()).digest()
+
+
+def _stamp(path: Path) -> object:
+    try:
+        found = path.stat()
+    except OSError as error:
+        return str(error)
+    return found.st_mtime_ns, found.st_size, found.st_ino

@@ -1,0 +1,66 @@
+"""Errors as OpenAI's clients read them: a body, a status, and whether it helps to try again."""
+
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from coe.platform.errors import CoEError, InternalError, InvalidPrompt
+
+_KINDS = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+_CODES = {404: "not_found", 405: "method_not_allowed", 408: "request_timeout"}
+
+
+def error_body(error: CoEError, param: str | None = None) -> dict[str, Any]:
+    return _body(error.message, error.code, error.http_status, param)
+
+
+def invalid(error: ValidationError) -> InvalidPrompt:
+    """What is wrong first in a request's body, by the field's name."""
+    first = error.errors(include_url=False)[0]
+    if not (field := ".".join(str(part) for part in first["loc"])):
+        return InvalidPrompt(first["msg"])
+    return InvalidPrompt(f"{field}: {_what(first)}", param=field)
+
+
+def refuse(request: Request, error: Exception) -> Response:
+    """OpenAI's clients try every 5xx again, unless they are told: that would treble what an overload refuses."""
+    assert isinstance(error, CoEError)
+    request.state.error = error.code
+    headers = {"x-should-retry": "true" if error.retryable else "false"}
+    if error.retryable:
+        headers["retry-after"] = "1"
+    if error.http_status == 401:
+        headers["www-authenticate"] = "Bearer"
+    return JSONResponse(error_body(error, error.details.get("param")), error.http_status, headers)
+
+
+def unserved(request: Request, error: Exception) -> Response:
+    """A path or method that there is not, a body that does not come."""
+    assert isinstance(error, HTTPException)
+    request.state.error = code = _CODES.get(error.status_code, InvalidPrompt.code)
+    body = _body(f"{request.method} {request.url.path}: {error.detail}", code, error.status_code)
+    return JSONResponse(body, error.status_code, error.headers)
+
+
+def failed(request: Request) -> Response:
+    return refuse(request, InternalError("internal error"))
+
+
+def _body(message: str, code: str, status: int, param: str | None = None) -> dict[str, Any]:
+    kind = _KINDS.get(status, "invalid_request_error" if status < 500 else "server_error")
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+def _what(error: ErrorDetails) -> str:
+    match error["type"]:
+        case "extra_forbidden":
+            return "not supported"
+        case "too_long" if error["ctx"]["max_length"] == 0:
+            return "not supported"
+        case "literal_error":
+            return f"only {error['ctx']['expected']} is supported"
+    return error["msg"]
