@@ -48,7 +48,9 @@ def messages(record: Record, outcome: Outcome, source: str, attempt: int) -> lis
         out = _published(outcome, source, record)
         large = next((message for message in out if message.nbytes > _MOST_BYTES), None)
         if large is None:
-            return _observed(record, outcome, out, attempt)
+            events.observe(record, outcome)
+            letters = [] if outcome.dead_letter is None else [_letter(record, outcome.dead_letter, attempt)]
+            return out + letters
         error = InternalError(f"the result has {large.nbytes} bytes, more than a message may have")
     except Exception as failure:
         where = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
@@ -60,11 +62,11 @@ def messages(record: Record, outcome: Outcome, source: str, attempt: int) -> lis
 def refused(record: Record, outcome: Outcome, source: str, attempt: int, error: CoEError) -> list[Message]:
     """What takes the place of an outcome that can't be published: its terminal error, and the record set aside.
 
-    Of the record it has the name only, which is short, and no headers: it is not refused in turn.
+    Of the record it has the name and the beginning, and no headers: it is not refused in turn.
     """
-    ended = error_outcome(record, _submitted(outcome), error, attempt=attempt)
-    ended = replace(ended, dead_letter=error)
-    return _observed(record, ended, _published(ended, source), attempt)
+    ended = replace(error_outcome(record, _submitted(outcome), error, attempt=attempt), dead_letter=error)
+    events.observe(record, ended)
+    return [*_published(ended, source), _letter(_beginning(record), error, attempt)]
 
 
 def _submitted(outcome: Outcome) -> events_pb2.PromptSubmitted | None:
@@ -86,19 +88,15 @@ def _published(outcome: Outcome, source: str, parent: Record | None = None) -> l
     return out
 
 
-def _observed(record: Record, outcome: Outcome, out: list[Message], attempt: int) -> list[Message]:
-    events.observe(record, outcome)
-    if outcome.dead_letter is not None:
-        out.append(_letter(record, outcome.dead_letter, attempt))
-    return out
-
-
 def _letter(record: Record, error: CoEError, attempt: int) -> Message:
-    """The record as it was; of one that is too large to send on, its beginning: the headers say where the rest lies."""
+    """The record as it was; of one that is too large to send on, its beginning."""
     own = ("traceparent", "tracestate")
     headers = [(name, value) for name, value in dead_letter(record, error, attempt + 1) if name not in own]
     letter = Message(topics.DEAD_LETTER, record.key, record.value, headers)
-    if letter.nbytes <= _MOST_BYTES:
-        return letter
+    return letter if letter.nbytes <= _MOST_BYTES else _letter(_beginning(record), error, attempt)
+
+
+def _beginning(record: Record) -> Record:
+    """The headers of a dead letter say where the rest lies."""
     key = None if record.key is None else record.key[:_BEGINNING_BYTES]
-    return _letter(record._replace(key=key, value=record.value[:_BEGINNING_BYTES], headers=()), error, attempt)
+    return record._replace(key=key, value=record.value[:_BEGINNING_BYTES], headers=())

@@ -3,12 +3,13 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Collection
+from functools import partial
 from types import TracebackType
 
 from coe.platform.bus.api import Outcome, Record, Subscription
 from coe.platform.bus.kafka.membership import Membership
 from coe.platform.bus.kafka.session import PartitionSession
-from coe.platform.bus.messages import messages
+from coe.platform.bus.messages import messages, refused
 
 
 class KafkaParallelConsumer:
@@ -40,8 +41,9 @@ class KafkaParallelConsumer:
         session = self._session(record)
         if session is None:
             return False
-        out = messages(record, outcome, self._source, session.ledger.attempt(record.offset))
-        committed = session.complete(record, out)
+        attempt = session.ledger.attempt(record.offset)
+        out = messages(record, outcome, self._source, attempt)
+        committed = session.complete(record, out, partial(refused, record, outcome, self._source, attempt))
         done = committed is not None and await asyncio.shield(committed)
         self._room.set()
         return done

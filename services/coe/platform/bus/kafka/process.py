@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 
 import structlog
 
@@ -9,7 +10,7 @@ from coe.platform.bus.api import BatchHandler, Outcome, Record, Subscription
 from coe.platform.bus.handle import handle
 from coe.platform.bus.kafka.membership import Membership
 from coe.platform.bus.kafka.session import PartitionSession
-from coe.platform.bus.messages import messages
+from coe.platform.bus.messages import messages, refused
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -58,9 +59,10 @@ async def _loop(
 
 async def _commit(taken: Sequence[Taken], outcomes: Sequence[Outcome], source: str) -> None:
     """Those of a partition that is gone come again elsewhere."""
-    commits = [
-        session.complete(record, messages(record, outcome, source, session.ledger.attempt(record.offset)))
-        for (session, record), outcome in zip(taken, outcomes, strict=True)
-    ]
+    commits = []
+    for (session, record), outcome in zip(taken, outcomes, strict=True):
+        attempt = session.ledger.attempt(record.offset)
+        out = messages(record, outcome, source, attempt)
+        commits.append(session.complete(record, out, partial(refused, record, outcome, source, attempt)))
     if held := [committed for committed in commits if committed is not None]:
         await asyncio.wait(held)

@@ -6,7 +6,13 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.client import CoordinationType
-from aiokafka.errors import IllegalGenerationError, UnknownMemberIdError, for_code
+from aiokafka.errors import (
+    IllegalGenerationError,
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+    UnknownMemberIdError,
+    for_code,
+)
 from aiokafka.producer.message_accumulator import MessageAccumulator
 from aiokafka.producer.sender import Sender, TxnOffsetCommitHandler
 from aiokafka.producer.transaction_manager import TransactionManager
@@ -20,6 +26,9 @@ from coe.platform.telemetry import messaging
 
 EXPELLED = (IllegalGenerationError, UnknownMemberIdError)
 """What a commit of offsets raises when the group has gone on without this member."""
+
+REFUSED = (AssertionError, ValueError, TypeError, MessageSizeTooLargeError, RecordListTooLargeError)
+"""What a message raises that aiokafka or the broker does not take, now or later."""
 
 _RETRY_MS = 20
 
@@ -93,6 +102,12 @@ class TransactionalProducer(AIOKafkaProducer):  # type: ignore[misc]
         self._sender.__class__ = _Sender
         self._txn_manager.__class__ = _Manager
         self._message_accumulator.__class__ = _Accumulator
+
+    def _partition(self, topic: str, partition: int | None, *message: bytes | None) -> int:
+        """One that the topic has not counts as none: it was heard of from others."""
+        known = partition in self._metadata.partitions_for_topic(topic)
+        chosen: int = super()._partition(topic, partition if known else None, *message)
+        return chosen
 
     async def send_offsets(
         self, offsets: Mapping[TopicPartition, tuple[int, str]], group: str, identity: Identity

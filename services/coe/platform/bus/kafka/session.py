@@ -12,6 +12,7 @@ from aiokafka import TopicPartition
 from coe.platform.bus.api import Record
 from coe.platform.bus.ledger import OffsetLedger
 from coe.platform.bus.messages import Message
+from coe.platform.errors import CoEError
 from coe.platform.telemetry import messaging
 
 # What was handed out is committed after this, unless a completion has taken it along by then: quick work costs no
@@ -26,15 +27,20 @@ class Completion:
     session: "PartitionSession"
     record: Record
     messages: list[Message]
+    # What takes their place when they can't be sent.
+    instead: Callable[[CoEError], list[Message]]
     committed: "asyncio.Future[bool]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     # Its transaction has begun: what comes of it is known when that has ended.
     under_way: bool = False
+    # A message of its failed a transaction: the next one is its own, so that it fails no others' again.
+    suspect: bool = False
 
 
 class PartitionSession:
     """Take records, complete them in any order. `close` when the partition is gone.
 
-    `on_ready(partition, offset)` is called whenever the session can take records: from `offset`, None being the start.
+    `on_ready(partition, offset)` is called whenever the session can take records: from `offset`. Where nothing was ever
+    committed that is 0, also when a topic's first records are gone: the broker then says where it begins.
     `on_change()`: when there is something to commit. `marks`: also commit what was handed out, so that a next owner
     counts attempts.
     """
@@ -45,7 +51,7 @@ class PartitionSession:
         group: str,
         *,
         marks: bool,
-        on_ready: Callable[[TopicPartition, int | None], None],
+        on_ready: Callable[[TopicPartition, int], None],
         on_change: Callable[[], None],
     ) -> None:
         self.tp = tp
@@ -95,16 +101,19 @@ class PartitionSession:
         """Whether this very hand-out of the record is in flight here."""
         return self._records.get(record.offset) is record
 
-    def complete(self, record: Record, messages: list[Message]) -> "asyncio.Future[bool] | None":
+    def complete(
+        self, record: Record, messages: list[Message], instead: Callable[[CoEError], list[Message]]
+    ) -> "asyncio.Future[bool] | None":
         """Publishes and commits soon; None when the record is not ours any more.
 
+        `instead`: what to publish when these messages can't be sent.
         The future says whether it was committed. It belongs to the session: don't cancel it.
         """
         if not self.holds(record):
             return None
         completion = self.waiting.get(record.offset)
         if completion is None:
-            completion = self.waiting[record.offset] = Completion(self, record, messages)
+            completion = self.waiting[record.offset] = Completion(self, record, messages, instead)
             self._on_change()
         return completion.committed
 
@@ -136,11 +145,11 @@ class PartitionSession:
         if self._records:
             for taken_over in self.ledger.reconcile(committed):
                 self.finish(taken_over, committed=self._kept)
-            offset = self.ledger.position
         else:
             self.ledger = committed
         self.ready, self._kept, self._behind = True, True, False
-        self._on_ready(self.tp, offset)
+        # In any case: what was fetched and not taken meanwhile must be fetched again.
+        self._on_ready(self.tp, self.ledger.position)
         if self._marks:
             self._mark()
 

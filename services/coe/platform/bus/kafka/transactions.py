@@ -10,8 +10,7 @@ So a session needs no goodbye to be safe, and one that is kept over a rebalance 
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from itertools import islice
+from collections.abc import Collection, Mapping, Sequence
 
 import structlog
 from aiokafka import TopicPartition
@@ -23,8 +22,9 @@ from coe.platform.bus.kafka.client import stop_producer
 from coe.platform.bus.kafka.connection import Connection
 from coe.platform.bus.kafka.generations import Identity
 from coe.platform.bus.kafka.pace import Pace
-from coe.platform.bus.kafka.producers import EXPELLED, TransactionalProducer
+from coe.platform.bus.kafka.producers import EXPELLED, REFUSED, TransactionalProducer
 from coe.platform.bus.kafka.session import Completion, PartitionSession
+from coe.platform.errors import CoEError, InternalError
 from coe.platform.telemetry import messaging
 
 _log = structlog.stdlib.get_logger(__name__)
@@ -52,6 +52,8 @@ class Transactions:
         self._assigned = asyncio.Event()
         self._reading: asyncio.Task[None] | None = None
         self._task: asyncio.Task[None] | None = None
+        # Whether the last transaction was a suspect's.
+        self._suspects_turn = False
 
     def assigned(self, identity: Identity) -> None:
         """The sessions are what this member of the group has in this generation."""
@@ -64,6 +66,12 @@ class Transactions:
     def wake(self) -> None:
         """There is something to do."""
         self._wake.set()
+
+    def check(self) -> None:
+        """Raises when they have ended by themselves: without them records are handed out and none is committed."""
+        if self._task is not None and self._task.done():
+            error = None if self._task.cancelled() else self._task.exception()
+            raise InternalError(f"the transactions of {self._group} have ended: {error!r}") from error
 
     async def stop(self) -> None:
         """What is under way is given up."""
@@ -80,9 +88,10 @@ class Transactions:
             if lead is None:
                 await self._assigned.wait()
                 continue
-            producer = TransactionalProducer(self._connection, lead.transactional_id)
+            producer: TransactionalProducer | None = None
             expelled, pause = False, 0.0
             try:
+                producer = TransactionalProducer(self._connection, lead.transactional_id)
                 async with asyncio.timeout(_TIMEOUT_S):
                     await producer.start()
                 lead.fenced, failures = True, 0
@@ -98,7 +107,8 @@ class Transactions:
                 _warn("transactions failed", self._group, error)
             finally:
                 await self._stop_reading()
-                await stop_producer(producer)
+                if producer is not None:
+                    await stop_producer(producer)
             await self._rest(None if expelled else pause)
 
     async def _rest(self, pause_s: float | None) -> None:
@@ -130,8 +140,7 @@ class Transactions:
     async def _commit(self, producer: TransactionalProducer, ready: Sequence[PartitionSession]) -> None:
         """One transaction. After an error, whether it is committed is not known."""
         self._used = self._identity
-        waiting = (completion for session in ready for completion in session.waiting.values())
-        batch = list(islice(waiting, _MAX_PER_TRANSACTION))
+        batch = self._batch([completion for session in ready for completion in session.waiting.values()])
         ended: dict[PartitionSession, list[int]] = {session: [] for session in ready if session.unmarked}
         for completion in batch:
             completion.under_way = True
@@ -162,15 +171,30 @@ class Transactions:
         offsets: Mapping[TopicPartition, tuple[int, str]],
     ) -> None:
         await producer.begin_transaction()
-        sent = []
+        sent: list[tuple[Completion, asyncio.Future[object]]] = []
         for completion in batch:
             span = messaging.record_span(completion.record)
             for message in completion.messages:
-                sent.append(await producer.send_message(message, span))
+                try:
+                    sent.append((completion, await producer.send_message(message, span)))
+                except REFUSED as error:
+                    _blame([completion], error)
+                    raise
         await producer.send_offsets(offsets, self._group, self._used)
         # Before the commit: aiokafka would commit without a message that the broker refused.
-        await asyncio.gather(*sent)
+        try:
+            await asyncio.gather(*(delivery for _, delivery in sent))
+        except REFUSED as error:
+            _blame({completion for completion, delivery in sent if _is_refused(delivery)}, error)
+            raise
         await producer.commit_transaction()
+
+    def _batch(self, waiting: Sequence[Completion]) -> list[Completion]:
+        """Of a transaction. Suspects are alone in theirs, and take turns with the others."""
+        suspects = [completion for completion in waiting if completion.suspect]
+        others = [completion for completion in waiting if not completion.suspect]
+        self._suspects_turn = bool(suspects) and not (self._suspects_turn and others)
+        return suspects[:1] if self._suspects_turn else others[:_MAX_PER_TRANSACTION]
 
     async def _take_over(self) -> None:
         """Fences former owners of new partitions, and has read what is committed where that is not known."""
@@ -217,6 +241,23 @@ class Transactions:
             session.lose(kept=kept)
 
 
+def _blame(refused: Collection[Completion], error: Exception) -> None:
+    """Among others, a completion may have been refused with another's message. Alone it was its own: it ends with that.
+
+    So what failed once is always tried again.
+    """
+    for completion in refused:
+        if completion.suspect:
+            reason = f"what came of the prompt can't be published: {error!r}"
+            _log.error("a result was refused", topic=completion.record.topic, reason=reason)
+            completion.messages = completion.instead(InternalError(reason))
+        completion.suspect = True
+
+
+def _is_refused(delivery: "asyncio.Future[object]") -> bool:
+    return delivery.done() and not delivery.cancelled() and isinstance(delivery.exception(), REFUSED)
+
+
 def _warn(what: str, group: str, error: Exception) -> None:
-    expected = isinstance(error, KafkaError | TimeoutError | OSError)
+    expected = isinstance(error, KafkaError | TimeoutError | OSError | CoEError)
     _log.warning(what, group=group, error=repr(error), exc_info=None if expected else error)
