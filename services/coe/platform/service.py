@@ -21,6 +21,7 @@ from coe.platform import logs, parent, telemetry
 from coe.platform.errors import CoEError
 from coe.platform.rpc.endpoint import Endpoint
 from coe.platform.settings import CoreSettings, GrpcSettings
+from coe.platform.telemetry import names, registry
 from coe.platform.tls import TlsSettings
 
 _log = logs.get(__name__)
@@ -50,7 +51,7 @@ class Service(Protocol):
 
 
 @runtime_checkable
-class HealthReporting(Protocol):
+class HealthReporting(Service, Protocol):
     """A service that also says when it can't serve for now. Asked every two seconds."""
 
     async def healthy(self) -> bool: ...
@@ -95,19 +96,20 @@ async def serve(service: Service, rpc: GrpcSettings, stopping: asyncio.Event | N
             cleanup.callback(loop.remove_signal_handler, number)
         endpoint = Endpoint(rpc)
         await endpoint.start(service.register(endpoint.server))
+        _show_serving(service, serving=False)
         _log.info("listening", service=service.name, grpc=endpoint.address)
         # Also after a start that failed half-way or was interrupted: what was opened is closed.
         cleanup.push_async_callback(_shut_down, service, endpoint)
         if not await _finished(service.start(), stopping):
             return
-        await endpoint.set_serving(True)
+        await _set_serving(service, endpoint, True)
         _log.info("serving", service=service.name, grpc=endpoint.address)
         await _run_tasks(service, endpoint, stopping)
         _log.info("stopping", service=service.name)
 
 
 async def _shut_down(service: Service, endpoint: Endpoint) -> None:
-    await endpoint.set_serving(False)
+    await _set_serving(service, endpoint, False)
     try:
         await service.stop()
     finally:
@@ -136,7 +138,7 @@ async def _run_tasks(service: Service, endpoint: Endpoint, stopping: asyncio.Eve
     signalled = asyncio.create_task(stopping.wait())
     try:
         done, _ = await asyncio.wait({signalled, *tasks}, return_when=asyncio.FIRST_COMPLETED)
-        await endpoint.set_serving(False)
+        await _set_serving(service, endpoint, False)
         for task in done - {signalled}:
             task.result()
             raise RuntimeError("a background task of the service ended by itself")
@@ -150,4 +152,14 @@ async def _run_tasks(service: Service, endpoint: Endpoint, stopping: asyncio.Eve
 async def _watch_health(service: HealthReporting, endpoint: Endpoint) -> None:
     while True:
         await asyncio.sleep(_HEALTH_PERIOD_S)
-        await endpoint.set_serving(await service.healthy())
+        await _set_serving(service, endpoint, await service.healthy())
+
+
+async def _set_serving(service: Service, endpoint: Endpoint, serving: bool) -> None:
+    _show_serving(service, serving=serving)
+    await endpoint.set_serving(serving)
+
+
+def _show_serving(service: Service, *, serving: bool) -> None:
+    """As a metric too: who is told of outages can't ask every process for its health."""
+    registry.gauge("coe.service.serving").set(int(serving), {names.COE_SERVICE: service.name})

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import socket
 import sys
 from collections.abc import AsyncIterator
@@ -53,15 +54,28 @@ async def test_health_follows_the_broker_and_metrics_are_served(tmp_path: Path) 
     }
     async with service(**environment) as process:
         await until_health(address, NOT_SERVING)
+        assert serving(await fetched(metrics)) == 0
         async with KafkaServer(tmp_path / "kafka", node):
             await until_health(address, SERVING)
-            async with httpx.AsyncClient() as client:
-                page = (await client.get(f"http://127.0.0.1:{metrics}/metrics")).text
+            page = await fetched(metrics)
+            assert serving(page) == 1
             assert 'coe_prompt_errors_total{error_type="probe"' in page
             assert 'service_name="coe-probe"' in page
         await until_health(address, NOT_SERVING)
+        assert serving(await fetched(metrics)) == 0
         process.terminate()
         assert await process.wait() == 0
+
+
+async def fetched(port: int) -> str:
+    async with httpx.AsyncClient() as client:
+        return (await client.get(f"http://127.0.0.1:{port}/metrics")).text
+
+
+def serving(page: str) -> float:
+    """As alerts see it."""
+    (line,) = re.findall(r'^coe_service_serving\{.*coe_service_name="probe".*\} (\S+)$', page, re.MULTILINE)
+    return float(line)
 
 
 async def test_a_port_for_metrics_that_is_taken_is_named() -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 from opentelemetry import metrics, trace
 from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
@@ -40,8 +41,10 @@ def configure(service: str, settings: CoreSettings) -> Telemetry:
     Spans are recorded only when something exports them. Trace ids exist and travel in any case, so that logs of all
     processes can be joined; a caller's sampling decision is kept.
     """
+    # Of this process alone: of two workers of a node under one id a collector would make one, whose counters jump.
+    instance = f"{settings.node}/{uuid4().hex[:8]}"
     resource = Resource.create(
-        {"service.name": f"coe-{service}", "service.namespace": "coe", "service.instance.id": settings.node}
+        {"service.name": f"coe-{service}", "service.namespace": "coe", "service.instance.id": instance}
     )
     exports = bool(settings.otlp_endpoint or settings.trace_file)
     # Which traces are recorded is decided before a span is made: see spans.

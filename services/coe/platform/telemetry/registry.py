@@ -79,6 +79,20 @@ METRICS = (
     Metric("coe.mapper.duration", "histogram", "s", "Choosing the expert", (), SECONDS),
     Metric("coe.prompt.errors", "counter", "{prompt}", "Prompts ended with an error here", (names.ERROR_TYPE,)),
     Metric(
+        "coe.service.serving",
+        "gauge",
+        "{service}",
+        "1 while the service's health says that it serves, 0 from its start and whenever it can't",
+        (names.COE_SERVICE,),
+    ),
+    Metric(
+        "coe.consumer.lag",
+        "gauge",
+        "{message}",
+        "Offsets of a topic that a group has not committed, marks of transactions included",
+        (names.MESSAGING_DESTINATION, names.MESSAGING_GROUP),
+    ),
+    Metric(
         "coe.dead_letters",
         "counter",
         "{message}",

@@ -16,6 +16,7 @@ from aiokafka.errors import (
     TopicAlreadyExistsError,
     for_code,
 )
+from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.protocol.transaction import InitProducerIdRequest
 
 from coe.platform.bus.api import TopicSpec
@@ -32,6 +33,9 @@ _NOT_YET = (
     NotCoordinatorError,
 )
 _RETRY_S = 0.02
+# Instead of a time: the first offset that is there, and the end. Readers of what is committed see no further.
+_FIRST, _END = -2, -1
+_READ_COMMITTED = 1
 
 
 class Admin:
@@ -86,6 +90,30 @@ class Admin:
                     continue
                 _check(code)
                 found[TopicPartition(topic, partition)] = (None, "") if offset < 0 else (offset, metadata or "")
+        return found
+
+    async def lag(self, group: str, topic: str) -> int:
+        """Offsets of the topic that the group has not committed; what retention has removed counts no more."""
+        ends, firsts = await self._offsets(topic, _END), await self._offsets(topic, _FIRST)
+        marks = await self._ready().list_consumer_group_offsets(group, partitions=list(ends))
+        begun = {tp: max(marks[tp].offset if tp in marks else 0, firsts.get(tp, 0)) for tp in ends}
+        return sum(max(0, end - begun[tp]) for tp, end in ends.items())
+
+    async def _offsets(self, topic: str, where: int) -> dict[TopicPartition, int]:
+        """Of every partition that has a leader."""
+        client = self._ready()
+        (described,) = await client.describe_topics([topic])
+        led: dict[int, list[tuple[int, int]]] = {}
+        for part in described["partitions"]:
+            if part["leader"] >= 0:
+                led.setdefault(part["leader"], []).append((part["partition"], where))
+        found: dict[TopicPartition, int] = {}
+        for leader, parts in led.items():
+            response = await client._send_request(OffsetRequest(-1, _READ_COMMITTED, [(topic, parts)]), leader)
+            for _, answers in response.topics:
+                for partition, code, _, offset in answers:
+                    _check(code)
+                    found[TopicPartition(topic, partition)] = offset
         return found
 
     async def fence(self, transactional_ids: Sequence[str]) -> None:

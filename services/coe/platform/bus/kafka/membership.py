@@ -19,6 +19,7 @@ from coe.platform.bus.kafka.assignor import SharesAssignor
 from coe.platform.bus.kafka.client import closing, stop_consumer
 from coe.platform.bus.kafka.connection import Connection
 from coe.platform.bus.kafka.generations import Identity
+from coe.platform.bus.kafka.lag import watch_lag
 from coe.platform.bus.kafka.session import PartitionSession
 from coe.platform.bus.kafka.transactions import Transactions
 
@@ -40,6 +41,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
         self._consumer: AIOKafkaConsumer | None = None
         self._assignor = SharesAssignor(connection.client_id)
         self._failures = 0
+        self._lag: asyncio.Task[None] | None = None
         self._stopping = False
         self._identity = Identity(-1, "")
         self.sessions: dict[TopicPartition, PartitionSession] = {}
@@ -75,6 +77,9 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
         """Commits what is complete, leaves the group; the rest comes again to another member."""
         self._stopping = True
         await _bounded(asyncio.gather(*(session.flush() for session in self.sessions.values())), _FLUSH_TIMEOUT_S)
+        if self._lag is not None:
+            self._lag.cancel()
+            await asyncio.gather(self._lag, return_exceptions=True)
         if self._consumer is not None:
             consumer, self._consumer = self._consumer, None
             await stop_consumer(consumer, _CLOSE_TIMEOUT_S)
@@ -124,6 +129,8 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
                 consumer.pause(tp)
 
     async def _join(self) -> AIOKafkaConsumer:
+        if self._lag is None and not self._stopping:
+            self._lag = asyncio.create_task(watch_lag(self._admin, self._subscription), name="lag")
         consumer = closing(
             AIOKafkaConsumer(
                 **self._connection.consumer(self._subscription.group),
