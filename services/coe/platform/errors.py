@@ -34,6 +34,8 @@ class CoEError(Exception):
     """A failure with a stable code. `details` are facts for programs; the message is one sentence for people."""
 
     code: ClassVar[str] = "coe"
+    # What the client sent or did: nobody is paged for it, and its message may quote the prompt.
+    of_client: ClassVar[bool] = False
     retryable: ClassVar[bool] = False
     grpc_status: ClassVar[grpc.StatusCode] = grpc.StatusCode.INTERNAL
     http_status: ClassVar[int] = 500
@@ -51,6 +53,7 @@ class InvalidPrompt(CoEError):
     """The prompt can't be served as it is: a bad sampling value, say, or a conversation without a user."""
 
     code = "invalid_prompt"
+    of_client = True
     grpc_status = grpc.StatusCode.INVALID_ARGUMENT
     http_status = 400
 
@@ -78,6 +81,7 @@ class Unauthenticated(CoEError):
     """The caller shows no API key that the gateway knows."""
 
     code = "invalid_api_key"
+    of_client = True
     grpc_status = grpc.StatusCode.UNAUTHENTICATED
     http_status = 401
 
@@ -110,6 +114,7 @@ class Cancelled(CoEError):
     """The client went away or asked to stop."""
 
     code = "cancelled"
+    of_client = True
     grpc_status = grpc.StatusCode.CANCELLED
     http_status = 499
 

@@ -1,20 +1,28 @@
-"""Metrics of what services decide, read off the events that they publish: no service has to remember to count."""
+"""Metrics and the log of what services decide, read off the events that they publish: no service has to remember."""
 
 from google.protobuf.message import Message as ProtobufMessage
 
 from coe._proto import events_pb2
+from coe.platform import logs
 from coe.platform.bus.api import Outcome, Record
+from coe.platform.errors import from_code
 from coe.platform.telemetry import messaging, names, registry
+
+_log = logs.get(__name__)
 
 
 def observe(record: Record, outcome: Outcome) -> None:
-    """Counts an outcome that is about to be published for `record`, and marks the record's span when it is an error."""
+    """Counts an outcome that is about to be published for `record`; an error it logs, and marks the record's span."""
     for outgoing in outcome.publish:
         _observe(record, outgoing.message)
     if outcome.dead_letter is not None:
-        messaging.mark_failed(record, outcome.dead_letter.code, outcome.dead_letter.message)
-        attributes = {names.MESSAGING_DESTINATION: record.topic, names.ERROR_TYPE: outcome.dead_letter.code}
+        code = outcome.dead_letter.code
+        messaging.mark_failed(record, code, outcome.dead_letter.message)
+        attributes = {names.MESSAGING_DESTINATION: record.topic, names.ERROR_TYPE: code}
         registry.counter("coe.dead_letters").add(1, attributes)
+        if not outcome.publish:
+            with messaging.handling(record):
+                _log.warning("a message that names no prompt was set aside", code=code, **_place(record))
 
 
 def _observe(record: Record, message: ProtobufMessage) -> None:
@@ -31,3 +39,26 @@ def _observe(record: Record, message: ProtobufMessage) -> None:
         case events_pb2.PromptCompleted() if message.WhichOneof("outcome") == "error":
             messaging.mark_failed(record, message.error.code, message.error.message)
             registry.counter("coe.prompt.errors").add(1, {names.ERROR_TYPE: message.error.code})
+            _say(record, message)
+
+
+def _say(record: Record, ended: events_pb2.PromptCompleted) -> None:
+    """The one line of a prompt that failed, without a reason where the client is to blame: it may quote the prompt."""
+    error = from_code(ended.error.code, ended.error.message)
+    facts = {
+        "request_id": ended.request_id,
+        "code": ended.error.code,
+        "expert": ended.assignment.expert_id,
+        "worker": ended.worker,
+        "attempt": ended.attempt,
+        **_place(record),
+    }
+    with messaging.handling(record):
+        if error.of_client:
+            _log.info("a prompt ended with an error", **facts)
+        else:
+            _log.warning("a prompt ended with an error", reason=error.message, **facts)
+
+
+def _place(record: Record) -> dict[str, object]:
+    return {"topic": record.topic, "partition": record.partition, "offset": record.offset}
