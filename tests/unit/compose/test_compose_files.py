@@ -15,6 +15,7 @@ from coe.platform.telemetry.registry import METRICS
 
 ROOT = Path(__file__).resolve().parents[3]
 COMPOSE = ROOT / "compose"
+CHART_FILES = ROOT / "deploy" / "helm" / "coe" / "files"
 FILES = sorted(COMPOSE.glob("compose*.yaml"))
 SERVICES = {"router", "mapper", "memory-tier-manager", "expert-worker-0", "expert-worker-1", "gateway"}
 _SUFFIX = {"s": "_seconds", "By": "_bytes"}
@@ -85,6 +86,14 @@ def test_overlays_cover_every_service(overlay: str) -> None:
     assert read(COMPOSE / f"compose.{overlay}.yaml")["services"].keys() >= SERVICES
 
 
+def test_prometheus_and_grafana_read_the_files_of_the_chart() -> None:
+    services = read(COMPOSE / "compose.observability.yaml")["services"]
+    mounted = [volume.split(":")[0] for name in ("prometheus", "grafana") for volume in services[name]["volumes"]]
+    sources = {(COMPOSE / source).resolve() for source in mounted if "/" in source}
+    assert {CHART_FILES / "alerts.yaml", CHART_FILES / "dashboards"} <= sources
+    assert all(source.exists() for source in sources)
+
+
 def test_dashboards_are_current_and_show_metrics_that_exist() -> None:
     module = dashboards()
     for path, text in module.files().items():
@@ -94,7 +103,7 @@ def test_dashboards_are_current_and_show_metrics_that_exist() -> None:
 
 
 def test_alerts_watch_metrics_that_exist_and_have_a_runbook() -> None:
-    rules = read(COMPOSE / "observability" / "alerts.yaml")["groups"][0]["rules"]
+    rules = read(CHART_FILES / "alerts.yaml")["groups"][0]["rules"]
     runbook = (ROOT / "docs" / "operations" / "runbook.md").read_text()
     for rule in rules:
         assert used(rule["expr"]) - exported() == set(), rule["alert"]

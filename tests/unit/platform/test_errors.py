@@ -1,6 +1,7 @@
 """Every error of the tree survives gRPC, and the table in the module's docstring tells the truth."""
 
 import re
+from pathlib import Path
 
 import grpc
 import grpc.aio
@@ -9,6 +10,7 @@ import pytest
 from coe.platform import errors
 from coe.platform.rpc import status
 
+RUNBOOK = Path(__file__).parents[3] / "docs" / "operations" / "runbook.md"
 KINDS = [kind for kind in errors.walk(errors.CoEError) if kind is not errors.CoEError]
 
 
@@ -43,3 +45,23 @@ def test_the_table_agrees(kind: type[errors.CoEError]) -> None:
 
 def test_codes_are_unique() -> None:
     assert len({kind.code for kind in KINDS}) == len(KINDS)
+
+
+def test_the_runbook_has_a_row_for_every_code() -> None:
+    rows = re.findall(r"^\| `(\w+)` \|(.*)\|$", RUNBOOK.read_text().partition("## Codes")[2], re.MULTILINE)
+    assert [code for code, _ in rows] == [kind.code for kind in errors_by_place()]
+    for code, row in rows:
+        meaning, whose, look = row.split(" | ")
+        assert meaning.strip(), code
+        assert look.strip(), code
+        assert ("client" in whose or "producer" in whose) >= by_code(code).of_client
+
+
+def errors_by_place() -> list[type[errors.CoEError]]:
+    """In the order of the table in the module."""
+    assert errors.__doc__ is not None
+    return [kind for name in re.findall(r"\* (\w+) ", errors.__doc__) for kind in KINDS if kind.__name__ == name]
+
+
+def by_code(code: str) -> type[errors.CoEError]:
+    return next(kind for kind in KINDS if kind.code == code)

@@ -58,7 +58,10 @@ SUFFIX = re.compile(r"(_seconds|_bytes|_ratio)?(_bucket|_sum|_count|_total)?$")
 
 
 def test_dashboards_and_alerts_ask_for_what_exists() -> None:
-    pages = [path.read_text() for path in (ROOT / "compose").rglob("*") if path.suffix in {".json", ".yaml", ".yml"}]
+    folders = (ROOT / "compose", ROOT / "deploy" / "helm" / "coe" / "files")
+    files = [path for folder in folders for path in folder.rglob("*") if path.suffix in {".json", ".yaml", ".yml"}]
+    assert {"alerts.yaml", "overview.json"} <= {path.name for path in files}
+    pages = [path.read_text() for path in files]
     asked = set(re.findall(r"\b(?:coe|gen_ai|messaging|rpc)_[a-z_]+", "\n".join(pages)))
     names = {metric.name for metric in registry.METRICS} | {name for one in registry.METRICS for name in one.attributes}
     known = {name.replace(".", "_") for name in names}
