@@ -2,27 +2,38 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import count
 
 from coe._proto import events_pb2
 from coe.expert_worker.prompt import Prompt, admit, decode
 from coe.platform import prompts
 from coe.platform.bus.api import Outcome, Record
-from coe.platform.errors import CoEError
+from coe.platform.errors import CoEError, InternalError
 from coe.platform.terminal import error_outcome
+
+# Drains and rebalances count too.
+MAX_ATTEMPTS = 8
 
 
 class Intake:
     """`known` says which bundle an expert has, or raises the CoEError of one that this worker can't run. `clock` is the
-    loop's."""
+    loop's. `max_attempts`: so often a prompt is handed out; one that came no further may be what ends the workers."""
 
     def __init__(
-        self, known: Callable[[str], str], clock: Callable[[], float], *, max_prompt_bytes: int, worker: str
+        self,
+        known: Callable[[str], str],
+        clock: Callable[[], float],
+        *,
+        max_prompt_bytes: int,
+        worker: str,
+        max_attempts: int = MAX_ATTEMPTS,
     ) -> None:
         self._known = known
         self._clock = clock
         self._max_prompt_bytes = max_prompt_bytes
         self._worker = worker
+        self._max_attempts = max_attempts
         self._keys = map(str, count())
 
     def receive(self, record: Record, attempt: int) -> Prompt | Outcome:
@@ -30,12 +41,14 @@ class Intake:
         now_ms = time.time_ns() // 1_000_000
         try:
             assigned = decode(record)
+            if attempt >= self._max_attempts:
+                raise InternalError(f"{attempt} workers in succession had the prompt and did not end it")
             prompts.check(assigned.prompt, max_bytes=self._max_prompt_bytes)
             bundle = self._known(assigned.assignment.expert_id)
             key = next(self._keys)
             return admit(record, assigned, key=key, attempt=attempt, now=self._clock(), wall_ms=now_ms, bundle=bundle)
         except CoEError as error:
-            return error_outcome(
+            ended = error_outcome(
                 record,
                 assigned.prompt if assigned is not None else None,
                 error,
@@ -45,3 +58,5 @@ class Intake:
                 worker=self._worker,
                 now_ms=now_ms,
             )
+            # Set aside for whoever wants to know what it does to a worker.
+            return replace(ended, dead_letter=error) if isinstance(error, InternalError) else ended

@@ -67,6 +67,7 @@ class ExpertWorkerService:
             known=self._hosted.check,
             on_queue=partial(self._residency.publish_queue, settings.id),
             max_prompt_bytes=core.max_prompt_bytes,
+            max_attempts=settings.max_attempts,
         )
         self._worker_run: asyncio.Task[None] | None = None
         # Kept up until the last sequence has ended: leases end with the attach stream.

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
+from coe.expert_worker.intake import MAX_ATTEMPTS
 from coe.experts.kv_format import KvFormat
 from coe.platform.settings import Settings
 
@@ -23,6 +24,8 @@ class WorkerSettings(Settings):
     group: str = "coe-expert-worker"
     # Prompts taken off the topic and not ended: what the scheduling policy can choose from.
     max_in_flight: Annotated[int, Field(ge=1)] = 1024
+    # How often a prompt is handed out before it ends with an error: it may be what ends the workers that have it.
+    max_attempts: Annotated[int, Field(ge=1, le=100)] = MAX_ATTEMPTS
     # Sequences that generate together, as far as `kv_bytes` holds their tokens.
     max_batch: Annotated[int, Field(ge=1)] = 64
     kv_bytes: Annotated[int, Field(ge=1 << 20)] = 512 << 20

@@ -27,7 +27,7 @@ from coe.expert_worker.effects import (
     StepDone,
     Text,
 )
-from coe.expert_worker.intake import Intake
+from coe.expert_worker.intake import MAX_ATTEMPTS, Intake
 from coe.expert_worker.loop import WorkerLoop
 from coe.expert_worker.metrics import WorkerMetrics
 from coe.expert_worker.outcome import Identity, chunk, outcome
@@ -69,6 +69,7 @@ class Worker:
         known: Callable[[str], str],
         on_queue: Callable[[Mapping[str, int], Collection[int]], None],
         max_prompt_bytes: int,
+        max_attempts: int = MAX_ATTEMPTS,
     ) -> None:
         self.loop = loop
         self._bus = bus
@@ -79,7 +80,13 @@ class Worker:
         self._on_queue = on_queue
         self._metrics = WorkerMetrics()
         self._clock = time.monotonic
-        self._intake = Intake(known, self._clock, max_prompt_bytes=max_prompt_bytes, worker=identity.worker)
+        self._intake = Intake(
+            known,
+            self._clock,
+            max_prompt_bytes=max_prompt_bytes,
+            worker=identity.worker,
+            max_attempts=max_attempts,
+        )
         # Bounded by what feeds them: the bus's max_in_flight, one step, one lease, one tick.
         self._inbox: deque[Event] = deque()
         self._handling_soon = False
