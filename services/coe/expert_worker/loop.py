@@ -36,6 +36,8 @@ from coe.scheduling import Decision, ExpertQueues, QueuedPrompt, QueuePolicy, Qu
 
 # Cancellations that came before their prompt: as many are remembered.
 MAX_TOMBSTONES = 10_000
+# A prompt that was submitted so long after the cancellation of its name is another one. Clocks differ by less.
+TOMBSTONE_S = 60.0
 
 
 class WorkerLoop:
@@ -55,7 +57,7 @@ class WorkerLoop:
         self._resident = Resident(expected.costs.load_s)
         self._prefetched: set[str] = set()
         self._last: str | None = None
-        self._tombstones: OrderedDict[str, None] = OrderedDict()
+        self._tombstones: OrderedDict[str, float] = OrderedDict()
 
     @property
     def idle(self) -> bool:
@@ -75,8 +77,8 @@ class WorkerLoop:
 
     def on_prompt(self, prompt: Prompt, now: float) -> list[Effect]:
         self._expected.popularity.observe(prompt.expert_id)
-        if prompt.request_id in self._tombstones:
-            del self._tombstones[prompt.request_id]
+        cancelled_at = self._tombstones.pop(prompt.request_id, None)
+        if cancelled_at is not None and prompt.submitted_at <= cancelled_at + TOMBSTONE_S:
             return [never_started(prompt, cancelled(prompt), now)]
         if prompt.deadline <= now:
             return [never_started(prompt, expired(prompt), now)]
@@ -97,7 +99,8 @@ class WorkerLoop:
             for effect in self._end(prompt, cancelled(prompt), now)
         ]
         if not effects:
-            self._tombstones[request_id] = None
+            self._tombstones[request_id] = now
+            self._tombstones.move_to_end(request_id)
             if len(self._tombstones) > MAX_TOMBSTONES:
                 self._tombstones.popitem(last=False)
         return effects

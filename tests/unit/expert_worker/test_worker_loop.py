@@ -243,6 +243,17 @@ def test_cancellation_reaches_waiting_running_and_coming_prompts() -> None:
     assert world.engine == {"a": {}}
 
 
+def test_a_cancellation_is_of_what_was_submitted_before_it() -> None:
+    world = World()
+    world.apply(world.loop.on_cancel("waited", world.now))
+    world.apply(world.loop.on_cancel("again", world.now))
+    world.now = 3600.0
+    world.submit(make_prompt("waited", at=0.0), make_prompt("again", at=3600.0))
+    assert isinstance(error(world, "waited"), Cancelled)
+    world.run_out()
+    assert answer(world, "again").completion_tokens == 1
+
+
 def test_a_lost_lease_is_asked_for_again_and_the_answer_goes_on() -> None:
     world = World()
     world.submit(make_prompt("1", tokens=3))
