@@ -9,9 +9,10 @@ import typer
 
 from coe._proto import common_pb2, events_pb2, gateway_pb2, gateway_pb2_grpc
 from coe.cli.answers import decision, trouble
+from coe.cli.asked import MaxTokens, utf8
 from coe.cli.console import err
 from coe.cli.servers import gateway_address, stack_hint
-from coe.platform.errors import CoEError, Unavailable
+from coe.platform.errors import CoEError, InvalidPrompt, Unavailable
 from coe.platform.rpc.client import bare_channel, calls, tls_trouble
 
 _READY_S = 5.0
@@ -20,14 +21,15 @@ _READY_S = 5.0
 def command(
     gateway: Annotated[str | None, typer.Option(help="host:port; default: the running stack's.")] = None,
     expert: Annotated[str, typer.Option(help="Talk with this expert instead of routing.")] = "",
-    max_tokens: Annotated[int, typer.Option(min=1)] = 256,
+    max_tokens: MaxTokens = None,
 ) -> None:
     """An empty line, the end of input or Ctrl-C ends the conversation."""
+    utf8(expert, "--expert")
     with asyncio.Runner() as runner:
         converse(runner, gateway_address(gateway), stack_hint(gateway), expert, max_tokens)
 
 
-def converse(runner: asyncio.Runner, address: str, hint: str, expert: str, max_tokens: int) -> None:
+def converse(runner: asyncio.Runner, address: str, hint: str, expert: str, max_tokens: int | None) -> None:
     """Asks outside the event loop, where Ctrl-C ends a question that nobody types. `hint`: when nobody answers."""
     messages: list[common_pb2.ChatMessage] = []
     channel = runner.run(connected(address, hint))
@@ -61,12 +63,16 @@ async def connected(address: str, hint: str) -> grpc.aio.Channel:
 
 
 def ask() -> str:
-    try:
-        return input("you> ").strip()
-    except EOFError:
-        # Nobody pressed Enter: the shell's prompt would follow ours.
-        sys.stdout.write("\n")
-        return ""
+    """What was typed next; empty at the end of the input."""
+    while True:
+        try:
+            return utf8(input("you> "), "what was typed").strip()
+        except (InvalidPrompt, UnicodeDecodeError):
+            err.print(trouble(InvalidPrompt("what was typed is no text in UTF-8")))
+        except EOFError:
+            # Nobody pressed Enter: the shell's prompt would follow ours.
+            sys.stdout.write("\n")
+            return ""
 
 
 async def turn(stub: "gateway_pb2_grpc.GatewayAsyncStub", prompt: events_pb2.PromptSubmitted) -> str:

@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
+from coe.cli.asked import MaxTokens, utf8
 from coe.cli.catalogue import find_expert
 from coe.cli.console import err, print_json
-from coe.experts.sampling_params import SamplingParams
+from coe.experts.sampling_params import DEFAULT_TOKENS, SamplingParams
 from coe.experts.sequence import Emission
 from coe.experts.single import Hosted
 from coe.platform.errors import InvalidPrompt
@@ -30,7 +31,7 @@ class _Times:
 def command(
     text: Annotated[str, typer.Argument(help="What to say to the expert.")],
     expert: Annotated[str, typer.Option(help="Id of the expert (coe experts list).")],
-    max_tokens: Annotated[int, typer.Option(help="Most tokens to generate.")] = 256,
+    max_tokens: MaxTokens = None,
     temperature: Annotated[float, typer.Option(help="0 takes the likeliest token each time.")] = 0.0,
     top_p: Annotated[float, typer.Option(help="Draw from the likeliest tokens that reach this probability.")] = 1.0,
     top_k: Annotated[int, typer.Option(help="Draw from so many likeliest tokens; 0 from all.")] = 0,
@@ -45,8 +46,11 @@ def command(
     """Streams the answer to stdout, and what it took to stderr. Exit status 1 when it ended with an error."""
     if not text.strip():
         raise InvalidPrompt("the prompt is empty")
+    for what, given in (("the prompt", text), ("--system", system), *(("--stop", one) for one in stop or ())):
+        utf8(given, what)
     sampling = SamplingParams(
-        max_tokens=max_tokens,
+        max_tokens=max_tokens or DEFAULT_TOKENS,
+        at_most=max_tokens is None,
         temperature=temperature,
         top_p=top_p,
         top_k=top_k,

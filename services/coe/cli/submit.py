@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,12 +11,15 @@ from typing import Annotated, Any
 import typer
 from google.protobuf.json_format import ParseDict, ParseError
 
-from coe._proto import events_pb2
+from coe._proto import common_pb2, events_pb2
 from coe.cli.answers import Answer, collect, print_answer, print_streaming
+from coe.cli.asked import MaxTokens, utf8
 from coe.cli.console import print_json
 from coe.cli.servers import connect
 from coe.client.prompts import PromptClient
 from coe.platform.errors import InvalidPrompt
+
+BUDGETS = ("quality", "balanced", "economy")
 
 
 def command(
@@ -23,7 +27,7 @@ def command(
     file: Annotated[Path | None, typer.Option(help="One prompt a line: PromptSubmitted as JSON.")] = None,
     expert: Annotated[str, typer.Option(help="Ask for this expert instead of routing.")] = "",
     budget: Annotated[str, typer.Option(help="quality, balanced or economy, or billions of parameters.")] = "",
-    max_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of an answer.")] = 128,
+    max_tokens: MaxTokens = None,
     timeout: Annotated[
         float, typer.Option(min=0.1, help="Seconds until a prompt is given up; also its deadline.")
     ] = 120.0,
@@ -54,13 +58,14 @@ async def submit(
 
 
 def read(
-    text: str | None, file: Path | None, expert: str, budget: str, max_tokens: int
+    text: str | None, file: Path | None, expert: str, budget: str, max_tokens: int | None
 ) -> Iterator[events_pb2.PromptSubmitted]:
     """The prompts that the command line names. Raises InvalidPrompt with the line that can't be read."""
     if (text is None) == (file is None):
         raise InvalidPrompt("give either TEXT or --file")
-    lines: list[tuple[int, dict[str, Any]]]
-    lines = [(1, {"prompt": sys.stdin.read() if text == "-" else text})] if file is None else read_lines(file)
+    utf8(expert, "--expert")
+    wanted = parse_budget(budget)
+    lines = read_lines(file) if file is not None else [(1, {"prompt": typed(text or "")})]
     for number, fields in lines:
         try:
             prompt = ParseDict(fields, events_pb2.PromptSubmitted())
@@ -72,10 +77,10 @@ def read(
                 "the prompt is empty" if file is None else f"{file}, line {number}: the prompt is empty"
             )
         prompt.expert_id = prompt.expert_id or expert
-        if not prompt.sampling.HasField("max_tokens"):
+        if max_tokens is not None and not prompt.sampling.HasField("max_tokens"):
             prompt.sampling.max_tokens = max_tokens
-        if budget and not prompt.HasField("budget"):
-            set_budget(prompt, budget)
+        if wanted is not None and not prompt.HasField("budget"):
+            prompt.budget.CopyFrom(wanted)
         yield prompt
 
 
@@ -92,6 +97,11 @@ def read_lines(file: Path) -> list[tuple[int, dict[str, Any]]]:
                 fields = json.loads(line)
             except json.JSONDecodeError as error:
                 raise InvalidPrompt(f"{file}, line {number}: no JSON at column {error.colno}: {error.msg}") from None
+            except RecursionError:
+                raise InvalidPrompt(f"{file}, line {number}: nested too deeply") from None
+            except ValueError:
+                # Of more digits than Python reads.
+                raise InvalidPrompt(f"{file}, line {number}: a number is too long") from None
             if not isinstance(fields, dict):
                 raise InvalidPrompt(f'{file}, line {number}: a JSON object is wanted, as {{"prompt": "Hello"}}')
             lines.append((number, fields))
@@ -100,8 +110,22 @@ def read_lines(file: Path) -> list[tuple[int, dict[str, Any]]]:
     return lines
 
 
-def set_budget(prompt: events_pb2.PromptSubmitted, budget: str) -> None:
+def typed(text: str) -> str:
+    """The prompt of the command line, or of standard input."""
     try:
-        prompt.budget.active_params_b = float(budget)
+        return utf8(sys.stdin.read() if text == "-" else text, "the prompt")
+    except UnicodeDecodeError:
+        raise InvalidPrompt("the prompt is no text in UTF-8") from None
+
+
+def parse_budget(budget: str) -> common_pb2.Budget | None:
+    """None for an empty one. Raises InvalidPrompt."""
+    if not budget or budget in BUDGETS:
+        return common_pb2.Budget(name=budget) if budget else None
+    try:
+        billions = float(budget)
     except ValueError:
-        prompt.budget.name = budget
+        billions = math.nan
+    if not 0 < billions < math.inf:
+        raise InvalidPrompt(f"--budget {budget!a}: {', '.join(BUDGETS)}, or billions of parameters above 0")
+    return common_pb2.Budget(active_params_b=billions)

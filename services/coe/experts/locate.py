@@ -78,6 +78,8 @@ def _size_label(parameters: int) -> str:
 
 
 def _package(name: str) -> Distribution:
+    if not name:
+        raise ArtifactError("pypi: names no package: write pypi:PACKAGE")
     try:
         return distribution(name)
     except PackageNotFoundError:

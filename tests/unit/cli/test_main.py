@@ -89,6 +89,14 @@ def test_help_of_a_command_says_all_that_it_does(capsys: pytest.CaptureFixture[s
         (["doctor", "--service", "a=b:1"], "coe: --service is of --deploy: give both"),
         (["top", "--address", "nowhere"], "coe: --address nowhere: HOST:PORT is wanted"),
         (["chat", "--gateway", "nowhere"], "coe: --gateway nowhere: HOST:PORT is wanted"),
+        (["submit", "hi", "--budget", "cheap"], "coe: --budget 'cheap': quality, balanced, economy, or billions"),
+        (["submit", "hi", "--budget=-5"], "coe: --budget '-5': quality, balanced, economy, or billions"),
+        (["submit", "hi", "--budget", "nan"], "coe: --budget 'nan': "),
+        (["submit", "hi", "--expert", "\udcff"], "coe: --expert is no text in UTF-8"),
+        (["submit", "\udcff"], "coe: the prompt is no text in UTF-8"),
+        (["chat", "--expert", "\udcff"], "coe: --expert is no text in UTF-8"),
+        (["generate", "\udcff", "--expert", "x"], "coe: the prompt is no text in UTF-8"),
+        (["import", "pypi:"], "coe: pypi: names no package: write pypi:PACKAGE"),
         (["generate", " ", "--expert", "x"], "coe: the prompt is empty"),
         (["simulate", "policies", "--policy", "luck"], "coe: no policy 'luck': one of fifo, "),
         (["simulate", "plan", "--policy", "luck"], "coe: no policy 'luck': one of fifo, "),
@@ -102,3 +110,14 @@ def test_a_slip_is_one_line(capsys: pytest.CaptureFixture[str], arguments: list[
     error = capsys.readouterr().err
     assert error.startswith(said)
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", [["submit", "hi"], ["chat"], ["generate", "hi", "--expert", "x"]])
+@pytest.mark.parametrize("tokens", ["0", "99999999999"])
+def test_a_length_that_no_answer_has_is_wrong_usage(
+    capsys: pytest.CaptureFixture[str], command: list[str], tokens: str
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main([*command, "--max-tokens", tokens])
+    assert caught.value.code == 2
+    assert "--max-tokens" in capsys.readouterr().err

@@ -23,6 +23,12 @@ def test_a_figure_as_budget_is_billions_of_parameters() -> None:
     assert prompt.budget.active_params_b == 31
 
 
+def test_a_prompt_whose_length_nobody_names_leaves_it_open() -> None:
+    (prompt,) = read("Hello", None, "", "", None)
+    assert not prompt.sampling.HasField("max_tokens")
+    assert not prompt.HasField("budget")
+
+
 def test_a_line_of_a_file_wins_over_the_options(tmp_path: Path) -> None:
     file = tmp_path / "prompts.jsonl"
     file.write_text('{"prompt": "a", "sampling": {"max_tokens": 3}, "expert_id": "own"}\n\n{"prompt": "b"}\n')
@@ -31,7 +37,19 @@ def test_a_line_of_a_file_wins_over_the_options(tmp_path: Path) -> None:
     assert (second.sampling.max_tokens, second.expert_id) == (7, "option")
 
 
-@pytest.mark.parametrize("line", ['{"prompt": ', '{"promt": "typo"}', "[1]", '"text"'])
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"prompt": ',
+        '{"promt": "typo"}',
+        "[1]",
+        '"text"',
+        "[" * 100_000,
+        '{"deadline_ms": ' + "9" * 5000,
+        '{"prompt": "a", "sampling": {"max_tokens": 99999999999}}',
+        '{"prompt": "\\ud800"}',
+    ],
+)
 def test_a_line_that_is_no_prompt_is_named(tmp_path: Path, line: str) -> None:
     file = tmp_path / "prompts.jsonl"
     file.write_text('{"prompt": "fine"}\n' + line)

@@ -1,0 +1,26 @@
+"""What commands that ask for answers have in common: the length they ask for, and text that can be asked."""
+
+from typing import Annotated
+
+import typer
+
+from coe.experts.sampling_params import DEFAULT_TOKENS
+from coe.platform.errors import InvalidPrompt
+
+# None: as every prompt that says nothing of it.
+MaxTokens = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=2**32 - 1,
+        help="Most tokens of an answer.",
+        show_default=f"what the expert's context leaves, at most {DEFAULT_TOKENS:,}",
+    ),
+]
+
+
+def utf8(text: str, what: str) -> str:
+    """The text. Raises InvalidPrompt when the bytes that `what` was given were no UTF-8."""
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise InvalidPrompt(f"{what} is no text in UTF-8")
+    return text
