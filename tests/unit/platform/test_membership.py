@@ -11,6 +11,7 @@ from coe.platform.bus.api import Subscription
 from coe.platform.bus.kafka.admin import Admin
 from coe.platform.bus.kafka.connection import Connection
 from coe.platform.bus.kafka.membership import Membership
+from coe.platform.errors import InternalError
 
 TP = TopicPartition("coe.prompts.v1", 5)
 
@@ -80,4 +81,18 @@ async def test_a_record_that_came_while_transactions_failed_comes_again(
     session.acquired(committed, "")
     assert [record.offset for session, record in await membership.poll(64) if session.take(record)] == [first]
     membership._consumer = None
+    await membership.stop()
+
+
+async def test_nothing_is_handed_out_once_nothing_is_committed_any_more() -> None:
+    async def over() -> None:
+        raise ZeroDivisionError
+
+    membership = Membership(
+        Connection("127.0.0.1:1", "coe-test"), cast("Admin", None), Subscription(TP.topic, "g"), marks=False
+    )
+    membership._transactions._task = task = asyncio.create_task(over())
+    await asyncio.wait({task})
+    with pytest.raises(InternalError, match="ZeroDivisionError"):
+        await membership.poll(1)
     await membership.stop()

@@ -57,8 +57,9 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
     async def poll(self, room: int) -> list[tuple[PartitionSession, Record]]:
         """Up to `room` records that may be handed out, after at most 0.2 s; without room it only shows signs of life.
 
-        Backs off while the broker is away.
+        Backs off while the broker is away. Raises InternalError when what it gives would never be committed.
         """
+        self._transactions.check()
         try:
             consumer = self._consumer or await self._join()
             self._pause_or_resume(consumer, room)
@@ -112,10 +113,9 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
                 )
         self._transactions.assigned(self._identity)
 
-    def _on_ready(self, tp: TopicPartition, offset: int | None) -> None:
+    def _on_ready(self, tp: TopicPartition, offset: int) -> None:
         if self._consumer is not None and tp in self._consumer.assignment():
-            if offset is not None:
-                self._consumer.seek(tp, offset)
+            self._consumer.seek(tp, offset)
             self._consumer.resume(tp)
 
     def _pause_or_resume(self, consumer: AIOKafkaConsumer, room: int) -> None:
