@@ -43,10 +43,10 @@ class MapHandler:
         started = time.perf_counter()
         items = [self._accept(record) for record in records]
         routed = [item for item in items if isinstance(item, events_pb2.PromptRouted)]
-        found = iter(await asyncio.to_thread(_parts, state, routed))
-        finding_s = time.perf_counter() - started
+        assigned = iter(await asyncio.to_thread(self._assign_all, state, routed))
+        deciding_s = time.perf_counter() - started
         return [
-            self._handle(record, item, state, next(found), finding_s)
+            self._handle(record, item, next(assigned), deciding_s)
             if isinstance(item, events_pb2.PromptRouted)
             else item
             for record, item in zip(records, items, strict=True)
@@ -61,14 +61,28 @@ class MapHandler:
             return _failed(record, routed, error)
         return routed
 
+    def _assign_all(
+        self, state: State, routed: Sequence[events_pb2.PromptRouted]
+    ) -> list[common_pb2.Assignment | CoEError]:
+        """Beside the event loop: finding parts takes a moment, and so does solving for a budget that is new."""
+        found: list[common_pb2.Assignment | CoEError] = []
+        for item, parts in zip(routed, _parts(state, routed), strict=True):
+            try:
+                found.append(self._assign(item, state, parts))
+            except CoEError as error:
+                found.append(error)
+        return found
+
     def _handle(
-        self, record: Record, routed: events_pb2.PromptRouted, state: State, parts: Parts, finding_s: float
+        self,
+        record: Record,
+        routed: events_pb2.PromptRouted,
+        assignment: common_pb2.Assignment | CoEError,
+        deciding_s: float,
     ) -> Outcome:
         started = time.perf_counter()
-        try:
-            assignment = self._assign(routed, state, parts)
-        except CoEError as error:
-            return _failed(record, routed, error)
+        if isinstance(assignment, CoEError):
+            return _failed(record, routed, assignment)
         choice = self._choose(assignment.expert_id, routed.prompt.conversation_id or routed.prompt.request_id)
         assignment.replica = choice.replica
         record_span(record).set_attribute(names.COE_EXPERT, assignment.expert_id)
@@ -77,7 +91,7 @@ class MapHandler:
             routing=routed.routing,
             assignment=assignment,
             routing_s=routed.routing_s,
-            mapping_s=finding_s + time.perf_counter() - started,
+            mapping_s=deciding_s + time.perf_counter() - started,
         )
         key = f"{assignment.expert_id}#{assignment.replica}"
         return Outcome(publish=(Outgoing(topics.ASSIGNMENTS, key, message, partition=choice.partition),))

@@ -13,14 +13,14 @@ import numpy as np
 from coe.mapper.pool import PoolExpert
 from coe.mapper.solve import Limits, Solution, solve
 from coe.mapper.table import eligible_pairs
-from coe.platform.errors import ArtifactError
+from coe.platform.errors import ArtifactError, InvalidPrompt
 
 # Whoever asks for no budget gets this one.
 DEFAULT_BUDGET = "quality"
 # The category of uncertain prompts, which may be about anything.
 FALLBACK = "general"
 # Solutions for budgets given as a number that are kept.
-CACHED_PLANS = 256
+CACHED_PLANS = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +87,24 @@ class Mapping:
 
     def plan(self, limits: Limits) -> Plan:
         """Solves the mapping under other limits. Raises InvalidPrompt when nothing fits them."""
-        return _plan(self.pool, self.cells, self.min_support, limits)
+        found = _plan(self.pool, self.cells, self.min_support, limits)
+        if isinstance(found, InvalidPrompt):
+            raise InvalidPrompt(found.message, **found.details)
+        return found
 
 
 @lru_cache(CACHED_PLANS)
-def _plan(pool: tuple[PoolExpert, ...], cells: tuple[Cell, ...], min_support: int, limits: Limits) -> Plan:
+def _plan(
+    pool: tuple[PoolExpert, ...], cells: tuple[Cell, ...], min_support: int, limits: Limits
+) -> Plan | InvalidPrompt:
+    """That nothing fits is kept as well: finding it out costs as much."""
+    try:
+        return _solved(pool, cells, min_support, limits)
+    except InvalidPrompt as error:
+        return error.with_traceback(None)
+
+
+def _solved(pool: tuple[PoolExpert, ...], cells: tuple[Cell, ...], min_support: int, limits: Limits) -> Plan:
     parts = [cell for cell in cells if cell.is_part]
     whole = [cell for cell in cells if not cell.is_part and not cell.pooled]
     experts: dict[str, str] = {}

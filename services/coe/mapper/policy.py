@@ -60,13 +60,21 @@ def plan_for(mapping: Mapping, name: str, active_params_b: float | None) -> tupl
     if active_params_b is not None:
         if not 0 < active_params_b < float("inf"):
             raise InvalidPrompt(f"a budget must be a positive number of billions, not {active_params_b}")
-        # Rounded down, so that the plans worth keeping are few and the limit holds.
-        limit = int(active_params_b * 10) / 10 if active_params_b >= 1 else active_params_b
-        return f"{active_params_b:g}B", mapping.plan(Limits(limit))
+        return f"{active_params_b:g}B", mapping.plan(Limits(_limit(mapping, active_params_b)))
     name = name or DEFAULT_BUDGET
     if name not in mapping.budgets:
         raise InvalidPrompt(f"no budget {name!r}: use {', '.join(mapping.budgets)} or a number", budget=name)
     return name, mapping.budgets[name]
+
+
+def _limit(mapping: Mapping, active_params_b: float) -> float:
+    """Rounded down and within what the pool has, so that the plans to solve and to keep are few and the limit holds."""
+    sizes = [expert.active_params_b for expert in mapping.pool]
+    if active_params_b < min(sizes):
+        return 0.0
+    within = min(active_params_b, max(sizes))
+    steps = 10 if within >= 1 else 1000
+    return max(min(sizes), int(within * steps) / steps)
 
 
 def mapped(mapping: Mapping, category: str, part: str, budget: tuple[str, Plan], hosted: Hosted) -> Choice:

@@ -1,5 +1,6 @@
 """The gRPC service coe.v1.Mapper."""
 
+import asyncio
 from collections.abc import Callable
 
 import grpc.aio
@@ -7,6 +8,7 @@ import grpc.aio
 from coe._proto import mapper_pb2, mapper_pb2_grpc
 from coe.mapper.handler import resolve
 from coe.mapper.state import State
+from coe.platform import prompts
 
 
 class MapperServicer(mapper_pb2_grpc.MapperServicer):
@@ -18,8 +20,18 @@ class MapperServicer(mapper_pb2_grpc.MapperServicer):
         request: mapper_pb2.ResolveRequest,
         context: grpc.aio.ServicerContext[mapper_pb2.ResolveRequest, mapper_pb2.ResolveResponse],
     ) -> mapper_pb2.ResolveResponse:
+        """Raises InvalidPrompt, ExpertNotFound."""
+        names = {name: getattr(request, name) for name in ("expert_id", "category", "subcategory")}
+        prompts.check_names({**names, "budget": request.budget.name})
         state = self._state()
-        assignment = resolve(
-            state.mapping, state.hosted, request.expert_id, request.category, request.subcategory, request.budget
+        # Beside the event loop: a budget that is new takes a moment to solve.
+        assignment = await asyncio.to_thread(
+            resolve,
+            state.mapping,
+            state.hosted,
+            request.expert_id,
+            request.category,
+            request.subcategory,
+            request.budget,
         )
         return mapper_pb2.ResolveResponse(assignment=assignment)

@@ -1,6 +1,6 @@
 """What is checked of a prompt, whichever way it comes in. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from coe._proto import common_pb2, events_pb2
 from coe.platform.errors import InvalidPrompt, PromptTooLarge
@@ -13,14 +13,18 @@ _NAMES = ("request_id", "expert_id", "category", "tenant", "conversation_id")
 
 def check(prompt: events_pb2.PromptSubmitted, *, max_bytes: int) -> None:
     """Raises InvalidPrompt or PromptTooLarge when the prompt can't be answered."""
-    names = {name: getattr(prompt, name) for name in _NAMES} | {"budget": prompt.budget.name}
-    long = next((name for name, text in names.items() if len(text) > MAX_NAME_CHARS), None)
-    if long is not None:
-        raise InvalidPrompt(f"{long} has more than {MAX_NAME_CHARS} characters", param=long)
+    check_names({name: getattr(prompt, name) for name in _NAMES} | {"budget": prompt.budget.name})
     check_text(prompt.prompt, prompt.messages, max_bytes=max_bytes)
     asked = [message.content for message in prompt.messages if message.role == "user"] or [prompt.prompt]
     if not any(text.strip() for text in asked):
         raise InvalidPrompt("the prompt is empty")
+
+
+def check_names(names: Mapping[str, str]) -> None:
+    """By field. Raises InvalidPrompt."""
+    long = next((name for name, text in names.items() if len(text) > MAX_NAME_CHARS), None)
+    if long is not None:
+        raise InvalidPrompt(f"{long} has more than {MAX_NAME_CHARS} characters", param=long)
 
 
 def check_text(prompt: str, messages: Sequence[common_pb2.ChatMessage], *, max_bytes: int) -> None:

@@ -1,24 +1,29 @@
 """Records of coe.routed.v1 to outcomes."""
 
+import threading
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import structlog
 
 from coe._proto.common_pb2 import Budget, RoutingDecision
 from coe._proto.events_pb2 import PromptAssigned, PromptCompleted, PromptRouted, PromptSubmitted
+from coe._proto.mapper_pb2 import ResolveRequest
+from coe.mapper import policy
 from coe.mapper.handler import MapHandler
 from coe.mapper.mapping import Cell, Mapping, Plan
 from coe.mapper.policy import Hosted
 from coe.mapper.pool import PoolExpert
 from coe.mapper.refiner import Refiner
 from coe.mapper.replicas import Choice, Cluster, Replicas, Rule, partition_of
+from coe.mapper.servicer import MapperServicer
 from coe.mapper.settings import MapperSettings
 from coe.mapper.solve import Limits
 from coe.mapper.state import Solved, State
 from coe.platform import topics
 from coe.platform.bus.api import Outcome, Record
+from coe.platform.errors import InvalidPrompt
 
 NOW = 1_000_000
 POOL = (PoolExpert("small", 7.0, 7.0), PoolExpert("large", 70.0, 70.0))
@@ -171,3 +176,32 @@ async def test_a_tenant_s_budget_is_used_where_the_prompt_names_none() -> None:
     ]
     outcomes = await handler(state)([record(prompt) for prompt in prompts])
     assert [assigned(outcome).assignment.budget for outcome in outcomes] == ["10B", "quality", "quality"]
+
+
+async def test_a_budget_is_solved_beside_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = []
+
+    def solved(*args: Any) -> Any:
+        threads.append(threading.current_thread())
+        return plan_for(*args)
+
+    plan_for = policy.plan_for
+    monkeypatch.setattr(policy, "plan_for", solved)
+    prompt = PromptSubmitted(request_id="a", prompt="1+1", budget=Budget(active_params_b=7.25))
+    (outcome,) = await handler()([record(prompt)])
+    assert assigned(outcome).assignment.budget == "7.25B"
+    servicer = MapperServicer(lambda: State(Solved(OLD), None, HOSTED))
+    asked = ResolveRequest(category="math", budget=Budget(active_params_b=7.25))
+    answer = await servicer.Resolve(asked, cast("Any", None))
+    assert answer.assignment.expert_id == "tiny"
+    assert len(threads) == 2
+    assert threading.main_thread() not in threads
+
+
+@pytest.mark.parametrize("name", ["expert_id", "category", "subcategory", "budget"])
+async def test_names_of_a_call_have_an_end(name: str) -> None:
+    servicer = MapperServicer(lambda: State(Solved(OLD), None, HOSTED))
+    long = "x" * 257
+    asked = ResolveRequest(budget=Budget(name=long)) if name == "budget" else ResolveRequest(**{name: long})
+    with pytest.raises(InvalidPrompt, match=name):
+        await servicer.Resolve(asked, cast("Any", None))

@@ -1,7 +1,11 @@
 """Which expert answers: the mapping's, the nearest hosted one, or the one that was asked for."""
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
+from coe.mapper import programme
 from coe.mapper.bindings import spread
 from coe.mapper.mapping import Cell, Mapping, Plan
 from coe.mapper.policy import Hosted, mapped, plan_for, requested
@@ -64,6 +68,42 @@ def test_a_number_is_solved_when_it_is_asked_for() -> None:
     assert name == "30B"
     assert plan.experts["math"] == "middle"
     assert plan.active_params_b <= 30
+
+
+@pytest.fixture
+def solved(monkeypatch: pytest.MonkeyPatch) -> list[float | None]:
+    """The limits of the programmes that were solved."""
+    limits: list[float | None] = []
+    solve = programme.chosen_experts
+
+    def counted(*args: Any) -> Any:
+        limits.append(args[4].active_params_b)
+        return solve(*args)
+
+    monkeypatch.setattr(programme, "chosen_experts", counted)
+    return limits
+
+
+def test_figures_that_come_to_the_same_are_solved_once(solved: list[float | None]) -> None:
+    own = replace(MAPPING, min_support=3)
+    for number in (70.0, 70.01, 71.0, 1e9, 1e308, 1.7e308):
+        assert plan_for(own, "", number)[1].experts["math"] == "large"
+    for number in (27.31, 27.39):
+        assert plan_for(own, "", number)[1].experts["math"] == "middle"
+    for number in (6.99, 1.0, 0.5, 0.123456, 5e-324):
+        with pytest.raises(InvalidPrompt, match=r"7\.0 B"):
+            plan_for(own, "", number)
+    assert solved == [70.0, 27.3, 0.0]
+
+
+def test_small_figures_are_told_apart(solved: list[float | None]) -> None:
+    pool = tuple(PoolExpert(name, size, size) for name, size in (("small", 0.135), ("middle", 0.27), ("large", 0.6)))
+    own = replace(MAPPING, pool=pool)
+    wanted = {0.135: "small", 0.2699: "small", 0.27: "middle", 0.2701: "middle", 3.0: "large"}
+    assert {number: plan_for(own, "", number)[1].experts["math"] for number in wanted} == wanted
+    with pytest.raises(InvalidPrompt):
+        plan_for(own, "", 0.1349)
+    assert solved == [0.135, 0.269, 0.27, 0.6, 0.0]
 
 
 @pytest.mark.parametrize("number", [0.0, -1.0, float("nan"), float("inf"), 2.0, 0.3])
