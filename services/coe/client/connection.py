@@ -3,8 +3,13 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from coe.client.ended import Ended
 from coe.client.prompts import PromptClient
 from coe.platform.bus.kafka import KafkaBus
+
+# What the router remembers of an id by default (COE_ROUTER_DUPLICATES_S).
+_REMEMBERED_S = 600.0
+_REMEMBERED_BYTES = 4 * 1024 * 1024
 
 
 @asynccontextmanager
@@ -16,7 +21,7 @@ async def connect(kafka: str, *, source: str = "coe/client", timeout_s: float = 
     bus = KafkaBus(kafka, source=source, start_timeout_s=timeout_s)
     await bus.start()
     try:
-        async with PromptClient(bus) as client:
+        async with PromptClient(bus, ended=Ended(_REMEMBERED_S, _REMEMBERED_BYTES)) as client:
             yield client
     finally:
         await bus.stop()

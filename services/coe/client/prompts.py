@@ -13,18 +13,20 @@ from google.protobuf.message import Message
 
 from coe._proto import events_pb2
 from coe.client.ended import Ended
-from coe.client.events import Event
+from coe.client.events import Completed, Event
 from coe.client.stream import PromptStream
 from coe.platform import topics
 from coe.platform.bus.api import Bus, Outgoing, Record
 from coe.platform.bus.codec import decode
 from coe.platform.errors import (
+    Cancelled,
     CapacityExceeded,
     CoEError,
     DeadlineExceeded,
     Unavailable,
     UndecodableMessage,
 )
+from coe.platform.prompts import MAX_NAME_CHARS
 
 Publish = Callable[[events_pb2.PromptSubmitted], Awaitable[None]]
 # What came of the prompt so far, and the event that is set when more did.
@@ -40,7 +42,8 @@ class PromptClient:
     """Use as a context manager around a started bus. `max_streams` bounds the prompts followed at once.
 
     `publish` says how a prompt gets to its topic: through the bus, unless a producer of one's own is given. `ended`: a
-    prompt whose terminal event is among these has that one again, and is not published.
+    prompt whose terminal event is among these has that one again, and is not published; unless it was given up
+    (`cancelled`, `deadline_exceeded`), then it runs anew, as `ID~2` on the topics.
     """
 
     def __init__(
@@ -79,25 +82,26 @@ class PromptClient:
         Raises DeadlineExceeded when no terminal event came within `timeout_s`, Unavailable when the broker did not even
         take the prompt or the topics can't be read any more, CapacityExceeded when too many prompts are followed.
         """
-        if self._ended is not None and (known := self._ended.get(prompt.request_id)) is not None:
-            for event in _events(known):
-                yield event
-            return
         prompt.request_id = prompt.request_id or uuid4().hex
-        stream, ready = follower = self._open(prompt.request_id)
+        name, known = self._run_of(prompt.request_id)
+        if known is not None:
+            for event in _events(known):
+                yield _named(event, prompt.request_id)
+            return
+        stream, ready = follower = self._open(name)
         deadline = asyncio.get_running_loop().time() + timeout_s
         overdue = False
         try:
             try:
                 limit = deadline - min(_TELL_S, timeout_s / 10)
-                await _within(limit, self._publish(_timed(prompt, timeout_s)))
+                await _within(limit, self._publish(_to_publish(prompt, name, timeout_s)))
             except TimeoutError:
                 overdue = True
                 message = "the Kafka broker did not take the prompt in time: it does not answer"
                 raise Unavailable(message, request_id=prompt.request_id) from None
             while True:
                 while stream.pending:
-                    yield stream.pending.popleft()
+                    yield _named(stream.pending.popleft(), prompt.request_id)
                 if stream.done:
                     return
                 if self._reader is None or self._reader.done():
@@ -108,17 +112,36 @@ class PromptClient:
             message = f"no answer within {timeout_s:.1f} s"
             raise DeadlineExceeded(message, request_id=prompt.request_id) from None
         finally:
-            last = self._leave(prompt.request_id, follower)
+            last = self._leave(name, follower)
             # Of an overdue prompt its deadline says what a cancellation would, which nobody takes either.
             if last and not (stream.done or overdue):
-                await self._cancel(prompt.request_id)
+                await self._cancel(name)
+
+    def _run_of(self, request_id: str) -> tuple[str, bytes | None]:
+        """The id under which the prompt runs, and its end where it has one.
+
+        A prompt that was given up has no answer: whoever submits it again has it run anew. For everybody else that is
+        another prompt: the router still drops the first id, and workers may still cancel it.
+        """
+        name, number = request_id, 1
+        while True:
+            end = self._ended.get(name) if self._ended is not None else None
+            number += 1
+            following = f"{request_id}~{number}"
+            if end is None or len(following) > MAX_NAME_CHARS or not _was_given_up(end):
+                return name, end
+            name = following
 
     async def _publish_on_bus(self, prompt: events_pb2.PromptSubmitted) -> None:
         await self._bus.publisher.publish(Outgoing(topics.PROMPTS, prompt.request_id, prompt))
 
     async def _cancel(self, request_id: str) -> None:
         """Nobody reads the answer any more. Best effort: the prompt's deadline bounds what a lost message costs."""
-        cancelled = events_pb2.PromptCancelled(request_id=request_id, reason="the client went away")
+        reason = "the client went away"
+        if self._ended is not None:
+            end = events_pb2.PromptCompleted(request_id=request_id, error=Cancelled(reason).to_proto())
+            self._ended.note(request_id, end.SerializeToString())
+        cancelled = events_pb2.PromptCancelled(request_id=request_id, reason=reason)
         with suppress(CoEError, TimeoutError):
             async with asyncio.timeout(_CANCEL_S):
                 await self._bus.publisher.post(Outgoing(topics.CANCELLATIONS, request_id, cancelled))
@@ -172,17 +195,29 @@ def _events(completed: bytes) -> Iterable[Event]:
     return stream.pending
 
 
-def _timed(prompt: events_pb2.PromptSubmitted, timeout_s: float) -> events_pb2.PromptSubmitted:
-    """With the times that are not set: when a client dies, the deadline is what ends its prompt."""
-    if prompt.submitted_at_ms and prompt.deadline_ms:
+def _was_given_up(completed: bytes) -> bool:
+    return events_pb2.PromptCompleted.FromString(completed).error.code in (Cancelled.code, DeadlineExceeded.code)
+
+
+def _named(event: Event, request_id: str) -> Event:
+    """As who submitted the prompt calls it."""
+    if isinstance(event, Completed) and event.result.request_id != request_id:
+        event.result.request_id = request_id
+    return event
+
+
+def _to_publish(prompt: events_pb2.PromptSubmitted, name: str, timeout_s: float) -> events_pb2.PromptSubmitted:
+    """Under that id, with the times that are not set: when a client dies, the deadline is what ends its prompt."""
+    if prompt.submitted_at_ms and prompt.deadline_ms and prompt.request_id == name:
         return prompt
-    timed = events_pb2.PromptSubmitted()
-    timed.CopyFrom(prompt)
+    own = events_pb2.PromptSubmitted()
+    own.CopyFrom(prompt)
+    own.request_id = name
     now_ms = time.time_ns() // 1_000_000
-    timed.submitted_at_ms = prompt.submitted_at_ms or now_ms
+    own.submitted_at_ms = prompt.submitted_at_ms or now_ms
     if math.isfinite(timeout_s):
-        timed.deadline_ms = prompt.deadline_ms or now_ms + round(timeout_s * 1000)
-    return timed
+        own.deadline_ms = prompt.deadline_ms or now_ms + round(timeout_s * 1000)
+    return own
 
 
 def _decode(record: Record) -> tuple[str, Message, Callable[[PromptStream], None]]:

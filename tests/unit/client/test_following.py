@@ -122,15 +122,56 @@ async def test_a_prompt_is_cancelled_when_the_last_follower_goes(bus: MemoryBus,
         await gone(task)
 
 
-async def test_who_comes_after_the_end_is_told_that_the_id_is_spent(bus: MemoryBus) -> None:
+@pytest.fixture
+async def remembering(bus: MemoryBus) -> AsyncIterator[PromptClient]:
     async with PromptClient(bus, ended=Ended(600, 2**20)) as client:
-        prompt = events_pb2.PromptSubmitted(request_id="r", prompt="hi")
-        task = asking(client, prompt)
-        await published(bus, topics.PROMPTS)
-        cancelled = events_pb2.PromptCompleted(request_id="r", error={"code": "cancelled", "message": "gone"})
-        await bus.publish(Outgoing(topics.COMPLETIONS, "r", cancelled, as_json=True))
-        ends = [(await asyncio.wait_for(one, WAIT_S))[-1] for one in (task, asking(client, prompt))]
-    assert all(isinstance(end, Completed) and end.result.error.code == "cancelled" for end in ends)
+        yield client
+
+
+async def test_who_comes_after_the_end_is_told_that_the_id_is_spent(bus: MemoryBus, remembering: PromptClient) -> None:
+    prompt = events_pb2.PromptSubmitted(request_id="r", prompt="hi")
+    task = asking(remembering, prompt)
+    await published(bus, topics.PROMPTS)
+    failed = events_pb2.PromptCompleted(request_id="r", error={"code": "expert_not_found", "message": "gone"})
+    await bus.publish(Outgoing(topics.COMPLETIONS, "r", failed, as_json=True))
+    ends = [(await asyncio.wait_for(one, WAIT_S))[-1] for one in (task, asking(remembering, prompt))]
+    assert len(on(bus, topics.PROMPTS)) == 1
+    assert all(isinstance(end, Completed) and end.result.error.code == "expert_not_found" for end in ends)
     said = [end.result.error.message for end in ends if isinstance(end, Completed)]
     assert said[0] == "gone"
     assert said[1].startswith("gone (so ended the first prompt of this request id")
+
+
+async def test_a_prompt_that_was_given_up_runs_anew(bus: MemoryBus, remembering: PromptClient) -> None:
+    prompt = events_pb2.PromptSubmitted(request_id="r", prompt="hi")
+    # The first goes away; the second comes before anybody heard of it, and is late; the third has its answer.
+    first = asking(remembering, prompt)
+    await published(bus, topics.PROMPTS, 1)
+    await gone(first)
+    second = asking(remembering, prompt)
+    await published(bus, topics.PROMPTS, 2)
+    late = events_pb2.PromptCompleted(request_id="r~2", error={"code": "deadline_exceeded"})
+    await bus.publish(Outgoing(topics.COMPLETIONS, "r~2", late))
+    await asyncio.wait_for(second, WAIT_S)
+    third = asking(remembering, prompt)
+    await published(bus, topics.PROMPTS, 3)
+    answer = events_pb2.PromptCompleted(request_id="r~3", completion={"text": "Hello"})
+    await bus.publish(Outgoing(topics.COMPLETIONS, "r~3", answer))
+    ends = [(await asyncio.wait_for(one, WAIT_S))[-1] for one in (third, asking(remembering, prompt))]
+    assert [(end.result.request_id, end.result.completion.text) for end in ends if isinstance(end, Completed)] == [
+        ("r", "Hello"),
+        ("r", "Hello"),
+    ]
+    sent = [decode(record, events_pb2.PromptSubmitted).request_id for record in on(bus, topics.PROMPTS)]
+    assert sorted(sent) == ["r", "r~2", "r~3"]
+    assert [record.key for record in on(bus, topics.CANCELLATIONS)] == [b"r"]
+
+
+async def test_an_id_without_room_for_another_run_keeps_its_end(bus: MemoryBus, remembering: PromptClient) -> None:
+    prompt = events_pb2.PromptSubmitted(request_id="r" * 255, prompt="hi")
+    first = asking(remembering, prompt)
+    await published(bus, topics.PROMPTS)
+    await gone(first)
+    (end,) = await asyncio.wait_for(asking(remembering, prompt), WAIT_S)
+    assert isinstance(end, Completed)
+    assert end.result.error.code == "cancelled"
