@@ -37,6 +37,10 @@ class Classifier:
     def version(self) -> str:
         return self._artifact.version
 
+    @property
+    def categories(self) -> tuple[str, ...]:
+        return self._artifact.model.categories
+
     def classify(self, texts: Sequence[str]) -> list[common_pb2.RoutingDecision]:
         """One decision a text, in order."""
         filled = [index for index, text in enumerate(texts) if text.strip()]

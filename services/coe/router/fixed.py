@@ -15,6 +15,10 @@ class FixedCategory:
             raise ArtifactError("a fixed category is for load tests: set COE_ROUTER_ALLOW_FIXED=1", category=category)
         self._category = category
 
+    @property
+    def categories(self) -> tuple[str, ...]:
+        return (self._category,)
+
     def classify(self, texts: Sequence[str]) -> list[common_pb2.RoutingDecision]:
         """One decision a text."""
         return [

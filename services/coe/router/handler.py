@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from coe._proto import common_pb2, events_pb2
@@ -13,6 +13,7 @@ from coe.platform.errors import CoEError
 from coe.platform.telemetry import names, registry
 from coe.platform.telemetry.messaging import record_span
 from coe.platform.terminal import error_outcome, request_id
+from coe.router.decisions import count
 from coe.router.duplicates import Find, nothing
 from coe.router.prompt import classified_text, submission_ms, validate
 
@@ -48,9 +49,17 @@ class RouteHandler:
     """A batch handler for `Bus.process`: all prompts of a batch are classified together, in a thread."""
 
     def __init__(
-        self, classify: Classify, *, max_bytes: int, now_ms: Callable[[], int], duplicates: Find = nothing
+        self,
+        classify: Classify,
+        *,
+        max_bytes: int,
+        now_ms: Callable[[], int],
+        duplicates: Find = nothing,
+        categories: Callable[[], Collection[str]] = tuple,
     ) -> None:
+        """`categories`: those that the classifier knows."""
         self._classify = classify
+        self._categories = categories
         self._max_bytes = max_bytes
         self._now_ms = now_ms
         self._duplicates = duplicates
@@ -63,10 +72,12 @@ class RouteHandler:
         started = time.perf_counter()
         decisions = iter(await asyncio.to_thread(self._classify, texts) if texts else [])
         routing_s = time.perf_counter() - started
+        known = self._categories()
         outcomes = []
         for item in items:
             if isinstance(item, _Accepted):
                 decision = _chosen(item.submitted) if item.text is None else next(decisions)
+                count(decision, routing_s, known)
                 outcomes.append(_routed(item, decision, 0.0 if item.text is None else routing_s))
             else:
                 outcomes.append(item)

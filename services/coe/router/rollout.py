@@ -17,6 +17,9 @@ class Judge(Protocol):
     @property
     def version(self) -> str: ...
 
+    @property
+    def categories(self) -> Sequence[str]: ...
+
     def classify(self, texts: Sequence[str]) -> list[common_pb2.RoutingDecision]: ...
 
 

@@ -53,18 +53,19 @@ class RouterService:
         await self._bus.start()
 
     def tasks(self) -> list[Coroutine[object, object, None]]:
-        if self._rollout is None:
+        if (rollout := self._rollout) is None:
             raise RuntimeError("tasks() before start()")
         handler = RouteHandler(
             self._classify,
             max_bytes=self._core.max_prompt_bytes,
             now_ms=lambda: time.time_ns() // 1_000_000,
             duplicates=self._duplicates.find if self._duplicates else nothing,
+            categories=lambda: rollout.current.categories,
         )
         subscription = Subscription(topics.PROMPTS, group="coe-router", max_batch=self._settings.max_batch)
         loops = [self._bus.process(subscription, handler), self._batcher.run()]
         if self._settings.reload_s and not self._settings.fixed_category:
-            reloader = Reloader(self._rollout, self._locate, self._open, every_s=self._settings.reload_s)
+            reloader = Reloader(rollout, self._locate, self._open, every_s=self._settings.reload_s)
             loops.append(reloader.run())
         return loops
 

@@ -18,14 +18,18 @@ class RouterSettings(Settings):
     encoder: Path | None = None
     # An artifact to try: it judges every prompt, differences are logged, and it decides the canary share of them.
     candidate: Path | None = None
+    # The share of prompts that the candidate decides.
     canary_share: Annotated[float, Field(ge=0, le=1)] = 0.0
-    # How often the artifact's file is looked at for a change. 0: never.
+    # Seconds between two looks at the artifact's file for a change. 0: never.
     reload_s: Annotated[float, Field(ge=0)] = 5.0
     # A request id that comes again within so many seconds is the same prompt, and not answered again (where Redis
     # answers). 0: every record is a prompt of its own.
     duplicates_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 600.0
+    # Of the encoder.
     threads: Annotated[int, Field(ge=1)] = 1
+    # Most prompts that are classified together.
     max_batch: Annotated[int, Field(ge=1)] = 64
     # For load tests only: a category for every prompt instead of the encoder's, refused unless it is allowed.
     fixed_category: str = ""
+    # Allows COE_ROUTER_FIXED_CATEGORY.
     allow_fixed: bool = False

@@ -27,11 +27,6 @@ def observe(record: Record, outcome: Outcome) -> None:
 
 def _observe(record: Record, message: ProtobufMessage) -> None:
     match message:
-        case events_pb2.PromptRouted(routing=routing):
-            attributes = {names.COE_CATEGORY: routing.category, names.COE_FALLBACK: routing.fallback_reason}
-            registry.counter("coe.router.decisions").add(1, attributes)
-            registry.histogram("coe.router.confidence").record(routing.confidence)
-            registry.histogram("coe.router.duration").record(message.routing_s)
         case events_pb2.PromptAssigned(assignment=assignment):
             attributes = {names.COE_EXPERT: assignment.expert_id, "coe.mapper.reason": assignment.reason}
             registry.counter("coe.mapper.decisions").add(1, attributes)

@@ -67,7 +67,7 @@ METRICS = (
         "coe.router.decisions",
         "counter",
         "{prompt}",
-        "Prompts routed",
+        "Prompts routed; _OTHER: to categories of clients' that the router does not know",
         (names.COE_CATEGORY, names.COE_FALLBACK),
     ),
     Metric("coe.router.confidence", "histogram", "1", "Calibrated confidence of the best category", (), SHARES),
