@@ -21,6 +21,7 @@ from coe.local.supervisor import Supervised
 from coe.local.valkey import ValkeyServer
 from coe.platform.bus.kafka import KafkaBus
 from coe.platform.errors import ArtifactError, Unavailable
+from coe.platform.sasl import SaslSettings
 from coe.platform.settings import CoreSettings
 from coe.platform.tls import TlsSettings
 
@@ -88,6 +89,12 @@ class Stack:
         if self._core.kafka_security == "SSL" and "kafka_bootstrap" not in self._core.model_fields_set:
             raise ArtifactError(
                 "COE_KAFKA_SECURITY=SSL needs COE_KAFKA_BOOTSTRAP: the broker of `coe up` speaks no TLS"
+            )
+        sasl = SaslSettings()
+        sasl.check()
+        if sasl.mechanism and "kafka_bootstrap" not in self._core.model_fields_set:
+            raise ArtifactError(
+                "COE_KAFKA_SASL_MECHANISM needs COE_KAFKA_BOOTSTRAP: the broker of `coe up` asks nobody"
             )
         self._check_ports()
         self._exit.enter_context(homes.claimed(self.home))

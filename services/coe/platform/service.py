@@ -20,6 +20,7 @@ import grpc.aio
 from coe.platform import logs, parent, telemetry
 from coe.platform.errors import CoEError
 from coe.platform.rpc.endpoint import Endpoint
+from coe.platform.sasl import SaslSettings
 from coe.platform.settings import CoreSettings, GrpcSettings
 from coe.platform.telemetry import names, registry
 from coe.platform.tls import TlsSettings
@@ -75,6 +76,7 @@ def run(service: Service, loop_factory: Callable[[], asyncio.AbstractEventLoop] 
     with ExitStack() as ending:
         try:
             TlsSettings().check()
+            SaslSettings().check()
             ending.callback(telemetry.configure(service.name, core).shutdown)
             with asyncio.Runner(loop_factory=loop_factory) as runner:
                 runner.run(serve(service, rpc))

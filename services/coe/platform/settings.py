@@ -56,7 +56,7 @@ class CoreSettings(Settings):
     model_config = SettingsConfigDict(env_prefix="COE_")
 
     kafka_bootstrap: Annotated[str, AfterValidator(brokers)] = "127.0.0.1:9092"
-    # "SSL": encrypted, with the certificates of COE_TLS_* (platform/tls.py).
+    # "SSL": encrypted, with the certificates of COE_TLS_* (platform/tls.py). Who we are there: platform/sasl.py.
     kafka_security: Literal["PLAINTEXT", "SSL"] = "PLAINTEXT"
     # Also `redis+cluster://`, `redis+sentinel://`, and `rediss` in place of `redis` (platform/residency/connection.py).
     redis_url: Annotated[str, AfterValidator(_redis)] = "redis://127.0.0.1:6379/0"

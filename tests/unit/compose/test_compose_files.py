@@ -81,7 +81,7 @@ def test_services_run_unprivileged() -> None:
         assert services[name]["cap_drop"] == ["ALL"]
 
 
-@pytest.mark.parametrize("overlay", ["hostnet", "chaos", "observability"])
+@pytest.mark.parametrize("overlay", ["hostnet", "chaos", "observability", "sasl"])
 def test_overlays_cover_every_service(overlay: str) -> None:
     assert read(COMPOSE / f"compose.{overlay}.yaml")["services"].keys() >= SERVICES
 

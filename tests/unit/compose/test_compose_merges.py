@@ -21,6 +21,7 @@ OVERLAYS = {
     "load": ["override", "load"],
     "chaos": ["override", "load", "chaos"],
     "tls": ["override", "tls"],
+    "sasl": ["override", "load", "sasl", "load.sasl"],
     "hostnet": ["hostnet", "load", "load.hostnet", "chaos"],
     "hostnet with tls": ["hostnet", "load", "load.hostnet", "tls", "tls.hostnet", "load.tls"],
     "everything": ["override", "observability", "load", "chaos", "tls", "load.tls"],
@@ -64,6 +65,21 @@ def test_merges(merge: Merge, overlays: list[str], tmp_path: Path) -> None:
         assert all(service["network_mode"] == "host" for service in services.values())
         assert not any(service.get("ports") for service in services.values())
         assert "127.0.0.1" in services["valkey"]["command"], "Redis would listen on every address of the host"
+    if "sasl" in overlays:
+        login = _environment(services["kafka"])["KAFKA_LISTENER_NAME_INTERNAL_PLAIN_SASL_JAAS_CONFIG"]
+        for name in (
+            "router",
+            "mapper",
+            "memory-tier-manager",
+            "expert-worker-0",
+            "expert-worker-1",
+            "gateway",
+            "load",
+        ):
+            variables = _environment(services[name])
+            assert variables["COE_KAFKA_SASL_MECHANISM"] == "PLAIN"
+            user, password = variables["COE_KAFKA_SASL_USERNAME"], variables["COE_KAFKA_SASL_PASSWORD"]
+            assert f'user_{user}="{password}"' in login
     if "tls" in overlays:
         for name in ("router", "mapper", "memory-tier-manager", "expert-worker-0", "expert-worker-1", "gateway"):
             variables = _environment(services[name])

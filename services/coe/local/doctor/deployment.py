@@ -52,7 +52,7 @@ def kafka_checks(facts: KafkaFacts, wanted: Sequence[TopicSpec]) -> list[Check]:
                 "Kafka",
                 Level.PROBLEM,
                 facts.error,
-                "start the stack (coe up), or set COE_KAFKA_BOOTSTRAP and COE_KAFKA_SECURITY",
+                "start the stack (coe up), or set COE_KAFKA_BOOTSTRAP, COE_KAFKA_SECURITY and COE_KAFKA_SASL_*",
             )
         ]
     few = "with fewer than 3 brokers the loss of one loses what it held"

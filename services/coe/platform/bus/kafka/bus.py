@@ -54,7 +54,7 @@ class KafkaBus:
         return self._publisher
 
     async def start(self) -> None:
-        """Connects and creates missing topics. Raises Unavailable after `start_timeout_s`, or when TLS fails."""
+        """Connects and creates missing topics. Raises Unavailable after `start_timeout_s`, or when TLS or SASL fail."""
         read_any_header()
         failures = 0
         last: Exception | None = None
@@ -69,7 +69,7 @@ class KafkaBus:
                         await self.stop()
                     why, lasts = await self._connection.trouble()
                     if lasts:
-                        # Waiting mends no certificate.
+                        # Waiting mends no certificate, and no password.
                         raise Unavailable(f"no connection with a Kafka broker: {why}")
                     pause = backoff.delay_s(failures)
                     self._on_wait(why)

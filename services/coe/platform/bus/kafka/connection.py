@@ -1,11 +1,12 @@
 """How to reach the broker, as keyword arguments of aiokafka's classes."""
 
 import asyncio
-import ssl
 from dataclasses import dataclass
 from typing import Any
 
+from coe.platform.bus.kafka.sasl_trouble import sasl_trouble
 from coe.platform.bus.messages import MAX_MESSAGE_BYTES
+from coe.platform.sasl import SaslSettings
 from coe.platform.settings import CoreSettings
 from coe.platform.tls import TlsSettings
 from coe.platform.tls_trouble import handshake, lasts, speaks_tls
@@ -17,7 +18,10 @@ TRANSACTION_TIMEOUT_MS = 20_000
 
 @dataclass(frozen=True)
 class Connection:
-    """`bootstrap`: host:port, several of them separated by commas. Encrypted when COE_KAFKA_SECURITY says so."""
+    """`bootstrap`: host:port, several of them separated by commas. Encrypted when COE_KAFKA_SECURITY says so.
+
+    Every method raises ArtifactError when COE_TLS_* or COE_KAFKA_SASL_* can't be used.
+    """
 
     bootstrap: str
     client_id: str
@@ -28,10 +32,13 @@ class Connection:
         return [address.strip() for address in self.bootstrap.split(",")]
 
     def options(self) -> dict[str, Any]:
-        context = _context()
-        security = {"security_protocol": "SSL", "ssl_context": context} if context is not None else {}
+        sasl = SaslSettings().options()
+        security = _encryption()
+        if sasl:
+            security["security_protocol"] = f"SASL_{security['security_protocol']}"
         return {
             **security,
+            **sasl,
             "bootstrap_servers": self.addresses,
             "client_id": self.client_id,
             "request_timeout_ms": REQUEST_TIMEOUT_MS,
@@ -64,24 +71,28 @@ class Connection:
         }
 
     async def trouble(self) -> tuple[str, bool]:
-        """Why a broker's name or the encryption fails, which aiokafka only logs, and whether waiting can't mend that.
+        """Why a broker's name, the encryption or our name there fails, and whether waiting can't mend that.
 
-        Empty when neither fails, or nobody answers.
+        aiokafka only logs it. Empty when none fails, or nobody answers.
         """
-        context = _context()
+        security = _encryption()
         for address in self.addresses:
-            host, _, port = address.rpartition(":")
+            host, port = address.rpartition(":")[0].strip("[]"), int(address.rpartition(":")[2])
             try:
-                await asyncio.get_running_loop().getaddrinfo(host.strip("[]"), int(port))
+                await asyncio.get_running_loop().getaddrinfo(host, port)
             except OSError as error:
                 return f"{address}: the name can't be resolved ({error.strerror})", False
-            if context is not None:
-                if why := await handshake(host.strip("[]"), int(port), context):
+            if "ssl_context" in security:
+                if why := await handshake(host, port, security["ssl_context"]):
                     return f"{address}: {why}", lasts(why)
-            elif await speaks_tls(host.strip("[]"), int(port)):
+            elif await speaks_tls(host, port):
                 return f"{address}: it speaks TLS only: set COE_KAFKA_SECURITY=SSL", True
+            if why := await sasl_trouble(host, port, security):
+                return f"{address}: {why}", True
         return "", False
 
 
-def _context() -> ssl.SSLContext | None:
-    return TlsSettings().client_context() if CoreSettings().kafka_security == "SSL" else None
+def _encryption() -> dict[str, Any]:
+    if CoreSettings().kafka_security == "SSL":
+        return {"security_protocol": "SSL", "ssl_context": TlsSettings().client_context()}
+    return {"security_protocol": "PLAINTEXT"}

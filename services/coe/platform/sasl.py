@@ -1,0 +1,71 @@
+"""Who we are to the Kafka brokers, from COE_KAFKA_SASL_* settings: a user and a password, over COE_KAFKA_SECURITY."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, SecretStr
+from pydantic_settings import SettingsConfigDict
+
+from coe.platform.errors import ArtifactError
+from coe.platform.settings import Settings
+
+Mechanism = Annotated[Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"], BeforeValidator(str.upper)]
+
+
+class SaslSettings(Settings):
+    """Settings that are empty count as not set: a deployment leaves them out so."""
+
+    model_config = SettingsConfigDict(env_prefix="COE_KAFKA_SASL_", env_ignore_empty=True)
+
+    # How brokers ask clients who they are. Empty: they don't, or by certificate alone.
+    mechanism: Mechanism = ""
+    # Who we are there.
+    username: str = ""
+    # Never logged. Either this or a file.
+    password: SecretStr | None = None
+    # Holds the password, without its last line break. Read for each new client.
+    password_file: Path | None = None
+
+    def check(self) -> None:
+        self.options()
+
+    def options(self) -> dict[str, str]:
+        """As keyword arguments of aiokafka's classes; none without a mechanism.
+
+        Raises ArtifactError, which names the setting.
+        """
+        if not self.mechanism:
+            given = sorted(self.model_fields_set - {"mechanism"})
+            if given:
+                raise ArtifactError(f"COE_KAFKA_SASL_{given[0].upper()} is set and COE_KAFKA_SASL_MECHANISM is not")
+            return {}
+        if not self.username:
+            raise ArtifactError(f"COE_KAFKA_SASL_MECHANISM={self.mechanism} needs COE_KAFKA_SASL_USERNAME")
+        return {
+            "sasl_mechanism": self.mechanism,
+            "sasl_plain_username": self.username,
+            "sasl_plain_password": self._password(),
+        }
+
+    def _password(self) -> str:
+        if (self.password is None) == (self.password_file is None):
+            raise ArtifactError(
+                f"COE_KAFKA_SASL_MECHANISM={self.mechanism} needs one of COE_KAFKA_SASL_PASSWORD and _PASSWORD_FILE"
+            )
+        if self.password_file is not None:
+            return _read(self.password_file)
+        assert self.password is not None
+        return self.password.get_secret_value()
+
+
+def _read(path: Path) -> str:
+    name = f"COE_KAFKA_SASL_PASSWORD_FILE: {path}"
+    try:
+        found = path.read_text(encoding="utf-8").rstrip("\r\n")
+    except OSError as error:
+        raise ArtifactError(f"{name} can't be read: {error.strerror}", path=path) from None
+    except UnicodeDecodeError:
+        raise ArtifactError(f"{name} is no UTF-8 text", path=path) from None
+    if not found:
+        raise ArtifactError(f"{name} is empty", path=path)
+    return found
