@@ -6,6 +6,7 @@ import typer
 
 from coe.cli.catalogue import catalogue, find_expert
 from coe.cli.console import err, out, print_json, say
+from coe.cli.experts_bindings import bindings
 from coe.cli.experts_plan import plan
 from coe.cli.import_ import summary
 from coe.experts.bundle import Bundle
@@ -13,6 +14,7 @@ from coe.platform.settings import CoreSettings
 
 app = typer.Typer(no_args_is_help=True)
 app.command()(plan)
+app.command()(bindings)
 
 ExpertId = Annotated[str, typer.Argument(help="Id of the expert.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One object a line.")]

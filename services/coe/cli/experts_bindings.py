@@ -1,0 +1,32 @@
+"""`coe experts bindings`: which hosted bundle answers for each expert of the mapping."""
+
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from coe.cli.catalogue import catalogue
+from coe.cli.console import out, print_json, say
+from coe.mapper import bindings as files
+from coe.mapper import mapping_file
+from coe.platform.settings import CoreSettings
+
+
+def bindings(as_json: Annotated[bool, typer.Option("--json", help="One object a line.")] = False) -> None:
+    """Names of the mapping's experts, and the bundle that bindings.yaml gives each. What binds nothing is said."""
+    home = CoreSettings().home
+    bound = files.read_bindings(home / files.FILE_NAME)
+    pool = mapping_file.load_mapping(mapping_file.locate(home)).pool
+    hosted = {bundle.id for bundle in catalogue().list()}
+    table = Table("expert of the mapping", "billions of parameters", "answered by")
+    for expert in pool:
+        bundle = bound.get(expert.name, expert.name)
+        answers = bundle if bundle in hosted else None
+        if as_json:
+            print_json({"mapped": expert.name, "active_params_b": expert.active_params_b, "bundle": answers})
+        table.add_row(escape(expert.name), f"{expert.active_params_b:g}", escape(answers or "nobody: others do"))
+    if not as_json:
+        out.print(table)
+    for line in files.without_effect(bound, [expert.name for expert in pool], hosted):
+        say(f"{home / files.FILE_NAME}: {line}")
