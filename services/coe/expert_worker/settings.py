@@ -28,17 +28,19 @@ class WorkerSettings(Settings):
     max_attempts: Annotated[int, Field(ge=1, le=100)] = MAX_ATTEMPTS
     # Sequences that generate together, as far as `kv_bytes` holds their tokens.
     max_batch: Annotated[int, Field(ge=1)] = 64
+    # For keys and values of all sequences.
     kv_bytes: Annotated[int, Field(ge=1 << 20)] = 512 << 20
     # How keys and values are kept: f16 holds twice the tokens of f32 in the same bytes, i8 nearly four times as many.
     kv_format: KvFormat = "f16"
+    # Of a step.
     threads: Annotated[int, Field(ge=1)] = os.cpu_count() or 1
     # A policy of coe.scheduling.
     policy: Literal["fifo", "samba-coe", "lru", "coserve", "lookahead"] = "lookahead"
-    # Ageing bound of the lookahead policy.
+    # Ageing bound of the lookahead policy, seconds.
     max_wait_s: Annotated[float, Field(gt=0)] = 20.0
-    # How long a batch waits for its lease, over restarts of the manager, before its prompts end with an error.
+    # Seconds that a batch waits for its lease, over restarts of the manager, before its prompts end with an error.
     acquire_timeout_s: Annotated[float, Field(gt=0)] = 60.0
-    # How long running prompts may go on after the signal to stop.
+    # Seconds that running prompts may go on after the signal to stop.
     grace_s: Annotated[float, Field(ge=0)] = 8.0
     # Serves the expert `echo`, which gives the prompt back. For load tests of the pipeline only.
     allow_echo: bool = False

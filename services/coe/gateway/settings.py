@@ -14,7 +14,9 @@ class GatewaySettings(Settings):
 
     model_config = SettingsConfigDict(env_prefix="COE_GATEWAY_")
 
+    # Where the HTTP API listens.
     http_host: str = "127.0.0.1"
+    # 0: no HTTP API.
     http_port: Port = 0
     # What the HTTP API serves and our clients expect. "mutual": callers need a certificate that COE_TLS_CA signed.
     http_tls: Literal["off", "server", "mutual"] = "off"
@@ -23,8 +25,9 @@ class GatewaySettings(Settings):
     api_keys_file: Path | None = None
     # Web pages of these origins (commas between them, "*" for all) may call the HTTP API.
     cors_origins: str = ""
-    # A prompt whose client names no deadline gets this one, and none gets a longer one than the other.
+    # A prompt whose client names no deadline gets this one, in seconds.
     default_deadline_s: float = Field(default=120.0, gt=0, allow_inf_nan=False)
+    # No prompt gets a longer one.
     max_deadline_s: float = Field(default=600.0, gt=0, allow_inf_nan=False)
     # Seconds that the head of a streamed HTTP answer waits for the first text: an error until then has its own status.
     hold_s: float = Field(default=5.0, ge=0, allow_inf_nan=False)

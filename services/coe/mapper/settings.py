@@ -13,20 +13,23 @@ from coe.platform.settings import Settings
 class MapperSettings(Settings):
     model_config = SettingsConfigDict(env_prefix="COE_MAPPER_")
 
-    # Empty: the one trained here (COE_HOME/artifacts/mapping.yaml), else the one that came with the package.
+    # None: the one trained here (COE_HOME/artifacts/mapping.yaml), else the one that came with the package.
     mapping: Path | None = None
     # A newer mapping on trial: what it would have done is logged, and `canary_share` of the prompts follow it.
     candidate: Path | None = None
+    # The share of prompts that follow the candidate.
     canary_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
     # Whether the part of its category that a prompt belongs to is found, where the mapping has parts.
     parts: bool = True
-    # Ids of the hosted bundles, as JSON. Empty: those in COE_HOME/experts.
+    # Ids of the hosted bundles. None: those in COE_HOME/experts.
     experts: frozenset[str] = frozenset()
-    # How often the files are looked at for changes.
+    # Seconds between two looks at the files for changes.
     reload_s: Annotated[float, Field(gt=0)] = 1.0
+    # Most prompts that are mapped together.
     max_batch: Annotated[int, Field(ge=1)] = 64
     # An expert gets another replica for so many waiting prompts, up to `max_replicas`.
     queued_per_replica: Annotated[int, Field(ge=1)] = 16
+    # Most replicas of an expert.
     max_replicas: Annotated[int, Field(ge=1)] = 4
     # A worker that has the expert is taken although so many more prompts wait there than at one that would load it.
     load_worth: Annotated[int, Field(ge=0)] = 16

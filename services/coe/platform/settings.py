@@ -55,6 +55,7 @@ class CoreSettings(Settings):
 
     model_config = SettingsConfigDict(env_prefix="COE_")
 
+    # HOST:PORT, several separated by commas.
     kafka_bootstrap: Annotated[str, AfterValidator(brokers)] = "127.0.0.1:9092"
     # "SSL": encrypted, with the certificates of COE_TLS_* (platform/tls.py). Who we are there: platform/sasl.py.
     kafka_security: Literal["PLAINTEXT", "SSL"] = "PLAINTEXT"
@@ -64,6 +65,7 @@ class CoreSettings(Settings):
     home: Path = Path.home() / ".local" / "share" / "coe"
     # A name for this machine in residency and telemetry; processes that share memory share it.
     node: str = "node-0"
+    # Nothing below it is logged.
     log_level: LogLevel = "INFO"
     # "json": one object a line. "console": for eyes.
     log_format: Literal["json", "console"] = "json"
@@ -84,11 +86,13 @@ class CoreSettings(Settings):
 
 
 class GrpcSettings(Settings):
-    """Where a service listens. `port` 0 takes a free one."""
+    """Where a service listens."""
 
     model_config = SettingsConfigDict(env_prefix="COE_GRPC_")
 
+    # Where the server listens; metrics are served there too.
     host: str = "127.0.0.1"
+    # 0: a free one.
     port: Port = 0
     # What this process serves and how it calls others. "mutual": callers need a certificate that COE_TLS_CA signed.
     tls: Literal["off", "server", "mutual"] = "off"

@@ -15,14 +15,16 @@ from coe.platform.settings import Settings
 
 
 class TlsSettings(Settings):
-    """PEM files. `ca` None: the system's authorities. `cert` and `key`: servers need them, clients may show them.
+    """PEM files.
 
     Every method raises ArtifactError, which names the setting and the file, when one can't be used.
     """
 
     model_config = SettingsConfigDict(env_prefix="COE_TLS_")
 
+    # Whom to trust: authorities that signed the certificates of the other side. None: the system's.
     ca: Path | None = None
+    # Who we are. Servers need it, clients may show it.
     cert: Path | None = None
     # None: the key is in the file of the certificate.
     key: Path | None = None

@@ -12,9 +12,9 @@ from coe.platform.settings import Settings
 class RouterSettings(Settings):
     model_config = SettingsConfigDict(env_prefix="COE_ROUTER_")
 
-    # Empty: the one trained here (COE_HOME/artifacts/router.safetensors), else the one that came with the package.
+    # None: the one trained here (COE_HOME/artifacts/router.safetensors), else the one that came with the package.
     artifact: Path | None = None
-    # A folder with the ONNX encoder that the artifact was trained with. Empty: the packaged all-MiniLM-L6-v2.
+    # A folder with the ONNX encoder that the artifact was trained with. None: the packaged all-MiniLM-L6-v2.
     encoder: Path | None = None
     # An artifact to try: it judges every prompt, differences are logged, and it decides the canary share of them.
     candidate: Path | None = None
