@@ -19,6 +19,10 @@ EVERYTHING = {
     "router.autoscaling.enabled": "true",
     "mapper.autoscaling.enabled": "true",
     "telemetry.serviceMonitor.enabled": "true",
+    "telemetry.prometheusRule.enabled": "true",
+    "telemetry.prometheusRule.labels.release": "monitoring",
+    "telemetry.dashboards.enabled": "true",
+    "experts.budgets.acme": "economy",
     "kafka.security": "SSL",
     "redis.url": "rediss+sentinel://a:26379/coe",
     "tls.secretName": "coe-tls",
@@ -26,12 +30,38 @@ EVERYTHING = {
     "node.workers": "3",
 }
 
+# Passwords and keys in secrets, and what the values add to every part.
+SECRETS = {
+    "node.autoscaling.enabled": "true",
+    "kafka.security": "SSL",
+    "kafka.sasl.mechanism": "SCRAM-SHA-512",
+    "kafka.sasl.existingSecret": "kafka-user",
+    "redis.existingSecret": "redis",
+    "extraEnv[0].name": "COE_MAX_PROMPT_BYTES",
+    "extraEnv[0].value": "9000",
+    "extraEnvFrom[0].configMapRef.name": "everywhere",
+    "mapper.extraEnv[0].name": "COE_MAPPER_CANDIDATE",
+    "mapper.extraEnv[0].value": "/etc/coe/mapping/mapping.yaml",
+    "mapper.extraVolumes[0].name": "mapping",
+    "mapper.extraVolumes[0].configMap.name": "mapping",
+    "mapper.extraVolumeMounts[0].name": "mapping",
+    "mapper.extraVolumeMounts[0].mountPath": "/etc/coe/mapping",
+    "node.workerExtraEnv[0].name": "COE_WORKER_MAX_WAIT_S",
+    "node.workerExtraEnv[0].value": "60",
+    "node.managerExtraEnvFrom[0].secretRef.name": "manager",
+}
+
 Documents = list[dict[str, Any]]
 
 
-def render(helm: str, values: Mapping[str, str]) -> Documents:
-    settings = [part for name, value in values.items() for part in ("--set", f"{name}={value}")]
-    command = [helm, "template", "release", str(CHART), "--namespace", "models", "--kube-version", KUBERNETES]
+def render(helm: str, values: Mapping[str, str], chart: Path = CHART) -> Documents:
+    """Values are strings where they look like numbers in `extraEnv`, as everywhere in an environment."""
+    settings = [
+        part
+        for name, value in values.items()
+        for part in ("--set-string" if "Env[" in name else "--set", f"{name}={value}")
+    ]
+    command = [helm, "template", "release", str(chart), "--namespace", "models", "--kube-version", KUBERNETES]
     done = subprocess.run([*command, *settings], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
     return [document for document in yaml.safe_load_all(done.stdout) if document]

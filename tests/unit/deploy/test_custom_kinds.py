@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from support.helm import EVERYTHING, TOOLS, Documents, of_kind, render, strict_schema
+from support.helm import EVERYTHING, SECRETS, TOOLS, Documents, of_kind, render, strict_schema
 
 jsonschema = pytest.importorskip("jsonschema", reason="jsonschema is not installed")
 
@@ -15,6 +15,7 @@ SCHEMAS = {
     "ScaledObject": "keda.sh_scaledobjects.yaml",
     "TriggerAuthentication": "keda.sh_triggerauthentications.yaml",
     "ServiceMonitor": "monitoring.coreos.com_servicemonitors.yaml",
+    "PrometheusRule": "monitoring.coreos.com_prometheusrules.yaml",
 }
 
 
@@ -44,7 +45,10 @@ def errors(document: dict[str, Any]) -> list[str]:
     return [f"{error.json_path}: {error.message}" for error in validator.iter_errors(document)]
 
 
-@pytest.mark.parametrize(("kind", "count"), [("ScaledObject", 3), ("TriggerAuthentication", 1), ("ServiceMonitor", 1)])
+@pytest.mark.parametrize(
+    ("kind", "count"),
+    [("ScaledObject", 3), ("TriggerAuthentication", 1), ("ServiceMonitor", 1), ("PrometheusRule", 1)],
+)
 def test_the_definition_accepts_it(documents: Documents, kind: str, count: int) -> None:
     found = of_kind(documents, kind)
     assert len(found) == count
@@ -59,7 +63,9 @@ def test_a_wrong_field_would_be_found(documents: Documents) -> None:
     assert len(errors(monitor)) == 1
 
 
-def test_every_trigger_gets_what_its_scaler_reads(documents: Documents) -> None:
+@pytest.mark.parametrize("values", [EVERYTHING, SECRETS], ids=["certificates", "password"])
+def test_every_trigger_gets_what_its_scaler_reads(helm: str, values: dict[str, str]) -> None:
+    documents = render(helm, values)
     scalers = json.loads(schema_file("scalers-schema.json"))["scalers"]
     parameters = {scaler["type"]: {one["name"]: one for one in scaler["parameters"]} for scaler in scalers}
     (authentication,) = of_kind(documents, "TriggerAuthentication")

@@ -3,6 +3,7 @@
 import json
 import subprocess
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,12 +11,16 @@ import yaml
 
 from coe.expert_worker.settings import WorkerSettings
 from coe.gateway.settings import GatewaySettings
+from coe.mapper.bindings import FILE_NAME as BINDINGS
+from coe.mapper.settings import MapperSettings
+from coe.mapper.tenants import FILE_NAME as BUDGETS
 from coe.memory_tier_manager.settings import TiersSettings
 from coe.platform import topics
+from coe.platform.sasl import SaslSettings
 from coe.platform.settings import CoreSettings, GrpcSettings
-from support.helm import CHART, EVERYTHING, KUBERNETES, of_kind, render
+from support.helm import CHART, EVERYTHING, KUBERNETES, SECRETS, of_kind, render
 
-VALUES: dict[str, dict[str, str]] = {"default": {}, "everything": EVERYTHING}
+VALUES: dict[str, dict[str, str]] = {"default": {}, "everything": EVERYTHING, "secrets": SECRETS}
 
 
 @pytest.fixture(params=VALUES)
@@ -26,6 +31,12 @@ def rendered(helm: str, request: pytest.FixtureRequest) -> list[dict[str, Any]]:
 def containers(documents: list[dict[str, Any]]) -> list[dict[str, Any]]:
     pods = [document["spec"]["template"]["spec"] for document in of_kind(documents, "Deployment", "StatefulSet")]
     return [container for pod in pods for container in (*pod.get("initContainers", ()), *pod["containers"])]
+
+
+def served(pod: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Containers that stay: those among the init containers first."""
+    early = [one for one in pod.get("initContainers", ()) if one.get("restartPolicy") == "Always"]
+    return [*early, *pod["containers"]]
 
 
 def environment(container: Mapping[str, Any]) -> dict[str, Any]:
@@ -80,7 +91,9 @@ def test_every_setting_is_one_that_the_code_reads(rendered: list[dict[str, Any]]
     known |= {f"COE_GRPC_{name.upper()}" for name in GrpcSettings.model_fields}
     known |= {f"COE_WORKER_{name.upper()}" for name in WorkerSettings.model_fields}
     known |= {f"COE_TIERS_{name.upper()}" for name in TiersSettings.model_fields}
-    known |= {"COE_TLS_CA", "COE_TLS_CERT", "COE_TLS_KEY", "COE_MAPPER_EXPERTS", "COE_STACK_REPLICAS"}
+    known |= {f"COE_MAPPER_{name.upper()}" for name in MapperSettings.model_fields}
+    known |= {f"COE_KAFKA_SASL_{name.upper()}" for name in SaslSettings.model_fields}
+    known |= {"COE_TLS_CA", "COE_TLS_CERT", "COE_TLS_KEY", "COE_STACK_REPLICAS"}
     known |= {f"COE_GATEWAY_{name.upper()}" for name in GatewaySettings.model_fields}
     for container in containers(rendered):
         assert environment(container).keys() <= known, container["name"]
@@ -91,13 +104,13 @@ def test_a_node_shares_memory_that_holds_its_hbm_tier(rendered: list[dict[str, A
     pod = node["spec"]["template"]["spec"]
     (arena,) = [volume for volume in pod["volumes"] if volume["name"] == "arena"]
     assert arena["emptyDir"]["medium"] == "Memory"
-    manager, *workers = pod["containers"]
+    manager, *workers = served(pod)
     size = int(arena["emptyDir"]["sizeLimit"].removesuffix("Mi")) * 2**20
     assert size >= int(environment(manager)["COE_TIERS_HBM_BYTES"])
     for container in (manager, *workers):
         assert {"name": "arena", "mountPath": "/dev/shm"} in container["volumeMounts"]
-    ports = [port["containerPort"] for container in pod["containers"] for port in container["ports"]]
-    names = [port["name"] for container in pod["containers"] for port in container["ports"]]
+    ports = [port["containerPort"] for container in served(pod) for port in container["ports"]]
+    names = [port["name"] for container in served(pod) for port in container["ports"]]
     assert len(set(ports)) == len(ports)
     assert len(set(names)) == len(names)
     assert all(len(name) <= 15 for name in names)
@@ -110,13 +123,27 @@ def test_metrics_of_every_container_are_fetched(helm: str) -> None:
     (service,) = [one for one in of_kind(documents, "Service") if wanted <= one["metadata"]["labels"].items()]
     targets = {port["name"]: port["targetPort"] for port in service["spec"]["ports"]}
     fetched = {targets[endpoint["port"]] for endpoint in monitor["spec"]["endpoints"]}
-    exposed = {
-        port["name"]: str(port["containerPort"])
-        for container in containers(documents)
-        for port in container.get("ports", ())
-        if environment(container)["COE_METRICS_PORT"] == str(port["containerPort"])
-    }
-    assert fetched == set(exposed)
+    for container in containers(documents):
+        for port in container.get("ports", ()):
+            if environment(container)["COE_METRICS_PORT"] == str(port["containerPort"]):
+                # By one target and no more: what is fetched twice counts twice.
+                assert len({port["name"], port["containerPort"]} & fetched) == 1, container["name"]
+
+
+def test_whoever_measures_reaches_every_metrics_port(helm: str) -> None:
+    documents = render(helm, EVERYTHING)
+    for policy in of_kind(documents, "NetworkPolicy"):
+        (pod,) = [
+            one["spec"]["template"]["spec"]
+            for one in of_kind(documents, "Deployment", "StatefulSet")
+            if one["metadata"]["name"] == policy["metadata"]["name"]
+        ]
+        (rule,) = [one for one in policy["spec"]["ingress"] if "namespaceSelector" in str(one)]
+        allowed = {port["port"] for port in rule["ports"]}
+        for container in served(pod):
+            number = int(environment(container)["COE_METRICS_PORT"])
+            names = {port["name"] for port in container["ports"] if port["containerPort"] == number}
+            assert {number, *names} & allowed, container["name"]
 
 
 def test_scaling_follows_topics_that_exist(helm: str) -> None:
@@ -128,8 +155,103 @@ def test_scaling_follows_topics_that_exist(helm: str) -> None:
         assert document["spec"]["maxReplicaCount"] <= partitions[triggers["kafka"]["topic"]]
 
 
+def test_secrets_are_read_where_they_are(helm: str) -> None:
+    documents = render(helm, SECRETS)
+    wanted = {
+        "COE_REDIS_URL": ("redis", "url"),
+        "COE_KAFKA_SASL_USERNAME": ("kafka-user", "username"),
+        "COE_KAFKA_SASL_PASSWORD": ("kafka-user", "password"),
+    }
+    for container in containers(documents):
+        if container["name"] == "prepare":
+            continue
+        read = {
+            one["name"]: (one["valueFrom"]["secretKeyRef"]["name"], one["valueFrom"]["secretKeyRef"]["key"])
+            for one in container["env"]
+            if "secretKeyRef" in one.get("valueFrom", {})
+        }
+        assert read == wanted
+    (scaled,) = of_kind(documents, "ScaledObject")
+    kafka = next(one for one in scaled["spec"]["triggers"] if one["type"] == "kafka")
+    assert (kafka["metadata"]["sasl"], kafka["metadata"]["tls"]) == ("scram_sha512", "enable")
+    with pytest.raises(AssertionError, match=r"kafka\.sasl\.mechanism needs kafka\.sasl\.existingSecret"):
+        render(helm, {"kafka.sasl.mechanism": "PLAIN"})
+
+
+def test_every_part_takes_settings_of_its_own(helm: str) -> None:
+    documents = render(helm, SECRETS)
+    found = {container["name"]: container for container in containers(documents)}
+    for container in found.values():
+        assert environment(container)["COE_MAX_PROMPT_BYTES"] == "9000", container["name"]
+        assert {"configMapRef": {"name": "everywhere"}} in container["envFrom"]
+    assert environment(found["mapper"])["COE_MAPPER_CANDIDATE"] == "/etc/coe/mapping/mapping.yaml"
+    assert {"name": "mapping", "mountPath": "/etc/coe/mapping"} in found["mapper"]["volumeMounts"]
+    assert environment(found["expert-worker-1"])["COE_WORKER_MAX_WAIT_S"] == "60"
+    assert "COE_WORKER_MAX_WAIT_S" not in environment(found["memory-tier-manager"])
+    assert {"secretRef": {"name": "manager"}} in found["memory-tier-manager"]["envFrom"]
+    for part in ("router", "mapper", "gateway"):
+        (container,) = (
+            one
+            for one in containers(
+                render(helm, {f"{part}.extraEnv[0].name": "COE_TRACES_PER_S", f"{part}.extraEnv[0].value": "1"})
+            )
+            if "COE_TRACES_PER_S" in environment(one)
+        )
+        assert container["name"] == part
+
+
+def test_a_setting_that_the_chart_makes_is_not_set_twice(helm: str) -> None:
+    twice = {"router.extraEnv[0].name": "COE_KAFKA_BOOTSTRAP", "router.extraEnv[0].value": "other:9092"}
+    with pytest.raises(AssertionError, match="COE_KAFKA_BOOTSTRAP of extraEnv is set already"):
+        render(helm, twice)
+
+
+@pytest.mark.parametrize(("seconds", "grace"), [(10, 5), (60, 30), (120, 90), (600, 570)])
+def test_a_node_that_must_go_lets_its_answers_end(helm: str, seconds: int, grace: int) -> None:
+    (node,) = of_kind(render(helm, {"node.terminationGraceSeconds": str(seconds)}), "StatefulSet")
+    pod = node["spec"]["template"]["spec"]
+    assert pod["terminationGracePeriodSeconds"] == seconds
+    for worker in pod["containers"]:
+        assert environment(worker)["COE_WORKER_GRACE_S"] == str(grace)
+    # The weights end with the manager: Kubernetes ends such a container after the others.
+    (manager,) = [one for one in pod["initContainers"] if one["name"] == "memory-tier-manager"]
+    assert manager["restartPolicy"] == "Always"
+    assert pod["initContainers"][-1] is manager
+
+
+def test_budgets_of_tenants_are_where_the_mapper_looks(helm: str) -> None:
+    documents = render(helm, EVERYTHING)
+    (mapper,) = [one for one in containers(documents) if one["name"] == "mapper"]
+    mounted = {mount["mountPath"]: mount["subPath"] for mount in mapper["volumeMounts"] if "subPath" in mount}
+    assert mounted == {f"/var/lib/coe/{name}": name for name in (BINDINGS, BUDGETS)}
+    (config,) = [one for one in of_kind(documents, "ConfigMap") if one["metadata"]["name"] == "release-bindings"]
+    assert yaml.safe_load(config["data"][BUDGETS]) == {"acme": "economy"}
+
+
+def test_alerts_and_dashboards_are_those_of_compose(helm: str, tmp_path: Path) -> None:
+    """Out of the package that is released: Helm puts nothing into it that lies outside of the chart."""
+    subprocess.run([helm, "package", str(CHART), "--destination", str(tmp_path)], check=True, capture_output=True)
+    (package,) = tmp_path.glob("coe-*.tgz")
+    documents = render(helm, EVERYTHING, package)
+    (rule,) = of_kind(documents, "PrometheusRule")
+    assert rule["spec"] == yaml.safe_load((CHART / "files" / "alerts.yaml").read_text())
+    assert rule["metadata"]["labels"]["release"] == "monitoring"
+    (config,) = [one for one in of_kind(documents, "ConfigMap") if "grafana_dashboard" in one["metadata"]["labels"]]
+    files = {path.name: path.read_text() for path in (CHART / "files" / "dashboards").glob("*.json")}
+    assert len(files) == 4
+    assert config["data"] == files
+
+
 @pytest.mark.parametrize(
-    "wrong", [{"node.policy": "random"}, {"kafka.bootstrap": "no-port"}, {"nodes.replicas": "2"}, {"tls.grpc": "maybe"}]
+    "wrong",
+    [
+        {"node.policy": "random"},
+        {"kafka.bootstrap": "no-port"},
+        {"kafka.sasl.mechanism": "GSSAPI"},
+        {"nodes.replicas": "2"},
+        {"tls.grpc": "maybe"},
+        {"mapper.extraEnv[0].value": "without a name"},
+    ],
 )
 def test_wrong_values_are_refused(helm: str, wrong: dict[str, str]) -> None:
     with pytest.raises(AssertionError, match="don't meet the specifications of the schema"):

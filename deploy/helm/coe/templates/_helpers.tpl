@@ -39,7 +39,21 @@ capabilities: {drop: [ALL]}
 {{- define "coe.environment" -}}
 - {name: COE_KAFKA_BOOTSTRAP, value: {{ .root.Values.kafka.bootstrap | quote }}}
 - {name: COE_KAFKA_SECURITY, value: {{ .root.Values.kafka.security }}}
-- {name: COE_REDIS_URL, value: {{ .root.Values.redis.url | quote }}}
+{{- with .root.Values.kafka.sasl }}
+{{- if .mechanism }}
+{{- $secret := required "kafka.sasl.mechanism needs kafka.sasl.existingSecret" .existingSecret }}
+- {name: COE_KAFKA_SASL_MECHANISM, value: {{ .mechanism }}}
+- {name: COE_KAFKA_SASL_USERNAME, valueFrom: {secretKeyRef: {name: {{ $secret }}, key: {{ .usernameKey }}}}}
+- {name: COE_KAFKA_SASL_PASSWORD, valueFrom: {secretKeyRef: {name: {{ $secret }}, key: {{ .passwordKey }}}}}
+{{- end }}
+{{- end }}
+{{- with .root.Values.redis }}
+{{- if .existingSecret }}
+- {name: COE_REDIS_URL, valueFrom: {secretKeyRef: {name: {{ .existingSecret }}, key: {{ .existingSecretKey }}}}}
+{{- else }}
+- {name: COE_REDIS_URL, value: {{ .url | quote }}}
+{{- end }}
+{{- end }}
 - {name: COE_LOG_LEVEL, value: {{ .root.Values.telemetry.logLevel }}}
 - {name: COE_OTLP_ENDPOINT, value: {{ .root.Values.telemetry.otlpEndpoint | quote }}}
 - {name: COE_GRPC_TLS, value: {{ .root.Values.tls.grpc | quote }}}
@@ -49,6 +63,26 @@ capabilities: {drop: [ALL]}
 - {name: COE_TLS_CERT, value: /etc/coe/tls/tls.crt}
 - {name: COE_TLS_KEY, value: /etc/coe/tls/tls.key}
 {{- end }}
+{{- end }}
+
+{{/* `env` and `envFrom` of a container: .own is the chart's list as YAML, .extra and .extraFrom are what the values add. */}}
+{{- define "coe.env" -}}
+{{- $seen := dict -}}
+{{- $all := concat (.own | fromYamlArray) .root.Values.extraEnv (.extra | default list) -}}
+{{- range $all -}}
+{{- if hasKey $seen .name }}{{ fail (printf "%s of extraEnv is set already: by a value of the chart, or twice" .name) }}{{ end -}}
+{{- $_ := set $seen .name true -}}
+{{- end -}}
+env: {{- toYaml $all | nindent 2 }}
+{{- with concat .root.Values.extraEnvFrom (.extraFrom | default list) }}
+envFrom: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* Seconds that running prompts may go on once a node is told to end. What is left of its time is for saying goodbye. */}}
+{{- define "coe.workerGrace" -}}
+{{- $all := int .Values.node.terminationGraceSeconds -}}
+{{ max (sub $all 30) (div $all 2) }}
 {{- end }}
 
 {{- define "coe.mounts" -}}
