@@ -8,7 +8,7 @@ from typing import cast
 
 import pytest
 from aiokafka import TopicPartition
-from aiokafka.errors import MessageSizeTooLargeError
+from aiokafka.errors import MessageSizeTooLargeError, TransactionalIdAuthorizationFailed
 from opentelemetry.trace import Span
 
 from coe._proto import events_pb2
@@ -145,6 +145,22 @@ async def test_a_certificate_that_can_not_be_read_for_a_moment_costs_a_pause(wor
     world.assigned()
     await world.ready()
     assert await all_of(world.complete("a")) == [True]
+
+
+async def test_a_failure_before_the_first_transaction_costs_a_pause_too(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the user may not write under the transactional id."""
+    monkeypatch.setattr(backoff, "delay_s", lambda _: 3600.0)
+    failures = world.broker.failures_to_connect = [TransactionalIdAuthorizationFailed() for _ in range(50)]
+    world.assigned()
+    await until(lambda: len(failures) < 50)
+    for _ in range(500):
+        await asyncio.sleep(0)
+    assert len(failures) == 49
+    # Another generation may be luckier.
+    world.transactions.assigned(Identity(2, "m"))
+    await until(lambda: len(failures) < 49)
 
 
 async def test_transactions_that_end_by_themselves_are_not_silent(

@@ -66,11 +66,14 @@ class Admin:
         if not missing:
             return []
         response = await self._ready().create_topics([_new_topic(spec) for spec in missing])
+        created = []
         for topic, code, *reason in response.topic_errors:
             error = for_code(code)
-            if code and error is not TopicAlreadyExistsError:
+            if not code:
+                created.append(topic)
+            elif error is not TopicAlreadyExistsError:
                 _log.warning("a topic could not be created", topic=topic, error=error.__name__, reason=reason)
-        return [spec.name for spec in missing]
+        return created
 
     async def committed(
         self, group: str, partitions: Sequence[TopicPartition]

@@ -73,7 +73,9 @@ class KafkaBus:
                         raise Unavailable(f"no connection with a Kafka broker: {why}")
                     pause = backoff.delay_s(failures)
                     self._on_wait(why)
-                    said = {"reason": why} if why else {}
+                    # That nothing connects says no more than the line itself.
+                    refused = not isinstance(last, KafkaConnectionError)
+                    said = {"reason": why or repr(last)} if why or refused else {}
                     _log.warning(
                         "the broker can't be reached", bootstrap=self._connection.bootstrap, retry_s=pause, **said
                     )

@@ -102,6 +102,8 @@ class Transactions:
                 expelled, pause = isinstance(error, EXPELLED), _FENCED_PAUSE_S
             except Exception as error:
                 self._lose(kept=True)
+                # Also before its first transaction: what is assigned now has been tried, and is not news.
+                self._used = self._identity
                 failures += 1
                 pause = backoff.delay_s(failures)
                 _warn("transactions failed", self._group, error)
@@ -112,7 +114,7 @@ class Transactions:
             await self._rest(None if expelled else pause)
 
     async def _rest(self, pause_s: float | None) -> None:
-        """Ends early when the group has assigned anew since the last transaction; None: only then."""
+        """Ends early when the group has assigned anew since the last transaction or failure; None: only then."""
         try:
             async with asyncio.timeout(pause_s):
                 while self._identity == self._used:
