@@ -5,7 +5,7 @@ from google.protobuf.message import Message as ProtobufMessage
 from coe._proto import events_pb2
 from coe.platform import logs
 from coe.platform.bus.api import Outcome, Record
-from coe.platform.errors import from_code
+from coe.platform.errors import CoEError, from_code
 from coe.platform.telemetry import messaging, names, registry
 
 _log = logs.get(__name__)
@@ -17,7 +17,7 @@ def observe(record: Record, outcome: Outcome) -> None:
         _observe(record, outgoing.message)
     if outcome.dead_letter is not None:
         code = outcome.dead_letter.code
-        messaging.mark_failed(record, code, outcome.dead_letter.message)
+        messaging.mark_failed(record, code, "" if outcome.dead_letter.of_client else outcome.dead_letter.message)
         attributes = {names.MESSAGING_DESTINATION: record.topic, names.ERROR_TYPE: code}
         registry.counter("coe.dead_letters").add(1, attributes)
         if not outcome.publish:
@@ -32,14 +32,15 @@ def _observe(record: Record, message: ProtobufMessage) -> None:
             registry.counter("coe.mapper.decisions").add(1, attributes)
             registry.histogram("coe.mapper.duration").record(message.mapping_s)
         case events_pb2.PromptCompleted() if message.WhichOneof("outcome") == "error":
-            messaging.mark_failed(record, message.error.code, message.error.message)
+            error = from_code(message.error.code, message.error.message)
+            # Where the client is to blame the reason may quote the prompt: no log and no trace has it.
+            messaging.mark_failed(record, message.error.code, "" if error.of_client else error.message)
             registry.counter("coe.prompt.errors").add(1, {names.ERROR_TYPE: message.error.code})
-            _say(record, message)
+            _say(record, message, error)
 
 
-def _say(record: Record, ended: events_pb2.PromptCompleted) -> None:
-    """The one line of a prompt that failed, without a reason where the client is to blame: it may quote the prompt."""
-    error = from_code(ended.error.code, ended.error.message)
+def _say(record: Record, ended: events_pb2.PromptCompleted, error: CoEError) -> None:
+    """The one line of a prompt that failed."""
     facts = {
         "request_id": ended.request_id,
         "code": ended.error.code,
