@@ -110,11 +110,18 @@ def redis_checks(facts: RedisFacts, url_kind: str) -> list[Check]:
     return [*checks, judged("nodes seen in Redis", bool(facts.nodes), nodes, mend, otherwise=Level.WARNING)]
 
 
+DEFAULT_TIER = "the default of COE_TIERS_HBM_BYTES"
+
+
 def memory_check(shared_bytes: int, hbm_bytes: int, whose: str = "") -> Check:
-    """Whether /dev/shm of this machine holds its HBM tier. `whose` says where `hbm_bytes` are from."""
+    """Whether /dev/shm of this machine holds its HBM tier. `whose` says where `hbm_bytes` are from.
+
+    By default nobody may want a tier here: this may be any place that reaches the broker.
+    """
     mend = "docker: --shm-size; Kubernetes: node.sharedMemory; else mount -o remount,size=... /dev/shm"
     found = f"{shared_bytes >> 20} MiB, the HBM tier takes {hbm_bytes >> 20} MiB{f' ({whose})' if whose else ''}"
-    return judged("/dev/shm", shared_bytes >= hbm_bytes, found, mend)
+    level = Level.WARNING if whose == DEFAULT_TIER else Level.PROBLEM
+    return judged("/dev/shm", shared_bytes >= hbm_bytes, found, mend, otherwise=level)
 
 
 def service_checks(serving: Mapping[str, bool], troubles: Mapping[str, str]) -> list[Check]:
@@ -135,4 +142,4 @@ def hbm_tier(facts: RedisFacts, node: str, given: int | None, default: int) -> t
         return given, "COE_TIERS_HBM_BYTES"
     if node in facts.hbm_bytes:
         return facts.hbm_bytes[node], f"as {node} says"
-    return default, "the default of COE_TIERS_HBM_BYTES"
+    return default, DEFAULT_TIER
