@@ -10,7 +10,7 @@ from coe._proto import common_pb2, events_pb2, gateway_pb2_grpc
 from coe.client.events import Completed, Event, Text
 from coe.client.prompts import PromptClient
 from coe.gateway.generate import GatewayServicer
-from coe.gateway.http import HttpApi
+from coe.gateway.keys import ApiKeys
 from coe.gateway.server import HttpServer
 from coe.gateway.settings import GatewaySettings
 from coe.local.ports import free_port
@@ -23,6 +23,7 @@ from loadtest.transports import open_transport
 from support import certificates
 from support.certificates import Certificates
 from support.deadlines import until_true
+from support.gateway import http_api
 from support.pipeline import EXPERT, pipeline
 
 WAYS = ("grpc", "http")
@@ -53,10 +54,11 @@ async def gateway() -> AsyncIterator[StackInfo]:
         await bus.start()
         async with PromptClient(bus) as prompts:
             endpoint = Endpoint(GrpcSettings(grace_s=1))
-            servicer = GatewayServicer(prompts, default_deadline_s=20, max_prompt_bytes=1000)
+            settings = GatewaySettings(default_deadline_s=20, http_port=free_port())
+            servicer = GatewayServicer(prompts, keys=ApiKeys(None), settings=settings, max_prompt_bytes=1000)
             gateway_pb2_grpc.add_GatewayServicer_to_server(servicer, endpoint.server)
             await endpoint.start(["coe.v1.Gateway"])
-            http = HttpServer(_api(prompts).app(), GatewaySettings(http_port=free_port()))
+            http = HttpServer(http_api(prompts, settings), settings)
             serving = asyncio.create_task(http.run_until_cancelled())
             try:
                 await until_true(lambda: http.started)
@@ -66,16 +68,6 @@ async def gateway() -> AsyncIterator[StackInfo]:
                 await asyncio.gather(serving, return_exceptions=True)
                 await endpoint.stop()
         await bus.stop()
-
-
-def _api(prompts: PromptClient) -> HttpApi:
-    async def experts() -> list[str]:
-        return [EXPERT]
-
-    async def healthy() -> bool:
-        return True
-
-    return HttpApi(prompts, experts=experts, healthy=healthy, deadline_s=20, max_prompt_bytes=1000)
 
 
 async def asked(way: str, stack: StackInfo, prompt: str, expert: str = "") -> list[Event]:
