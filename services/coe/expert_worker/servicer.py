@@ -11,6 +11,9 @@ from coe._proto import expert_worker_pb2_grpc
 from coe.expert_worker.loop import WorkerLoop
 from coe.experts.bundle import Bundle
 
+# Of a caller's deadline, what is kept for the answer's way back.
+_ANSWER_S = 1.0
+
 
 class Drainable(Protocol):
     """The worker, as far as gRPC callers reach it."""
@@ -50,8 +53,10 @@ class ExpertWorkerServicer(expert_worker_pb2_grpc.ExpertWorkerServicer):
     async def Drain(
         self, request: pb.DrainRequest, context: grpc.aio.ServicerContext[pb.DrainRequest, pb.DrainResponse]
     ) -> pb.DrainResponse:
-        """Within the caller's deadline, if it has one."""
-        return pb.DrainResponse(finished=await self._worker.drain(context.time_remaining() or self._drain_grace_s))
+        """Within the caller's deadline, if it has one, so that the answer comes before it."""
+        left = context.time_remaining()
+        grace_s = self._drain_grace_s if left is None else left - min(_ANSWER_S, left / 4)
+        return pb.DrainResponse(finished=await self._worker.drain(grace_s))
 
 
 class Listing(Protocol):

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from urllib.parse import quote
 
 import grpc
 import grpc.aio
@@ -33,6 +34,16 @@ def test_a_failure_of_grpc_itself_is_named() -> None:
 def test_long_messages_fit_the_trailers() -> None:
     packed = status.to_status(errors.InvalidPrompt("x" * 100_000, prompt="y" * 100_000))
     assert packed.ByteSize() < 4096
+
+
+@pytest.mark.parametrize("character", ["x", "\n", "é", "漢", "😀", "\ud800"])
+def test_trailers_have_an_end_in_any_alphabet(character: str) -> None:
+    details = {f"detail_{number}": character * 1000 for number in range(10)}
+    sent = status.to_grpc(errors.InvalidPrompt(character * 10_000, **details))
+    encoded = len(quote(sent.details, safe=""))
+    rich = sum(len(value) for _, value in sent.trailing_metadata)
+    assert encoded + rich * 4 / 3 < 8192 - 512
+    assert set(sent.details) == {character if character != "\ud800" else "?"}
 
 
 @pytest.mark.parametrize("kind", KINDS)

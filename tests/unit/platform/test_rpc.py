@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from coe._proto import gateway_pb2, gateway_pb2_grpc, mapper_pb2, mapper_pb2_grpc, router_pb2, router_pb2_grpc
 from coe.platform.errors import DeadlineExceeded, ExpertNotFound, InternalError, Unavailable
+from coe.platform.rpc import server
 from coe.platform.rpc.client import calls, channel
 from coe.platform.rpc.endpoint import Endpoint
 from coe.platform.settings import GrpcSettings
@@ -106,3 +108,59 @@ async def test_a_taken_port_is_one_clear_error(endpoint: Endpoint) -> None:
     port = int(endpoint.address.rpartition(":")[2])
     with pytest.raises(Unavailable, match="can't listen"):
         await Endpoint(GrpcSettings(port=port)).start([])
+
+
+class Waits(mapper_pb2_grpc.MapperServicer, gateway_pb2_grpc.GatewayServicer):
+    def __init__(self) -> None:
+        self.began = asyncio.Event()
+
+    async def Resolve(self, request: mapper_pb2.ResolveRequest, context: Any) -> mapper_pb2.ResolveResponse:
+        self.began.set()
+        await asyncio.Event().wait()
+        return mapper_pb2.ResolveResponse()
+
+    async def Generate(
+        self, request: gateway_pb2.GenerateRequest, context: Any
+    ) -> AsyncIterator[gateway_pb2.GenerateResponse]:
+        yield gateway_pb2.GenerateResponse()
+        self.began.set()
+        await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(("expires", "status"), [(False, "CANCELLED"), (True, "DEADLINE_EXCEEDED")])
+async def test_a_call_that_was_given_up_is_not_counted_as_answered(
+    monkeypatch: pytest.MonkeyPatch, stream: bool, expires: bool, status: str
+) -> None:
+    counted: asyncio.Queue[tuple[object, object]] = asyncio.Queue()
+
+    class Histogram:
+        def record(self, value: float, attributes: Any) -> None:
+            counted.put_nowait((attributes["rpc.response.status_code"], attributes["error.type"]))
+
+    monkeypatch.setattr(server, "registry", SimpleNamespace(histogram=lambda _: Histogram()))
+    endpoint, waits = Endpoint(GrpcSettings(port=0, grace_s=0.1)), Waits()
+    mapper_pb2_grpc.add_MapperServicer_to_server(waits, endpoint.server)
+    gateway_pb2_grpc.add_GatewayServicer_to_server(waits, endpoint.server)
+    await endpoint.start([])
+    try:
+        async with channel(endpoint.address) as to, asyncio.timeout(30):
+            calling = asyncio.create_task(give_up(to, stream=stream, timeout=0.5 if expires else 60))
+            await waits.began.wait()
+            if not expires:
+                calling.cancel()
+            assert await counted.get() == (status, status.lower())
+            await asyncio.gather(calling, return_exceptions=True)
+    finally:
+        await endpoint.stop()
+
+
+async def give_up(to: Any, *, stream: bool, timeout: float) -> None:
+    if not stream:
+        await mapper_pb2_grpc.MapperStub(to).Resolve(mapper_pb2.ResolveRequest(), timeout=timeout)
+    answers = gateway_pb2_grpc.GatewayStub(to).Generate(gateway_pb2.GenerateRequest(), timeout=timeout)
+    try:
+        async for _ in answers:
+            pass
+    finally:
+        answers.cancel()

@@ -72,12 +72,18 @@ class _UnaryCalls(grpc.aio.UnaryUnaryClientInterceptor):
             started = time.perf_counter()
             timeout = client_call_details.timeout if client_call_details.timeout is not None else self._timeout_s
             call = await continuation(_details(client_call_details, timeout), request)
-            code = await call.code()
-            attributes[names.RPC_STATUS] = code.name
-            if code is not grpc.StatusCode.OK:
-                attributes[names.ERROR_TYPE] = code.name
-            span.set_attributes(attributes)
-            registry.histogram("rpc.client.call.duration").record(time.perf_counter() - started, attributes)
+            code = grpc.StatusCode.CANCELLED
+            try:
+                code = await call.code()
+            finally:
+                if code is grpc.StatusCode.CANCELLED:
+                    # Maybe since whoever waited has gone: the library would let the call go on to its deadline.
+                    call.cancel()
+                attributes[names.RPC_STATUS] = code.name
+                if code is not grpc.StatusCode.OK:
+                    attributes[names.ERROR_TYPE] = code.name
+                span.set_attributes(attributes)
+                registry.histogram("rpc.client.call.duration").record(time.perf_counter() - started, attributes)
             return call
 
 

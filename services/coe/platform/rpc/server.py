@@ -1,5 +1,6 @@
 """The server side: every failure leaves as a rich status, every call has a span."""
 
+import asyncio
 import inspect
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -110,6 +111,11 @@ def _span(method: str, context: grpc.aio.ServicerContext[Any, Any]) -> "Iterator
         call = _Call(span)
         try:
             yield call
+        except (asyncio.CancelledError, GeneratorExit):
+            # By the peer, or by its deadline: gRPC tells the handler no more than that.
+            late = context.time_remaining() == 0
+            call.status, call.error = ("DEADLINE_EXCEEDED", "deadline_exceeded") if late else ("CANCELLED", "cancelled")
+            raise
         finally:
             attributes |= {names.RPC_STATUS: call.status, **({names.ERROR_TYPE: call.error} if call.error else {})}
             span.set_attributes(attributes)

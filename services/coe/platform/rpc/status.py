@@ -1,5 +1,6 @@
 """CoEError to and from google.rpc.Status, with ErrorInfo (domain "coe") and RetryInfo."""
 
+from itertools import islice
 from typing import cast
 
 import grpc
@@ -22,9 +23,11 @@ from coe.platform.errors import (
 )
 
 DOMAIN = "coe"
-# The status travels in HTTP/2 trailers, which peers bound to 8 KiB.
-_MAX_MESSAGE = 1024
-_MAX_DETAIL = 256
+# The status travels in HTTP/2 trailers, which peers bound to 8 KiB: the message as it is, where a byte that is not of
+# ASCII takes three, and again with the details in base64.
+_MAX_MESSAGE_BYTES = 1024
+_MAX_DETAIL_BYTES = 256
+_MAX_DETAILS = 6
 _DEFAULT_RETRY_S = 1
 
 _WITHOUT_DETAILS: dict[grpc.StatusCode, type[CoEError]] = {
@@ -38,9 +41,10 @@ _WITHOUT_DETAILS: dict[grpc.StatusCode, type[CoEError]] = {
 
 def to_status(error: CoEError, *, retry_after_s: int = _DEFAULT_RETRY_S) -> Status:
     info = ErrorInfo(reason=error.code, domain=DOMAIN)
-    for name, value in error.details.items():
-        info.metadata[name] = value[:_MAX_DETAIL]
-    status = Status(code=error.grpc_status.value[0], message=error.message[:_MAX_MESSAGE], details=[_packed(info)])
+    for name, value in islice(error.details.items(), _MAX_DETAILS):
+        info.metadata[name] = _beginning(value, _MAX_DETAIL_BYTES)
+    message = _beginning(error.message, _MAX_MESSAGE_BYTES)
+    status = Status(code=error.grpc_status.value[0], message=message, details=[_packed(info)])
     if error.retryable:
         status.details.append(_packed(RetryInfo(retry_delay=Duration(seconds=retry_after_s))))
     return status
@@ -68,6 +72,10 @@ def from_call(error: grpc.RpcError) -> CoEError:
         message = f"another service listens there, or one of another version ({message})"
     kind = _WITHOUT_DETAILS.get(code, InternalError)
     return kind(message, grpc_status=code.name)
+
+
+def _beginning(text: str, nbytes: int) -> str:
+    return text.encode("utf-8", "replace")[:nbytes].decode("utf-8", "ignore")
 
 
 def _packed(message: ErrorInfo | RetryInfo) -> Any:
