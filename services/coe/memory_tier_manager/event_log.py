@@ -4,11 +4,14 @@ The first line of a file tells limits, eviction policy, default experts and wher
 event with its time. A file that has grown to its limit becomes NAME.1 at the next moment of rest (the former NAME.1 is
 dropped), and the first line of the new one also tells how the tiers were then. Without such a moment it grows to twice
 its limit; the new one says then that it can't be lived through.
+
+A log that can't be written, as on a full disk, ends there: it is for looking back, and what it is about goes on.
 """
 
 import dataclasses
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -17,7 +20,10 @@ from coe.memory_tier_manager import snapshot
 from coe.memory_tier_manager.core import Tiers
 from coe.memory_tier_manager.eviction import EVICTION
 from coe.memory_tier_manager.requests import Limits
+from coe.platform import logs
 from coe.platform.errors import ArtifactError, from_code
+
+_log = logs.get(__name__)
 
 # Fields that hold events' parts.
 _PARTS: dict[str, type] = {"forecast": ev.Use, "held": ev.Held, "residents": ev.Resident}
@@ -34,32 +40,52 @@ class EventLog:
         # The last tick of an idle manager, not written yet.
         self._quiet = ""
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self._begin({}, whole=True)
+        # None: it has ended.
+        self._file: IO[str] | None = self._begin({}, whole=True)
 
     def write(self, event: ev.Event, now: float) -> None:
-        self._rotate()
-        if isinstance(event, ev.Tick) and self._tiers.idle:
-            # Of those in a row only the last one can have had effects, or what follows would be no tick.
-            self._quiet = encode(event, now) + "\n"
-            return
-        self._file.write(self._quiet + encode(event, now) + "\n")
-        self._quiet = ""
+        with self._while_it_can() as file:
+            if file is None:
+                return
+            file = self._rotated(file)
+            if isinstance(event, ev.Tick) and self._tiers.idle:
+                # Of those in a row only the last one can have had effects, or what follows would be no tick.
+                self._quiet = encode(event, now) + "\n"
+                return
+            file.write(self._quiet + encode(event, now) + "\n")
+            self._quiet = ""
 
     def flush(self) -> None:
-        self._file.flush()
+        with self._while_it_can() as file:
+            if file is not None:
+                file.flush()
 
     def close(self) -> None:
-        self._file.close()
+        with self._while_it_can() as file:
+            if file is not None:
+                file.close()
 
-    def _rotate(self) -> None:
-        """When it is time. What the log tells so far has happened to the tiers, what comes next has not."""
-        written, at_rest = self._file.tell(), self._tiers.idle
+    @contextmanager
+    def _while_it_can(self) -> Iterator[IO[str] | None]:
+        try:
+            yield self._file
+        except OSError as error:
+            _log.warning("the event log can't be written: it ends here", path=str(self._path), reason=error.strerror)
+            file, self._file = self._file, None
+            if file is not None:
+                with suppress(OSError):
+                    file.close()
+
+    def _rotated(self, file: IO[str]) -> IO[str]:
+        """A new file when it is time. What the log tells so far has happened to the tiers, what comes next has not."""
+        written, at_rest = file.tell(), self._tiers.idle
         if written > 2 * self._max_bytes or (written > self._max_bytes and at_rest):
-            self._file.write(self._quiet)
+            file.write(self._quiet)
             self._quiet = ""
-            self._file.close()
+            file.close()
             self._path.replace(self._path.with_name(f"{self._path.name}.1"))
-            self._file = self._begin(snapshot.take(self._tiers) if at_rest else {}, whole=at_rest)
+            file = self._file = self._begin(snapshot.take(self._tiers) if at_rest else {}, whole=at_rest)
+        return file
 
     def _begin(self, state: dict[str, Any], *, whole: bool) -> IO[str]:
         file = self._path.open("w")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 from typer.testing import CliRunner
 
 from coe.cli.main import build
@@ -161,6 +162,30 @@ def test_a_cut_last_line_is_the_end_and_others_are_damage(tmp_path: Path) -> Non
     _, happened = event_log.read(log)
     with pytest.raises(ArtifactError, match=":2"):
         list(happened)
+
+
+def test_a_full_disk_ends_the_log_and_nothing_else() -> None:
+    with capture_logs() as said:
+        world, log = logged(Path("/dev/full"))
+        for number in range(1000):
+            world.send(ev.Attach(f"worker-{number}", number))
+        log.flush()
+        log.flush()
+        world.release(world.acquire("w", "a"))
+        log.close()
+    (line,) = said
+    assert (line["path"], line["reason"]) == ("/dev/full", "No space left on device")
+
+
+def test_a_log_that_can_not_begin_anew_ends(tmp_path: Path) -> None:
+    (tmp_path / "log.1").mkdir()
+    with capture_logs() as said:
+        world, log = logged(tmp_path / "log", 600)
+        for number in range(50):
+            world.send(ev.Attach(f"worker-{number}", number))
+        log.close()
+    assert len(said) == 1
+    assert (tmp_path / "log").stat().st_size < 2000
 
 
 def test_a_log_that_cannot_be_read_is_told_from_one_that_is_none(tmp_path: Path) -> None:
