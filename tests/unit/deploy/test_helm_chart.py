@@ -1,6 +1,7 @@
 """The chart as Helm renders it: linted, valid by Kubernetes' own schemas, and in step with the code."""
 
 import json
+import re
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +21,7 @@ from coe.platform.sasl import SaslSettings
 from coe.platform.settings import CoreSettings, GrpcSettings
 from support.helm import CHART, EVERYTHING, KUBERNETES, SECRETS, of_kind, render
 
+ROOT = Path(__file__).resolve().parents[3]
 VALUES: dict[str, dict[str, str]] = {"default": {}, "everything": EVERYTHING, "secrets": SECRETS}
 
 
@@ -59,6 +61,14 @@ def test_kubernetes_accepts_it(rendered: list[dict[str, Any]]) -> None:
         ):
             continue  # KEDA's and the Prometheus operator's: test_custom_kinds.py
         validator.validate(document, KUBERNETES.rpartition(".")[0], strict=True)
+
+
+def test_the_page_says_how_to_build_every_image(rendered: list[dict[str, Any]]) -> None:
+    wanted = {container["image"].split("/")[-1].split(":")[0] for container in containers(rendered)}
+    page, dockerfile = (ROOT / name for name in ("docs/operations/README.md", "compose/Dockerfile"))
+    (built,) = re.findall(r"^for name in ([a-z -]+); do$", page.read_text(), re.MULTILINE)
+    assert set(built.split()) == wanted
+    assert wanted <= set(re.findall(r"^FROM \S+ AS (\S+)$", dockerfile.read_text(), re.MULTILINE))
 
 
 def test_objects_belong_together(rendered: list[dict[str, Any]]) -> None:
