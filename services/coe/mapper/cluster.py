@@ -9,6 +9,8 @@ from coe.mapper.replicas import Cluster
 from coe.platform.residency import ClusterView, NodeView
 
 PERIOD_S = 0.2
+# No topic of ours has more. Who claims others is broken, or of another cluster.
+MOST_PARTITIONS = 10_000
 _COMES_OR_IS = (pb.RESIDENCY_STATE_LOADING, pb.RESIDENCY_STATE_RESIDENT)
 
 
@@ -49,6 +51,8 @@ def cluster_of(view: ClusterView, partitions: int = 0) -> Cluster:
             queued[worker], resident[worker] = queue, held
         for worker, claim in node.claims.items():
             for partition in claim.partitions:
+                if not 0 <= partition < MOST_PARTITIONS:
+                    continue
                 claims[partition] = max(claims.get(partition, (0, "")), (claim.since_ms, worker))
     owners = {partition: worker for partition, (_, worker) in claims.items()}
     return Cluster(max([partitions - 1, *owners]) + 1, owners, queued, resident)

@@ -29,6 +29,12 @@ def test_a_partition_is_of_the_worker_that_claimed_it_last() -> None:
         assert cluster_of(ClusterView(nodes)).owners == {0: "dead", 1: "newest", 2: "alive", 3: "alive"}
 
 
+def test_what_can_be_no_partition_is_nobodys() -> None:
+    node = NodeView(1, claims={"broken": Claim(9, (-1, 2**40)), "w": Claim(1, (0, 3))})
+    cluster = cluster_of(ClusterView({"n": node}))
+    assert (cluster.owners, cluster.partitions) == ({0: "w", 3: "w"}, 4)
+
+
 def test_partitions_are_remembered_while_redis_is_away() -> None:
     known = cluster_of(ClusterView({"n": NodeView(1, claims={"w": Claim(1, (0, 7))})}))
     assert known.partitions == 8
