@@ -8,7 +8,12 @@ from typing import cast
 
 import pytest
 from aiokafka import TopicPartition
-from aiokafka.errors import MessageSizeTooLargeError, TransactionalIdAuthorizationFailed
+from aiokafka.errors import (
+    KafkaTimeoutError,
+    MessageSizeTooLargeError,
+    ProducerFenced,
+    TransactionalIdAuthorizationFailed,
+)
 from opentelemetry.trace import Span
 
 from coe._proto import events_pb2
@@ -18,7 +23,7 @@ from coe.platform.bus.kafka import transactions
 from coe.platform.bus.kafka.admin import Admin
 from coe.platform.bus.kafka.connection import Connection
 from coe.platform.bus.kafka.generations import Identity
-from coe.platform.bus.kafka.producers import TransactionalProducer
+from coe.platform.bus.kafka.producers import TransactionalProducer, is_refusal
 from coe.platform.bus.kafka.session import PartitionSession
 from coe.platform.bus.kafka.transactions import Transactions
 from coe.platform.bus.messages import Message, messages, refused
@@ -205,6 +210,26 @@ async def test_a_message_that_nobody_takes_ends_its_prompt_alone(world: World, h
     assert world.published(topics.ASSIGNMENTS) == ["a", "c"]
     assert world.published(topics.COMPLETIONS) == world.published(topics.DEAD_LETTER) == ["b"]
     assert world.broker.committed_offset == 3
+
+
+@pytest.mark.parametrize(
+    ("error", "refused"),
+    [
+        (MessageSizeTooLargeError(), True),
+        (OverflowError(), True),
+        (UnicodeEncodeError("utf-8", "", 0, 1, "no"), True),
+        (KafkaTimeoutError(), False),
+        (ProducerFenced(), False),
+        (TimeoutError(), False),
+        (ConnectionResetError(), False),
+        (asyncio.CancelledError(), False),
+        (None, False),
+    ],
+)
+def test_what_the_broker_or_the_network_does_is_no_fault_of_a_message(
+    error: BaseException | None, refused: bool
+) -> None:
+    assert is_refusal(error) is refused
 
 
 async def test_a_fault_that_passes_costs_no_prompt_its_answer(world: World) -> None:

@@ -8,6 +8,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.client import CoordinationType
 from aiokafka.errors import (
     IllegalGenerationError,
+    KafkaError,
     MessageSizeTooLargeError,
     RecordListTooLargeError,
     UnknownMemberIdError,
@@ -27,10 +28,15 @@ from coe.platform.telemetry import messaging
 EXPELLED = (IllegalGenerationError, UnknownMemberIdError)
 """What a commit of offsets raises when the group has gone on without this member."""
 
-REFUSED = (AssertionError, ValueError, TypeError, MessageSizeTooLargeError, RecordListTooLargeError)
-"""What a message raises that aiokafka or the broker does not take, now or later."""
-
 _RETRY_MS = 20
+
+
+def is_refusal(error: BaseException | None) -> bool:
+    """Whether a message raises it that aiokafka or the broker does not take, now or later: whatever is no trouble with
+    a broker or with the transaction."""
+    if isinstance(error, MessageSizeTooLargeError | RecordListTooLargeError):
+        return True
+    return isinstance(error, Exception) and not isinstance(error, KafkaError | OSError)
 
 
 class _Handler(TxnOffsetCommitHandler):  # type: ignore[misc]

@@ -22,7 +22,7 @@ from coe.platform.bus.kafka.client import stop_producer
 from coe.platform.bus.kafka.connection import Connection
 from coe.platform.bus.kafka.generations import Identity
 from coe.platform.bus.kafka.pace import Pace
-from coe.platform.bus.kafka.producers import EXPELLED, REFUSED, TransactionalProducer
+from coe.platform.bus.kafka.producers import EXPELLED, TransactionalProducer, is_refusal
 from coe.platform.bus.kafka.session import Completion, PartitionSession
 from coe.platform.errors import CoEError, InternalError
 from coe.platform.telemetry import messaging
@@ -179,14 +179,15 @@ class Transactions:
             for message in completion.messages:
                 try:
                     sent.append((completion, await producer.send_message(message, span)))
-                except REFUSED as error:
-                    _blame([completion], error)
+                except Exception as error:
+                    if is_refusal(error):
+                        _blame([completion], error)
                     raise
         await producer.send_offsets(offsets, self._group, self._used)
         # Before the commit: aiokafka would commit without a message that the broker refused.
         try:
             await asyncio.gather(*(delivery for _, delivery in sent))
-        except REFUSED as error:
+        except Exception as error:
             _blame({completion for completion, delivery in sent if _is_refused(delivery)}, error)
             raise
         await producer.commit_transaction()
@@ -257,7 +258,7 @@ def _blame(refused: Collection[Completion], error: Exception) -> None:
 
 
 def _is_refused(delivery: "asyncio.Future[object]") -> bool:
-    return delivery.done() and not delivery.cancelled() and isinstance(delivery.exception(), REFUSED)
+    return delivery.done() and not delivery.cancelled() and is_refusal(delivery.exception())
 
 
 def _warn(what: str, group: str, error: Exception) -> None:
