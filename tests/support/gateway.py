@@ -1,12 +1,20 @@
-"""The gateway's HTTP API in this process."""
+"""The gateway's two faces in this process."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import grpc.aio
 import httpx
 from starlette.applications import Starlette
 
+from coe._proto import gateway_pb2_grpc
 from coe.client.prompts import PromptClient
+from coe.gateway.generate import GatewayServicer
 from coe.gateway.http import HttpApi
 from coe.gateway.keys import ApiKeys
 from coe.gateway.settings import GatewaySettings
+from coe.platform.rpc.endpoint import Endpoint
+from coe.platform.settings import GrpcSettings
 from support.pipeline import EXPERT
 
 LIMIT = 1000
@@ -37,3 +45,15 @@ def client_of(app: Starlette) -> httpx.AsyncClient:
 
 def chat(prompt: str, **fields: object) -> dict[str, object]:
     return {"messages": [{"role": "user", "content": prompt}], **fields}
+
+
+@asynccontextmanager
+async def grpc_api(prompts: PromptClient, keys: ApiKeys | None = None) -> AsyncIterator[gateway_pb2_grpc.GatewayStub]:
+    endpoint = Endpoint(GrpcSettings(grace_s=1))
+    settings = GatewaySettings(default_deadline_s=20)
+    servicer = GatewayServicer(prompts, keys=keys or ApiKeys(None), settings=settings, max_prompt_bytes=LIMIT)
+    gateway_pb2_grpc.add_GatewayServicer_to_server(servicer, endpoint.server)
+    await endpoint.start(["coe.v1.Gateway"])
+    async with grpc.aio.insecure_channel(endpoint.address) as channel:
+        yield gateway_pb2_grpc.GatewayStub(channel)
+    await endpoint.stop()

@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from typing import Annotated
+from uuid import uuid4
 
 import grpc.aio
 import typer
@@ -16,39 +17,57 @@ from coe.platform.errors import CoEError, InvalidPrompt, Unavailable
 from coe.platform.rpc.client import bare_channel, calls, tls_trouble
 
 _READY_S = 5.0
+Metadata = tuple[tuple[str, str], ...]
 
 
 def command(
     gateway: Annotated[str | None, typer.Option(help="host:port; default: the running stack's.")] = None,
     expert: Annotated[str, typer.Option(help="Talk with this expert instead of routing.")] = "",
     max_tokens: MaxTokens = None,
+    api_key: Annotated[str, typer.Option(envvar="COE_API_KEY", help="Where the gateway asks for one.")] = "",
 ) -> None:
     """An empty line, the end of input or Ctrl-C ends the conversation."""
     utf8(expert, "--expert")
+    sampling = common_pb2.SamplingParams(max_tokens=max_tokens)
+    # Its turns go to one worker where they can, which has computed what was said before.
+    first = events_pb2.PromptSubmitted(expert_id=expert, sampling=sampling, conversation_id=uuid4().hex)
     with asyncio.Runner() as runner:
-        converse(runner, gateway_address(gateway), stack_hint(gateway), expert, max_tokens)
+        channel = runner.run(connected(gateway_address(gateway), stack_hint(gateway)))
+        try:
+            converse(runner, gateway_pb2_grpc.GatewayStub(channel), first, authorization(api_key))
+        finally:
+            runner.run(channel.close())
 
 
-def converse(runner: asyncio.Runner, address: str, hint: str, expert: str, max_tokens: int | None) -> None:
-    """Asks outside the event loop, where Ctrl-C ends a question that nobody types. `hint`: when nobody answers."""
+def authorization(api_key: str) -> Metadata:
+    """Raises InvalidPrompt for what can be no key."""
+    if not (api_key.isascii() and api_key.isprintable()):
+        raise InvalidPrompt("COE_API_KEY is no key: it has characters that a header can't hold")
+    return (("authorization", f"Bearer {api_key}"),) if api_key else ()
+
+
+def converse(
+    runner: asyncio.Runner,
+    stub: "gateway_pb2_grpc.GatewayAsyncStub",
+    first: events_pb2.PromptSubmitted,
+    metadata: Metadata,
+) -> None:
+    """Asks outside the event loop, where Ctrl-C ends a question that nobody types.
+
+    `first` is what all prompts have beside their messages.
+    """
     messages: list[common_pb2.ChatMessage] = []
-    channel = runner.run(connected(address, hint))
-    stub = gateway_pb2_grpc.GatewayStub(channel)
-    try:
-        while line := ask():
-            messages.append(common_pb2.ChatMessage(role="user", content=line))
-            prompt = events_pb2.PromptSubmitted(
-                messages=messages, expert_id=expert, sampling=common_pb2.SamplingParams(max_tokens=max_tokens)
-            )
-            try:
-                answer = runner.run(turn(stub, prompt))
-            except CoEError as error:
-                err.print(trouble(error))
-                messages.pop()
-                continue
-            messages.append(common_pb2.ChatMessage(role="assistant", content=answer))
-    finally:
-        runner.run(channel.close())
+    while line := ask():
+        messages.append(common_pb2.ChatMessage(role="user", content=line))
+        prompt = events_pb2.PromptSubmitted(messages=messages)
+        prompt.MergeFrom(first)
+        try:
+            answer = runner.run(turn(stub, prompt, metadata))
+        except CoEError as error:
+            err.print(trouble(error))
+            messages.pop()
+            continue
+        messages.append(common_pb2.ChatMessage(role="assistant", content=answer))
 
 
 async def connected(address: str, hint: str) -> grpc.aio.Channel:
@@ -75,12 +94,14 @@ def ask() -> str:
             return ""
 
 
-async def turn(stub: "gateway_pb2_grpc.GatewayAsyncStub", prompt: events_pb2.PromptSubmitted) -> str:
+async def turn(
+    stub: "gateway_pb2_grpc.GatewayAsyncStub", prompt: events_pb2.PromptSubmitted, metadata: Metadata
+) -> str:
     """Prints one answer as it streams and returns it. Raises the prompt's CoEError."""
     answer, begun = "", False
     try:
         with calls():
-            async for response in stub.Generate(gateway_pb2.GenerateRequest(prompt=prompt)):
+            async for response in stub.Generate(gateway_pb2.GenerateRequest(prompt=prompt), metadata=metadata):
                 match response.WhichOneof("event"):
                     case "routed":
                         routed = response.routed

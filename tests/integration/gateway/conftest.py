@@ -3,23 +3,18 @@
 import asyncio
 from collections.abc import AsyncIterator
 
-import grpc.aio
 import httpx
 import pytest
 
 from coe._proto import gateway_pb2_grpc
 from coe.client.ended import Ended
 from coe.client.prompts import PromptClient
-from coe.gateway.generate import GatewayServicer
-from coe.gateway.keys import ApiKeys
 from coe.gateway.server import HttpServer
 from coe.gateway.settings import GatewaySettings
 from coe.local.ports import free_port
 from coe.platform.bus.memory import MemoryBroker, MemoryBus
-from coe.platform.rpc.endpoint import Endpoint
-from coe.platform.settings import GrpcSettings
 from support.deadlines import until
-from support.gateway import CHAT, LIMIT, client_of, http_api
+from support.gateway import CHAT, client_of, grpc_api, http_api
 from support.pipeline import Pipeline, pipeline
 
 
@@ -40,14 +35,8 @@ async def prompts(path: Pipeline) -> AsyncIterator[PromptClient]:
 
 @pytest.fixture
 async def stub(prompts: PromptClient) -> AsyncIterator[gateway_pb2_grpc.GatewayStub]:
-    endpoint = Endpoint(GrpcSettings(grace_s=1))
-    settings = GatewaySettings(default_deadline_s=20)
-    servicer = GatewayServicer(prompts, keys=ApiKeys(None), settings=settings, max_prompt_bytes=LIMIT)
-    gateway_pb2_grpc.add_GatewayServicer_to_server(servicer, endpoint.server)
-    await endpoint.start(["coe.v1.Gateway"])
-    async with grpc.aio.insecure_channel(endpoint.address) as channel:
-        yield gateway_pb2_grpc.GatewayStub(channel)
-    await endpoint.stop()
+    async with grpc_api(prompts) as stub:
+        yield stub
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """The gateway over gRPC: what clients get, and what happens when they go away."""
 
 import asyncio
+from pathlib import Path
 
 import grpc
 import grpc.aio
@@ -8,8 +9,9 @@ import pytest
 
 from coe._proto import events_pb2, gateway_pb2, gateway_pb2_grpc
 from coe.client.prompts import PromptClient
+from coe.gateway.keys import ApiKeys
 from coe.platform import topics
-from support.gateway import LIMIT
+from support.gateway import LIMIT, grpc_api
 from support.pipeline import Pipeline
 
 
@@ -76,3 +78,21 @@ async def test_streams_are_bounded(prompts: PromptClient) -> None:
     for task in waiting:
         task.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def test_who_has_no_key_is_refused_and_who_has_one_is_its_tenant(
+    prompts: PromptClient, path: Pipeline, tmp_path: Path
+) -> None:
+    (tmp_path / "keys.yaml").write_text("acme: sk-1")
+    keys = ApiKeys(tmp_path / "keys.yaml")
+    keys.load()
+    asked = request("olleh")
+    asked.prompt.tenant = "labs"
+    async with grpc_api(prompts, keys) as stub, path.bus.tail((topics.PROMPTS,)) as records:
+        for metadata in (None, (("authorization", "Bearer sk-2"),)):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                _ = [response async for response in stub.Generate(asked, timeout=20, metadata=metadata)]
+            assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        call = stub.Generate(asked, timeout=20, metadata=(("authorization", "Bearer sk-1"),))
+        assert [response async for response in call][-1].done.text == "hello"
+        assert events_pb2.PromptSubmitted.FromString((await anext(records)).value).tenant == "acme"
