@@ -23,7 +23,7 @@ from coe.memory_tier_manager.looks import Looks
 from coe.memory_tier_manager.sources import Opener, Sources
 from coe.memory_tier_manager.versions import name_of
 from coe.platform import logs
-from coe.platform.errors import Cancelled, CoEError, InternalError, TierLoadError
+from coe.platform.errors import Cancelled, CoEError, InternalError, TierLoadError, Unavailable
 
 _log = logs.get(__name__)
 Answer = fx.Grant | fx.Prefetched | fx.Done
@@ -156,7 +156,8 @@ class Runtime:
         """Stops copies and closes files; the arena is its owner's."""
         self._closing = True
         while self._answers:
-            self._resolve(next(iter(self._answers)), Cancelled("the memory-tier manager stops"))
+            # Who asked may ask the next manager.
+            self._resolve(next(iter(self._answers)), Unavailable("the memory-tier manager stops"))
         for copy in self._copies.values():
             copy.cancel()
         self._reads.stop()

@@ -26,7 +26,7 @@ from coe.memory_tier_manager.runtime import Runtime
 from coe.memory_tier_manager.servicer import MemoryTierManagerServicer
 from coe.memory_tier_manager.versions import Versions
 from coe.memory_tier_manager.watchers import Watchers
-from coe.platform.errors import Cancelled, ExpertNotFound, TierLoadError
+from coe.platform.errors import ExpertNotFound, TierLoadError, Unavailable
 from support.deadlines import until_true
 from support.fake_arena import FakeArena, FakeLibrary
 
@@ -119,7 +119,7 @@ async def test_a_file_that_opens_after_the_end_is_closed(monkeypatch: pytest.Mon
     dead = node.acquire("dead")
     await until_true(lambda: "dead" in node.tiers.hbm.aside)
     await node.runtime.close()
-    with pytest.raises(Cancelled):
+    with pytest.raises(Unavailable):
         await dead
     node.answers.set()
     await until_true(lambda: node.library.opened)

@@ -12,7 +12,7 @@ from coe.memory_tier_manager.core import Tiers
 from coe.memory_tier_manager.eviction import EVICTION
 from coe.memory_tier_manager.requests import Limits
 from coe.memory_tier_manager.runtime import Runtime
-from coe.platform.errors import Cancelled, TierLoadError
+from coe.platform.errors import TierLoadError, Unavailable
 from support.deadlines import until_true
 from support.fake_arena import FakeArena, FakeLibrary
 
@@ -163,7 +163,7 @@ async def test_closing_answers_those_who_wait(slow: Bench) -> None:
     task = slow.acquire("a")
     await until_true(lambda: slow.arena.copies)
     await slow.runtime.close()
-    with pytest.raises(Cancelled):
+    with pytest.raises(Unavailable):
         await task
 
 
