@@ -73,4 +73,7 @@ def _rows(source: ModelSource, sources: tuple[SourceTensor, ...], start: int, st
 
 
 def _vector(source: ModelSource, tensor: PlannedTensor) -> Bytes:
-    return np.concatenate([source.read_rows(part, 0, 1) for part in tensor.sources], axis=1).reshape(-1)
+    raw = np.concatenate([source.read_rows(part, 0, 1) for part in tensor.sources], axis=1).reshape(-1)
+    if not np.isfinite(raw.view(np.float32)).all():
+        raise ArtifactError(f"{tensor.name}: a value is no finite number: the file is damaged")
+    return raw

@@ -14,6 +14,7 @@ from coe.native._panels import LAYOUTS, PANEL, interleave, pack_fields, panels, 
 
 _FLOATS: dict[str, type[Any]] = {"f32": np.uint32, "f16": np.uint16, "bf16": np.uint16}
 FORMATS = (*_FLOATS, *LAYOUTS)
+_EXPONENTS = {"f32": 0x7F800000, "f16": 0x7C00, "bf16": 0x7F80}
 # A matrix that is not stored as a whole, but plane by plane: what each of them is called.
 PLANES = {"q8_0_planes": ("q8_0_high", "q8_0_low")}
 # GGUF's name of what a plane is made of.
@@ -41,7 +42,8 @@ def packed_nbytes(fmt: str, rows: int, cols: int) -> int:
 def pack(fmt: str, raw_gguf_blocks: npt.NDArray[Any], rows: int, cols: int) -> Bytes:
     """`raw_gguf_blocks`: the bytes of `rows` rows as GGUF stores them, in any shape. Returns `packed_nbytes` bytes.
 
-    Raises ValueError when there are not so many, and for blocks that planes can't hold (`_planes`).
+    Raises ValueError when there are not so many, for weights that are no numbers, and for blocks that planes can't hold
+    (`_planes`).
     """
     if fmt in PLANES:
         return np.concatenate([pack(plane, raw_gguf_blocks, rows, cols) for plane in PLANES[fmt]])
@@ -51,6 +53,9 @@ def pack(fmt: str, raw_gguf_blocks: npt.NDArray[Any], rows: int, cols: int) -> B
     if fmt not in _FLOATS:
         taken_apart = fields(source, raw, rows, cols)
         if fmt == "q8_0_high":
+        _require_numbers("f16", taken_apart.d)
+        if taken_apart.m is not None:
+            _require_numbers("f16", taken_apart.m)
             return _planes.pack_high(taken_apart)
         if fmt == "q8_0_low":
             return _planes.pack_low(taken_apart)
@@ -59,6 +64,7 @@ def pack(fmt: str, raw_gguf_blocks: npt.NDArray[Any], rows: int, cols: int) -> B
     if raw.size != rows * cols * kind.itemsize:
         raise ValueError(f"{raw.size} bytes are not {rows} x {cols} in {fmt}")
     return interleave(raw.view(kind).reshape(rows, cols), 1).reshape(-1)
+    _require_numbers(fmt, raw.view(kind))
 
 
 def unpack(fmt: str, packed: Bytes, rows: int, cols: int) -> npt.NDArray[np.float32]:
@@ -93,6 +99,13 @@ def _values(fmt: str, f: Fields) -> npt.NDArray[np.float32]:
 
 
 def _require(fmt: str, cols: int) -> None:
+def _require_numbers(fmt: str, bits: npt.NDArray[Any]) -> None:
+    """Infinities are none either: what they are multiplied with is lost."""
+    exponent = bits.dtype.type(_EXPONENTS[fmt])
+    if ((bits & exponent) == exponent).any():
+        raise ValueError("a weight, or the scale of a block, is no finite number: the file is damaged")
+
+
     if fmt not in FORMATS:
         raise ValueError(f"unknown format {fmt}: one of {', '.join(FORMATS)}")
     width = BLOCKS[fmt][1] if fmt in BLOCKS else 1

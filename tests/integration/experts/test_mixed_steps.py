@@ -1,19 +1,22 @@
 """Steps of odd shapes: prompts in pieces beside decodes, 1 to 64 sequences, windows across KV blocks, eight-bit KV."""
 
 import random
+import struct
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from gguf import GGMLQuantizationType as Q
+from gguf import GGUFReader
 
 from coe.experts.engine import Engine
 from coe.experts.kv_format import KvFormat
 from coe.experts.sampler import Sampler
 from coe.experts.sampling_params import SamplingParams
 from coe.experts.single import Hosted
-from coe.platform.errors import NumericalError
+from coe.native import packing
+from coe.platform.errors import ArtifactError, NumericalError
 from support.experts import GraphProbe, import_gguf
 from support.gguf_files import TOKENS, TinyModel, write_tiny_gguf
 from support.numpy_llm import NumpyLlm
@@ -148,6 +151,36 @@ def test_what_is_no_number_stays_with_its_sequence(tmp_path: Path, model: TinyMo
 
     with Hosted.load(bundle, threads=2, kv_bytes=KV_BYTES) as hosted:
         alone = {}
+@pytest.mark.parametrize("scale", [0x7E00, 0x7C00], ids=["nan", "inf"])
+@pytest.mark.parametrize("tensor", ["ffn_gate", "attn_k", "attn_v", "attn_output"])
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
+def test_a_damaged_scale_is_an_error_of_what_it_computes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str, tensor: str, scale: int
+) -> None:
+    """A bundle of an import that did not look. Nobody goes on from what it has computed."""
+    path = write_tiny_gguf(tmp_path / "tiny.gguf", TinyModel(family=family, kind=Q.Q8_0))
+    found = next(one for one in GGUFReader(path).tensors if one.name == f"blk.0.{tensor}.weight")
+    with path.open("r+b") as file:
+        file.seek(found.data_offset)
+        file.write(struct.pack("<H", scale))  # of the first block of row 0
+    with pytest.raises(ArtifactError, match=r"layer\.0\..*damaged"):
+        import_gguf(path, tmp_path / "experts", "tiny")
+    monkeypatch.setattr(packing, "_require_numbers", lambda fmt, bits: None)
+    bundle = import_gguf(path, tmp_path / "experts", "tiny")
+    prompt = [draw % len(TOKENS) for draw in range(3, 43)]
+    for kv_format in ("f16", "i8"):
+        engine = Engine(threads=1, kv_bytes=KV_BYTES, max_batch=4, kv_format=kv_format)
+        with Hosted.load(bundle, threads=1, kv_bytes=KV_BYTES) as hosted:
+            runner = engine.runner(bundle)
+            for name in ("greedy", "drawn"):
+                runner.add_tokens(name, prompt, SamplingParams(4, temperature=float(name == "drawn")))
+                ends = []
+                while runner.live:
+                    ends += runner.step(hosted.lease)
+                assert [type(end.error) for end in ends] == [NumericalError]
+                assert len(runner._kv.cache) == 0
+
+
         for name in "ac":
             alone |= generated(hosted, Engine(threads=2, kv_bytes=KV_BYTES, max_batch=4, kv_format=kv_format), name)
         engine = Engine(threads=2, kv_bytes=KV_BYTES, max_batch=4, kv_format=kv_format)

@@ -10,6 +10,18 @@ from coe.native import packing
 
 KINDS = {fmt: gguf.GGMLQuantizationType[fmt.upper()] for fmt in packing.FORMATS}
 
+# Where a block has its scale and its minimum.
+HALVES = {
+    "q4_0": (0,),
+    "q5_0": (0,),
+    "q8_0": (0,),
+    "q4_1": (0, 2),
+    "q5_1": (0, 2),
+    "q4_k": (0, 2),
+    "q5_k": (0, 2),
+    "q6_k": (208,),
+}
+
 
 def random_blocks(fmt: str, rows: int, cols: int, seed: int) -> np.ndarray:
     """Any bits are a valid block but for NaN scales, which equal nothing."""
@@ -19,8 +31,7 @@ def random_blocks(fmt: str, rows: int, cols: int, seed: int) -> np.ndarray:
         values = np.random.default_rng(seed).standard_normal((rows, cols), np.float32)
         return gguf.quants.quantize(values, KINDS[fmt]).view(np.uint8)
     blocks = raw.reshape(-1, nbytes)
-    halves = {"q6_k": [208]}.get(fmt, [0] if fmt in ("q4_0", "q5_0", "q8_0") else [0, 2])
-    for at in halves:
+    for at in HALVES[fmt]:
         blocks[:, at + 1] &= 0xBB  # exponent bits that make infinity or NaN
     return raw
 
@@ -83,6 +94,29 @@ def test_what_planes_cannot_hold_is_refused() -> None:
     raw[2, 0, :3] = (0, 0xB0, 0x80)
     with pytest.raises(ValueError, match="a scale below zero and a quant of -128"):
         packing.pack("q8_0_planes", raw, 8, 32)
+
+
+@pytest.mark.parametrize("bits", [0x7C00, 0xFC00, 0x7E00], ids=["inf", "-inf", "nan"])
+@pytest.mark.parametrize("fmt", [*packing.FORMATS, *packing.PLANES])
+def test_what_is_no_finite_number_is_refused(fmt: str, bits: int) -> None:
+    """In the last row, and wherever a block has a scale or a minimum."""
+    source = "q8_0" if fmt in packing.PLANES else fmt
+    raw = blocks_for_planes(24, 256, 3).reshape(24, -1) if fmt in packing.PLANES else random_blocks(fmt, 24, 256, 3)
+    raw = raw.view(np.uint8).reshape(24, -1)
+    value = np.array([bits], np.uint16).view(np.float16).astype(np.float32)
+    as_floats = {
+        "f32": value.view(np.uint8),
+        "bf16": value.view(np.uint8)[2:],
+        "f16": np.array([bits], "<u2").view("u1"),
+    }
+    size = gguf.GGML_QUANT_SIZES[KINDS[source]][1]
+    for at in HALVES.get(source, (0,)):
+        damaged = raw.copy()
+        written = as_floats.get(fmt, as_floats["f16"])
+        start = damaged.shape[1] - size + at
+        damaged[23, start : start + len(written)] = written
+        with pytest.raises(ValueError, match="no finite number"):
+            packing.pack(fmt, damaged, 24, 256)
 
 
 def test_bad_arguments_are_refused() -> None:

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "kernels/linear.h"
 #include "packed.h"
@@ -129,6 +130,26 @@ TEST_P(Kernel, DigitsGiveTheBitsOfWholeIntegers) {
       ASSERT_EQ(out, expected) << "tokens " << tokens;
     }
   }
+}
+
+TEST_P(Kernel, ATokenThatIsNoNumberHasNoResultsThatAre) {
+  const size_t rows = 53;
+  const size_t cols = traits(GetParam()).is_float ? 64 : columns(GetParam());
+  const Packed w = random_packed(GetParam(), rows, cols, 3);
+  Team team(1);
+  Crew crew(team);
+  for (const size_t tokens : {1, 3, 9, 40})
+    for (const float bad : {std::nanf(""), std::numeric_limits<float>::infinity()}) {
+      auto x = random_floats(tokens * cols, 5);
+      x[(tokens - 1) * cols + 7] = bad;  // the last token's
+      const std::vector<float> norm(cols, 1.0F);
+      const Linear op{.weights = w.matrix, .norm = norm.data(), .epsilon = 1e-5F, .batch_invariant = true};
+      Workspace workspace;
+      std::vector<float> out(tokens * rows);
+      run_linear(crew, op, x.data(), tokens, nullptr, out.data(), allocate_input(op, tokens, workspace));
+      for (size_t i = 0; i < out.size(); ++i)
+        ASSERT_EQ(std::isfinite(out[i]), i < (tokens - 1) * rows) << "tokens " << tokens << " result " << i;
+    }
 }
 
 TEST_P(Kernel, TilesKeepSixteenBitsOfWeightsAndActivations) {

@@ -1,4 +1,5 @@
 #include <cmath>
+#include <limits>
 
 #include "kernels/table.h"
 #include "support.h"
@@ -40,6 +41,26 @@ TEST(Rows, QuantisedBlocksAreWithinHalfAStep) {
       ASSERT_NEAR(sum16[2 * b] + sum16[2 * b + 1], sum, 1e-4);
     }
   }
+}
+
+TEST(Rows, WhatIsNoNumberIsNotLostWhereverItStands) {
+  const float infinity = std::numeric_limits<float>::infinity();
+  for (const Isa isa : instruction_sets())
+    for (const float bad : {std::nanf(""), infinity, -infinity})
+      for (size_t at = 0; at < 64; ++at) {
+        auto x = random_floats(64, 3);
+        x[at] = bad;
+        int16_t q[64];
+        float scale[2];
+        float sum16[4];
+        float sum32[2];
+        kernels(isa).quantise(x.data(), {q, scale, sum16, sum32, 64});
+        ASSERT_FALSE(std::isfinite(scale[at / 32]));
+        ASSERT_FALSE(std::isfinite(sum32[at / 32]));
+        ASSERT_TRUE(std::isfinite(scale[1 - at / 32]));
+        kernels(isa).soft_cap(x.data(), 64, 30.0F);
+        ASSERT_EQ(std::isnan(x[at]), std::isnan(bad));
+      }
 }
 
 TEST(Rows, ActivationsFarOutStayFinite) {

@@ -46,15 +46,20 @@ struct Place {
   }
 };
 
-// Rounds x [n] to eight bits against its largest value; returns what one step of them is worth.
+// Rounds x [n] to eight bits against its largest value; returns what one step of them is worth: no number when one of
+// the values is none.
 float to_bytes(const float* x, size_t n, int8_t* out) {
   constexpr float kMost = 127;
   constexpr float kMagic = 12582912;  // 1.5 * 2^23: adding it leaves the nearest integer in the low bits
   float largest = 0;
-  for (size_t i = 0; i < n; ++i) largest = std::max(largest, std::abs(x[i]));
+  float check = 0;
+  for (size_t i = 0; i < n; ++i) {
+    largest = std::max(largest, std::abs(x[i]));
+    check += x[i] - x[i];
+  }
   const float inverse = largest > 0 ? kMost / largest : 0;
   for (size_t i = 0; i < n; ++i) out[i] = static_cast<int8_t>(std::bit_cast<int32_t>(x[i] * inverse + kMagic));
-  return largest / kMost;
+  return (largest + check) / kMost;
 }
 
 }  // namespace

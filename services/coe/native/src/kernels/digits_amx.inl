@@ -168,11 +168,14 @@ template <bool kSigned, bool kOffset, size_t kRunsInBlock, size_t kTokens>
   unrolled<kTokens>([&](auto t) COE_INLINE { results[t] = y[t]; });
 }
 
+inline V8 lower(V16 v) { return __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7); }
+inline V8 upper(V16 v) { return __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15); }
+
 [[gnu::always_inline]] inline void store_rows(const Matrix& w, size_t panel, size_t end, V16 y, float* out) {
   if (panel + 1 < end) {
     Wide::store(w, panel, y, out);
   } else {
-    store_panel(w, panel, __builtin_shufflevector(y, y, 0, 1, 2, 3, 4, 5, 6, 7), out);
+    store_panel(w, panel, lower(y), out);
   }
 }
 
@@ -234,10 +237,10 @@ void digits(const float* x, const DigitRows& out, size_t token) {
     V16 most = v[0] > -v[0] ? v[0] : -v[0];
     most = most > v[1] ? most : v[1];
     most = most > -v[1] ? most : -v[1];
-    const float largest = largest8(max8(__builtin_shufflevector(most, most, 0, 1, 2, 3, 4, 5, 6, 7),
-                                        __builtin_shufflevector(most, most, 8, 9, 10, 11, 12, 13, 14, 15)));
-    const V16 inverse = splat16(largest > 0.0F ? kLargestQuant / largest : 0.0F);
-    const float scale = largest * (1.0F / kLargestQuant);
+    const V16 check = (v[0] - v[0]) + (v[1] - v[1]);
+    const Rounding rounding(largest8(max8(lower(most), upper(most))), sum8(lower(check) + upper(check)));
+    const V16 inverse = splat16(rounding.inverse);
+    const float scale = rounding.step;
     const V16 magic = splat16(12582912.0F);
     I16 whole[2];
     for (size_t half = 0; half < 2; ++half) {

@@ -38,13 +38,15 @@ inline void store_lanes(const I8* whole, int16_t* q) {
 inline void quantise_block(const float* x, int16_t* q, float& scale, float* sum16, float& sum32) {
   V8 v[4];
   V8 most = splat(0.0F);
+  V8 check = splat(0.0F);
   for (int i = 0; i < 4; ++i) {
     v[i] = load8(x + 8 * i);
     most = max8(most, max8(v[i], -v[i]));
+    check += v[i] - v[i];
   }
-  const float largest = largest8(most);
-  scale = largest * (1.0F / kLargestQuant);
-  const V8 inverse = splat(largest > 0.0F ? kLargestQuant / largest : 0.0F);
+  const Rounding rounding(largest8(most), sum8(check));
+  scale = rounding.step;
+  const V8 inverse = splat(rounding.inverse);
   const V8 magic = splat(12582912.0F);  // adding it rounds to nearest, ties to even
   I8 whole[4];
   for (int i = 0; i < 4; ++i) whole[i] = __builtin_convertvector((v[i] * inverse + magic) - magic, I8);

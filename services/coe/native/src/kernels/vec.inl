@@ -137,11 +137,11 @@ inline float largest8(V8 v) {
 
 inline V8 max8(V8 a, V8 b) { return a > b ? a : b; }
 
-// exp(x) to about 2 ulp, 0 below -87 (Cephes' polynomial on [-ln2/2, ln2/2]).
+// exp(x) to about 2 ulp, 0 from -87 down (Cephes' polynomial on [-ln2/2, ln2/2]). What is no number stays none.
 inline V8 exp8(V8 x) {
   const V8 magic = splat(12582912.0F);  // 1.5 * 2^23: adding it rounds to an integer
-  const V8 clamped = x < splat(88.0F) ? x : splat(88.0F);
-  const V8 safe = clamped > splat(-87.0F) ? clamped : splat(-87.0F);
+  const V8 clamped = x > splat(88.0F) ? splat(88.0F) : x;
+  const V8 safe = clamped < splat(-87.0F) ? splat(-87.0F) : clamped;
   const V8 shifted = safe * splat(1.44269504F) + magic;
   const V8 n = shifted - magic;
   const V8 r = safe - n * splat(0.693359375F) - n * splat(-2.12194440e-4F);
@@ -154,10 +154,20 @@ inline V8 exp8(V8 x) {
   p = p * r * r + r + splat(1.0F);
   const I8 power = (__builtin_convertvector(n, I8) + 127) << 23;
   const V8 scaled = p * reinterpret_cast<V8>(power);
-  return x > splat(-87.0F) ? scaled : splat(0.0F);
+  return x <= splat(-87.0F) ? splat(0.0F) : scaled;
 }
 
 inline V8 tanh8(V8 x) { return splat(1.0F) - splat(2.0F) / (exp8(x * splat(2.0F)) + splat(1.0F)); }
+
+// How a block of activations is rounded to integers: value = step * integer. `largest` is its largest value, `check`
+// the sum of each value less itself: comparing drops what is no number, but then neither is the step.
+struct Rounding {
+  float step;
+  float inverse;
+
+  Rounding(float largest, float check)
+      : step((largest + check) * (1.0F / kLargestQuant)), inverse(largest > 0.0F ? kLargestQuant / largest : 0.0F) {}
+};
 
 // Runs f(vector) over n values; the rest goes through a padded vector.
 template <class F>
