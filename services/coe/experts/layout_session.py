@@ -25,7 +25,7 @@ class LayoutSession:
         config = bundle.manifest.config
         self.config = config
         # Whether every token gets the same bits whatever else is in its step, also when nobody asks for it: tiles of
-        # bfloat16 are what differs (ADR 9).
+        # bfloat16 are all that differs (ADR 9), attention does not (OPS.md).
         self.batch_invariant = instruction_set() != "amx"
         graph = build_graph(config, bundle.manifest.tensors, kv_format, fused=fused)
         self._session = _session(graph.SerializeToString())

@@ -95,6 +95,29 @@ def test_a_batch_invariant_step_gives_the_bits_of_single_tokens(
                 np.testing.assert_array_equal(one, mixed)
 
 
+@pytest.mark.parametrize(
+    "model",
+    [
+        TinyModel(family="llama", kind=Q.Q8_0, context=512),
+        TinyModel(family="gemma3", layers=2, window=200, kind=Q.Q8_0, context=512),
+    ],
+    ids=lambda model: model.family,
+)
+def test_long_sequences_have_their_bits_too(tmp_path: Path, model: TinyModel) -> None:
+    """Their attention is split between threads, as many as are free: fewer where others share the step."""
+    bundle = import_gguf(write_tiny_gguf(tmp_path / "tiny.gguf", model), tmp_path / "experts", "tiny")
+    draw = random.Random(5)
+    length, beside = 400, 6
+    sequences = [[draw.randrange(len(TOKENS)) for _ in range(length)] for _ in range(beside)]
+    with Hosted.load(bundle, threads=2, kv_bytes=KV_BYTES) as hosted:
+        probe = GraphProbe(bundle, hosted.lease, KV_BYTES, "f16")
+        alone = probe.logits(sequences[0], (1,) * length)
+        together = probe.mixed(sequences, [[(i, 1) for i in range(beside)]] * length, batch_invariant=True)
+        np.testing.assert_array_equal(together[0], alone)
+        pieces = probe.mixed(sequences[:1], [[(0, 16)]] * (length // 16), batch_invariant=True)
+        np.testing.assert_array_equal(pieces[0], alone)
+
+
 def test_a_seed_decides_whatever_shares_the_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each token is drawn by every bit of its logits: one that differs anywhere, in any token before, would show."""
     monkeypatch.setattr(Sampler, "sample", lambda self, logits, likeliest: zlib.crc32(logits.tobytes()) % 250)
@@ -128,29 +151,6 @@ def test_a_seed_decides_whatever_shares_the_batch(tmp_path: Path, monkeypatch: p
         assert answers(hosted.lease, shared=True) == alone
 
 
-@pytest.mark.parametrize("kv_format", ["f32", "f16"])
-@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.family)
-def test_what_is_no_number_stays_with_its_sequence(tmp_path: Path, model: TinyModel, kv_format: KvFormat) -> None:
-    """Beside it in a batch, and after it in the same KV blocks, others generate what they generate alone."""
-    bundle = import_gguf(write_tiny_gguf(tmp_path / "tiny.gguf", model), tmp_path / "experts", "tiny")
-    params = SamplingParams(max_tokens=40)
-    prompts = {name: [(7 * index + draw) % len(TOKENS) for draw in range(33)] for index, name in enumerate("abc")}
-
-    def generated(hosted: Hosted, engine: Engine, names: str, *, broken: str = "") -> dict[str, tuple[str, object]]:
-        runner = engine.runner(bundle, past=names)
-        for name in names:
-            runner.add_tokens(name, prompts[name], params)
-        ends: dict[str, tuple[str, object]] = {}
-        while runner.live:
-            for emission in runner.step(hosted.lease):
-                if emission.finish_reason is not None:
-                    ends[emission.request_id] = (emission.final_text, emission.error)
-            if broken in runner._sequences and runner._sequences[broken].completion_tokens == 3:
-                engine._session(bundle).kv[:, list(runner._sequences[broken].blocks)] = np.nan
-        return ends
-
-    with Hosted.load(bundle, threads=2, kv_bytes=KV_BYTES) as hosted:
-        alone = {}
 @pytest.mark.parametrize("scale", [0x7E00, 0x7C00], ids=["nan", "inf"])
 @pytest.mark.parametrize("tensor", ["ffn_gate", "attn_k", "attn_v", "attn_output"])
 @pytest.mark.parametrize("family", ["llama", "gemma2"])
@@ -181,6 +181,29 @@ def test_a_damaged_scale_is_an_error_of_what_it_computes(
                 assert len(runner._kv.cache) == 0
 
 
+@pytest.mark.parametrize("kv_format", ["f32", "f16"])
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.family)
+def test_what_is_no_number_stays_with_its_sequence(tmp_path: Path, model: TinyModel, kv_format: KvFormat) -> None:
+    """Beside it in a batch, and after it in the same KV blocks, others generate what they generate alone."""
+    bundle = import_gguf(write_tiny_gguf(tmp_path / "tiny.gguf", model), tmp_path / "experts", "tiny")
+    params = SamplingParams(max_tokens=40)
+    prompts = {name: [(7 * index + draw) % len(TOKENS) for draw in range(33)] for index, name in enumerate("abc")}
+
+    def generated(hosted: Hosted, engine: Engine, names: str, *, broken: str = "") -> dict[str, tuple[str, object]]:
+        runner = engine.runner(bundle, past=names)
+        for name in names:
+            runner.add_tokens(name, prompts[name], params)
+        ends: dict[str, tuple[str, object]] = {}
+        while runner.live:
+            for emission in runner.step(hosted.lease):
+                if emission.finish_reason is not None:
+                    ends[emission.request_id] = (emission.final_text, emission.error)
+            if broken in runner._sequences and runner._sequences[broken].completion_tokens == 3:
+                engine._session(bundle).kv[:, list(runner._sequences[broken].blocks)] = np.nan
+        return ends
+
+    with Hosted.load(bundle, threads=2, kv_bytes=KV_BYTES) as hosted:
+        alone = {}
         for name in "ac":
             alone |= generated(hosted, Engine(threads=2, kv_bytes=KV_BYTES, max_batch=4, kv_format=kv_format), name)
         engine = Engine(threads=2, kv_bytes=KV_BYTES, max_batch=4, kv_format=kv_format)

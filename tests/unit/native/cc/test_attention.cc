@@ -146,6 +146,97 @@ INSTANTIATE_TEST_SUITE_P(Shapes, Attention,
                                          Case{9, 3, 64, 140, 3, 0, 0, false, KvType::kI8, 2},
                                          Case{6, 2, 64, 140, 3, 50, 10, true, KvType::kI8, 3}));
 
+namespace {
+
+constexpr size_t kTokens = 400;
+constexpr size_t kOthers = 5;
+
+struct Variant {
+  int64_t window;
+  KvType type;
+  unsigned threads;
+};
+
+// The results of all tokens of a sequence, which come `piece` at a time. Each time `others` tokens of other sequences
+// are in the step.
+std::vector<float> attended(const Variant& v, size_t piece, size_t others) {
+  const AttentionShape shape{
+      .layer = 0, .heads = 6, .kv_heads = 2, .head_dim = 32, .block_size = 16, .scale = 0.3F, .window = v.window};
+  constexpr size_t kWidth = kTokens / 16;  // blocks of a sequence
+  constexpr size_t kBlocks = (1 + kOthers) * kWidth;
+  std::vector<uint8_t> cache(kBlocks * 2 * shape.kv_heads * 16 * kv_row(v.type, shape.head_dim) * kv_bytes(v.type));
+  std::vector<int64_t> table;
+  for (size_t block = 0; block < kBlocks; ++block) table.push_back(static_cast<int64_t>(block));
+  RopeTable rope(10000.0F, shape.head_dim, {});
+  Team team(v.threads);
+  Crew crew(team);
+  const size_t width = shape.qkv_width();
+  const auto all = random_floats((1 + kOthers) * kTokens * width, 1);
+  const size_t out_width = shape.heads * shape.head_dim;
+  std::vector<float> results;
+  for (size_t first = 0; first < kTokens; first += piece) {
+    std::vector<int64_t> positions;
+    std::vector<int64_t> sequences;
+    std::vector<float> qkv;
+    const auto add = [&](size_t sequence, size_t position) {
+      sequences.push_back(static_cast<int64_t>(sequence));
+      positions.push_back(static_cast<int64_t>(position));
+      const float* row = all.data() + (sequence * kTokens + position) * width;
+      qkv.insert(qkv.end(), row, row + width);
+    };
+    for (size_t t = first; t < std::min(first + piece, kTokens); ++t) add(0, t);
+    const size_t own = positions.size();
+    for (size_t other = 1; other <= others; ++other) add(other, first);
+    const Step step{positions.size(), positions.data(), sequences.data(), table.data(), 1 + kOthers, kWidth};
+    const KvCache kv{cache.data(), v.type, 1, kBlocks};
+    AttentionPlan plan;
+    EXPECT_TRUE(plan.build(shape, step, kv, v.threads).ok());
+    Workspace workspace;
+    const auto scratch = allocate_attention(shape, plan, positions.size(), workspace);
+    std::vector<float> out(positions.size() * out_width);
+    run_attention(crew, shape, plan, {}, rope, step, kv, qkv.data(), out.data(), scratch);
+    results.insert(results.end(), out.begin(), out.begin() + static_cast<std::ptrdiff_t>(own * out_width));
+  }
+  return results;
+}
+
+}  // namespace
+
+TEST(AttentionBits, AreTheTokensOwnWhateverSharesItsStepAndHoweverItsPromptIsCut) {
+  for (const int64_t window : {0, 200})
+    for (const KvType type : {KvType::kF32, KvType::kF16, KvType::kI8}) {
+      const auto expected = attended({window, type, 1}, 1, 0);
+      for (const unsigned threads : {1U, 2U, 5U})
+        for (const auto& [piece, others] :
+             std::vector<std::pair<size_t, size_t>>{{1, 0}, {1, 5}, {16, 0}, {7, 2}, {400, 0}})
+          ASSERT_EQ(attended({window, type, threads}, piece, others), expected)
+              << "window " << window << " threads " << threads << " pieces of " << piece << " beside " << others;
+    }
+}
+
+TEST(AttentionBits, AKeyThatIsNoNumberIsNoticedUnderACap) {
+  for (const KvType type : {KvType::kF32, KvType::kF16, KvType::kI8}) {
+    const AttentionShape shape{
+        .layer = 0, .heads = 2, .kv_heads = 1, .head_dim = 16, .block_size = 16, .scale = 1, .softcap = 5};
+    std::vector<uint8_t> cache(2 * 16 * kv_row(type, shape.head_dim) * kv_bytes(type));
+    auto qkv = random_floats(shape.qkv_width(), 1);
+    qkv[2 * shape.head_dim + 3] = std::nanf("");  // of the key
+    const int64_t zero = 0;
+    const Step step{1, &zero, &zero, &zero, 1, 1};
+    const KvCache kv{cache.data(), type, 1, 1};
+    AttentionPlan plan;
+    ASSERT_OK(plan.build(shape, step, kv, 1));
+    Workspace workspace;
+    const auto scratch = allocate_attention(shape, plan, 1, workspace);
+    std::vector<float> out(2 * shape.head_dim);
+    RopeTable rope(10000.0F, shape.head_dim, {});
+    Team team(1);
+    Crew crew(team);
+    run_attention(crew, shape, plan, {}, rope, step, kv, qkv.data(), out.data(), scratch);
+    for (const float value : out) ASSERT_TRUE(std::isnan(value));
+  }
+}
+
 TEST(AttentionPlan, RefusesWhatWouldLeaveTheCache) {
   const AttentionShape shape{.layer = 0, .heads = 2, .kv_heads = 1, .head_dim = 16, .block_size = 16};
   const KvCache kv{nullptr, KvType::kF32, 1, 4};

@@ -10,10 +10,10 @@
 namespace coe {
 namespace {
 
-constexpr int64_t kAlign = 16;       // positions a tile's range starts at a multiple of
-constexpr int64_t kSplitSize = 128;  // positions worth a task of their own
-constexpr size_t kLittle = 40960;    // products of queries and keys
-constexpr size_t kPlaced = 16;       // tokens placed together: threads that share a block's lines would fight over them
+constexpr int64_t kChunk = AttentionTile::kChunk;
+constexpr int64_t kAlign = 16;     // positions a tile's range starts at a multiple of
+constexpr size_t kLittle = 40960;  // products of queries and keys
+constexpr size_t kPlaced = 16;     // tokens placed together: threads that share a block's lines would fight over them
 
 void rotate(const float* x, const float* table, size_t rope_dim, size_t head_dim, float scale, float* out) {
   const size_t half = rope_dim / 2;
@@ -67,7 +67,7 @@ float to_bytes(const float* x, size_t n, int8_t* out) {
 Status AttentionShape::validate() const {
   if (heads == 0 || kv_heads == 0 || heads % kv_heads != 0)
     return invalid("num_heads must be a multiple of num_kv_heads");
-  if (head_dim == 0 || head_dim % 16 != 0 || head_dim > 1024)
+  if (head_dim == 0 || head_dim % 16 != 0 || head_dim > AttentionTile::kMaxHeadDim)
     return invalid("head_dim must be a multiple of 16, up to 1024");
   if (block_size == 0 || block_size % 16 != 0) return invalid("block_size must be a multiple of 16");
   return {};
@@ -76,6 +76,7 @@ Status AttentionShape::validate() const {
 Status AttentionPlan::build(const AttentionShape& shape, const Step& step, const KvCache& kv, unsigned threads) {
   tasks_.clear();
   rows_ = 0;
+  chunks_ = 0;
   products_ = 0;
   if (shape.layer >= kv.layers) return invalid("the kv cache has no layer " + std::to_string(shape.layer));
   runs_.clear();
@@ -109,7 +110,7 @@ Status AttentionPlan::build(const AttentionShape& shape, const Step& step, const
   size_t pieces = 0;
   for (const Run& run : runs_)
     pieces += (run.tokens + tile - 1) / tile * shape.kv_heads * ((group + heads - 1) / heads);
-  const auto wanted = static_cast<int64_t>(std::max<size_t>(1, 4 * threads / std::max<size_t>(1, pieces)));
+  const size_t wanted = threads > 1 ? std::max<size_t>(1, 4 * threads / std::max<size_t>(1, pieces)) : 1;
   split_ = false;
   for (Run& run : runs_) {
     run.first = tasks_.size();
@@ -118,19 +119,24 @@ Status AttentionPlan::build(const AttentionShape& shape, const Step& step, const
       const int64_t oldest = shape.window > 0 ? std::max<int64_t>(0, step.positions[token] - shape.window + 1) : 0;
       const int64_t begin = oldest / kAlign * kAlign;
       const int64_t end = step.positions[token + count - 1] + 1;
-      const int64_t splits = threads > 1 ? std::clamp<int64_t>((end - begin) / kSplitSize, 1, wanted) : 1;
-      const int64_t part = ((end - begin + splits - 1) / splits + kAlign - 1) / kAlign * kAlign;
-      const auto parts = static_cast<size_t>((end - begin + part - 1) / part);
-      split_ = split_ || parts > 1;
+      // Split where chunks end, so that it changes no bits.
+      const size_t chunks = AttentionTile::chunks(begin, end);
+      const size_t part = std::max<size_t>(1, chunks / wanted);
+      const bool apart = part < chunks && end - begin >= 2 * kChunk;
+      split_ = split_ || apart;
       for (size_t kv_head = 0; kv_head < shape.kv_heads; ++kv_head)
         for (size_t head = kv_head * group; head < (kv_head + 1) * group; head += heads) {
           const size_t width = std::min(heads, (kv_head + 1) * group - head);
-          for (size_t split = 0; split < parts; ++split) {
-            const int64_t from = begin + static_cast<int64_t>(split) * part;
+          for (int64_t from = begin; from < end;) {
+            const int64_t behind = (from / kChunk + static_cast<int64_t>(part)) * kChunk;
+            const int64_t until = apart ? std::min(behind, end) : end;
             tasks_.push_back(
-                {token, count, kv_head, head, width, from, std::min(from + part, end), rows_, split, parts});
-            rows_ += count * width;
-            products_ += count * width * static_cast<size_t>(std::min(from + part, end) - from);
+                {token, count, kv_head, head, width, from, until, rows_, chunks_, chunks, from == begin, apart});
+            const size_t sums = apart ? AttentionTile::chunks(from, until) : 1;
+            rows_ += sums * count * width;
+            chunks_ += sums;
+            products_ += count * width * static_cast<size_t>(until - from);
+            from = until;
           }
         }
     }
@@ -142,9 +148,9 @@ Status AttentionPlan::build(const AttentionShape& shape, const Step& step, const
 AttentionScratch allocate_attention(const AttentionShape& shape, const AttentionPlan& plan, size_t tokens,
                                     Workspace& workspace) {
   return {workspace.take<float>(tokens * shape.heads * shape.head_dim),
-          workspace.take<float>(plan.rows() * shape.head_dim),
-          workspace.take<float>(plan.tasks().size() * AttentionTile::kMaxRows),
-          workspace.take<float>(plan.tasks().size() * AttentionTile::kMaxRows)};
+          {workspace.take<float>(plan.rows() * shape.head_dim),
+           workspace.take<float>(plan.chunks() * AttentionTile::kMaxRows),
+           workspace.take<float>(plan.chunks() * AttentionTile::kMaxRows)}};
 }
 
 namespace {
@@ -200,9 +206,13 @@ void place_token(const AttentionShape& s, const AttentionWeights& w, RopeTable& 
   }
 }
 
-void attend(const AttentionShape& s, const AttentionPlan& plan, size_t index, const Step& step, const KvCache& kv,
+AttentionSums sums_from(const AttentionSums& all, const AttentionShape& s, size_t row, size_t chunk) {
+  return {all.out + row * s.head_dim, all.maximum + chunk * AttentionTile::kMaxRows,
+          all.sum + chunk * AttentionTile::kMaxRows};
+}
+
+void attend(const AttentionShape& s, const AttentionPlan::Task& task, const Step& step, const KvCache& kv,
             const AttentionScratch& scratch) {
-  const AttentionPlan::Task& task = plan.tasks()[index];
   const size_t group = s.group();
   int64_t positions[AttentionTile::kMaxRows];
   for (size_t row = 0; row < task.tokens * task.heads; ++row)
@@ -226,35 +236,22 @@ void attend(const AttentionShape& s, const AttentionPlan& plan, size_t index, co
   tile.end = task.end;
   tile.window = s.window;
   tile.softcap = s.softcap;
-  tile.out = scratch.partial + task.base * s.head_dim;
-  tile.maximum = scratch.maximum + index * AttentionTile::kMaxRows;
-  tile.sum = scratch.sum + index * AttentionTile::kMaxRows;
+  tile.apart = task.apart;
+  tile.to = sums_from(scratch.sums, s, task.row, task.chunk);
   kernels().attention(tile);
 }
 
-// Joins the splits that start at task `index` and divides by the sums.
-void finish(const AttentionShape& s, const AttentionPlan& plan, size_t index, const AttentionScratch& scratch,
-            float* out) {
-  const AttentionPlan::Task* first = &plan.tasks()[index];
-  const size_t rows = first->tokens * first->heads;
+// Joins what a task and those behind it have summed for the same tokens and heads, and divides by the sums of weights.
+void finish(const AttentionShape& s, const AttentionPlan::Task& first, const AttentionScratch& scratch, float* out) {
+  const size_t rows = first.tokens * first.heads;
+  const AttentionSums whole = sums_from(scratch.sums, s, first.row, first.chunk);
+  for (size_t i = 1; first.apart && i < first.chunks; ++i)
+    kernels().join_sums(whole, sums_from(scratch.sums, s, first.row + i * rows, first.chunk + i), rows, s.head_dim);
   for (size_t row = 0; row < rows; ++row) {
-    const auto of_split = [&](const float* values, size_t split) {
-      return values[(index + split) * AttentionTile::kMaxRows + row];
-    };
-    float maximum = -1e30F;
-    for (size_t i = 0; i < first->splits; ++i) maximum = std::max(maximum, of_split(scratch.maximum, i));
-    float* to = out + (first->token + row / first->heads) * s.heads * s.head_dim +
-                (first->head + row % first->heads) * s.head_dim;
-    float sum = 0;
-    for (size_t d = 0; d < s.head_dim; ++d) to[d] = 0;
-    for (size_t i = 0; i < first->splits; ++i) {
-      const float factor = std::exp(of_split(scratch.maximum, i) - maximum);
-      sum += of_split(scratch.sum, i) * factor;
-      const float* partial = scratch.partial + (first[i].base + row) * s.head_dim;
-      for (size_t d = 0; d < s.head_dim; ++d) to[d] += factor * partial[d];
-    }
-    const float inverse = 1.0F / sum;
-    for (size_t d = 0; d < s.head_dim; ++d) to[d] *= inverse;
+    float* to =
+        out + (first.token + row / first.heads) * s.heads * s.head_dim + (first.head + row % first.heads) * s.head_dim;
+    const float inverse = 1.0F / whole.sum[row];
+    for (size_t d = 0; d < s.head_dim; ++d) to[d] = whole.out[row * s.head_dim + d] * inverse;
   }
 }
 
@@ -263,13 +260,14 @@ void finish(const AttentionShape& s, const AttentionPlan& plan, size_t index, co
 void run_attention(Crew& crew, const AttentionShape& shape, const AttentionPlan& plan, const AttentionWeights& weights,
                    RopeTable& rope, const Step& step, const KvCache& kv, const float* qkv, float* out,
                    const AttentionScratch& scratch) {
+  const auto& tasks = plan.tasks();
   const auto place_tokens = [&](size_t begin, size_t end) {
     for (size_t t = begin; t < end; ++t) place_token(shape, weights, rope, step, kv, qkv, t, scratch.q);
   };
   const auto attend_tasks = [&](size_t begin, size_t end) {
     for (size_t i = begin; i < end; ++i) {
-      attend(shape, plan, i, step, kv, scratch);
-      if (plan.tasks()[i].splits == 1) finish(shape, plan, i, scratch, out);
+      attend(shape, tasks[i], step, kv, scratch);
+      if (!tasks[i].apart) finish(shape, tasks[i], scratch, out);
     }
   };
   // Decoding: one thread does a token from the beginning to the end.
@@ -281,14 +279,13 @@ void run_attention(Crew& crew, const AttentionShape& shape, const AttentionPlan&
     return;
   }
   crew.share(step.tokens, kPlaced, place_tokens);
-  const auto& tasks = plan.tasks();
   // A little is done sooner than another thread is asked.
   const size_t grain = plan.products() * shape.head_dim < kLittle ? tasks.size() : 1;
   crew.share(tasks.size(), grain, attend_tasks);
   if (!plan.split()) return;
   crew.share(tasks.size(), 1, [&](size_t begin, size_t end) {
     for (size_t i = begin; i < end; ++i)
-      if (tasks[i].splits > 1 && tasks[i].split == 0) finish(shape, plan, i, scratch, out);
+      if (tasks[i].apart && tasks[i].first) finish(shape, tasks[i], scratch, out);
   });
 }
 

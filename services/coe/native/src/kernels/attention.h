@@ -54,8 +54,9 @@ class AttentionPlan {
     size_t token, tokens;         // query tokens
     size_t kv_head, head, heads;  // query heads [head, head + heads)
     int64_t begin, end;           // positions
-    size_t base;                  // first row of its partial result
-    size_t split, splits;
+    size_t row, chunk;            // of the sums, where its own begin
+    size_t chunks;                // of its tokens and heads, in all tasks
+    bool first, apart;            // of the tasks that these positions are split between; whether there are others
   };
   // Tokens of one sequence, and their tasks [first, last).
   struct Run {
@@ -66,7 +67,9 @@ class AttentionPlan {
   [[nodiscard]] const std::vector<Run>& runs() const { return runs_; }
   // Whether the positions of some tokens are split between tasks.
   [[nodiscard]] bool split() const { return split_; }
-  [[nodiscard]] size_t rows() const { return rows_; }          // of partial results
+  // Of the sums: rows of values, and chunks with a maximum and a sum of weights a row.
+  [[nodiscard]] size_t rows() const { return rows_; }
+  [[nodiscard]] size_t chunks() const { return chunks_; }
   [[nodiscard]] size_t products() const { return products_; }  // of a query and a key
 
  private:
@@ -74,6 +77,7 @@ class AttentionPlan {
   std::vector<Task> tasks_;
   bool split_ = false;
   size_t rows_ = 0;
+  size_t chunks_ = 0;
   size_t products_ = 0;
 };
 
@@ -83,10 +87,10 @@ struct AttentionWeights {
 };
 
 struct AttentionScratch {
-  float* q;        // [kv_heads, tokens, group, head_dim]
-  float* partial;  // [rows, head_dim]
-  float* maximum;  // [tasks, kMaxRows]: a line for each task, because threads write them at the same time
-  float* sum;      // [tasks, kMaxRows]
+  float* q;  // [kv_heads, tokens, group, head_dim]
+  // out [rows, head_dim], maximum and sum [chunks, kMaxRows]: a line for each, because threads write them at the same
+  // time.
+  AttentionSums sums;
 };
 AttentionScratch allocate_attention(const AttentionShape& shape, const AttentionPlan& plan, size_t tokens,
                                     Workspace& workspace);

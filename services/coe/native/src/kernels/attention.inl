@@ -1,8 +1,8 @@
-// One tile of attention, online softmax over chunks of positions. Keys lie transposed within a block ([D, block_size]),
+// One tile of attention, a softmax over chunks of positions. Keys lie transposed within a block ([D, block_size]),
 // so that a vector holds positions; values lie [block_size, D]. Included after vec.inl.
 
-constexpr size_t kSpan = 16;    // positions handled together
-constexpr size_t kChunk = 128;  // positions between two updates of the running maximum
+constexpr size_t kSpan = 16;  // positions handled together
+constexpr auto kChunk = static_cast<size_t>(AttentionTile::kChunk);
 #if defined(__AVX512F__)
 constexpr size_t kGroup = 8;  // rows that share a load
 #else
@@ -77,8 +77,10 @@ inline void scores(const AttentionTile& t, size_t row, int64_t position, float (
   for (size_t r = 0; r < kRows; ++r) store16(&s[row + r][column], sum[r]);
 }
 
+// out[row] += the values of the 16 positions from `position` on, by their weights; those of a chunk's first come first.
 template <KvType kType, size_t kRows>
-inline void weigh(const AttentionTile& t, size_t row, int64_t position, const float (*p)[kChunk], size_t column) {
+inline void weigh(const AttentionTile& t, float* out, size_t row, int64_t position, const float (*p)[kChunk],
+                  size_t column) {
   // Beyond the end nothing has been written yet, and 0 * NaN is not 0.
   const auto left = static_cast<size_t>(t.end - position);
   const size_t count = left < kSpan ? left : kSpan;
@@ -88,13 +90,14 @@ inline void weigh(const AttentionTile& t, size_t row, int64_t position, const fl
     return kType == KvType::kI8 ? p[r][column + i] * scales[i] : p[r][column + i];
   };
   for (size_t d = 0; d < t.head_dim; d += 16) {
-    V16 sum[kRows];
-    for (size_t r = 0; r < kRows; ++r) sum[r] = load16(t.out + (row + r) * t.head_dim + d);
+    V16 sum[kRows] = {};
+    if (column != 0)
+      for (size_t r = 0; r < kRows; ++r) sum[r] = load16(out + (row + r) * t.head_dim + d);
     for (size_t i = 0; i < count; ++i) {
       const V16 v = load_kv<kType>(t.kv, values + i * t.head_dim + d);
       for (size_t r = 0; r < kRows; ++r) sum[r] += splat16(weight(row + r, i)) * v;
     }
-    for (size_t r = 0; r < kRows; ++r) store16(t.out + (row + r) * t.head_dim + d, sum[r]);
+    for (size_t r = 0; r < kRows; ++r) store16(out + (row + r) * t.head_dim + d, sum[r]);
   }
 }
 
@@ -105,60 +108,76 @@ inline void by_groups(size_t rows, F&& f, size_t row = 0) {
   if constexpr (kMost > 1) by_groups<kMost - 1>(rows, f, row);
 }
 
-// Turns a row of scores into weights against the running maximum; returns the factor for what was summed before.
-inline float soften(const AttentionTile& t, size_t row, int64_t first, size_t count, float* s) {
+// Turns a row of a chunk's scores into weights.
+inline void soften(const AttentionTile& t, size_t row, int64_t first, size_t count, float* s, const AttentionSums& to) {
   const int64_t last = t.positions[row];
   const int64_t oldest = t.window > 0 ? last - t.window + 1 : 0;
   if (t.softcap > 0.0F)
     for (size_t i = 0; i < count; i += 8) store8(s + i, splat(t.softcap) * tanh8(load8(s + i) / splat(t.softcap)));
-  // Positions of the chunk that this row sees: [from, to).
+  // Positions of the chunk that this row sees: [from, until).
   const auto n = static_cast<int64_t>(count);
   const int64_t limit = last + 1 < t.end ? last + 1 : t.end;
   const int64_t from = oldest > first ? (oldest - first < n ? oldest - first : n) : 0;
-  const int64_t to = limit - first < n ? (limit > first ? limit - first : 0) : n;
+  const int64_t until = limit - first < n ? (limit > first ? limit - first : 0) : n;
   for (int64_t i = 0; i < from; ++i) s[i] = -__builtin_inff();
-  for (int64_t i = to; i < n; ++i) s[i] = -__builtin_inff();
-  V8 most = splat(t.maximum[row]);
+  for (int64_t i = until; i < n; ++i) s[i] = -__builtin_inff();
+  V8 most = splat(-1e30F);  // of a row that sees none of them
   for (size_t i = 0; i < count; i += 8) most = max8(most, load8(s + i));
   const float maximum = largest8(most);
-  const float factor = exp8(splat(t.maximum[row] - maximum))[0];
   V8 sum = splat(0.0F);
   for (size_t i = 0; i < count; i += 8) {
     const V8 p = exp8(load8(s + i) - splat(maximum));
     sum += p;
     store8(s + i, p);
   }
-  t.maximum[row] = maximum;
-  t.sum[row] = t.sum[row] * factor + sum8(sum);
-  return factor;
+  to.maximum[row] = maximum;
+  to.sum[row] = sum8(sum);
+}
+
+// Never inlined: each copy might round differently.
+[[gnu::noinline]] void join_sums(const AttentionSums& to, const AttentionSums& of_next, size_t rows, size_t head_dim) {
+  for (size_t row = 0; row < rows; ++row) {
+    const float maximum = to.maximum[row] > of_next.maximum[row] ? to.maximum[row] : of_next.maximum[row];
+    const V8 factors = exp8(V8{to.maximum[row] - maximum, of_next.maximum[row] - maximum});
+    to.maximum[row] = maximum;
+    to.sum[row] = to.sum[row] * factors[0] + of_next.sum[row] * factors[1];
+    for (size_t d = row * head_dim; d < (row + 1) * head_dim; d += 8)
+      store8(to.out + d, load8(to.out + d) * splat(factors[0]) + load8(of_next.out + d) * splat(factors[1]));
+  }
+}
+
+// The positions [first, first + count) of a chunk, those beyond the tile's end included.
+template <KvType kType>
+inline void sum_chunk(const AttentionTile& t, int64_t first, size_t count, const AttentionSums& to) {
+  alignas(64) float s[AttentionTile::kMaxRows][kChunk];
+  by_groups<kGroup>(t.rows, [&](auto rows, size_t row) {
+    auto* of_rows = row != 0     ? scores<kType, rows(), Fetch::kNothing>
+                    : is_intel() ? scores<kType, rows(), Fetch::kToFirstLevel>
+                                 : scores<kType, rows(), Fetch::kToSecondLevel>;
+    for (size_t i = 0; i < count; i += kSpan) of_rows(t, row, first + static_cast<int64_t>(i), s, i);
+  });
+  for (size_t row = 0; row < t.rows; ++row) soften(t, row, first, count, s[row], to);
+  by_groups<kGroup>(t.rows, [&](auto rows, size_t row) {
+    for (size_t i = 0; i < count; i += kSpan)
+      weigh<kType, rows()>(t, to.out, row, first + static_cast<int64_t>(i), s, i);
+  });
 }
 
 template <KvType kType>
 void attention_tile(const AttentionTile& t) {
-  alignas(64) float s[AttentionTile::kMaxRows][kChunk];
-  for (size_t row = 0; row < t.rows; ++row) {
-    t.maximum[row] = -1e30F;
-    t.sum[row] = 0.0F;
-    __builtin_memset(t.out + row * t.head_dim, 0, t.head_dim * sizeof(float));
-  }
-  for (int64_t first = t.begin; first < t.end; first += static_cast<int64_t>(kChunk)) {
-    const auto left = static_cast<size_t>(t.end - first);
-    const size_t count = left < kChunk ? (left + kSpan - 1) / kSpan * kSpan : kChunk;
-    by_groups<kGroup>(t.rows, [&](auto rows, size_t row) {
-      auto* of_rows = row != 0     ? scores<kType, rows(), Fetch::kNothing>
-                      : is_intel() ? scores<kType, rows(), Fetch::kToFirstLevel>
-                                   : scores<kType, rows(), Fetch::kToSecondLevel>;
-      for (size_t i = 0; i < count; i += kSpan) of_rows(t, row, first + static_cast<int64_t>(i), s, i);
-    });
-    for (size_t row = 0; row < t.rows; ++row) {
-      const float factor = soften(t, row, first, count, s[row]);
-      if (factor != 1.0F)
-        for (size_t d = 0; d < t.head_dim; d += 8)
-          store8(t.out + row * t.head_dim + d, load8(t.out + row * t.head_dim + d) * splat(factor));
-    }
-    by_groups<kGroup>(t.rows, [&](auto rows, size_t row) {
-      for (size_t i = 0; i < count; i += kSpan) weigh<kType, rows()>(t, row, first + static_cast<int64_t>(i), s, i);
-    });
+  alignas(64) float out[AttentionTile::kMaxRows * AttentionTile::kMaxHeadDim];
+  float maximum[AttentionTile::kMaxRows];
+  float sum[AttentionTile::kMaxRows];
+  const AttentionSums own{out, maximum, sum};
+  AttentionSums to = t.to;
+  for (int64_t first = t.begin; first < t.end;) {
+    const int64_t behind = (first / t.kChunk + 1) * t.kChunk;
+    const auto left = static_cast<size_t>((behind < t.end ? behind : t.end) - first);
+    const bool alone = t.apart || first == t.begin;
+    sum_chunk<kType>(t, first, (left + kSpan - 1) / kSpan * kSpan, alone ? to : own);
+    if (!alone) join_sums(to, own, t.rows, t.head_dim);
+    if (t.apart) to = {to.out + t.rows * t.head_dim, to.maximum + t.kMaxRows, to.sum + t.kMaxRows};
+    first = behind;
   }
 }
 

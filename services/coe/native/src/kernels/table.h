@@ -82,7 +82,16 @@ constexpr size_t kv_bytes(KvType type) { return type == KvType::kF32 ? 4 : type 
 // Elements that a token takes of one head's keys or values.
 constexpr size_t kv_row(KvType type, size_t head_dim) { return head_dim + (type == KvType::kI8 ? sizeof(float) : 0); }
 
-// A tile of query rows against a range of cached positions of one key/value head.
+// Sums of query rows over some positions: of weights, which are 1 at the row's highest score, and of weighed values.
+struct AttentionSums {
+  float* out;      // [rows, head_dim], not yet divided by the sum
+  float* maximum;  // [rows]
+  float* sum;      // [rows]
+};
+
+// A tile of query rows against a range of cached positions of one key/value head. Positions are summed in chunks, which
+// end at multiples of kChunk, and the chunks are joined in their order: so a row's bits depend on its own position
+// alone, whichever rows it shares a tile with and however its positions are split between tiles.
 struct AttentionTile {
   const float* q;            // [rows, head_dim], scale folded in
   const int64_t* positions;  // [rows]: a row sees positions <= its own
@@ -99,11 +108,15 @@ struct AttentionTile {
   int64_t begin, end;  // positions; begin is a multiple of 16
   int64_t window;      // 0: none
   float softcap;       // 0: none
-  float* out;          // [rows, head_dim], not yet divided by the sum
-  float* maximum;      // [rows]
-  float* sum;          // [rows]
+  bool apart;          // the sums of each chunk stay apart, one behind the other: join_sums() is to join them
+  AttentionSums to;    // apart: rows * head_dim, kMaxRows and kMaxRows values to those of the next chunk
 
   static constexpr size_t kMaxRows = 16;
+  static constexpr size_t kMaxHeadDim = 1024;
+  static constexpr int64_t kChunk = 128;
+  [[nodiscard]] static size_t chunks(int64_t begin, int64_t end) {
+    return static_cast<size_t>((end - 1) / kChunk - begin / kChunk + 1);
+  }
 };
 
 struct KernelTable {
@@ -122,6 +135,8 @@ struct KernelTable {
   void (*gelu_gate)(const float* gate, const float* up, size_t n, float* out);  // tanh approximation
   void (*soft_cap)(float* x, size_t n, float cap);                              // cap * tanh(x / cap)
   void (*attention)(const AttentionTile& tile);
+  // Adds the sums of the positions behind those of `to`.
+  void (*join_sums)(const AttentionSums& to, const AttentionSums& of_next, size_t rows, size_t head_dim);
   void (*to_halves)(const float* x, size_t n, uint16_t* out);  // float16, rounded to nearest even
   // out[i] = the highest of x[i * width .. (i + 1) * width), no number when one of them is none; width is a multiple of
   // 8.
