@@ -1,5 +1,6 @@
 #include "base/team.h"
 #include "support.h"
+#include "system_faults.h"
 
 namespace coe::test {
 
@@ -57,6 +58,46 @@ TEST(Team, CallersFromManyThreads) {
     });
   for (auto& caller : callers) caller.join();
   EXPECT_EQ(sum, 4U * 200U * 64U);
+}
+
+TEST(Team, WhatAPieceThrowsComesOutOnceNobodyUsesTheLoopAnyMore) {
+  Team team(3);
+  Crew crew(team);
+  const auto driver = std::this_thread::get_id();
+  for (const bool of_driver : {true, false}) {
+    std::atomic<int> done{0};
+    std::atomic<bool> thrown{false};
+    const auto body = [&](size_t, size_t) {
+      // Neither the driver nor the helpers take all pieces.
+      if ((std::this_thread::get_id() == driver) != of_driver) {
+        while (!thrown) std::this_thread::yield();
+      }
+      ++done;
+      thrown = true;
+      throw std::bad_alloc();
+    };
+    EXPECT_THROW(crew.share(64, 1, body), std::bad_alloc);
+    EXPECT_EQ(done, 64);
+  }
+  int calls = 0;
+  crew.share(1, 1, [&](size_t, size_t) { ++calls; });
+  std::atomic<int> pieces{0};
+  crew.share(64, 1, [&](size_t, size_t) { ++pieces; });
+  EXPECT_EQ(calls, 1);
+  EXPECT_EQ(pieces, 64);
+}
+
+TEST(Team, WithoutEnoughThreadsThereIsTheFormerOne) {
+  set_team_threads(2);
+  {
+    const FewThreads few(2);
+    EXPECT_THROW(set_team_threads(8), std::system_error);
+    EXPECT_THROW(set_team_threads(4), std::system_error);
+  }
+  EXPECT_EQ(process_team()->threads(), 2U);
+  set_team_threads(3);
+  EXPECT_EQ(process_team()->threads(), 3U);
+  set_team_threads(1);
 }
 
 }  // namespace coe::test

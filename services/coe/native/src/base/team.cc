@@ -1,6 +1,7 @@
 #include "base/team.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/cpu.h"
 
@@ -24,10 +25,18 @@ uint64_t loop_number(uint64_t state) { return state >> (2 * kFieldBits); }
 }  // namespace
 
 Team::Team(unsigned threads) : parts_(std::max(1U, threads)) {
-  for (size_t i = 1; i < parts_.size(); ++i) helpers_.emplace_back([this, i] { help(i); });
+  helpers_.reserve(parts_.size() - 1);
+  try {
+    for (size_t i = 1; i < parts_.size(); ++i) helpers_.emplace_back([this, i] { help(i); });
+  } catch (...) {  // the system has no more threads
+    stop();
+    throw;
+  }
 }
 
-Team::~Team() {
+Team::~Team() { stop(); }
+
+void Team::stop() {
   stop_.store(true);
   wake_.fetch_add(1);
   wake_.notify_all();
@@ -54,9 +63,14 @@ bool Team::Part::take_last(size_t& piece) {
   return false;
 }
 
-void Team::run_piece(size_t piece) const {
+// A piece that fails is done too: the others still use what their caller lends them.
+void Team::run_piece(size_t piece) {
   const size_t begin = piece * grain_;
-  body_(begin, std::min(begin + grain_, n_));
+  try {
+    body_(begin, std::min(begin + grain_, n_));
+  } catch (...) {
+    if (!failed_.test_and_set()) failure_ = std::current_exception();
+  }
 }
 
 // Pieces until none is left; how many. A helper says of each that it is done.
@@ -97,6 +111,9 @@ void Team::run(size_t n, size_t grain, LoopBody body) {
       std::this_thread::yield();
     }
   }
+  if (!failed_.test()) return;
+  failed_.clear();
+  std::rethrow_exception(std::exchange(failure_, nullptr));
 }
 
 // Between loops it looks at its own part alone, which changes with each: reading the others' would slow their owners.
@@ -142,12 +159,11 @@ std::shared_ptr<Team> process_team() {
 }
 
 void set_team_threads(unsigned threads) {
-  std::shared_ptr<Team> former;
+  std::shared_ptr<Team> former;  // ends without the lock
   const std::lock_guard lock(team_lock);
   auto& team = team_slot();
   if (team && team->threads() == threads) return;
-  former = std::move(team);
-  team = std::make_shared<Team>(std::max(1U, threads));
+  former = std::exchange(team, std::make_shared<Team>(threads));
 }
 
 }  // namespace coe

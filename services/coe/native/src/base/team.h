@@ -8,6 +8,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <memory>
 #include <mutex>
 #include <thread>
@@ -51,10 +52,11 @@ class Team {
     bool take_last(size_t& piece);
   };
 
+  void stop();
   void run(size_t n, size_t grain, LoopBody body);
   void help(size_t member);
   uint32_t work(size_t member);
-  void run_piece(size_t piece) const;
+  void run_piece(size_t piece);
   void sleep(const Part& own, uint64_t seen);
 
   std::mutex driver_;
@@ -67,6 +69,8 @@ class Team {
   alignas(64) std::atomic<uint32_t> sleeping_{0};
   std::atomic<uint32_t> wake_{0};
   std::atomic<bool> stop_{false};
+  std::atomic_flag failed_;  // whoever sets it writes failure_
+  std::exception_ptr failure_;
   std::vector<std::thread> helpers_;
 };
 
@@ -79,7 +83,7 @@ class Crew {
   }
   [[nodiscard]] unsigned count() const { return lock_.owns_lock() ? team_.threads() : 1; }
 
-  // Calls f(begin, end) for pieces of [0, n) and returns when all are done.
+  // Calls f(begin, end) for pieces of [0, n) and returns when all are done; throws what one of them has thrown.
   template <class F>
   void share(size_t n, size_t grain, F&& f) {
     if (n == 0) return;
