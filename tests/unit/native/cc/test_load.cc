@@ -4,6 +4,7 @@
 #include "arena/crc32c.h"
 #include "arena/load.h"
 #include "support.h"
+#include "system_faults.h"
 
 namespace coe::test {
 namespace {
@@ -153,6 +154,37 @@ TEST(Load, APrefixIsNotThrottledAndTheRestIs) {
   while (info.watermark < 5 * kChunk) ASSERT_OK(arena->info(1, info));
   EXPECT_FALSE(load->done());
   EXPECT_EQ(load->bytes_copied(), kChunk);
+}
+
+TEST(Load, GoesOnWithTheThreadsThatThereAre) {
+  TemporaryFile file(kBytes);
+  auto opened = open_file(file);
+  const OwnArena arena(kCapacity);
+  std::shared_ptr<Load> load;
+  {
+    const FewThreads few(1);
+    ASSERT_OK(Load::start(*arena, 0, 0, opened, {.threads = 3}, load));
+  }
+  ASSERT_TRUE(load->wait(kDeadline));
+  ASSERT_OK(load->result());
+  EXPECT_EQ(std::memcmp(arena->data(), file.bytes().data(), kBytes), 0);
+}
+
+TEST(Load, WithoutAnyThreadTheSlotIsFreeAgain) {
+  TemporaryFile file(kBytes);
+  auto opened = open_file(file);
+  const OwnArena arena(kCapacity);
+  std::shared_ptr<Load> load;
+  {
+    const FewThreads none(0);
+    EXPECT_EQ(Load::start(*arena, 0, 0, opened, {.threads = 2}, load).code(), Code::kSystem);
+  }
+  SlotInfo info{};
+  ASSERT_OK(arena->info(0, info));
+  EXPECT_EQ(info.state, static_cast<uint32_t>(SlotState::kFree));
+  ASSERT_OK(Load::start(*arena, 0, 0, opened, {.threads = 2}, load));
+  ASSERT_TRUE(load->wait(kDeadline));
+  ASSERT_OK(load->result());
 }
 
 TEST(Load, RefusesPartsAndPrefixesThatDoNotFit) {

@@ -1,6 +1,7 @@
 #include "arena/load.h"
 
 #include <algorithm>
+#include <system_error>
 
 #include "arena/bus_error.h"
 #include "arena/copy.h"
@@ -27,6 +28,8 @@ Status Load::start(std::shared_ptr<Arena> arena, uint32_t slot, uint64_t offset,
     return invalid("a part that is verified ends where a chunk does");
   load->units_ = (load->nbytes_ + load->unit_bytes_ - 1) / load->unit_bytes_;
   load->complete_.resize(load->units_);
+  const auto threads = static_cast<unsigned>(std::min<uint64_t>(options.threads, load->units_));
+  load->threads_.reserve(threads);
   load->slot_ = slot;
   load->arena_ = std::move(arena);
   load->file_ = std::move(file);
@@ -36,10 +39,22 @@ Status Load::start(std::shared_ptr<Arena> arena, uint32_t slot, uint64_t offset,
   expect_bus_errors();
   load->target_ = load->arena_->data() + offset;
   load->started_ = std::chrono::steady_clock::now();
-  load->running_ = static_cast<unsigned>(std::min<uint64_t>(options.threads, load->units_));
-  const unsigned count = load->running_;
-  for (unsigned i = 0; i < count; ++i) load->threads_.emplace_back([raw = load.get()] { raw->work(); });
+  if (auto status = load->run(threads); !status.ok()) return status;
   out = std::move(load);
+  return {};
+}
+
+// On fewer threads where the system has no more of them; without any the slot is free again.
+Status Load::run(unsigned threads) {
+  running_ = threads;
+  for (unsigned i = 0; i < threads; ++i) {
+    try {
+      threads_.emplace_back([this] { work(); });
+    } catch (const std::system_error& error) {
+      leave(threads - i);
+      return i == 0 ? system_error("starting a thread", error.code().value()) : Status();
+    }
+  }
   return {};
 }
 
@@ -72,8 +87,14 @@ void Load::work() {
     }
     complete_unit(unit);
   }
+  leave(1);
+}
+
+// So many threads are done, or never began. The last ones end the load.
+void Load::leave(unsigned threads) {
   const std::lock_guard lock(lock_);
-  if (--running_ != 0) return;
+  running_ -= threads;
+  if (running_ != 0) return;
   if (prefix_ != units_ && result_.ok()) result_ = {Code::kBusy, "cancelled"};
   arena_->finish_load(slot_, prefix_ == units_);
   done_ = true;

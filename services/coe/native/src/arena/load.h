@@ -43,7 +43,9 @@ class Load {
  private:
   Load() = default;
   Status find_prefix();
+  Status run(unsigned threads);
   void work();
+  void leave(unsigned threads);
   [[nodiscard]] Status copy_unit(uint64_t unit);
   bool throttle(uint64_t unit);
   void complete_unit(uint64_t unit);
