@@ -2,6 +2,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <csignal>
 #include <fstream>
@@ -9,6 +10,7 @@
 
 #include "arena/binding.h"
 #include "support.h"
+#include "system_faults.h"
 
 namespace coe::test {
 namespace {
@@ -43,6 +45,61 @@ TEST(Arena, AnArenaWhoseOwnerIsGoneIsReplacedAndItsLeasesAreStale) {
   ASSERT_OK(Arena::create(name, kCapacity, 8, second));
   EXPECT_NE(second->epoch(), epoch);
   ASSERT_OK(Arena::unlink(name));
+}
+
+TEST(Arena, OfTwoThatStartAtATimeOneOwnsIt) {
+  const std::string name = unique_name();
+  std::shared_ptr<Arena> first;
+  ASSERT_OK(Arena::create(name, kCapacity, 8, first));
+  first.reset();
+  std::shared_ptr<Arena> second;
+  {
+    const BeforeUnlink meanwhile([&] {
+      std::shared_ptr<Arena> third;
+      EXPECT_EQ(Arena::create(name, kCapacity, 8, third).code(), Code::kBusy);
+    });
+    ASSERT_OK(Arena::create(name, kCapacity, 8, second));
+  }
+  std::shared_ptr<Arena> reader;
+  ASSERT_OK(Arena::attach(name, reader));
+  EXPECT_EQ(reader->epoch(), second->epoch());
+  ASSERT_OK(Arena::unlink(name));
+}
+
+TEST(Arena, OfManyThatStartAtATimeOneOwnsIt) {
+  const std::string name = unique_name();
+  for (int round = 0; round < 20; ++round) {
+    std::vector<std::shared_ptr<Arena>> arenas(4);
+    std::vector<Code> codes(arenas.size());
+    std::vector<std::thread> starters;
+    for (size_t i = 0; i < arenas.size(); ++i)
+      starters.emplace_back([&, i] { codes[i] = Arena::create(name, kCapacity, 8, arenas[i]).code(); });
+    for (auto& starter : starters) starter.join();
+    std::shared_ptr<Arena> reader;
+    ASSERT_OK(Arena::attach(name, reader));
+    for (size_t i = 0; i < arenas.size(); ++i) {
+      ASSERT_EQ(codes[i], arenas[i] == nullptr ? Code::kBusy : Code::kOk);
+      if (arenas[i] == nullptr) continue;
+      ASSERT_EQ(reader->epoch(), arenas[i]->epoch());
+    }
+    ASSERT_EQ(std::count(codes.begin(), codes.end(), Code::kOk), 1);
+  }
+  ASSERT_OK(Arena::unlink(name));
+}
+
+TEST(Arena, WithoutAThreadItHasSmallPages) {
+  const FewThreads none(0);
+  const OwnArena arena(kCapacity);
+  make_resident(arena, 0, 0, 4096);
+}
+
+TEST(Arena, WhatCannotBeReservedIsRefusedAndLeavesNothing) {
+  std::shared_ptr<Arena> arena;
+  for (const uint64_t capacity : {~uint64_t{0}, ~uint64_t{0} - kHugePage, (uint64_t{1} << 56) + 1})
+    EXPECT_EQ(Arena::create(unique_name(), capacity, 8, arena).code(), Code::kInvalid);
+  const std::string name = unique_name();
+  EXPECT_EQ(Arena::create(name, uint64_t{1} << 50, 8, arena).code(), Code::kSystem);
+  EXPECT_EQ(Arena::attach(name, arena).code(), Code::kSystem);
 }
 
 TEST(Arena, AnArenaThatWasClosedIsNotAdopted) {

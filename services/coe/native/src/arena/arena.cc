@@ -12,6 +12,8 @@
 #include <condition_variable>
 #include <mutex>
 #include <new>
+#include <system_error>
+#include <utility>
 #include <vector>
 
 #include "arena/futex.h"
@@ -23,6 +25,8 @@ constexpr uint64_t kPage = 4096;
 #ifndef MADV_COLLAPSE
 constexpr int MADV_COLLAPSE = 25;
 #endif
+constexpr uint64_t kMostBytes = uint64_t{1} << 56;
+constexpr int kAttempts = 100;  // to be the one that creates an arena
 constexpr uint32_t kMaxSlots = 1U << kSlotBits;
 constexpr auto kLongestPause = std::chrono::seconds(10);  // between two rounds of asking for huge pages
 
@@ -34,13 +38,28 @@ bool overlaps(uint64_t a, uint64_t an, uint64_t b, uint64_t bn) { return a < b +
 
 }  // namespace
 
-Status Arena::map(int fd, uint64_t bytes, Arena& arena) {
+Descriptor::~Descriptor() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+bool Descriptor::lock() const { return flock(fd_, LOCK_EX | LOCK_NB) == 0; }
+
+bool Descriptor::is_named(const std::string& name) const {
+  const Descriptor other(shm_open(shm_name(name).c_str(), O_RDWR, 0));
+  struct stat ours{};
+  struct stat theirs{};
+  return other.fd_ >= 0 && fstat(fd_, &ours) == 0 && fstat(other.fd_, &theirs) == 0 && ours.st_dev == theirs.st_dev &&
+         ours.st_ino == theirs.st_ino;
+}
+
+Status Arena::map(uint64_t bytes, Arena& arena) {
   // A huge page of the object can only be one of the mapping when both are aligned alike.
   void* reserved = mmap(nullptr, bytes + kHugePage, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (reserved == MAP_FAILED) return system_error("mapping the arena", errno);
   const auto start = reinterpret_cast<uintptr_t>(reserved);
   const uintptr_t aligned = round_up(start, kHugePage);
-  void* base = mmap(reinterpret_cast<void*>(aligned), bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0);
+  void* base = mmap(reinterpret_cast<void*>(aligned), bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+                    arena.object_.fd(), 0);
   const uintptr_t end = start + bytes + kHugePage;
   if (aligned != start) munmap(reserved, aligned - start);
   const uintptr_t after = base == MAP_FAILED ? aligned : aligned + round_up(bytes, kPage);
@@ -53,33 +72,50 @@ Status Arena::map(int fd, uint64_t bytes, Arena& arena) {
   return {};
 }
 
+// The object of this name, whose owner is gone, is gone too: kBusy when it has one. `old` keeps it locked.
+Status Arena::clear(const std::string& name, Descriptor& old) {
+  old = Descriptor(shm_open(shm_name(name).c_str(), O_RDWR, 0));
+  if (old.fd() < 0) return {};
+  if (!old.lock()) return {Code::kBusy, "arena " + name + " has an owner"};
+  if (!old.is_named(name)) return {};  // replaced before it was locked
+  std::shared_ptr<Arena> stale;
+  if (attach(name, stale).ok()) stale->retire();
+  return unlink(name);
+}
+
+// Who owns an arena holds a lock, for as long as it lives, on the object that the name leads to. Of several that start
+// at a time one gets there; the others see its lock.
 Status Arena::create(const std::string& name, uint64_t capacity, uint32_t slots, std::shared_ptr<Arena>& out) {
-  if (capacity == 0 || slots == 0 || slots > kMaxSlots)
-    return invalid("an arena needs a capacity and 1 to 65536 slots");
-  std::shared_ptr<Arena> arena(new Arena());
-  arena->name_ = shm_name(name);
-  const char* path = arena->name_.c_str();
-  if (const int old = shm_open(path, O_RDWR, 0); old >= 0) {
-    // The owner holds a lock on the object as long as it lives.
-    const bool owned = flock(old, LOCK_EX | LOCK_NB) != 0;
-    std::shared_ptr<Arena> stale;
-    if (!owned && attach(name, stale).ok()) stale->retire();
-    ::close(old);
-    if (owned) return {Code::kBusy, "arena " + name + " has an owner"};
-    shm_unlink(path);
+  if (capacity == 0 || capacity > kMostBytes || slots == 0 || slots > kMaxSlots)
+    return invalid("an arena needs a capacity, of at most 2^56 bytes, and 1 to 65536 slots");
+  for (int attempt = 0; attempt < kAttempts; ++attempt) {
+    Descriptor old;
+    if (auto status = clear(name, old); !status.ok()) return status;
+    Descriptor made(shm_open(shm_name(name).c_str(), O_RDWR | O_CREAT | O_EXCL, 0600));
+    if (made.fd() < 0 && errno != EEXIST) return system_error("creating arena " + name, errno);
+    if (made.fd() < 0 || !made.lock() || !made.is_named(name)) continue;  // another was quicker
+    return fill(std::move(made), name, capacity, slots, out);
   }
-  arena->fd_ = shm_open(path, O_RDWR | O_CREAT | O_EXCL, 0600);
-  if (arena->fd_ < 0) return system_error("creating arena " + name, errno);
-  arena->owner_ = true;
-  if (flock(arena->fd_, LOCK_EX | LOCK_NB) != 0) return system_error("locking arena " + name, errno);
+  return {Code::kBusy, "arena " + name + " is being created by others"};
+}
+
+Status Arena::fill(Descriptor made, const std::string& name, uint64_t capacity, uint32_t slots,
+                   std::shared_ptr<Arena>& out) {
+  std::shared_ptr<Arena> arena(new Arena());
+  arena->object_ = std::move(made);
+  struct Unlinked {  // before the lock is given up
+    const std::string& name;
+    bool wanted = true;
+    ~Unlinked() {
+      if (wanted) static_cast<void>(unlink(name));
+    }
+  } unless_filled{name};
   const uint64_t data_offset = round_up(sizeof(ArenaHeader) + slots * sizeof(SlotRecord), kHugePage);
   const uint64_t bytes = data_offset + round_up(capacity, kHugePage);
   // Reserved now: a tier that is too large fails here, not with a bus error during a load.
-  if (const int error = posix_fallocate(arena->fd_, 0, static_cast<off_t>(bytes)); error != 0) {
-    shm_unlink(path);
+  if (const int error = posix_fallocate(arena->object_.fd(), 0, static_cast<off_t>(bytes)); error != 0)
     return system_error("reserving " + std::to_string(bytes) + " bytes for arena " + name, error);
-  }
-  if (auto status = map(arena->fd_, bytes, *arena); !status.ok()) return status;
+  if (auto status = map(bytes, *arena); !status.ok()) return status;
   auto* header = new (arena->header_) ArenaHeader();
   header->version = kArenaVersion;
   header->slots = slots;
@@ -89,7 +125,9 @@ Status Arena::create(const std::string& name, uint64_t capacity, uint32_t slots,
   for (uint32_t i = 0; i < slots; ++i) new (&arena->records_[i]) SlotRecord();
   header->magic.store(kArenaMagic, std::memory_order_release);
   arena->data_ = reinterpret_cast<uint8_t*>(header) + data_offset;
+  arena->owner_ = true;
   arena->collapse();
+  unless_filled.wanted = false;
   out = std::move(arena);
   return {};
 }
@@ -97,8 +135,9 @@ Status Arena::create(const std::string& name, uint64_t capacity, uint32_t slots,
 Status Arena::adopt(const std::string& name, uint64_t capacity, uint32_t slots, std::shared_ptr<Arena>& out) {
   std::shared_ptr<Arena> arena;
   if (auto status = attach(name, arena); !status.ok()) return status;
-  if (flock(arena->fd_, LOCK_EX | LOCK_NB) != 0) return {Code::kBusy, "arena " + name + " has an owner"};
-  if (arena->retired()) return {Code::kSystem, "arena " + name + " was closed by its owner"};
+  if (!arena->object_.lock()) return {Code::kBusy, "arena " + name + " has an owner"};
+  if (arena->retired() || !arena->object_.is_named(name))
+    return {Code::kSystem, "arena " + name + " was closed by its owner"};
   if (arena->capacity() != capacity || arena->slots() != slots)
     return {Code::kSystem, "arena " + name + " has another capacity or number of slots"};
   arena->owner_ = true;
@@ -111,18 +150,17 @@ Status Arena::adopt(const std::string& name, uint64_t capacity, uint32_t slots, 
 
 Status Arena::attach(const std::string& name, std::shared_ptr<Arena>& out) {
   std::shared_ptr<Arena> arena(new Arena());
-  arena->name_ = shm_name(name);
-  arena->fd_ = shm_open(arena->name_.c_str(), O_RDWR, 0);
-  if (arena->fd_ < 0) return system_error("attaching arena " + name, errno);
+  arena->object_ = Descriptor(shm_open(shm_name(name).c_str(), O_RDWR, 0));
+  if (arena->object_.fd() < 0) return system_error("attaching arena " + name, errno);
   struct stat facts{};
-  if (fstat(arena->fd_, &facts) != 0) return system_error("attaching arena " + name, errno);
+  if (fstat(arena->object_.fd(), &facts) != 0) return system_error("attaching arena " + name, errno);
   const auto bytes = static_cast<uint64_t>(facts.st_size);
   if (bytes < sizeof(ArenaHeader)) return {Code::kCorrupt, "arena " + name + " has no header"};
-  if (auto status = map(arena->fd_, bytes, *arena); !status.ok()) return status;
+  if (auto status = map(bytes, *arena); !status.ok()) return status;
   const auto* header = arena->header_;
   if (header->magic.load(std::memory_order_acquire) != kArenaMagic || header->version != kArenaVersion)
     return {Code::kCorrupt, "arena " + name + " has a header of another kind or version"};
-  if (header->data_offset + header->capacity > bytes || header->slots > kMaxSlots ||
+  if (header->data_offset > bytes || header->capacity > bytes - header->data_offset || header->slots > kMaxSlots ||
       sizeof(ArenaHeader) + header->slots * sizeof(SlotRecord) > header->data_offset)
     return {Code::kCorrupt, "arena " + name + " has a damaged header"};
   arena->data_ = reinterpret_cast<uint8_t*>(arena->header_) + header->data_offset;
@@ -139,7 +177,7 @@ Status Arena::unlink(const std::string& name) {
 // at some milliseconds each: behind the back of what runs, and of loads and readers, whom the kernel keeps out of it.
 // One whose pages are just being touched is refused for the moment.
 void Arena::collapse() {
-  collapsing_ = std::jthread([this](const std::stop_token& stop) {
+  const auto work = [this](const std::stop_token& stop) {
     setpriority(PRIO_PROCESS, static_cast<id_t>(gettid()), 19);
     auto* base = reinterpret_cast<uint8_t*>(header_);
     std::vector<uint64_t> left;
@@ -159,7 +197,12 @@ void Arena::collapse() {
       stopped.wait_for(lock, stop, pause, [] { return false; });
       if (stop.stop_requested()) return;
     }
-  });
+  };
+  try {
+    collapsing_ = std::jthread(work);
+  } catch (const std::system_error&) {
+    // The system has no more threads: small pages work too.
+  }
 }
 
 Arena::~Arena() {
@@ -169,7 +212,6 @@ Arena::~Arena() {
   }
   if (owner_ && data_ != nullptr) retire();
   if (header_ != nullptr) munmap(header_, mapped_);
-  if (fd_ >= 0) ::close(fd_);
 }
 
 Status Arena::info(uint32_t index, SlotInfo& out) const {

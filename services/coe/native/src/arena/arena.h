@@ -7,6 +7,7 @@
 #include <mutex>
 #include <string>
 #include <thread>
+#include <utility>
 
 #include "arena/layout.h"
 #include "base/status.h"
@@ -16,6 +17,26 @@ namespace coe {
 struct SlotInfo {
   uint32_t state;
   uint64_t generation, offset, nbytes, watermark, tag;
+};
+
+// An open shared-memory object; closing it gives up its lock.
+class Descriptor {
+ public:
+  Descriptor() = default;
+  explicit Descriptor(int fd) : fd_(fd) {}
+  ~Descriptor();
+  Descriptor(Descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  Descriptor& operator=(Descriptor&& other) noexcept {
+    std::swap(fd_, other.fd_);
+    return *this;
+  }
+
+  [[nodiscard]] int fd() const { return fd_; }  // below zero: none
+  [[nodiscard]] bool lock() const;              // false when another has it locked
+  [[nodiscard]] bool is_named(const std::string& name) const;
+
+ private:
+  int fd_ = -1;
 };
 
 class Arena {
@@ -55,11 +76,13 @@ class Arena {
  private:
   Arena() = default;
   void notify(SlotRecord& slot) const;
-  static Status map(int fd, uint64_t bytes, Arena& arena);
+  static Status clear(const std::string& name, Descriptor& old);
+  static Status fill(Descriptor made, const std::string& name, uint64_t capacity, uint32_t slots,
+                     std::shared_ptr<Arena>& out);
+  static Status map(uint64_t bytes, Arena& arena);
   void collapse();
 
-  std::string name_;
-  int fd_ = -1;
+  Descriptor object_;
   bool owner_ = false;
   uint64_t mapped_ = 0;
   ArenaHeader* header_ = nullptr;
