@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from coe.experts.config import ModelConfig
 from coe.platform.errors import ArtifactError
+from coe.native.packing import packed_nbytes
 
 CHUNK_BYTES = 4 << 20
 # Counts changes of the packed layout (coe.native.packing) and of the order of tensors: weights packed under another
@@ -31,6 +32,13 @@ class PlacedTensor(BaseModel):
     rows: int = Field(gt=0)
     cols: int = Field(gt=0)
 
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it has the bytes of a vector, which is never packed, or of a packed matrix. Raises ValueError for an
+        unknown format."""
+        of_vector = 4 * self.cols if self.format == "f32" and self.rows == 1 else 0
+        return self.nbytes in (of_vector, packed_nbytes(self.format, self.rows, self.cols))
 
 class TokenizerFacts(BaseModel):
     """How text is put to this expert and when it has finished."""
@@ -80,6 +88,9 @@ class Manifest(BaseModel):
         if not placed or any(one.offset + one.nbytes > two.offset for one, two in pairwise(placed)):
             raise ValueError("tensors overlap or are missing")
         if placed[-1].offset + placed[-1].nbytes > self.weights_bytes:
+        for name, tensor in self.tensors.items():
+            if not tensor.is_whole:
+                raise ValueError(f"{name} has {tensor.nbytes} bytes, which its format and shape do not take")
             raise ValueError("a tensor lies beyond the end of weights.coe")
         if self.chunk_bytes != CHUNK_BYTES:
             raise ValueError(f"chunks have {self.chunk_bytes} bytes, not {CHUNK_BYTES}")

@@ -214,3 +214,8 @@ def test_layouts_differ_with_formats(tmp_path: Path, experts: Path) -> None:
         keys.add(run(source, experts, f"tiny-{number}").layout_key)
         source.close()
     assert len(keys) == 2
+    for change in ({"nbytes": 64}, {"rows": 1 << 40}, {"format": "q9"}):
+        tensors = facts["tensors"] | {"embedding": facts["tensors"]["embedding"] | change}
+        path.write_text(json.dumps(facts | {"tensors": tensors}))
+        with pytest.raises(ArtifactError, match=r"embedding|q9"):
+            Bundle.open(bundle.path)

@@ -195,6 +195,10 @@ def test_what_does_not_fit_is_named(deploy: Deploy) -> None:
         session("TieredLinear", {"x": FLOAT2}, **shape).run(
             None, {"expert_slot": lease, "x": np.zeros((1, 31), np.float32)}
         )
+    with pytest.raises(Exception, match="head has no gate"):
+        session("TieredLMHead", {"x": FLOAT2, "rows": INT1}, activation="silu_gate", **{**shape, "rows": 16})
+    with pytest.raises(Exception, match="2\\^56"):
+        session("TieredLinear", {"x": FLOAT2}, offset=0, format="f32", rows=1 << 32, cols=1 << 30)
     with pytest.raises(Exception, match="multiple of 8 outputs"):
         session("TieredLinear", {"x": FLOAT2}, activation="silu_gate", **{**shape, "rows": 24})
 

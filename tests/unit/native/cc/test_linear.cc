@@ -190,6 +190,20 @@ TEST_P(Kernel, ReadsARow) {
 INSTANTIATE_TEST_SUITE_P(Formats, Kernel, testing::ValuesIn(kFormats),
                          [](const auto& info) { return "format" + std::to_string(static_cast<int>(info.param)); });
 
+TEST(Matrix, RefusesSizesBeyondAnyMemory) {
+  const auto validate = [](Format format, size_t rows, size_t cols) {
+    return Matrix{.format = format, .data = nullptr, .rows = rows, .cols = cols}.validate().ok();
+  };
+  for (const Format format : kFormats) {
+    EXPECT_FALSE(validate(format, size_t{1} << 32, size_t{1} << 32));
+    EXPECT_FALSE(validate(format, 0, 256));
+    EXPECT_FALSE(validate(format, 8, 0));
+    EXPECT_TRUE(validate(format, size_t{1} << 20, 8192));
+  }
+  EXPECT_FALSE(validate(Format::kF32, size_t{1} << 32, size_t{1} << 30));  // 2^64 bytes
+  EXPECT_FALSE(validate(Format::kQ80, 8, 33));
+}
+
 class FusedLinear : public testing::TestWithParam<std::tuple<size_t, bool>> {};
 
 TEST_P(FusedLinear, NormBiasAndResidual) {

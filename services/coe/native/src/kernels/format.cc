@@ -29,10 +29,13 @@ Status parse_format(std::string_view name, Format& out) {
 
 Status Matrix::validate() const {
   constexpr size_t kMost = size_t{1} << 32;
+  constexpr size_t kMostBytes = size_t{1} << 56;
   if (rows == 0 || cols == 0 || rows > kMost || cols > kMost)
     return invalid("a matrix needs 1 to 2^32 rows and columns");
   if (cols % traits(format).width != 0)
     return invalid(std::to_string(cols) + " columns are not whole blocks of " + std::to_string(traits(format).width));
+  const size_t of_panel = panel_bytes() + low_panel_bytes();
+  if (of_panel > kMostBytes / panels()) return invalid("a matrix has at most 2^56 bytes");
   return {};
 }
 

@@ -1,4 +1,4 @@
-// TieredLinear and TieredLMHead.
+// TieredLinear, TieredLMHead and TieredGreedyHead.
 #include <cstring>
 
 #include "base/team.h"
@@ -36,7 +36,8 @@ Status TieredLinear::compute(const Context& context) const {
 
 Status HeadAt::init(Attributes& attributes) {
   softcap = attributes.real_or("softcap", 0.0F);
-  return linear.init(attributes);
+  if (auto status = linear.init(attributes); !status.ok()) return status;
+  return linear.shape.activation == Activation::kNone ? Status() : invalid("a head has no gate");
 }
 
 Status HeadAt::choose(const Context& context, Workspace& workspace, const float*& rows, size_t& count) const {
