@@ -8,11 +8,22 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
 
 from coe.experts.bundle import MANIFEST, TOKENIZER, WEIGHTS, Bundle, tokenizer_digest
 from coe.experts.catalogue import discard
 from coe.experts.layout import PlannedTensor, place, plan_tensors
-from coe.experts.manifest import CHUNK_BYTES, ID_PATTERN, PACKING, Manifest, TokenizerFacts, is_outdated
+from coe.experts.manifest import (
+    CHUNK_BYTES,
+    ID_PATTERN,
+    PACKING,
+    Manifest,
+    TokenizerFacts,
+    has_old_packing,
+    raw_manifest,
+)
 from coe.experts.packer import pieces
 from coe.experts.source import ModelSource
 from coe.experts.weights_writer import Progress, WeightsWriter
@@ -28,7 +39,8 @@ PACK_THREADS = min(os.cpu_count() or 1, 8)
 def import_model(
     source: ModelSource, experts_dir: Path, expert_id: str, *, origin: str, progress: Progress, synthetic: bool = False
 ) -> Bundle:
-    """Writes `experts_dir/expert_id`. The same model imported again is left as it is, unless its packing is outdated.
+    """Writes `experts_dir/expert_id`. The same model imported again is left as it is, unless its packing is outdated:
+    then it gives way once the new one is complete.
 
     Raises ArtifactError when the id is none or another model has it, the source is not usable, or another process
     imports it now.
@@ -36,19 +48,19 @@ def import_model(
     if not re.fullmatch(ID_PATTERN, expert_id):
         raise ArtifactError(f"{expert_id!r} is no id for an expert: lower-case letters, digits and dashes")
     target = experts_dir / expert_id
-    if is_outdated(target / MANIFEST):
-        discard(target)
-    if target.exists():
-        return _existing(target, source, expert_id)
+    if target.exists() and not _gives_way(target, source, expert_id):
+        return Bundle.open(target)
     partial = experts_dir / f"{PARTIAL_PREFIX}{expert_id}"
     with _owned(partial):
-        if target.exists():  # finished by another process meanwhile
+        if target.exists() and not _gives_way(target, source, expert_id):  # finished by another process meanwhile
             partial.rmdir()
-            return _existing(target, source, expert_id)
+            return Bundle.open(target)
         _keep_only_if_same(partial, source)
         _fill(partial, source, expert_id, origin, progress, synthetic)
         for leftover in ("journal", "origin.json"):
             (partial / leftover).unlink()
+        if target.exists():
+            discard(target)
         partial.rename(target)
         _sync_directory(experts_dir)
     return Bundle.open(target)
@@ -66,7 +78,7 @@ def _fill(partial: Path, source: ModelSource, expert_id: str, origin: str, progr
     finally:
         writer.close()
     text = tokenizer.json.encode()
-    manifest = Manifest(
+    manifest = _manifest(
         packing=PACKING,
         id=expert_id,
         name=source.card.name,
@@ -93,6 +105,15 @@ def _fill(partial: Path, source: ModelSource, expert_id: str, origin: str, progr
     _write_synced(partial / MANIFEST, manifest.model_dump_json(indent=1).encode())
 
 
+def _manifest(**facts: Any) -> Manifest:
+    try:
+        return Manifest(**facts)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ArtifactError(f"the model can't be described: {where}: {first['msg']}") from error
+
+
 def _quantisation(planned: list[PlannedTensor]) -> str:
     """The format of most parameters of the layers; embeddings are often kept in more bits."""
     counts: Counter[str] = Counter()
@@ -102,11 +123,12 @@ def _quantisation(planned: list[PlannedTensor]) -> str:
     return counts.most_common(1)[0][0]
 
 
-def _existing(target: Path, source: ModelSource, expert_id: str) -> Bundle:
-    bundle = Bundle.open(target)
-    if bundle.manifest.fingerprint != source.card.fingerprint:
+def _gives_way(target: Path, source: ModelSource, expert_id: str) -> bool:
+    """Whether this model is there, packed by an older version. Raises ArtifactError when another one is."""
+    facts = raw_manifest(target / MANIFEST)
+    if facts and facts.get("fingerprint") != source.card.fingerprint:
         raise ArtifactError(f"expert {expert_id} exists already and is another model: remove it or choose another id")
-    return bundle
+    return has_old_packing(facts)  # if not, opening it says what it is
 
 
 def _keep_only_if_same(partial: Path, source: ModelSource) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coe.experts.bundle import MANIFEST
-from coe.experts.manifest import ID_PATTERN, PACKING, raw_manifest
+from coe.experts.manifest import ID_PATTERN, PACKING, has_old_packing, raw_manifest
 from coe.platform.errors import ArtifactError
 
 _REPLICA = re.compile(r"(?P<of>[^@]+)@replica-(?P<number>\d+)")
@@ -35,8 +35,8 @@ class LeftOut:
 def left_out(folder: Path, error: ArtifactError) -> LeftOut:
     """What is to be said of the bundle in `folder`, whose opening raised `error`."""
     facts = raw_manifest(folder / MANIFEST)
+    outdated = has_old_packing(facts)
     packing = facts.get("packing", 1)
-    outdated = bool(facts) and packing != PACKING
     reason = f"its weights are packed as of version {packing}, not {PACKING}" if outdated else error.message
     source = facts.get("source")
     source = source if isinstance(source, str) and source.isprintable() else ""

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -9,8 +10,8 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from coe.experts.config import ModelConfig
-from coe.platform.errors import ArtifactError
 from coe.native.packing import packed_nbytes
+from coe.platform.errors import ArtifactError
 
 CHUNK_BYTES = 4 << 20
 # Counts changes of the packed layout (coe.native.packing) and of the order of tensors: weights packed under another
@@ -32,13 +33,13 @@ class PlacedTensor(BaseModel):
     rows: int = Field(gt=0)
     cols: int = Field(gt=0)
 
-
     @property
     def is_whole(self) -> bool:
         """Whether it has the bytes of a vector, which is never packed, or of a packed matrix. Raises ValueError for an
         unknown format."""
         of_vector = 4 * self.cols if self.format == "f32" and self.rows == 1 else 0
         return self.nbytes in (of_vector, packed_nbytes(self.format, self.rows, self.cols))
+
 
 class TokenizerFacts(BaseModel):
     """How text is put to this expert and when it has finished."""
@@ -82,15 +83,17 @@ class Manifest(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if self.packing > PACKING:
+            raise ValueError(f"its weights are packed as of version {self.packing}, which is newer than {PACKING}")
         if self.packing != PACKING:
             raise ValueError(f"its weights are packed as of version {self.packing}, not {PACKING}: import it again")
         placed = list(self.tensors.values())
-        if not placed or any(one.offset + one.nbytes > two.offset for one, two in pairwise(placed)):
-            raise ValueError("tensors overlap or are missing")
-        if placed[-1].offset + placed[-1].nbytes > self.weights_bytes:
         for name, tensor in self.tensors.items():
             if not tensor.is_whole:
                 raise ValueError(f"{name} has {tensor.nbytes} bytes, which its format and shape do not take")
+        if not placed or any(one.offset + one.nbytes > two.offset for one, two in pairwise(placed)):
+            raise ValueError("tensors overlap or are missing")
+        if placed[-1].offset + placed[-1].nbytes > self.weights_bytes:
             raise ValueError("a tensor lies beyond the end of weights.coe")
         if self.chunk_bytes != CHUNK_BYTES:
             raise ValueError(f"chunks have {self.chunk_bytes} bytes, not {CHUNK_BYTES}")
@@ -114,8 +117,12 @@ class Manifest(BaseModel):
 
 def is_outdated(path: Path) -> bool:
     """Whether this is a manifest whose weights only need to be packed anew."""
-    facts = raw_manifest(path)
-    return bool(facts) and facts.get("packing", 1) != PACKING
+    return has_old_packing(raw_manifest(path))
+
+
+def has_old_packing(facts: Mapping[str, Any]) -> bool:
+    packing = facts.get("packing", 1)
+    return bool(facts) and isinstance(packing, int) and packing < PACKING
 
 
 def raw_manifest(path: Path) -> dict[str, Any]:

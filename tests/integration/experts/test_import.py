@@ -152,6 +152,41 @@ def test_bundles_of_another_packing_are_refused_and_imported_anew(
     catalogue.get("tiny").verify()
 
 
+def test_another_models_outdated_bundle_is_left_alone(source: GgufSource, experts: Path, tmp_path: Path) -> None:
+    path = run(source, experts).path / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"packing": PACKING - 1}))
+    other = GgufSource.open(write_tiny_gguf(tmp_path / "other.gguf", replace(MODEL, seed=1)))
+    try:
+        with pytest.raises(ArtifactError, match="another model"):
+            run(other, experts)
+    finally:
+        other.close()
+    assert (path.parent / "weights.coe").is_file()
+
+
+def test_an_outdated_bundle_gives_way_to_a_complete_one_only(source: GgufSource, experts: Path) -> None:
+    path = run(source, experts).path / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"packing": PACKING - 1}))
+
+    def look(done: int, total: int) -> None:
+        assert path.is_file()
+        if done == total:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        run(source, experts, progress=look)
+    assert json.loads(path.read_text())["packing"] == PACKING - 1
+    run(source, experts).verify()
+
+
+def test_the_bundle_of_a_newer_version_is_left_alone(source: GgufSource, experts: Path) -> None:
+    path = run(source, experts).path / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"packing": PACKING + 1}))
+    with pytest.raises(ArtifactError, match=f"{PACKING + 1}, which is newer than {PACKING}"):
+        run(source, experts)
+    assert path.is_file()
+
+
 def test_what_is_damaged_can_be_removed(source: GgufSource, experts: Path) -> None:
     (run(source, experts).path / "manifest.json").write_text("{")
     Catalogue(experts).remove("tiny")
@@ -184,6 +219,11 @@ def test_a_bundle_that_does_not_fit_its_manifest_is_refused(source: GgufSource, 
         path.write_text(json.dumps(facts | change))
         with pytest.raises(ArtifactError):
             Bundle.open(bundle.path)
+    for change in ({"nbytes": 64}, {"rows": 1 << 40}, {"format": "q9"}):
+        tensors = facts["tensors"] | {"embedding": facts["tensors"]["embedding"] | change}
+        path.write_text(json.dumps(facts | {"tensors": tensors}))
+        with pytest.raises(ArtifactError, match=r"embedding|q9"):
+            Bundle.open(bundle.path)
     path.write_text(good[:-20])
     with pytest.raises(ArtifactError):
         Bundle.open(bundle.path)
@@ -214,8 +254,3 @@ def test_layouts_differ_with_formats(tmp_path: Path, experts: Path) -> None:
         keys.add(run(source, experts, f"tiny-{number}").layout_key)
         source.close()
     assert len(keys) == 2
-    for change in ({"nbytes": 64}, {"rows": 1 << 40}, {"format": "q9"}):
-        tensors = facts["tensors"] | {"embedding": facts["tensors"]["embedding"] | change}
-        path.write_text(json.dumps(facts | {"tensors": tensors}))
-        with pytest.raises(ArtifactError, match=r"embedding|q9"):
-            Bundle.open(bundle.path)
