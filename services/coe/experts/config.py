@@ -4,14 +4,16 @@ The families differ in few places, so one frozen record describes Llama, Qwen2, 
 from it alone. Sources of the switches: the models' reports and their public configuration files.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 Activation = Literal["silu", "gelu"]
 
+# What attention computes (OPS.md).
+MAX_HEAD_DIM = 1024
+HEAD_DIM_STEP = 16
 # Far beyond any model there is, and what a hostile file may claim at most.
-MAX_HEAD_DIM = 4096
 MAX_SIZE = 1 << 24
 Size = Annotated[PositiveInt, Field(le=MAX_SIZE)]
 
@@ -26,14 +28,14 @@ class ModelConfig(BaseModel):
     hidden: Size
     heads: Size
     kv_heads: Size
-    head_dim: PositiveInt = Field(le=MAX_HEAD_DIM)
+    head_dim: PositiveInt = Field(le=MAX_HEAD_DIM, multiple_of=HEAD_DIM_STEP)
     feed_forward: Size
     vocabulary: Size
     context_length: PositiveInt = Field(le=1 << 40)
     norm_epsilon: float
     rope_theta: float
     # How many of a head's dimensions rotate.
-    rope_dim: PositiveInt = Field(le=MAX_HEAD_DIM)
+    rope_dim: PositiveInt = Field(multiple_of=2)
     # Divisors of the rotary frequencies, one for each pair: Llama 3.1's scaling, or Gemma 3's linear one. Empty: none.
     rope_factors: tuple[float, ...] = ()
     # Base of the layers with a sliding window where it differs (Gemma 3), else 0.
@@ -55,6 +57,18 @@ class ModelConfig(BaseModel):
     post_norms: bool = False
     # The output matrix is the embedding.
     tied: bool = False
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.heads % self.kv_heads:
+            raise ValueError(f"{self.heads} heads can't share {self.kv_heads} of keys and values evenly")
+        if self.rope_dim > self.head_dim:
+            raise ValueError(f"{self.rope_dim} dimensions of {self.head_dim} can't rotate")
+        if self.rope_factors and len(self.rope_factors) != self.rope_dim // 2:
+            raise ValueError(
+                f"{len(self.rope_factors)} rotary factors are not one for each of {self.rope_dim // 2} pairs"
+            )
+        return self
 
     @property
     def query_rows(self) -> int:

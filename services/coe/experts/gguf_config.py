@@ -25,8 +25,8 @@ def read_config(file: GgufFile, rope_factors: tuple[float, ...] = ()) -> ModelCo
         raise ArtifactError(f"architecture {architecture!r} is not supported; these are: {', '.join(SUPPORTED)}")
     keys = _Keys(metadata, str(architecture))
     heads, hidden = keys.integer("attention.head_count"), keys.integer("embedding_length")
-    if heads < 1:
-        raise ArtifactError("the model has no attention heads")
+    if heads < 1 or hidden < 1:
+        raise ArtifactError("the model has no attention heads, or no width")
     head_dim = keys.integer("attention.key_length", hidden // heads)
     if keys.integer("attention.value_length", head_dim) != head_dim:
         raise ArtifactError("keys and values of different width are not supported")
@@ -34,8 +34,8 @@ def read_config(file: GgufFile, rope_factors: tuple[float, ...] = ()) -> ModelCo
     if embedding is None:
         raise ArtifactError("the file has no token_embd.weight")
     rope_dim = keys.integer("rope.dimension_count", head_dim)
-    if max(head_dim, rope_dim) > MAX_HEAD_DIM:
-        raise ArtifactError(f"the model's heads have {max(head_dim, rope_dim)} dimensions")
+    if not 1 <= head_dim <= MAX_HEAD_DIM or rope_dim > head_dim:
+        raise ArtifactError(f"the model's heads have {head_dim} dimensions, of which {rope_dim} rotate")
     values: dict[str, Any] = {
         "architecture": architecture,
         "layers": keys.integer("block_count"),
@@ -61,7 +61,9 @@ def read_config(file: GgufFile, rope_factors: tuple[float, ...] = ()) -> ModelCo
     try:
         return ModelConfig(**values)
     except ValidationError as error:
-        raise ArtifactError(f"the model's dimensions make no sense: {error.errors()[0]['msg']}") from error
+        first = error.errors()[0]
+        where = "".join(f"{part}: " for part in first["loc"][:1])
+        raise ArtifactError(f"the model's dimensions make no sense: {where}{first['msg']}") from error
 
 
 def _gemma(keys: "_Keys", architecture: str, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -31,7 +31,8 @@ def read_hf_config(document: Mapping[str, Any]) -> ModelConfig:
         return ModelConfig(**_values(text, *FAMILIES[kind]))
     except ValidationError as error:
         first = error.errors()[0]
-        raise ArtifactError(f"config.json makes no sense: {first['loc'][0]}: {first['msg']}") from error
+        where = "".join(f"{part}: " for part in first["loc"][:1])
+        raise ArtifactError(f"config.json makes no sense: {where}{first['msg']}") from error
     except (AttributeError, LookupError, TypeError, ValueError, ArithmeticError) as error:
         raise ArtifactError(f"config.json is missing a value or has a wrong one: {error!r}") from error
 

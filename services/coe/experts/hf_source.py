@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ class HfSource:
             raise
         self.tensors = {name: self._described(name, tensor) for name, (_, tensor) in self._stored.items()}
         self.card = ModelCard(
-            name=Path(document.get("_name_or_path") or folder.resolve().name).name,
+            name=_name(document) or folder.resolve().name,
             licence=_licence(folder),
             description="",
             fingerprint=self._fingerprint(document),
@@ -165,6 +166,12 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise ArtifactError(f"{path} is no JSON object")
     return document
+
+
+def _name(document: Mapping[str, Any]) -> str:
+    path = document.get("_name_or_path")
+    # What is no text in UTF-8 can't be written down again.
+    return Path(path.encode(errors="replace").decode()).name if isinstance(path, str) else ""
 
 
 def _is_vector(name: str) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from coe.experts.config import ModelConfig
 from coe.experts.manifest import PlacedTensor
 from coe.experts.source import SourceTensor
+from coe.native.packing import PANEL
 from coe.platform.errors import ArtifactError
 
 ALIGNMENT = 4096
@@ -107,7 +108,10 @@ class _Planner:
             part: self._matrix(f"{name}.{part}", f"{block}.ffn_{part}", config.feed_forward, hidden)
             for part in ("gate", "up")
         }
-        yield from _fused(f"{name}.gate_up", gates)
+        if config.feed_forward % PANEL:  # gate and up would share one
+            yield from gates.values()
+        else:
+            yield from _fused(f"{name}.gate_up", gates)
         yield self._matrix(f"{name}.down", f"{block}.ffn_down", hidden, config.feed_forward)
         if config.post_norms:
             yield self._vector(f"{name}.post_feed_forward_norm", f"{block}.post_ffw_norm.weight", hidden)

@@ -10,11 +10,12 @@ import numpy.typing as npt
 
 from coe.native import _planes
 from coe.native._gguf_blocks import BLOCKS, Bytes, Fields, fields
-from coe.native._panels import LAYOUTS, PANEL, interleave, pack_fields, panels, separate, unpack_fields
+from coe.native._panels import LAYOUTS, interleave, pack_fields, panels, separate, unpack_fields
+from coe.native._panels import PANEL as PANEL
 
 _FLOATS: dict[str, type[Any]] = {"f32": np.uint32, "f16": np.uint16, "bf16": np.uint16}
-FORMATS = (*_FLOATS, *LAYOUTS)
 _EXPONENTS = {"f32": 0x7F800000, "f16": 0x7C00, "bf16": 0x7F80}
+FORMATS = (*_FLOATS, *LAYOUTS)
 # A matrix that is not stored as a whole, but plane by plane: what each of them is called.
 PLANES = {"q8_0_planes": ("q8_0_high", "q8_0_low")}
 # GGUF's name of what a plane is made of.
@@ -52,10 +53,10 @@ def pack(fmt: str, raw_gguf_blocks: npt.NDArray[Any], rows: int, cols: int) -> B
     raw = np.ascontiguousarray(raw_gguf_blocks).view(np.uint8).reshape(-1)
     if fmt not in _FLOATS:
         taken_apart = fields(source, raw, rows, cols)
-        if fmt == "q8_0_high":
         _require_numbers("f16", taken_apart.d)
         if taken_apart.m is not None:
             _require_numbers("f16", taken_apart.m)
+        if fmt == "q8_0_high":
             return _planes.pack_high(taken_apart)
         if fmt == "q8_0_low":
             return _planes.pack_low(taken_apart)
@@ -63,8 +64,8 @@ def pack(fmt: str, raw_gguf_blocks: npt.NDArray[Any], rows: int, cols: int) -> B
     kind = np.dtype(_FLOATS[fmt])
     if raw.size != rows * cols * kind.itemsize:
         raise ValueError(f"{raw.size} bytes are not {rows} x {cols} in {fmt}")
-    return interleave(raw.view(kind).reshape(rows, cols), 1).reshape(-1)
     _require_numbers(fmt, raw.view(kind))
+    return interleave(raw.view(kind).reshape(rows, cols), 1).reshape(-1)
 
 
 def unpack(fmt: str, packed: Bytes, rows: int, cols: int) -> npt.NDArray[np.float32]:
@@ -98,7 +99,6 @@ def _values(fmt: str, f: Fields) -> npt.NDArray[np.float32]:
     return values.reshape(rows, cols)
 
 
-def _require(fmt: str, cols: int) -> None:
 def _require_numbers(fmt: str, bits: npt.NDArray[Any]) -> None:
     """Infinities are none either: what they are multiplied with is lost."""
     exponent = bits.dtype.type(_EXPONENTS[fmt])
@@ -106,6 +106,7 @@ def _require_numbers(fmt: str, bits: npt.NDArray[Any]) -> None:
         raise ValueError("a weight, or the scale of a block, is no finite number: the file is damaged")
 
 
+def _require(fmt: str, cols: int) -> None:
     if fmt not in FORMATS:
         raise ValueError(f"unknown format {fmt}: one of {', '.join(FORMATS)}")
     width = BLOCKS[fmt][1] if fmt in BLOCKS else 1

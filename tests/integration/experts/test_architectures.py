@@ -76,6 +76,12 @@ def test_layers_as_one_node_equal_their_parts(tmp_path: Path, family: str, kinds
 
 
 @pytest.mark.usefixtures("exact")
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_width_that_gates_do_not_take_together(tmp_path: Path, family: str) -> None:
+    check(tmp_path, TinyModel(family=family, feed_forward=20, kind=Q.F16), EXACT_TOLERANCE)
+
+
+@pytest.mark.usefixtures("exact")
 @pytest.mark.parametrize("kind", FORMATS, ids=lambda kind: kind.name)
 def test_every_format_equals_the_reference(tmp_path: Path, kind: Q) -> None:
     check(tmp_path, TinyModel(kind=kind, hidden=256, heads=16, feed_forward=512), EXACT_TOLERANCE)

@@ -68,6 +68,15 @@ def test_the_same_weights_in_another_form_do_not_disturb(folder: Path) -> None:
     HfSource(folder).close()
 
 
+@pytest.mark.parametrize("name", [5, None, [], "", "a/b\ud800"])
+def test_a_name_that_is_none_is_not_used(folder: Path, name: object) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"_name_or_path": name}))
+    source = HfSource(folder)
+    source.close()
+    assert source.card.name == ("b?" if isinstance(name, str) and name else "hf")
+
+
 def test_quantised_folders_are_refused(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"quantization_config": {"quant_method": "gptq"}}))
@@ -112,6 +121,9 @@ def test_llama_3_1_stretches_long_waves_only() -> None:
         ({"num_attention_heads": 0}, "wrong|no sense"),
         ({"rope_scaling": {"rope_type": "yarn", "factor": 4}}, "yarn"),
         ({"num_hidden_layers": -1}, "no sense"),
+        ({"head_dim": 24}, "head_dim.*multiple of 16"),
+        ({"head_dim": -16}, "no sense|wrong"),
+        ({"num_key_value_heads": 3}, "evenly"),
         ({"sliding_window": 4096}, "sliding window"),
     ],
 )

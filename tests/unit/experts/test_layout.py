@@ -1,10 +1,11 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 import pytest
-from gguf import GGMLQuantizationType, GGUFReader
+from gguf import GGMLQuantizationType, GGUFReader, GGUFWriter
 from onnx import helper, numpy_helper
 
 from coe.experts.gguf_source import GgufSource
@@ -12,7 +13,7 @@ from coe.experts.graph import DOMAIN, build_graph, require_weightless
 from coe.experts.layout import ALIGNMENT, place, plan_tensors
 from coe.native import ops_library_path
 from coe.platform.errors import ArtifactError
-from support.gguf_files import TinyModel, write_tiny_gguf
+from support.gguf_files import TinyModel, write_metadata, write_tiny_gguf
 
 Open = Callable[..., GgufSource]
 
@@ -66,6 +67,38 @@ def test_llama_rows_leave_the_interleaved_order(tmp_path: Path, source_of: Open)
     np.testing.assert_array_equal(rows[16:24], raw[16:32:2])
     np.testing.assert_array_equal(rows[24:32], raw[17:32:2])
     np.testing.assert_array_equal(source.read_rows(source.tensors["blk.0.attn_q.weight"], 10, 21), rows[10:21])
+
+
+def test_gate_and_up_share_no_panel(source_of: Open) -> None:
+    source = source_of(feed_forward=20, kind=GGMLQuantizationType.F16)
+    planned = [tensor.name for tensor in plan_tensors(source.config, source.tensors)]
+    assert "layer.0.gate_up" not in planned
+    assert planned.index("layer.0.up") == planned.index("layer.0.gate") + 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"head_dim": 24},
+        {"head_dim": 0},
+        {"head_dim": 2048},
+        {"heads": 0},
+        {"heads": 3},
+        {"family": "gemma2", "hidden": 0, "layers": 46},
+    ],
+    ids=str,
+)
+def test_what_attention_cannot_compute_is_no_model(tmp_path: Path, changes: dict[str, Any]) -> None:
+    path = tmp_path / "odd.gguf"
+    writer = GGUFWriter(path, changes.get("family", "llama"))
+    write_metadata(writer, TinyModel(**changes))
+    writer.add_tensor("token_embd.weight", np.ones((8, 32), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with pytest.raises(ArtifactError):
+        GgufSource.open(path)
 
 
 def test_a_missing_or_misshapen_tensor_is_named(source_of: Open) -> None:
