@@ -182,7 +182,7 @@ inline V8 upper(V16 v) { return __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 
 template <Format kFormat>
 void digit_panels(const Matrix& w, const DigitRows& x, size_t tokens, size_t begin, size_t end, float* out,
                   size_t out_stride) {
-  thread_local DigitChunk chunk;
+  DigitChunk chunk;
   constexpr size_t kMost = DigitBlock::kTokens;
   constexpr FormatTraits t = traits(kFormat);
   const size_t blocks = w.cols / kBlock;

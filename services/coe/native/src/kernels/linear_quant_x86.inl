@@ -206,7 +206,7 @@ void direct_panels(const Matrix& w, const QuantRows& x, size_t tokens, size_t pa
 
 template <class Reg, Format kFormat, size_t kRegisters>
 void chunked_panels(const Matrix& w, const QuantRows& x, size_t tokens, size_t panel, float* out, size_t out_stride) {
-  thread_local Chunk<Reg> chunk;
+  Chunk<Reg> chunk;
   const size_t blocks = w.cols / kBlock;
   for (size_t group = 0; group < tokens; group += kTokenGroup) {
     const size_t members = tokens - group < kTokenGroup ? tokens - group : kTokenGroup;
