@@ -39,7 +39,7 @@ bool ask_for_tiles() {
 }  // namespace
 
 bool has_isa(Isa isa) {
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
   switch (isa) {
     case Isa::kPortable:
       return true;

@@ -1,19 +1,34 @@
 // The entry point that ONNX Runtime calls when the library is registered with session options.
+#include <mutex>
+
 #include "coe/native.h"
 #include "ops/tiered_ops.h"
 
 namespace {
 
-OrtStatus* add_all(const OrtApi& api, OrtSessionOptions* options) {
+OrtStatus* make_domain(const OrtApi& api, OrtCustomOpDomain*& out) {
   using namespace coe::ops;
+  OrtCustomOpDomain* domain = nullptr;
+  if (OrtStatus* failed = api.CreateCustomOpDomain("ai.coe.tiered", &domain)) return failed;
+  for (const OrtCustomOp* op :
+       {describe<TieredEmbedding>(), describe<TieredRMSNorm>(), describe<TieredLinear>(), describe<TieredLMHead>(),
+        describe<TieredGreedyHead>(), describe<PagedAttention>(), describe<TieredLayers>()})
+    if (OrtStatus* failed = api.CustomOpDomain_Add(domain, op)) {
+      api.ReleaseCustomOpDomain(domain);
+      return failed;
+    }
+  out = domain;
+  return nullptr;
+}
+
+OrtStatus* add_all(const OrtApi& api, OrtSessionOptions* options) {
+  static std::mutex lock;
   // Domains must outlive every session that uses them: this one lives as long as the library.
   static OrtCustomOpDomain* domain = nullptr;
-  if (domain == nullptr) {
-    if (OrtStatus* failed = api.CreateCustomOpDomain("ai.coe.tiered", &domain)) return failed;
-    for (const OrtCustomOp* op :
-         {describe<TieredEmbedding>(), describe<TieredRMSNorm>(), describe<TieredLinear>(), describe<TieredLMHead>(),
-          describe<TieredGreedyHead>(), describe<PagedAttention>(), describe<TieredLayers>()})
-      if (OrtStatus* failed = api.CustomOpDomain_Add(domain, op)) return failed;
+  {
+    const std::lock_guard guard(lock);
+    if (domain == nullptr)
+      if (OrtStatus* failed = make_domain(api, domain)) return failed;
   }
   return api.AddCustomOpDomain(options, domain);
 }
