@@ -7,7 +7,7 @@
 namespace coe {
 
 // memcpy that doesn't read the destination into the cache first (streaming stores); done when it returns.
-// `to` must be 32-byte aligned.
+// `to` must be 16-byte aligned.
 void stream_copy(uint8_t* to, const uint8_t* from, size_t nbytes);
 
 }  // namespace coe

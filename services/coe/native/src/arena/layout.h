@@ -1,4 +1,4 @@
-// The arena's header in shared memory. Every process that attaches reads these bytes: change kVersion with them.
+// The arena's header in shared memory. Every process that attaches reads these bytes: change kArenaVersion with them.
 #pragma once
 
 #include <atomic>

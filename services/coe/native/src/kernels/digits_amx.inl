@@ -62,7 +62,7 @@ template <Format kFormat>
 
 // What is unpacked after a chunk, fetched while that is multiplied: so many bytes of two panels, for each of its
 // blocks.
-struct Ahead {
+struct ChunkFetch {
   const uint8_t* first;
   const uint8_t* second;
   size_t of_block;
@@ -140,8 +140,8 @@ template <bool kOffset, size_t kTokens>
 // results[token] += the chunk's blocks, the first of which is `x`. Of three runs under way one is multiplied, the one
 // before it stored, the one before that scaled: what was just stored can't be read at once.
 template <bool kSigned, bool kOffset, size_t kRunsInBlock, size_t kTokens>
-[[gnu::noinline]] void chunk_digits(const DigitChunk& chunk, size_t count, const DigitBlock* x, const Ahead& ahead,
-                                    V16* results) {
+[[gnu::noinline]] void chunk_digits(const DigitChunk& chunk, size_t count, const DigitBlock* x,
+                                    const ChunkFetch& behind, V16* results) {
   using Tiles = RunTiles<kSigned, kTokens>;
   constexpr size_t kUnderWay = 4;
   alignas(64) I16 sums[kUnderWay][2 * DigitBlock::kTokens];
@@ -160,7 +160,7 @@ template <bool kSigned, bool kOffset, size_t kRunsInBlock, size_t kTokens>
     }
     if (run < 2) continue;
     const size_t done = run - 2;
-    if (done % kRunsInBlock == 0) ahead.fetch(done / kRunsInBlock);
+    if (done % kRunsInBlock == 0) behind.fetch(done / kRunsInBlock);
     const DigitBlock& block = x[done / kRunsInBlock];
     add_digits<kOffset>(y, sums[done % kUnderWay], chunk.scale[done], chunk.offset[done], block.scale,
                         kRunsInBlock == 2 ? block.sum16[done % 2] : block.sum32);
@@ -194,15 +194,15 @@ void digit_panels(const Matrix& w, const DigitRows& x, size_t tokens, size_t beg
       fill_bytes<kFormat>(w, panel, panel + 1 < end, first, count, chunk);
       __asm__ volatile("" ::: "memory");  // the compiler does not know that tiles read it
       const size_t next = first + count;
-      const uint8_t* behind =
+      const uint8_t* from =
           next < blocks ? w.panel(panel) + next / (t.width / kBlock) * t.record_bytes() : w.panel(panel + 2);
-      Ahead ahead{behind, behind + w.panel_bytes(), t.record_bytes() * kBlock / t.width};
+      ChunkFetch behind{from, from + w.panel_bytes(), t.record_bytes() * kBlock / t.width};
       for (size_t token = 0; token < tokens; token += kMost) {
         with_tokens<kMost>(tokens - token, [&](auto members) {
           chunk_digits<t.is_signed(), kHasOffset<kFormat>, kRuns<kFormat>, members.value>(
-              chunk, count, x.at(token, first), ahead, y + token);
+              chunk, count, x.at(token, first), behind, y + token);
         });
-        ahead.of_block = 0;  // once
+        behind.of_block = 0;  // once
       }
     }
     for (size_t token = 0; token < tokens; ++token) store_rows(w, panel, end, y[token], out + token * out_stride);

@@ -46,8 +46,7 @@ LinearInput take_input(const Linear& op, size_t tokens, Workspace& workspace);
 const float* prepare_row(const Linear& op, const float* x, const LinearInput& input, size_t token);
 
 // out[t, n] = op(x)[t, n] (+ residual[t, n]); x [tokens, cols], out and residual [tokens, outputs()], their rows
-// stride() apart; out may be residual. All members call it with the same arguments. No barrier at the end; x must be
-// complete before.
+// stride() apart; out may be residual. To be called by the driver of the crew; `out` is complete when it returns.
 void run_linear(Crew& crew, const Linear& op, const float* x, size_t tokens, const float* residual, float* out,
                 const LinearInput& shared);
 

@@ -62,16 +62,6 @@ std::vector<float> Attributes::reals(const char* name) {
   return values;
 }
 
-std::vector<int64_t> Attributes::integers(const char* name) {
-  size_t size = 0;
-  if (!found(api_.KernelInfoGetAttributeArray_int64(info_, (prefix_ + name).c_str(), nullptr, &size), name, false))
-    return {};
-  std::vector<int64_t> values(size);
-  if (size != 0)
-    found(api_.KernelInfoGetAttributeArray_int64(info_, (prefix_ + name).c_str(), values.data(), &size), name, true);
-  return values;
-}
-
 Status Context::take(OrtStatus* status) const {
   return status == nullptr ? Status() : Status(Code::kInternal, message_of(api_, status));
 }

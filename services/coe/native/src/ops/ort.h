@@ -43,7 +43,6 @@ class Attributes {
   float real_or(const char* name, float otherwise);
   std::string text(const char* name, const char* otherwise = nullptr);
   std::vector<float> reals(const char* name);
-  std::vector<int64_t> integers(const char* name);
   [[nodiscard]] const Status& status() const { return status_; }
 
  private:
