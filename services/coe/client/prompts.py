@@ -76,7 +76,7 @@ class PromptClient:
         """Publishes the prompt (an empty request id is filled in) and yields its events, the last one `Completed`.
 
         Where it names no deadline, the end of `timeout_s` is published as one. Several may follow one id, which is one
-        prompt (the router drops the others): each has its events from then on, and the whole text at the end. It is
+        prompt (the router drops the others): who comes later has the route and the text so far, then what comes. It is
         cancelled when the last of them goes away.
 
         Raises DeadlineExceeded when no terminal event came within `timeout_s`, Unavailable when the broker did not even
@@ -150,8 +150,10 @@ class PromptClient:
         if self._following >= self._max_streams:
             raise CapacityExceeded("too many prompts are followed at once", max_streams=self._max_streams)
         self._following += 1
-        follower = (PromptStream(), asyncio.Event())
-        self._streams.setdefault(request_id, []).append(follower)
+        followers = self._streams.setdefault(request_id, [])
+        running = next((stream for stream, _ in followers if not stream.done), None)
+        follower = (PromptStream() if running is None else running.joined(), asyncio.Event())
+        followers.append(follower)
         return follower
 
     def _leave(self, request_id: str, follower: Follower) -> bool:

@@ -5,6 +5,7 @@ that a reader has not taken yet is merged, so a slow reader costs memory only fo
 """
 
 from collections import deque
+from copy import copy
 
 from coe._proto import events_pb2
 from coe.client.events import Completed, Event, Loading, Routed, Text
@@ -16,16 +17,27 @@ class PromptStream:
     def __init__(self) -> None:
         self.pending: deque[Event] = deque()
         self.done = False
-        self._routed = False
+        self._routed: Routed | None = None
+        # What came before the route.
+        self._early: deque[Event] = deque()
         self._attempt = 0
         self._next_sequence = 0
         self._whole = True
         self._text = ""
 
+    def joined(self) -> "PromptStream":
+        """The stream of another reader, who comes later: the route and the text so far, then what comes."""
+        other = copy(self)
+        other.pending, other._early = deque(), deque()
+        if self._routed is not None:
+            other.pending.append(self._routed)
+        if self._text:
+            other._coming.append(Text(self._text, self._attempt))
+        return other
+
     def on_assigned(self, assigned: events_pb2.PromptAssigned) -> None:
-        if not self._routed and not self.done:
-            self._routed = True
-            self.pending.append(Routed(assigned.routing, assigned.assignment))
+        if self._routed is None and not self.done:
+            self._route(Routed(assigned.routing, assigned.assignment))
 
     def on_chunk(self, chunk: events_pb2.TokenChunk) -> None:
         if self.done or chunk.attempt < self._attempt:
@@ -39,19 +51,28 @@ class PromptStream:
         self._whole = self._whole and chunk.sequence == self._next_sequence
         self._next_sequence = chunk.sequence + 1
         if chunk.WhichOneof("event") == "loading":
-            self.pending.append(Loading(chunk.loading.expert_id, chunk.loading.tier))
+            self._coming.append(Loading(chunk.loading.expert_id, chunk.loading.tier))
         elif self._whole:
             self._append_text(chunk.text.text)
 
     def on_completed(self, result: events_pb2.PromptCompleted) -> None:
         if self.done:
             return
-        if not self._routed and result.HasField("assignment"):
-            self.pending.append(Routed(result.routing, result.assignment))
+        if self._routed is None and result.HasField("assignment"):
+            self._route(Routed(result.routing, result.assignment))
         if result.WhichOneof("outcome") == "completion":
             self._append_missing(result.completion.text, result.attempt)
         self.done = True
-        self.pending.append(Completed(result))
+        self.pending.extend((*self._early, Completed(result)))
+
+    @property
+    def _coming(self) -> deque[Event]:
+        return self._early if self._routed is None else self.pending
+
+    def _route(self, routed: Routed) -> None:
+        self._routed = routed
+        self.pending.extend((routed, *self._early))
+        self._early.clear()
 
     def _append_missing(self, whole: str, attempt: int) -> None:
         """Streams what the chunks did not bring: the tail of the answer, or all of it as a new attempt."""
@@ -66,8 +87,9 @@ class PromptStream:
         if not text:
             return
         self._text += text
-        last = self.pending[-1] if self.pending else None
+        coming = self._coming
+        last = coming[-1] if coming else None
         if isinstance(last, Text) and last.attempt == self._attempt:
-            self.pending[-1] = Text(last.text + text, self._attempt)
+            coming[-1] = Text(last.text + text, self._attempt)
         else:
-            self.pending.append(Text(text, self._attempt))
+            coming.append(Text(text, self._attempt))

@@ -8,7 +8,7 @@ import pytest
 
 from coe._proto import events_pb2
 from coe.client.ended import Ended
-from coe.client.events import Completed, Event, Text
+from coe.client.events import Completed, Event, Routed, Text
 from coe.client.prompts import PromptClient
 from coe.platform import topics
 from coe.platform.bus.api import Outgoing, Record
@@ -105,6 +105,27 @@ async def test_two_may_follow_one_prompt(bus: MemoryBus, client: PromptClient) -
         await bus.publish(outgoing)
     for task in tasks:
         assert isinstance((await asyncio.wait_for(task, WAIT_S))[-1], Completed)
+
+
+async def test_who_follows_later_has_what_came_before(bus: MemoryBus, client: PromptClient) -> None:
+    prompt = events_pb2.PromptSubmitted(request_id="r", prompt="hi")
+    chunk, end = answered()
+    first = client.submit(prompt, timeout_s=60)
+    routed = asyncio.ensure_future(anext(first))
+    await published(bus, topics.PROMPTS)
+    assigned = events_pb2.PromptAssigned(prompt=prompt, assignment={"expert_id": "expert"})
+    await bus.publish(Outgoing(topics.ASSIGNMENTS, "expert", assigned))
+    assert isinstance(await asyncio.wait_for(routed, WAIT_S), Routed)
+    await bus.publish(chunk)
+    assert await asyncio.wait_for(anext(first), WAIT_S) == Text("He", 0)
+    second = client.submit(prompt, timeout_s=60)
+    assert isinstance(await asyncio.wait_for(anext(second), WAIT_S), Routed)
+    assert await asyncio.wait_for(anext(second), WAIT_S) == Text("He", 0)
+    await bus.publish(end)
+    for follower in (first, second):
+        text, last = [event async for event in follower]
+        assert text == Text("llo", 0)
+        assert isinstance(last, Completed)
 
 
 async def test_a_prompt_is_cancelled_when_the_last_follower_goes(bus: MemoryBus, client: PromptClient) -> None:

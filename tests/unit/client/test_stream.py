@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coe._proto import common_pb2, events_pb2
-from coe.client.events import Completed, Loading, Routed, Text
+from coe.client.events import Completed, Event, Loading, Routed, Text
 from coe.client.stream import PromptStream
 
 
@@ -20,6 +20,16 @@ def completed(content: str, attempt: int = 0) -> events_pb2.PromptCompleted:
     )
 
 
+def assigned() -> events_pb2.PromptAssigned:
+    return events_pb2.PromptAssigned(assignment=common_pb2.Assignment(expert_id="expert"))
+
+
+def taken(stream: PromptStream) -> list[Event]:
+    events = list(stream.pending)
+    stream.pending.clear()
+    return events
+
+
 def answer(stream: PromptStream) -> str:
     """The text that a reader holds who forgets older attempts, as the events ask."""
     chunks = [event for event in stream.pending if isinstance(event, Text)]
@@ -29,7 +39,7 @@ def answer(stream: PromptStream) -> str:
 
 def test_events_come_in_order() -> None:
     stream = PromptStream()
-    stream.on_assigned(events_pb2.PromptAssigned(assignment=common_pb2.Assignment(expert_id="expert")))
+    stream.on_assigned(assigned())
     stream.on_chunk(events_pb2.TokenChunk(sequence=0, loading=events_pb2.TokenChunk.Loading(tier="ddr")))
     stream.on_chunk(text(1, "Hel"))
     stream.on_chunk(text(2, "lo"))
@@ -45,8 +55,39 @@ def test_completion_brings_the_tail_that_was_not_streamed() -> None:
     assert answer(stream) == "Hello"
 
 
+def test_nothing_comes_before_the_route() -> None:
+    stream = PromptStream()
+    stream.on_chunk(text(0, "Hel"))
+    assert not stream.pending
+    stream.on_assigned(assigned())
+    assert [type(event) for event in stream.pending] == [Routed, Text]
+    stream.on_completed(completed("Hello"))
+    assert [type(event) for event in stream.pending] == [Routed, Text, Completed]
+    assert answer(stream) == "Hello"
+
+
+def test_who_comes_later_has_the_route_and_the_text_so_far() -> None:
+    stream = PromptStream()
+    stream.on_chunk(text(0, "Hel"))
+    early = stream.joined()
+    stream.on_assigned(assigned())
+    assert [type(event) for event in taken(stream)] == [Routed, Text]
+    late = stream.joined()
+    assert not early.pending
+    early.on_assigned(assigned())
+    for each in (stream, early, late):
+        each.on_chunk(text(1, "lo"))
+        each.on_completed(completed("Hello"))
+    assert [type(event) for event in stream.pending] == [Text, Completed]
+    assert (
+        [type(event) for event in early.pending] == [type(event) for event in late.pending] == [Routed, Text, Completed]
+    )
+    assert (answer(stream), answer(early), answer(late)) == ("lo", "Hello", "Hello")
+
+
 def test_text_after_a_gap_waits_for_the_completion() -> None:
     stream = PromptStream()
+    stream.on_assigned(assigned())
     stream.on_chunk(text(0, "a"))
     stream.on_chunk(text(2, "c"))
     assert answer(stream) == "a"
