@@ -25,6 +25,7 @@ from coe.platform.errors import (
     DeadlineExceeded,
     Unavailable,
     UndecodableMessage,
+    from_proto,
 )
 from coe.platform.prompts import MAX_NAME_CHARS
 
@@ -35,6 +36,8 @@ Follower = tuple[PromptStream, asyncio.Event]
 _CANCEL_S = 2.0
 # That the broker takes no prompt is told so long before the deadline: at the deadline itself callers over gRPC hang up.
 _TELL_S = 1.0
+# Of one id, while their ends are remembered.
+_MOST_RUNS = 100
 FOLLOWED = (topics.ASSIGNMENTS, topics.TOKENS, topics.COMPLETIONS)
 
 
@@ -43,7 +46,7 @@ class PromptClient:
 
     `publish` says how a prompt gets to its topic: through the bus, unless a producer of one's own is given. `ended`: a
     prompt whose terminal event is among these has that one again, and is not published; unless it was given up
-    (`cancelled`, `deadline_exceeded`), then it runs anew, as `ID~2` on the topics.
+    (`cancelled`, `deadline_exceeded`) or its error says to try again, then it runs anew, as `ID~2` on the topics.
     """
 
     def __init__(
@@ -120,15 +123,15 @@ class PromptClient:
     def _run_of(self, request_id: str) -> tuple[str, bytes | None]:
         """The id under which the prompt runs, and its end where it has one.
 
-        A prompt that was given up has no answer: whoever submits it again has it run anew. For everybody else that is
-        another prompt: the router still drops the first id, and workers may still cancel it.
+        A prompt that was given up, or met what may pass, has no answer: whoever submits it again has it run anew. For
+        everybody else that is another prompt: the router still drops the first id, and workers may still cancel it.
         """
         name, number = request_id, 1
         while True:
             end = self._ended.get(name) if self._ended is not None else None
             number += 1
             following = f"{request_id}~{number}"
-            if end is None or len(following) > MAX_NAME_CHARS or not _was_given_up(end):
+            if end is None or number > _MOST_RUNS or len(following) > MAX_NAME_CHARS or not _runs_anew(end):
                 return name, end
             name = following
 
@@ -197,8 +200,12 @@ def _events(completed: bytes) -> Iterable[Event]:
     return stream.pending
 
 
-def _was_given_up(completed: bytes) -> bool:
-    return events_pb2.PromptCompleted.FromString(completed).error.code in (Cancelled.code, DeadlineExceeded.code)
+def _runs_anew(completed: bytes) -> bool:
+    result = events_pb2.PromptCompleted.FromString(completed)
+    if not result.HasField("error"):
+        return False
+    error = from_proto(result.error)
+    return error.retryable or isinstance(error, Cancelled | DeadlineExceeded)
 
 
 def _named(event: Event, request_id: str) -> Event:

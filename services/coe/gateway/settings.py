@@ -32,7 +32,8 @@ class GatewaySettings(Settings):
     # Seconds that the head of a streamed HTTP answer waits for the first text: an error until then has its own status.
     hold_s: float = Field(default=5.0, ge=0, allow_inf_nan=False)
     # A request id that comes again within so many seconds after its terminal event has that event again, as far as the
-    # gateway remembers (32 MiB). No more than COE_ROUTER_DUPLICATES_S. 0: it is submitted again.
+    # gateway remembers (32 MiB). 0: it is submitted again. Set it with COE_ROUTER_DUPLICATES_S: an id that the router
+    # alone remembers is dropped there, and who asked waits until the deadline.
     duplicates_s: float = Field(default=600.0, ge=0, allow_inf_nan=False)
     # Prompts followed at once; more are refused with CapacityExceeded.
     max_streams: int = Field(default=10_000, ge=1)

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from coe._proto import events_pb2
+from coe.client import prompts
 from coe.client.ended import Ended
 from coe.client.events import Completed, Event, Routed, Text
 from coe.client.prompts import PromptClient
@@ -186,6 +187,24 @@ async def test_a_prompt_that_was_given_up_runs_anew(bus: MemoryBus, remembering:
     sent = [decode(record, events_pb2.PromptSubmitted).request_id for record in on(bus, topics.PROMPTS)]
     assert sorted(sent) == ["r", "r~2", "r~3"]
     assert [record.key for record in on(bus, topics.CANCELLATIONS)] == [b"r"]
+
+
+async def test_a_prompt_whose_error_says_to_try_again_runs_anew_but_not_for_ever(
+    bus: MemoryBus, remembering: PromptClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prompts, "_MOST_RUNS", 3)
+    prompt = events_pb2.PromptSubmitted(request_id="r", prompt="hi")
+    names = ["r", "r~2", "r~3"]
+    for count, name in enumerate(names, start=1):
+        task = asking(remembering, prompt)
+        await published(bus, topics.PROMPTS, count)
+        full = events_pb2.PromptCompleted(request_id=name, error={"code": "capacity_exceeded"})
+        await bus.publish(Outgoing(topics.COMPLETIONS, name, full))
+        await asyncio.wait_for(task, WAIT_S)
+    (end,) = await asyncio.wait_for(asking(remembering, prompt), WAIT_S)
+    assert isinstance(end, Completed)
+    assert end.result.error.code == "capacity_exceeded"
+    assert sorted(record.key or b"" for record in on(bus, topics.PROMPTS)) == [name.encode() for name in names]
 
 
 async def test_an_id_without_room_for_another_run_keeps_its_end(bus: MemoryBus, remembering: PromptClient) -> None:
