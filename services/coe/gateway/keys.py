@@ -3,8 +3,9 @@
 import asyncio
 import hashlib
 import hmac
+from collections.abc import Hashable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import yaml
 
@@ -14,6 +15,16 @@ from coe.platform.errors import ArtifactError, Unauthenticated
 _log = logs.get(__name__)
 _LOOK_EVERY_S = 2.0
 _SCHEME = "bearer"
+
+
+class _Once(yaml.SafeLoader):
+    """YAML would take the last of two lines for one tenant: the key of the first one would be refused."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        names = [str(name.value) for name, _ in node.value]
+        if len(set(names)) < len(names):
+            raise yaml.constructor.ConstructorError(problem="a name stands there twice")
+        return super().construct_mapping(node, deep)
 
 
 class ApiKeys:
@@ -73,20 +84,23 @@ def read_keys(path: Path) -> dict[bytes, str]:
         raise ArtifactError(f"{path.name} {what}", path=path) from None
 
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = yaml.load(path.read_text(encoding="utf-8"), _Once)
     except (OSError, UnicodeDecodeError) as error:
         refuse(f"can't be read: {error}")
-    except yaml.YAMLError:
-        refuse("is no YAML")
+    # The last two: a date that there is not, a number without end, too many brackets.
+    except (yaml.YAMLError, ValueError, RecursionError):
+        refuse("is no YAML, or has two lines for one tenant: write TENANT: [KEY, KEY]")
     if not isinstance(data, dict) or not data:
         refuse("must map tenants to API keys")
     tenants: dict[bytes, str] = {}
     for tenant, keys in data.items():
+        if not isinstance(tenant, str) or not tenant.isprintable() or "/" in tenant:
+            refuse(f"must name tenants by text without a slash (in quotes where it looks like a number): {tenant!r}")
         for key in keys if isinstance(keys, list) else [keys]:
             if not isinstance(key, str) or not key.strip() or not key.isascii():
-                refuse(f"must give {str(tenant)!r} keys that are text (in quotes where they look like numbers)")
-            if tenants.setdefault(_digest(key.strip()), str(tenant)) != str(tenant):
-                refuse(f"gives {str(tenant)!r} a key that another tenant has")
+                refuse(f"must give {tenant!r} keys that are text (in quotes where they look like numbers)")
+            if tenants.setdefault(_digest(key.strip()), tenant) != tenant:
+                refuse(f"gives {tenant!r} a key that another tenant has")
     return tenants
 
 

@@ -51,6 +51,11 @@ def test_without_a_file_everybody_may() -> None:
         ("acme: [[sk-1]]", "keys that are text"),
         ("acme: sk-1\nlabs: sk-1", "another tenant"),
         ("acme: [sk-secret", "is no YAML"),
+        ("acme: sk-1\nacme: sk-2", "two lines for one tenant"),
+        ("7: sk-1", "name tenants by text"),
+        ("a/b: sk-1", "without a slash"),
+        ("acme: 2024-13-45", "is no YAML"),
+        (f"acme: {'[' * 5000}sk-1", "is no YAML"),
     ],
 )
 def test_a_file_that_can_not_be_used_is_refused_without_its_keys(file: Path, text: str, says: str) -> None:
