@@ -50,6 +50,7 @@ class GenerateResponse(_message.Message):
 
         REQUEST_ID_FIELD_NUMBER: _builtins.int
         request_id: _builtins.str
+        """As the topics have it: TENANT/ID where callers show API keys."""
         def __init__(
             self,
             *,

@@ -6,18 +6,33 @@ from coe.platform import prompts
 
 
 def admit(
-    prompt: events_pb2.PromptSubmitted, *, now_ms: int, timeout_s: float, max_prompt_bytes: int, tenant: str | None
+    prompt: events_pb2.PromptSubmitted,
+    *,
+    request_id: str,
+    now_ms: int,
+    timeout_s: float,
+    max_prompt_bytes: int,
+    tenant: str | None,
 ) -> events_pb2.PromptSubmitted:
-    """A copy with submission time and absolute deadline, and the `tenant` that its key is of, if it had to show one.
+    """A copy with its id, submission time and absolute deadline, and the `tenant` of its key, if it had to show one.
 
     Raises InvalidPrompt or PromptTooLarge.
     """
-    prompts.check(prompt, max_bytes=max_prompt_bytes)
-    SamplingParams.from_proto(prompt.sampling)
     admitted = events_pb2.PromptSubmitted()
     admitted.CopyFrom(prompt)
+    admitted.request_id = request_id
     admitted.submitted_at_ms = now_ms
     admitted.deadline_ms = now_ms + round(timeout_s * 1000)
     if tenant is not None:
         admitted.tenant = tenant
+    prompts.check(admitted, max_bytes=max_prompt_bytes)
+    SamplingParams.from_proto(admitted.sampling)
     return admitted
+
+
+def id_of(tenant: str | None, named: str) -> str:
+    """What an id that a client chose is on the topics: a tenant's own, or another who calls it has the tenant's answer.
+
+    No tenant's name has a slash.
+    """
+    return named if tenant is None or named.startswith(f"{tenant}/") else f"{tenant}/{named}"

@@ -10,7 +10,7 @@ import grpc.aio
 from coe._proto import events_pb2, gateway_pb2, gateway_pb2_grpc
 from coe.client.events import Completed, Event, Loading, Routed, Text
 from coe.client.prompts import PromptClient
-from coe.gateway.admission import admit
+from coe.gateway.admission import admit, id_of
 from coe.gateway.keys import ApiKeys
 from coe.gateway.settings import GatewaySettings
 from coe.platform.errors import from_proto
@@ -36,12 +36,12 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServicer):
         timeout_s = self._settings.deadline_s(context.time_remaining())
         prompt = admit(
             request.prompt,
+            request_id=id_of(tenant, request.prompt.request_id or uuid4().hex),
             now_ms=time.time_ns() // 1_000_000,
             timeout_s=timeout_s,
             max_prompt_bytes=self._max_prompt_bytes,
             tenant=tenant,
         )
-        prompt.request_id = prompt.request_id or uuid4().hex
         yield Response(accepted=Response.Accepted(request_id=prompt.request_id))
         sequence = 0
         async with aclosing(self._prompts.submit(prompt, timeout_s=timeout_s)) as events:

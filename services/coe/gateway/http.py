@@ -91,12 +91,12 @@ class HttpApi:
         wanted = await parse(request, self._max_prompt_bytes)
         prompt = admit(
             wanted.to_prompt(),
+            request_id=request.state.request_id,
             now_ms=time.time_ns() // 1_000_000,
             timeout_s=timeout_s,
             max_prompt_bytes=self._max_prompt_bytes,
             tenant=tenant,
         )
-        prompt.request_id = request.state.request_id
         return await while_connected(request, self._answer(wanted, prompt, timeout_s))
 
     async def _answer(self, wanted: ChatRequest, prompt: PromptSubmitted, timeout_s: float) -> Response:

@@ -96,3 +96,23 @@ async def test_who_has_no_key_is_refused_and_who_has_one_is_its_tenant(
         call = stub.Generate(asked, timeout=20, metadata=(("authorization", "Bearer sk-1"),))
         assert [response async for response in call][-1].done.text == "hello"
         assert events_pb2.PromptSubmitted.FromString((await anext(records)).value).tenant == "acme"
+
+
+async def test_a_tenant_has_no_answer_of_anothers_request_id(prompts: PromptClient, tmp_path: Path) -> None:
+    (tmp_path / "keys.yaml").write_text("acme: sk-1\nlabs: sk-2")
+    keys = ApiKeys(tmp_path / "keys.yaml")
+    keys.load()
+
+    async with grpc_api(prompts, keys) as stub:
+
+        async def ask(key: str, request_id: str, prompt: str) -> tuple[str, str]:
+            asked = gateway_pb2.GenerateRequest(prompt=events_pb2.PromptSubmitted(request_id=request_id, prompt=prompt))
+            call = stub.Generate(asked, timeout=20, metadata=(("authorization", f"Bearer {key}"),))
+            accepted, *_, done = [response async for response in call]
+            return accepted.accepted.request_id, done.done.text
+
+        assert await ask("sk-1", "mine", "olleh") == ("acme/mine", "hello")
+        for anothers in ("mine", "acme/mine"):
+            assert await ask("sk-2", anothers, "eyb") == (f"labs/{anothers}", "bye")
+        for own in ("mine", "acme/mine"):
+            assert await ask("sk-1", own, "something else") == ("acme/mine", "hello")

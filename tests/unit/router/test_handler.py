@@ -127,7 +127,7 @@ async def test_a_prompt_without_text_ends_with_one_error(
     assert classify.batches == []
     # The gateway says the same.
     with pytest.raises(InvalidPrompt, match="the prompt is empty"):
-        admit(nothing, now_ms=NOW, timeout_s=1, max_prompt_bytes=1000, tenant=None)
+        admit(nothing, request_id="r", now_ms=NOW, timeout_s=1, max_prompt_bytes=1000, tenant=None)
 
 
 async def test_a_message_that_names_no_prompt_is_a_dead_letter(handler: RouteHandler) -> None:
