@@ -63,7 +63,8 @@ class Edge:
                     raise
                 await failed(Request(scope))(scope, receive, answer)
             finally:
-                attributes[names.HTTP_STATUS] = status
+                if status:
+                    attributes[names.HTTP_STATUS] = status
                 if code := state.get("error"):
                     attributes[names.ERROR_TYPE] = code
                 span.set_attributes(attributes)

@@ -1,64 +1,34 @@
-"""What decides a response's head, and when nothing comes: the route, an early error, a client that has gone away."""
+"""What decides a response's head: the route, an early error, a client that has gone away."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable
-from contextlib import aclosing
-from typing import Any
+from collections.abc import Awaitable
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from coe.client.events import Completed, Event, Routed, Text
-from coe.platform.errors import Cancelled, InternalError, from_proto
+from coe.client.events import Completed, Routed, Text
+from coe.gateway.reading import Reading, give_up
+from coe.platform.errors import Cancelled, InternalError
 
-Events = AsyncGenerator[Event, None]
 
-
-async def until_routed(events: Events) -> Routed:
+async def until_routed(answer: Reading) -> Routed:
     """The routing of the prompt: the first thing that happens to it, unless it fails before."""
-    async for event in events:
+    while not isinstance(event := await answer.next(), Completed):
         if isinstance(event, Routed):
             return event
-        raise_error(event)
     raise InternalError("the prompt ended without a route")
 
 
-async def until_settled(events: Events, within_s: float) -> Events:
-    """The same events, once the first text or the end is among them, or `within_s` seconds have passed.
+async def until_settled(answer: Reading, within_s: float) -> None:
+    """Returns once the first text or the end has come, which are read again, or `within_s` seconds have passed.
 
-    Raises the error of a prompt that fails within that time. What it returns has to be closed.
+    Raises the error of a prompt that fails within that time.
     """
-    held: list[Event] = []
     loop = asyncio.get_running_loop()
     until = loop.time() + within_s
-    coming = asyncio.ensure_future(anext(events))
-    try:
-        while (await asyncio.wait({coming}, timeout=until - loop.time()))[0]:
-            held.append(event := coming.result())
-            raise_error(event)
-            if isinstance(event, Text | Completed):
-                return _again(held, None, events)
-            coming = asyncio.ensure_future(anext(events))
-    except BaseException:
-        await _give_up(coming)
-        raise
-    return _again(held, coming, events)
-
-
-async def with_pauses(events: Events, quiet_s: float) -> AsyncGenerator[Event | None, None]:
-    """The same events, and None whenever none came for so long."""
-    async with aclosing(events):
-        while True:
-            coming = asyncio.ensure_future(anext(events, None))
-            try:
-                while not (await asyncio.wait({coming}, timeout=quiet_s))[0]:
-                    yield None
-                event = coming.result()
-            finally:
-                await _give_up(coming)
-            if event is None:
-                return
-            yield event
+    while not isinstance(event := await answer.ahead(until - loop.time()), Text | Completed):
+        if event is None:
+            return
 
 
 async def while_connected(request: Request, answer: Awaitable[Response]) -> Response:
@@ -70,38 +40,9 @@ async def while_connected(request: Request, answer: Awaitable[Response]) -> Resp
             raise Cancelled("the client went away")
         return working.result()
     finally:
-        await asyncio.gather(_give_up(working), _give_up(gone))
-
-
-def raise_error(event: Event) -> None:
-    """Raises the CoEError that a prompt ended with."""
-    if isinstance(event, Completed) and event.result.WhichOneof("outcome") == "error":
-        raise from_proto(event.result.error)
-
-
-async def _again(held: list[Event], coming: asyncio.Future[Event] | None, events: Events) -> Events:
-    async with aclosing(events):
-        try:
-            for event in held:
-                yield event
-            if coming is not None:
-                yield await coming
-        finally:
-            if coming is not None:
-                await _give_up(coming)
-        async for event in events:
-            yield event
+        await asyncio.gather(give_up(working), give_up(gone))
 
 
 async def _disconnected(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
-
-
-async def _give_up(work: asyncio.Future[Any]) -> None:
-    if not work.done():
-        work.cancel()
-        await asyncio.wait({work})
-    if not work.cancelled():
-        # Nobody else asks for it: an error of it is not one that was forgotten.
-        work.exception()

@@ -10,8 +10,8 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from coe._proto.events_pb2 import PromptSubmitted
@@ -19,13 +19,14 @@ from coe.client.events import Completed
 from coe.client.prompts import PromptClient
 from coe.gateway.admission import admit
 from coe.gateway.edge import Edge
-from coe.gateway.head import raise_error, until_routed, until_settled, while_connected
+from coe.gateway.head import until_routed, until_settled, while_connected
 from coe.gateway.keys import ApiKeys
 from coe.gateway.openai import AUTO, BUDGETS, ChatRequest, completion, decision_headers, explanation, model_card
+from coe.gateway.reading import Reading
 from coe.gateway.refusals import invalid, refuse, unserved
 from coe.gateway.settings import GatewaySettings
-from coe.gateway.sse import HEADERS, stream
-from coe.platform.errors import CoEError, ExpertNotFound, InvalidPrompt, PromptTooLarge
+from coe.gateway.sse import EventStream, stream
+from coe.platform.errors import Cancelled, CoEError, ExpertNotFound, InvalidPrompt, PromptTooLarge
 
 TIMEOUT = "x-coe-timeout-s"
 # A body that comes in drops holds its connection no longer than this.
@@ -100,31 +101,33 @@ class HttpApi:
         return await while_connected(request, self._answer(wanted, prompt, timeout_s))
 
     async def _answer(self, wanted: ChatRequest, prompt: PromptSubmitted, timeout_s: float) -> Response:
-        events = self._prompts.submit(prompt, timeout_s=timeout_s)
+        answer = Reading(self._prompts.submit(prompt, timeout_s=timeout_s))
         try:
-            routed = await until_routed(events)
+            routed = await until_routed(answer)
             headers = decision_headers(routed.routing, routed.assignment)
             why = {"coe": explanation(routed.routing, routed.assignment)} if wanted.explain else {}
             if wanted.stream:
-                events = await until_settled(events, self._settings.hold_s)
+                await until_settled(answer, self._settings.hold_s)
                 with_usage = wanted.stream_options is not None and wanted.stream_options.include_usage
-                body = stream(events, prompt.request_id, routed.assignment.expert_id, why, with_usage)
-                return StreamingResponse(body, headers=headers | HEADERS, media_type="text/event-stream")
-            result = [event async for event in events][-1]
-            assert isinstance(result, Completed)
-            raise_error(result)
-            return JSONResponse(completion(result.result, int(time.time())) | why, headers=headers)
+                body = stream(answer, prompt.request_id, routed.assignment.expert_id, why, with_usage)
+                return EventStream(body, answer, headers)
+            while not isinstance(event := await answer.next(), Completed):
+                pass
+            return JSONResponse(completion(event.result, int(time.time())) | why, headers=headers)
         except BaseException:
-            await events.aclose()
+            await answer.aclose()
             raise
 
 
 async def parse(request: Request, max_prompt_bytes: int) -> ChatRequest:
-    """The request's body, read only up to a bound. Raises PromptTooLarge or InvalidPrompt with the field's name."""
+    """The request's body, read only up to a bound. Raises PromptTooLarge, InvalidPrompt with the field's name, or
+    Cancelled."""
     try:
         async with asyncio.timeout(_BODY_S):
             # JSON may need up to six bytes for one of text; the text itself is measured at admission.
             body = await _read(request, 6 * max_prompt_bytes)
+    except ClientDisconnect:
+        raise Cancelled("the client went away") from None
     except TimeoutError:
         raise HTTPException(408, f"the body did not come within {_BODY_S:.0f} s") from None
     try:

@@ -3,24 +3,42 @@
 import json
 import time
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from typing import Any
 
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
 from coe.client.events import Completed, Text
-from coe.gateway.head import Events, raise_error, with_pauses
 from coe.gateway.openai import chunk, usage
+from coe.gateway.reading import Reading
 from coe.gateway.refusals import error_body
 from coe.platform.errors import CoEError
 
 # Proxies neither gather nor keep what is sent.
-HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 # Proxies cut connections on which nothing happens, many after a minute.
 _QUIET_S = 15.0
 _WAITING = ": waiting\n\n"
 
 
+class EventStream(StreamingResponse):
+    """Closes the answer that `body` is of, also when the client left before the first of it was sent."""
+
+    def __init__(self, body: AsyncGenerator[str, None], answer: Reading, headers: dict[str, str]) -> None:
+        super().__init__(body, headers=headers | _HEADERS, media_type="text/event-stream")
+        self._answer = answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            if self._answer.error is not None:
+                scope["state"]["error"] = self._answer.error
+            await self._answer.aclose()
+
+
 async def stream(
-    events: Events, request_id: str, model: str, why: dict[str, Any], with_usage: bool, quiet_s: float = _QUIET_S
+    answer: Reading, request_id: str, model: str, why: dict[str, Any], with_usage: bool, quiet_s: float = _QUIET_S
 ) -> AsyncGenerator[str, None]:
     """The first chunk with `why`; a comment whenever nothing came for `quiet_s`.
 
@@ -28,27 +46,23 @@ async def stream(
     """
     created, sent, text, attempt = int(time.time()), "", "", 0
     yield _sse(chunk(request_id, created, model, {"role": "assistant", "content": ""}, None) | why)
-    async with aclosing(with_pauses(events, quiet_s)) as coming:
-        try:
-            async for event in coming:
-                if event is None:
-                    yield _WAITING
-                elif isinstance(event, Text):
-                    text = event.text if event.attempt > attempt else text + event.text
-                    attempt = event.attempt
-                    if text.startswith(sent) and len(text) > len(sent):
-                        yield _sse(chunk(request_id, created, model, {"content": text[len(sent) :]}, None))
-                        sent = text
-                elif isinstance(event, Completed):
-                    raise_error(event)
-                    finish = event.result.completion.finish_reason
-                    yield _sse(chunk(request_id, created, model, {}, finish))
-                    if with_usage:
-                        last = chunk(request_id, created, model, {}, None) | {"choices": []}
-                        yield _sse(last | {"usage": usage(event.result.usage)})
-        except CoEError as error:
-            yield _sse(error_body(error))
-            return
+    try:
+        while not isinstance(event := await answer.next(quiet_s), Completed):
+            if event is None:
+                yield _WAITING
+            elif isinstance(event, Text):
+                text = event.text if event.attempt > attempt else text + event.text
+                attempt = event.attempt
+                if text.startswith(sent) and len(text) > len(sent):
+                    yield _sse(chunk(request_id, created, model, {"content": text[len(sent) :]}, None))
+                    sent = text
+    except CoEError as error:
+        yield _sse(error_body(error))
+        return
+    yield _sse(chunk(request_id, created, model, {}, event.result.completion.finish_reason))
+    if with_usage:
+        last = chunk(request_id, created, model, {}, None) | {"choices": []}
+        yield _sse(last | {"usage": usage(event.result.usage)})
     yield "data: [DONE]\n\n"
 
 

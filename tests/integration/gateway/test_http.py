@@ -2,10 +2,13 @@
 
 import asyncio
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
 import pytest
+from starlette.applications import Starlette
+from starlette.types import Message
 
 from coe._proto import events_pb2
 from coe.client.prompts import PromptClient
@@ -264,11 +267,13 @@ async def test_requests_are_measured_by_route_and_status(http: httpx.AsyncClient
 
     before = counts()
     await http.post(CHAT, json=chat("olleh"))
+    await http.post(CHAT, json=chat("olleh", model="broken", stream=True))
     await http.get("/v1/models/missing")
     await http.request("BREW", "/pot")
     new = {key: count - before.get(key, 0) for key, count in counts().items() if count != before.get(key, 0)}
     assert new == {
         ("POST", CHAT, 200, None): 1,
+        ("POST", CHAT, 200, "context_exceeded"): 1,
         ("GET", "/v1/models/{name:path}", 404, "expert_not_found"): 1,
         ("_OTHER", None, 404, "not_found"): 1,
     }
@@ -280,3 +285,34 @@ async def test_a_trace_that_a_request_comes_with_goes_on_to_kafka(http: httpx.As
         await http.post(CHAT, json=chat("olleh"), headers={"traceparent": f"00-{trace_id}-b7ad6b7169203331-01"})
         record = await anext(records)
     assert trace_id in (record.header("traceparent") or "")
+
+
+async def asked_by_asgi(app: Starlette, received: Sequence[Message | None]) -> list[Message]:
+    """What the app sends to a client that does so. None: nothing comes."""
+    coming = iter(received)
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        message = next(coming)
+        return message if message is not None else await asyncio.get_running_loop().create_future()
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    await app({"type": "http", "method": "POST", "path": CHAT, "headers": [], "query_string": b""}, receive, send)
+    return sent
+
+
+async def test_a_client_that_goes_away_as_its_stream_begins_cancels_its_prompt(
+    prompts: PromptClient, path: Pipeline
+) -> None:
+    """Starlette cancels the stream again and again then: what its end needs is done outside."""
+    body: Message = {"type": "http.request", "body": json.dumps(chat("hello", model="slow", stream=True)).encode()}
+    await asked_by_asgi(http_api(prompts, GatewaySettings(hold_s=0)), (body, None, {"type": "http.disconnect"}))
+    assert await asyncio.wait_for(path.cancelled.get(), 10)
+
+
+async def test_a_client_that_goes_away_within_its_body_is_no_failure_of_ours(prompts: PromptClient) -> None:
+    begun: Message = {"type": "http.request", "body": b'{"mess', "more_body": True}
+    start, _ = await asked_by_asgi(http_api(prompts, GatewaySettings()), (begun, {"type": "http.disconnect"}))
+    assert start["status"] == 499

@@ -3,9 +3,14 @@
 import asyncio
 from collections.abc import AsyncGenerator
 
+import pytest
+from starlette.requests import ClientDisconnect
+from starlette.types import Message
+
 from coe._proto import events_pb2
 from coe.client.events import Completed, Event, Text
-from coe.gateway.sse import stream
+from coe.gateway.reading import Reading
+from coe.gateway.sse import EventStream, stream
 
 
 async def test_comments_are_sent_while_nothing_comes_and_nothing_is_lost() -> None:
@@ -22,7 +27,8 @@ async def test_comments_are_sent_while_nothing_comes_and_nothing_is_lost() -> No
             closed.append(True)
 
     seen: list[str] = []
-    async for line in stream(events(), "r", "expert", {}, with_usage=False, quiet_s=0.01):
+    answer = Reading(events())
+    async for line in stream(answer, "r", "expert", {}, with_usage=False, quiet_s=0.01):
         seen.append(line)
         if line.startswith(":"):
             go.set()
@@ -31,10 +37,11 @@ async def test_comments_are_sent_while_nothing_comes_and_nothing_is_lost() -> No
     assert set(comments) == {": waiting\n\n"}
     assert [text for line in seen for text in ("a", "b") if f'"content": "{text}"' in line] == ["a", "b"]
     assert seen[-1] == "data: [DONE]\n\n"
+    await answer.aclose()
     assert closed
 
 
-async def test_who_stops_reading_closes_the_events() -> None:
+async def test_an_answer_that_is_waited_for_can_be_closed() -> None:
     closed = []
 
     async def events() -> AsyncGenerator[Event, None]:
@@ -42,10 +49,35 @@ async def test_who_stops_reading_closes_the_events() -> None:
             await asyncio.Event().wait()
             yield Text("never", 0)
         finally:
+            # As a cancellation of the prompt is written.
+            await asyncio.sleep(0)
             closed.append(True)
 
-    lines = stream(events(), "r", "expert", {}, with_usage=False, quiet_s=0.01)
+    answer = Reading(events())
+    lines = stream(answer, "r", "expert", {}, with_usage=False, quiet_s=0.01)
     assert "role" in await anext(lines)
     assert (await anext(lines)).startswith(":")
-    await lines.aclose()
+    await answer.aclose()
+    assert closed
+
+
+async def test_a_stream_of_which_nothing_was_sent_closes_its_answer() -> None:
+    closed = []
+
+    async def events() -> AsyncGenerator[Event, None]:
+        try:
+            yield Text("a", 0)
+            yield Text("b", 0)
+        finally:
+            closed.append(True)
+
+    async def send(message: Message) -> None:
+        raise OSError
+
+    answer = Reading(events())
+    await answer.ahead(None)
+    body = stream(answer, "r", "expert", {}, with_usage=False)
+    scope = {"type": "http", "asgi": {"spec_version": "2.4"}, "state": {}}
+    with pytest.raises(ClientDisconnect):
+        await EventStream(body, answer, {})(scope, send, send)
     assert closed
