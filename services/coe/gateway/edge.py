@@ -1,4 +1,4 @@
-"""What every HTTP request gets: an id, the tenant of its key, a span, a place in the metrics, a line when it fails."""
+"""What every HTTP request gets: an id, a span, a place in the metrics, a line when it fails."""
 
 import hashlib
 import time
@@ -25,7 +25,7 @@ _UNTRACED = "/health"
 
 
 class Edge:
-    """ASGI middleware, around all others. The id stands in `request.state.request_id`, an error's code in `.error`."""
+    """ASGI middleware. The id stands in `request.state.request_id`, an error's code in `.error`."""
 
     def __init__(self, app: ASGIApp, routes: Sequence[BaseRoute]) -> None:
         self._app = app
