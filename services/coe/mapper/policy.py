@@ -68,13 +68,16 @@ def plan_for(mapping: Mapping, name: str, active_params_b: float | None) -> tupl
 
 
 def _limit(mapping: Mapping, active_params_b: float) -> float:
-    """Rounded down and within what the pool has, so that the plans to solve and to keep are few and the limit holds."""
-    sizes = [expert.active_params_b for expert in mapping.pool]
-    if active_params_b < min(sizes):
+    """Rounded down and within what the pool has, so that the plans to solve and to keep are few and the limit holds.
+
+    Never below an expert's size that it reaches.
+    """
+    within = [expert.active_params_b for expert in mapping.pool if expert.active_params_b <= active_params_b]
+    if not within:
         return 0.0
-    within = min(active_params_b, max(sizes))
-    steps = 10 if within >= 1 else 1000
-    return max(min(sizes), int(within * steps) / steps)
+    most = min(active_params_b, max(expert.active_params_b for expert in mapping.pool))
+    steps = 10 if most >= 1 else 1000
+    return max(*within, int(most * steps) / steps)
 
 
 def mapped(mapping: Mapping, category: str, part: str, budget: tuple[str, Plan], hosted: Hosted) -> Choice:

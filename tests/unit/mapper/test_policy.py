@@ -106,6 +106,14 @@ def test_small_figures_are_told_apart(solved: list[float | None]) -> None:
     assert solved == [0.135, 0.269, 0.27, 0.6, 0.0]
 
 
+def test_a_figure_that_reaches_an_expert_is_not_rounded_below_it(solved: list[float | None]) -> None:
+    pool = tuple(PoolExpert(name, size, size) for name, size in (("small", 3.21), ("middle", 8.03), ("large", 70.55)))
+    own = replace(MAPPING, pool=pool)
+    wanted = {3.21: "small", 8.0: "small", 8.03: "middle", 8.05: "middle", 70.5: "middle", 70.55: "large", 1e9: "large"}
+    assert {number: plan_for(own, "", number)[1].experts["math"] for number in wanted} == wanted
+    assert solved == [3.21, 8.0, 8.03, 70.5, 70.55]
+
+
 @pytest.mark.parametrize("number", [0.0, -1.0, float("nan"), float("inf"), 2.0, 0.3])
 def test_a_budget_that_nothing_fits_is_refused(number: float) -> None:
     with pytest.raises(InvalidPrompt):
