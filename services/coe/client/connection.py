@@ -16,7 +16,8 @@ _REMEMBERED_BYTES = 4 * 1024 * 1024
 async def connect(kafka: str, *, source: str = "coe/client", timeout_s: float = 30.0) -> AsyncIterator[PromptClient]:
     """A client of the brokers `kafka` ("host:port", several with commas). `source` names the program in its events.
 
-    COE_KAFKA_SECURITY and COE_TLS_* encrypt it. Raises Unavailable when no broker answers within `timeout_s`.
+    COE_KAFKA_SECURITY and COE_TLS_* encrypt it, COE_KAFKA_SASL_* say who we are. Raises Unavailable when no broker
+    answers within `timeout_s`, or one refuses us.
     """
     bus = KafkaBus(kafka, source=source, start_timeout_s=timeout_s)
     await bus.start()

@@ -29,7 +29,8 @@ class GatewaySettings(Settings):
     default_deadline_s: float = Field(default=120.0, gt=0, allow_inf_nan=False)
     # No prompt gets a longer one.
     max_deadline_s: float = Field(default=600.0, gt=0, allow_inf_nan=False)
-    # Seconds that the head of a streamed HTTP answer waits for the first text: an error until then has its own status.
+    # Seconds that the head of a streamed HTTP answer waits for the first text, once the prompt has its expert: an error
+    # until then has its own status.
     hold_s: float = Field(default=5.0, ge=0, allow_inf_nan=False)
     # A request id that comes again within so many seconds after its terminal event has that event again, as far as the
     # gateway remembers (32 MiB). 0: it is submitted again. Set it with COE_ROUTER_DUPLICATES_S: an id that the router

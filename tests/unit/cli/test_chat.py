@@ -5,6 +5,7 @@ import io
 import pytest
 
 from coe.cli import chat
+from coe.platform.errors import InvalidPrompt
 
 
 @pytest.mark.parametrize("errors", ["strict", "surrogateescape"])
@@ -15,6 +16,14 @@ def test_bytes_that_are_no_text_are_said_and_asked_again(
     monkeypatch.setattr("sys.stdin", typed)
     assert [chat.ask(), chat.ask()] == ["hello", ""]
     assert capsys.readouterr().err == "invalid_prompt: what was typed is no text in UTF-8\n"
+
+
+def test_a_key_is_shown_as_a_bearer_and_what_can_be_none_is_refused() -> None:
+    assert chat.authorization("sk-1") == (("authorization", "Bearer sk-1"),)
+    assert chat.authorization("") == ()
+    for wrong in ("schlüssel", "sk-1\n"):
+        with pytest.raises(InvalidPrompt, match="COE_API_KEY is no key"):
+            chat.authorization(wrong)
 
 
 class Slowly(io.RawIOBase):
