@@ -31,6 +31,7 @@ from coe.expert_worker.expected import Expected
 from coe.expert_worker.prompt import Prompt
 from coe.expert_worker.resident import Resident
 from coe.platform.errors import CapacityExceeded, CoEError, LeaseLost, Unavailable
+from coe.platform.prompts import MAX_NAME_CHARS
 from coe.scheduling import Batch as Plan
 from coe.scheduling import Decision, ExpertQueues, QueuedPrompt, QueuePolicy, QueueView, Running
 
@@ -98,7 +99,8 @@ class WorkerLoop:
             if prompt.request_id == request_id
             for effect in self._end(prompt, cancelled(prompt), now)
         ]
-        if not effects:
+        # Anybody may write a cancellation; no prompt has a longer name.
+        if not effects and len(request_id) <= MAX_NAME_CHARS:
             self._tombstones[request_id] = now
             self._tombstones.move_to_end(request_id)
             if len(self._tombstones) > MAX_TOMBSTONES:

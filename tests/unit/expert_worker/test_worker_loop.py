@@ -254,6 +254,17 @@ def test_a_cancellation_is_of_what_was_submitted_before_it() -> None:
     assert answer(world, "again").completion_tokens == 1
 
 
+def test_no_cancellation_is_remembered_by_a_name_that_no_prompt_may_have() -> None:
+    world = World()
+    longest, longer = "a" * 256, "b" * 257
+    for name in (longest, longer):
+        world.apply(world.loop.on_cancel(name, world.now))
+    world.submit(make_prompt(longest), make_prompt(longer))
+    assert isinstance(error(world, longest), Cancelled)
+    world.run_out()
+    assert answer(world, longer).completion_tokens == 1
+
+
 def test_a_lost_lease_is_asked_for_again_and_the_answer_goes_on() -> None:
     world = World()
     world.submit(make_prompt("1", tokens=3))
