@@ -117,12 +117,22 @@ def test_nothing_follows_the_terminal_event() -> None:
     chunks=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 5), st.text(max_size=3)), max_size=30),
     whole=st.text(min_size=1, max_size=20),
     attempt=st.integers(0, 2),
+    routed_at=st.integers(0, 30),
+    joined_at=st.integers(0, 30),
 )
-def test_the_reader_ends_with_the_completions_text(
-    chunks: list[tuple[int, int, str]], whole: str, attempt: int
+def test_every_reader_ends_with_the_completions_text(
+    chunks: list[tuple[int, int, str]], whole: str, attempt: int, routed_at: int, joined_at: int
 ) -> None:
     stream = PromptStream()
-    for number, sequence, content in chunks:
-        stream.on_chunk(text(sequence, content, number))
-    stream.on_completed(completed(whole, attempt))
-    assert answer(stream) == whole
+    readers = [stream]
+    for index, (number, sequence, content) in enumerate(chunks):
+        if index == joined_at:
+            readers.append(stream.joined())
+        for reader in readers:
+            if index == routed_at:
+                reader.on_assigned(assigned())
+            reader.on_chunk(text(sequence, content, number))
+    for reader in readers:
+        reader.on_completed(completed(whole, attempt))
+        assert isinstance(reader.pending[0], Routed)
+        assert answer(reader) == whole
