@@ -47,8 +47,8 @@ async def endpoint(tmp_path: Path) -> AsyncIterator[Endpoint]:
     await endpoint.stop()
 
 
-async def resolve(endpoint: Endpoint, category: str) -> None:
-    async with channel(endpoint.address, timeout_s=0.2) as to:
+async def resolve(endpoint: Endpoint, category: str, timeout_s: float = 30) -> None:
+    async with channel(endpoint.address, timeout_s=timeout_s) as to:
         with calls():
             await mapper_pb2_grpc.MapperStub(to).Resolve(mapper_pb2.ResolveRequest(category=category))
 
@@ -74,7 +74,7 @@ async def test_a_bug_shows_no_internals(endpoint: Endpoint) -> None:
 
 async def test_a_call_without_deadline_gets_one(endpoint: Endpoint) -> None:
     with pytest.raises(DeadlineExceeded):
-        await resolve(endpoint, "slow")
+        await resolve(endpoint, "slow", timeout_s=0.2)
 
 
 async def generate(endpoint: Endpoint, seen: list[str]) -> None:
@@ -139,20 +139,42 @@ async def test_a_call_that_was_given_up_is_not_counted_as_answered(
             counted.put_nowait((attributes["rpc.response.status_code"], attributes["error.type"]))
 
     monkeypatch.setattr(server, "registry", SimpleNamespace(histogram=lambda _: Histogram()))
+    # However long the request was on its way.
+    monkeypatch.setattr(server, "_WAY_S", 10.0)
     endpoint, waits = Endpoint(GrpcSettings(port=0, grace_s=0.1)), Waits()
     mapper_pb2_grpc.add_MapperServicer_to_server(waits, endpoint.server)
     gateway_pb2_grpc.add_GatewayServicer_to_server(waits, endpoint.server)
     await endpoint.start([])
     try:
         async with channel(endpoint.address) as to, asyncio.timeout(30):
-            calling = asyncio.create_task(give_up(to, stream=stream, timeout=0.5 if expires else 60))
-            await waits.began.wait()
-            if not expires:
+            if expires:
+                # It may expire before it is there.
+                while not waits.began.is_set():
+                    await asyncio.gather(give_up(to, stream=stream, timeout=0.5), return_exceptions=True)
+            else:
+                calling = asyncio.create_task(give_up(to, stream=stream, timeout=60))
+                await waits.began.wait()
                 calling.cancel()
+                await asyncio.gather(calling, return_exceptions=True)
             assert await counted.get() == (status, status.lower())
-            await asyncio.gather(calling, return_exceptions=True)
     finally:
         await endpoint.stop()
+
+
+@pytest.mark.parametrize(
+    ("given", "left", "late"),
+    [
+        (None, None, False),
+        (60.0, 40.0, False),
+        (60.0, 0.0, True),
+        # By the caller's clock, which ran out first.
+        (0.5, 0.02, True),
+        (121.0, 0.6, True),
+        (121.0, 2.0, False),
+    ],
+)
+def test_who_gives_up_at_the_deadline_gives_up_by_it(given: float | None, left: float | None, late: bool) -> None:
+    assert server.is_late(given, left) is late
 
 
 async def give_up(to: Any, *, stream: bool, timeout: float) -> None:

@@ -22,6 +22,10 @@ from coe.platform.telemetry import names, registry, spans, w3c
 _log = logs.get(__name__)
 # Health is asked for every second: no spans of it.
 _UNTRACED = ("/grpc.health.", "/grpc.reflection.")
+# A caller gives up when the deadline passes by its clock. By ours that is sooner: the request was on its way first, and
+# gRPC rounds up by as much as a hundredth.
+_WAY_S = 0.25
+_ROUNDED_UP = 0.01
 
 
 class ServerInterceptor(grpc.aio.ServerInterceptor):
@@ -103,7 +107,7 @@ class _Call:
 
 @contextmanager
 def _span(method: str, context: grpc.aio.ServicerContext[Any, Any]) -> "Iterator[_Call]":
-    started = time.perf_counter()
+    started, given = time.perf_counter(), context.time_remaining()
     metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
     attributes: dict[str, AttributeValue] = {names.RPC_SYSTEM: "grpc", names.RPC_METHOD: method}
     span = spans.start(method, SpanKind.SERVER, w3c.parse(metadata.get), lambda: attributes)
@@ -113,10 +117,15 @@ def _span(method: str, context: grpc.aio.ServicerContext[Any, Any]) -> "Iterator
             yield call
         except (asyncio.CancelledError, GeneratorExit):
             # By the peer, or by its deadline: gRPC tells the handler no more than that.
-            late = context.time_remaining() == 0
+            late = is_late(given, context.time_remaining())
             call.status, call.error = ("DEADLINE_EXCEEDED", "deadline_exceeded") if late else ("CANCELLED", "cancelled")
             raise
         finally:
             attributes |= {names.RPC_STATUS: call.status, **({names.ERROR_TYPE: call.error} if call.error else {})}
             span.set_attributes(attributes)
             registry.histogram("rpc.server.call.duration").record(time.perf_counter() - started, attributes)
+
+
+def is_late(given: float | None, left: float | None) -> bool:
+    """Whether a call that was given up with `left` seconds to its deadline ended by that. `given`: at its start."""
+    return given is not None and left is not None and left <= _WAY_S + given * _ROUNDED_UP
