@@ -15,7 +15,7 @@ PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(PY) -m pip
 say = @printf '\033[1m==>\033[0m %s\n'
 
 .PHONY: help setup demo test check lint types stubs check-native warnings-native sanitize-native test-native protos format \
-	bench load chaos soak soak-native fuzz lock compose-up compose-test deploy-tools release wheelhouse kafka clean
+	bench load chaos soak soak-native fuzz lock compose-up compose-test kube-test deploy-tools release wheelhouse kafka clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -145,6 +145,9 @@ compose-up: wheelhouse ## the services as containers, built here (Docker with Co
 
 compose-test: wheelhouse kafka ## build images without a registry, bring them up on the host network, submit, load, break, take down
 	@compose/test/run.sh
+
+kube-test: wheelhouse kafka deploy-tools ## install the chart in a Kubernetes of one node, built from its Go modules; break, upgrade and scale it under load
+	@deploy/test/run.sh
 
 clean: ## remove what was built here; caches outside the tree stay
 	rm -rf build $(STAMPS) $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -8,6 +8,7 @@ coe=$PWD/.venv/bin
 state=$(mktemp -d "${TMPDIR:-/tmp}/coe-compose.XXXXXX")
 say() { printf '\033[1m==>\033[0m %s (%s s)\n' "$*" "$SECONDS"; }
 . compose/test/engine.sh
+. compose/test/images.sh
 
 files=(-f compose.yaml -f compose.hostnet.yaml -f compose.load.yaml -f compose.load.hostnet.yaml -f compose.chaos.yaml)
 compose() { (cd compose && docker-compose "${files[@]}" "$@"); }
@@ -37,14 +38,6 @@ finish() {
 trap finish EXIT
 trap 'exit 130' INT TERM
 
-unless_skipped() {
-    "$@" && return
-    [ -n "$skip" ] || exit 1
-    say "SKIPPED: $skip"
-    engine_stop
-    exit 0
-}
-
 say "container engine"
 unless_skipped engine_start
 docker version --format 'engine {{.Server.Version}}'
@@ -53,28 +46,8 @@ docker version --format 'engine {{.Server.Version}}'
 export KAFKA_PORT=27092 KAFKA_INTERNAL_PORT=27094 KAFKA_CONTROLLER_PORT=27093 VALKEY_PORT=27379
 export GATEWAY_PORT=27000 GATEWAY_HTTP_PORT=27080 ROUTER_PORT=27010 MAPPER_PORT=27020 TIERS_PORT=27040
 export WORKER_0_PORT=27050 WORKER_1_PORT=27051 COMPOSE_PROJECT_NAME=coetest SHARED_MEMORY=1g
-export BASE_IMAGE=coe-base:bookworm KAFKA_IMAGE=coe-test/kafka VALKEY_IMAGE=coe-test/valkey
 
-say "base images (debootstrap)"
-base_image coe-base python3,python3-venv
-unless_skipped engine_runs coe-base:bookworm
-base_image coe-java openjdk-17-jre-headless
-
-say "broker and Redis images"
-context="$state/context"
-mkdir "$context"
-mkdir "$context/kafka"
-cp "$("$coe/python" -c 'from coe.local.kafka.artifacts import fetch; print(fetch())')"/*.jar "$context/kafka"
-cp compose/test/kafka-entrypoint.sh services/coe/local/kafka/log4j2.properties compose/test/images.Dockerfile "$context"
-cp "$("$coe/python" -c 'from coe.local.valkey import binary; print(binary())')" "$context/valkey-server"
-for target in kafka valkey; do
-    docker build --quiet --target "$target" --tag "coe-test/$target" --build-arg BASE_IMAGE --build-arg JAVA_IMAGE=coe-java:bookworm \
-        -f "$context/images.Dockerfile" "$context" >"$state/build.log" 2>&1 || { tail -30 "$state/build.log"; exit 1; }
-done
-
-say "service images"
-compose --profile load build --quiet >"$state/build.log" 2>&1 || { tail -30 "$state/build.log"; exit 1; }
-compose/test/sizes.sh 400
+build_images
 
 say "up"
 up
