@@ -126,6 +126,17 @@ def test_a_result_of_a_worker_that_no_topic_takes_is_still_its_prompts() -> None
     assert (told.request_id, told.tenant, told.error.code, told.attempt) == ("r", "t", "internal", 3)
 
 
+@pytest.mark.parametrize("key", [None, b"another"])
+@pytest.mark.parametrize("kind", [events_pb2.PromptRouted, events_pb2.PromptAssigned])
+def test_a_prompt_whose_key_is_not_its_name_is_told_by_its_name(
+    kind: type[events_pb2.PromptRouted | events_pb2.PromptAssigned], key: bytes | None
+) -> None:
+    prompt = events_pb2.PromptSubmitted(request_id="r", tenant="t", prompt="x" * MAX_MESSAGE_BYTES)
+    ended, _ = messages(record(b"body", key), Outcome(publish=(Outgoing("onward", "r", kind(prompt=prompt)),)), "s", 0)
+    told = events_pb2.PromptCompleted.FromString(ended.value)
+    assert (ended.key, told.request_id, told.tenant, told.error.code) == (b"r", "r", "t", "internal")
+
+
 def test_a_result_that_can_not_be_written_becomes_an_error() -> None:
     broken = Outgoing(topics.ROUTED, "\ud800", events_pb2.PromptRouted())
     sent = messages(record(), Outcome(publish=(broken,)), "coe/test", 0)

@@ -70,10 +70,13 @@ def refused(record: Record, outcome: Outcome, source: str, attempt: int, error: 
 
 
 def _submitted(outcome: Outcome) -> events_pb2.PromptSubmitted | None:
-    """Whose outcome it is, where that is an end: the key of an assignment does not name its prompt."""
+    """Whose outcome it is. A record's key need not name its prompt, and an assignment's does not."""
     for outgoing in outcome.publish:
-        if isinstance(ended := outgoing.message, events_pb2.PromptCompleted):
-            return events_pb2.PromptSubmitted(request_id=ended.request_id, tenant=ended.tenant)
+        match outgoing.message:
+            case events_pb2.PromptCompleted() as ended:
+                return events_pb2.PromptSubmitted(request_id=ended.request_id, tenant=ended.tenant)
+            case events_pb2.PromptRouted() | events_pb2.PromptAssigned() as onward if onward.prompt.request_id:
+                return onward.prompt
     return None
 
 
