@@ -18,7 +18,7 @@ from typing import Protocol, runtime_checkable
 import grpc.aio
 
 from coe.platform import logs, parent, telemetry
-from coe.platform.errors import CoEError
+from coe.platform.errors import CoEError, InternalError
 from coe.platform.rpc.endpoint import Endpoint
 from coe.platform.sasl import SaslSettings
 from coe.platform.settings import CoreSettings, GrpcSettings
@@ -81,7 +81,10 @@ def run(service: Service, loop_factory: Callable[[], asyncio.AbstractEventLoop] 
             with asyncio.Runner(loop_factory=loop_factory) as runner:
                 runner.run(serve(service, rpc))
         except CoEError as error:
-            _log.error("the service ended", code=error.code, reason=error.message, **error.details)
+            facts: dict[str, object] = {**error.details, "code": error.code, "reason": error.message}
+            # A fault of ours is looked for where its cause came from.
+            cause = error.__cause__ if isinstance(error, InternalError) else None
+            _log.error("the service ended", **facts, exc_info=cause)
             sys.exit(1)
         except Exception as error:
             _log.error("the service failed", reason=f"{type(error).__name__}: {error}", exc_info=error)

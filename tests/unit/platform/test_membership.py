@@ -1,19 +1,22 @@
 """What a consumer has read and its session did not take is read again."""
 
 import asyncio
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import cast
 
 import pytest
 from aiokafka import ConsumerRecord, TopicPartition
 
-from coe.platform.bus.api import Subscription
+from coe.platform.bus.api import Outcome, Record, Subscription
 from coe.platform.bus.kafka.admin import Admin
 from coe.platform.bus.kafka.connection import Connection
 from coe.platform.bus.kafka.membership import Membership
+from coe.platform.bus.kafka.process import process
 from coe.platform.errors import InternalError
 
 TP = TopicPartition("coe.prompts.v1", 5)
+SUBSCRIPTION = Subscription(TP.topic, "g")
 
 
 class Consumer:
@@ -57,7 +60,7 @@ async def test_a_record_that_came_while_transactions_failed_comes_again(
     monkeypatch: pytest.MonkeyPatch, committed: int | None
 ) -> None:
     connection = Connection("127.0.0.1:1", "coe-test")
-    membership = Membership(connection, cast("Admin", None), Subscription(TP.topic, "g"), marks=False)
+    membership = Membership(connection, cast("Admin", None), SUBSCRIPTION, marks=False)
     monkeypatch.setattr(membership._transactions, "assigned", lambda _: None)
     membership._consumer = consumer = Consumer()
     consumer.log = [
@@ -84,15 +87,28 @@ async def test_a_record_that_came_while_transactions_failed_comes_again(
     await membership.stop()
 
 
-async def test_nothing_is_handed_out_once_nothing_is_committed_any_more() -> None:
+@pytest.fixture
+async def ended() -> Membership:
+    """Whose transactions have ended."""
+
     async def over() -> None:
         raise ZeroDivisionError
 
-    membership = Membership(
-        Connection("127.0.0.1:1", "coe-test"), cast("Admin", None), Subscription(TP.topic, "g"), marks=False
-    )
+    membership = Membership(Connection("127.0.0.1:1", "coe-test"), cast("Admin", None), SUBSCRIPTION, marks=False)
     membership._transactions._task = task = asyncio.create_task(over())
     await asyncio.wait({task})
+    return membership
+
+
+async def test_nothing_is_handed_out_once_nothing_is_committed_any_more(ended: Membership) -> None:
     with pytest.raises(InternalError, match="ZeroDivisionError"):
-        await membership.poll(1)
-    await membership.stop()
+        await ended.poll(1)
+    await ended.stop()
+
+
+async def test_who_consumes_hears_that_nothing_is_committed_any_more(ended: Membership) -> None:
+    async def handler(records: Sequence[Record]) -> Sequence[Outcome]:
+        return []
+
+    with pytest.raises(InternalError, match="ZeroDivisionError"):
+        await process(ended, SUBSCRIPTION, handler, "coe/test")

@@ -13,7 +13,7 @@ import grpc.aio
 import pytest
 
 from coe._proto import gateway_pb2, gateway_pb2_grpc
-from coe.platform.errors import Unavailable
+from coe.platform.errors import InternalError, Unavailable
 from coe.platform.service import run, serve
 from coe.platform.settings import GrpcSettings
 
@@ -132,5 +132,22 @@ def test_a_process_whose_parent_is_gone_does_not_start(tmp_path: Path) -> None:
     assert process.returncode == 1
 
 
+def test_a_fault_of_ours_leaves_its_cause_in_the_log(tmp_path: Path) -> None:
+    process = start_process(tmp_path / "ready", PROBE_FAILS="1")
+    *_, last = process.communicate(timeout=30)[1].splitlines()
+    line = json.loads(last)
+    assert (line["event"], line["code"], line["reason"]) == ("the service ended", "internal", "it broke")
+    (cause,) = line["exception"]
+    assert (cause["exc_type"], cause["exc_value"]) == ("ZeroDivisionError", "here")
+    assert process.returncode == 1
+
+
+def fault() -> InternalError:
+    """As of a newer peer, whose code is a detail."""
+    broken = InternalError("it broke", code="newer")
+    broken.__cause__ = ZeroDivisionError("here")
+    return broken
+
+
 if __name__ == "__main__":
-    run(Probe())
+    run(Probe(task=fault() if "PROBE_FAILS" in os.environ else None))

@@ -22,11 +22,13 @@ Taken = tuple[PartitionSession, Record]
 
 
 async def process(membership: Membership, subscription: Subscription, handler: BatchHandler, source: str) -> None:
-    """Until cancelled: then what is taken is handled and committed first, for at most 10 s."""
+    """Until cancelled: then what is taken is handled and committed first, for at most 10 s. Raises what ended it."""
     stopping = asyncio.Event()
     loop = asyncio.create_task(_loop(membership, subscription, handler, source, stopping))
     try:
         await asyncio.shield(loop)
+    except ExceptionGroup as errors:
+        raise (first := errors.exceptions[0]) from first.__cause__
     except asyncio.CancelledError:
         stopping.set()
         await asyncio.wait({loop}, timeout=DRAIN_S)
