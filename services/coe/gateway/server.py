@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import socket
 from collections.abc import Iterator
 
@@ -12,7 +13,6 @@ from coe.gateway.settings import GatewaySettings
 from coe.platform.errors import Unavailable
 from coe.platform.tls import TlsSettings
 
-_GRACE_S = 10
 # Longer than clients and load balancers keep a connection that idles: the one who closes it first must not be us.
 _KEEP_ALIVE_S = 75
 # Connections beside those of prompts that are followed: they idle, or ask for something else.
@@ -20,9 +20,9 @@ _MORE_CONNECTIONS = 1000
 
 
 class HttpServer(uvicorn.Server):
-    """`run_until_cancelled` serves; when it is cancelled, answers under way may finish within the grace time."""
+    """`run_until_cancelled` serves; when it is cancelled, answers under way may finish within `grace_s`."""
 
-    def __init__(self, app: Starlette, settings: GatewaySettings) -> None:
+    def __init__(self, app: Starlette, settings: GatewaySettings, grace_s: float = 10.0) -> None:
         """Encrypted when COE_GATEWAY_HTTP_TLS says so: raises ArtifactError when its files can't be used."""
         mode = settings.http_tls
         tls = None if mode == "off" else TlsSettings().server_context(mutual=mode == "mutual")
@@ -32,7 +32,7 @@ class HttpServer(uvicorn.Server):
             port=settings.http_port,
             log_config=None,
             access_log=False,
-            timeout_graceful_shutdown=_GRACE_S,
+            timeout_graceful_shutdown=math.ceil(grace_s),
             timeout_keep_alive=_KEEP_ALIVE_S,
             limit_concurrency=settings.max_streams + _MORE_CONNECTIONS,
             ssl_context_factory=None if tls is None else lambda config, default: tls,

@@ -16,7 +16,7 @@ from coe.gateway.settings import GatewaySettings
 from coe.platform.bus.kafka import KafkaBus
 from coe.platform.residency import ResidencyReader
 from coe.platform.service import run
-from coe.platform.settings import CoreSettings
+from coe.platform.settings import CoreSettings, GrpcSettings
 
 _REMEMBERED_BYTES = 32 * 1024 * 1024
 
@@ -63,7 +63,8 @@ class GatewayService:
             settings=self._settings,
             max_prompt_bytes=self._core.max_prompt_bytes,
         )
-        return [self._keys.follow(), HttpServer(api.app(), self._settings).run_until_cancelled()]
+        server = HttpServer(api.app(), self._settings, GrpcSettings().grace_s)
+        return [self._keys.follow(), server.run_until_cancelled()]
 
     async def healthy(self) -> bool:
         """While the broker is away nothing can be served; work goes on when it is back."""

@@ -96,7 +96,7 @@ class GrpcSettings(Settings):
     port: Port = 0
     # What this process serves and how it calls others. "mutual": callers need a certificate that COE_TLS_CA signed.
     tls: Literal["off", "server", "mutual"] = "off"
-    # Seconds that calls under way get at shutdown.
+    # Seconds that calls under way get at shutdown, the gateway's over HTTP too.
     grace_s: float = Field(default=10.0, ge=0)
     # Written once the port is bound: "host:port" in one line. For whoever starts services on port 0.
     ready_file: Path | None = None
