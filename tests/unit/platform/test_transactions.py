@@ -15,6 +15,7 @@ from aiokafka.errors import (
     TransactionalIdAuthorizationFailed,
 )
 from opentelemetry.trace import Span
+from structlog.testing import capture_logs
 
 from coe._proto import events_pb2
 from coe.platform import backoff, topics
@@ -247,17 +248,25 @@ async def test_a_fault_that_passes_costs_no_prompt_its_answer(world: World) -> N
 
 
 async def test_what_can_not_even_be_refused_holds_up_no_other(world: World) -> None:
+    refused = 0
+
     def refuses(message: Message) -> None:
+        nonlocal refused
         if message.key == b"b":
+            refused += 1
             raise MessageSizeTooLargeError
 
     world.broker.refuses = refuses
     world.assigned()
     await world.ready()
-    a, b, c = world.complete("a", "b", "c")
-    assert await all_of([a, c]) == [True, True]
-    await until(lambda: world.session.ready)
-    assert await all_of(world.complete("d")) == [True]
+    with capture_logs() as logs:
+        a, b, c = world.complete("a", "b", "c")
+        assert await all_of([a, c]) == [True, True]
+        await until(lambda: world.session.ready)
+        assert await all_of(world.complete("d")) == [True]
+        # Its error is told of once, however often it is tried.
+        await until(lambda: refused > 5)
+    assert [line["request_id"] for line in logs if line["event"] == "a prompt ended with an error"] == ["b"]
     assert not b.done()
     assert world.broker.committed_offset == 1
 

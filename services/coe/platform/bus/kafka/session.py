@@ -27,8 +27,8 @@ class Completion:
     session: "PartitionSession"
     record: Record
     messages: list[Message]
-    # What takes their place when they can't be sent.
-    instead: Callable[[CoEError], list[Message]]
+    # What takes their place when they can't be sent. None: it has.
+    instead: Callable[[CoEError], list[Message]] | None
     committed: "asyncio.Future[bool]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     # Its transaction has begun: what comes of it is known when that has ended.
     under_way: bool = False

@@ -250,10 +250,10 @@ def _blame(refused: Collection[Completion], error: Exception) -> None:
     So what failed once is always tried again.
     """
     for completion in refused:
-        if completion.suspect:
+        if completion.suspect and completion.instead is not None:
             reason = f"what came of the prompt can't be published: {error!r}"
             _log.error("a result was refused", topic=completion.record.topic, reason=reason)
-            completion.messages = completion.instead(InternalError(reason))
+            completion.messages, completion.instead = completion.instead(InternalError(reason)), None
         completion.suspect = True
 
 
