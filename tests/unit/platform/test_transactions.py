@@ -12,6 +12,7 @@ from aiokafka.errors import (
     KafkaTimeoutError,
     MessageSizeTooLargeError,
     ProducerFenced,
+    TopicAuthorizationFailedError,
     TransactionalIdAuthorizationFailed,
 )
 from opentelemetry.trace import Span
@@ -167,6 +168,32 @@ async def test_a_failure_before_the_first_transaction_costs_a_pause_too(
     # Another generation may be luckier.
     world.transactions.assigned(Identity(2, "m"))
     await until(lambda: len(failures) < 49)
+
+
+async def test_transactions_that_fail_one_after_the_other_pause_ever_longer(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the user may not write the topic: a producer starts, and is refused with its first message."""
+    failed: list[int] = []
+
+    def delay_s(failures: int) -> float:
+        failed.append(failures)
+        return 0.0
+
+    def refuses(_: Message) -> None:
+        raise TopicAuthorizationFailedError
+
+    monkeypatch.setattr(backoff, "delay_s", delay_s)
+    world.assigned()
+    for name in "ab":
+        await world.ready()
+        world.broker.refuses = refuses
+        ended = world.complete(name)
+        await until(lambda: len(failed) >= 3)
+        world.broker.refuses = lambda _: None
+        assert await all_of(ended) == [True]
+        assert failed == list(range(1, len(failed) + 1))
+        failed.clear()
 
 
 async def test_transactions_that_end_by_themselves_are_not_silent(

@@ -54,6 +54,8 @@ class Transactions:
         self._task: asyncio.Task[None] | None = None
         # Whether the last transaction was a suspect's.
         self._suspects_turn = False
+        # Since something was committed.
+        self._failures = 0
 
     def assigned(self, identity: Identity) -> None:
         """The sessions are what this member of the group has in this generation."""
@@ -81,7 +83,6 @@ class Transactions:
             self._task = None
 
     async def _run(self) -> None:
-        failures = 0
         while True:
             self._assigned.clear()
             lead = next(iter(self._sessions.values()), None)
@@ -94,7 +95,7 @@ class Transactions:
                 producer = TransactionalProducer(self._connection, lead.transactional_id)
                 async with asyncio.timeout(_TIMEOUT_S):
                     await producer.start()
-                lead.fenced, failures = True, 0
+                lead.fenced = True
                 await self._serve(producer, lead)
             except (*EXPELLED, ProducerFenced) as error:
                 _log.info("others had the partitions", group=self._group, error=repr(error))
@@ -104,8 +105,8 @@ class Transactions:
                 self._lose(kept=True)
                 # Also before its first transaction: what is assigned now has been tried, and is not news.
                 self._used = self._identity
-                failures += 1
-                pause = backoff.delay_s(failures)
+                self._failures += 1
+                pause = backoff.delay_s(self._failures)
                 _warn("transactions failed", self._group, error)
             finally:
                 await self._stop_reading()
@@ -160,6 +161,7 @@ class Transactions:
                 if completion.session.closed:
                     completion.session.finish(completion.record.offset, committed=False)
             raise
+        self._failures = 0
         longest = [completion.session.finish(completion.record.offset, committed=True) for completion in batch]
         if longest:
             messaging.batch_done(batch[0].record.topic, self._group, max(longest))
