@@ -98,7 +98,7 @@ kubectl delete pod coe-node-0 --now >/dev/null
 ended broken
 
 say "an upgrade replaces every pod under load"
-load upgraded kafka
+load upgraded grpc
 sleep 10
 chart upgrade --set telemetry.logLevel=WARNING
 ended upgraded
@@ -107,7 +107,7 @@ say "two nodes"
 chart upgrade --set node.replicas=2
 client doctor coe doctor --deploy --service tiers=coe-node-1.coe-node:7040
 ended doctor
-load spread grpc
+load spread http
 ended spread
 
 say "uninstall"
