@@ -45,6 +45,8 @@ inline void quantise_block(const float* x, int16_t* q, float& scale, float* sum1
     check += v[i] - v[i];
   }
   const Rounding rounding(largest8(most), sum8(check));
+  if (rounding.is_none())
+    for (V8& part : v) part = splat(0.0F);
   scale = rounding.step;
   const V8 inverse = splat(rounding.inverse);
   const V8 magic = splat(12582912.0F);  // adding it rounds to nearest, ties to even
