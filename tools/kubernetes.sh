@@ -12,6 +12,15 @@ export GOFLAGS=-mod=mod CGO_ENABLED=0
 
 # The module names its own parts by their place in its tree: those are modules too, of the same version.
 kubernetes_module() {
+    # From outside: a module of ours that asks for it can't be read before it says where those parts are.
+    source=$(cd / && go mod download -json "k8s.io/kubernetes@v$kubernetes" | sed -n 's/^\t"Dir": "\(.*\)",*$/\1/p')
+    printf 'module programs\nrequire k8s.io/kubernetes v%s\n' "$kubernetes" >go.mod
+    { grep -E '^go ' "$source/go.mod"
+      sed -n 's|.*\(k8s.io/[a-z-]*\) => ./staging/.*|\1|p' "$source/go.mod" | sort -u |
+          while read -r part; do echo "replace $part => $part v0.${kubernetes#1.}"; done; } >>go.mod
+}
+
+module() {
     printf 'module programs\nrequire k8s.io/kubernetes v%s\n' "$kubernetes" >go.mod
     source=$(go mod download -json "k8s.io/kubernetes@v$kubernetes" | sed -n 's/^\t"Dir": "\(.*\)",*$/\1/p')
     { grep -E '^go ' "$source/go.mod"
