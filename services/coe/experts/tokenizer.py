@@ -1,6 +1,7 @@
 """Text to token ids, and token ids to bytes one by one."""
 
 import codecs
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,8 @@ from coe.platform.errors import ChecksumMismatch, InvalidPrompt
 
 SPACE = "\u2581"
 MAX_KNOWN = 32
+# Where text is taken apart: a noncharacter of Unicode, which is for such use and in no text.
+BORDER = "\ufdd0"
 
 
 class ExpertTokenizer:
@@ -23,6 +26,8 @@ class ExpertTokenizer:
     def __init__(self, data: str, facts: TokenizerFacts) -> None:
         self._tokenizer, document = load_tokenizer(data)
         self._facts = facts
+        # What begins and ends turns, and the like.
+        self._control = [entry["content"] for entry in document["added_tokens"] if entry.get("special")]
         self.token_bytes = _token_bytes(document)
         self.eos_ids = frozenset(facts.eos_ids)
 
@@ -50,23 +55,30 @@ class ExpertTokenizer:
         return ids
 
     def encode_prompt(self, messages: Sequence[Mapping[str, str]] | None, prompt: str | None) -> list[int]:
-        """Ids of a conversation by the chat template. `prompt` alone is one user message.
+        """Ids of a conversation by the chat template. `prompt` alone is one user message. Control tokens that a message
+        spells are text.
 
         A base model (no template) continues the text: the prompt, or the messages' contents one below the other.
         Raises InvalidPrompt when nothing is left to generate from.
         """
         turns = list(messages) if messages else [{"role": "user", "content": prompt or ""}]
         if self._facts.chat_template:
+            turns = [{**turn, "content": self._taken_apart(turn["content"])} for turn in turns]
             text = render(self._facts.chat_template, turns, self._special(self._facts.bos_id), self._end_token())
+            ids = [token for piece in text.split(BORDER) for token in self.encode(piece)]
         else:
-            text = "\n".join(turn["content"] for turn in turns)
-        ids = self.encode(text)
+            ids = self.encode("\n".join(turn["content"] for turn in turns))
         bos = self._facts.bos_id
         if self._facts.add_bos and bos is not None and ids[:1] != [bos]:
             ids.insert(0, bos)
         if not ids:
             raise InvalidPrompt("the prompt is empty, and this expert has no chat template to make one of it")
         return ids
+
+    def _taken_apart(self, content: str) -> str:
+        """With a border behind the first character of each control token that it spells: its pieces are none."""
+        spelled = "|".join(re.escape(token) for token in self._control if token and token in content)
+        return re.sub(f"(?s)(?={spelled})(.)", rf"\1{BORDER}", content) if spelled else content
 
     def _special(self, token_id: int | None) -> str:
         return "" if token_id is None else self._tokenizer.id_to_token(token_id) or ""

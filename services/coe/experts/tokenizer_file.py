@@ -15,7 +15,11 @@ def load_tokenizer(data: str) -> tuple[Tokenizer, dict[str, Any]]:
     """The tokenizer, and the document. Raises ArtifactError when it is not a usable BPE tokenizer."""
     document = _checked(data)
     try:
-        return Tokenizer.from_str(data), document
+        tokenizer = Tokenizer.from_str(data)
+        # Whoever saved it may have trained with these: it would cut prompts, or fill them up, in silence.
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        return tokenizer, document
     except Exception as error:  # the library raises plain Exception
         raise ArtifactError(f"tokenizer.json can't be read: {error}") from error
     except BaseException as error:
