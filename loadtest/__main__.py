@@ -40,6 +40,7 @@ def run_command(
     report: Annotated[Path | None, typer.Option(help="Writes an HTML page with plots there.")] = None,
     save_baseline: Annotated[bool, typer.Option(help="Later runs of this profile are compared with this one.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The result as one object.")] = False,
+    api_key: Annotated[str, typer.Option(envvar="COE_API_KEY", help="Where the gateway asks for one.")] = "",
 ) -> None:
     """Sends what the profile says; exit status 1 when its bounds are not kept.
 
@@ -51,7 +52,7 @@ def run_command(
         wanted = load(profile)
         if report is not None:
             _make(report)
-        run_ = asyncio.run(_run(wanted, transport))
+        run_ = asyncio.run(_run(wanted, transport, api_key))
     except CoEError as error:
         fail(error.message)
     result = run_.result
@@ -94,8 +95,8 @@ class Run:
     speed: baseline.Speed
 
 
-async def _run(profile: Profile, transport: str) -> Run:
-    async with _stack(profile) as stack, open_transport(transport, stack) as way:
+async def _run(profile: Profile, transport: str, api_key: str) -> Run:
+    async with _stack(profile) as stack, open_transport(transport, stack, api_key) as way:
         columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
         with Progress(*columns, console=err, transient=True) as progress:
             task = progress.add_task(f"{profile.name}: sending")

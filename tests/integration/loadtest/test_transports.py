@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -16,7 +17,7 @@ from coe.gateway.settings import GatewaySettings
 from coe.local.ports import free_port
 from coe.local.stackfile import StackInfo
 from coe.platform.bus.memory import MemoryBroker, MemoryBus
-from coe.platform.errors import ExpertNotFound, Unavailable
+from coe.platform.errors import ExpertNotFound, Unauthenticated, Unavailable
 from coe.platform.rpc.endpoint import Endpoint
 from coe.platform.settings import GrpcSettings
 from loadtest.transports import open_transport
@@ -47,18 +48,20 @@ def encrypt(monkeypatch: pytest.MonkeyPatch, made: Certificates, mode: str) -> N
 
 
 @asynccontextmanager
-async def gateway() -> AsyncIterator[StackInfo]:
+async def gateway(keys: Path | None = None) -> AsyncIterator[StackInfo]:
     """Both doors as the settings say, in front of a pipeline that the test answers."""
+    known = ApiKeys(keys)
+    known.load()
     async with pipeline(MemoryBroker()) as path:
         bus = MemoryBus(path.bus.broker, source="test/gateway")
         await bus.start()
         async with PromptClient(bus) as prompts:
             endpoint = Endpoint(GrpcSettings(grace_s=1))
             settings = GatewaySettings(default_deadline_s=20, http_port=free_port())
-            servicer = GatewayServicer(prompts, keys=ApiKeys(None), settings=settings, max_prompt_bytes=1000)
+            servicer = GatewayServicer(prompts, keys=known, settings=settings, max_prompt_bytes=1000)
             gateway_pb2_grpc.add_GatewayServicer_to_server(servicer, endpoint.server)
             await endpoint.start(["coe.v1.Gateway"])
-            http = HttpServer(http_api(prompts, settings), settings)
+            http = HttpServer(http_api(prompts, settings, known), settings)
             serving = asyncio.create_task(http.run_until_cancelled())
             try:
                 await until_true(lambda: http.started)
@@ -70,8 +73,8 @@ async def gateway() -> AsyncIterator[StackInfo]:
         await bus.stop()
 
 
-async def asked(way: str, stack: StackInfo, prompt: str, expert: str = "") -> list[Event]:
-    async with open_transport(way, stack) as transport:
+async def asked(way: str, stack: StackInfo, prompt: str, expert: str = "", api_key: str = "") -> list[Event]:
+    async with open_transport(way, stack, api_key) as transport:
         sampling = common_pb2.SamplingParams(max_tokens=8)
         submitted = events_pb2.PromptSubmitted(prompt=prompt, expert_id=expert, sampling=sampling)
         return [event async for event in transport.submit(submitted, timeout_s=20)]
@@ -118,3 +121,14 @@ async def test_mutual_lets_no_stranger_in(monkeypatch: pytest.MonkeyPatch, made:
         monkeypatch.delenv("COE_TLS_KEY")
         with pytest.raises(Unavailable, match="no gateway answers"):
             await asked(way, stack, "olleh")
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_key_that_is_not_known_is_one_error_before_the_load(tmp_path: Path, way: str) -> None:
+    (keys := tmp_path / "keys.yaml").write_text("somebody: secret\n")
+    async with gateway(keys) as stack:
+        check(await asked(way, stack, "olleh", api_key="secret"))
+        for wrong in ("", "guessed"):
+            with pytest.raises(Unauthenticated, match="key"):
+                async with open_transport(way, stack, wrong):
+                    pytest.fail("the load would start")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import loadtest.__main__
-from coe._proto import events_pb2
+from coe._proto import events_pb2, gateway_pb2
 from coe.client.events import Completed, Event, Text
 from coe.platform.errors import DeadlineExceeded, InvalidPrompt
 from loadtest import page
@@ -16,6 +16,7 @@ from loadtest.loadprofile import PROFILES, Phase, Profile, load
 from loadtest.recorder import Sample, summarise
 from loadtest.report import Result
 from loadtest.runner import run
+from loadtest.transports import GrpcTransport
 
 PROFILE = Profile(name="test", phases=(Phase(duration_s=0.2, rate=100, arrivals="steady"),))
 
@@ -51,6 +52,15 @@ async def test_every_prompt_has_a_fate() -> None:
     assert summary.completed == 14
     assert summary.latency_ms["service.decode"]["p50"] == pytest.approx(250, rel=0.01)
     assert "first_text" in summary.latency_ms
+
+
+async def test_a_stream_without_its_last_event_is_no_answer() -> None:
+    class Cut:
+        async def Generate(self, request: gateway_pb2.GenerateRequest, **_: object) -> AsyncGenerator[object, None]:
+            yield gateway_pb2.GenerateResponse(token=gateway_pb2.GenerateResponse.Token(text="hel"))
+
+    samples = await run(PROFILE, GrpcTransport(Cut()), lambda _: None)  # type: ignore[arg-type]
+    assert summarise(samples).errors == {"no terminal event": 20}
 
 
 async def test_a_stalled_generator_does_not_hide_latency() -> None:
@@ -169,7 +179,7 @@ def test_a_bad_profile_is_one_line_that_names_file_and_field(tmp_path: Path, con
 def test_a_slip_is_told_before_the_load(
     arguments: list[str], said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def never(profile: Profile, transport: str) -> None:
+    async def never(profile: Profile, transport: str, api_key: str) -> None:
         pytest.fail("a load was started")
 
     monkeypatch.setattr(loadtest.__main__, "_run", never)
