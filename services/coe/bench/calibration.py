@@ -186,6 +186,8 @@ async def _visits(setting: Setting, experts: Sequence[str], sizes: Sequence[int]
     visits = _by_visit(answered.meter.spans)[len(firsts) :]
     whole = [_whole_s(visit) for visit in visits[: len(paired)]]
     samples.woken += [woken - other for woken, other in zip(whole[::2], whole[1::2], strict=True)]
+    samples.decode[1] += [_pitch_s(visit) for visit in visits[: len(paired)] if len(visit) >= ANSWER_TOKENS // 2]
+    samples.lone += [span.seconds for span in answered.meter.lone]
     spans = [span for visit in visits[len(paired) :] for span in visit]
     samples.taken += [span.adding_s / span.added for span in spans if span.added]
     pitches: dict[tuple[str, int], list[float]] = defaultdict(list)
@@ -209,6 +211,11 @@ def _by_visit(spans: Sequence[Span]) -> list[list[Span]]:
             visits.append([])
         visits[-1].append(span)
     return visits
+
+
+def _pitch_s(visit: Sequence[Span]) -> float:
+    """From a step to the next, a mean: the first computes the prompt."""
+    return (visit[-1].began - visit[1].began) / (len(visit) - 2)
 
 
 def _whole_s(visit: Sequence[Span]) -> float:

@@ -119,6 +119,10 @@ class Span:
     began: float
     ended: float = 0.0
 
+    @property
+    def seconds(self) -> float:
+        return self.ended - self.began
+
 
 @dataclass(slots=True)
 class Meter:
@@ -136,7 +140,12 @@ class Meter:
 
     @property
     def seconds(self) -> float:
-        return sum(span.ended - span.began for span in self.spans)
+        return sum(span.seconds for span in self.spans)
+
+    @property
+    def lone(self) -> list[Span]:
+        """Decode steps of one sequence."""
+        return [span for span in self.spans if span.sequences == span.begun == 1]
 
 
 @dataclass(frozen=True, slots=True)

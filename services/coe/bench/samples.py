@@ -20,8 +20,8 @@ def _lists() -> defaultdict[int, list[float]]:
 
 @dataclass(slots=True)
 class Samples:
-    """Seconds. `decode`: from a step to the next, a visit's mean, by sequences; `prefill`: a visit's first step,
-    by its tokens.
+    """Seconds. `decode`: from a step to the next, a visit's mean, by sequences; `lone`: decode steps of one sequence,
+    without what lies between them; `prefill`: a visit's first step, by its tokens.
 
     Copies: `again`, `first` of an expert, into memory that was `fresh`; `touched`: a first step of BESIDE_TOKENS that
     reads such memory; `beside`: how long a copy took, and by how much longer the steps made meanwhile.
@@ -30,6 +30,7 @@ class Samples:
     """
 
     decode: defaultdict[int, list[float]] = field(default_factory=_lists)
+    lone: list[float] = field(default_factory=list)
     prefill: defaultdict[int, list[float]] = field(default_factory=_lists)
     again: list[float] = field(default_factory=list)
     first: list[float] = field(default_factory=list)

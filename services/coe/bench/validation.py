@@ -12,7 +12,7 @@ from coe.bench.node import SUBJECTS, Answered, Setting, Span, asked, serve
 from coe.bench.samples import Samples, fitted
 from coe.scheduling import make_policy
 from coe.simulation import node as simulated
-from coe.simulation.hardware import Hardware, with_budget
+from coe.simulation.hardware import with_budget
 from coe.simulation.trace import Trace, make_trace
 
 TRACES = ("zipf", "bursty", "drift", "multi-turn", "tenants")
@@ -30,14 +30,16 @@ MANY_STEPS = 10
 class Agreement:
     """`figure`: prompts_s (all queued at the start) or p95_s (from arrival to the end of the answer, paced).
 
-    `unsteady`: how much slower the machine was in a slow second of the run, or calibration, than in a fast; `tries`:
-    runs made.
+    `slower`: how many times longer a step of one sequence took in the run than in the calibrations, the median of each;
+    the simulator is told. `unsteady`: how much slower the machine was in a slow second of the run, or calibration, than
+    in a fast; `tries`: runs made.
     """
 
     trace: str
     figure: str
     real: float
     simulated: float
+    slower: float
     unsteady: float
     tries: int
 
@@ -59,7 +61,8 @@ async def validate(
 ) -> AsyncIterator[Agreement]:
     """Two figures a trace. The machine is calibrated before and after each run: its speed changes meanwhile.
 
-    The simulator is told how long each prompt and answer was: when an expert stops is not its business.
+    The simulator is told how long each prompt and answer was: when an expert stops is not its business. Neither is how
+    fast a shared machine is in this very minute: its lone steps in the run tell.
     """
     said = asked(setting, experts[0], prompts, numbered)
     both = _Both(setting, experts, room, policy)
@@ -79,11 +82,12 @@ async def validate(
 class _BothWays:
     real: Answered
     again: simulated.Served
+    slower: float
     unsteady: float
     tries: int = 1
 
     def agreement(self, kind: str, figure: str, of: Callable[[Answered | simulated.Served], float]) -> Agreement:
-        return Agreement(kind, figure, of(self.real), of(self.again), self.unsteady, self.tries)
+        return Agreement(kind, figure, of(self.real), of(self.again), self.slower, self.unsteady, self.tries)
 
 
 @dataclass
@@ -109,13 +113,16 @@ class _Both:
         samples = Samples()
         samples.add(before)
         samples.add(after)
-        machine = fitted(samples, self.setting.hosted.weight_bytes(self.experts[0]))
-        again = self._simulate(replace(trace, output_tokens=real.output_tokens), machine)
-        lone = [float(np.median(one.decode[1])) for one in (before, after)]
-        return _BothWays(real, again, max(max(lone) / min(lone), unsteadiness(real.meter.spans)))
+        slower = _slower([span.seconds for span in real.meter.lone], samples.lone)
+        again = self._simulate(replace(trace, output_tokens=real.output_tokens), samples, slower)
+        lone = [float(np.median(one.lone)) for one in (before, after)]
+        return _BothWays(real, again, slower, max(max(lone) / min(lone), unsteadiness(real.meter.lone)))
 
-    def _simulate(self, trace: Trace, machine: Hardware) -> simulated.Served:
+    def _simulate(self, trace: Trace, samples: Samples, slower: float) -> simulated.Served:
         nbytes = self.setting.hosted.weight_bytes(self.experts[0])
+        machine = fitted(samples, nbytes)
+        assert machine.measured is not None
+        machine = replace(machine, measured=machine.measured.slower(slower))
         return simulated.serve(
             trace,
             with_budget(machine, self.room, nbytes),
@@ -130,12 +137,18 @@ def numbered(index: int) -> str:
     return f"Number {index}: tell me something about {SUBJECTS[index % len(SUBJECTS)]}."
 
 
-def unsteadiness(spans: Sequence[Span]) -> float:
-    """Decode steps of one sequence, by the second: the ninth decile to the first. 1 when there are too few."""
+def _slower(run: Sequence[float], calibrated: Sequence[float]) -> float:
+    """1 when there are too few steps to tell."""
+    if min(len(run), len(calibrated)) < MANY_STEPS:
+        return 1.0
+    return float(np.median(run) / np.median(calibrated))
+
+
+def unsteadiness(lone: Sequence[Span]) -> float:
+    """Steps of one sequence, by the second: the ninth decile to the first. 1 when there are too few."""
     seconds: dict[int, list[float]] = defaultdict(list)
-    for span in spans:
-        if span.sequences == span.begun == 1:
-            seconds[int(span.began)].append(span.ended - span.began)
+    for span in lone:
+        seconds[int(span.began)].append(span.seconds)
     medians = [float(np.median(steps)) for steps in seconds.values() if len(steps) >= MANY_STEPS]
     if not medians:
         return 1.0

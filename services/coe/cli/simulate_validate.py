@@ -27,7 +27,7 @@ async def run(
     seed: int,
     as_json: bool,
 ) -> None:
-    table = Table("trace", "figure", "real", "simulated", "error", "slow to fast", "tries")
+    table = Table("trace", "figure", "real", "simulated", "error", "slower", "slow to fast", "tries")
     rows = []
     with tempfile.TemporaryDirectory(prefix="coe-bench-") as folder, counting() as progress:
         experts = replicas(Path(folder), EXPERTS)
@@ -43,12 +43,14 @@ async def run(
             setting, experts, traces, room=ROOM, prompts=prompts, policy=policy, seed=seed, progress=show
         ):
             rows.append(asdict(row) | {"error": row.error})
+            progress.console.print(f"{row.trace}: {row.figure} {row.real:.2f}, simulated {row.simulated:.2f}")
             table.add_row(
                 row.trace,
                 row.figure,
                 f"{row.real:.3f}",
                 f"{row.simulated:.3f}",
                 f"{row.error:+.1%}",
+                f"{row.slower:.2f}",
                 f"{row.unsteady:.2f}",
                 str(row.tries),
             )

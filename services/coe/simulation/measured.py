@@ -2,7 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 # (n, seconds), ascending by n.
 Curve = tuple[tuple[float, float], ...]
@@ -32,6 +32,23 @@ class Measured:
     fresh_link: float
     touch_s: float
     copying: float
+
+    def slower(self, times: float) -> "Measured":
+        """The same machine when it executes so many times slower. Copies are as they were."""
+
+        def curve(points: Curve) -> Curve:
+            return tuple((n, seconds * times) for n, seconds in points)
+
+        return replace(
+            self,
+            decode=curve(self.decode),
+            prefill=curve(self.prefill),
+            between_s=self.between_s * times,
+            switch_s=self.switch_s * times,
+            prompt_s=self.prompt_s * times,
+            wake_s=self.wake_s * times,
+            touch_s=self.touch_s * times,
+        )
 
     @classmethod
     def of(cls, fields: dict[str, object]) -> "Measured":

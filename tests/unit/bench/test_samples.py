@@ -2,7 +2,7 @@
 
 import pytest
 
-from coe.bench.node import Span
+from coe.bench.node import Meter, Span
 from coe.bench.samples import BESIDE_TOKENS, Samples, fitted
 from coe.bench.validation import numbered, unsteadiness
 from coe.platform.errors import Unavailable
@@ -73,8 +73,9 @@ def decode(at: float, seconds: float, sequences: int = 1) -> Span:
 
 def test_unsteadiness_is_by_the_second_of_lone_decodes() -> None:
     steps = [decode(second + 0.01 * step, 0.004 * (1 + second)) for second in range(2) for step in range(20)]
-    assert unsteadiness(steps) == pytest.approx(1.9 / 1.1)
-    assert unsteadiness([*steps[:20], decode(5.0, 1.0), *(decode(6.0, 1.0, 2) for _ in range(20))]) == 1.0
+    assert unsteadiness(Meter(steps).lone) == pytest.approx(1.9 / 1.1)
+    few = Meter([*steps[:20], decode(5.0, 1.0), *(decode(6.0, 1.0, 2) for _ in range(20))])
+    assert unsteadiness(few.lone) == 1.0
     assert unsteadiness([]) == 1.0
 
 

@@ -50,6 +50,14 @@ def test_a_lone_prompt() -> None:
     assert visit(alone) == pytest.approx(0.25 + 0.125 + 3.0 + (6.0 + 0.5) + 4 * 1.0)
 
 
+def test_a_slower_machine_executes_slower_and_copies_as_before() -> None:
+    alone = Trace([0.0], ["a"], [16], [5])
+    slower = replace(MACHINE, measured=MEASURED.slower(2.0))
+    assert visit(alone, slower) == pytest.approx(2.0 * visit(alone))
+    copied = replace(slower, measured=replace(slower.measured, fresh_link=0.01))
+    assert visit(alone, copied) == pytest.approx(2 * 0.25 + 100.0 + 2 * 4 * 1.0)
+
+
 def test_the_copy_of_new_memory_may_be_what_lasts() -> None:
     slow = replace(MACHINE, measured=replace(MEASURED, fresh_link=0.01))
     assert visit(Trace([0.0], ["a"], [16], [5]), slow) == pytest.approx(0.25 + 100.0 + 4 * 1.0)
