@@ -62,6 +62,7 @@ class MessageSuite:
         bus = await world.cluster.bus()
         async with world.following(bus) as seen, running(bus.process(world.subscription(), world.answer_all)):
             headers = [("coe-deadline-ms", b"99"), ("traceparent", b"00-" + b"a" * 32 + b"-" + b"b" * 16 + b"-00")]
+            headers.append(("coe-prompt-digest", b"0123456789abcdef"))
             await world.cluster.produce(world.input, b"r", b"\n\x01r", headers)
             await until(lambda: len(seen) == 1)
         record = seen[0]
@@ -70,6 +71,7 @@ class MessageSuite:
         assert record.header("ce_id")
         assert record.header("content-type") == "application/protobuf"
         assert record.header("coe-deadline-ms") == "99"
+        assert record.header("coe-prompt-digest") == "0123456789abcdef"
         assert (record.header("traceparent") or "").startswith("00-" + "a" * 32)
 
     @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 from uuid import uuid4
@@ -17,12 +18,14 @@ from coe.client.events import Completed, Event
 from coe.client.stream import PromptStream
 from coe.platform import topics
 from coe.platform.bus.api import Bus, Outgoing, Record
-from coe.platform.bus.codec import decode
+from coe.platform.bus.codec import decode, is_json
+from coe.platform.digest import DIGEST_CHARS, DIGEST_HEADER, digest_header, digest_of
 from coe.platform.errors import (
     Cancelled,
     CapacityExceeded,
     CoEError,
     DeadlineExceeded,
+    RequestIdReused,
     Unavailable,
     UndecodableMessage,
     from_proto,
@@ -30,8 +33,6 @@ from coe.platform.errors import (
 from coe.platform.prompts import MAX_NAME_CHARS
 
 Publish = Callable[[events_pb2.PromptSubmitted], Awaitable[None]]
-# What came of the prompt so far, and the event that is set when more did.
-Follower = tuple[PromptStream, asyncio.Event]
 # A broker that is away must not hold up who gives up because of it.
 _CANCEL_S = 2.0
 # That the broker takes no prompt is told so long before the deadline: at the deadline itself callers over gRPC hang up.
@@ -39,6 +40,15 @@ _TELL_S = 1.0
 # Of one id, while their ends are remembered.
 _MOST_RUNS = 100
 FOLLOWED = (topics.ASSIGNMENTS, topics.TOKENS, topics.COMPLETIONS)
+
+
+@dataclass(eq=False)
+class Follower:
+    """Who follows a prompt with this digest: what came of it so far, and the event that is set when more did."""
+
+    digest: str
+    stream: PromptStream
+    ready: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class PromptClient:
@@ -54,7 +64,7 @@ class PromptClient:
     ) -> None:
         self._bus = bus
         self._ended = ended
-        self._publish = publish or self._publish_on_bus
+        self._publish = publish
         self._max_streams = max_streams
         # Who follows a prompt, by its id.
         self._streams: dict[str, list[Follower]] = {}
@@ -83,21 +93,24 @@ class PromptClient:
         cancelled when the last of them goes away.
 
         Raises DeadlineExceeded when no terminal event came within `timeout_s`, Unavailable when the broker did not even
-        take the prompt or the topics can't be read any more, CapacityExceeded when too many prompts are followed.
+        take the prompt or the topics can't be read any more, CapacityExceeded when too many prompts are followed,
+        RequestIdReused when the id is another prompt's. Where the answer alone tells that, it is its end.
         """
         prompt.request_id = prompt.request_id or uuid4().hex
-        name, known = self._run_of(prompt.request_id)
+        digest = digest_of(prompt)
+        name, known = self._run_of(prompt.request_id, digest)
         if known is not None:
             for event in _events(known):
                 yield _named(event, prompt.request_id)
             return
-        stream, ready = follower = self._open(name)
+        follower = self._open(name, digest)
+        stream = follower.stream
         deadline = asyncio.get_running_loop().time() + timeout_s
         overdue = False
         try:
             try:
                 limit = deadline - min(_TELL_S, timeout_s / 10)
-                await _within(limit, self._publish(_to_publish(prompt, name, timeout_s)))
+                await _within(limit, self._put(_to_publish(prompt, name, timeout_s), digest))
             except TimeoutError:
                 overdue = True
                 message = "the Kafka broker did not take the prompt in time: it does not answer"
@@ -109,8 +122,8 @@ class PromptClient:
                     return
                 if self._reader is None or self._reader.done():
                     raise Unavailable("the answer topics can't be read any more", request_id=prompt.request_id)
-                await _within(deadline, ready.wait())
-                ready.clear()
+                await _within(deadline, follower.ready.wait())
+                follower.ready.clear()
         except TimeoutError:
             message = f"no answer within {timeout_s:.1f} s"
             raise DeadlineExceeded(message, request_id=prompt.request_id) from None
@@ -118,45 +131,61 @@ class PromptClient:
             last = self._leave(name, follower)
             # Of an overdue prompt its deadline says what a cancellation would, which nobody takes either.
             if last and not (stream.done or overdue):
-                await self._cancel(name)
+                await self._cancel(name, digest)
 
-    def _run_of(self, request_id: str) -> tuple[str, bytes | None]:
+    def _run_of(self, request_id: str, digest: str) -> tuple[str, bytes | None]:
         """The id under which the prompt runs, and its end where it has one.
 
         A prompt that was given up, or met what may pass, has no answer: whoever submits it again has it run anew. For
         everybody else that is another prompt: the router still drops the first id, and workers may still cancel it.
+        Raises RequestIdReused.
         """
         name, number = request_id, 1
         while True:
-            end = self._ended.get(name) if self._ended is not None else None
+            whose, end = self._end_of(name)
+            if whose and whose != digest:
+                raise _reused(request_id)
             number += 1
             following = f"{request_id}~{number}"
             if end is None or number > _MOST_RUNS or len(following) > MAX_NAME_CHARS or not _runs_anew(end):
                 return name, end
             name = following
 
-    async def _publish_on_bus(self, prompt: events_pb2.PromptSubmitted) -> None:
-        await self._bus.publisher.publish(Outgoing(topics.PROMPTS, prompt.request_id, prompt))
+    def _end_of(self, name: str) -> tuple[str, bytes | None]:
+        """The digest of the prompt, empty where none is known, and its terminal event."""
+        noted = self._ended.get(name) if self._ended is not None else None
+        return ("", None) if noted is None else (noted[:DIGEST_CHARS].decode().strip(), noted[DIGEST_CHARS:])
 
-    async def _cancel(self, request_id: str) -> None:
+    def _note_end(self, name: str, digest: str, end: bytes) -> None:
+        if self._ended is not None:
+            self._ended.note(name, digest.encode().ljust(DIGEST_CHARS) + end)
+
+    async def _put(self, prompt: events_pb2.PromptSubmitted, digest: str) -> None:
+        if self._publish is not None:
+            await self._publish(prompt)
+            return
+        outgoing = Outgoing(topics.PROMPTS, prompt.request_id, prompt, headers=((DIGEST_HEADER, digest),))
+        await self._bus.publisher.publish(outgoing)
+
+    async def _cancel(self, request_id: str, digest: str) -> None:
         """Nobody reads the answer any more. Best effort: the prompt's deadline bounds what a lost message costs."""
         reason = "the client went away"
-        if self._ended is not None:
-            end = events_pb2.PromptCompleted(request_id=request_id, error=Cancelled(reason).to_proto())
-            self._ended.note(request_id, end.SerializeToString())
+        end = events_pb2.PromptCompleted(request_id=request_id, error=Cancelled(reason).to_proto())
+        self._note_end(request_id, digest, end.SerializeToString())
         cancelled = events_pb2.PromptCancelled(request_id=request_id, reason=reason)
         with suppress(CoEError, TimeoutError):
             async with asyncio.timeout(_CANCEL_S):
                 await self._bus.publisher.post(Outgoing(topics.CANCELLATIONS, request_id, cancelled))
 
-    def _open(self, request_id: str) -> Follower:
+    def _open(self, request_id: str, digest: str) -> Follower:
         if self._following >= self._max_streams:
             raise CapacityExceeded("too many prompts are followed at once", max_streams=self._max_streams)
+        running = next((one for one in self._streams.get(request_id, ()) if not one.stream.done), None)
+        if running is not None and running.digest != digest:
+            raise _reused(request_id)
         self._following += 1
-        followers = self._streams.setdefault(request_id, [])
-        running = next((stream for stream, _ in followers if not stream.done), None)
-        follower = (PromptStream() if running is None else running.joined(), asyncio.Event())
-        followers.append(follower)
+        follower = Follower(digest, PromptStream() if running is None else running.stream.joined())
+        self._streams.setdefault(request_id, []).append(follower)
         return follower
 
     def _leave(self, request_id: str, follower: Follower) -> bool:
@@ -174,8 +203,8 @@ class PromptClient:
                 self._dispatch(record)
         finally:
             for followers in self._streams.values():
-                for _, ready in followers:
-                    ready.set()
+                for follower in followers:
+                    follower.ready.set()
 
     def _dispatch(self, record: Record) -> None:
         try:
@@ -183,11 +212,22 @@ class PromptClient:
         except UndecodableMessage:
             # Not ours to judge: the worker that met the same bytes sends the terminal event.
             return
-        if self._ended is not None and record.topic == topics.COMPLETIONS:
-            self._ended.note(request_id, message.SerializeToString())
-        for stream, ready in self._streams.get(request_id, ()):
-            feed(stream)
-            ready.set()
+        whose = digest_header(record)
+        if record.topic == topics.COMPLETIONS:
+            self._note_end(request_id, whose, message.SerializeToString() if is_json(record) else record.value)
+        for follower in self._streams.get(request_id, ()):
+            if whose and whose != follower.digest:
+                # Submitted through another gateway at the same time, say, and dropped by the router.
+                end = events_pb2.PromptCompleted(request_id=request_id, error=_reused(request_id).to_proto())
+                follower.stream.on_completed(end)
+            else:
+                feed(follower.stream)
+            follower.ready.set()
+
+
+def _reused(request_id: str) -> RequestIdReused:
+    message = "another prompt was submitted under this request id, or Idempotency-Key: take another one"
+    return RequestIdReused(message, request_id=request_id)
 
 
 def _events(completed: bytes) -> Iterable[Event]:

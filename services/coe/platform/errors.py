@@ -5,6 +5,7 @@
     * UndecodableMessage          undecodable_message   no     INVALID_ARGUMENT     400
     * PromptTooLarge              prompt_too_large      no     INVALID_ARGUMENT     413
     * ContextExceeded             context_exceeded      no     INVALID_ARGUMENT     400
+  * RequestIdReused               request_id_reused     no     ALREADY_EXISTS       422
   * Unauthenticated               invalid_api_key       no     UNAUTHENTICATED      401
   * ExpertNotFound                expert_not_found      no     NOT_FOUND            404
   * ExpertTooLarge                expert_too_large      no     FAILED_PRECONDITION  422
@@ -75,6 +76,15 @@ class ContextExceeded(InvalidPrompt):
     """Prompt tokens and max_tokens don't fit the expert's context."""
 
     code = "context_exceeded"
+
+
+class RequestIdReused(CoEError):
+    """Another prompt was submitted under this request id."""
+
+    code = "request_id_reused"
+    of_client = True
+    grpc_status = grpc.StatusCode.ALREADY_EXISTS
+    http_status = 422
 
 
 class Unauthenticated(CoEError):

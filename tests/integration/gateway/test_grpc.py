@@ -65,7 +65,8 @@ async def test_a_prompt_that_has_ended_ends_the_same_when_it_is_submitted_again(
     first = await ask("olleh")
     assert first == (("", grpc.StatusCode.NOT_FOUND) if expert else ("hello", grpc.StatusCode.OK))
     published = sum(map(len, path.bus.broker.partitions(topics.PROMPTS)))
-    assert await ask("something else") == first
+    assert await ask("olleh") == first
+    assert await ask("something else") == ("", grpc.StatusCode.ALREADY_EXISTS)
     assert sum(map(len, path.bus.broker.partitions(topics.PROMPTS))) == published
 
 
@@ -115,4 +116,4 @@ async def test_a_tenant_has_no_answer_of_anothers_request_id(prompts: PromptClie
         for anothers in ("mine", "acme/mine"):
             assert await ask("sk-2", anothers, "eyb") == (f"labs/{anothers}", "bye")
         for own in ("mine", "acme/mine"):
-            assert await ask("sk-1", own, "something else") == ("acme/mine", "hello")
+            assert await ask("sk-1", own, "olleh") == ("acme/mine", "hello")

@@ -220,6 +220,10 @@ async def test_the_same_idempotency_key_is_the_same_prompt(http: httpx.AsyncClie
     others = [{"idempotency-key": "k2"}, mine | {"authorization": "Bearer another"}, {}]
     ids = {(await http.post(CHAT, json=chat("olleh"), headers=headers)).json()["id"] for headers in others}
     assert len(ids | {first.json()["id"]}) == 4
+    another = await http.post(CHAT, json=chat("something else"), headers=mine)
+    assert (another.status_code, another.headers["x-should-retry"]) == (422, "false")
+    error = another.json()["error"]
+    assert (error["type"], error["code"]) == ("invalid_request_error", "request_id_reused")
 
 
 async def test_a_conversation_is_named_by_its_cache_key(http: httpx.AsyncClient, path: Pipeline) -> None:

@@ -36,6 +36,10 @@ def decode(record: Record, kind: type[M]) -> M:
     return message
 
 
+def is_json(record: Record) -> bool:
+    return _media_type(record, "content-type") == JSON
+
+
 def encode(outgoing: Outgoing) -> bytes:
     """JSON has the fields' own names, also those whose value is zero or empty."""
     if not outgoing.as_json:
@@ -56,7 +60,7 @@ def answered_in_json(record: Record) -> bool:
     A header that names neither form counts as absent.
     """
     asked = _media_type(record, ANSWER_HEADER)
-    return (asked if asked in (JSON, PROTOBUF) else _media_type(record, "content-type")) == JSON
+    return asked == JSON if asked in (JSON, PROTOBUF) else is_json(record)
 
 
 def _media_type(record: Record, header: str) -> str:

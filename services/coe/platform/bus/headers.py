@@ -12,6 +12,7 @@ from uuid import uuid4
 from coe.platform.bus.api import Outgoing, Record
 from coe.platform.bus.codec import ANSWER_HEADER, JSON, PROTOBUF, answered_in_json
 from coe.platform.deadline import DEADLINE_HEADER, deadline_header
+from coe.platform.digest import DIGEST_HEADER, digest_header
 from coe.platform.errors import CoEError
 
 Headers = list[tuple[str, bytes | None]]
@@ -66,6 +67,8 @@ def carried(record: Record, headers: Sequence[tuple[str, str]]) -> tuple[tuple[s
         inherited.append((DEADLINE_HEADER, deadline))
     if answered_in_json(record):
         inherited.append((ANSWER_HEADER, JSON))
+    if digest := digest_header(record):
+        inherited.append((DIGEST_HEADER, digest))
     if not inherited:
         return tuple(headers)
     own = {name for name, _ in headers}
