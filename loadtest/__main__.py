@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from coe.cli.console import err, fail, out, print_json
+from coe.cli.console import err, fail, out, print_json, say
 from coe.cli.servers import quiet_logs
 from coe.local.options import StackOptions
 from coe.local.stack import Stack
@@ -24,11 +24,13 @@ from loadtest.loadprofile import PROFILES, Profile, load
 from loadtest.recorder import Sample, summarise
 from loadtest.report import Result, print_result
 from loadtest.runner import run
+from loadtest.steps import steps
 from loadtest.tiers import TierPoint, watched
 from loadtest.transports import open_transport
 
 # Ended prompts between two looks at the progress.
 _SHOWN_EVERY = 50
+_STDOUT = Path("-")
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 
@@ -37,7 +39,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 def run_command(
     profile: Annotated[str, typer.Option(help="A name from profiles/, or the path of a YAML file.")] = "smoke",
     transport: Annotated[Literal["kafka", "grpc", "http"], typer.Option(help="The way in.")] = "kafka",
-    report: Annotated[Path | None, typer.Option(help="Writes an HTML page with plots there.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Writes an HTML page with plots there; - is stdout.")] = None,
     save_baseline: Annotated[bool, typer.Option(help="Later runs of this profile are compared with this one.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The result as one object.")] = False,
     api_key: Annotated[str, typer.Option(envvar="COE_API_KEY", help="Where the gateway asks for one.")] = "",
@@ -50,8 +52,7 @@ def run_command(
     quiet_logs()
     try:
         wanted = load(profile)
-        if report is not None:
-            _make(report)
+        _check(wanted, transport, report, save_baseline=save_baseline, as_json=as_json)
         run_ = asyncio.run(_run(wanted, transport, api_key))
     except CoEError as error:
         fail(error.message)
@@ -63,21 +64,32 @@ def run_command(
     else:
         worse = baseline.regressions(compared, wanted.bounds)
         result = replace(result, regressions=tuple(worse))
-    print_json(result.to_json() | {"times_baseline": compared}) if as_json else print_result(out, result)
+    tables = err if report == _STDOUT else out
+    print_json(result.to_json() | {"times_baseline": compared}) if as_json else print_result(tables, result)
     if report is not None:
-        report.write_text(page.render(result, run_.samples, run_.tiers, compared))
+        html = page.render(result, run_.samples, run_.tiers, compared)
+        sys.stdout.write(html) if report == _STDOUT else report.write_text(html)
         err.print(f"report: {report}")
     if result.complaints:
         sys.exit(1)
 
 
-def _make(report: Path) -> None:
+def _check(profile: Profile, transport: str, report: Path | None, *, save_baseline: bool, as_json: bool) -> None:
     """Before the load, so that minutes of it are not for nothing. Raises InvalidPrompt."""
-    try:
-        report.parent.mkdir(parents=True, exist_ok=True)
-        report.touch()
-    except OSError as error:
-        raise InvalidPrompt(f"--report {report}: {error.strerror}") from None
+    asked = profile.prompts
+    if transport == "http" and asked.category and not (asked.expert or asked.experts):
+        raise InvalidPrompt(f"{profile.name} gives prompts a category, which the HTTP API does not take")
+    if save_baseline and not os.access(baseline.BASELINES, os.W_OK):
+        raise InvalidPrompt(f"--save-baseline: {baseline.BASELINES} can't be written to")
+    if report == _STDOUT:
+        if as_json:
+            raise InvalidPrompt("--report - and --json both want stdout")
+    elif report is not None:
+        try:
+            report.parent.mkdir(parents=True, exist_ok=True)
+            report.touch()
+        except OSError as error:
+            raise InvalidPrompt(f"--report {report}: {error.strerror}") from None
 
 
 @app.command("list")
@@ -100,11 +112,12 @@ async def _run(profile: Profile, transport: str, api_key: str) -> Run:
         columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
         with Progress(*columns, console=err, transient=True) as progress:
             task = progress.add_task(f"{profile.name}: sending")
-            done = errors = 0
+            done = errors = tokens = 0
 
             def ended(sample: Sample) -> None:
-                nonlocal done, errors
+                nonlocal done, errors, tokens
                 done += 1
+                tokens += sample.tokens
                 errors += bool(sample.error)
                 if done % _SHOWN_EVERY:
                     return
@@ -116,13 +129,18 @@ async def _run(profile: Profile, transport: str, api_key: str) -> Run:
                 samples = await run(profile, way, ended)
             used = cost.difference(before, cost.measure(stack), done)
             speed = baseline.between(speed, baseline.speed())
-    return Run(Result(profile, transport, summarise(samples), used), samples, tiers, speed)
+    found = tuple(steps(profile, samples))
+    result = Result(profile, transport, summarise(samples), used, tokens / max(1, done), found)
+    return Run(result, samples, tiers, speed)
 
 
 @asynccontextmanager
 async def _stack(profile: Profile) -> AsyncIterator[StackInfo]:
     running = elsewhere() or running_stack(CoreSettings().home)
     if running is not None:
+        if profile.stack:
+            wanted = ", ".join(f"{name}={value}" for name, value in profile.stack.items())
+            say(f"{profile.name} is for a stack with {wanted}; the one that runs is taken as it is")
         yield running
         return
     os.environ.update(profile.stack)
@@ -131,12 +149,15 @@ async def _stack(profile: Profile) -> AsyncIterator[StackInfo]:
 
 
 def elsewhere() -> StackInfo | None:
-    """Servers that the environment names; None when it names no broker."""
+    """Servers that the environment names; None when it names none that takes prompts."""
     core = CoreSettings()
-    if "kafka_bootstrap" not in core.model_fields_set:
-        return None
+    named = core.model_fields_set
+    kafka = core.kafka_bootstrap if "kafka_bootstrap" in named else ""
     gateway, http = os.environ.get("COE_GATEWAY", ""), os.environ.get("COE_GATEWAY_HTTP", "")
-    return StackInfo(str(core.home), core.kafka_bootstrap, core.redis_url, gateway, http)
+    if not (kafka or gateway or http):
+        return None
+    # A Redis that nobody names is another system's, if there is one.
+    return StackInfo(str(core.home), kafka, core.redis_url if "redis_url" in named else "", gateway, http)
 
 
 if __name__ == "__main__":

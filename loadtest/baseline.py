@@ -64,7 +64,9 @@ def figures(result: Result, unit: Speed) -> dict[str, float]:
 
 
 def path(result: Result, folder: Path = BASELINES) -> Path:
-    return folder / f"{result.profile.name}-{result.transport}.json"
+    """Of stacks on this machine, whose CPU is known; those elsewhere are compared with each other."""
+    where = "" if result.cost else "-elsewhere"
+    return folder / f"{result.profile.name}-{result.transport}{where}.json"
 
 
 def save(file: Path, found: Mapping[str, float]) -> None:

@@ -1,10 +1,10 @@
 """What a load test does, read from a YAML file in profiles/."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from coe.platform.errors import InvalidPrompt
 
@@ -12,7 +12,7 @@ PROFILES = Path(__file__).with_name("profiles")
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Phase(_Part):
@@ -35,9 +35,15 @@ class Prompts(_Part):
     # Instead of one expert: the n-th of these is asked 1/n as often as the first, as popularity goes.
     experts: tuple[str, ...] = ()
     category: str = ""
-    max_tokens: int = Field(default=16, ge=1)
+    max_tokens: int = Field(default=16, ge=1, lt=2**32)
     # Words of filler in front of each question, to make prompts longer.
     padding_words: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _asks_whom(self) -> Self:
+        if self.expert and self.experts:
+            raise ValueError("either `expert` or `experts`")
+        return self
 
 
 class Bounds(_Part):
@@ -54,7 +60,8 @@ class Bounds(_Part):
 
 
 class Profile(_Part):
-    name: str
+    # Also of its baselines' files.
+    name: str = Field(pattern=r"^[^/]+$")
     about: str = ""
     phases: tuple[Phase, ...] = Field(min_length=1)
     prompts: Prompts = Prompts()
@@ -64,6 +71,16 @@ class Profile(_Part):
     seed: int = 1
     # Settings of the stack that the run starts (COE_*), when it starts one.
     stack: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _measures(self) -> Self:
+        """Rates are over one stretch of time."""
+        measured = [number for number, phase in enumerate(self.phases) if phase.measured]
+        if not measured:
+            raise ValueError("phases: none is measured")
+        if measured[-1] - measured[0] >= len(measured):
+            raise ValueError("phases: one that is not measured stands between two that are")
+        return self
 
     @property
     def offered(self) -> float:
@@ -84,6 +101,9 @@ def load(name_or_path: str) -> Profile:
         raise InvalidPrompt(f"no load profile {path}; there are: {known}") from None
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        raise InvalidPrompt(f"load profile {path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        what = ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, "))))
+        raise InvalidPrompt(f"load profile {path}: {what}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InvalidPrompt(f"load profile {path}: {' '.join(str(error).split())}") from None
+    except OSError as error:
+        raise InvalidPrompt(f"load profile {path}: {error.strerror}") from None

@@ -9,7 +9,7 @@ from loadtest.baseline import accepted
 from loadtest.loadprofile import Bounds
 from loadtest.recorder import Sample
 from loadtest.report import Result
-from loadtest.steps import Step, saturation, steps
+from loadtest.steps import Step
 from loadtest.tiers import TierPoint
 
 _STYLE = """
@@ -29,8 +29,7 @@ def render(
 ) -> str:
     """`compared`: figures divided by their baseline's."""
     title = f"Load test: {escape(result.profile.name)} over {escape(result.transport)}"
-    found = steps(result.profile, samples)
-    saturated_at = saturation(found)
+    found, saturated_at = result.steps, result.saturated_at
     parts = [
         f'<h1>{title}</h1><p class="about">{escape(result.profile.about)}</p>',
         _verdict(result),
@@ -39,13 +38,13 @@ def render(
         *(_steps(found, saturated_at) if len(found) > 1 else ()),
         "<h2>Over time</h2>",
         plots.over_time(samples, tiers),
-        "<h2>Latency, milliseconds after the scheduled arrival</h2>",
+        "<h2>Latency of what was answered, milliseconds after the scheduled arrival</h2>",
         _latencies(result),
         *(_cost(result) if result.cost else ()),
         *(_compared(compared, result.profile.bounds) if compared else ()),
         *(
-            ("<h2>Errors</h2>", _table(("error", "prompts"), _counts(errors)))
-            if (errors := result.summary.errors)
+            ("<h2>Errors</h2>", _table(("error", "prompts", "the first"), _errors(result)))
+            if result.summary.errors
             else ()
         ),
         "<h2>Who answered</h2>",
@@ -72,7 +71,7 @@ def _facts(result: Result, saturated_at: float | None) -> str:
         "tokens/s": f"{summary.tokens_per_s:.1f}",
         "first text, p50": f"{first['p50']:.0f} ms" if first else "-",
         "saturation": f"{saturated_at:.1f} prompts/s" if saturated_at is not None else "not reached",
-        "switches of expert": str(summary.switches),
+        "switches of expert": str(summary.switches) if summary.switches is not None else "-",
         "CPU a token": f"{result.cpu_ms_per_token:.1f} ms" if result.cpu_ms_per_token is not None else "-",
     }
     return (
@@ -94,7 +93,7 @@ def _steps(found: Sequence[Step], saturated_at: float | None) -> Iterable[str]:
         for step in found
     ]
     yield _table(
-        ("offered/s", "in time/s", "errors", "whole p50 ms", "whole p99 ms", "first text p50 ms", "first text p99 ms"),
+        ("offered/s", "answered/s", "errors", "whole p50 ms", "whole p99 ms", "first text p50 ms", "first text p99 ms"),
         rows,
     )
 
@@ -105,7 +104,7 @@ def _figure(value: float | None) -> str:
 
 def _latencies(result: Result) -> str:
     latencies = result.summary.latency_ms
-    columns = list(latencies.get("total", {}))
+    columns = result.summary.latency_columns
     rows = [(name, *(f"{values[column]:.1f}" for column in columns)) for name, values in latencies.items()]
     return _table(("", *columns), rows)
 
@@ -120,6 +119,11 @@ def _compared(compared: dict[str, float], bounds: Bounds) -> Iterable[str]:
     yield "<h2>Against the baseline</h2><p>The machine's speed is taken out.</p>"
     rows = [(name, f"{ratio:.2f}", f"{accepted(name, bounds):g}") for name, ratio in compared.items()]
     yield _table(("", "times the baseline", "accepted"), rows)
+
+
+def _errors(result: Result) -> list[tuple[str, ...]]:
+    counts, reasons = result.summary.errors, result.summary.reasons
+    return [(code, str(count), reasons[code] or "-") for code, count in sorted(counts.items())]
 
 
 def _counts(counts: dict[str, int]) -> list[tuple[str, ...]]:

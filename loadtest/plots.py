@@ -22,9 +22,10 @@ def over_time(samples: Sequence[Sample], tiers: Sequence[TierPoint]) -> str:
     """Arrivals, latencies, where weights were found, and what the tiers hold, on one time axis."""
     good = [sample for sample in samples if not sample.error and sample.done_s is not None]
     ends = [sample.at_s + (sample.done_s or 0.0) for sample in good]
-    length = max([*ends, *(sample.at_s for sample in samples), 1.0])
+    failed = [sample.at_s + (sample.done_s or 0.0) for sample in samples if sample.error]
+    length = max([*ends, *failed, *(sample.at_s for sample in samples), 1.0])
     bins = max(1, min(120, int(length)))
-    rows = [_rate(samples, ends, length, bins), _latency(good)]
+    rows = [_rate(samples, ends, failed, length, bins), _latency(good)]
     if any(sample.found_in for sample in good):
         rows.append(_found(good, length, bins))
     if tiers:
@@ -44,7 +45,7 @@ def against_rate(found: Sequence[Step], saturated_at: float | None) -> str:
     rate, latency = figure.subplots(1, 2)
     offered = [step.offered for step in found]
     rate.plot(offered, offered, color="#bbb", lw=1, label="offered")
-    rate.plot(offered, [step.answered for step in found], "o-", color="#2a78d6", label="answered in time")
+    rate.plot(offered, [step.answered for step in found], "o-", color="#2a78d6", label="answered")
     rate.set_ylabel("prompts/s")
     for name, point, style in (("p50", "p50", "o-"), ("p99", "p99", "s--")):
         # Nothing was answered: a gap.
@@ -67,11 +68,15 @@ def _seconds(milliseconds: float | None) -> float:
     return math.nan if milliseconds is None else milliseconds / 1000
 
 
-def _rate(samples: Sequence[Sample], ends: Sequence[float], length: float, bins: int) -> Callable[[Axes], None]:
+def _rate(
+    samples: Sequence[Sample], ends: Sequence[float], failed: Sequence[float], length: float, bins: int
+) -> Callable[[Axes], None]:
     def draw(axes: Axes) -> None:
         span = (0.0, length)
         axes.hist([s.at_s for s in samples], bins=bins, range=span, histtype="step", color="#888", label="arrived")
         axes.hist(list(ends), bins=bins, range=span, histtype="step", color="#2a78d6", label="answered")
+        if failed:
+            axes.hist(list(failed), bins=bins, range=span, histtype="step", color="#e34948", label="failed")
         axes.set_ylabel(f"prompts in {length / bins:.1f} s")
 
     return draw

@@ -22,7 +22,9 @@ class Sample:
     sent_s: float
     first_text_s: float | None = None
     done_s: float | None = None
+    # Its code, and what was said of it.
     error: str = ""
+    why: str = ""
     expert: str = ""
     category: str = ""
     found_in: str = ""
@@ -54,11 +56,13 @@ class Latencies:
 
 @dataclass(frozen=True)
 class Summary:
-    """A run in figures. Rates are per second over `span_s`, latencies milliseconds."""
+    """A run in figures. Rates are per second over `span_s`; latencies are milliseconds, of what was answered."""
 
     sent: int
     completed: int
     errors: dict[str, int]
+    # What was said of the first of each.
+    reasons: dict[str, str]
     span_s: float
     throughput: float
     tokens_per_s: float
@@ -66,12 +70,20 @@ class Summary:
     experts: dict[str, int]
     categories: dict[str, int]
     found_in: dict[str, int]
-    # How often a worker answered for another expert than just before.
-    switches: int
+    # How often a worker answered for another expert than just before. None: it is not told who answered.
+    switches: int | None
+
+    @property
+    def latency_columns(self) -> list[str]:
+        """Names of the figures of a distribution; what was sent has one also where nothing was answered."""
+        return list(next(iter(self.latency_ms.values()), {}))
 
 
 def summarise(samples: list[Sample]) -> Summary:
-    """Figures of the measured samples, from the first scheduled arrival to the last terminal event."""
+    """Figures of the measured samples, from the first scheduled arrival to the last one or the last answer.
+
+    A prompt that was given up is no answer: waiting for it makes no rate smaller.
+    """
     good = [sample for sample in samples if not sample.error]
     distributions = {"total": Latencies(), "first_text": Latencies(), "send_delay": Latencies()}
     for sample in samples:
@@ -83,12 +95,14 @@ def summarise(samples: list[Sample]) -> Summary:
             distributions["first_text"].add(sample.first_text_s)
         for stage, seconds in sample.stages.items():
             distributions.setdefault(stage, Latencies()).add(seconds)
-    ends = [sample.at_s + (sample.done_s or 0.0) for sample in samples]
-    span = max(ends) - min(sample.at_s for sample in samples) if samples else 0.0
+    arrivals = [sample.at_s for sample in samples]
+    ends = [sample.at_s + (sample.done_s or 0.0) for sample in good]
+    span = max([*arrivals, *ends]) - min(arrivals) if samples else 0.0
     return Summary(
         sent=len(samples),
         completed=len(good),
         errors=dict(Counter(sample.error for sample in samples if sample.error)),
+        reasons={sample.error: sample.why for sample in reversed(samples) if sample.error},
         span_s=span,
         throughput=len(good) / span if span else 0.0,
         tokens_per_s=sum(sample.tokens for sample in good) / span if span else 0.0,
@@ -96,7 +110,7 @@ def summarise(samples: list[Sample]) -> Summary:
         experts=dict(Counter(sample.expert for sample in good)),
         categories=dict(Counter(sample.category for sample in good)),
         found_in=dict(Counter(sample.found_in for sample in good if sample.found_in)),
-        switches=len(switches(good)),
+        switches=len(switches(good)) if any(sample.worker for sample in good) else None,
     )
 
 

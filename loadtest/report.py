@@ -3,11 +3,13 @@
 from dataclasses import asdict, dataclass
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from loadtest.cost import GENERATOR
 from loadtest.loadprofile import Profile
 from loadtest.recorder import Summary
+from loadtest.steps import Step, saturation
 
 # A generator that is later than this disturbs what it measures, however long the answers take.
 _LATE_MS = 1000.0
@@ -23,6 +25,9 @@ class Result:
     transport: str
     summary: Summary
     cost: dict[str, dict[str, float]]
+    # Of all prompts that ended while the cost was counted, the warm-up's and failed ones too.
+    tokens_per_prompt: float = 0.0
+    steps: tuple[Step, ...] = ()
     # Figures that cost more than their baseline allows.
     regressions: tuple[str, ...] = ()
 
@@ -39,18 +44,21 @@ class Result:
     @property
     def cpu_ms_per_token(self) -> float | None:
         """Of all processes of the stack; None when it is elsewhere, or made no tokens."""
-        summary, whole = self.summary, self.cpu_ms_per_prompt
-        if whole is None or not summary.tokens_per_s or not summary.throughput:
-            return None
-        return whole * summary.throughput / summary.tokens_per_s
+        whole = self.cpu_ms_per_prompt
+        return whole / self.tokens_per_prompt if whole is not None and self.tokens_per_prompt else None
+
+    @property
+    def saturated_at(self) -> float | None:
+        """Prompts a second; None: the system kept up throughout."""
+        return saturation(self.steps)
 
     def limit(self, saturated_at: float, cores: int) -> str:
         """What is used up at that many prompts a second on so many cores, by the CPU a prompt of the whole run.
 
-        Empty when the stack is elsewhere. The generator is one thread, so it has one core at most.
+        Empty when the stack is elsewhere or answered nothing. The generator is one thread, so it has one core at most.
         """
         whole = self.cpu_ms_per_prompt
-        if whole is None or GENERATOR not in self.cost:
+        if whole is None or GENERATOR not in self.cost or not saturated_at:
             return ""
         generator = saturated_at * self.cost[GENERATOR]["cpu_ms_per_prompt"] / 1000
         stack = saturated_at * whole / 1000
@@ -66,12 +74,14 @@ class Result:
     @property
     def complaints(self) -> list[str]:
         bounds, summary = self.profile.bounds, self.summary
+        if not summary.sent:
+            return ["no prompt was due in a measured phase: rate times duration is too small"]
         found = list(self.regressions)
-        errors = sum(summary.errors.values()) / max(1, summary.sent)
+        errors = sum(summary.errors.values()) / summary.sent
         if errors > bounds.most_errors:
             found.append(f"{errors:.1%} of the prompts failed: {summary.errors}")
         offered = sum(phase.duration_s for phase in self.profile.phases if phase.measured)
-        ratio = summary.throughput * offered / max(1, summary.sent)
+        ratio = summary.throughput * offered / summary.sent
         if ratio < bounds.least_throughput_ratio:
             found.append(f"throughput is {ratio:.0%} of what was offered: the system fell behind")
         return found
@@ -79,8 +89,11 @@ class Result:
     @property
     def note(self) -> str:
         """What a reader must know of the figures; empty mostly."""
-        sent, ended = (self.summary.latency_ms.get(name, {}).get("p99", 0.0) for name in ("send_delay", "total"))
-        if sent < min(ended / 2, _LATE_MS) or not sent:
+        latencies = self.summary.latency_ms
+        sent = latencies.get("send_delay", {}).get("p99", 0.0)
+        # Where nothing was answered no share of it can be told.
+        late = min(latencies["total"]["p99"] / 2, _LATE_MS) if "total" in latencies else _LATE_MS
+        if sent < late:
             return ""
         return (
             f"the generator itself sent late (p99 {sent:.0f} ms): it and not the system is the limit, or they share it"
@@ -94,6 +107,8 @@ class Result:
             "cost": self.cost,
             "cpu_ms_per_prompt": self.cpu_ms_per_prompt,
             "cpu_ms_per_token": self.cpu_ms_per_token,
+            "steps": [asdict(step) for step in self.steps],
+            "saturated_at": self.saturated_at,
             "note": self.note,
             "complaints": self.complaints,
         }
@@ -105,8 +120,11 @@ def print_result(console: Console, result: Result) -> None:
         f"[bold]{result.profile.name}[/] over {result.transport}: {summary.completed} of {summary.sent} prompts "
         f"completed, {summary.throughput:.1f} prompts/s, {summary.tokens_per_s:.1f} tokens/s"
     )
+    if len(result.steps) > 1:
+        reached = result.saturated_at
+        console.print("saturation: " + ("not reached" if reached is None else f"{reached:.1f} prompts/s"))
     latencies = Table("milliseconds", title_justify="left")
-    columns = list(summary.latency_ms.get("total", {}))
+    columns = summary.latency_columns
     for column in columns:
         latencies.add_column(column, justify="right")
     for name, values in summary.latency_ms.items():
@@ -122,10 +140,11 @@ def print_result(console: Console, result: Result) -> None:
     for name, counts in (
         ("experts", summary.experts),
         ("weights found in", summary.found_in),
-        ("errors", summary.errors),
     ):
         if counts:
             console.print(f"{name}: " + ", ".join(f"{key or '-'} {count}" for key, count in sorted(counts.items())))
+    for code, count in sorted(summary.errors.items()):
+        console.print(f"error {code}: {count}, the first: {escape(summary.reasons[code] or '-')}")
     if result.note:
         console.print(f"[yellow]{result.note}[/]")
     for complaint in result.complaints:

@@ -50,6 +50,10 @@ async def _follow(
     loop = asyncio.get_running_loop()
     due = start + arrival.at_s
     sent, first = loop.time() - due, None
+
+    def failed(code: str, why: str) -> Sample:
+        return Sample(arrival.at_s, sent, first, loop.time() - due, error=code, why=why, phase=arrival.phase)
+
     try:
         async for event in transport.submit(prompt, timeout_s=timeout_s):
             if isinstance(event, Text) and first is None:
@@ -57,8 +61,8 @@ async def _follow(
             elif isinstance(event, Completed):
                 return _sample(event.result, arrival, sent, first, loop.time() - due)
     except CoEError as error:
-        return Sample(arrival.at_s, sent, first, loop.time() - due, error=error.code, phase=arrival.phase)
-    return Sample(arrival.at_s, sent, first, loop.time() - due, error="no terminal event", phase=arrival.phase)
+        return failed(error.code, error.message)
+    return failed("no terminal event", "")
 
 
 def _sample(
@@ -72,6 +76,7 @@ def _sample(
         first,
         done,
         error=result.error.code if result.WhichOneof("outcome") == "error" else "",
+        why=result.error.message,
         expert=result.assignment.expert_id,
         category=result.routing.category,
         found_in=result.tiers.found_in,

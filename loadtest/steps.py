@@ -1,5 +1,6 @@
 """Throughput against latency: a figure for each phase of a run, and where the system stops keeping up. Pure."""
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,8 +15,8 @@ KEEPS_UP = 0.9
 class Step:
     """One measured phase. Rates are prompts a second, latencies milliseconds after the scheduled arrival.
 
-    `answered`: of the prompts that arrived in the phase, how many were answered by its end or within one median latency
-    of the first phase after it, as a rate. A system that keeps up answers what is offered.
+    `answered`: how many answers came within the phase, moved by one median latency of the first phase. A system that
+    keeps up answers what is offered; another one what it can, also when the first phase is too much for it.
     """
 
     phase: int
@@ -29,24 +30,26 @@ class Step:
 def steps(profile: Profile, samples: Sequence[Sample]) -> list[Step]:
     """The measured phases in which something arrived."""
     found: list[Step] = []
-    grace_s: float | None = None
+    good = [sample for sample in samples if not sample.error and sample.done_s is not None]
+    ends = sorted(sample.at_s + (sample.done_s or 0.0) for sample in good)
+    moved_s: float | None = None
     start = 0.0
     for number, phase in enumerate(profile.phases):
         end = start + phase.duration_s
-        mine = [sample for sample in samples if sample.phase == number]
-        if phase.measured and mine:
-            good = [sample for sample in mine if not sample.error and sample.done_s is not None]
+        arrived = sum(sample.phase == number for sample in samples)
+        if phase.measured and arrived:
+            mine = [sample for sample in good if sample.phase == number]
             total, first = Latencies(), Latencies()
-            for sample in good:
+            for sample in mine:
                 total.add(sample.done_s or 0.0)
                 if sample.first_text_s is not None:
                     first.add(sample.first_text_s)
             latency = total.summary()
-            if grace_s is None:
-                grace_s = latency.get("p50", 0.0) / 1000
-            in_time = [sample for sample in good if sample.at_s + (sample.done_s or 0.0) <= end + grace_s]
-            offered, answered = len(mine) / phase.duration_s, len(in_time) / phase.duration_s
-            found.append(Step(number, offered, answered, len(mine) - len(good), latency, first.summary()))
+            if moved_s is None:
+                moved_s = latency.get("p50", 0.0) / 1000
+            answers = bisect_left(ends, end + moved_s) - bisect_left(ends, start + moved_s)
+            offered, answered = arrived / phase.duration_s, answers / phase.duration_s
+            found.append(Step(number, offered, answered, arrived - len(mine), latency, first.summary()))
         start = end
     return found
 

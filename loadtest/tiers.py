@@ -22,8 +22,11 @@ class TierPoint:
 
 @asynccontextmanager
 async def watched(redis_url: str) -> AsyncIterator[list[TierPoint]]:
-    """A list that grows while the block runs; empty when Redis is away."""
+    """A list that grows while the block runs; empty when Redis is away, or none is named."""
     points: list[TierPoint] = []
+    if not redis_url:
+        yield points
+        return
     reader = ResidencyReader(redis_url)
     watching = asyncio.create_task(_watch(reader, points))
     try:

@@ -87,6 +87,9 @@ async def open_transport(name: str, stack: StackInfo, api_key: str = "") -> Asyn
 def _address(named: str, variable: str) -> str:
     if not named:
         raise InvalidPrompt(f"it is not known where the load goes: set {variable}")
+    if "/" in named:
+        # A URL, which has a port at its end too.
+        raise InvalidPrompt(f"{variable} {named}: HOST:PORT is wanted")
     return host_port(variable, named)
 
 

@@ -16,6 +16,7 @@ from loadtest.loadprofile import PROFILES, Phase, Profile, load
 from loadtest.recorder import Sample, summarise
 from loadtest.report import Result
 from loadtest.runner import run
+from loadtest.steps import steps
 from loadtest.transports import GrpcTransport
 
 PROFILE = Profile(name="test", phases=(Phase(duration_s=0.2, rate=100, arrivals="steady"),))
@@ -128,7 +129,8 @@ def test_the_page_has_plots_and_escapes() -> None:
 def test_a_rate_at_which_nothing_was_answered_has_no_latency() -> None:
     profile = Profile(name="test", phases=(Phase(duration_s=1, rate=1), Phase(duration_s=1, rate=2)))
     samples = [Sample(0.1, 0.0, 0.1, 0.2), Sample(1.1, 0.0, error="lost", phase=1)]
-    text = page.render(Result(profile, "kafka", summarise(samples), {}), samples)
+    result = Result(profile, "kafka", summarise(samples), {}, steps=tuple(steps(profile, samples)))
+    text = page.render(result, samples)
     assert text.count("<td>-</td>") >= 4
     assert "<td>0</td>" in text
 
@@ -158,6 +160,15 @@ def test_a_wrong_profile_says_what_is_wrong(tmp_path: Path) -> None:
         (b"\xff\xfe", "utf-8"),
         (b"phases: [{rate: 1}]", "phases.0.duration_s: Field required"),
         (b"phases: [{rate: 1, duration_s: 1}]\nspeed: 1", "speed: Extra inputs"),
+        (b"phases: [{rate: .inf, duration_s: 1}]", "phases.0.rate: .*finite"),
+        (b"phases: [{rate: 1, duration_s: 1, measured: false}]", "phases: none is measured"),
+        (
+            b"phases: [{rate: 1, duration_s: 1}, {rate: 1, duration_s: 1, measured: false}, {rate: 1, duration_s: 1}]",
+            "phases: one that is not measured stands between",
+        ),
+        (b"phases: [{rate: 1, duration_s: 1}]\nprompts: {expert: a, experts: [b]}", "prompts: either"),
+        (b"phases: [{rate: 1, duration_s: 1}]\nprompts: {max_tokens: 4294967296}", "prompts.max_tokens: "),
+        (b"phases: [{rate: 1, duration_s: 1}]\nname: a/b", "name: "),
     ],
 )
 def test_a_bad_profile_is_one_line_that_names_file_and_field(tmp_path: Path, content: bytes, message: str) -> None:
@@ -169,11 +180,19 @@ def test_a_bad_profile_is_one_line_that_names_file_and_field(tmp_path: Path, con
     assert "\n" not in refused.value.message
 
 
+def test_a_folder_is_no_profile(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").mkdir()
+    with pytest.raises(InvalidPrompt, match=r"mine\.yaml: Is a directory"):
+        load(str(tmp_path / "mine.yaml"))
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["--report", "/dev/null/page.html"], "--report /dev/null/page.html: "),
         (["--transport", "pigeon"], "'pigeon' is not one of"),
+        (["--report", "-", "--json"], "both want stdout"),
+        (["--save-baseline"], "--save-baseline: /nowhere can't be written to"),
     ],
 )
 def test_a_slip_is_told_before_the_load(
@@ -183,7 +202,30 @@ def test_a_slip_is_told_before_the_load(
         pytest.fail("a load was started")
 
     monkeypatch.setattr(loadtest.__main__, "_run", never)
+    monkeypatch.setattr(loadtest.baseline, "BASELINES", Path("/nowhere"))
     with pytest.raises(SystemExit) as ended:
         loadtest.__main__.app(["run", *arguments])
     assert ended.value.code in (1, 2)
     assert said in capsys.readouterr().err
+
+
+def test_http_can_t_give_a_prompt_its_category(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("phases: [{duration_s: 1, rate: 1}]\nprompts: {category: code}")
+    with pytest.raises(SystemExit):
+        loadtest.__main__.app(["run", "--profile", str(path), "--transport", "http"])
+    assert "gives prompts a category, which the HTTP API does not take" in capsys.readouterr().err
+
+
+def test_the_report_alone_is_on_stdout(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = [Sample(0.0, 0.0, 0.1, 0.2)]
+
+    async def ran(profile: Profile, transport: str, api_key: str) -> loadtest.__main__.Run:
+        result = Result(PROFILE, transport, summarise(samples), {})
+        return loadtest.__main__.Run(result, samples, [], loadtest.baseline.speed())
+
+    monkeypatch.setattr(loadtest.__main__, "_run", ran)
+    loadtest.__main__.app(["run", "--report", "-"], standalone_mode=False)
+    shown = capsys.readouterr()
+    assert shown.out.startswith("<!doctype html>")
+    assert "1 of 1 prompts completed" in shown.err
