@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import uvicorn
 from starlette.applications import Starlette
 
+from coe.gateway.connection import Connection
 from coe.gateway.settings import GatewaySettings
 from coe.platform.errors import Unavailable
 from coe.platform.tls import TlsSettings
@@ -28,6 +29,7 @@ class HttpServer(uvicorn.Server):
         tls = None if mode == "off" else TlsSettings().server_context(mutual=mode == "mutual")
         config = uvicorn.Config(
             app,
+            http=Connection,
             host=settings.http_host,
             port=settings.http_port,
             log_config=None,

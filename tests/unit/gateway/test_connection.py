@@ -1,0 +1,64 @@
+"""Connections on which no request begins."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from coe.gateway import connection
+from coe.gateway.server import HttpServer
+from coe.gateway.settings import GatewaySettings
+from coe.local.ports import free_port
+from support.deadlines import until_true
+
+Opened = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+WAIT_S = 20.0
+GET = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"
+
+
+async def hello(_: Request) -> Response:
+    return PlainTextResponse("hello")
+
+
+@pytest.fixture
+async def opened(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Opened]:
+    monkeypatch.setattr(connection, "HEAD_S", 0.1)
+    settings = GatewaySettings(http_port=free_port())
+    server = HttpServer(Starlette(routes=[Route("/", hello, methods=["GET", "POST"])]), settings, grace_s=0)
+    serving = asyncio.ensure_future(server.run_until_cancelled())
+    await until_true(lambda: server.started)
+    reader, writer = await asyncio.open_connection("127.0.0.1", settings.http_port)
+    yield reader, writer
+    writer.close()
+    serving.cancel()
+    await asyncio.gather(serving, return_exceptions=True)
+
+
+async def test_nothing_comes(opened: Opened) -> None:
+    assert await asyncio.wait_for(opened[0].read(), WAIT_S) == b""
+
+
+@pytest.mark.parametrize("before", [b"", GET, b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\n"])
+async def test_it_comes_in_drops(opened: Opened, before: bytes) -> None:
+    """Of a head, after another request too, and of a body that nobody asks for any more."""
+    reader, writer = opened
+    if before:
+        writer.write(before)
+        assert (await asyncio.wait_for(reader.readuntil(b"hello"), WAIT_S)).startswith(b"HTTP/1.1 200")
+
+    async def drip() -> None:
+        with suppress(ConnectionError):
+            while True:
+                writer.write(b"G" if before[:1] != b"P" else b"x")
+                await writer.drain()
+                await asyncio.sleep(0.01)
+
+    dripping = asyncio.create_task(drip())
+    with suppress(ConnectionError):
+        assert await asyncio.wait_for(reader.read(), WAIT_S) == b""
+    dripping.cancel()
