@@ -1,10 +1,12 @@
 """`coe`: one command table; only the module of the command that runs is imported, so that every start is quick."""
 
 import errno
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module, metadata
 from inspect import getdoc
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -68,9 +70,21 @@ def _options(
     """Of `coe` itself."""
 
 
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    """As Ctrl-C: what the command has started ends in order, with its shared memory and its temporary files."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        # As scripts have it for what they run in the background.
+        raise KeyboardInterrupt
+    signal.raise_signal(signal.SIGINT)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point. Exit status: 0 done, 1 a failure of the system (one clear line), 2 wrong usage, 130 interrupted."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # `nohup` has the latter ignored, and so it stays.
+        if signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, _interrupt)
     try:
         build(arguments)(args=list(arguments))
     except CoEError as error:

@@ -35,9 +35,8 @@ def command(
 async def _up(options: StackOptions, as_json: bool) -> None:
     """Returns after a signal; raises Unavailable when the stack failed."""
     work = asyncio.create_task(_report_events(options) if as_json else _show(options))
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, work.cancel)
+    # What else ends a command comes as this one (main.py).
+    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, work.cancel)
     with suppress(asyncio.CancelledError):
         await work
 
@@ -75,7 +74,7 @@ async def _show(options: StackOptions) -> None:
             err.print(f"{process.name}: {process.state}")
 
     with Live(console=err, auto_refresh=False, transient=True) as live:
-        stack = Stack(options, on_change=changed, on_step=lambda what: err.print(f"{what} ..."), on_warning=say)
+        stack = Stack(options, on_change=changed, on_step=lambda what: say(f"{what} ..."), on_warning=say)
         refresher = asyncio.create_task(_refresh(live, stack))
         try:
             async with stack:
