@@ -1,7 +1,6 @@
 """Follows prompts and shows their answers: streamed for one, in submission order for many."""
 
 import asyncio
-import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from rich.markup import escape
 
 from coe._proto import common_pb2, events_pb2
 from coe.cli.console import err, out
+from coe.cli.streamed import Streamed
 from coe.client.events import Completed, Loading, Routed, Text
 from coe.client.prompts import PromptClient
 from coe.platform.errors import CoEError
@@ -57,9 +57,8 @@ async def follow(client: PromptClient, prompt: events_pb2.PromptSubmitted, timeo
 
 
 async def print_streaming(client: PromptClient, prompt: events_pb2.PromptSubmitted, timeout_s: float) -> Answer:
-    """Text to stdout as it comes, everything about it to stderr."""
-    answer = Answer(prompt)
-    attempt, begun = 0, False
+    """The answer to stdout, everything about it to stderr."""
+    answer, streamed = Answer(prompt), Streamed()
     try:
         async with aclosing(client.submit(prompt, timeout_s=timeout_s)) as events:
             async for event in events:
@@ -68,20 +67,12 @@ async def print_streaming(client: PromptClient, prompt: events_pb2.PromptSubmitt
                         err.print(f"[dim]{decision(routing.category, routing.confidence, assignment.expert_id)}[/dim]")
                     case Loading(expert_id, tier):
                         err.print(f"[dim]loading {escape(expert_id)} from {tier}[/dim]")
-                    case Text(text, number):
-                        if number > attempt:
-                            err.print("\n[dim]a worker was lost: starting anew[/dim]")
-                            attempt = number
-                        begun = True
-                        sys.stdout.write(text)
-                        sys.stdout.flush()
+                    case Text(text, attempt):
+                        streamed.add(text, attempt)
                     case Completed(result):
                         answer.result = result
     finally:
-        # Also when it breaks off: what is said next begins a line.
-        if begun or not answer.failed:
-            sys.stdout.write("\n")
-            sys.stdout.flush()
+        streamed.end(None if answer.failed else answer.result.completion.text)
     if answer.failed:
         err.print(trouble(answer.result.error))
     else:

@@ -13,6 +13,7 @@ from coe.cli.answers import decision, trouble
 from coe.cli.asked import MaxTokens, utf8
 from coe.cli.console import err
 from coe.cli.servers import gateway_address, stack_hint
+from coe.cli.streamed import Streamed
 from coe.platform.errors import CoEError, InvalidPrompt, Unavailable
 from coe.platform.rpc.client import bare_channel, calls, tls_trouble
 
@@ -97,8 +98,9 @@ def ask() -> str:
 async def turn(
     stub: "gateway_pb2_grpc.GatewayAsyncStub", prompt: events_pb2.PromptSubmitted, metadata: Metadata
 ) -> str:
-    """Prints one answer as it streams and returns it. Raises the prompt's CoEError."""
-    answer, begun = "", False
+    """Prints one answer and returns it. Raises the prompt's CoEError."""
+    answer: str | None = None
+    streamed = Streamed()
     try:
         with calls():
             async for response in stub.Generate(gateway_pb2.GenerateRequest(prompt=prompt), metadata=metadata):
@@ -109,14 +111,9 @@ async def turn(
                         note = decision(routing.category, routing.confidence, routed.assignment.expert_id)
                         err.print(f"[dim]{note}[/dim]")
                     case "token":
-                        begun = True
-                        sys.stdout.write(response.token.text)
-                        sys.stdout.flush()
+                        streamed.add(response.token.text, response.token.attempt)
                     case "done":
                         answer = response.done.text
     finally:
-        # Also when it breaks off: what is said next begins a line.
-        if begun or answer:
-            sys.stdout.write("\n")
-            sys.stdout.flush()
-    return answer
+        streamed.end(answer)
+    return answer or ""

@@ -34,7 +34,7 @@ def command(
     kafka: Annotated[str | None, typer.Option(help="Bootstrap servers; default: the running stack's.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One PromptCompleted a line.")] = False,
 ) -> None:
-    """Exit status 1 when a prompt ended with an error."""
+    """Exit status 1 when a prompt ended with an error. On a terminal an answer appears as it comes, else at its end."""
     prompts = list(read(text, file, expert, budget, max_tokens))
     answers = asyncio.run(submit(prompts, timeout, kafka, as_json))
     if any(answer.failed for answer in answers):
