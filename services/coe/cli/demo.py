@@ -43,7 +43,7 @@ PROMPTS = {
 
 def command(
     max_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of an answer.")] = 48,
-    timeout: Annotated[float, typer.Option(help="Seconds for all answers.")] = 180.0,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for all answers.")] = 180.0,
     as_json: Annotated[bool, typer.Option("--json", help="One PromptCompleted a line.")] = False,
 ) -> None:
     """Starts a stack of its own, sends the prompts, prints answers and a table, stops everything."""
@@ -58,8 +58,9 @@ async def demo(max_tokens: int, timeout_s: float, as_json: bool) -> list[Answer]
     prompts = [
         events_pb2.PromptSubmitted(request_id=uuid4().hex, prompt=text, sampling=sampling) for text in PROMPTS.values()
     ]
+    say("starting a stack ...")
     async with AsyncExitStack() as exit_stack:
-        stack = await exit_stack.enter_async_context(Stack(StackOptions(), on_step=err.print, on_warning=say))
+        stack = await exit_stack.enter_async_context(Stack(StackOptions(), on_step=say, on_warning=say))
         producer = AIOKafkaProducer(bootstrap_servers=stack.kafka_bootstrap)
         await exit_stack.enter_async_context(producer)
 
@@ -72,6 +73,7 @@ async def demo(max_tokens: int, timeout_s: float, as_json: bool) -> list[Answer]
         await bus.start()
         exit_stack.push_async_callback(bus.stop)
         client = await exit_stack.enter_async_context(PromptClient(bus, publish=produce))
+        say(f"sending {len(prompts)} prompts over Kafka ...")
         answers = []
         async for answer in collect(client, prompts, timeout_s):
             answers.append(answer)

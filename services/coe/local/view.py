@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 import psutil
+from rich.markup import escape
 from rich.table import Table
 
 from coe.local.supervisor import State, Supervised
@@ -35,7 +36,7 @@ def table(processes: Iterable[Supervised]) -> Table:
             str(process.restarts or ""),
         )
         if process.trouble and process.state is not State.SERVING:
-            shown.add_row("", f"[red]{process.trouble}[/]")
+            shown.add_row("", f"[red]{escape(process.trouble)}[/]")
     return shown
 
 
