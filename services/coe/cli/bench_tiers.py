@@ -49,7 +49,7 @@ def manager(
         "COE_TIERS_EVICTION": eviction,
         "COE_TIERS_PART_SHARE": str(part_share),
     }
-    process = subprocess.Popen([sys.executable, "-m", "coe.memory_tier_manager.service"], env=kept | settings)
+    process = subprocess.Popen([sys.executable, "-P", "-m", "coe.memory_tier_manager.service"], env=kept | settings)
     try:
         deadline = time.monotonic() + START_S
         while not ready.exists():

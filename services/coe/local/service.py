@@ -45,7 +45,8 @@ class ServiceProcess(LocalServer):
             "COE_GRPC_PORT": str(self.spec.port),
             "PYTHONUNBUFFERED": "1",
         }
-        command = [sys.executable, "-m", f"coe.{self.spec.package}.service"]
+        # -P: no module of the folder where somebody happens to be takes the place of a library's.
+        command = [sys.executable, "-P", "-m", f"coe.{self.spec.package}.service"]
         self._child = Child(self.spec.name, command, log=self._log, env=env, grace_s=self._grace_s)
         self._child.start()
         await until_ready(self._child, self._serves, self._start_timeout_s)
