@@ -5,6 +5,7 @@
 
 import asyncio
 import shutil
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
@@ -17,7 +18,7 @@ from coe.experts.locate import locate
 from coe.local.options import StackOptions
 from coe.local.packaged import EXPERT_ID, PACKAGE
 from coe.mapper import bindings, mapping_file
-from coe.platform.errors import ArtifactError, Unavailable
+from coe.platform.errors import ArtifactError, CoEError, Unavailable
 from coe.platform.settings import CoreSettings
 
 # Experts that fit the HBM tier by default: fewer than are hosted, so that switching is real.
@@ -100,5 +101,8 @@ def hbm_bytes(options: StackOptions, hosted: Sequence[Bundle]) -> int:
 
 
 if __name__ == "__main__":
-    for bundle in asyncio.run(prepare(CoreSettings().home, StackOptions(), print, print)):
-        print(bundle.id)
+    try:
+        for bundle in asyncio.run(prepare(CoreSettings().home, StackOptions(), print, print)):
+            print(bundle.id)
+    except CoEError as error:
+        sys.exit(f"coe: {error.message}")

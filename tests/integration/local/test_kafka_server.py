@@ -45,6 +45,13 @@ async def test_a_broker_that_was_killed_starts_again(tmp_path: Path) -> None:
             assert await producer.client.fetch_all_metadata()
 
 
+async def test_a_path_of_any_alphabet_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LC_ALL", "C")
+    home = tmp_path / "zu Hause, bei Jürgen" / "コエ"
+    async with KafkaServer(home):
+        assert (home / "data" / "meta.properties").exists()
+
+
 def test_a_node_that_can_not_start_says_why(tmp_path: Path) -> None:
     node = KafkaNode(node_id=1, port=free_port(), voters={1: free_port()}, extra={"num.io.threads": "0"})
     with pytest.raises(Unavailable, match=r"num\.io\.threads"), KafkaServer(tmp_path, node):

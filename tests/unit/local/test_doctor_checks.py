@@ -39,6 +39,7 @@ def test_versions_are_read_off_what_programs_print(
 def test_missing_and_old_programs_have_a_mend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program(tmp_path, "java", "openjdk version 11.0.1")
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("JAVA_HOME", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     checks = {check.name: check for check in software_checks()}
     assert checks["java"] == Check(
@@ -46,6 +47,20 @@ def test_missing_and_old_programs_have_a_mend(tmp_path: Path, monkeypatch: pytes
     )
     assert checks["mvn"] == Check("mvn", Level.WARNING, "missing", "apt-get install maven")
     assert checks["Kafka"].level is Level.WARNING
+
+
+def test_the_java_that_is_looked_at_is_the_one_that_would_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "old" / "bin").mkdir(parents=True)
+    program(tmp_path / "old" / "bin", "java", "openjdk version 11.0.1")
+    program(tmp_path, "java", "openjdk version 17.0.1")
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path / "old"))
+    (check,) = (check for check in software_checks() if check.name == "java")
+    assert (check.level, check.found) == (Level.PROBLEM, "11.0.1")
+    assert "JAVA_HOME" in check.mend
+    monkeypatch.setenv("JAVA_HOME", "")
+    (check,) = (check for check in software_checks() if check.name == "java")
+    assert (check.level, check.found) == (Level.GOOD, "17.0.1")
 
 
 def test_every_finding_that_is_not_good_says_the_mend() -> None:

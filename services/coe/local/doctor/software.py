@@ -1,6 +1,7 @@
 """What has to be installed: Python and its packages, Java, the build tools, the native library, the models."""
 
 import ctypes
+import os
 import re
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ from packaging.requirements import Requirement
 
 from coe.local.doctor.check import Check, Level, judged
 from coe.local.kafka import artifacts
+from coe.local.kafka.server import find_java
 
 _DISTRIBUTION = "composition-of-experts"
 _SETUP = "make setup"
@@ -42,16 +44,19 @@ def _python() -> Check:
 
 def _tool(program: str, least: tuple[int, ...], package: str, missing: Level) -> Check:
     mend = f"apt-get install {package}"
-    if shutil.which(program) is None:
+    if program == "java" and (home := os.environ.get("JAVA_HOME")):
+        mend = f"set JAVA_HOME ({home}) to a Java 17, or to nothing"
+    path = find_java() if program == "java" else shutil.which(program)
+    if path is None:
         return Check(program, missing, "missing", mend)
-    found = version_of(program)
+    found = version_of(path)
     needed = ".".join(map(str, least))
     return judged(program, found >= least, ".".join(map(str, found)), f"{needed} or newer: {mend}", otherwise=missing)
 
 
 def version_of(program: str) -> tuple[int, ...]:
     """The first version number that the program prints of itself; () when it prints none."""
-    flag = "-version" if program == "java" else "--version"
+    flag = "-version" if Path(program).name == "java" else "--version"
     try:
         done = subprocess.run([program, flag], capture_output=True, text=True, timeout=_TOOL_TIMEOUT_S, check=False)
     except (OSError, subprocess.TimeoutExpired):
@@ -87,7 +92,7 @@ def _unmet(requirement: Requirement) -> str:
 
 def _kafka() -> Check:
     found = f"{artifacts.version()} in {artifacts.cache_dir()}"
-    mend = "`coe up` fetches it with Maven, or: make kafka"
+    mend = "`coe up` fetches it with Maven (a proxy or mirror is named in ~/.m2/settings.xml), or: make kafka"
     return judged("Kafka", artifacts.is_fetched(), found, mend, otherwise=Level.WARNING)
 
 

@@ -1,19 +1,23 @@
 """Fetches the broker's jars once, with Maven, into the user's cache."""
 
+import asyncio
 import fcntl
 import hashlib
 import os
 import shutil
-import subprocess
 import tempfile
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
+from typing import IO
 
+from coe.local.process import Child
 from coe.platform.errors import Unavailable
 
 _POM = Path(__file__).with_name("pom.xml")
 _STAMP = "pom.sha256"
-_FETCH_TIMEOUT_S = 600
+_FETCH_TIMEOUT_S = 600.0
+# Between two looks whether another process has fetched them.
+_INTERVAL_S = 0.2
 _NAMESPACE = {"m": "http://maven.apache.org/POM/4.0.0"}
 
 
@@ -28,7 +32,7 @@ def version() -> str:
 def cache_dir() -> Path:
     """$XDG_CACHE_HOME/coe/kafka-<version>."""
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "coe" / f"kafka-{version()}"
+    return base.absolute() / "coe" / f"kafka-{version()}"
 
 
 def class_archive() -> Path:
@@ -42,19 +46,36 @@ def is_fetched() -> bool:
 
 
 def fetch() -> Path:
+    """As `fetched`, where no event loop runs."""
+    return asyncio.run(fetched())
+
+
+async def fetched() -> Path:
     """The folder of jars, fetched first when it is not there (about 20 s, 45 MB). Safe to call from many processes."""
     target = cache_dir()
     if is_fetched():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    with (target.parent / f"{target.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not is_fetched():
-            _copy_dependencies(target)
+    try:
+        async with asyncio.timeout(_FETCH_TIMEOUT_S):
+            with (target.parent / f"{target.name}.lock").open("w") as lock:
+                await _owned(lock)
+                if not is_fetched():
+                    await _copy_dependencies(target)
+    except TimeoutError:
+        raise Unavailable(f"Maven did not bring Kafka {version()} within {_FETCH_TIMEOUT_S:.0f} s") from None
     return target
 
 
-def _copy_dependencies(target: Path) -> None:
+async def _owned(lock: IO[str]) -> None:
+    while True:
+        try:
+            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            await asyncio.sleep(_INTERVAL_S)
+
+
+async def _copy_dependencies(target: Path) -> None:
     """Fills a folder beside the target and renames it: the target is either whole or absent."""
     maven = shutil.which("mvn")
     if maven is None:
@@ -62,19 +83,28 @@ def _copy_dependencies(target: Path) -> None:
             "Maven is missing: install it (apt-get install maven), or set COE_KAFKA_BOOTSTRAP to a broker"
         )
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
-        jars = Path(scratch) / "jars"
-        command = [maven, "-q", "-B", "-f", str(_POM), "dependency:copy-dependencies", f"-DoutputDirectory={jars}"]
+        jars, log = Path(scratch) / "jars", Path(scratch) / "maven.log"
+        # By itself Maven only warns of a file that differs from its checksum.
+        command = [maven, "-q", "-B", "--strict-checksums", "-f", str(_POM)]
+        child = Child("maven", [*command, "dependency:copy-dependencies", f"-DoutputDirectory={jars}"], log=log)
+        child.start()
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=_FETCH_TIMEOUT_S, check=False)
-        except subprocess.TimeoutExpired:
-            raise Unavailable(f"Maven did not bring Kafka {version()} within {_FETCH_TIMEOUT_S} s") from None
-        if done.returncode != 0:
-            reason = next((line for line in done.stdout.splitlines() if "ERROR" in line), "no reason given")
+            status = await child.wait()
+        finally:
+            child.kill()
+            await child.wait()
+        if status != 0:
+            lines = log.read_text(errors="replace").splitlines()
+            reason = next((line for line in lines if "ERROR" in line), "no reason given")
             raise Unavailable(f"Maven could not bring Kafka {version()}: {reason}")
-        (jars / _STAMP).write_text(_pom_digest())
-        if target.exists():
-            shutil.rmtree(target)
-        jars.rename(target)
+        _put_in_place(jars, target)
+
+
+def _put_in_place(jars: Path, target: Path) -> None:
+    (jars / _STAMP).write_text(_pom_digest())
+    if target.exists():
+        shutil.rmtree(target)
+    jars.rename(target)
 
 
 def _pom_digest() -> str:

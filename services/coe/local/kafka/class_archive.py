@@ -4,11 +4,13 @@ Made once, by a broker that is started and stopped for it. A JVM that the archiv
 """
 
 import asyncio
+import sys
 import tempfile
 from pathlib import Path
 
 from coe.local.kafka import artifacts
 from coe.local.kafka.server import KafkaServer
+from coe.platform.errors import CoEError
 
 # Writing the archive takes the JVM some seconds after the broker's own end.
 _GRACE_S = 90.0
@@ -32,7 +34,10 @@ async def make() -> Path:
 if __name__ == "__main__":
     state = "there" if artifacts.is_fetched() else "fetching with Maven"
     print(f"Kafka {artifacts.version()}: {state}", flush=True)
-    artifacts.fetch()
-    if not artifacts.class_archive().exists():
-        print("Kafka: archiving its classes, for quick starts", flush=True)
-    asyncio.run(make())
+    try:
+        artifacts.fetch()
+        if not artifacts.class_archive().exists():
+            print("Kafka: archiving its classes, for quick starts", flush=True)
+        asyncio.run(make())
+    except CoEError as error:
+        sys.exit(f"coe: {error.message}")

@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+
+# In the folder where the broker runs, whose path may have commas, which part a list, and letters of any alphabet.
+DATA = "data"
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class KafkaNode:
         return f"{self.host}:{self.port}"
 
 
-def properties(node: KafkaNode, data_dir: Path) -> str:
+def properties(node: KafkaNode) -> str:
     """The text of server.properties."""
     replicas = min(3, len(node.voters))
     voters = ",".join(f"{voter}@{node.host}:{port}" for voter, port in sorted(node.voters.items()))
@@ -35,7 +37,7 @@ def properties(node: KafkaNode, data_dir: Path) -> str:
         "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
         "listeners": f"PLAINTEXT://{node.bootstrap},CONTROLLER://{node.host}:{node.voters[node.node_id]}",
         "advertised.listeners": f"PLAINTEXT://{node.bootstrap}",
-        "log.dirs": data_dir,
+        "log.dirs": DATA,
         "auto.create.topics.enable": "false",
         "default.replication.factor": replicas,
         "min.insync.replicas": max(1, replicas - 1),

@@ -13,7 +13,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from coe.local.kafka import artifacts
-from coe.local.kafka.config import KafkaNode, java_options, properties
+from coe.local.kafka.config import DATA, KafkaNode, java_options, properties
 from coe.local.ports import free_port
 from coe.local.process import Child
 from coe.local.readiness import accepts, until_ready
@@ -22,7 +22,10 @@ from coe.platform.bus.kafka.client import closing
 from coe.platform.errors import Unavailable
 
 _LOG_CONFIG = Path(__file__).with_name("log4j2.properties")
+_SETTINGS = "server.properties"
 _FORMAT_TIMEOUT_S = 60
+# Java takes the bytes of a path for ASCII in the C locale.
+_ENVIRONMENT = {"LC_ALL": "C.UTF-8"}
 
 
 class KafkaServer(LocalServer):
@@ -61,18 +64,19 @@ class KafkaServer(LocalServer):
         return self._node.bootstrap
 
     async def start(self) -> None:
-        java, jars = _java(), await asyncio.to_thread(artifacts.fetch)
-        data = self._directory / "data"
+        java, jars = _java(), await artifacts.fetched()
+        data = self._directory / DATA
         data.mkdir(parents=True, exist_ok=True)
-        settings = self._directory / "server.properties"
-        settings.write_text(properties(self._node, data))
+        (self._directory / _SETTINGS).write_text(properties(self._node))
         quick = _archive_options() if self._java_options is None else self._java_options
         options = [*java_options(self._node), f"-Dlog4j2.configurationFile={_LOG_CONFIG}", "-cp", f"{jars}/*"]
         if not (data / "meta.properties").exists():
             tool = [java, *_archive_options(), *options, "kafka.tools.StorageTool"]
-            await asyncio.to_thread(self._format, tool, settings)
-        command = [java, *quick, *options, "kafka.Kafka", str(settings)]
-        self._child = Child("kafka", command, log=self._log, grace_s=self._grace_s)
+            await asyncio.to_thread(self._format, tool)
+        command = [java, *quick, *options, "kafka.Kafka", _SETTINGS]
+        self._child = Child(
+            "kafka", command, log=self._log, env=_ENVIRONMENT, cwd=self._directory, grace_s=self._grace_s
+        )
         self._child.start()
         try:
             await until_ready(self._child, self._answers, self._start_timeout_s)
@@ -81,12 +85,20 @@ class KafkaServer(LocalServer):
             await self._child.wait()
             raise
 
-    def _format(self, tool: list[str], settings: Path) -> None:
+    def _format(self, tool: list[str]) -> None:
         """Writes the cluster's identity into a new data folder."""
         # One word: an id may begin with a dash, which would be taken for an option.
-        command = [*tool, "format", f"--cluster-id={self._cluster_id}", "--config", str(settings)]
+        command = [*tool, "format", f"--cluster-id={self._cluster_id}", "--config", _SETTINGS]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=_FORMAT_TIMEOUT_S, check=False)
+            done = subprocess.run(
+                command,
+                capture_output=True,
+                text=True,
+                timeout=_FORMAT_TIMEOUT_S,
+                check=False,
+                env=os.environ | _ENVIRONMENT,
+                cwd=self._directory,
+            )
         except subprocess.TimeoutExpired:
             raise Unavailable(f"Kafka's storage tool did not end within {_FORMAT_TIMEOUT_S} s") from None
         if done.returncode != 0:
@@ -118,9 +130,19 @@ def _archive_options() -> list[str]:
     return [f"-XX:SharedArchiveFile={archive}"] if archive.exists() else []
 
 
-def _java() -> str:
+def find_java() -> str | None:
+    """The program that runs the broker: that of JAVA_HOME, where it is set."""
     home = os.environ.get("JAVA_HOME")
-    java = str(Path(home) / "bin" / "java") if home else shutil.which("java")
-    if not java or not Path(java).exists():
-        raise Unavailable("Java 17 is missing: install it (apt-get install openjdk-17-jre-headless), or set JAVA_HOME")
+    return shutil.which("java", path=f"{home}/bin" if home else None)
+
+
+def _java() -> str:
+    java = find_java()
+    if java is None:
+        home = os.environ.get("JAVA_HOME")
+        raise Unavailable(
+            f"JAVA_HOME={home} has no bin/java: set it to a Java 17, or to nothing"
+            if home
+            else "Java 17 is missing: install it (apt-get install openjdk-17-jre-headless), or set JAVA_HOME"
+        )
     return java
