@@ -13,7 +13,7 @@ class StackOptions(Settings):
 
     model_config = SettingsConfigDict(env_prefix="COE_STACK_")
 
-    # COE_HOME when not given.
+    # COE_HOME when not given, which is where the other commands look for it.
     home: Path | None = None
     # Expert workers.
     workers: int = Field(default=1, ge=1, le=64)
@@ -29,7 +29,7 @@ class StackOptions(Settings):
     gateway_http_port: Port = 8080
     # Seconds that one server may take to start. Generous: the first start on a small machine reads cold files.
     start_timeout_s: float = Field(default=120.0, gt=0)
-    # Seconds between asking a server to end and ending it by force.
+    # Seconds between asking a service to end and ending it by force.
     grace_s: float = Field(default=15.0, ge=0)
     # Of the services.
     log_level: LogLevel = "INFO"

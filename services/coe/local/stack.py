@@ -1,7 +1,7 @@
 """The embedded stack as a resource: entered, it serves; left, nothing of it runs any more."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Self
 
 from coe.local import home as homes
 from coe.local import prepare, stackfile
-from coe.local.kafka import KafkaServer
+from coe.local.kafka import KafkaServer, artifacts
 from coe.local.options import StackOptions
 from coe.local.plan import Plan, Servers, plan
 from coe.local.ports import free_port, is_free
@@ -119,25 +119,25 @@ class Stack:
     async def _start_servers(self) -> Servers:
         """Broker and Redis, unless the settings name others; then the topics."""
         run = self.home / "run"
-        given = self._core.model_fields_set
+        given, timeout_s = self._core.model_fields_set, self._options.start_timeout_s
         kafka, redis = self._core.kafka_bootstrap, self._core.redis_url
         stage = []
         if "redis_url" not in given:
-            valkey = ValkeyServer(run / "valkey", log=self._logs / "valkey.log")
+            valkey = ValkeyServer(run / "valkey", log=self._logs / "valkey.log", start_timeout_s=timeout_s)
             redis = valkey.url
             stage.append(self._supervised("valkey", valkey, f"127.0.0.1:{valkey.port}", RestartPolicy()))
         if "kafka_bootstrap" not in given:
-            broker = KafkaServer(run / "kafka", log=self._logs / "kafka.log")
+            broker = KafkaServer(run / "kafka", log=self._logs / "kafka.log", start_timeout_s=timeout_s)
             kafka = broker.bootstrap
+            if not artifacts.is_fetched():
+                self._on_step(f"fetching Kafka {artifacts.version()} with Maven")
             # Its clients have lost their transactions: a clean end and a new start are the honest answer.
             stage.append(self._supervised("kafka", broker, kafka, NEVER))
         self.processes += stage
         await self._start_stage(stage)
         self._on_step("creating topics")
-        bus = KafkaBus(
-            kafka, source="coe/stack", start_timeout_s=self._options.start_timeout_s, on_wait=self._waits_for(kafka)
-        )
-        await bus.start()
+        bus = KafkaBus(kafka, source="coe/stack", start_timeout_s=timeout_s, on_wait=self._waits_for(kafka))
+        await self._unless_one_fails(bus.start())
         await bus.stop()
         return Servers(kafka, redis)
 
@@ -155,23 +155,35 @@ class Stack:
     async def _start_stage(self, stage: list[Supervised]) -> None:
         """All at once. When one fails the others are left to `_stop`."""
         self._stages.append(stage)
-        starts = [asyncio.create_task(process.start()) for process in stage]
-        try:
-            await asyncio.gather(*starts)
-        finally:
-            await _cancel(starts)
+        await self._unless_one_fails(*(process.start() for process in stage))
         self._keepers += [asyncio.create_task(process.keep(), name=process.name) for process in stage]
+
+    async def _unless_one_fails(self, *starts: Coroutine[object, object, None]) -> None:
+        """Not of these alone: they would wait in vain for a server that has ended for good meanwhile."""
+        left = {asyncio.create_task(start) for start in starts}
+        try:
+            while left:
+                done, _ = await asyncio.wait({*left, *self._keepers}, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    task.result()
+                left -= done
+        finally:
+            await _cancel(left)
 
     async def _stop(self) -> None:
         """In the reverse order of the start: nothing new comes in while what is under way is finished."""
-        await _cancel(self._keepers)
-        if self._info is not None:
-            stackfile.remove(self.home)
-            self._info = None
-        for stage in reversed(self._stages):
-            await asyncio.gather(*(process.stop() for process in stage))
-        self._stages.clear()
-        await self._exit.aclose()
+        try:
+            await _cancel(self._keepers)
+            if self._info is not None:
+                stackfile.remove(self.home)
+                self._info = None
+            for stage in reversed(self._stages):
+                await asyncio.gather(*(process.stop() for process in stage))
+        finally:
+            # Who asks again does not want to wait.
+            await asyncio.gather(*(process.kill() for stage in self._stages for process in stage))
+            self._stages.clear()
+            await self._exit.aclose()
 
     @property
     def _logs(self) -> Path:

@@ -94,6 +94,12 @@ class Supervised:
         await self.server.stop()
         self._enter(State.STOPPED)
 
+    async def kill(self) -> None:
+        """Ends it at once. Harmless when it has ended."""
+        if (child := self.server.child) is not None and child.running:
+            child.kill()
+            await child.wait()
+
     def _enter(self, state: State) -> None:
         self.state = state
         self._on_change(self)
