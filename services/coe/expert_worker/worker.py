@@ -27,6 +27,7 @@ from coe.expert_worker.effects import (
     StepDone,
     Text,
 )
+from coe.expert_worker.hands import Hands
 from coe.expert_worker.intake import MAX_ATTEMPTS, Intake
 from coe.expert_worker.loop import WorkerLoop
 from coe.expert_worker.metrics import WorkerMetrics
@@ -87,6 +88,7 @@ class Worker:
             worker=identity.worker,
             max_attempts=max_attempts,
         )
+        self._hands = Hands(max_attempts)
         # Bounded by what feeds them: the bus's max_in_flight, one step, one lease, one tick.
         self._inbox: deque[Event] = deque()
         self._handling_soon = False
@@ -171,9 +173,14 @@ class Worker:
 
     async def _take(self, consumer: ParallelConsumer) -> None:
         async for record in consumer:
-            received = self._intake.receive(record, consumer.attempt(record))
+            attempt = consumer.attempt(record)
+            received = self._intake.receive(record, attempt)
             if isinstance(received, Prompt):
+                await self._hands.room(attempt)
+                self._hands.take(record, attempt)
                 self.post(partial(self.loop.on_prompt, received))
+                # Before the next one is handed out, for that counts.
+                await self._hands.room()
             else:
                 self._end(consumer, record, received)
 
@@ -186,7 +193,10 @@ class Worker:
 
     async def _tick(self, consumer: ParallelConsumer) -> None:
         def look(now: float) -> list[Effect]:
-            self.loop.on_revoked({prompt.key for prompt in self.loop.held() if consumer.revoked(prompt.record)})
+            revoked = [prompt for prompt in self.loop.held() if consumer.revoked(prompt.record)]
+            self.loop.on_revoked({prompt.key for prompt in revoked})
+            for prompt in revoked:
+                self._hands.drop(prompt.record)
             return self.loop.on_tick(now)
 
         while True:
@@ -291,6 +301,7 @@ class Worker:
     async def _complete(self, consumer: ParallelConsumer, record: Record, result: Outcome) -> None:
         if not await consumer.complete(record, result):
             _log.info("a prompt went to another worker", partition=record.partition, offset=record.offset)
+        self._hands.drop(record)
 
     # Life of the tasks.
 

@@ -13,6 +13,7 @@ from coe._proto import events_pb2
 from coe.expert_worker import echo, resident
 from coe.expert_worker.effects import Residency
 from coe.expert_worker.expected import Expected
+from coe.expert_worker.intake import MAX_ATTEMPTS
 from coe.expert_worker.loop import WorkerLoop
 from coe.expert_worker.outcome import Identity
 from coe.expert_worker.runners import Runners
@@ -214,6 +215,19 @@ async def test_prompts_of_a_lost_partition_are_given_up() -> None:
         await rig.bus.until(lambda: len(rig.bus.posted) > 3)
         rig.bus.lost.add(0)
         assert (await rig.bus.completed(rig.bus.put(assigned("s", expert="b")))).completion.text == "ttt"
+    assert set(rig.bus.ended) == {1}
+
+
+async def test_who_came_back_often_runs_alone_and_holds_nobody_up_once_it_is_gone() -> None:
+    rig = Rig()
+    rig.bus.attempts[0] = MAX_ATTEMPTS - 1
+    async with rig.running():
+        rig.bus.put(assigned("r", max_tokens=100_000))
+        other = rig.bus.put(assigned("s"))
+        await rig.bus.until(lambda: len(rig.bus.posted) > 3)
+        assert len(rig.worker.loop.held()) == 1
+        rig.bus.lost.add(0)
+        assert (await rig.bus.completed(other)).completion.text == "ttt"
     assert set(rig.bus.ended) == {1}
 
 

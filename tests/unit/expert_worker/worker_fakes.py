@@ -28,6 +28,7 @@ class FakeBus:
         self.posted: list[events_pb2.TokenChunk] = []
         self.posted_as_json: list[bool] = []
         self.lost: set[int] = set()
+        self.attempts: dict[int, int] = {}
         self.open = False
         self._offset = 0
         self._changed = asyncio.Condition()
@@ -68,7 +69,7 @@ class FakeBus:
         return True
 
     def attempt(self, record: Record) -> int:
-        return 0
+        return self.attempts.get(record.offset, 0)
 
     @property
     def partitions(self) -> tuple[int, ...]:
