@@ -279,7 +279,9 @@ class WorkerLoop:
 
     def _on_refusals(self, batch: Batch, done: StepDone, now: float) -> list[Effect]:
         effects: list[Effect] = []
-        others = len(batch.live) > len(done.refused)
+        refused = {key for key, _ in done.refused}
+        # Who left during the step had its room still.
+        others = bool(batch.leaving) or not batch.live.keys() <= refused
         for key, error in done.refused:
             if key not in batch.live:
                 continue

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from coe.expert_worker.effects import Abandon, Acquire, Answer, Discard, Grant, Prefetch, Release, Residency, Step
 from coe.platform.errors import (
     Cancelled,
@@ -380,6 +382,22 @@ def test_a_prompt_without_room_waits_for_a_sequence_to_end_and_keeps_its_numberi
     assert all(isinstance(finish.result, Answer) for finish in world.finished.values())
     assert list(world.finished) == ["1", "2", "3"]
     assert all(numbers == list(range(len(numbers))) for numbers in world.chunks.values())
+
+
+@pytest.mark.parametrize("others", [(), ("3",)])
+def test_room_that_somebody_leaves_during_the_step_is_worth_waiting_for(others: tuple[str, ...]) -> None:
+    world = World(max_batch=4, room=1 + len(others))
+    world.submit(make_prompt("1", tokens=9), *(make_prompt(key, tokens=9) for key in others))
+    world.grant()
+    world.finish_step()
+    world.submit(make_prompt("2"), make_prompt("gone"))
+    world.finish_step()
+    assert world.step is not None
+    assert [prompt.key for prompt in world.step.join] == ["2", "gone"]
+    for key in ("gone", *(others or ("1",))):
+        world.apply(world.loop.on_cancel(key, world.now))
+    world.run_out()
+    assert answer(world, "2").text == "t"
 
 
 def test_a_prompt_that_has_no_room_even_alone_ends_with_the_error() -> None:
