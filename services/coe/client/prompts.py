@@ -6,7 +6,6 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Self
 from uuid import uuid4
 
@@ -69,21 +68,31 @@ class PromptClient:
         # Who follows a prompt, by its id.
         self._streams: dict[str, list[Follower]] = {}
         self._following = 0
+        # Set while nobody follows.
+        self._left = asyncio.Event()
+        self._left.set()
         self._exit = AsyncExitStack()
         self._reader: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         records = await self._exit.enter_async_context(self._bus.tail(FOLLOWED))
         self._reader = asyncio.create_task(self._read(records))
+        self._exit.push_async_callback(self._end_reading, self._reader)
+        self._exit.push_async_callback(self._wait_for_leavers)
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._reader is not None:
-            self._reader.cancel()
-            await asyncio.gather(self._reader, return_exceptions=True)
+    async def __aexit__(self, *_: object) -> None:
         await self._exit.aclose()
+
+    async def _wait_for_leavers(self) -> None:
+        """Calls that were cut off a moment ago cancel their prompts yet, for which they need the bus."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CANCEL_S):
+                await self._left.wait()
+
+    async def _end_reading(self, reader: "asyncio.Task[None]") -> None:
+        reader.cancel()
+        await asyncio.gather(reader, return_exceptions=True)
 
     async def submit(self, prompt: events_pb2.PromptSubmitted, *, timeout_s: float) -> AsyncGenerator[Event, None]:
         """Publishes the prompt (an empty request id is filled in) and yields its events, the last one `Completed`.
@@ -128,16 +137,22 @@ class PromptClient:
             message = f"no answer within {timeout_s:.1f} s"
             raise DeadlineExceeded(message, request_id=prompt.request_id) from None
         finally:
-            last = self._leave(name, follower)
-            # Of an overdue prompt its deadline says what a cancellation would, which nobody takes either.
-            if last and not (stream.done or overdue):
-                await self._cancel(name, digest)
+            try:
+                last = self._leave(name, follower)
+                # Of an overdue prompt its deadline says what a cancellation would, which nobody takes either.
+                if last and not (stream.done or overdue):
+                    await self._cancel(name, digest)
+            finally:
+                self._following -= 1
+                if not self._following:
+                    self._left.set()
 
     def _run_of(self, request_id: str, digest: str) -> tuple[str, bytes | None]:
         """The id under which the prompt runs, and its end where it has one.
 
         A prompt that was given up, or met what may pass, has no answer: whoever submits it again has it run anew. For
         everybody else that is another prompt: the router still drops the first id, and workers may still cancel it.
+
         Raises RequestIdReused.
         """
         name, number = request_id, 1
@@ -163,9 +178,9 @@ class PromptClient:
     async def _put(self, prompt: events_pb2.PromptSubmitted, digest: str) -> None:
         if self._publish is not None:
             await self._publish(prompt)
-            return
-        outgoing = Outgoing(topics.PROMPTS, prompt.request_id, prompt, headers=((DIGEST_HEADER, digest),))
-        await self._bus.publisher.publish(outgoing)
+        else:
+            headers = ((DIGEST_HEADER, digest),)
+            await self._bus.publisher.publish(Outgoing(topics.PROMPTS, prompt.request_id, prompt, headers))
 
     async def _cancel(self, request_id: str, digest: str) -> None:
         """Nobody reads the answer any more. Best effort: the prompt's deadline bounds what a lost message costs."""
@@ -184,13 +199,13 @@ class PromptClient:
         if running is not None and running.digest != digest:
             raise _reused(request_id)
         self._following += 1
+        self._left.clear()
         follower = Follower(digest, PromptStream() if running is None else running.stream.joined())
         self._streams.setdefault(request_id, []).append(follower)
         return follower
 
     def _leave(self, request_id: str, follower: Follower) -> bool:
         """Whether nobody follows the prompt any more."""
-        self._following -= 1
         followers = self._streams[request_id]
         followers.remove(follower)
         if not followers:
@@ -217,7 +232,7 @@ class PromptClient:
             self._note_end(request_id, whose, message.SerializeToString() if is_json(record) else record.value)
         for follower in self._streams.get(request_id, ()):
             if whose and whose != follower.digest:
-                # Submitted through another gateway at the same time, say, and dropped by the router.
+                # The router dropped it: the other one came through another gateway, say.
                 end = events_pb2.PromptCompleted(request_id=request_id, error=_reused(request_id).to_proto())
                 follower.stream.on_completed(end)
             else:
@@ -225,9 +240,8 @@ class PromptClient:
             follower.ready.set()
 
 
-def _reused(request_id: str) -> RequestIdReused:
-    message = "another prompt was submitted under this request id, or Idempotency-Key: take another one"
-    return RequestIdReused(message, request_id=request_id)
+def _reused(name: str) -> RequestIdReused:
+    return RequestIdReused("another prompt has this request id, or Idempotency-Key: take another", request_id=name)
 
 
 def _events(completed: bytes) -> Iterable[Event]:

@@ -1,5 +1,6 @@
 """What every HTTP request gets: an id, a span, a place in the metrics, a line when it fails."""
 
+import asyncio
 import hashlib
 import time
 from collections.abc import Sequence
@@ -13,8 +14,9 @@ from starlette.requests import Request
 from starlette.routing import BaseRoute, Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from coe.gateway.refusals import failed
+from coe.gateway.refusals import failed, refuse
 from coe.platform import logs
+from coe.platform.errors import Unavailable
 from coe.platform.telemetry import names, registry, spans, w3c
 
 _log = logs.get(__name__)
@@ -57,6 +59,12 @@ class Edge:
         with trace.use_span(span, end_on_exit=True, record_exception=False):
             try:
                 await self._app(scope, receive, answer)
+            except asyncio.CancelledError:
+                # By the server, whose grace is over.
+                if not status:
+                    error = Unavailable("the gateway stops: ask again")
+                    await refuse(Request(scope), error)(scope, receive, answer)
+                raise
             except Exception as error:
                 _log.error("a request failed unexpectedly", request_id=state["request_id"], exc_info=error)
                 if status:  # nothing can be said in place of what was begun
