@@ -67,4 +67,5 @@ async def stream(
 
 
 def _sse(value: dict[str, Any]) -> str:
-    return f"data: {json.dumps(value, ensure_ascii=False)}\n\n"
+    # In ASCII: some clients take U+2028 or U+0085 in a text for the end of a line.
+    return f"data: {json.dumps(value)}\n\n"

@@ -1,6 +1,7 @@
 """Server-sent events while nothing happens: proxies must not take the connection for dead."""
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator
 
 import pytest
@@ -81,3 +82,18 @@ async def test_a_stream_of_which_nothing_was_sent_closes_its_answer() -> None:
     with pytest.raises(ClientDisconnect):
         await EventStream(body, answer, {})(scope, send, send)
     assert closed
+
+
+async def test_an_event_is_one_line_however_lines_are_told() -> None:
+    """Clients that read lines as text end them at more characters than the standard does."""
+    text = "a\u2028b\x85c\u2029\x0b\x0c\x1cd\r\n"
+
+    async def events() -> AsyncGenerator[Event, None]:
+        yield Text(text, 0)
+        yield Completed(events_pb2.PromptCompleted(completion=events_pb2.PromptCompleted.Completion(text=text)))
+
+    lines = "".join(
+        [part async for part in stream(Reading(events()), "r", "expert", {}, with_usage=False)]
+    ).splitlines()
+    chunks = [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: {")]
+    assert "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks) == text
