@@ -1,11 +1,16 @@
 """Users for Locust, which is closed-loop: each waits for its answer before it thinks of the next question.
 
 .venv/bin/pip install locust; .venv/bin/locust -f loadtest/locustfile.py --host http://127.0.0.1:8080
+
+A host with https:// is trusted by COE_TLS_CA, and shown COE_TLS_CERT and COE_TLS_KEY; a gateway that asks for a key gets
+COE_API_KEY.
 """
 
 import itertools
 import json
+import os
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from locust import HttpUser, between, task
@@ -14,6 +19,8 @@ from loadtest.loadprofile import Prompts
 from loadtest.prompts import prompts
 
 _seeds = itertools.count(1)
+# A stream that says nothing for so long is lost: the gateway sends at least a comment every 15 s.
+_SILENCE_S = 60.0
 
 
 class ChatUser(HttpUser):  # type: ignore[misc]
@@ -23,6 +30,12 @@ class ChatUser(HttpUser):  # type: ignore[misc]
 
     def on_start(self) -> None:
         self._asked = prompts(Prompts(max_tokens=16), seed=next(_seeds))
+        # Locust's sessions read no settings of `requests` from the environment.
+        self.client.verify = os.environ.get("COE_TLS_CA") or True
+        if certificate := os.environ.get("COE_TLS_CERT"):
+            self.client.cert = (certificate, os.environ.get("COE_TLS_KEY"))
+        if key := os.environ.get("COE_API_KEY"):
+            self.client.headers["authorization"] = f"Bearer {key}"
 
     @task  # type: ignore[untyped-decorator]
     def ask(self) -> None:
@@ -34,21 +47,31 @@ class ChatUser(HttpUser):  # type: ignore[misc]
         }
         started = time.perf_counter()
         path = "/v1/chat/completions"
-        with self.client.post(path, json=body, stream=True, catch_response=True, name="chat") as answer:
-            if answer.status_code != 200:
-                answer.failure(f"HTTP {answer.status_code}: {answer.text[:200]}")
-                return
-            trouble = "no text came"
-            for line in answer.iter_lines():
-                text, error = _read(line)
-                if text and trouble:
-                    trouble = ""
-                    self._first_text(started)
-                trouble = error or trouble
+        settings = {"stream": True, "catch_response": True, "timeout": _SILENCE_S, "name": "chat"}
+        with self.client.post(path, json=body, **settings) as answer:
+            trouble = self._read(answer, started)
             # Locust's own time ends with the headers.
             answer.request_meta["response_time"] = (time.perf_counter() - started) * 1000
             if trouble:
                 answer.failure(trouble)
+
+    def _read(self, answer: Any, started: float) -> str:
+        """What went wrong; "" when nothing did."""
+        if answer.status_code != 200:
+            # 0: there is no answer, but a reason.
+            return f"HTTP {answer.status_code}: {getattr(answer, 'error', None) or answer.text[:200]}"
+        texts = 0
+        try:
+            for chunk in _chunks(answer.iter_lines()):
+                if error := chunk.get("error"):
+                    return f"{error['code']}: {error['message']}"
+                if any(choice["delta"].get("content") for choice in chunk["choices"]):
+                    texts += 1
+                    if texts == 1:
+                        self._first_text(started)
+        except (OSError, ValueError) as error:  # those of `requests` are among them
+            return f"the answer broke off: {error}"
+        return "" if texts else "no text came"
 
     def _first_text(self, started: float) -> None:
         self.environment.events.request.fire(
@@ -61,12 +84,14 @@ class ChatUser(HttpUser):  # type: ignore[misc]
         )
 
 
-def _read(line: bytes) -> tuple[str, str]:
-    """The text of an event, and the error that it tells of."""
-    data = line.removeprefix(b"data: ")
-    if not data or data == b"[DONE]":
-        return "", ""
-    chunk: dict[str, Any] = json.loads(data)
-    if error := chunk.get("error"):
-        return "", f"{error['code']}: {error['message']}"
-    return "".join(choice["delta"].get("content") or "" for choice in chunk.get("choices", ())), ""
+def _chunks(lines: Iterator[bytes]) -> Iterator[dict[str, Any]]:
+    """Without comments, which say that the stream lives. Raises ValueError when its end does not come."""
+    done = False
+    for line in lines:
+        field, _, data = line.partition(b":")
+        if field == b"data":
+            done = data.strip() == b"[DONE]"
+            if not done:
+                yield json.loads(data)
+    if not done:
+        raise ValueError("its end did not come")
