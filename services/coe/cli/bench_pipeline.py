@@ -16,7 +16,7 @@ from pathlib import Path
 
 from coe.cli.bench_lag import settled
 from coe.cli.bench_load import ECHO, ECHO_SETTINGS, FIXED_SETTINGS, Load, Running, running_stack, through
-from coe.cli.console import err, print_json
+from coe.cli.console import out, print_json
 from coe.cli.servers import quiet_logs
 from coe.local.packaged import EXPERT_ID
 from coe.platform import topics
@@ -89,7 +89,7 @@ async def _measure(running: Running, load: Load) -> Result:
 
 def _show(result: Result) -> None:
     costs = ", ".join(f"{name} {ms:.2f}" for name, ms in sorted(result.cpu_ms_per_prompt.items(), key=lambda p: -p[1]))
-    err.print(
+    out.print(
         f"[bold]{result.load}[/bold]: {result.prompts_s:.0f} prompts/s ({result.prompts} in {result.seconds:.1f} s, "
         f"{result.errors} errors, {result.lag} left), {result.tokens_s:.0f} tokens/s, "
         f"alone {result.idle_p50_ms:.0f} ms; CPU ms a prompt: {costs}"

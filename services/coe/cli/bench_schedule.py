@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.console import Console
 
 from coe.bench.bandwidth import read_seconds
 from coe.bench.calibration import calibrate
 from coe.bench.node import Answered, Setting, asked, prepare, serve
 from coe.bench.samples import fitted
 from coe.cli.bench_tiers import replicas
-from coe.cli.console import err, print_json
+from coe.cli.console import err, out, print_json
 from coe.cli.counting import counting
 from coe.platform.errors import InvalidPrompt
 from coe.simulation.bound import shortest_s
@@ -109,7 +110,7 @@ async def run(plan: Plan, as_json: bool) -> None:
 
                 found = await compare.measure(show)
                 runs.append({"trace": kind, "link": link, "bytes_per_second": speed or machine.link, **found})
-                _show(kind, link, found)
+                _show(kind, link, found, err if as_json else out)
         if as_json:
             print_json(
                 {
@@ -185,13 +186,13 @@ def _waits(answered: Answered) -> dict[str, float]:
     }
 
 
-def _show(kind: str, link: str, found: dict[str, Any]) -> None:
+def _show(kind: str, link: str, found: dict[str, Any], console: Console) -> None:
     report, bound = found["policies"], found["bound_prompts_s"]
     base = report[BASELINE]
     for policy, one in report.items():
         waits = f", p50 {one['p50_wait_s']:.2f} s, p99 {one['p99_wait_s']:.2f} s" if "p99_wait_s" in one else ""
         times = one["prompts_s"] / base["prompts_s"]
-        err.print(
+        console.print(
             f"{kind:7} {link:6} {policy:10} {one['prompts_s']:6.2f} prompts/s (x{times:.2f}, "
             f"{one['prompts_s'] / bound:.0%} of the bound), {one['sequences_per_step']:.1f} a step, "
             f"{one['cpu_s_per_prompt']:.3f} s CPU each, "

@@ -22,7 +22,7 @@ import psutil
 
 from coe.cli.bench_collector import Received, collector
 from coe.cli.bench_load import ECHO, ECHO_SETTINGS, Load, Running, running_stack, through
-from coe.cli.console import err, print_json
+from coe.cli.console import err, out, print_json
 from coe.cli.servers import quiet_logs
 from coe.local.stackfile import StackInfo
 from coe.platform import topics
@@ -51,7 +51,7 @@ async def run(rounds: int, prompts: int, as_json: bool) -> None:
             "spans": {"with": some.spans, "every": every.spans},
             "points": some.points,
         }
-    print_json(result) if as_json else err.print(result)
+    print_json(result) if as_json else out.print(result)
 
 
 def figures(rounds: Sequence[Round], prompts: int, traces_per_s: float, cores: int) -> dict[str, object]:

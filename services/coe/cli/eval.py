@@ -51,7 +51,7 @@ def transfer(
     outcomes: Annotated[Path, typer.Option(help="Outcomes of several sources, JSON lines.")],
     by: Annotated[Literal["dataset", "category"], typer.Option(help="What a source is.")] = "dataset",
     experts: Annotated[Path | None, typer.Option(help="Parameters of the models, YAML.")] = None,
-    seed: int = 0,
+    seed: Annotated[int, typer.Option(help="Of the fit and the bootstrap.")] = 0,
     json: Annotated[bool, typer.Option("--json", help="One JSON object, see docs/evaluation.md.")] = False,
 ) -> None:
     """Score the composition on sources that it was not fitted on: each is left out in turn, without a budget."""

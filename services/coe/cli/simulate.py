@@ -25,7 +25,10 @@ from coe.simulation.trace import KINDS, Trace, make_trace, read_trace
 
 app = typer.Typer(no_args_is_help=True)
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
+Seed = Annotated[int, typer.Option(help="The same seed draws the same traces.")]
 Machine = Annotated[str, typer.Option(help=f"One of {', '.join(HARDWARE)}.")]
+
+BATCH = "Sequences that generate together."
 
 
 def _machine(name: str) -> Hardware:
@@ -59,8 +62,8 @@ def paper(as_json: Json = False) -> None:
 @app.command()
 def policies(
     trace: Annotated[str, typer.Option(help=f"{', '.join(KINDS)}, or a file of JSON lines.")] = "zipf",
-    prompts: Annotated[int, typer.Option(min=1)] = 4000,
-    experts: Annotated[int, typer.Option(min=1)] = 48,
+    prompts: Annotated[int, typer.Option(min=1, help="Of a trace that is drawn.")] = 4000,
+    experts: Annotated[int, typer.Option(min=1, help="Of a trace that is drawn.")] = 48,
     room: Annotated[int, typer.Option(min=1, help="Experts that HBM holds.")] = 8,
     expert_mb: Annotated[float, typer.Option(min=0.001, help="Size of an expert, in megabytes.")] = 97.0,
     machine: Machine = "host",
@@ -69,10 +72,10 @@ def policies(
     ] = None,
     link: Annotated[float, typer.Option(min=0.0, help="Bytes a second into HBM; 0: the machine's.")] = 0.0,
     rate: Annotated[float, typer.Option(min=0.0, help="Prompts a second; 0: all at the start.")] = 0.0,
-    max_batch: Annotated[int, typer.Option(min=1)] = 64,
+    max_batch: Annotated[int, typer.Option(min=1, help=BATCH)] = 64,
     max_wait: Annotated[float, typer.Option(min=0.0, help="Ageing bound, seconds.")] = 20.0,
     policy: Annotated[list[str] | None, typer.Option(help="May be given several times.")] = None,
-    seed: int = 0,
+    seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
     """Compare scheduling policies on one node."""
@@ -137,10 +140,10 @@ def validate(
     traces: Annotated[str, typer.Option(help="With commas between.")] = "zipf,bursty,drift,multi-turn,tenants",
     prompts: Annotated[int, typer.Option(min=10, help="Of each trace, served twice.")] = 120,
     policy: Annotated[str, typer.Option(help=f"One of {', '.join(POLICIES)}.")] = "lookahead",
-    max_batch: Annotated[int, typer.Option(min=4)] = 64,
+    max_batch: Annotated[int, typer.Option(min=4, help=BATCH)] = 64,
     max_wait: Annotated[float, typer.Option(min=0.1, help="Ageing bound, seconds.")] = 20.0,
-    threads: Annotated[int, typer.Option(min=1)] = os.cpu_count() or 1,
-    seed: int = 0,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of a step.")] = os.cpu_count() or 1,
+    seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
     """Run traces on real experts and in the simulator of this machine, and compare."""
@@ -164,17 +167,17 @@ def validate(
 
 @app.command()
 def plan(
-    nodes: Annotated[int, typer.Option(min=1)] = 100,
-    experts: Annotated[int, typer.Option(min=1)] = 10_000,
-    expert_gb: Annotated[float, typer.Option(min=0.001)] = 13.476,
+    nodes: Annotated[int, typer.Option(min=1, help="Machines of the cluster.")] = 100,
+    experts: Annotated[int, typer.Option(min=1, help="Hosted by all nodes together.")] = 10_000,
+    expert_gb: Annotated[float, typer.Option(min=0.001, help="Size of an expert, in gigabytes.")] = 13.476,
     machine: Machine = "sn40l-node",
     policy: Annotated[str, typer.Option(help=f"One of {', '.join(POLICIES)}.")] = "lookahead",
     prompts: Annotated[int, typer.Option(min=1, help="Simulated at each rate.")] = 50_000,
     p99: Annotated[float, typer.Option(min=0.001, help="Of the whole answer, seconds: what is still good.")] = 5.0,
     node_hour: Annotated[float, typer.Option(min=0.0, help="What a node costs an hour; 0: count hours.")] = 0.0,
-    max_batch: Annotated[int, typer.Option(min=1)] = 16,
+    max_batch: Annotated[int, typer.Option(min=1, help=BATCH)] = 16,
     max_wait: Annotated[float, typer.Option(min=0.0, help="Ageing bound, seconds.")] = 2.0,
-    seed: int = 0,
+    seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
     """Plan a cluster: the highest rate at a latency, cost by rate, and what breaks beyond it."""

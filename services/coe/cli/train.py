@@ -9,6 +9,7 @@ from coe.platform.errors import CoEError
 from coe.platform.settings import CoreSettings
 
 app = typer.Typer(no_args_is_help=True)
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object.")]
 
 
 @app.callback()
@@ -29,8 +30,8 @@ def router(
     ] = None,
     out_dir: Annotated[Path | None, typer.Option("--out", help="Folder for the artifact. Default: COE_HOME.")] = None,
     encoder: Annotated[Path | None, typer.Option(help="Folder with an ONNX encoder.")] = None,
-    seed: int = 0,
-    json: Annotated[bool, typer.Option("--json")] = False,
+    seed: Annotated[int, typer.Option(help="The same seed trains the same artifact.")] = 0,
+    json: AsJson = False,
 ) -> None:
     """Train the router, or add a category to it. Prints the validation figures."""
     from coe.cli import router as command
@@ -56,7 +57,7 @@ def mapping(
     experts: Annotated[Path | None, typer.Option(help="Parameters of the models, YAML.")] = None,
     parts: Annotated[bool, typer.Option(help="Learn parts of categories (needs the extra `train`).")] = True,
     out_path: Annotated[Path | None, typer.Option("--out", help="Where to write. Default: COE_HOME.")] = None,
-    json: Annotated[bool, typer.Option("--json")] = False,
+    json: AsJson = False,
 ) -> None:
     """Solve the mapping of categories to experts under budgets of parameters."""
     from coe.cli.mapping import train_and_write
