@@ -20,14 +20,6 @@ kubernetes_module() {
           while read -r part; do echo "replace $part => $part v0.${kubernetes#1.}"; done; } >>go.mod
 }
 
-module() {
-    printf 'module programs\nrequire k8s.io/kubernetes v%s\n' "$kubernetes" >go.mod
-    source=$(go mod download -json "k8s.io/kubernetes@v$kubernetes" | sed -n 's/^\t"Dir": "\(.*\)",*$/\1/p')
-    { grep -E '^go ' "$source/go.mod"
-      sed -n 's|.*\(k8s.io/[a-z-]*\) => ./staging/.*|\1|p' "$source/go.mod" | sort -u |
-          while read -r part; do echo "replace $part => $part v0.${kubernetes#1.}"; done; } >>go.mod
-}
-
 module() { # module MODULE@VERSION
     printf 'module programs\n' >go.mod
     go get "$1"

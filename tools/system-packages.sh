@@ -9,6 +9,12 @@ need() { # need PACKAGE TEST...
     "$@" >/dev/null 2>&1 || missing="$missing $package"
 }
 
+python=${PYTHON:-python3}
+if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+    echo "$python is no Python 3.11 or newer: install one, or name it: make PYTHON=..." >&2
+    exit 1
+fi
+
 java17() { java -version 2>&1 | grep -Eq 'version "(1[7-9]|[2-9][0-9])'; }
 
 need openjdk-17-jre-headless java17
@@ -19,8 +25,8 @@ need ninja-build ninja --version
 need libgtest-dev test -e /usr/include/gtest/gtest.h
 need util-linux setpriv --version
 need ca-certificates test -e /etc/ssl/certs/ca-certificates.crt
-need python3-venv "${PYTHON:-python3}" -c 'import ensurepip, venv'
-need python3-dev "${PYTHON:-python3}" -c 'import pathlib, sysconfig; assert (pathlib.Path(sysconfig.get_path("include")) / "Python.h").exists()'
+need python3-venv "$python" -c 'import ensurepip, venv'
+need python3-dev "$python" -c 'import pathlib, sysconfig; assert (pathlib.Path(sysconfig.get_path("include")) / "Python.h").exists()'
 
 if [ -z "$missing" ]; then
     echo "system packages: all there"
