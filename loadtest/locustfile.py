@@ -2,7 +2,7 @@
 
 .venv/bin/pip install locust; .venv/bin/locust -f loadtest/locustfile.py --host http://127.0.0.1:8080
 
-A host with https:// is trusted by COE_TLS_CA, and shown COE_TLS_CERT and COE_TLS_KEY; a gateway that asks for a key gets
+A host with https:// is trusted by COE_TLS_CA, and shown COE_TLS_CERT and COE_TLS_KEY; a gateway that wants a key gets
 COE_API_KEY.
 """
 
