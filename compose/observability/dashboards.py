@@ -29,7 +29,8 @@ def rate(metric: str, by: str = "") -> str:
     return f"sum by ({by}) (rate({metric}[$__rate_interval]))" if by else f"sum(rate({metric}[$__rate_interval]))"
 
 
-_HITS, _MISSES = rate("coe_cache_hit_total"), rate("coe_cache_miss_total")
+# A counter is not there before it first counts.
+_HITS, _MISSES = (f"({rate(f'coe_cache_{what}_total')} or vector(0))" for what in ("hit", "miss"))
 _EXPERT = "gen_ai_request_model"
 DASHBOARDS = {
     "Overview": [

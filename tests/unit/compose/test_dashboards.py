@@ -1,0 +1,56 @@
+"""Prometheus' own promtool evaluates what the dashboards show."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from support.helm import CHART, TOOLS
+
+PANELS = [
+    panel
+    for path in sorted((CHART / "files" / "dashboards").glob("*.json"))
+    for panel in json.loads(path.read_text())["panels"]
+]
+
+
+@pytest.fixture(scope="module")
+def promtool() -> str:
+    found = shutil.which("promtool") or shutil.which("promtool", path=str(TOOLS))
+    if found is None:
+        pytest.skip("promtool is not installed, and `make deploy-tools` could not build it (it needs Go)")
+    return found
+
+
+def expression(panel: dict[str, list[dict[str, str]]]) -> str:
+    return panel["targets"][0]["expr"].replace("$__rate_interval", "5m")
+
+
+def test_every_expression_is_one(promtool: str, tmp_path: Path) -> None:
+    rules = [{"record": f"panel:{n}", "expr": expression(panel)} for n, panel in enumerate(PANELS)]
+    assert rules
+    (file := tmp_path / "rules.yaml").write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]}))
+    done = subprocess.run([promtool, "check", "rules", str(file)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("hits", "misses", "share"), [("0+9x9", None, 1), (None, "0+9x9", 0), ("0+9x9", "0+9x9", 0.5)]
+)
+def test_the_share_found_in_hbm(
+    promtool: str, tmp_path: Path, hits: str | None, misses: str | None, share: float
+) -> None:
+    """A counter is not there before it first counts."""
+    counted = {"coe_cache_hit_total": hits, "coe_cache_miss_total": misses}
+    expr = next(expression(panel) for panel in PANELS if panel["title"] == "Found in HBM")
+    test = {
+        "interval": "1m",
+        "input_series": [{"series": name, "values": values} for name, values in counted.items() if values],
+        "promql_expr_test": [{"expr": expr, "eval_time": "9m", "exp_samples": [{"labels": "{}", "value": share}]}],
+    }
+    (file := tmp_path / "test.yaml").write_text(yaml.safe_dump({"evaluation_interval": "1m", "tests": [test]}))
+    done = subprocess.run([promtool, "test", "rules", str(file)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
