@@ -1,5 +1,6 @@
 """Compose, observability and dashboards agree with each other and with the code."""
 
+import json
 import re
 import sys
 import tomllib
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from coe.local.packaged import EXPERT_ID
 from coe.platform.telemetry.registry import METRICS
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -23,6 +25,11 @@ _SUFFIX = {"s": "_seconds", "By": "_bytes"}
 
 def read(path: Path) -> dict[str, Any]:
     return yaml.safe_load(path.read_text())
+
+
+def environment() -> dict[str, str]:
+    lines = (COMPOSE / ".env").read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
 
 
 def dashboards() -> ModuleType:
@@ -52,7 +59,7 @@ def used(expr: str) -> set[str]:
 
 
 def test_every_variable_has_a_value() -> None:
-    known = {line.split("=")[0] for line in (COMPOSE / ".env").read_text().splitlines() if "=" in line}
+    known = environment().keys()
     for path in FILES:
         missing = set(re.findall(r"\$\{(\w+)\}", path.read_text())) - known
         assert not missing, f"{path.name} uses {missing}, which .env does not set"
@@ -68,7 +75,7 @@ def test_one_version_everywhere() -> None:
     released = re.search(r"^## \[?(\d+\.\d+\.\d+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools_scm"]["fallback_version"]
     version = released[1] if released else project
-    env = dict(line.split("=", 1) for line in (COMPOSE / ".env").read_text().splitlines() if "=" in line)
+    env = environment()
     chart = read(ROOT / "deploy" / "helm" / "coe" / "Chart.yaml")
     assert [project, env["COE_VERSION"], chart["version"], chart["appVersion"]] == [version] * 4
 
@@ -109,3 +116,33 @@ def test_alerts_watch_metrics_that_exist_and_have_a_runbook() -> None:
         assert used(rule["expr"]) - exported() == set(), rule["alert"]
         assert f"## {rule['alert']}\n" in runbook
         assert rule["annotations"]["runbook"].endswith("#" + rule["alert"].lower())
+
+
+def test_our_images_are_nobody_elses() -> None:
+    """Compose v2 would ask Docker Hub for each name that is not built yet, and run what it has."""
+    for path in FILES:
+        for name, service in read(path).get("services", {}).items():
+            if service.get("image", "").startswith("${COE_IMAGE_PREFIX}"):
+                assert service["pull_policy"] == "${PULL_POLICY}", f"{path.name}: {name}"
+
+
+def test_logs_are_bounded() -> None:
+    for path in FILES:
+        for name, service in read(path).get("services", {}).items():
+            # Runs that end leave none behind.
+            if "image" in service and name != "load":
+                assert service["logging"]["options"].keys() == {"max-size", "max-file"}, f"{path.name}: {name}"
+
+
+def test_the_load_overlay_hosts_echo_and_every_packaged_expert() -> None:
+    hosted = json.loads(read(COMPOSE / "compose.load.yaml")["services"]["mapper"]["environment"]["COE_MAPPER_EXPERTS"])
+    replicas = int(environment()["EXPERT_REPLICAS"])
+    copies = [f"{EXPERT_ID}@replica-{number}" for number in range(1, replicas)]
+    assert hosted == ["echo", EXPERT_ID, *copies]
+
+
+def test_metrics_are_sent_as_often_as_they_are_scraped() -> None:
+    scraped = read(COMPOSE / "observability" / "prometheus.yaml")["global"]["scrape_interval"]
+    services = read(COMPOSE / "compose.observability.yaml")["services"]
+    for name in SERVICES:
+        assert f"{int(services[name]['environment']['OTEL_METRIC_EXPORT_INTERVAL']) // 1000}s" == scraped

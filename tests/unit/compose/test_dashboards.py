@@ -37,9 +37,7 @@ def test_every_expression_is_one(promtool: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize(
-    ("hits", "misses", "share"), [("0+9x9", None, 1), (None, "0+9x9", 0), ("0+9x9", "0+9x9", 0.5)]
-)
+@pytest.mark.parametrize(("hits", "misses", "share"), [("0+9x9", None, 1), (None, "0+9x9", 0), ("0+9x9", "0+9x9", 0.5)])
 def test_the_share_found_in_hbm(
     promtool: str, tmp_path: Path, hits: str | None, misses: str | None, share: float
 ) -> None:
