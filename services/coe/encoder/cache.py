@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,10 +53,11 @@ class EmbeddingCache:
         if not self._path.is_file():
             return empty
         try:
-            with np.load(self._path) as stored:
+            # Opened here, for the library leaves a file open that turns out to be none of its own.
+            with self._path.open("rb") as file, np.load(file) as stored:
                 keys = stored["keys"]
                 return [key.tobytes() for key in keys], stored["vectors"]
-        except (ValueError, KeyError, OSError, EOFError):
+        except (ValueError, KeyError, OSError, EOFError, BadZipFile):
             # A cache that can't be read is made anew.
             return empty
 

@@ -53,7 +53,7 @@ class Encoder:
         try:
             self._session = ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime raises several unrelated types, all of which mean the same here
-            raise ArtifactError(f"Encoder model {model.name} can't be loaded: {error}", encoder=name) from error
+            raise ArtifactError(f"The encoder model {model} can't be loaded: {error}", encoder=name) from error
         self._inputs = {
             node.name: np.int64 if "int64" in node.type else np.int32 for node in self._session.get_inputs()
         }
@@ -61,7 +61,10 @@ class Encoder:
             raise ArtifactError("An encoder model needs the inputs input_ids and attention_mask", encoder=name)
         self._output = self._session.get_outputs()[0]
         self.dimensions = int(self._output.shape[-1])
-        self._tokenizer = Tokenizer.from_file(str(tokenizer))
+        try:
+            self._tokenizer = Tokenizer.from_file(str(tokenizer))
+        except Exception as error:  # nothing narrower is raised
+            raise ArtifactError(f"{tokenizer} is no tokenizer: {error}", encoder=name) from error
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
 
@@ -98,18 +101,19 @@ class Encoder:
     def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text; one that is too long keeps its start and its last `tail_tokens`."""
         reach = self.max_tokens * CHARS_PER_TOKEN
-        starts = self._tokenizer.encode_batch_fast([text[:reach] for text in texts])
+        starts = self._tokenizer.encode_batch_fast([_encodable(text[:reach]) for text in texts])
         sequences = [encoding.ids for encoding in starts]
         for row, ids in enumerate(sequences):
-            if len(ids) > self.max_tokens:
-                separator, kept = ids[-1], self.max_tokens - self.tail_tokens - 1
+            # A start may be few tokens, as of a file in base64: what comes after it counts all the more.
+            if len(ids) > self.max_tokens or len(texts[row]) > reach:
+                separator, kept = ids[-1], min(len(ids), self.max_tokens - self.tail_tokens) - 1
                 tail = self._tail(texts[row]) if self.tail_tokens else []
                 sequences[row] = [*ids[:kept], *tail, separator]
         return sequences
 
     def _tail(self, text: str) -> list[int]:
-        ids = self._tokenizer.encode(text[-self.tail_tokens * CHARS_PER_TOKEN :], add_special_tokens=False).ids
-        return ids[-self.tail_tokens :]
+        end = _encodable(text[-self.tail_tokens * CHARS_PER_TOKEN :])
+        return self._tokenizer.encode(end, add_special_tokens=False).ids[-self.tail_tokens :]
 
     def _run(self, sequences: Sequence[Sequence[int]]) -> NDArray[np.float32]:
         width = max(map(len, sequences))
@@ -122,6 +126,11 @@ class Encoder:
         typed = {name: feeds[name].astype(dtype) for name, dtype in self._inputs.items()}
         output: NDArray[np.float32] = self._session.run([self._output.name], typed)[0]
         return output if output.ndim == 2 else _mean_pool(output, mask)
+
+
+def _encodable(text: str) -> str:
+    """Half a surrogate pair, which JSON may hold and UTF-8 may not, becomes a question mark."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import onnx
+from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from coe.encoder.bert_graph import BertConfig, build
@@ -95,7 +96,7 @@ def _built(folder: Path, key: str, layers: int) -> Path:
         if layers > config.num_hidden_layers:
             raise ValueError(f"it has {config.num_hidden_layers} layers, not {layers}")
         model = build(config, load_file(folder / "model.safetensors"), layers or config.num_hidden_layers)
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, SafetensorError) as error:
         raise ArtifactError(f"Encoder folder {folder.name} does not hold a BERT encoder: {error}") from error
     partial = target.with_suffix(f".{os.getpid()}.partial")
     onnx.save(model, partial, format="protobuf")

@@ -53,6 +53,14 @@ def test_a_broken_file_is_made_anew(encoder: CountingEncoder, tmp_path: Path) ->
     assert encoder.encoded == ["a"]
 
 
+def test_a_file_that_was_cut_off_is_made_anew(encoder: CountingEncoder, tmp_path: Path) -> None:
+    cache(encoder, tmp_path).encode(["a"])
+    whole = (tmp_path / "a.npz").read_bytes()
+    (tmp_path / "a.npz").write_bytes(whole[: len(whole) // 2])
+    assert cache(encoder, tmp_path).encode(["a"]).tolist() == [[1, 1]]
+    assert encoder.encoded == ["a", "a"]
+
+
 def test_reports_progress(encoder: CountingEncoder, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     cache(encoder, tmp_path).encode([str(n) for n in range(300)], lambda done, total: seen.append((done, total)))

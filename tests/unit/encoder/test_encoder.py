@@ -87,6 +87,19 @@ def test_a_long_text_can_keep_its_end() -> None:
     np.testing.assert_allclose(both.encode([text]), both.encode([expected]), atol=1e-6)
 
 
+def test_the_end_counts_also_where_the_start_is_one_long_word() -> None:
+    both = open_encoder(EncoderSpec(max_tokens=18, tail_tokens=4))
+    text = "look at this: " + "A" * 5000 + " what is in the picture"
+    assert both.count_tokens(text) < 18
+    np.testing.assert_allclose(
+        both.encode([text]), both.encode(["look at this: " + "A" * 200 + " is in the picture"]), atol=1e-6
+    )
+
+
+def test_half_a_surrogate_pair_is_a_question_mark(encoder: Encoder) -> None:
+    np.testing.assert_array_equal(encoder.encode(["what \ud83d is this"]), encoder.encode(["what ? is this"]))
+
+
 def test_int8_stays_close(encoder: Encoder) -> None:
     small = open_encoder(EncoderSpec(int8=True, threads=2))
     vectors = small.encode(TEXTS)
@@ -122,6 +135,16 @@ def test_an_incomplete_folder_is_refused(present: str, tmp_path: Path) -> None:
     if present:
         (tmp_path / present).write_text("{}")
     with pytest.raises(ArtifactError, match="has no"):
+        open_encoder(EncoderSpec(folder=tmp_path))
+
+
+@pytest.mark.parametrize("damaged", ["tokenizer.json", "model.safetensors"])
+def test_a_damaged_folder_is_refused(damaged: str, tmp_path: Path) -> None:
+    for name in ("tokenizer.json", "model.safetensors", "config.json"):
+        (tmp_path / name).symlink_to(packaged_folder() / name)
+    (tmp_path / damaged).unlink()
+    (tmp_path / damaged).write_bytes(b"\x00 damaged")
+    with pytest.raises(ArtifactError, match=damaged if "json" in damaged else "does not hold a BERT"):
         open_encoder(EncoderSpec(folder=tmp_path))
 
 
