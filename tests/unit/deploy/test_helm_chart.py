@@ -17,6 +17,7 @@ from coe.mapper.settings import MapperSettings
 from coe.mapper.tenants import FILE_NAME as BUDGETS
 from coe.memory_tier_manager.settings import TiersSettings
 from coe.platform import topics
+from coe.platform.bus.kafka.connection import Connection
 from coe.platform.sasl import SaslSettings
 from coe.platform.settings import CoreSettings, GrpcSettings
 from support.helm import CHART, EVERYTHING, KUBERNETES, SECRETS, of_kind, render
@@ -94,6 +95,9 @@ def test_containers_are_unprivileged_bounded_and_probed(rendered: list[dict[str,
         assert container["resources"]["limits"]["memory"]
         if container["name"] != "prepare":
             assert {"startupProbe", "readinessProbe", "livenessProbe"} <= container.keys()
+            # Health also says no while a service waits for Kafka: nothing to restart it for.
+            assert "tcpSocket" in container["startupProbe"]
+            assert "tcpSocket" in container["livenessProbe"]
 
 
 def test_every_setting_is_one_that_the_code_reads(rendered: list[dict[str, Any]]) -> None:
@@ -163,6 +167,10 @@ def test_scaling_follows_topics_that_exist(helm: str) -> None:
     for document in scaled:
         triggers = {trigger["type"]: trigger["metadata"] for trigger in document["spec"]["triggers"]}
         assert document["spec"]["maxReplicaCount"] <= partitions[triggers["kafka"]["topic"]]
+        ours = Connection("a:1", "test").consumer("group")
+        assert triggers["kafka"]["offsetResetPolicy"] == ours["auto_offset_reset"]
+        # By itself KEDA speaks as to brokers of 1.0.
+        assert triggers["kafka"]["version"] == "2.5.0"
 
 
 def test_secrets_are_read_where_they_are(helm: str) -> None:
@@ -229,6 +237,19 @@ def test_a_node_that_must_go_lets_its_answers_end(helm: str, seconds: int, grace
     assert pod["initContainers"][-1] is manager
 
 
+@pytest.mark.parametrize(("seconds", "grace"), [(15, 5), (45, 35), (600, 590)])
+def test_a_gateway_that_must_go_lets_its_answers_end(helm: str, seconds: int, grace: int) -> None:
+    documents = of_kind(render(helm, {"gateway.terminationGraceSeconds": str(seconds)}), "Deployment")
+    pods = {one["metadata"]["name"]: one["spec"]["template"]["spec"] for one in documents}
+    pod = pods["release-gateway"]
+    assert pod["terminationGracePeriodSeconds"] == seconds
+    (gateway,) = pod["containers"]
+    assert environment(gateway)["COE_GRPC_GRACE_S"] == str(grace)
+    # What is slept first counts too.
+    assert int(gateway["lifecycle"]["preStop"]["exec"]["command"][1]) + grace <= seconds
+    assert pods["release-router"]["terminationGracePeriodSeconds"] == 45
+
+
 def test_budgets_of_tenants_are_where_the_mapper_looks(helm: str) -> None:
     documents = render(helm, EVERYTHING)
     (mapper,) = [one for one in containers(documents) if one["name"] == "mapper"]
@@ -261,6 +282,7 @@ def test_alerts_and_dashboards_are_those_of_compose(helm: str, tmp_path: Path) -
         {"nodes.replicas": "2"},
         {"tls.grpc": "maybe"},
         {"mapper.extraEnv[0].value": "without a name"},
+        {"gateway.terminationGraceSeconds": "5"},
     ],
 )
 def test_wrong_values_are_refused(helm: str, wrong: dict[str, str]) -> None:

@@ -102,16 +102,15 @@ envFrom: {{- toYaml . | nindent 2 }}
 {{/* Probes of a container whose gRPC port is .port. The kubelet's own gRPC probe speaks no TLS. */}}
 {{- define "coe.probes" -}}
 {{- $check := ternary (dict "grpc" (dict "port" .port)) (dict "exec" (dict "command" (list "python" "-m" "coe.local.probe" (printf "127.0.0.1:%d" (int .port))))) (eq .root.Values.tls.grpc "off") -}}
+# Started and alive mean that the port answers: a service that waits for Kafka is not mended by a restart.
 startupProbe:
-  {{- toYaml $check | nindent 2 }}
+  tcpSocket: {port: {{ .port }}}
   periodSeconds: 5
-  timeoutSeconds: 5
   failureThreshold: 60
 readinessProbe:
   {{- toYaml $check | nindent 2 }}
   periodSeconds: 5
   timeoutSeconds: 5
-# Alive means that the port answers: a service that waits for Kafka is not mended by a restart.
 livenessProbe:
   tcpSocket: {port: {{ .port }}}
   periodSeconds: 10
