@@ -31,6 +31,9 @@ from coe.platform.service import run
 from coe.platform.settings import CoreSettings
 from coe.scheduling import Exponential, LearnedCosts, make_policy
 
+# A prompt may end the worker at its first step: that it was handed out must be committed by then, or nobody counts it.
+BEGIN_AFTER_S = 0.5
+
 
 class ExpertWorkerService:
     """Owns the bus, the engine, the tier client and the worker."""
@@ -68,6 +71,7 @@ class ExpertWorkerService:
             on_queue=partial(self._residency.publish_queue, settings.id),
             max_prompt_bytes=core.max_prompt_bytes,
             max_attempts=settings.max_attempts,
+            begin_after_s=BEGIN_AFTER_S,
         )
         self._worker_run: asyncio.Task[None] | None = None
         # Kept up until the last sequence has ended: leases end with the attach stream.

@@ -55,7 +55,7 @@ class Worker:
     """`known` says which bundle an expert has, or raises the CoEError of one that can't run here.
 
     `on_queue` hears four times a second how many prompts each expert has here, waiting or running, and which partitions
-    the worker has.
+    the worker has. `begin_after_s`: after the first prompt came.
     """
 
     def __init__(
@@ -71,6 +71,7 @@ class Worker:
         on_queue: Callable[[Mapping[str, int], Collection[int]], None],
         max_prompt_bytes: int,
         max_attempts: int = MAX_ATTEMPTS,
+        begin_after_s: float = 0.0,
     ) -> None:
         self.loop = loop
         self._bus = bus
@@ -89,6 +90,8 @@ class Worker:
             max_attempts=max_attempts,
         )
         self._hands = Hands(max_attempts)
+        self._begin_after_s = begin_after_s
+        self._begins_at: float | None = None
         # Bounded by what feeds them: the bus's max_in_flight, one step, one lease, one tick.
         self._inbox: deque[Event] = deque()
         self._handling_soon = False
@@ -178,6 +181,8 @@ class Worker:
             if isinstance(received, Prompt):
                 await self._hands.room(attempt)
                 self._hands.take(record, attempt)
+                if self._begins_at is None:
+                    self._begins_at = self._clock() + self._begin_after_s
                 self.post(partial(self.loop.on_prompt, received))
                 # Before the next one is handed out, for that counts.
                 await self._hands.room()
@@ -212,7 +217,9 @@ class Worker:
             now, effects = self._clock(), list[Effect]()
             while self._inbox:
                 effects += self._inbox.popleft()(now)
-            for effect in [*effects, *self.loop.advance(now)]:
+            if self._begins_at is not None and now >= self._begins_at:
+                effects += self.loop.advance(now)
+            for effect in effects:
                 self._carry_out(effect)
             self._rest_if_done()
         except Exception as error:

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import uuid4
@@ -17,7 +17,7 @@ from coe.expert_worker.expected import Expected
 from coe.expert_worker.hosted import HostedExperts
 from coe.expert_worker.loop import WorkerLoop
 from coe.expert_worker.outcome import Identity
-from coe.expert_worker.runners import Runners
+from coe.expert_worker.runners import Runner, Runners
 from coe.expert_worker.worker import Worker
 from coe.platform import topics
 from coe.platform.bus.api import Outgoing, Subscription, TopicSpec
@@ -51,14 +51,16 @@ class Rig:
         return KafkaBus(self._bootstrap, source="coe/test", start_timeout_s=30, ensure=ensure)
 
     @asynccontextmanager
-    async def worker(self) -> AsyncIterator[Worker]:
+    async def worker(
+        self, make_runner: Callable[[], Runner] = echo.EchoRunner, *, begin_after_s: float = 0.0
+    ) -> AsyncIterator[Worker]:
         hosted = HostedExperts(self._home, allow_echo=True)
         bus = self.bus()
         await bus.start()
         worker = Worker(
             bus,
             echo.LeasesWithEcho(NoLeases()),
-            Runners(lambda expert_id: echo.EchoRunner()),
+            Runners(lambda expert_id: make_runner()),
             WorkerLoop(
                 make_policy("lookahead"), Expected(LearnedCosts(lambda _: 0, 16), Exponential(), 16), max_batch=16
             ),
@@ -67,14 +69,17 @@ class Rig:
             known=hosted.check,
             on_queue=lambda depths, partitions: None,
             max_prompt_bytes=100_000,
+            begin_after_s=begin_after_s,
         )
         running = asyncio.create_task(worker.run())
         try:
             yield worker
         finally:
             await worker.drain(WAIT_S)
-            await running
-            await bus.stop()
+            try:
+                await running
+            finally:
+                await bus.stop()
 
     def prompt(self, request_id: str, **fields: object) -> Outgoing:
         assigned = events_pb2.PromptAssigned(assignment={"expert_id": fields.pop("expert_id", "echo")})

@@ -33,6 +33,7 @@ class Rig:
     gate: threading.Event = field(default_factory=threading.Event)
     runners: dict[str, FakeRunner] = field(default_factory=dict)
     depths: list[Mapping[str, int]] = field(default_factory=list)
+    begin_after_s: float = 0.0
     worker: Worker = field(init=False)
 
     def __post_init__(self) -> None:
@@ -48,6 +49,7 @@ class Rig:
             known=self._known,
             on_queue=lambda depths, partitions: self.depths.append(depths),
             max_prompt_bytes=1000,
+            begin_after_s=self.begin_after_s,
         )
 
     def _make(self, expert_id: str) -> FakeRunner | echo.EchoRunner:
@@ -216,6 +218,17 @@ async def test_prompts_of_a_lost_partition_are_given_up() -> None:
         rig.bus.lost.add(0)
         assert (await rig.bus.completed(rig.bus.put(assigned("s", expert="b")))).completion.text == "ttt"
     assert set(rig.bus.ended) == {1}
+
+
+async def test_nothing_begins_before_its_hand_out_is_counted() -> None:
+    rig = Rig(begin_after_s=3600.0)
+    async with rig.running():
+        rig.bus.put(assigned("r"))
+        await until_true(lambda: rig.worker.loop.held())
+        seen = len(rig.depths)
+        await until_true(lambda: len(rig.depths) > seen + 1)
+        assert rig.worker.loop.batch is None
+    assert rig.bus.ended == {}
 
 
 async def test_who_came_back_often_runs_alone_and_holds_nobody_up_once_it_is_gone() -> None:
