@@ -29,7 +29,8 @@ value = json.dumps({"request_id": request_id, "prompt": prompt, "deadline_ms": d
 producer.produce("coe.prompts.v1", value, request_id, headers={"content-type": "application/json"})
 producer.flush()
 
-while True:
+# That the deadline passed is told as well: nothing comes only of a system that does not run.
+while time.time_ns() // 1_000_000 < deadline_ms + 10_000:
     message = consumer.poll(1.0)
     if message is None or message.error() or message.key() != request_id.encode():
         continue
@@ -38,5 +39,7 @@ while True:
         break
     # As it comes, and best effort. A higher "attempt" than before begins the answer anew.
     print(event.get("text", {}).get("text", ""), end="", file=sys.stderr, flush=True)
+else:
+    sys.exit("no answer came")
 consumer.close()
 print(event["completion"]["text"] if "completion" in event else event["error"]["message"])

@@ -1,5 +1,8 @@
 """Programs on a page are those of docs/examples, which the end-to-end tests run."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,3 +14,36 @@ DOCS = Path(__file__).parents[3] / "docs"
 def test_the_page_shows_the_program_that_is_run(name: str) -> None:
     _, _, program = (DOCS / "examples" / name).read_text().partition('"""\n\n')
     assert f"```python\n{program}```" in (DOCS / "life-of-a-prompt.md").read_text()
+
+
+# A broker that takes the prompt, and of which nothing comes. Each look at it takes half a minute.
+_SILENT = """
+import time
+from types import SimpleNamespace as Facts
+
+class Producer:
+    def __init__(self, options): pass
+    def produce(self, *_, **__): pass
+    def flush(self): pass
+
+class Consumer:
+    def __init__(self, options): pass
+    def list_topics(self, topic, timeout): return Facts(topics={topic: Facts(partitions=[0])})
+    def get_watermark_offsets(self, partition, timeout): return 0, 0
+    def assign(self, partitions): pass
+    def close(self): pass
+    def poll(self, seconds):
+        now = time.time_ns() + 30_000_000_000
+        time.time_ns = lambda: now
+
+class TopicPartition:
+    def __init__(self, topic, number): pass
+"""
+
+
+def test_a_program_does_not_wait_for_ever(tmp_path: Path) -> None:
+    (tmp_path / "confluent_kafka.py").write_text(_SILENT)
+    command = [sys.executable, str(DOCS / "examples" / "ask.py"), "127.0.0.1:9", "Hello"]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "no answer came\n")
