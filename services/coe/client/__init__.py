@@ -8,24 +8,38 @@ from coe._proto.events_pb2 import PromptCancelled, PromptCompleted, PromptSubmit
 from coe.client.connection import connect
 from coe.client.events import Completed, Event, Loading, Routed, Text
 from coe.client.prompts import PromptClient
-from coe.platform.errors import CoEError
+from coe.platform.errors import (
+    ArtifactError,
+    CapacityExceeded,
+    CoEError,
+    DeadlineExceeded,
+    PromptTooLarge,
+    RequestIdReused,
+    Unavailable,
+)
 
 __all__ = [
+    "ArtifactError",
     "Assignment",
     "Budget",
+    "CapacityExceeded",
     "ChatMessage",
     "CoEError",
     "Completed",
+    "DeadlineExceeded",
     "Event",
     "Loading",
     "PromptCancelled",
     "PromptClient",
     "PromptCompleted",
     "PromptSubmitted",
+    "PromptTooLarge",
+    "RequestIdReused",
     "Routed",
     "RoutingDecision",
     "SamplingParams",
     "Text",
     "TokenChunk",
+    "Unavailable",
     "connect",
 ]

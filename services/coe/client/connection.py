@@ -3,9 +3,12 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import structlog
+
 from coe.client.ended import Ended
 from coe.client.prompts import PromptClient
 from coe.platform.bus.kafka import KafkaBus
+from coe.platform.settings import brokers
 
 # What the router remembers of an id by default (COE_ROUTER_DUPLICATES_S).
 _REMEMBERED_S = 600.0
@@ -16,13 +19,31 @@ _REMEMBERED_BYTES = 4 * 1024 * 1024
 async def connect(kafka: str, *, source: str = "coe/client", timeout_s: float = 30.0) -> AsyncIterator[PromptClient]:
     """A client of the brokers `kafka` ("host:port", several with commas). `source` names the program in its events.
 
-    COE_KAFKA_SECURITY and COE_TLS_* encrypt it, COE_KAFKA_SASL_* say who we are. Raises Unavailable when no broker
-    answers within `timeout_s`, or one refuses us.
+    COE_KAFKA_SECURITY and COE_TLS_* encrypt it, COE_KAFKA_SASL_* say who we are. What goes wrong on the way is logged
+    by `logging`, or by structlog where the program has configured that.
+
+    Raises Unavailable when no broker answers within `timeout_s`, or one refuses us, ArtifactError when those settings
+    can't be used, ValueError when `kafka` names none.
     """
-    bus = KafkaBus(kafka, source=source, start_timeout_s=timeout_s)
+    if not structlog.is_configured():
+        _log_with_logging()
+    bus = KafkaBus(brokers(kafka), source=source, start_timeout_s=timeout_s)
     await bus.start()
     try:
         async with PromptClient(bus, ended=Ended(_REMEMBERED_S, _REMEMBERED_BYTES)) as client:
             yield client
     finally:
         await bus.stop()
+
+
+def _log_with_logging() -> None:
+    """By itself structlog prints every line on stdout, which is the program's."""
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.processors.format_exc_info,
+            structlog.processors.LogfmtRenderer(key_order=["event"]),
+        ],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+    )

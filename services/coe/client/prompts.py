@@ -99,11 +99,12 @@ class PromptClient:
 
         Where it names no deadline, the end of `timeout_s` is published as one. Several may follow one id, which is one
         prompt (the router drops the others): who comes later has the route and the text so far, then what comes. It is
-        cancelled when the last of them goes away.
+        cancelled when the last of them goes away: who stops reading early closes it (`contextlib.aclosing`).
 
         Raises DeadlineExceeded when no terminal event came within `timeout_s`, Unavailable when the broker did not even
-        take the prompt or the topics can't be read any more, CapacityExceeded when too many prompts are followed,
-        RequestIdReused when the id is another prompt's. Where the answer alone tells that, it is its end.
+        take the prompt or the topics can't be read any more, PromptTooLarge when no topic takes so large a message,
+        CapacityExceeded when too many prompts are followed, RequestIdReused when the id is another prompt's. Where the
+        answer alone tells that, it is its end.
         """
         prompt.request_id = prompt.request_id or uuid4().hex
         digest = digest_of(prompt)
