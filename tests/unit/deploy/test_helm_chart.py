@@ -250,6 +250,18 @@ def test_a_gateway_that_must_go_lets_its_answers_end(helm: str, seconds: int, gr
     assert pods["release-router"]["terminationGracePeriodSeconds"] == 45
 
 
+def test_pods_and_the_front_door_take_annotations(helm: str) -> None:
+    documents = render(helm, {"podAnnotations.a": "b", "gateway.service.annotations.c": "d"})
+    for workload in of_kind(documents, "Deployment", "StatefulSet"):
+        found = workload["spec"]["template"]["metadata"]["annotations"]
+        assert found["a"] == "b"
+        # Its files are mounted one by one, and do not change under a pod.
+        assert ("checksum/bindings" in found) == (workload["metadata"]["name"] == "release-mapper")
+    services = {one["metadata"]["name"]: one["metadata"] for one in of_kind(documents, "Service")}
+    annotated = {name for name, metadata in services.items() if metadata.get("annotations") == {"c": "d"}}
+    assert annotated == {"release-gateway"}
+
+
 def test_budgets_of_tenants_are_where_the_mapper_looks(helm: str) -> None:
     documents = render(helm, EVERYTHING)
     (mapper,) = [one for one in containers(documents) if one["name"] == "mapper"]
