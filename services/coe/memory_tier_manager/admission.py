@@ -110,11 +110,15 @@ class Admission:
             return
         state, pending = self._state, self.pending[first]
         if now - pending.arrived >= state.limits.recall_s:
-            leaving = state.candidates({pending.asked.expert}, leased=True)
-            found = victims(pending.asked.nbytes, leaving, state.hbm.when_freed(), state.weights.policy)
-            if found:
-                self._recalled_for = first
-                self._mark_recalled({candidate.expert for candidate in found})
+            # Pinned ones only where it must be, for they are loaded anew elsewhere.
+            for pinned in (False, True):
+                leaving = state.candidates({pending.asked.expert}, pinned=pinned, leased=True)
+                found = victims(pending.asked.nbytes, leaving, state.hbm.when_freed(), state.weights.policy)
+                if found:
+                    self._recalled_for = first
+                    self._mark_recalled({candidate.expert for candidate in found})
+                if found is not None:
+                    break
 
     def _mark_recalled(self, experts: set[str]) -> None:
         for entry in self._state.hbm.entries.values():

@@ -91,6 +91,27 @@ def test_a_pinned_expert_in_the_middle_makes_room_and_comes_back() -> None:
     assert world.resident() == {"b", "big"}
 
 
+def test_what_is_leased_on_both_sides_of_a_pinned_expert_is_recalled() -> None:
+    """Workers that keep it would keep who waits for ever."""
+    world = World.of(SIZES, hbm=12)
+    world.attach("w1", "w2", "w3")
+    held = {expert: world.acquire("w1", expert) for expert in ("a", "b", "c")}
+    world.settle()
+    world.send(ev.Pin(90, "b", 4, pinned=True))
+    world.release(held["b"])
+    waiting = world.acquire("w3", "big", deadline=100.0)
+    world.now = 5.0
+    world.send(ev.Tick())
+    behind = world.acquire("w2", "a")
+    assert behind not in world.answers
+    world.send(ev.CancelAcquire(behind))
+    for expert in ("a", "c"):
+        world.release(held[expert])
+    world.settle()
+    world.grant(waiting)
+    assert world.resident() == {"b", "big"}
+
+
 def test_a_pinned_expert_stays_when_there_is_no_room_beside_it(world: World) -> None:
     world.send(ev.Pin(90, "a", 4, pinned=True))
     world.settle()
