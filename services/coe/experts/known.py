@@ -26,9 +26,10 @@ class KnownBundles:
         return known[1]
 
     def changed(self, experts: Iterable[str]) -> list[str]:
-        """Those of them that are others than they were, or gone. Safe beside `get` in another thread."""
+        """Those of them that are others than they were, or gone, or were not asked for since. Safe beside `get` in
+        another thread."""
         known = [(expert, self._known.get(expert)) for expert in experts]
-        return [expert for expert, one in known if one is not None and one[0] != self._mark(expert)]
+        return [expert for expert, one in known if one is None or one[0] != self._mark(expert)]
 
     def _mark(self, expert_id: str) -> _Mark | None:
         folder = self._catalogue.directory / expert_id

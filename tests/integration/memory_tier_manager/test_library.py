@@ -47,10 +47,10 @@ def test_a_bundle_of_another_size_has_another_size(tmp_path: Path) -> None:
     library = BundleLibrary(catalogue)
     import_gguf(write_tiny_gguf(tmp_path / "a.gguf", TinyModel()), tmp_path / "experts", "a")
     first = library.look("a").nbytes
-    assert not library.changed("a")
+    assert not library.changed(["a"])
     catalogue.remove("a")
     import_gguf(write_tiny_gguf(tmp_path / "a.gguf", TinyModel(layers=4)), tmp_path / "experts", "a")
-    assert library.changed("a") == ["a"]
+    assert library.changed(["a"]) == ["a"]
     with closing(library.open("a")) as file:
         assert file.nbytes == library.look("a").nbytes > first
 
@@ -62,7 +62,23 @@ def test_an_expert_that_is_gone_is_seen_to_be(tmp_path: Path) -> None:
     library.look("a")
     catalogue.remove("a")
     assert library.experts() == {}
-    assert library.changed("a") == ["a"]
+    assert library.changed(["a"]) == ["a"]
     for ask in (library.open, library.look):
         with pytest.raises(ExpertNotFound):
             ask("a")
+
+
+def test_an_expert_that_was_only_listed_is_followed_and_one_that_comes_back_is_seen(tmp_path: Path) -> None:
+    """A manager that takes an arena over has opened none of what is in it; pins wait for experts that were removed."""
+    catalogue = Catalogue(tmp_path / "experts")
+    import_gguf(write_tiny_gguf(tmp_path / "a.gguf", TinyModel()), tmp_path / "experts", "a")
+    library = BundleLibrary(catalogue)
+    assert "a" in library.experts()
+    catalogue.remove("a")
+    assert library.changed(["a"]) == ["a"]
+    with pytest.raises(ExpertNotFound):
+        library.look("a")
+    import_gguf(tmp_path / "a.gguf", tmp_path / "experts", "a")
+    assert library.changed(["a"]) == ["a"]
+    library.look("a")
+    assert not library.changed(["a"])
