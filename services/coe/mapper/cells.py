@@ -18,6 +18,10 @@ class CellHeads:
     weight: Floats  # [C, D]
     bias: Floats  # [C]
 
+    def inside(self, category: str) -> list[int]:
+        """Indices of the cells of a category: itself, or its own parts."""
+        return [row for row, name in enumerate(self.names) if name == category or name.startswith(f"{category}/")]
+
     def predict(self, inputs: Floats, inside: Sequence[int] | None = None) -> NDArray[np.int64]:
         """Index of the likeliest cell of each prompt, among all or those `inside`."""
         values = inputs @ self.weight.T + self.bias

@@ -40,6 +40,10 @@ class Outcomes:
             self.scores[index],
         )
 
+    def scored(self) -> "Outcomes":
+        """Without the prompts that none of the models was run on: they say nothing."""
+        return self.rows(np.flatnonzero(~np.isnan(self.scores).all(axis=1)))
+
     def of_models(self, models: Sequence[str]) -> "Outcomes":
         """The same prompts with these models only; one that has no outcome here becomes a column of NaN."""
         column = {model: index for index, model in enumerate(self.models)}

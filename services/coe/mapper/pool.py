@@ -31,7 +31,7 @@ def read_pool(path: Path = PACKAGED) -> dict[str, PoolExpert]:
     """
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise ArtifactError(f"The experts file can't be read: {error}", path=path) from error
     except yaml.YAMLError as error:
         raise ArtifactError(f"{path.name} is not YAML: {error}", path=path) from error
@@ -50,10 +50,12 @@ def parse_expert(name: str, value: object) -> PoolExpert:
     active = fields.get("active_params_b", fields.get("params_b"))
     total = fields.get("total_params_b", active)
     for figure in (active, total):
-        if isinstance(figure, bool) or not isinstance(figure, int | float) or not figure > 0:
+        if isinstance(figure, bool) or not isinstance(figure, int | float) or not 0 < figure < float("inf"):
             raise ArtifactError(f"The parameters of {name!r} must be a positive number of billions", expert=name)
     assert isinstance(active, int | float)
     assert isinstance(total, int | float)
+    if total < active:
+        raise ArtifactError(f"{name!r} can't have more active parameters than it has in all", expert=name)
     return PoolExpert(name, float(active), float(total))
 
 

@@ -44,6 +44,11 @@ def chosen_experts(
         )
     if result.x is None:
         least = float(share @ np.where(allowed, active[None, :], np.inf).min(1))
+        if limits.hosted_params_b is not None and (limits.active_params_b is None or least <= limits.active_params_b):
+            raise InvalidPrompt(
+                f"No experts of {limits.hosted_params_b:g} B in all can answer every category within the budget",
+                hosted_params_b=limits.hosted_params_b,
+            )
         raise InvalidPrompt(
             f"No expert fits the budget: the cheapest choice uses {least:.1f} B active parameters on average",
             least_active_params_b=round(least, 3),

@@ -35,12 +35,12 @@ class Refiner:
 
     def has(self, category: str) -> bool:
         """Whether there are cells of this category."""
-        return bool(self._inside(category))
+        return bool(self.heads.inside(category))
 
     def refine(self, category: str, texts: Sequence[str]) -> list[str]:
         """The part of each text that is known to be of this category, which must have cells."""
         inputs = self.scaling.inputs(text_features(texts))
-        return self.parts_of(inputs, self.heads.predict(inputs, self._inside(category)))
+        return self.parts_of(inputs, self.heads.predict(inputs, self.heads.inside(category)))
 
     def parts_of(self, inputs: Floats, cells: NDArray[np.int64]) -> list[str]:
         """Part names of prompts whose cells are known."""
@@ -54,9 +54,6 @@ class Refiner:
     def quality(self, inputs: Floats, cells: NDArray[np.int64]) -> NDArray[np.float64]:
         """Expected scores of the experts [n, M]."""
         return expected_scores(inputs, cells, self.bias, self.weight)
-
-    def _inside(self, category: str) -> list[int]:
-        return [row for row, cell in enumerate(self.cells) if cell == category or cell.startswith(f"{category}/")]
 
 
 def expected_scores(

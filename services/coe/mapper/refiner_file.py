@@ -1,4 +1,8 @@
-"""The refiner beside its mapping: safetensors for the numbers, its metadata for the names. No text of any prompt."""
+"""The refiner beside its mapping: safetensors for the numbers, its metadata for the names. No text of any prompt.
+
+The file is named by its contents: mappings in one folder keep each their own, and the mapping in force keeps its until
+another one stands.
+"""
 
 import hashlib
 import json
@@ -8,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from coe.mapper.cells import CellHeads
 from coe.mapper.inputs import Scaling
@@ -17,11 +21,19 @@ from coe.mapper.text_features import NAMES
 from coe.platform.errors import ArtifactError
 
 FORMAT = "3"
+# Of the one that comes with the package, and of those that older versions wrote.
 FILE_NAME = "mapping.refiner.safetensors"
 
 
-def save_refiner(path: Path, refiner: Refiner) -> str:
-    """Writes the file and returns its SHA-256, which the mapping file repeats. The heads must be over the inputs."""
+def refiner_of(mapping: Path, sha256: str) -> Path:
+    """The file beside a mapping that holds the refiner with this digest."""
+    own = mapping.with_name(f"mapping.refiner.{sha256[:12]}.safetensors")
+    unnamed = mapping.with_name(FILE_NAME)
+    return unnamed if unnamed.is_file() and not own.is_file() else own
+
+
+def dump_refiner(refiner: Refiner) -> tuple[bytes, str]:
+    """The file's contents and their SHA-256, which the mapping file repeats. The heads must be over the inputs."""
     tensors = {
         "heads.weight": refiner.heads.weight,
         "heads.bias": refiner.heads.bias,
@@ -35,12 +47,8 @@ def save_refiner(path: Path, refiner: Refiner) -> str:
     }
     tensors = {name: np.ascontiguousarray(tensor, np.float32) for name, tensor in tensors.items()}
     facts = {"cells": refiner.cells, "parts": refiner.parts, "features": NAMES}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    save_file(tensors, partial, {"format": FORMAT, "refiner": json.dumps(facts, ensure_ascii=False)})
-    partial.chmod(0o644)
-    partial.replace(path)
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    content = save(tensors, {"format": FORMAT, "refiner": json.dumps(facts, ensure_ascii=False)})
+    return content, hashlib.sha256(content).hexdigest()
 
 
 def load_refiner(path: Path, sha256: str) -> Refiner:

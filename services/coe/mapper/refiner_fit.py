@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from coe.mapper.cells import cell_names, fit_cells
+from coe.mapper.cells import CellHeads, cell_names, fit_cells
 from coe.mapper.inputs import fit_scaling
 from coe.mapper.refiner import Refiner, contrasts
 from coe.mapper.response import Penalties, Response, fit_response
@@ -60,7 +60,7 @@ def fit_refiner(
     `counts_of` [n, F] are the prompts' text features (`coe.mapper.text_features`).
 
     `embeddings` [n, D]: the cell of a prompt is told from them and the inputs together, as the router has both; without
-    them from the inputs alone.
+    them from the inputs alone, among the cells of its category, as the mapper does it.
     """
     names = cell_names(categories, settings.min_cell)
     table = build_table(names, scores)
@@ -75,7 +75,8 @@ def fit_refiner(
     for done, (rest, fold) in enumerate(folds):
         progress(done, len(folds) + 1)
         heads = fit_cells(asked[rest], [names[row] for row in rest])
-        cells[fold] = [row_of[heads.names[cell]] for cell in heads.predict(asked[fold])]
+        known = None if embeddings is not None else [names[row] for row in fold]
+        cells[fold] = [row_of[name] for name in _cells_of(heads, asked[fold], known)]
         response = _respond(inputs[rest], truth[rest], scores[rest], table, settings)
         predicted[fold] = _levelled(response.quality(inputs[fold], cells[fold]), cells[fold], table.quality)
     progress(len(folds), len(folds) + 1)
@@ -93,6 +94,21 @@ def fit_refiner(
     )
     part_of = tuple(parts[cell][index] for cell, index in zip(cells, part, strict=True))
     return Refined(refiner, part_of, _part_table(part_of, scores, predicted, refiner, table, settings))
+
+
+def _cells_of(heads: CellHeads, asked: Embeddings, known: Sequence[str] | None) -> list[str]:
+    """The cell that each prompt is told to be of. `known` are their true cells, where the categories are known."""
+    if known is None:
+        return [heads.names[cell] for cell in heads.predict(asked)]
+    category = np.array([name.split("/")[0] for name in known])
+    found = list(known)
+    for name in np.unique(category):
+        # None: all prompts of the category are among these.
+        if inside := heads.inside(name):
+            rows = np.flatnonzero(category == name)
+            for row, cell in zip(rows.tolist(), heads.predict(asked[rows], inside), strict=True):
+                found[row] = heads.names[cell]
+    return found
 
 
 def _respond(
@@ -133,7 +149,9 @@ def _cluster(
     part = np.zeros(len(cells), np.int64)
     for cell, divided in enumerate(told):
         inside = cells == cell
-        parts = max(1, min(settings.parts, int(inside.sum()) // settings.min_size)) if divided else 1
+        # Of experts that are equal on all prompts there is nothing to divide.
+        distinct = len(np.unique(wanted[inside].round(6), axis=0))
+        parts = max(1, min(settings.parts, int(inside.sum()) // settings.min_size, distinct)) if divided else 1
         if parts == 1:
             centroids.append(np.zeros((1, wanted.shape[1])))
             continue
@@ -162,15 +180,21 @@ def _part_table(
     cells: QualityTable,
     settings: RefinerSettings,
 ) -> QualityTable:
-    """Outcomes of each part, shrunk towards the mean of what was predicted for its prompts (its cell's when empty)."""
+    """Outcomes of each part, shrunk towards the mean of what was predicted for its prompts.
+
+    One that no prompt was told to be of has a share of 0, and what is known of its cell.
+    """
     names = [name for parts in refiner.parts for name in parts]
     total, support = counts(part_of, scores, names)
     expected, size = counts(part_of, predicted, names)
     of_cell = np.repeat(np.arange(len(cells.cells)), [len(parts) for parts in refiner.parts])
     prior = np.where(size > 0, expected / np.maximum(size, 1), cells.quality[of_cell])
     quality = (total + settings.part_support * prior) / (support + settings.part_support)
+    empty = size.max(1, keepdims=True) == 0
+    support = np.where(empty, cells.support[of_cell], support)
     # An expert that was not run in a category is not chosen in its parts either.
     eligible = cells.eligible[of_cell] & eligible_pairs(support, 1)
+    eligible = np.where(eligible.any(1, keepdims=True), eligible, cells.eligible[of_cell])
     seen = Counter(part_of)
     share = np.array([seen[name] for name in names]) / len(part_of)
     return QualityTable(tuple(names), quality, support, share, eligible)

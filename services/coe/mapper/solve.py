@@ -46,7 +46,10 @@ def solve(
     limits: Limits,
     eligible: NDArray[np.bool_] | None = None,
 ) -> Solution:
-    """Quality is [cells, experts]. Raises InvalidPrompt when no choice of experts fits the limits."""
+    """Quality is [cells, experts]. Raises InvalidPrompt when no choice of experts fits the limits.
+
+    The programme has nothing to say of a cell without a share: it gets the best expert that alone keeps to the budget.
+    """
     cells, experts = quality.shape
     allowed = np.ones((cells, experts), bool) if eligible is None else eligible
     value = share[:, None] * (quality - limits.penalty * active[None, :])
@@ -58,6 +61,9 @@ def solve(
 
         chosen = chosen_experts(value, share, active, total, limits, allowed)
     chosen = _smallest_of_equals(chosen, quality, active, allowed)
+    rare = share == 0
+    if rare.any():
+        chosen[rare] = _each_alone(chosen, quality[rare], active, limits, allowed[rare])
     rows = np.arange(cells)
     hosted = np.unique(chosen)
     return Solution(
@@ -66,6 +72,25 @@ def solve(
         float(share @ active[chosen]),
         float(total[hosted].sum()),
     )
+
+
+def _each_alone(
+    chosen: NDArray[np.int64],
+    quality: NDArray[np.float64],
+    active: NDArray[np.float64],
+    limits: Limits,
+    allowed: NDArray[np.bool_],
+) -> NDArray[np.int64]:
+    """Of each row the best expert within the budget, else the smallest; where hosting is limited, of those hosted."""
+    if limits.hosted_params_b is not None:
+        allowed = allowed & np.isin(np.arange(len(active)), chosen)
+    worth = np.where(allowed, quality - limits.penalty * active, -np.inf)
+    if limits.active_params_b is not None:
+        within = allowed & (active <= limits.active_params_b)
+        smallest = np.where(allowed, -active, -np.inf)
+        worth = np.where(within.any(1, keepdims=True), np.where(within, worth, -np.inf), smallest)
+    best: NDArray[np.int64] = worth.argmax(1)
+    return best
 
 
 def _smallest_of_equals(

@@ -12,7 +12,7 @@ from coe.mapper.mapping_file import load_mapping, locate
 from coe.mapper.policy import Hosted
 from coe.mapper.refiner import Refiner
 from coe.mapper.refiner_file import FILE_NAME as REFINER
-from coe.mapper.refiner_file import load_refiner
+from coe.mapper.refiner_file import load_refiner, refiner_of
 from coe.mapper.settings import MapperSettings
 from coe.mapper.tenants import FILE_NAME as BUDGETS
 from coe.mapper.tenants import read_budgets
@@ -69,12 +69,17 @@ class StateFiles:
         stamps = self._stamps()
         if stamps == self._seen:
             return False
-        self._seen = stamps
         try:
             self._state = self._read()
         except CoEError as error:
+            self._seen = stamps
             _log.error("mapping not reloaded, the old one stays", reason=error.message, **error.details)
             return False
+        except OSError as error:
+            # Of a file that was there just now: the next look may find it again.
+            _log.warning("mapping not reloaded, the old one stays", reason=str(error))
+            return False
+        self._seen = stamps
         _log.info("mapping reloaded", version=self._state.mapping.version, experts=len(self._state.hosted.ids))
         return True
 
@@ -97,15 +102,17 @@ class StateFiles:
         mapping = load_mapping(path)
         if not mapping.refiner or not self._settings.parts:
             return Solved(mapping)
-        return Solved(mapping, load_refiner(path.with_name(REFINER), mapping.refiner))
+        return Solved(mapping, load_refiner(refiner_of(path, mapping.refiner), mapping.refiner))
 
     def _mapping_path(self) -> Path:
         return self._settings.mapping or locate(self._home)
 
     def _stamps(self) -> tuple[object, ...]:
-        paths = [self._mapping_path(), self._home / FILE_NAME, self._home / BUDGETS, self._home / "experts"]
-        if self._settings.candidate is not None:
-            paths.append(self._settings.candidate)
+        paths = [self._home / FILE_NAME, self._home / BUDGETS, self._home / "experts"]
+        for mapping in (self._mapping_path(), self._settings.candidate):
+            if mapping is not None:
+                # A refiner may arrive after its mapping, as a file of the folder that is new or written over.
+                paths += [mapping, mapping.parent, mapping.with_name(REFINER)]
         return tuple((str(path), _stamp(path)) for path in paths)
 
 

@@ -11,11 +11,13 @@ from coe.mapper.mapping import FALLBACK, Cell, Mapping
 from coe.mapper.mapping_file import dump_mapping, parse_mapping
 from coe.mapper.outcomes import Outcomes, read_outcomes
 from coe.mapper.pool import PACKAGED, PoolExpert, read_pool, select
-from coe.mapper.refiner_file import save_refiner
+from coe.mapper.refiner import Refiner
+from coe.mapper.refiner_file import dump_refiner, refiner_of
 from coe.mapper.solve import Limits
 from coe.mapper.split import folds, groups
 from coe.mapper.table import MIN_SUPPORT, SHRINKAGE, QualityTable, build_table
 from coe.mapper.text_features import text_features
+from coe.platform.errors import InvalidPrompt
 
 # The categories of the packaged router: the mapping must answer for each.
 ROUTER_CATEGORIES = (
@@ -45,6 +47,9 @@ def build_mapping(
     `refined` are the parts that a refiner finds; without it the larger parts that the outcomes name are taken.
     `hosted_b` bounds the total parameters hosted, under every budget. Raises InvalidPrompt when nothing fits.
     """
+    for limit in (balanced_b, economy_b, hosted_b):
+        if limit is not None and not 0 < limit < float("inf"):
+            raise InvalidPrompt(f"a budget must be a positive number of billions, not {limit}")
     outcomes = outcomes.of_models([expert.name for expert in pool])
     whole = [category.split("/")[0] for category in outcomes.categories]
     cells = _cells(whole, outcomes, min_support, shrinkage)
@@ -84,13 +89,14 @@ def train_mapping(
     parts: bool = True,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Trained:
-    """With `parts`, parts of categories are learned and their refiner is written to `refiner_path`."""
+    """With `parts`, parts of categories are learned. Their refiner is written beside `refiner_path` in the end."""
     outcomes = read_outcomes(outcomes_path)
     pool, unknown = select(outcomes.models, read_pool(experts_path or PACKAGED))
-    outcomes = outcomes.of_models([expert.name for expert in pool])
-    refined, digest = None, ""
+    outcomes = outcomes.of_models([expert.name for expert in pool]).scored()
+    refined, content, digest = None, b"", ""
     if parts:
-        refined, digest = _refine(outcomes, refiner_path, progress)
+        refined, refiner = _refine(outcomes, progress)
+        content, digest = dump_refiner(refiner)
     mapping = build_mapping(
         outcomes, pool, balanced_b=balanced_b, economy_b=economy_b, hosted_b=hosted_b, refined=refined
     )
@@ -101,17 +107,28 @@ def train_mapping(
         "shrinkage": SHRINKAGE,
     }
     text = dump_mapping(replace(mapping, refiner=digest), source)
-    return Trained(parse_mapping(text), text, tuple(unknown))
+    trained = Trained(parse_mapping(text), text, tuple(unknown))
+    if content:
+        _write(refiner_of(refiner_path, digest), content)
+    return trained
 
 
-def _refine(outcomes: Outcomes, path: Path, progress: Callable[[int, int], None]) -> tuple[QualityTable, str]:
+def _write(path: Path, content: bytes) -> None:
+    """In one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_bytes(content)
+    partial.replace(path)
+
+
+def _refine(outcomes: Outcomes, progress: Callable[[int, int], None]) -> tuple[QualityTable, Refiner]:
     from coe.mapper.refiner_fit import RefinerSettings, fit_refiner
 
     settings = RefinerSettings()
     inner = list(folds(groups(outcomes), settings.folds, settings.seed))
     seen = text_features(outcomes.prompts)
     fitted = fit_refiner(outcomes.categories, outcomes.scores, seen, inner, settings, progress=progress)
-    return fitted.table, save_refiner(path, fitted.refiner)
+    return fitted.table, fitted.refiner
 
 
 def _parts(categories: Sequence[str]) -> list[str]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from coe.mapper.refiner_file import load_refiner, save_refiner
+from coe.mapper.refiner_file import dump_refiner, load_refiner
 from coe.mapper.refiner_fit import Refined, RefinerSettings, fit_refiner
 from coe.mapper.response import Penalties
 from coe.mapper.split import folds
@@ -70,14 +70,17 @@ def test_a_known_category_narrows_the_parts(refined: Refined) -> None:
 
 def test_a_file_gives_the_same_parts(refined: Refined, world: World, tmp_path: Path) -> None:
     path = tmp_path / "r.safetensors"
-    loaded = load_refiner(path, save_refiner(path, refined.refiner))
+    content, digest = dump_refiner(refined.refiner)
+    path.write_bytes(content)
+    loaded = load_refiner(path, digest)
     texts = world[2][:50]
     assert loaded.refine("math", texts) == refined.refiner.refine("math", texts)
 
 
 def test_a_file_of_another_mapping_or_a_damaged_one_is_refused(refined: Refined, tmp_path: Path) -> None:
     path = tmp_path / "r.safetensors"
-    digest = save_refiner(path, refined.refiner)
+    content, digest = dump_refiner(refined.refiner)
+    path.write_bytes(content)
     with pytest.raises(ArtifactError, match="not the refiner"):
         load_refiner(path, "0" * 64)
     path.write_bytes(path.read_bytes()[:-8])
