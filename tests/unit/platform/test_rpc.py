@@ -6,14 +6,16 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import grpc.aio
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from coe._proto import gateway_pb2, gateway_pb2_grpc, mapper_pb2, mapper_pb2_grpc, router_pb2, router_pb2_grpc
-from coe.platform.errors import DeadlineExceeded, ExpertNotFound, InternalError, Unavailable
+from coe.platform.errors import DeadlineExceeded, ExpertNotFound, InternalError, PromptTooLarge, Unavailable
 from coe.platform.rpc import server
 from coe.platform.rpc.client import calls, channel
 from coe.platform.rpc.endpoint import Endpoint
+from coe.platform.rpc.options import MAX_MESSAGE_BYTES
 from coe.platform.settings import GrpcSettings
 
 
@@ -63,6 +65,16 @@ async def test_another_service_is_not_taken_for_the_one_that_was_asked(endpoint:
     async with channel(endpoint.address) as to:
         with pytest.raises(InternalError, match="another service listens there"), calls():
             await router_pb2_grpc.RouterStub(to).Classify(router_pb2.ClassifyRequest())
+
+
+@pytest.mark.parametrize("checked_here", [True, False])
+async def test_a_message_that_grpc_does_not_take_is_not_to_be_tried_again(
+    endpoint: Endpoint, checked_here: bool
+) -> None:
+    large = mapper_pb2.ResolveRequest(category="x" * MAX_MESSAGE_BYTES)
+    async with channel(endpoint.address) if checked_here else grpc.aio.insecure_channel(endpoint.address) as to:
+        with pytest.raises(PromptTooLarge, match=str(MAX_MESSAGE_BYTES)), calls():
+            await mapper_pb2_grpc.MapperStub(to).Resolve(large)
 
 
 async def test_a_bug_shows_no_internals(endpoint: Endpoint) -> None:

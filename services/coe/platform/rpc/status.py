@@ -18,6 +18,7 @@ from coe.platform.errors import (
     DeadlineExceeded,
     InternalError,
     InvalidPrompt,
+    PromptTooLarge,
     Unavailable,
     from_code,
 )
@@ -29,6 +30,8 @@ _MAX_MESSAGE_BYTES = 1024
 _MAX_DETAIL_BYTES = 256
 _MAX_DETAILS = 6
 _DEFAULT_RETRY_S = 1
+# In gRPC's words for a message that it does not take, under the code of what may pass.
+_TOO_LARGE = "message larger than max"
 
 _WITHOUT_DETAILS: dict[grpc.StatusCode, type[CoEError]] = {
     grpc.StatusCode.INVALID_ARGUMENT: InvalidPrompt,
@@ -70,7 +73,7 @@ def from_call(error: grpc.RpcError) -> CoEError:
             return from_code(info.reason, message, dict(info.metadata))
     if code is grpc.StatusCode.UNIMPLEMENTED:
         message = f"another service listens there, or one of another version ({message})"
-    kind = _WITHOUT_DETAILS.get(code, InternalError)
+    kind = PromptTooLarge if _TOO_LARGE in message else _WITHOUT_DETAILS.get(code, InternalError)
     return kind(message, grpc_status=code.name)
 
 
