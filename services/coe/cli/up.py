@@ -68,7 +68,8 @@ async def _show(options: StackOptions) -> None:
     """A table on a terminal; on a file or pipe, a line for every change."""
 
     def changed(process: Supervised) -> None:
-        if process.state in (State.RESTARTING, State.FAILED):
+        # Why one failed is what the command ends with.
+        if process.state is State.RESTARTING:
             say(f"{process.name}: {process.state}: {process.trouble}")
         elif not err.is_terminal:
             err.print(f"{process.name}: {process.state}")
