@@ -110,6 +110,24 @@ def test_openai_clients_get_answers_models_and_errors(stack: RunningStack) -> No
         assert (refused.status_code, refused.json()["error"]["param"]) == (400, "tools")
 
 
+def test_an_answer_is_json_of_the_schema_that_was_asked_for(stack: RunningStack) -> None:
+    schema = {"type": "object", "properties": {"size": {"enum": ["small", "large"]}}, "required": ["size"]}
+    named = {"name": "size", "schema": schema | {"additionalProperties": False}}
+    body = {
+        "messages": [{"role": "user", "content": "Is a whale small or large?"}],
+        "response_format": {"type": "json_schema", "json_schema": named},
+    }
+    with httpx.Client(base_url=f"http://{stack.state['gateway_http']}", timeout=60) as client:
+        answer = client.post("/v1/chat/completions", json=body)
+        assert answer.status_code == 200, answer.text
+        choice = answer.json()["choices"][0]
+        assert choice["finish_reason"] == "stop"
+        assert json.loads(choice["message"]["content"])["size"] in ("small", "large")
+        named["schema"] = {"type": "no such type"}
+        refused = client.post("/v1/chat/completions", json=body)
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "json_schema")
+
+
 def test_an_answer_tells_why_its_expert_gave_it_when_asked(stack: RunningStack) -> None:
     question = "A baker sells 12 rolls in the morning and twice as many at noon. How many does he sell?"
     messages = [{"role": "user", "content": question}]

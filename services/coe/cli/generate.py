@@ -3,6 +3,7 @@
 import os
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from time import perf_counter
 from typing import Annotated
 
@@ -39,6 +40,9 @@ def command(
     repetition_penalty: Annotated[float, typer.Option(help="Above 1 repeats less.")] = 1.0,
     seed: Annotated[int | None, typer.Option(help="The same seed draws the same answer.")] = None,
     stop: Annotated[list[str] | None, typer.Option(help="End before this text; may be given often.")] = None,
+    json_schema: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="The answer is JSON of the schema in this file.")
+    ] = None,
     system: Annotated[str, typer.Option(help="A system message.")] = "",
     threads: Annotated[int, typer.Option(min=1, help="Threads of a step.")] = os.cpu_count() or 1,
     as_json: Annotated[bool, typer.Option("--json", help="One object a token, then one with the figures.")] = False,
@@ -58,6 +62,7 @@ def command(
         repetition_penalty=repetition_penalty,
         seed=seed,
         stop=tuple(stop or ()),
+        json_schema=None if json_schema is None else json_schema.read_text(),
     )
     messages = [{"role": "system", "content": system}] if system else []
     messages.append({"role": "user", "content": text})

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from coe.expert_worker.effects import Acquire, Grant, LeaseSource, Prefetch
 from coe.experts.sampling_params import SamplingParams
-from coe.platform.errors import CoEError
+from coe.platform.errors import CoEError, InvalidPrompt
 
 EXPERT_ID = "echo"
 # Epoch 0: valid whatever the tier manager does.
@@ -39,6 +39,8 @@ class EchoRunner:
     def add(
         self, request_id: str, messages: list[dict[str, str]] | None, prompt: str | None, sampling: SamplingParams
     ) -> None:
+        if sampling.json_schema is not None:
+            raise InvalidPrompt("the echo expert gives text back: it follows no json_schema", param="json_schema")
         self._texts[request_id] = messages[-1]["content"] if messages else prompt or ""
 
     def step(self, lease: int) -> list[EchoEmission]:

@@ -5,6 +5,7 @@ import secrets
 import numpy as np
 import numpy.typing as npt
 
+from coe.experts.json_answer import JsonAnswer
 from coe.experts.sampling_params import SamplingParams
 
 Logits = npt.NDArray[np.float32]
@@ -13,10 +14,15 @@ LIKELY = 1024
 
 
 class Sampler:
-    """The state of one sequence: its random stream, and the tokens it has seen for the repetition penalty."""
+    """The state of one sequence: its random stream, the tokens it has seen for the repetition penalty, and how far its
+    answer is when that must be JSON.
+    """
 
-    def __init__(self, params: SamplingParams, prompt: list[int], vocabulary: int) -> None:
+    def __init__(
+        self, params: SamplingParams, prompt: list[int], vocabulary: int, json_answer: JsonAnswer | None = None
+    ) -> None:
         self._params = params
+        self._json = json_answer
         seed = secrets.randbits(64) if params.seed is None else params.seed
         self._random = np.random.Generator(np.random.Philox(key=seed))
         self._seen: npt.NDArray[np.bool_] | None = None
@@ -24,19 +30,29 @@ class Sampler:
             self._seen = np.zeros(vocabulary, np.bool_)
             self._seen[prompt] = True
 
+    @property
+    def complete(self) -> bool:
+        """Nothing may follow."""
+        return self._json is not None and self._json.complete
+
     def sample(self, logits: Logits | None, likeliest: int) -> int:
         """The next token. `logits` [V] is not changed, `likeliest` its first maximum. Ties go to the lowest id.
 
-        `logits` may be None for parameters that take the likeliest.
+        `logits` may be None for parameters that take the likeliest. Raises InvalidPrompt when an answer can't follow
+        its schema.
         """
         if self._params.takes_likeliest:
             return likeliest
         assert logits is not None, "these parameters need logits"
-        if self._seen is None:
-            return self._draw(logits)
-        logits = penalised(logits, self._seen, self._params.repetition_penalty)
+        if self._json is not None:
+            logits = np.where(self._json.allowed(), logits, np.float32(-np.inf))
+        if self._seen is not None:
+            logits = penalised(logits, self._seen, self._params.repetition_penalty)
         token = int(np.argmax(logits)) if self._params.greedy else self._draw(logits)
-        self._seen[token] = True
+        if self._seen is not None:
+            self._seen[token] = True
+        if self._json is not None:
+            self._json.take(token)
         return token
 
     def _draw(self, logits: Logits) -> int:

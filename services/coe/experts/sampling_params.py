@@ -10,6 +10,7 @@ from coe.platform.errors import InvalidPrompt
 DEFAULT_TOKENS = 1024
 MAX_STOP_STRINGS = 16
 MAX_STOP_LENGTH = 1024
+MAX_SCHEMA_LENGTH = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,11 @@ class SamplingParams:
     # None: drawn by the machine, so that two answers differ.
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    # None: any text.
+    json_schema: str | None = None
 
     def __post_init__(self) -> None:
+        schema = len(self.json_schema or "")
         stops = all(1 <= len(text) <= MAX_STOP_LENGTH for text in self.stop)
         checks = {
             "max_tokens must be at least 1": self.max_tokens >= 1,
@@ -40,6 +44,7 @@ class SamplingParams:
             "seed must be an unsigned 64 bit number": self.seed is None or 0 <= self.seed < 1 << 64,
             f"stop must be at most {MAX_STOP_STRINGS} strings": len(self.stop) <= MAX_STOP_STRINGS,
             f"stop must be strings of 1 to {MAX_STOP_LENGTH} characters": stops,
+            f"json_schema must be at most {MAX_SCHEMA_LENGTH} characters": schema <= MAX_SCHEMA_LENGTH,
         }
         for message, holds in checks.items():
             if not holds:
@@ -64,4 +69,4 @@ class SamplingParams:
     @property
     def takes_likeliest(self) -> bool:
         """Whether the next token is the one with the highest logit, and no other logit matters."""
-        return self.greedy and self.repetition_penalty == 1
+        return self.greedy and self.repetition_penalty == 1 and self.json_schema is None

@@ -10,7 +10,7 @@ from coe.experts.sampler import Sampler
 from coe.experts.sampling_params import SamplingParams
 from coe.experts.stop_strings import StopStrings
 from coe.experts.tokenizer import Detokenizer, ExpertTokenizer
-from coe.platform.errors import CoEError
+from coe.platform.errors import CoEError, InvalidPrompt
 
 
 @dataclass(frozen=True)
@@ -71,13 +71,18 @@ class Sequence:
 
         `logits` may be None for parameters that take the likeliest.
         """
-        token = self.sampler.sample(logits, likeliest)
+        try:
+            token = self.sampler.sample(logits, likeliest)
+        except InvalidPrompt as error:
+            return self.fail(error)
         self.ids.append(token)
         if token in self.eos_ids:
             return self._emission(self._stops.push(self.detokenizer.flush()) + self._stops.flush(), "stop")
         text = self._stops.push(self.detokenizer.push(token))
         if self._stops.stopped:
             return self._emission(text, "stop")
+        if self.sampler.complete:
+            return self._emission(text + self._stops.flush(), "stop")
         if self.completion_tokens < self.params.max_tokens:
             return self._emission(text, None)
         return self._emission(text + self._stops.push(self.detokenizer.flush()) + self._stops.flush(), "length")
@@ -112,13 +117,15 @@ class Sequence:
 def start(
     request_id: str, prompt: Seq[int], params: SamplingParams, tokenizer: ExpertTokenizer, vocabulary: int
 ) -> Sequence:
-    """A sequence without KV blocks."""
+    """A sequence without KV blocks. Raises InvalidPrompt for a schema that is none."""
     ids = list(prompt)
+    schema = params.json_schema
+    answer = None if schema is None else tokenizer.json_grammars.answer(schema, vocabulary)
     return Sequence(
         request_id=request_id,
         ids=ids,
         params=params,
-        sampler=Sampler(params, ids, vocabulary),
+        sampler=Sampler(params, ids, vocabulary, answer),
         detokenizer=Detokenizer(tokenizer.token_bytes),
         eos_ids=tokenizer.eos_ids,
     )

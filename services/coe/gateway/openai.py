@@ -5,6 +5,7 @@ under that budget. Fields of the API that we can't honour (tools, n > 1, images 
 unless their value asks for nothing. Null is the same as no field.
 """
 
+import json
 import string
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
@@ -67,10 +68,41 @@ class Message(Given):
         return "".join(part.text for part in self.content)
 
 
-class ResponseFormat(Given):
-    """Text as it comes is the only one."""
+class NamedSchema(Given):
+    """What the answer is to be. It is followed to the letter, whatever `strict` says."""
+
+    name: str
+    description: str | None = None
+    schema_: dict[str, Any] = Field(default={}, alias="schema")
+    strict: bool | None = None
+
+
+class AnyText(Given):
+    """Text as it comes."""
 
     type: Literal["text"]
+
+    def schema_text(self) -> None:
+        return None
+
+
+class AnyObject(Given):
+    """A JSON object."""
+
+    type: Literal["json_object"]
+
+    def schema_text(self) -> str:
+        return '{"type": "object"}'
+
+
+class OfSchema(Given):
+    """JSON that a schema describes."""
+
+    type: Literal["json_schema"]
+    json_schema: NamedSchema
+
+    def schema_text(self) -> str:
+        return json.dumps(self.json_schema.schema_)
 
 
 class StreamOptions(Given):
@@ -107,7 +139,7 @@ class ChatRequest(Given):
     tools: Nothing | None = None
     tool_choice: Literal["none", "auto"] | None = None
     parallel_tool_calls: bool | None = None
-    response_format: ResponseFormat | None = None
+    response_format: Annotated[AnyText | AnyObject | OfSchema, Field(discriminator="type")] | None = None
     modalities: list[Literal["text"]] | None = None
     store: Literal[False] | None = None
     service_tier: Literal["auto", "default"] | None = None
@@ -137,6 +169,7 @@ class ChatRequest(Given):
                 repetition_penalty=self.repetition_penalty,
                 seed=self.seed,
                 stop=self.stop,
+                json_schema=self.response_format.schema_text() if self.response_format else None,
             ),
             tenant=self.user or "",
             conversation_id=self.prompt_cache_key or "",

@@ -1,5 +1,7 @@
 """The OpenAI dialect: requests become prompts, what we can't honour is refused."""
 
+import json
+
 import pytest
 from pydantic import ValidationError
 
@@ -38,7 +40,9 @@ def test_developer_messages_are_system_messages_and_parts_are_joined() -> None:
     [
         {"n": 2},
         {"tools": [{"type": "function", "function": {"name": "f"}}]},
-        {"response_format": {"type": "json_object"}},
+        {"response_format": {"type": "grammar"}},
+        {"response_format": {"type": "json_schema"}},
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": "text"}}},
         {"logit_bias": {"1": 1}},
         {"store": True},
         {"seed": 2**64},
@@ -56,6 +60,18 @@ def test_developer_messages_are_system_messages_and_parts_are_joined() -> None:
 def test_what_can_not_be_honoured_is_refused(extra: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         ChatRequest.model_validate({"messages": HELLO} | extra)
+
+
+def test_a_json_format_is_a_schema() -> None:
+    def asked(response_format: dict[str, object]) -> object:
+        request = ChatRequest.model_validate({"messages": HELLO, "response_format": response_format})
+        return json.loads(request.to_prompt().sampling.json_schema)
+
+    assert asked({"type": "json_object"}) == {"type": "object"}
+    schema = {"type": "object", "properties": {"größe": {"enum": [1, None]}}}
+    named = {"name": "size", "description": "of it", "strict": True, "schema": schema}
+    assert asked({"type": "json_schema", "json_schema": named}) == schema
+    assert asked({"type": "json_schema", "json_schema": {"name": "anything"}}) == {}
 
 
 @pytest.mark.parametrize(
