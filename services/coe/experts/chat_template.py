@@ -4,17 +4,29 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
+from time import thread_time
 from typing import Any, NoReturn
 
-from jinja2 import Template, TemplateError
-from jinja2.ext import loopcontrols
+from jinja2 import Template, TemplateError, nodes
+from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from coe.platform.errors import InvalidPrompt
+from coe.platform.errors import ArtifactError, InvalidPrompt
 
-# A template is a few kB; its output is bounded by the prompt, so a runaway loop shows as too long a result.
+# A template is a few kB, and its output is bounded by the prompt.
 MAX_RENDERED = 8 << 20
+# Of a processor. A conversation takes milliseconds; whoever waits for a template waits in the thread that generates.
+MAX_SECONDS = 5.0
+
+
+def check(template: str) -> None:
+    """Raises ArtifactError for a template that takes no conversation at all."""
+    try:
+        _compiled(template)
+    except Exception as error:
+        raise ArtifactError(f"the model's chat template can't be read: {error}") from error
 
 
 def render(template: str, messages: Sequence[Mapping[str, str]], bos: str, eos: str) -> str:
@@ -28,6 +40,7 @@ def render(template: str, messages: Sequence[Mapping[str, str]], bos: str, eos: 
             add_generation_prompt=True,
             bos_token=bos,
             eos_token=eos,
+            _ends_at=thread_time() + MAX_SECONDS,
         )
         text: list[str] = []
         size = 0
@@ -43,10 +56,40 @@ def render(template: str, messages: Sequence[Mapping[str, str]], bos: str, eos: 
     return "".join(text)
 
 
+def check_time(context: Context) -> None:
+    """Called by templates (_Sandbox)."""
+    if thread_time() > context.parent["_ends_at"]:
+        raise TemplateError("it takes too long")
+
+
+def _look_at_time(line: int) -> nodes.Node:
+    look = nodes.ImportedName(f"{__name__}.{check_time.__name__}")
+    return nodes.ExprStmt(nodes.Call(look, [nodes.ContextReference()], [], None, None), lineno=line)
+
+
+class _Generation(Extension):
+    """`{% generation %}`: what a model was trained to say. As in transformers, it only marks."""
+
+    tags = {"generation"}  # noqa: RUF012
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
 class _Sandbox(ImmutableSandboxedEnvironment):
-    """Jinja's sandbox, without repetition: `'x' * 10**10` would take the machine's memory."""
+    """Jinja's sandbox, without repetition: `'x' * 10**10` would take the machine's memory. And loops look at the time:
+    those that make nothing would be noticed by nobody."""
 
     intercepted_binops = frozenset(("*", "**"))
+
+    def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
+        tree = super()._parse(source, name, filename)
+        for loop in tree.find_all(nodes.For):
+            loop.body.insert(0, _look_at_time(loop.lineno))
+        for macro in tree.find_all(nodes.Macro):
+            macro.body.insert(0, _look_at_time(macro.lineno))
+        return tree
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         if not all(isinstance(operand, int | float) and abs(operand) < 1 << 32 for operand in (left, right)):
@@ -58,7 +101,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
 
 @lru_cache(maxsize=64)
 def _compiled(template: str) -> Template:
-    environment = _Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
+    environment = _Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _Generation])
     environment.filters["tojson"] = _to_json
     environment.globals["raise_exception"] = _refuse
     environment.globals["strftime_now"] = lambda form: datetime.now(UTC).strftime(form)
