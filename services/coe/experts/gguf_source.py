@@ -22,6 +22,12 @@ class GgufSource:
     def __init__(self, file: GgufFile) -> None:
         self._file = file
         self.path = file.path
+        parts = file.metadata.get("split.count", 1)
+        if parts != 1:
+            raise ArtifactError(
+                f"{file.path.name} is one of {parts} files of a model: put them together first, "
+                "with llama.cpp's `llama-gguf-split --merge FIRST-FILE.gguf WHOLE.gguf`"
+            )
         self.config = read_config(file, self._rope_factors())
         self.tensors = {name: _described(tensor) for name, tensor in file.tensors.items() if name != ROPE_FACTORS}
         self.card = ModelCard(

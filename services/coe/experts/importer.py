@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from coe.experts import chat_template
 from coe.experts.bundle import MANIFEST, TOKENIZER, WEIGHTS, Bundle, tokenizer_digest
 from coe.experts.catalogue import discard
 from coe.experts.layout import PlannedTensor, place, plan_tensors
@@ -42,14 +43,14 @@ def import_model(
     """Writes `experts_dir/expert_id`. The same model imported again is left as it is, unless its packing is outdated:
     then it gives way once the new one is complete.
 
-    Raises ArtifactError when the id is none or another model has it, the source is not usable, or another process
-    imports it now.
+    Raises ArtifactError when the id is none or another model (or chat template) has it, the source is not usable, or
+    another process imports it now.
     """
     if not re.fullmatch(ID_PATTERN, expert_id):
         raise ArtifactError(f"{expert_id!r} is no id for an expert: lower-case letters, digits and dashes")
     target = experts_dir / expert_id
     if target.exists() and not _gives_way(target, source, expert_id):
-        return Bundle.open(target)
+        return _unchanged(target, source)
     partial = experts_dir / f"{PARTIAL_PREFIX}{expert_id}"
     with _owned(partial):
         if target.exists() and not _gives_way(target, source, expert_id):  # finished by another process meanwhile
@@ -72,6 +73,7 @@ def _fill(partial: Path, source: ModelSource, expert_id: str, origin: str, progr
     last = next(reversed(placed.values()))
     total = last.offset + last.nbytes
     tokenizer = source.tokenizer()
+    chat_template.check(tokenizer.chat_template)
     writer = WeightsWriter(partial / WEIGHTS, partial / "journal")
     try:
         checksums = writer.write(pieces(source, planned, placed), total, progress, PACK_THREADS)
@@ -129,6 +131,14 @@ def _gives_way(target: Path, source: ModelSource, expert_id: str) -> bool:
     if facts and facts.get("fingerprint") != source.card.fingerprint:
         raise ArtifactError(f"expert {expert_id} exists already and is another model: remove it or choose another id")
     return has_old_packing(facts)  # if not, opening it says what it is
+
+
+def _unchanged(target: Path, source: ModelSource) -> Bundle:
+    """Raises ArtifactError when the source has another chat template by now: nobody shall think that it was taken."""
+    bundle = Bundle.open(target)
+    if bundle.manifest.tokenizer.chat_template != source.tokenizer().chat_template:
+        raise ArtifactError(f"expert {bundle.id} exists already with another chat template: remove it first")
+    return bundle
 
 
 def _keep_only_if_same(partial: Path, source: ModelSource) -> None:

@@ -7,17 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gguf import GGMLQuantizationType, GGUFReader, dequantize
+from gguf import GGMLQuantizationType, GGUFReader, GGUFWriter, dequantize
 
 from coe.experts import importer, manifest
 from coe.experts.bundle import Bundle
 from coe.experts.catalogue import Catalogue
 from coe.experts.gguf_source import GgufSource
+from coe.experts.hf_source import HfSource
 from coe.experts.importer import PARTIAL_PREFIX, import_model
 from coe.experts.manifest import CHUNK_BYTES, PACKING
 from coe.native import packing
 from coe.platform.errors import ArtifactError, ChecksumMismatch, ExpertNotFound
 from support.gguf_files import TinyModel, write_tiny_gguf
+from support.hf_folders import write_hf_folder
 
 # Large enough for several chunks of weights.
 MODEL = TinyModel(hidden=512, heads=8, kv_heads=2, head_dim=64, feed_forward=1536, layers=3)
@@ -78,6 +80,39 @@ def test_another_model_does_not_take_the_id(source: GgufSource, experts: Path, t
             run(other, experts)
     finally:
         other.close()
+
+
+def test_the_same_weights_with_another_chat_template_are_not_taken_in_silence(experts: Path, tmp_path: Path) -> None:
+    model = replace(MODEL, layers=1, kind=GGMLQuantizationType.F32)
+    folder = write_hf_folder(tmp_path / "hf", write_tiny_gguf(tmp_path / "f32.gguf", model), model)
+
+    def import_folder() -> Bundle:
+        opened = HfSource(folder)
+        try:
+            return import_model(opened, experts, "tiny", origin="hf", progress=lambda done, total: None)
+        finally:
+            opened.close()
+
+    assert import_folder().id == import_folder().id
+    (folder / "chat_template.jinja").write_text("{{ messages[-1].content }}")
+    with pytest.raises(ArtifactError, match="another chat template: remove it first"):
+        import_folder()
+    Catalogue(experts).remove("tiny")
+    assert import_folder().manifest.tokenizer.chat_template == "{{ messages[-1].content }}"
+    (folder / "chat_template.jinja").write_text("{% for m in messages %}")
+    Catalogue(experts).remove("tiny")
+    with pytest.raises(ArtifactError, match="chat template can't be read"):
+        import_folder()
+
+
+def test_a_part_of_a_model_says_that_it_is_one(tmp_path: Path) -> None:
+    writer = GGUFWriter(tmp_path / "m-00002-of-00003.gguf", "llama")
+    writer.add_uint16("split.count", 3)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    with pytest.raises(ArtifactError, match="one of 3 files"):
+        GgufSource.open(tmp_path / "m-00002-of-00003.gguf")
 
 
 @pytest.mark.parametrize("expert_id", ["../up", "", "a/b", ".hidden", "Upper", "a@", "x\n"])
