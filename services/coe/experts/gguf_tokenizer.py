@@ -28,7 +28,8 @@ def read_tokenizer(metadata: Mapping[str, Value]) -> TokenizerSpec:
     if model == "gpt2":
         pre = metadata.get("tokenizer.ggml.pre", "default")
         text = byte_level_bpe(tokens, _strings(metadata, "merges"), str(pre), control, own)
-        adds_bos = False
+        # What files leave out that agree with llama.cpp.
+        adds_bos = pre == "llama-bpe"
     elif model == "llama":
         unknown = next((index for index, kind in enumerate(types) if kind == UNKNOWN), None)
         prefix = metadata.get("tokenizer.ggml.add_space_prefix", True) is True
