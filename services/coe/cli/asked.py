@@ -1,5 +1,6 @@
-"""What commands that ask for answers have in common: the length they ask for, and text that can be asked."""
+"""What options of several commands have in common: the length of an answer, text that can be asked, names of things."""
 
+from collections.abc import Collection, Iterable
 from typing import Annotated
 
 import typer
@@ -24,3 +25,10 @@ def utf8(text: str, what: str) -> str:
     if any("\ud800" <= character <= "\udfff" for character in text):
         raise InvalidPrompt(f"{what} is no text in UTF-8")
     return text
+
+
+def known(what: str, names: Iterable[str], all_: Collection[str]) -> None:
+    """Raises InvalidPrompt for a name that is none of all, before any work."""
+    for name in names:
+        if name not in all_:
+            raise InvalidPrompt(f"no {what} {name!r}: one of {', '.join(all_)}")

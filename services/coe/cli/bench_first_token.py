@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from coe.bench.node import prepare, serve
-from coe.cli.bench_schedule import link_speed
+from coe.cli.asked import known
+from coe.cli.bench_schedule import LINKS, link_speed
 from coe.cli.bench_tiers import replicas
 from coe.cli.console import out, print_json
 from coe.simulation.trace import Trace
@@ -26,6 +27,7 @@ SHARES = (0.0, 0.2, 0.4)
 
 async def run(links: Sequence[str], rounds: int, gap_s: float, threads: int, as_json: bool) -> None:
     """`gap_s`: from one prompt to the next, time enough to answer it and to read a part."""
+    known("link", links, LINKS)
     with tempfile.TemporaryDirectory(prefix="coe-bench-") as folder:
         names = replicas(Path(folder), EXPERTS)
         setting = prepare(Path(folder), names[0], room=ROOM, threads=threads, max_batch=4, max_wait_s=20.0)

@@ -18,13 +18,14 @@ from coe.bench.bandwidth import read_seconds
 from coe.bench.calibration import calibrate
 from coe.bench.node import Answered, Setting, asked, prepare, serve
 from coe.bench.samples import fitted
+from coe.cli.asked import known
 from coe.cli.bench_tiers import replicas
 from coe.cli.console import err, out, print_json
 from coe.cli.counting import counting
-from coe.platform.errors import InvalidPrompt
+from coe.scheduling import POLICIES
 from coe.simulation.bound import shortest_s
 from coe.simulation.hardware import Hardware
-from coe.simulation.trace import Trace, make_trace
+from coe.simulation.trace import KINDS, Trace, make_trace
 
 EXPERTS, ROOM = 48, 8
 LINKS = ("host", "sn40l", "nvme")
@@ -72,12 +73,16 @@ def link_speed(name: str, threads: int) -> float:
             return read_bandwidth(threads) / DDR_TO_HBM
         case "nvme":
             return NVME_BYTES_PER_S
-    raise InvalidPrompt(f"no link {name!r}: one of {', '.join(LINKS)}")
+        case _:
+            raise AssertionError(name)
 
 
 async def run(plan: Plan, as_json: bool) -> None:
     policies = [BASELINE, *(name for name in plan.policies if name != BASELINE)]
     plan = replace(plan, policies=policies, paced_prompts=min(plan.paced_prompts, plan.prompts))
+    known("link", plan.links, LINKS)
+    known("trace", plan.traces, KINDS)
+    known("policy", plan.policies, POLICIES)
     speeds = {name: link_speed(name, plan.threads) for name in plan.links}
     with tempfile.TemporaryDirectory(prefix="coe-bench-") as folder, counting() as progress:
         names = replicas(Path(folder), EXPERTS)

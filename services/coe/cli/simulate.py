@@ -3,7 +3,6 @@
 import asyncio
 import os
 import time
-from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +12,7 @@ import typer
 import uvloop
 from rich.table import Table
 
+from coe.cli.asked import known
 from coe.cli.console import out, print_json
 from coe.platform.errors import InvalidPrompt
 from coe.scheduling import POLICIES, make_policy
@@ -32,15 +32,8 @@ BATCH = "Sequences that generate together."
 
 
 def _machine(name: str) -> Hardware:
-    if name not in HARDWARE:
-        raise InvalidPrompt(f"no machine {name!r}: one of {', '.join(HARDWARE)}")
+    known("machine", [name], HARDWARE)
     return HARDWARE[name]
-
-
-def _check_policies(named: Iterable[str]) -> None:
-    for name in named:
-        if name not in POLICIES:
-            raise InvalidPrompt(f"no policy {name!r}: one of {', '.join(POLICIES)}")
 
 
 @app.command()
@@ -79,10 +72,10 @@ def policies(
     as_json: Json = False,
 ) -> None:
     """Compare scheduling policies on one node."""
-    _check_policies(policy or ())
+    known("policy", policy or (), POLICIES)
     expert_bytes = int(expert_mb * 1e6)
-    known = read_calibration(calibration) if calibration else _machine(machine)
-    hardware = with_budget(known, room, expert_bytes)
+    whole = read_calibration(calibration) if calibration else _machine(machine)
+    hardware = with_budget(whole, room, expert_bytes)
     if link:
         hardware = replace(hardware, link=link)
     drawn = _trace(trace, prompts, experts, rate, seed)
@@ -147,11 +140,13 @@ def validate(
     as_json: Json = False,
 ) -> None:
     """Run traces on real experts and in the simulator of this machine, and compare."""
-    _check_policies([policy])
+    kinds = traces.split(",")
+    known("policy", [policy], POLICIES)
+    known("trace", kinds, KINDS)
     from coe.cli import simulate_validate
 
     work = simulate_validate.run(
-        traces.split(","),
+        kinds,
         prompts=prompts,
         policy=policy,
         max_batch=max_batch,
@@ -181,7 +176,7 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Plan a cluster: the highest rate at a latency, cost by rate, and what breaks beyond it."""
-    _check_policies([policy])
+    known("policy", [policy], POLICIES)
     from coe.cli import simulate_plan
 
     wish = Wish(

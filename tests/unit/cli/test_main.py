@@ -101,6 +101,12 @@ def test_help_of_a_command_says_all_that_it_does(capsys: pytest.CaptureFixture[s
         (["simulate", "policies", "--policy", "luck"], "coe: no policy 'luck': one of fifo, "),
         (["simulate", "plan", "--policy", "luck"], "coe: no policy 'luck': one of fifo, "),
         (["simulate", "validate", "--policy", "luck"], "coe: no policy 'luck': one of fifo, "),
+        (["simulate", "validate", "--traces", "zipf,luck"], "coe: no trace 'luck': one of zipf, "),
+        (["simulate", "policies", "--machine", "luck"], "coe: no machine 'luck': one of host, "),
+        (["bench", "schedule", "--links", "luck"], "coe: no link 'luck': one of host, "),
+        (["bench", "schedule", "--traces", "luck"], "coe: no trace 'luck': one of zipf, "),
+        (["bench", "schedule", "--policies", "luck"], "coe: no policy 'luck': one of fifo, "),
+        (["bench", "first-token", "--links", "host,luck"], "coe: no link 'luck': one of host, "),
     ],
 )
 def test_a_slip_is_one_line(capsys: pytest.CaptureFixture[str], arguments: list[str], said: str) -> None:
