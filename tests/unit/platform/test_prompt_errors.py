@@ -4,6 +4,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from coe._proto import common_pb2, events_pb2
+from coe.mapper import policy
 from coe.platform import errors, topics
 from coe.platform.bus.api import Outcome, Record
 from coe.platform.bus.messages import messages
@@ -73,11 +74,27 @@ def test_an_undecodable_prompt_that_is_named_is_one_line() -> None:
     assert (line["request_id"], line["code"]) == ("r-1", "undecodable_message")
 
 
-def test_every_end_is_counted_under_its_code() -> None:
-    def counted() -> float:
-        observed = registry.counter("coe.prompt.errors").observe(None)  # type: ignore[arg-type]  # unused
-        return sum(one.value for one in observed if one.attributes == {"error.type": "tier_load"})
+def counted(code: str) -> float:
+    observed = registry.counter("coe.prompt.errors").observe(None)  # type: ignore[arg-type]  # unused
+    return sum(one.value for one in observed if one.attributes == {"error.type": code})
 
-    before = counted()
+
+def test_every_end_is_counted_under_its_code() -> None:
+    before = counted("tier_load")
     messages(record(), ended(errors.TierLoadError("no")), "coe/test", 0)
-    assert counted() == before + 1
+    assert counted("tier_load") == before + 1
+
+
+def test_an_expert_that_a_client_made_up_pages_nobody() -> None:
+    with pytest.raises(errors.ExpertNotFound) as named:
+        policy.requested("gpt-4o", policy.Hosted(set(), {}))
+    prompt = events_pb2.PromptSubmitted(request_id="r-1", expert_id="gpt-4o")
+    routed = record(topics.ROUTED)
+    before = counted("invalid_prompt"), counted("expert_not_found")
+    messages(routed, error_outcome(routed, prompt, named.value), "coe/test", 0)
+    assert (counted("invalid_prompt"), counted("expert_not_found")) == (before[0] + 1, before[1])
+    # Hosted nowhere by our fault, and gone from a worker.
+    ours = errors.ExpertNotFound("no expert is hosted here", mapped_expert="a")
+    messages(routed, error_outcome(routed, prompt, ours), "coe/test", 0)
+    messages(record(), ended(named.value), "coe/test", 0)
+    assert counted("expert_not_found") == before[1] + 2

@@ -5,7 +5,7 @@ from google.protobuf.message import Message as ProtobufMessage
 from coe._proto import events_pb2
 from coe.platform import logs
 from coe.platform.bus.api import Outcome, Record
-from coe.platform.errors import CoEError, from_code
+from coe.platform.errors import CoEError, ExpertNotFound, InvalidPrompt, from_code
 from coe.platform.telemetry import messaging, names, registry
 
 _log = logs.get(__name__)
@@ -35,8 +35,15 @@ def _observe(record: Record, message: ProtobufMessage) -> None:
             error = from_code(message.error.code, message.error.message)
             # Where the client is to blame the reason may quote the prompt: no log and no trace has it.
             messaging.mark_failed(record, message.error.code, "" if error.of_client else error.message)
-            registry.counter("coe.prompt.errors").add(1, {names.ERROR_TYPE: message.error.code})
+            registry.counter("coe.prompt.errors").add(1, {names.ERROR_TYPE: _counted_as(message)})
             _say(record, message, error)
+
+
+def _counted_as(ended: events_pb2.PromptCompleted) -> str:
+    """The error's code; but an expert that only the client named pages nobody: such a prompt is not valid here."""
+    error = ended.error
+    named = "expert_id" in error.details and not ended.HasField("assignment")
+    return InvalidPrompt.code if error.code == ExpertNotFound.code and named else error.code
 
 
 def _say(record: Record, ended: events_pb2.PromptCompleted, error: CoEError) -> None:

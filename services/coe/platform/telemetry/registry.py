@@ -77,7 +77,13 @@ METRICS = (
     ),
     Metric("coe.mapper.decisions", "counter", "{prompt}", "Prompts assigned", (names.COE_EXPERT, "coe.mapper.reason")),
     Metric("coe.mapper.duration", "histogram", "s", "Choosing the expert", (), SECONDS),
-    Metric("coe.prompt.errors", "counter", "{prompt}", "Prompts ended with an error here", (names.ERROR_TYPE,)),
+    Metric(
+        "coe.prompt.errors",
+        "counter",
+        "{prompt}",
+        "Prompts ended with an error here; invalid_prompt: also for an expert that the client named and nobody hosts",
+        (names.ERROR_TYPE,),
+    ),
     Metric(
         "coe.service.serving",
         "gauge",
