@@ -17,6 +17,8 @@ _QUIET = ("aiokafka", "opentelemetry", "httpx", "uvicorn.access")
 _REPEATING = "aiokafka"
 _EVERY_S = 30.0
 _MOST_REMEMBERED = 1000
+# Of our own making.
+_LINES = ("exception", "stack")
 
 
 class Repeats(logging.Filter):
@@ -85,9 +87,17 @@ def _renderers(form: LogFormat) -> list[structlog.typing.Processor]:
     """Tracebacks are without local variables: these hold prompts and passwords."""
     if form == "console":
         plain = structlog.dev.plain_traceback
-        return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
+        return [_escape, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
     frames = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
     return [structlog.processors.ExceptionRenderer(frames), structlog.processors.JSONRenderer(ensure_ascii=False)]
+
+
+def _escape(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """What clients name things by commands no terminal. JSON escapes by itself."""
+    for name, value in event.items():
+        if isinstance(value, str) and not value.isprintable() and name not in _LINES:
+            event[name] = value.encode("unicode_escape").decode()
+    return event
 
 
 def _add_trace(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

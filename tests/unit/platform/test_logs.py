@@ -29,6 +29,21 @@ def test_tracebacks_are_without_local_variables(form: str) -> None:
     assert "hunter2" not in written
 
 
+NAMED = r"""
+from coe.platform import logs
+logs.configure("probe", form="console")
+logs.get("probe").info("asked", request_id="a\x1b[2Kb\u2028c\nd", tenant="é")
+"""
+
+
+def test_no_name_of_a_client_commands_the_terminal() -> None:
+    written = subprocess.run([sys.executable, "-c", NAMED], capture_output=True, text=True, check=True).stderr
+    (line,) = written.splitlines()
+    assert line.isprintable()
+    assert r"request_id=a\x1b[2Kb\u2028c\nd" in line
+    assert "tenant=é" in line
+
+
 def test_a_line_is_one_object() -> None:
     written = subprocess.run([sys.executable, "-c", FAILING, "json"], capture_output=True, text=True, check=True).stderr
     (line,) = written.splitlines()
