@@ -117,7 +117,8 @@ _lock = threading.Lock()
 def _token_bytes(document: Mapping[str, Any]) -> list[bytes]:
     """The bytes that each id stands for; nothing for special tokens."""
     decoder = document.get("decoder") or {}
-    of_piece = _byte_level if decoder.get("type") == "ByteLevel" else _sentence_piece
+    kinds = [one.get("type") for one in decoder.get("decoders", [decoder])]
+    of_piece = _byte_level if "ByteLevel" in kinds else _sentence_piece
     spelled = {index: of_piece(token) for token, index in document["model"]["vocab"].items()}
     for entry in document["added_tokens"]:
         spelled[entry["id"]] = b"" if entry.get("special") else entry["content"].encode()

@@ -55,6 +55,12 @@ def test_other_prompts_are_encoded_in_one_piece() -> None:
     assert one.encode_prompt(None, text) == one.encode(f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>")
 
 
+def test_bytes_are_spelled_whether_their_decoder_is_alone_or_in_a_sequence() -> None:
+    sequence = {"type": "Sequence", "decoders": [json.loads(decoders.ByteLevel().__getstate__())]}
+    for one in (tokenizer(), tokenizer(saved={"decoder": sequence})):
+        assert spelled(one.encode("a b\u20ac\n"), one) == "a b\u20ac\n"
+
+
 def test_a_base_model_continues_what_it_is_given() -> None:
     one = tokenizer(template="")
     assert one.encode_prompt(None, "a</s>b") == one.encode("a</s>b")
