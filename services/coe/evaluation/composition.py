@@ -71,20 +71,20 @@ class Levels:
 
 @dataclass(frozen=True, slots=True)
 class Validated:
-    """Mean scores in cross-validation, and the standard error of their difference over prompts.
+    """What the refined map gains over the plain one in cross-validation, with the standard error over prompts.
+
+    Both are over the prompts where the experts of both were run.
 
     `overrun_b` is by how much the refined plans used more active parameters than they expected, 0 if they did not.
     """
 
-    plain: float
-    refined: float
+    gain: float
     error: float
     overrun_b: float
 
     def level(self, *, limited: bool) -> str:
         """The map to use, under a limited budget or without a limit."""
-        gain = self.refined - self.plain
-        return "refined" if gain > (-self.error if limited else self.error) else "plain"
+        return "refined" if self.gain > (-self.error if limited else self.error) else "plain"
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,6 +178,6 @@ def _validate(
 def _validated(pairs: Floats, overruns: Sequence[float]) -> Validated:
     """Scores [prompts, 2] of the plain and the refined map."""
     gain = pairs[:, 1] - pairs[:, 0]
-    plain, refined = np.nanmean(pairs, axis=0)
-    error = float(np.nanstd(gain) / np.sqrt(len(gain)))
-    return Validated(float(plain), float(refined), error, max(0.0, float(np.mean(overruns))))
+    gain = gain[~np.isnan(gain)]
+    overrun = max(0.0, float(np.mean(overruns)))
+    return Validated(float(gain.mean()), float(gain.std() / np.sqrt(len(gain))), overrun)

@@ -9,13 +9,14 @@ from numpy.typing import NDArray
 from coe.evaluation import systems
 from coe.evaluation.composition import Asked, Composition, fit_composition
 from coe.evaluation.lagrangian import choose, penalty_for
-from coe.evaluation.metrics import curve_area
+from coe.evaluation.metrics import Interval, column_means, curve_area, resampled
 from coe.evaluation.neighbours import neighbour_quality
 from coe.evaluation.pairs import Pair, judge_pair
 from coe.evaluation.planning import assign, guarded, margin
 from coe.evaluation.systems import System
 from coe.mapper.outcomes import Outcomes
 from coe.mapper.pool import PoolExpert
+from coe.mapper.split import groups
 from coe.mapper.table import QualityTable
 from coe.mapper.text_features import text_features
 
@@ -50,7 +51,7 @@ class Evaluation:
     systems: tuple[System, ...]
     frontier: tuple[System, ...]
     beside: tuple[System, ...]
-    area: dict[str, float]
+    area: dict[str, Interval]
     pair: Pair
     composition: Composition
 
@@ -98,7 +99,7 @@ def evaluate(
         tuple(compared + frontier),
         tuple(frontier),
         tuple(plans[size] for size in sizes if size in plans),
-        _areas([*compared, *frontier], active),
+        _areas([*compared, *frontier], active, seed),
         judge_pair(composition.levels.quality(asked), train.outcomes, test.outcomes, pool),
         composition,
     )
@@ -139,12 +140,12 @@ def _by_neighbours(
     known = train.outcomes.scores
     prior = allowed[[row_of[name] for name in composition.train_cells]]
     best: tuple[float, int, float] = (-1.0, 0, 0.0)
-    rows = np.arange(len(known))
+    rows, group = np.arange(len(known)), groups(train.outcomes)
     for k, weight in NEIGHBOURS:
-        fitted = neighbour_quality(train.embeddings, known, prior, train.embeddings, k=k, weight=weight, skip_self=True)
+        fitted = neighbour_quality(train.embeddings, known, prior, train.embeddings, k=k, weight=weight, group=group)
         best = max(best, (float(np.nanmean(known[rows, choose(fitted, active, 0.0)])), k, weight))
     _, k, weight = best
-    fitted = neighbour_quality(train.embeddings, known, prior, train.embeddings, k=k, weight=weight, skip_self=True)
+    fitted = neighbour_quality(train.embeddings, known, prior, train.embeddings, k=k, weight=weight, group=group)
     asked = allowed[[row_of[name] for name in predicted]]
     quality = neighbour_quality(train.embeddings, known, asked, test.embeddings, k=k, weight=weight)
     found = []
@@ -162,11 +163,19 @@ def _by_neighbours(
     return found
 
 
-def _areas(compared: Sequence[System], active: Floats) -> dict[str, float]:
+def _areas(compared: Sequence[System], active: Floats, seed: int) -> dict[str, Interval]:
     """Families with a budget, each as one curve over measured costs."""
     areas = {}
     for kind, label in (("coe", "coe"), ("knn", "knn"), ("category", "category"), ("random", "random mixing")):
         family = [system for system in compared if system.kind == kind and system.name != "random"]
-        cost, score = [s.active_params_b for s in family], [s.score for s in family]
-        areas[label] = curve_area(cost, score, float(active.min()), float(active.max()))
+        areas[label] = _area(family, float(active.min()), float(active.max()), seed)
     return areas
+
+
+def _area(family: Sequence[System], low: float, high: float, seed: int) -> Interval:
+    scores, cost = (np.stack([getattr(s, name) for s in family], axis=1) for name in ("scores", "active"))
+
+    def area(rows: NDArray[np.int64]) -> float:
+        return curve_area(cost[rows].mean(0).tolist(), column_means(scores[rows]).tolist(), low, high)
+
+    return resampled(area, len(scores), seed=seed)

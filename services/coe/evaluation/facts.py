@@ -124,10 +124,12 @@ def findings(evaluation: Evaluation, seed: int) -> list[str]:
             f"Within {row.budget_b:g} B the composition scores {row.coe.mean:.3f} with {row.active_params_b:.1f} B on "
             f"average; the best single expert that fits, {within.name}, scores {within.score:.3f}{beside}."
         )
-    area = evaluation.area
+    area = {name: interval.mean for name, interval in evaluation.area.items()}
+    own = evaluation.area["coe"]
     best = max(area, key=lambda name: area[name])
     lines.append(
-        f"Over all budgets the area under the composition's curve is {area['coe']:.4f} (nearest neighbours "
+        f"Over all budgets the area under the composition's curve is {own.mean:.4f} "
+        f"({own.low:.3f} to {own.high:.3f}; nearest neighbours "
         f"{area['knn']:.4f}, category map {area['category']:.4f}, random mixing {area['random mixing']:.4f}); "
         f"the largest is that of {'the composition' if best == 'coe' else best}."
     )

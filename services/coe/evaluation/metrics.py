@@ -4,7 +4,7 @@ A choice is an expert index for each prompt. An expert that was not run on a pro
 over the prompts where the chosen expert was run, and `coverage` is their part.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,8 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 RESAMPLES = 2000
+# Of figures that take longer than a mean.
+FIGURE_RESAMPLES = 300
 CONFIDENCE = 0.95
 
 
@@ -24,6 +26,14 @@ class Interval:
     mean: float
     low: float
     high: float
+
+
+def column_means(scores: Floats) -> Floats:
+    """Of each column [n, M], over the rows where it has a score; NaN of one without any."""
+    ran = ~np.isnan(scores)
+    with np.errstate(invalid="ignore"):
+        means: Floats = np.where(ran, scores, 0.0).sum(0) / ran.sum(0)
+    return means
 
 
 def bootstrap(values: Floats, *, seed: int = 0, resamples: int = RESAMPLES) -> Interval:
@@ -39,6 +49,17 @@ def bootstrap(values: Floats, *, seed: int = 0, resamples: int = RESAMPLES) -> I
 def paired_bootstrap(first: Floats, second: Floats, *, seed: int = 0, resamples: int = RESAMPLES) -> Interval:
     """Of the mean difference `first - second` over the prompts where both have a score."""
     return bootstrap(first - second, seed=seed, resamples=resamples)
+
+
+def resampled(figure: Callable[[Ints], float], prompts: int, *, seed: int = 0) -> Interval:
+    """Of a figure of some rows of the prompts. It may be NaN: draws that are don't count."""
+    value = figure(np.arange(prompts))
+    if np.isnan(value):
+        return Interval(value, value, value)
+    random = np.random.default_rng(seed)
+    drawn = [figure(random.integers(0, prompts, prompts)) for _ in range(FIGURE_RESAMPLES)]
+    low, high = np.nanquantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return Interval(value, float(low), float(high))
 
 
 def _resampled_means(values: Floats, seed: int, resamples: int) -> Floats:
@@ -95,16 +116,18 @@ class PairFigures:
 def pair_figures(gain: Floats, weak: Floats, strong: Floats) -> PairFigures:
     """`gain` [n] is the predicted worth of the strong model: prompts are sent to it in this order, highest first.
 
-    PGR at a share of strong calls is (score - weak) / (strong - weak); APGR is its mean over shares 0 to 1 (trapezoid
-    over every prompt). CPT is the smallest share from which that part of the gap is recovered; 1 when it never is.
+    Prompts of the same worth come in no order, so each counts as their mean. PGR at a share of strong calls is
+    (score - weak) / (strong - weak); APGR is its mean over shares 0 to 1 (trapezoid over every prompt). CPT is the
+    smallest share from which that part of the gap is recovered; 1 when it never is.
     """
     ran = ~np.isnan(weak) & ~np.isnan(strong)
     gain, weak, strong = gain[ran], weak[ran], strong[ran]
-    order = np.argsort(-gain, kind="stable")
-    recovered = np.concatenate([[0.0], np.cumsum((strong - weak)[order])])
-    if recovered[-1] <= 0:
+    gap = strong - weak
+    if gap.sum() <= 0:
         return PairFigures(float("nan"), float("nan"), float("nan"))
-    pgr = recovered / recovered[-1]
+    _, alike = np.unique(gain, return_inverse=True)
+    worth = (np.bincount(alike, gap) / np.bincount(alike))[alike]
+    pgr = np.concatenate([[0.0], np.cumsum(worth[np.argsort(-gain)])]) / gap.sum()
     share = np.arange(len(pgr)) / (len(pgr) - 1)
     reached = [float(share[np.argmax(pgr >= part)]) for part in (0.5, 0.8)]
     return PairFigures(float(np.trapezoid(pgr, share)), reached[0], reached[1])

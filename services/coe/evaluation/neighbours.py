@@ -17,12 +17,12 @@ def neighbour_quality(
     *,
     k: int,
     weight: float,
-    skip_self: bool = False,
+    group: NDArray[np.int64] | None = None,
 ) -> Floats:
     """Quality [asked, experts]: the mean over the `k` nearest of `known`, shrunk by `weight` outcomes of the prior.
 
-    Embeddings are unit vectors; `prior` is [asked, experts], NaN where an expert must not be chosen. `skip_self`: asked
-    and known are the same prompts, and none is its own neighbour.
+    Embeddings are unit vectors; `prior` is [asked, experts], NaN where an expert must not be chosen. `group`: asked and
+    known are the same prompts, and none is a neighbour of its own group.
     """
     ran = ~np.isnan(scores)
     filled = np.where(ran, scores, 0.0)
@@ -30,11 +30,12 @@ def neighbour_quality(
     for start in range(0, len(asked), STEP):
         rows = slice(start, start + STEP)
         similarity = asked[rows] @ known.T
-        if skip_self:
-            here = np.arange(similarity.shape[0])
-            similarity[here, here + start] = -np.inf
+        if group is not None:
+            similarity[group[rows, None] == group[None, :]] = -np.inf
         nearest = np.argpartition(-similarity, min(k, similarity.shape[1] - 1), axis=1)[:, :k]
-        total = filled[nearest].sum(1) + weight * np.nan_to_num(prior[rows])
-        result[rows] = total / (ran[nearest].sum(1) + weight)
+        # There may be fewer than k others.
+        near = np.isfinite(np.take_along_axis(similarity, nearest, axis=1))[:, :, None]
+        total = (filled[nearest] * near).sum(1) + weight * np.nan_to_num(prior[rows])
+        result[rows] = total / ((ran[nearest] & near).sum(1) + weight)
     result[np.isnan(prior)] = np.nan
     return result

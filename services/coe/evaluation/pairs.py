@@ -6,11 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from coe.evaluation.metrics import CONFIDENCE, Interval, PairFigures, pair_figures
+from coe.evaluation.metrics import Interval, PairFigures, pair_figures, resampled
 from coe.mapper.outcomes import Outcomes
 from coe.mapper.pool import PoolExpert
 
-RESAMPLES = 300
 # The weak expert has at most this part of the strong one's active parameters.
 WEAK_PART = 0.5
 
@@ -38,25 +37,15 @@ def judge_pair(predicted: NDArray[np.float64], train: Outcomes, test: Outcomes, 
     small = active <= WEAK_PART * active[strong]
     weak = int(np.where(small, quality, -1.0).argmax()) if small.any() else int(active.argmin())
     gain = predicted[:, strong] - predicted[:, weak]
-    scores = test.scores[:, weak], test.scores[:, strong]
-    random = np.random.default_rng(0)
-    drawn = []
-    for _ in range(RESAMPLES):
-        rows = random.integers(0, len(test), len(test))
-        drawn.append(pair_figures(gain[rows], scores[0][rows], scores[1][rows]))
-    figures = pair_figures(gain, *scores)
+
+    def figures(rows: NDArray[np.int64]) -> PairFigures:
+        return pair_figures(gain[rows], test.scores[rows, weak], test.scores[rows, strong])
+
     return Pair(
         pool[weak].name,
         pool[strong].name,
-        figures,
-        _interval(figures.apgr, [draw.apgr for draw in drawn]),
-        _interval(figures.cpt_50, [draw.cpt_50 for draw in drawn]),
-        _interval(figures.cpt_80, [draw.cpt_80 for draw in drawn]),
+        figures(np.arange(len(test))),
+        resampled(lambda rows: figures(rows).apgr, len(test)),
+        resampled(lambda rows: figures(rows).cpt_50, len(test)),
+        resampled(lambda rows: figures(rows).cpt_80, len(test)),
     )
-
-
-def _interval(value: float, drawn: Sequence[float]) -> Interval:
-    if np.isnan(value):
-        return Interval(value, value, value)
-    low, high = np.nanquantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return Interval(value, float(low), float(high))

@@ -1,5 +1,6 @@
 """From files to an evaluation: reading, splitting, embedding (cached), with progress."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -13,11 +14,13 @@ from coe.evaluation.evaluate import Evaluation, Part, evaluate
 from coe.evaluation.transfer import Transfer, judge_transfer
 from coe.mapper.outcomes import Outcomes, read_outcomes
 from coe.mapper.pool import PACKAGED, PoolExpert, read_pool, select
-from coe.mapper.split import hold_out, without
+from coe.mapper.split import groups, hold_out, without
 from coe.platform.errors import ArtifactError
 
 # For the categories of prompts, and for the nearest-neighbour router.
 ENCODER = EncoderSpec(max_tokens=256, threads=2)
+# Different prompts to fit on: of fewer, folds within folds are empty.
+LEAST = 20
 # Of `evaluate`, as its progress counts them.
 STEPS = 6 + FOLDS
 
@@ -33,20 +36,24 @@ def evaluate_files(
 ) -> tuple[Evaluation, list[str]]:
     """Either one file, split by seed, or two. Also gives the models left out for want of parameter counts.
 
-    Prompts of the training file that are in the test file are dropped. Raises ArtifactError.
+    Prompts of the training file that are in the test file are dropped, and those that no expert of the pool was run on.
+    Raises ArtifactError.
     """
     if outcomes is not None and train is None and test is None:
-        whole, pool, unknown = _of_pool(read_outcomes(outcomes), experts)
-        rows = hold_out(whole, seed)
-        fitted, judged, name = whole.rows(rows[0]), whole.rows(rows[1]), outcomes.stem
+        whole = read_outcomes(outcomes)
+        pool, unknown = select(whole.models, read_pool(experts or PACKAGED))
+        whole = whole.of_models([expert.name for expert in pool]).scored()
+        fitted, judged = (whole.rows(rows) for rows in hold_out(whole, seed))
+        name = outcomes.stem
     elif outcomes is None and train is not None and test is not None:
-        fitted, pool, unknown = _of_pool(read_outcomes(train), experts)
-        judged = read_outcomes(test).of_models([expert.name for expert in pool])
-        fitted, name = without(fitted, judged), test.stem
+        fitted, judged, name = read_outcomes(train), read_outcomes(test), test.stem
+        pool, unknown = select(sorted({*fitted.models, *judged.models}), read_pool(experts or PACKAGED))
+        fitted = without(fitted, judged)
     else:
         raise ArtifactError("give either --outcomes, or both --train and --test")
-    if not len(fitted) or not len(judged):
-        raise ArtifactError("there are no prompts to fit on, or none to judge on")
+    _check_enough(fitted, judged)
+    fitted, judged, pool = _of_both(fitted, judged, pool, progress)
+    _check_enough(fitted, judged)
     task = progress.add_task("Embedding prompts", total=None)
     cache = EmbeddingCache(open_encoder(ENCODER))
     embeddings = cache.encode(
@@ -74,10 +81,15 @@ def transfer_file(
     path: Path, *, by: Literal["dataset", "category"], experts: Path | None, seed: int, progress: Progress
 ) -> tuple[Transfer, list[str]]:
     """Each dataset, or each category, is left out in turn. Raises ArtifactError."""
-    outcomes, pool, unknown = _of_pool(read_outcomes(path), experts)
+    outcomes = read_outcomes(path)
+    pool, unknown = select(outcomes.models, read_pool(experts or PACKAGED))
+    outcomes = outcomes.of_models([expert.name for expert in pool]).scored()
     sources = outcomes.datasets if by == "dataset" else outcomes.categories
     if len(set(sources)) < 2:
         raise ArtifactError(f"all prompts of {path.name} have the same {by}: nothing can be left out")
+    source_of = np.array(sources)
+    for source in sorted(set(sources)):
+        _check_enough(*(outcomes.rows(np.flatnonzero(part)) for part in (source_of != source, source_of == source)))
     task = progress.add_task("Embedding prompts", total=None)
     embeddings = EmbeddingCache(open_encoder(ENCODER)).encode(
         outcomes.prompts, lambda done, total: progress.update(task, completed=done, total=total)
@@ -92,6 +104,28 @@ def transfer_file(
         return judge_transfer(outcomes, embeddings, active, sources, seed=seed, progress=step), unknown
 
 
-def _of_pool(outcomes: Outcomes, experts: Path | None) -> tuple[Outcomes, list[PoolExpert], list[str]]:
-    pool, unknown = select(outcomes.models, read_pool(experts or PACKAGED))
-    return outcomes.of_models([expert.name for expert in pool]), pool, unknown
+def _check_enough(fitted: Outcomes, judged: Outcomes) -> None:
+    distinct = len(set(groups(fitted).tolist()))
+    if distinct < LEAST or not len(judged):
+        raise ArtifactError(
+            f"{distinct} different prompts to fit on and {len(judged)} others to judge on are too few: "
+            f"at least {LEAST} and 1 are needed"
+        )
+
+
+def _of_both(
+    fitted: Outcomes, judged: Outcomes, pool: Sequence[PoolExpert], progress: Progress
+) -> tuple[Outcomes, Outcomes, list[PoolExpert]]:
+    """The experts that have outcomes in both parts: of others nothing could be learnt, or nothing be told."""
+    names = [expert.name for expert in pool]
+    parts = [part.of_models(names) for part in (fitted, judged)]
+    in_both = np.all([~np.isnan(part.scores).all(axis=0) for part in parts], axis=0)
+    kept = [expert for expert, both in zip(pool, in_both, strict=True) if both]
+    missing = [name for name, both in zip(names, in_both, strict=True) if not both]
+    if not kept:
+        raise ArtifactError(f"no model has outcomes to fit on and to judge on: {', '.join(missing)}")
+    if missing:
+        line = f"Left out, outcomes only to fit on or only to judge on: {', '.join(missing)}"
+        progress.console.print(line, markup=False)
+    names = [expert.name for expert in kept]
+    return parts[0].of_models(names).scored(), parts[1].of_models(names).scored(), kept

@@ -14,25 +14,32 @@ DIGITS = 4
 
 
 def as_json(evaluation: Evaluation, seed: int) -> dict[str, object]:
-    """The documented form (docs/evaluation.md). `budget_b` null is unlimited, `ci` the 95 % bootstrap interval."""
+    """The documented form (docs/evaluation.md). `budget_b` null is unlimited, `ci` the 95 % bootstrap interval.
+
+    A figure of nothing is null.
+    """
     return {
         "dataset": evaluation.dataset,
         "systems": [
             {"name": system.name, "kind": system.kind, **_figures(system, seed)} for system in evaluation.systems
         ],
         "frontier": [{"budget_b": point.budget_b, **_figures(point, seed)} for point in evaluation.frontier],
-        "area": round(evaluation.area["coe"], DIGITS),
-        "apgr": None if isnan(evaluation.pair.figures.apgr) else round(evaluation.pair.figures.apgr, DIGITS),
+        "area": _figure(evaluation.area["coe"].mean),
+        "apgr": _figure(evaluation.pair.figures.apgr),
     }
 
 
 def _figures(system: System, seed: int) -> dict[str, object]:
     interval = bootstrap(system.scores, seed=seed)
     return {
-        "score": round(interval.mean, DIGITS),
-        "ci": [round(interval.low, DIGITS), round(interval.high, DIGITS)],
+        "score": _figure(interval.mean),
+        "ci": [_figure(interval.low), _figure(interval.high)],
         "avg_active_params_b": round(system.active_params_b, 3),
     }
+
+
+def _figure(value: float) -> float | None:
+    return None if isnan(value) else round(value, DIGITS)
 
 
 def systems_table(evaluation: Evaluation, seed: int) -> Table:
@@ -58,7 +65,9 @@ def systems_table(evaluation: Evaluation, seed: int) -> Table:
 def closing_lines(evaluation: Evaluation) -> list[str]:
     """Areas, the weak and strong pair, and which map each budget uses."""
     pair = evaluation.pair
-    areas = ", ".join(f"{name} {area:.4f}" for name, area in evaluation.area.items())
+    areas = ", ".join(
+        f"{name} {area.mean:.4f} ({area.low:.3f} to {area.high:.3f})" for name, area in evaluation.area.items()
+    )
     level_of = evaluation.composition.level_of
     levels = ", ".join(
         f"{'unlimited' if point.budget_b is None else f'{point.budget_b:g} B'}: {level_of[point.budget_b]}"
@@ -90,10 +99,13 @@ def transfer_json(transfer: Transfer) -> dict[str, object]:
     """The documented form (docs/evaluation.md)."""
 
     def figures(interval: Interval) -> dict[str, object]:
-        return {"mean": round(interval.mean, DIGITS), "ci": [round(interval.low, DIGITS), round(interval.high, DIGITS)]}
+        return {"mean": _figure(interval.mean), "ci": [_figure(interval.low), _figure(interval.high)]}
 
     return {
-        "sources": [asdict(row) for row in transfer.rows],
+        "sources": [
+            {name: _figure(value) if isinstance(value, float) else value for name, value in asdict(row).items()}
+            for row in transfer.rows
+        ],
         "best_single": transfer.best_single,
         "single": figures(transfer.single),
         "category": figures(transfer.plain),

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coe.evaluation.composition import Asked, fit_levels
-from coe.evaluation.metrics import Interval, bootstrap, paired_bootstrap
+from coe.evaluation.metrics import Interval, bootstrap, column_means, paired_bootstrap
 from coe.evaluation.planning import assign
 from coe.mapper.outcomes import Outcomes
 from coe.mapper.refiner_fit import RefinerSettings
@@ -70,11 +70,11 @@ def judge_transfer(
             table = levels.table(level)
             solution = solve(table.quality, table.share, active, active, Limits(), table.eligible)
             chosen[level][fold] = outcomes.scores[fold, assign(table, solution, names)]
-        known = int(np.nanmean(outcomes.scores[rest], axis=0).argmax())
-        means = [float(np.nanmean(chosen[level][fold])) for level in ("plain", "refined")]
-        alone = float(np.nanmean(outcomes.scores[fold, known]))
+        known = int(np.nanargmax(column_means(outcomes.scores[rest])))
+        judged = [outcomes.scores[fold, known], chosen["plain"][fold], chosen["refined"][fold]]
+        alone, *means = column_means(np.column_stack(judged)).tolist()
         rows.append(SourceRow(source, len(fold), outcomes.models[known], alone, *means))
-    best = int(np.nanmean(outcomes.scores, axis=0).argmax())
+    best = int(np.nanargmax(column_means(outcomes.scores)))
     single = outcomes.scores[:, best]
     return Transfer(
         tuple(rows),

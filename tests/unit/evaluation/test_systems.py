@@ -56,9 +56,13 @@ def test_neighbours_by_hand() -> None:
     asked = np.array([[0.8, 0.6, 0.0]], np.float32)
     quality = neighbour_quality(known, scores, prior, asked, k=2, weight=1)
     np.testing.assert_allclose(quality, [[(1 + 0 + 0.5) / 3, (0 + 0.5) / 2]])
-    alone = neighbour_quality(known, scores, np.full((3, 2), 0.5), known, k=1, weight=1, skip_self=True)
+    half = np.full((3, 2), 0.5)
+    alone = neighbour_quality(known, scores, half, known, k=1, weight=1, group=np.arange(3))
     # Its own outcome is never a prompt's neighbour.
     assert alone[0, 0] == 0.25
+    # Nor is that of the same prompt in another row, or where there are fewer than k others.
+    pairs = neighbour_quality(known, scores, half, known, k=3, weight=1, group=np.array([0, 0, 1]))
+    np.testing.assert_allclose(pairs, [[0.25, 0.75], [0.25, 0.75], [0.5, 0.25]])
 
 
 def test_an_expert_that_must_not_be_chosen_stays_out() -> None:

@@ -55,3 +55,17 @@ def test_the_command_refuses_a_file_of_one_source(tmp_path: Path, by: str) -> No
     result = CliRunner().invoke(app, ["transfer", "--outcomes", str(path), "--by", by])
     assert isinstance(result.exception, ArtifactError)
     assert by in str(result.exception)
+
+
+def test_an_expert_that_no_other_source_knows_is_not_the_best_of_them() -> None:
+    random = np.random.default_rng(0)
+    sources = tuple(SOURCES[row % 3] for row in range(150))
+    scores = (random.random((150, 2)) < [[0.3, 0.9]]).astype(float)
+    scores[[source != "a" for source in sources], 1] = np.nan
+    texts = tuple(f"add {number}" for number in range(150))
+    outcomes = Outcomes(("everywhere", "only in a"), sources, texts, texts, ("math",) * 150, scores)
+    unit = np.ones((150, 1), np.float32)
+    found = judge_transfer(outcomes, unit, np.array([7.0, 70.0]), sources)
+    assert [row.single for row in found.rows] == ["everywhere", "only in a", "only in a"]
+    rows = json.loads(json.dumps(transfer_json(found), allow_nan=False))["sources"]
+    assert [row["single_score"] is None for row in rows] == [False, True, True]
