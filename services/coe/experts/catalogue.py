@@ -64,6 +64,7 @@ class Catalogue:
         if target.exists():
             return Bundle.open(target)
         staging = self.directory / f".replica-{replica_id}-{os.getpid()}"
+        shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir()
         try:
             for name in (WEIGHTS, TOKENIZER):
@@ -88,5 +89,7 @@ class Catalogue:
 def discard(bundle: Path) -> None:
     """Deletes a bundle's directory. Nobody sees half of one."""
     doomed = bundle.with_name(f".removed-{bundle.name}-{os.getpid()}")
+    # In containers numbers of processes come again: one that was killed here may have had this.
+    shutil.rmtree(doomed, ignore_errors=True)
     bundle.rename(doomed)
     shutil.rmtree(doomed)

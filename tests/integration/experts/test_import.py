@@ -1,6 +1,7 @@
 """Importing: whole, interrupted, refused."""
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -289,3 +290,14 @@ def test_layouts_differ_with_formats(tmp_path: Path, experts: Path) -> None:
         keys.add(run(source, experts, f"tiny-{number}").layout_key)
         source.close()
     assert len(keys) == 2
+
+
+def test_what_a_killed_process_of_the_same_number_left_is_in_nobodys_way(source: GgufSource, experts: Path) -> None:
+    run(source, experts)
+    catalogue = Catalogue(experts)
+    for leftover in (f".removed-tiny-{os.getpid()}", f".replica-tiny@replica-1-{os.getpid()}"):
+        (experts / leftover).mkdir()
+        (experts / leftover / "weights.coe").write_bytes(b"half")
+    assert catalogue.replicate("tiny", 1).id == "tiny@replica-1"
+    catalogue.remove("tiny")
+    assert [path.name for path in experts.iterdir()] == ["tiny@replica-1"]
