@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from llguidance import LLMatcher, LLTokenizer
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
 from coe.platform.errors import InvalidPrompt
 
@@ -34,7 +34,7 @@ class JsonGrammars:
             )
         except ValueError as error:
             raise InvalidPrompt(f"json_schema is no JSON: {error}", param="json_schema") from error
-        matcher = LLMatcher(self._tokenizer, grammar, log_level=0)
+        matcher = LLMatcher(self._tokenizer, grammar, log_level=0, limits=LLParserLimits(verbose_errors=False))
         _check(matcher)
         return matcher
 
@@ -71,4 +71,5 @@ class JsonAnswer:
 
 def _check(matcher: LLMatcher) -> None:
     if matcher.is_error():
-        raise InvalidPrompt(f"json_schema can't be followed: {matcher.get_error()}", param="json_schema")
+        why = matcher.get_error().partition("\n")[0]
+        raise InvalidPrompt(f"json_schema can't be followed: {why}", param="json_schema")

@@ -108,11 +108,13 @@ def test_answers_of_one_schema_do_not_share_how_far_they_are() -> None:
         '{"$ref": "http://127.0.0.1/schema"}',
         '{"not": {"type": "string"}}',
         '{"type": "string", "minLength": 3, "maxLength": 2}',
+        '{"items": ' * 5000 + "{}" + "}" * 5000,
     ],
 )
 def test_what_is_no_schema_is_an_error_of_that_field(schema: str) -> None:
     with pytest.raises(InvalidPrompt, match="json_schema") as refused:
         GRAMMARS.answer(schema, VOCABULARY)
+    assert "\n" not in str(refused.value)
     assert refused.value.details["param"] == "json_schema"
 
 
@@ -149,13 +151,10 @@ def test_a_sequence_ends_with_its_json(heat: dict[str, float]) -> None:
     assert EOS not in one.ids
 
 
-def test_a_schema_beyond_the_limits_is_an_error_of_its_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
-    one = sequence(SamplingParams(json_schema='{"type": "integer"}'))
-
-    def too_much(self: JsonAnswer) -> None:
-        raise InvalidPrompt("json_schema can't be followed: too complex")
-
-    monkeypatch.setattr(JsonAnswer, "allowed", too_much)
+def test_a_schema_that_nothing_fits_is_an_error_of_its_prompt() -> None:
+    endless = {"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"}
+    one = sequence(SamplingParams(json_schema=json.dumps(endless)))
     emission = one.accept(np.zeros(VOCABULARY, np.float32), 0)
     assert emission.finish_reason == "error"
     assert isinstance(emission.error, InvalidPrompt)
+    assert emission.error.details["param"] == "json_schema"
