@@ -19,7 +19,7 @@ from coe.memory_tier_manager.runtime import Runtime
 from coe.memory_tier_manager.versions import Versions
 from coe.memory_tier_manager.watchers import Watchers
 from coe.platform import logs
-from coe.platform.errors import InvalidPrompt
+from coe.platform.errors import InvalidPrompt, Unavailable
 
 _log = logs.get(__name__)
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -102,6 +102,9 @@ class MemoryTierManagerServicer(memory_tier_manager_pb2_grpc.MemoryTierManagerSe
     async def Attach(self, request: pb.AttachRequest, context: Context) -> AsyncIterator[pb.AttachResponse]:
         if not request.worker_id:
             raise InvalidPrompt("a worker must have a name")
+        if self._stopping.is_set():
+            # The arena goes before the last call can: who maps it then finds none.
+            raise Unavailable("the memory-tier manager stops")
         attachment = next(self._attachments)
         async with process_end(request.pid, request.pid_space) as ended:
             self._runtime.post(self._calls.attach(request, attachment))

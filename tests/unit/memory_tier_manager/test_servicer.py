@@ -17,7 +17,7 @@ from coe.memory_tier_manager.runtime import Runtime
 from coe.memory_tier_manager.servicer import MemoryTierManagerServicer
 from coe.memory_tier_manager.versions import Versions
 from coe.memory_tier_manager.watchers import Watchers
-from coe.platform.errors import Cancelled
+from coe.platform.errors import Cancelled, Unavailable
 from support.deadlines import until_true
 from support.fake_arena import FakeArena, FakeLibrary
 
@@ -65,3 +65,15 @@ async def test_a_watcher_that_leaves_early_is_forgotten(node: Node) -> None:
     assert len(node.watchers) == 1
     await stream.aclose()  # type: ignore[attr-defined]
     assert not len(node.watchers)
+
+
+async def test_nobody_attaches_to_a_manager_that_stops(node: Node) -> None:
+    """A worker that maps an arena which is gone by then ends."""
+    attached = node.servicer.Attach(pb.AttachRequest(worker_id="v"), CONTEXT)  # type: ignore[arg-type]
+    assert (await anext(attached)).arena == "fake"
+    node.servicer.stop()
+    with pytest.raises(StopAsyncIteration):
+        await anext(attached)
+    assert set(node.tiers.attached) == {"w"}
+    with pytest.raises(Unavailable):
+        await anext(node.servicer.Attach(pb.AttachRequest(worker_id="v"), CONTEXT))  # type: ignore[arg-type]
