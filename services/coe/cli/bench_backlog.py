@@ -15,7 +15,7 @@ from itertools import count
 from pathlib import Path
 from statistics import median
 
-from coe.cli.bench_load import CLIENT, ECHO, ECHO_SETTINGS, Load, Running, running_stack, through
+from coe.cli.bench_load import CLIENT, ECHO, ECHO_SETTINGS, Load, Running, started_stack, through
 from coe.cli.console import err, out, print_json
 from coe.cli.servers import quiet_logs
 from coe.platform import topics
@@ -72,7 +72,7 @@ async def _measure(plan: Plan) -> list[Row]:
         stacks: dict[int, Running] = {}
         for workers in plan.workers:
             home = Path(open_.enter_context(tempfile.TemporaryDirectory(prefix="coe-bench-")))
-            stacks[workers] = await open_.enter_async_context(running_stack(home, workers, **ECHO_SETTINGS))
+            stacks[workers] = await open_.enter_async_context(started_stack(home, workers, **ECHO_SETTINGS))
             for prompts in _WARM_UP:
                 await _burst(stacks[workers], prompts, 1, number)
         idle = await _idle(stacks)

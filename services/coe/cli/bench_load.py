@@ -60,7 +60,7 @@ class Running:
 
 
 @asynccontextmanager
-async def running_stack(home: Path, workers: int, **settings: str) -> AsyncIterator[Running]:
+async def started_stack(home: Path, workers: int, **settings: str) -> AsyncIterator[Running]:
     """One of its own, quiet, whose processes find these settings in their environment."""
     options = StackOptions(home=home, workers=workers, replicas=1, log_level="WARNING")
     others = {process.pid for process in psutil.Process().children(recursive=True)}

@@ -15,7 +15,7 @@ from itertools import count
 from pathlib import Path
 
 from coe.cli.bench_lag import settled
-from coe.cli.bench_load import ECHO, ECHO_SETTINGS, FIXED_SETTINGS, Load, Running, running_stack, through
+from coe.cli.bench_load import ECHO, ECHO_SETTINGS, FIXED_SETTINGS, Load, Running, started_stack, through
 from coe.cli.console import out, print_json
 from coe.cli.servers import quiet_logs
 from coe.local.packaged import EXPERT_ID
@@ -55,7 +55,7 @@ async def run(prompts: int, answers: int, workers: int, as_json: bool) -> None:
 
 
 async def _stack(home: Path, workers: int, loads: tuple[Load, ...], as_json: bool, settings: Mapping[str, str]) -> None:
-    async with running_stack(home, workers, **settings) as running:
+    async with started_stack(home, workers, **settings) as running:
         for load in loads:
             result = await _measure(running, load)
             if as_json:

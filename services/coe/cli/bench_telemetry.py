@@ -21,7 +21,7 @@ from pathlib import Path
 import psutil
 
 from coe.cli.bench_collector import Received, collector
-from coe.cli.bench_load import ECHO, ECHO_SETTINGS, Load, Running, running_stack, through
+from coe.cli.bench_load import ECHO, ECHO_SETTINGS, Load, Running, started_stack, through
 from coe.cli.console import err, out, print_json
 from coe.cli.servers import quiet_logs
 from coe.local.stackfile import StackInfo
@@ -118,7 +118,7 @@ async def _rounds(rounds: int, prompts: int, received: tuple[Received, Received]
 
 async def _side(open_: AsyncExitStack, **settings: str) -> Running:
     home = Path(open_.enter_context(tempfile.TemporaryDirectory(prefix="coe-bench-")))
-    return await open_.enter_async_context(running_stack(home, 1, **ECHO_SETTINGS, **settings))
+    return await open_.enter_async_context(started_stack(home, 1, **ECHO_SETTINGS, **settings))
 
 
 async def _burst(side: Running, prompts: int, number: "count[int]") -> None:
