@@ -68,8 +68,11 @@ def run_command(
     print_json(result.to_json() | {"times_baseline": compared}) if as_json else print_result(tables, result)
     if report is not None:
         html = page.render(result, run_.samples, run_.tiers, compared)
-        sys.stdout.write(html) if report == _STDOUT else report.write_text(html)
-        err.print(f"report: {report}")
+        if report == _STDOUT:
+            sys.stdout.write(html)
+        else:
+            report.write_text(html)
+            err.print(f"report: {report}")
     if result.complaints:
         sys.exit(1)
 
