@@ -14,6 +14,7 @@ from coe.router.features import lexical
 from coe.router.language import language
 from coe.router.model import Features, Scores
 from coe.router.policy import Decision, decide, empty
+from coe.router.settings import RouterSettings
 
 
 class Classifier:
@@ -22,7 +23,8 @@ class Classifier:
     def __init__(self, artifact: Artifact, encoder: Encoder) -> None:
         if artifact.encoder.fingerprint != encoder.fingerprint:
             raise ArtifactError(
-                "The router artifact was trained with another encoder: train it again",
+                "The router artifact was trained with another encoder: name that one's folder "
+                "(COE_ROUTER_ENCODER, --encoder), or train it again",
                 trained_with=artifact.encoder.fingerprint,
                 encoder=encoder.fingerprint,
             )
@@ -79,8 +81,9 @@ class Classifier:
 
 
 def open_classifier(path: Path, *, encoder_folder: Path | None = None, threads: int = 1) -> Classifier:
-    """The artifact at `path` with its encoder. Raises ArtifactError."""
+    """The artifact at `path` with its encoder: by default that of COE_ROUTER_ENCODER. Raises ArtifactError."""
     artifact = artifacts.load(path)
     kind = artifact.encoder
-    spec = EncoderSpec(encoder_folder, kind.max_tokens, kind.tail_tokens, kind.int8, threads, kind.layers)
+    folder = encoder_folder or RouterSettings().encoder
+    spec = EncoderSpec(folder, kind.max_tokens, kind.tail_tokens, kind.int8, threads, kind.layers)
     return Classifier(artifact, open_encoder(spec))

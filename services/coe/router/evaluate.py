@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from coe.router.classifier import Classifier
 from coe.router.metrics import auroc, expected_calibration_error
+from coe.router.prompt import classified_text
 from coe.router.training.data import LabelledPrompt
 
 # Prompts classified between two calls of `progress`.
@@ -30,7 +31,9 @@ def evaluate(
     categories = classifier.artifact.model.categories
     best, confidence, covered, strange = [], [], [], []
     for start in range(0, len(prompts), STEP):
-        for decision in classifier.classify([prompt.text for prompt in prompts[start : start + STEP]]):
+        for decision in classifier.classify(
+            [classified_text(prompt.text, ()) for prompt in prompts[start : start + STEP]]
+        ):
             best.append(decision.distribution[0].category if decision.distribution else decision.category)
             confidence.append(decision.confidence)
             covered.append(not decision.fallback_reason)

@@ -6,8 +6,8 @@ from coe._proto import common_pb2, events_pb2
 from coe.platform import prompts
 from coe.platform.errors import InvalidPrompt
 
-# The encoder looks at a few hundred tokens at most: more text would only cost time.
-MAX_CLASSIFIED_CHARS = 8_192
+# Nothing looks further into a text than this, from its start or from its end: more would only cost time.
+START, END = 6_144, 2_048
 # A client may hold a prompt for so long before it gets to the topic.
 MOST_HELD_MS = 60_000
 # Nothing waits on the topic for longer.
@@ -24,12 +24,12 @@ def validate(prompt: events_pb2.PromptSubmitted, *, max_bytes: int) -> None:
 def classified_text(prompt: str, messages: Iterable[common_pb2.ChatMessage]) -> str:
     """The text that says what is asked for: the user's turns, the latest first.
 
-    A follow-up such as "and in German?" says nothing alone, so earlier turns are kept; the encoder truncates at its
-    end, so the latest turn counts most.
+    A follow-up such as "and in German?" says nothing alone, so earlier turns are kept; the start of the text counts
+    most, so the latest turn does. A long text keeps its end, where the question behind a document stands.
     """
     turns = [message.content.strip() for message in messages if message.role == "user"]
     text = "\n\n".join(turn for turn in reversed(turns) if turn) if turns else prompt.strip()
-    return text[:MAX_CLASSIFIED_CHARS]
+    return text if len(text) <= START + END else f"{text[:START]}{text[-END:]}"
 
 
 def submission_ms(claimed_ms: int, record_ms: int, now_ms: int) -> int:

@@ -20,7 +20,7 @@ from coe.router.classifier import Classifier, open_classifier
 from coe.router.duplicates import Duplicates, nothing
 from coe.router.fixed import FixedCategory
 from coe.router.handler import RouteHandler
-from coe.router.reload import Reloader
+from coe.router.reload import Identity, Reloader, identity
 from coe.router.rollout import Difference, Rollout
 from coe.router.servicer import RouterServicer
 from coe.router.settings import RouterSettings
@@ -40,6 +40,7 @@ class RouterService:
         ttl_s = settings.duplicates_s
         self._duplicates = Duplicates(core.redis_url, ttl_s=ttl_s) if ttl_s else None
         self._rollout: Rollout | None = None
+        self._opened: Identity | None = None
         self._batcher = MicroBatcher(self._classify, max_batch=settings.max_batch)
 
     def register(self, server: grpc.aio.Server) -> list[str]:
@@ -65,7 +66,8 @@ class RouterService:
         subscription = Subscription(topics.PROMPTS, group="coe-router", max_batch=self._settings.max_batch)
         loops = [self._bus.process(subscription, handler), self._batcher.run()]
         if self._settings.reload_s and not self._settings.fixed_category:
-            reloader = Reloader(rollout, self._locate, self._open, every_s=self._settings.reload_s)
+            every_s = self._settings.reload_s
+            reloader = Reloader(rollout, self._locate, self._open, seen=self._opened, every_s=every_s)
             loops.append(reloader.run())
         return loops
 
@@ -81,9 +83,11 @@ class RouterService:
     def _open_rollout(self) -> Rollout:
         if fixed := self._settings.fixed_category:
             return Rollout(FixedCategory(fixed, allowed=self._settings.allow_fixed))
-        candidate = self._settings.candidate
+        candidate, path = self._settings.candidate, self._locate()
+        # Before it is read: it may change while the service starts.
+        self._opened = identity(path)
         return Rollout(
-            self._open(self._locate()),
+            self._open(path),
             self._open(candidate) if candidate else None,
             canary_share=self._settings.canary_share,
             observe=_log_difference,

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from coe.cli import eval as eval_command
 from coe.cli import router as command
 from coe.cli import train as train_command
+from coe.encoder import EncoderSpec
 from coe.router import artifact as artifacts
 from coe.router import classifier
 from coe.router.training import seeds
@@ -56,3 +57,17 @@ def test_without_prompts_the_figures_of_the_validation_are_shown(home: Path) -> 
     artifacts.save(artifacts.trained(home), support.artifact(WordEncoder.fingerprint))
     shown = RUN.invoke(eval_command.app, ["router", "--json"])
     assert json.loads(shown.stdout) == {"seen_accuracy": 0.98}
+
+
+def test_another_encoder_is_named_by_the_environment(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    artifacts.save(artifacts.trained(home), support.artifact(WordEncoder.fingerprint))
+    folders: list[Path | None] = []
+
+    def opened(spec: EncoderSpec) -> WordEncoder:
+        folders.append(spec.folder)
+        return WordEncoder()
+
+    monkeypatch.setattr(classifier, "open_encoder", opened)
+    monkeypatch.setenv("COE_ROUTER_ENCODER", str(home / "encoder"))
+    assert RUN.invoke(eval_command.app, ["router"]).exit_code == 0
+    assert folders == [home / "encoder"]

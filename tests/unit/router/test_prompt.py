@@ -57,3 +57,9 @@ def test_a_conversation_is_read_from_its_end() -> None:
 
 def test_no_more_text_than_the_encoder_can_use() -> None:
     assert len(classified_text("x" * 100_000, [])) < 10_000
+
+
+def test_the_question_behind_a_long_document_is_looked_at() -> None:
+    text = classified_text(f"Read this.\n{'word ' * 20_000}\nWhich statute applies?", [])
+    assert text.startswith("Read this.")
+    assert text.endswith("Which statute applies?")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from coe._proto.common_pb2 import RoutingDecision
 from coe.platform.errors import ArtifactError
 from coe.router.classifier import Classifier
-from coe.router.reload import Reloader
+from coe.router.reload import Reloader, identity
 from coe.router.rollout import Difference, Rollout, in_share
 
 TEXTS = [f"prompt {number}" for number in range(400)]
@@ -72,7 +72,7 @@ async def test_a_new_file_is_taken_into_use_and_a_bad_one_is_not(tmp_path: Path)
         return always("math", path.read_text())
 
     rollout = Rollout(open_path(path))
-    reloader = Reloader(rollout, lambda: path, open_path, every_s=1)
+    reloader = Reloader(rollout, lambda: path, open_path, seen=identity(path), every_s=1)
     assert not await reloader.check()
     for content, taken, serving in (("v22", True, "v22"), ("broken", False, "v22"), ("v4444", True, "v4444")):
         path.write_text(content)
@@ -83,3 +83,14 @@ async def test_a_new_file_is_taken_into_use_and_a_bad_one_is_not(tmp_path: Path)
     path.write_text("v4444")
     os.utime(path, ns=(1, 1))
     assert await reloader.check()
+
+
+async def test_a_change_while_the_service_starts_is_not_missed(tmp_path: Path) -> None:
+    path = tmp_path / "router"
+    path.write_text("v1")
+    seen = identity(path)
+    rollout = Rollout(always("math", path.read_text()))
+    path.write_text("v22")
+    reloader = Reloader(rollout, lambda: path, lambda path: always("math", path.read_text()), seen=seen, every_s=1)
+    assert await reloader.check()
+    assert rollout.current.version == "v22"
