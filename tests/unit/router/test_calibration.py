@@ -5,7 +5,7 @@ import pytest
 
 from coe.router.metrics import expected_calibration_error
 from coe.router.model import OUTLIER_FEATURES
-from coe.router.training.calibrate import STRANGE_SHARE, calibrate, equal_groups, judged, thresholds
+from coe.router.training.calibrate import REJECTED_SHARE, STRANGE_SHARE, calibrate, equal_groups, judged, thresholds
 from coe.router.training.figures import figures, nested
 from coe.router.training.validate import DOMAIN, NOISE, SEEN, UNSEEN, HeldOut
 
@@ -81,6 +81,19 @@ def test_thresholds_send_away_their_share() -> None:
     assert (strange > limits.out_of_distribution).mean() == pytest.approx(STRANGE_SHARE, abs=0.002)
     kept = (strange <= limits.out_of_distribution) & (confidence >= limits.confidence)
     assert kept.mean() == pytest.approx(0.88, abs=0.002)
+
+
+def test_a_promise_is_kept_with_few_prompts_too() -> None:
+    """No larger part of other prompts is sent away than was chosen, on average over what thresholds are made from."""
+    rng = np.random.default_rng(0)
+    strange_ones, rejected = [], []
+    for _ in range(4000):
+        confidence, strange = rng.random((2, 40)).astype(np.float32)
+        limits = thresholds(confidence, strange, np.ones(40))
+        strange_ones.append(1 - limits.out_of_distribution)
+        rejected.append(strange_ones[-1] + limits.out_of_distribution * limits.confidence)
+    assert np.mean(strange_ones) <= STRANGE_SHARE
+    assert np.mean(rejected) <= REJECTED_SHARE
 
 
 def test_a_weighted_calibration_error_counts_what_a_prompt_stands_for() -> None:

@@ -135,6 +135,23 @@ def test_too_few_labels_are_an_error_of_the_data(encoder: Encoder) -> None:
         build([LabelledPrompt("a", "", "s")], seeds()[:40], encoder, kind=KIND, settings=FAST)
 
 
+def test_prompts_of_which_nobody_said_the_source_are_enough(encoder: Encoder) -> None:
+    mine = [LabelledPrompt(prompt.text, prompt.domain, "mine", "en") for prompt in prompts()]
+    trained = build(mine, [], encoder, kind=KIND, others=OTHERS, seed=3, settings=FAST)
+    summary = trained.figures.summary
+    assert summary["seen_accuracy"] == pytest.approx(1.0)
+    assert not [name for name in summary if name.startswith("unseen")]
+    # Noise is learnt from and judged all the same.
+    assert {"auroc_noise", "auroc_left_out_domain", "auroc_other_domain"} <= set(summary)
+    (asked,) = Classifier(trained.artifact, encoder).classify(["please tell me about the loop number 9"])
+    assert (asked.category, asked.fallback_reason) == ("coding", "")
+
+
+def test_a_handful_of_prompts_is_an_error_of_the_data(encoder: Encoder) -> None:
+    with pytest.raises(ArtifactError, match="12 with a domain, where some fifty are the least"):
+        build(prompts()[:12], seeds()[:40], encoder, kind=KIND, settings=FAST)
+
+
 def test_seeds_fill_every_frame() -> None:
     found = seeds()
     assert {seed.source for seed in found} == {SOURCE}
@@ -318,13 +335,34 @@ def test_a_category_is_added_without_training_the_others(trained: Trained, encod
     assert [decision.distribution[0].category for decision in after.classify(asked)] == ["gardening", "coding", "law"]
     assert [decision.distribution[0].category for decision in before.classify(asked)][1:] == ["coding", "law"]
     with pytest.raises(ArtifactError, match="already knows"):
-        add_category(extended, "gardening", texts, encoder)
+        add_category(extended, "law", texts, encoder)
     with pytest.raises(ArtifactError, match="at least"):
         add_category(base, "gardening", texts[:3], encoder)
 
 
+def test_a_category_that_was_added_is_replaced(trained: Trained, encoder: Encoder) -> None:
+    def asking(*flowers: str) -> list[str]:
+        return [f"how do I grow a {flower} in my garden number {n}" for flower in flowers for n in range(10)]
+
+    roses = add_category(trained.artifact, "roses", asking("rose"), encoder)
+    poems = [f"a poem of love by the sea, number {n}" for n in range(10)]
+    both = add_category(roses, "love poems", poems, encoder)
+    again = add_category(both, "roses", asking("rose", "tulip"), encoder)
+    assert again.model.categories == ("coding", "general", "law", "love poems", "roses")
+    assert again.model.neighbours.labels.max() == 4
+    assert (again.model.neighbours.labels == 4).sum() == 20
+    fresh = add_category(
+        add_category(trained.artifact, "love poems", poems, encoder), "roses", asking("rose", "tulip"), encoder
+    )
+    np.testing.assert_array_equal(again.model.neighbours.labels, fresh.model.neighbours.labels)
+    # The gate of the poems was fitted beside the former roses, so it differs a little.
+    np.testing.assert_allclose(again.model.gate_weight[1], fresh.model.gate_weight[1], atol=1e-5)
+
+
 def test_a_folder_of_prompts(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("one\n\ntwo\n one \n")
+    with pytest.raises(ArtifactError, match=r"has no \*\.txt"):
+        read_folder(tmp_path)
+    (tmp_path / "a.TXT").write_text("\ufeffone\n\ntwo\n one \n", encoding="utf-8")
     (tmp_path / "b.jsonl").write_text('{"prompt": "three"}\n')
     (tmp_path / "readme.md").write_text("not a prompt")
     assert read_folder(tmp_path) == ["one", "two", "three"]

@@ -14,7 +14,7 @@ from coe.router.training.calibrate import calibrate
 from coe.router.training.corpus import Corpus, gather
 from coe.router.training.data import LabelledPrompt
 from coe.router.training.featurise import Featuriser, Progress
-from coe.router.training.figures import Figures, figures, nested
+from coe.router.training.figures import PARTS, Figures, figures, nested
 from coe.router.training.fit import FitSettings, sample
 from coe.router.training.folds import Round, domain_rounds, source_rounds
 from coe.router.training.novelty import fit_novelty, out_of_source
@@ -42,13 +42,14 @@ def build(
 ) -> Trained:
     """The artifact of these prompts for this encoder. Deterministic by seed. See `gather` for the prompts' parts.
 
-    Raises ArtifactError when so few prompts have a domain that none is left to calibrate on.
+    Raises ArtifactError when so few prompts have a domain that too few are left to calibrate on.
     """
     settings = settings or FitSettings()
     corpus = gather(collected, seeds, others, np.random.default_rng(seed))
-    if not corpus.held.any():
+    if corpus.held.sum() < PARTS:
         labelled = sum(bool(prompt.domain) for prompt in collected)
-        raise ArtifactError(f"too few prompts to train on: {labelled} with a domain", labelled=labelled)
+        message = f"too few prompts to train on: {labelled} with a domain, where some fifty are the least"
+        raise ArtifactError(message, labelled=labelled)
     vocabulary = encoder.vocabulary()
     text = out_of_source(
         corpus.prompts,
@@ -90,7 +91,7 @@ def _held_out(corpus: Corpus, table: Table, settings: FitSettings, seed: int, pr
     heads, near = fit(_capped(table[~corpus.seen], settings, seed), count, settings, seed)
     ordinary = scored(heads, near, table[np.flatnonzero(corpus.held)], SEEN)
     others = leave_out(table, _rounds(corpus), corpus.seen, count, settings, seed, progress)
-    return joined([ordinary, others])
+    return joined([ordinary, *others])
 
 
 def _rounds(corpus: Corpus) -> list[Round]:

@@ -69,13 +69,16 @@ def equal_groups(held: HeldOut) -> Weights:
 
 
 def calibrate(held: HeldOut, neighbour_share: float) -> Calibration:
-    """Seen and unseen sources weigh the same, and so do left-out domains and other domains."""
+    """Seen and unseen sources weigh the same, and so do left-out domains and other domains.
+
+    Where no source could be left out, the thresholds are those of seen ones, and send away less than of unseen ones.
+    """
     weight = equal_groups(held)
     inside = np.isin(held.role, (SEEN, UNSEEN))
     detectors = fit_detectors(held, weight)
     strange = detectors.score(held.outlier)
     temperature = fit_temperature(held[inside], strange[inside], weight[inside], neighbour_share)
-    unseen = held.role == UNSEEN
+    unseen = held.role == (UNSEEN if UNSEEN in held.role else SEEN)
     confidence = probabilities(held[unseen], strange[unseen], temperature, neighbour_share).max(1)
     return Calibration(detectors, temperature, thresholds(confidence, strange[unseen], weight[unseen]))
 
@@ -104,16 +107,18 @@ def fit_detectors(held: HeldOut, weight: Weights) -> Detectors:
 
 def thresholds(confidence: Floats, strange: Floats, weight: Weights) -> Thresholds:
     """The shares above, by weight; a prompt that is strange is not also rejected for its confidence."""
-    limit = _quantile(strange, weight, 1 - STRANGE_SHARE)
+    limit = min(-_quantile(-strange, weight, STRANGE_SHARE), 1.0)
     kept = strange <= limit
     share = (REJECTED_SHARE - weight[~kept].sum() / weight.sum()) / (weight[kept].sum() / weight.sum())
-    return Thresholds(min(_quantile(confidence[kept], weight[kept], share), SURE), limit)
+    return Thresholds(min(max(_quantile(confidence[kept], weight[kept], share), 0.0), SURE), limit)
 
 
 def _quantile(values: Floats, weight: Weights, share: float) -> float:
+    """The largest value below which another one lies with a probability of at most `share`; that one counts too."""
     order = np.argsort(values)
-    cumulated = np.cumsum(weight[order]) / weight.sum()
-    return float(values[order][min(int(np.searchsorted(cumulated, share)), len(values) - 1)])
+    cumulated = np.cumsum(weight[order]) / (weight.sum() * (1 + 1 / len(values)))
+    place = int(np.searchsorted(cumulated, share, side="right")) - 1
+    return float(values[order][place]) if place >= 0 else -np.inf
 
 
 def fit_temperature(held: HeldOut, strange: Floats, weight: Weights, neighbour_share: float) -> Temperature:

@@ -45,8 +45,9 @@ def nested(held: HeldOut, neighbour_share: float) -> Judged:
 def figures(held: HeldOut, found: Judged, natural: NDArray[np.float64]) -> Figures:
     """`natural`: what each seen prompt stands for, so that seen sources count as they come in the file.
 
-    Unseen sources count equally. An out-of-distribution AUROC is against prompts of seen and unseen sources alike, one
-    that starts with `seen_` against those of seen sources. Ways of one family of noise count as one together.
+    Unseen sources count equally; where none was left out there are no figures of them. An out-of-distribution AUROC is
+    against prompts of seen and unseen sources alike, one that starts with `seen_` against those of seen sources. Ways
+    of one family of noise count as one together.
     """
     right = found.probabilities.argmax(1) == held.target
     confidence = found.probabilities.max(1)
@@ -56,6 +57,8 @@ def figures(held: HeldOut, found: Judged, natural: NDArray[np.float64]) -> Figur
         ("seen", held.role == SEEN, natural),
         ("unseen", held.role == UNSEEN, weight[held.role == UNSEEN]),
     ):
+        if not rows.any():
+            continue
         share = share / share.sum()
         kept = share * found.covered[rows]
         summary[f"{name}_accuracy"] = float(share @ right[rows])

@@ -14,6 +14,8 @@ from coe.router.training.seeds import SOURCE as SEEDS
 
 # A category of one source in so many languages is split by language; every other one is left out, to save time.
 MANY_LANGUAGES = 4
+# Outliers are left out in so many rounds at least: those of the others show what belongs to no category.
+FEWEST_ROUNDS = 2
 # Domains that a round leaves out at once.
 DOMAINS_AT_ONCE = 2
 
@@ -58,6 +60,7 @@ def source_rounds(prompts: Sequence[LabelledPrompt], strangers: Sequence[str]) -
             group = []
             rounds.append(group)
         group.append(fold)
+    rounds += [[] for _ in range(FEWEST_ROUNDS - len(rounds) if strangers else 0)]
     hidden: list[set[str]] = [{fold.source for fold in group} & set(strangers) for group in rounds]
     left = sorted(set(strangers) - set().union(*hidden))
     for number, name in enumerate(left if rounds else []):

@@ -11,29 +11,34 @@ from threadpoolctl import threadpool_limits
 from coe.encoder import Encoder
 from coe.platform.errors import ArtifactError
 from coe.router.artifact import Artifact
+from coe.router.model import RouterModel
 from coe.router.training.data import load
 
 MIN_PROMPTS = 8
 MOST_PROTOTYPES = 300
 INVERSE_REGULARISATION = 30.0
+# Endings of files with a prompt a line, and with an object a line.
+LINES, OBJECTS = ".txt", ".jsonl"
 
 
 def read_folder(folder: Path) -> list[str]:
-    """The distinct prompts of a folder: one a line in `*.txt`, and `prompt` in `*.jsonl`."""
+    """The distinct prompts of a folder: one a line in `*.txt`, and `prompt` in `*.jsonl`. Raises ArtifactError."""
     if not folder.is_dir():
         raise ArtifactError(f"{folder} is no folder", folder=folder)
+    files = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in (LINES, OBJECTS)]
+    if not files:
+        raise ArtifactError(f"{folder} has no *.txt (a prompt a line) and no *.jsonl (with `prompt`)", folder=folder)
     texts: dict[str, None] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix == ".txt":
-            texts.update(dict.fromkeys(line.strip() for line in _lines(path)))
-        elif path.suffix == ".jsonl":
-            texts.update(dict.fromkeys(prompt.text for prompt in load(path)))
-    return [text for text in texts if text.strip()]
+    for path in files:
+        found = _lines(path) if path.suffix.lower() == LINES else [prompt.text for prompt in load(path)]
+        texts.update(dict.fromkeys(text.strip() for text in found))
+    return [text for text in texts if text]
 
 
 def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8").split("\n")
+        # Some editors begin a file with a byte order mark.
+        return path.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise ArtifactError(f"{path} is no text in UTF-8: {error}", path=path) from None
 
@@ -41,12 +46,10 @@ def _lines(path: Path) -> list[str]:
 def add_category(artifact: Artifact, name: str, texts: Sequence[str], encoder: Encoder, *, seed: int = 0) -> Artifact:
     """The artifact with one category more: a logistic gate against the prototypes of all others, in front of them.
 
-    Prompts that the gate does not claim keep the relative probabilities they had. Raises ArtifactError when the
-    category is there already or has too few prompts.
+    Prompts that the gate does not claim keep the relative probabilities they had. A category that was added before is
+    replaced. Raises ArtifactError when the router was trained with the category, or it has too few prompts.
     """
-    model = artifact.model
-    if name in model.categories:
-        raise ArtifactError(f"the router already knows the category {name}", category=name)
+    model = _without(artifact.model, name)
     if len(texts) < MIN_PROMPTS:
         raise ArtifactError(f"a category needs at least {MIN_PROMPTS} prompts, {name} has {len(texts)}", category=name)
     mine = encoder.encode(texts)
@@ -68,3 +71,27 @@ def add_category(artifact: Artifact, name: str, texts: Sequence[str], encoder: E
         gate_bias=np.append(model.gate_bias, gate.intercept_).astype(np.float32),
     )
     return replace(artifact, model=extended)
+
+
+def _without(model: RouterModel, name: str) -> RouterModel:
+    """The model without the gate of a category, where it has one."""
+    if name not in model.categories:
+        return model
+    number = model.categories.index(name)
+    gate = number - (len(model.categories) - len(model.gate_bias))
+    if gate < 0:
+        raise ArtifactError(f"the router already knows the category {name}: it was trained with it", category=name)
+    labels = model.neighbours.labels
+    others = labels != number
+    neighbours = replace(
+        model.neighbours,
+        prototypes=model.neighbours.prototypes[others],
+        labels=np.where(labels > number, labels - 1, labels)[others],
+    )
+    return replace(
+        model,
+        categories=tuple(category for category in model.categories if category != name),
+        neighbours=neighbours,
+        gate_weight=np.delete(model.gate_weight, gate, axis=0),
+        gate_bias=np.delete(model.gate_bias, gate),
+    )

@@ -74,7 +74,7 @@ def leave_out(
     settings: FitSettings,
     seed: int,
     progress: Progress,
-) -> HeldOut:
+) -> list[HeldOut]:
     """Scores of every fold, by models that never saw it. `seen` prompts are left out of all of them."""
     parts: list[HeldOut] = []
     labelled = table.targets < categories
@@ -96,7 +96,7 @@ def leave_out(
             if rows.any()
         ]
         progress("Leaving out sources and domains", number, len(rounds))
-    return joined(parts)
+    return parts
 
 
 def _group(prompt: LabelledPrompt, role: str) -> str:
