@@ -124,7 +124,7 @@ lock: $(STAMPS)/venv ## the newest packages that pyproject.toml allows, written 
 wheelhouse: $(STAMPS)/wheelhouse
 
 # What images are built from: our wheel and its dependencies, and the packages with models apart.
-$(STAMPS)/wheelhouse: $(STAMPS)/native requirements/lock.txt $(shell find services loadtest -name '*.py' -o -name '*.yaml' -o -name '*.npz' 2>/dev/null)
+$(STAMPS)/wheelhouse: $(STAMPS)/native requirements/lock.txt $(shell find services loadtest -type f -not -path '*/__pycache__/*' 2>/dev/null)
 	$(say) "wheelhouse"
 	@rm -rf build/wheelhouse && mkdir -p build/wheelhouse/models
 	@$(PIP) wheel --quiet --no-deps --no-build-isolation --wheel-dir build/wheelhouse .
