@@ -1,8 +1,9 @@
 """How many prompts a worker may have in hand: the fewer, the more often one of them has come back.
 
 What ends a worker comes back with all that was in hand beside it, and each of these was handed out once more. Were they
-always together, all would come to their last attempt with the one that does it. So whoever comes back has a quarter as
-many beside it each time, and is alone for its last attempts: nobody else comes that far.
+always together, all would come to their last attempt with the one that does it. So whoever comes back has an eighth as
+many beside it each time, and is alone for its last attempts: nobody else comes that far. Drains and rebalances hand out
+anew too: once or twice costs nothing.
 """
 
 import asyncio
@@ -37,7 +38,7 @@ class Hands:
     def has_room(self, attempt: int = 0) -> bool:
         """For one more that was handed out so often before."""
         most = max(attempt, *self._back.values(), 0)
-        return not most or len(self._held) < 4 ** max(self._max_attempts - ALONE - most, 0)
+        return not most or len(self._held) < 8 ** max(self._max_attempts - ALONE - most, 0)
 
     def take(self, record: Record, attempt: int) -> None:
         place = record.partition, record.offset
