@@ -1,11 +1,15 @@
-"""Follows topics from now on, without a group."""
+"""Follows topics from now on, without a group.
+
+Partitions are assigned here. Where aiokafka does it, one that is added, or a topic that is unknown for a moment, has it
+begin at the end of every partition again: what lies between would be missed.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from types import TracebackType
 
 import structlog
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import ConsumerStoppedError, KafkaError
 
 from coe.platform import backoff
@@ -42,8 +46,11 @@ class KafkaTail:
         try:
             async with asyncio.timeout(_ENTER_TIMEOUT_S):
                 await consumer.start()
+                partitions = list(consumer.assignment())
+                consumer.unsubscribe()
+                consumer.assign(partitions)
                 await consumer.seek_to_end()
-                for tp in consumer.assignment():
+                for tp in partitions:
                     await consumer.position(tp)
         except (TimeoutError, KafkaError, OSError) as error:
             await stop_consumer(consumer)
@@ -51,7 +58,7 @@ class KafkaTail:
         except BaseException:
             await stop_consumer(consumer)
             raise
-        return _records(consumer)
+        return _records(consumer, self._topics)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -60,10 +67,11 @@ class KafkaTail:
             await stop_consumer(self._consumer)
 
 
-async def _records(consumer: AIOKafkaConsumer) -> AsyncIterator[Record]:
+async def _records(consumer: AIOKafkaConsumer, topics: Sequence[str]) -> AsyncIterator[Record]:
     failures = 0
     while True:
         try:
+            await _take_new_partitions(consumer, topics)
             batches = await consumer.getmany(timeout_ms=1000, max_records=_MAX_RECORDS)
             failures = 0
         except ConsumerStoppedError:
@@ -76,3 +84,16 @@ async def _records(consumer: AIOKafkaConsumer) -> AsyncIterator[Record]:
         for records in batches.values():
             for record in records:
                 yield as_record(record)
+
+
+async def _take_new_partitions(consumer: AIOKafkaConsumer, topics: Sequence[str]) -> None:
+    """From their beginning: they are younger than what is followed. The others go on where they are."""
+    known = consumer.assignment()
+    there = {TopicPartition(topic, n) for topic in topics for n in consumer.partitions_for_topic(topic) or ()}
+    if not there - known:
+        return
+    offsets = {tp: await consumer.position(tp) for tp in known} | dict.fromkeys(there - known, 0)
+    _log.info("partitions were added", topics=sorted({tp.topic for tp in there - known}))
+    consumer.assign(list(offsets))
+    for tp, offset in offsets.items():
+        consumer.seek(tp, offset)
