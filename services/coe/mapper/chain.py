@@ -11,8 +11,9 @@ from dataclasses import astuple, dataclass
 
 NAME = re.compile(r"\b[A-ZÀ-Þ][^\W\d_A-ZÀ-Þ]+\b")
 STATEMENT = re.compile(r"\n|(?<=[.;!?])\s")
-# Links beyond this are not followed: no question of a person's is longer.
+# More links are not followed, and no more questions: no prompt of a person's has as many.
 MAX_LINKS = 400
+MAX_QUESTIONS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +34,13 @@ def chain_of(text: str) -> Chain:
     """Of the last statement that ends with a question mark and names two that earlier statements link."""
     links: dict[str, list[tuple[str, str]]] = {}
     found = Chain()
-    count = 0
+    count = questions = 0
     for statement in STATEMENT.split(text):
         named = list(dict.fromkeys(NAME.findall(statement)))
         if statement.rstrip().endswith("?"):
             asked = [name for name in named if name in links]
-            if len(asked) == 2:
+            if len(asked) == 2 and questions < MAX_QUESTIONS:
+                questions += 1
                 found = _shortest(links, *asked) or found
         elif len(named) == 2 and count < MAX_LINKS:
             first, second = named

@@ -158,8 +158,7 @@ def resolve(
     if expert_id:
         choice = policy.requested(expert_id, hosted)
     else:
-        number = budget.active_params_b if budget.WhichOneof("kind") == "active_params_b" else None
-        choice = policy.mapped(mapping, category, part, policy.plan_for(mapping, budget.name, number), hosted)
+        choice = policy.mapped(mapping, category, part, policy.plan_of(mapping, budget), hosted)
     return common_pb2.Assignment(
         expert_id=choice.expert_id,
         mapped_expert=choice.mapped,

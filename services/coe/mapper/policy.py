@@ -4,6 +4,7 @@ from collections.abc import Mapping as Lookup
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
+from coe._proto import common_pb2
 from coe.mapper.mapping import DEFAULT_BUDGET, Cell, Mapping, Plan
 from coe.mapper.solve import Limits
 from coe.platform.errors import ExpertNotFound, InvalidPrompt
@@ -53,6 +54,12 @@ def requested(expert_id: str, hosted: Hosted) -> Choice:
     if not bundle:
         raise ExpertNotFound(f"no expert {expert_id!r} is hosted here", expert_id=expert_id)
     return Choice(bundle, expert_id, "requested", "", "")
+
+
+def plan_of(mapping: Mapping, budget: common_pb2.Budget) -> tuple[str, Plan]:
+    """As `plan_for`."""
+    number = budget.active_params_b if budget.WhichOneof("kind") == "active_params_b" else None
+    return plan_for(mapping, budget.name, number)
 
 
 def plan_for(mapping: Mapping, name: str, active_params_b: float | None) -> tuple[str, Plan]:

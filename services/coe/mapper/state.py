@@ -9,7 +9,7 @@ from coe.experts.catalogue import Catalogue
 from coe.mapper.bindings import FILE_NAME, read_bindings, without_effect
 from coe.mapper.mapping import Mapping
 from coe.mapper.mapping_file import load_mapping, locate
-from coe.mapper.policy import Hosted
+from coe.mapper.policy import Hosted, plan_of
 from coe.mapper.refiner import Refiner
 from coe.mapper.refiner_file import FILE_NAME as REFINER
 from coe.mapper.refiner_file import load_refiner, refiner_of
@@ -17,7 +17,7 @@ from coe.mapper.settings import MapperSettings
 from coe.mapper.tenants import FILE_NAME as BUDGETS
 from coe.mapper.tenants import read_budgets
 from coe.platform import logs
-from coe.platform.errors import ArtifactError, CoEError
+from coe.platform.errors import ArtifactError, CoEError, InvalidPrompt
 
 _log = logs.get(__name__)
 
@@ -94,8 +94,11 @@ class StateFiles:
             _log.warning("a binding has no effect", file=FILE_NAME, reason=line)
         budgets = read_budgets(self._home / BUDGETS)
         for tenant, budget in budgets.items():
-            if budget.name and budget.name not in solved.mapping.budgets:
-                raise ArtifactError(f"{BUDGETS}: the mapping has no budget {budget.name!r}", tenant=tenant)
+            try:
+                plan_of(solved.mapping, budget)
+            except InvalidPrompt as error:
+                # Not the tenant's mistake, whose every prompt would end with it.
+                raise ArtifactError(f"{BUDGETS}, {tenant}: {error.message}", tenant=tenant) from None
         return State(solved, candidate, hosted, budgets)
 
     def _solved(self, path: Path) -> Solved:

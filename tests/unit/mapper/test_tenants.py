@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from coe._proto.common_pb2 import Budget
 from coe.mapper.settings import MapperSettings
@@ -33,11 +34,14 @@ def test_a_prompt_s_own_budget_comes_first() -> None:
     assert budget_of(Budget(), "other", budgets) == Budget()
 
 
-def test_a_budget_that_the_mapping_does_not_have_leaves_the_old_state(tmp_path: Path) -> None:
+@pytest.mark.parametrize("budget", ["lavish", "0.5"])
+def test_a_budget_that_the_mapping_does_not_have_leaves_the_old_state(budget: str, tmp_path: Path) -> None:
     files = StateFiles(tmp_path, MapperSettings(experts=frozenset({"tiny"}), parts=False))
     files.load()
-    (tmp_path / FILE_NAME).write_text("acme: lavish\n")
-    assert not files.refresh()
+    (tmp_path / FILE_NAME).write_text(f"acme: {budget}\n")
+    with capture_logs() as logs:
+        assert not files.refresh()
+    assert logs[0]["reason"].startswith(f"{FILE_NAME}, acme: ")
     (tmp_path / FILE_NAME).write_text("acme: balanced\n")
     assert files.refresh()
     assert files.current.budgets["acme"].name == "balanced"
