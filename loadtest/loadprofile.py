@@ -82,11 +82,6 @@ class Profile(_Part):
             raise ValueError("phases: one that is not measured stands between two that are")
         return self
 
-    @property
-    def offered(self) -> float:
-        """Prompts that the measured phases send, on average."""
-        return sum(phase.rate * phase.duration_s for phase in self.phases if phase.measured)
-
 
 def load(name_or_path: str) -> Profile:
     """A profile by its name in profiles/ or by its path. Raises InvalidPrompt when it is missing or wrong."""
