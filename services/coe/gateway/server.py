@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from coe.gateway.connection import Connection
 from coe.gateway.settings import GatewaySettings
@@ -28,7 +29,7 @@ class HttpServer(uvicorn.Server):
         mode = settings.http_tls
         tls = None if mode == "off" else TlsSettings().server_context(mutual=mode == "mutual")
         config = uvicorn.Config(
-            app,
+            _cut_in_peace(app),
             http=Connection,
             host=settings.http_host,
             port=settings.http_port,
@@ -61,3 +62,13 @@ class HttpServer(uvicorn.Server):
             self.should_exit = True
             await serving
             raise
+
+
+def _cut_in_peace(app: ASGIApp) -> ASGIApp:
+    """Calls that uvicorn cancels, at the end of the grace, are no failures: it would log each with its traceback."""
+
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await app(scope, receive, send)
+
+    return serve

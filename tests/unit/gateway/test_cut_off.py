@@ -43,7 +43,9 @@ async def test_their_prompts_are_cancelled_before_the_bus_is_stopped(path: Pipel
     await asyncio.gather(call, return_exceptions=True)
 
 
-async def test_an_answer_over_http_that_has_not_begun_is_an_error_like_others(path: Pipeline) -> None:
+async def test_an_answer_over_http_that_has_not_begun_is_an_error_like_others(
+    path: Pipeline, caplog: pytest.LogCaptureFixture
+) -> None:
     settings = GatewaySettings(http_port=free_port())
     async with PromptClient(MemoryBus(path.bus.broker)) as client, httpx.AsyncClient() as http:
         server = HttpServer(http_api(client, settings), settings, grace_s=0)
@@ -58,3 +60,4 @@ async def test_an_answer_over_http_that_has_not_begun_is_an_error_like_others(pa
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "unavailable")
     assert answer.headers["x-should-retry"] == "true"
     assert answer.headers["x-request-id"]
+    assert not [record for record in caplog.records if record.exc_info]
