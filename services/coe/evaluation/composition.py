@@ -178,6 +178,6 @@ def _validate(
 def _validated(pairs: Floats, overruns: Sequence[float]) -> Validated:
     """Scores [prompts, 2] of the plain and the refined map."""
     gain = pairs[:, 1] - pairs[:, 0]
-    gain = gain[~np.isnan(gain)]
+    gain = gain[~np.isnan(gain)] if not np.isnan(gain).all() else np.zeros(1)
     overrun = max(0.0, float(np.mean(overruns)))
     return Validated(float(gain.mean()), float(gain.std() / np.sqrt(len(gain))), overrun)

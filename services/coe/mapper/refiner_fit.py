@@ -136,7 +136,7 @@ def _told(scores: Floats, predicted: Floats, cells: NDArray[np.int64], level: Fl
     """
     better = np.nansum((scores - level[cells]) ** 2 - (scores - predicted) ** 2, axis=1)
     inside = [better[cells == cell] for cell in range(len(level))]
-    return [bool(gains.sum() > -gains.std() * np.sqrt(len(gains))) for gains in inside]
+    return [bool(len(gains) and gains.sum() > -gains.std() * np.sqrt(len(gains))) for gains in inside]
 
 
 def _cluster(

@@ -12,3 +12,5 @@ def test_maps_are_compared_where_the_experts_of_both_were_run() -> None:
     validated = _validated(np.stack([plain, refined], axis=1), [0.0])
     assert validated.gain == 0
     assert validated.level(limited=False) == "plain"
+    nothing = _validated(np.full((3, 2), np.nan), [0.0])
+    assert (nothing.gain, nothing.level(limited=True)) == (0, "plain")

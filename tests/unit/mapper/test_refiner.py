@@ -8,6 +8,7 @@ import pytest
 from coe.mapper.refiner_file import dump_refiner, load_refiner
 from coe.mapper.refiner_fit import Refined, RefinerSettings, fit_refiner
 from coe.mapper.response import Penalties
+from coe.mapper.solve import Limits, solve
 from coe.mapper.split import folds
 from coe.mapper.text_features import NAMES, text_features
 from coe.platform.errors import ArtifactError
@@ -95,3 +96,36 @@ def test_signs_are_finite_for_any_text(text: str) -> None:
     features = text_features([text])
     assert features.shape == (1, len(NAMES))
     assert np.isfinite(features).all()
+
+
+def test_a_cell_that_nothing_is_told_to_be_of_has_what_its_outcomes_say(world: World) -> None:
+    """By embeddings that say nothing, all prompts are told to be of the larger cell."""
+    names, scores, texts = world
+    rows = [row for row, name in enumerate(names) if name == "law"][:60] + [
+        row for row, name in enumerate(names) if name != "law"
+    ]
+    kept = [texts[0]] * len(rows)
+    inner = list(folds(np.arange(len(rows)), 4, 0))
+    found = fit_refiner(
+        [names[row] for row in rows],
+        scores[rows],
+        text_features(kept),
+        inner,
+        SETTINGS,
+        np.ones((len(rows), 2), np.float32),
+    )
+    law = found.table.cells.index("law/all")
+    assert found.table.share[law] == 0
+    assert found.table.support[law].tolist() == [0, 60]
+    assert found.table.eligible[law].tolist() == [False, True]
+    solution = solve(
+        found.table.quality, found.table.share, *[np.array([7.0, 70.0])] * 2, Limits(9.0), found.table.eligible
+    )
+    assert solution.chosen[law] == 1
+
+
+def test_experts_that_are_equal_everywhere_divide_nothing(world: World) -> None:
+    names, scores, texts = world
+    inner = list(folds(np.arange(PROMPTS), 4, 0))
+    found = fit_refiner(names, np.ones_like(scores), text_features(texts), inner, SETTINGS)
+    assert found.table.cells == ("law/all", "math/school")

@@ -95,3 +95,12 @@ def test_equal_quality_goes_to_the_smaller_expert() -> None:
     assert list(solution.chosen) == [0, 1]
     assert isinstance(solution, Solution)
     assert solution.active_params_b == 5.0
+
+
+@pytest.mark.parametrize(("budget", "expert"), [(None, 2), (9.0, 2), (5.0, 1), (1.5, 0)])
+def test_a_cell_without_a_share_has_the_best_expert_that_alone_keeps_to_the_budget(
+    budget: float | None, expert: int
+) -> None:
+    active = np.array([1.0, 4.0, 9.0])
+    solution = solve(np.array([[0.1, 0.5, 0.9], [0.1, 0.5, 0.9]]), np.array([1.0, 0.0]), active, active, Limits(budget))
+    assert solution.chosen[1] == expert
