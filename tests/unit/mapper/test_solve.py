@@ -1,5 +1,6 @@
 """The programme against brute force, and what must hold of any solution."""
 
+import sys
 from itertools import pairwise, product
 
 import numpy as np
@@ -7,6 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from coe.mapper import knapsack
+from coe.mapper.mapping_file import PACKAGED, load_mapping
 from coe.mapper.solve import Limits, Solution, solve
 from coe.platform.errors import InvalidPrompt
 
@@ -104,3 +107,43 @@ def test_a_cell_without_a_share_has_the_best_expert_that_alone_keeps_to_the_budg
     active = np.array([1.0, 4.0, 9.0])
     solution = solve(np.array([[0.1, 0.5, 0.9], [0.1, 0.5, 0.9]]), np.array([1.0, 0.0]), active, active, Limits(budget))
     assert solution.chosen[1] == expert
+
+
+@settings(max_examples=100, deadline=None)
+@given(problems(), st.floats(0.5, 8).map(lambda v: round(v, 2)), st.integers(0, 2**16))
+def test_without_scipy_a_budget_is_kept_and_hardly_worse_used(
+    problem: tuple[np.ndarray, ...], budget: float, seed: int
+) -> None:
+    quality, share, active, _ = problem
+    allowed = np.random.default_rng(seed).random(quality.shape) < 0.8
+    allowed[:, 0] = True
+    expected = brute_force(problem, Limits(budget), allowed)
+    if expected is None:
+        with pytest.raises(InvalidPrompt, match="cheapest choice"):
+            knapsack.chosen_experts(share[:, None] * quality, share, active, budget, allowed)
+        return
+    chosen = knapsack.chosen_experts(share[:, None] * quality, share, active, budget, allowed)
+    assert allowed[np.arange(len(share)), chosen].all()
+    assert share @ active[chosen] <= budget + 1e-6
+    # Nothing is lost but by what a ten thousandth of the budget buys.
+    less = brute_force(problem, Limits(budget * (1 - 4 / knapsack.UNITS) - 1e-6), allowed)
+    assert objective(problem, tuple(chosen), 0.0) >= (less if less is not None else 0.0) - 1e-9
+
+
+@pytest.mark.parametrize("budget", [7.6, 9.2, 31.0, 54.0])
+def test_the_packaged_mapping_is_solved_for_numbers_without_scipy(
+    budget: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mapping = load_mapping(PACKAGED)
+    parts = [cell for cell in mapping.cells if cell.is_part]
+    table = (
+        np.array([cell.quality for cell in parts]),
+        np.array([cell.share for cell in parts]) / sum(cell.share for cell in parts),
+        *[np.array([expert.active_params_b for expert in mapping.pool])] * 2,
+    )
+    exact = solve(*table, Limits(budget))
+    # As an import of what is not installed ends.
+    monkeypatch.setitem(sys.modules, "coe.mapper.programme", None)
+    found = solve(*table, Limits(budget))
+    assert found.active_params_b <= budget + 1e-6
+    assert found.quality == pytest.approx(exact.quality, abs=1e-4)
