@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from coe.platform.errors import InvalidPrompt
 
-# What a budget is divided into. Costs are rounded up: the limit holds, and less than a unit of each cell is left unused.
+# What a budget is divided into. Costs are rounded up: the limit holds, and less than a unit of a cell is left unused.
 UNITS = 20_000
 # Sums of costs that differ by less are equal.
 TIE = 1e-9
