@@ -12,7 +12,7 @@ from itertools import pairwise, takewhile
 from pathlib import Path
 
 from coe._proto import common_pb2, events_pb2, memory_tier_manager_pb2, memory_tier_manager_pb2_grpc
-from coe.cli.bench_tiers import manager
+from coe.bench.tiers import manager
 from coe.expert_worker.effects import Emission
 from coe.expert_worker.expected import Expected
 from coe.expert_worker.hosted import HostedExperts

@@ -15,7 +15,6 @@ from coe.simulation import node as simulated
 from coe.simulation.hardware import with_budget
 from coe.simulation.trace import Trace, make_trace
 
-TRACES = ("zipf", "bursty", "drift", "multi-turn", "tenants")
 # Of what the node sustains when all are queued. Paced prompts rarely share a batch: at 0.7 the node is busy nine tenths
 # of the time, and a machine slower by a tenth makes p95 longer by a third to two thirds; here it is busy half the time.
 LOAD = 0.4

@@ -13,7 +13,7 @@ import psutil
 
 from coe._proto import memory_tier_manager_pb2 as pb
 from coe._proto import memory_tier_manager_pb2_grpc
-from coe.cli.bench_tiers import manager, replicas
+from coe.bench.tiers import manager, replicas
 from coe.cli.console import out, print_json
 from coe.expert_worker.lease_socket import LeaseSocket
 from coe.experts.catalogue import Catalogue

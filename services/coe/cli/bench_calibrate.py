@@ -10,7 +10,7 @@ import uvloop
 from coe.bench.calibration import EXPERTS, ROOM, calibrate
 from coe.bench.node import prepare
 from coe.bench.samples import fitted
-from coe.cli.bench_tiers import replicas
+from coe.bench.tiers import replicas
 from coe.cli.console import out, print_json
 
 MAX_BATCH = 64

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from coe.bench.node import prepare, serve
+from coe.bench.tiers import replicas
 from coe.cli.asked import known
 from coe.cli.bench_schedule import LINKS, link_speed
-from coe.cli.bench_tiers import replicas
 from coe.cli.console import out, print_json
 from coe.simulation.trace import Trace
 

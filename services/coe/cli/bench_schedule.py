@@ -18,8 +18,8 @@ from coe.bench.bandwidth import read_seconds
 from coe.bench.calibration import calibrate
 from coe.bench.node import Answered, Setting, asked, prepare, serve
 from coe.bench.samples import fitted
+from coe.bench.tiers import replicas
 from coe.cli.asked import known
-from coe.cli.bench_tiers import replicas
 from coe.cli.console import err, out, print_json
 from coe.cli.counting import counting
 from coe.scheduling import POLICIES

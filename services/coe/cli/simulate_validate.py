@@ -8,8 +8,8 @@ from pathlib import Path
 from rich.table import Table
 
 from coe.bench.node import prepare
+from coe.bench.tiers import replicas
 from coe.bench.validation import validate
-from coe.cli.bench_tiers import replicas
 from coe.cli.console import out, print_json
 from coe.cli.counting import counting
 

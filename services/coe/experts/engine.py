@@ -40,10 +40,6 @@ class Engine:
         """How many layouts were met. Switching experts of one layout does not change it."""
         return len(self._sessions)
 
-    @property
-    def kv_bytes_taken(self) -> int:
-        return self._kv.budget.taken
-
     def _session(self, bundle: Bundle) -> LayoutSession:
         with self._lock:
             session = self._sessions.get(bundle.layout_key)

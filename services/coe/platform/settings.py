@@ -50,6 +50,10 @@ Port = Annotated[int, Field(ge=0, lt=2**16)]
 LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(str.upper)]
 
 
+def _home() -> Path:
+    return Path.home() / ".local" / "share" / "coe"
+
+
 class CoreSettings(Settings):
     """Addresses and habits that all processes share. Each service adds its own with its own prefix."""
 
@@ -61,8 +65,8 @@ class CoreSettings(Settings):
     kafka_security: Literal["PLAINTEXT", "SSL"] = "PLAINTEXT"
     # Also `redis+cluster://`, `redis+sentinel://`, and `rediss` in place of `redis` (platform/residency/connection.py).
     redis_url: Annotated[str, AfterValidator(_redis)] = "redis://127.0.0.1:6379/0"
-    # Experts, artifacts that were trained here, downloaded servers.
-    home: Path = Path.home() / ".local" / "share" / "coe"
+    # Experts, and artifacts that were trained here.
+    home: Path = Field(default_factory=_home)
     # A name for this machine in residency and telemetry; processes that share memory share it.
     node: str = "node-0"
     # Nothing below it is logged.

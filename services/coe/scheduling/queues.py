@@ -90,10 +90,6 @@ class ExpertQueues:
                 expired.append(prompt)
         return expired
 
-    def next_deadline(self) -> float:
-        """A time before which nothing expires; inf when no prompt has a deadline."""
-        return self._deadlines[0][0] if self._deadlines else float("inf")
-
     def experts(self) -> Iterator[str]:
         """Experts with at least one prompt waiting."""
         return iter(self._queues)
