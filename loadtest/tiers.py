@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from coe._proto import memory_tier_manager_pb2 as pb
@@ -28,19 +28,21 @@ async def watched(redis_url: str) -> AsyncIterator[list[TierPoint]]:
         yield points
         return
     reader = ResidencyReader(redis_url)
-    watching = asyncio.create_task(_watch(reader, points))
+    ended = asyncio.Event()
+    watching = asyncio.create_task(_watch(reader, points, ended))
     try:
         yield points
     finally:
-        watching.cancel()
+        # Not cancelled: a read in its last moments may lose that, and the run would never end.
+        ended.set()
         await asyncio.gather(watching, return_exceptions=True)
         await reader.close()
 
 
-async def _watch(reader: ResidencyReader, points: list[TierPoint]) -> None:
+async def _watch(reader: ResidencyReader, points: list[TierPoint], ended: asyncio.Event) -> None:
     loop = asyncio.get_running_loop()
     start = loop.time()
-    while True:
+    while not ended.is_set():
         view = await reader.snapshot()
         used: dict[str, int] = {}
         capacity: dict[str, int] = {}
@@ -51,4 +53,6 @@ async def _watch(reader: ResidencyReader, points: list[TierPoint]) -> None:
                 capacity[name] = capacity.get(name, 0) + usage.capacity_bytes
         if used:
             points.append(TierPoint(loop.time() - start, used, capacity))
-        await asyncio.sleep(_EVERY_S)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_EVERY_S):
+                await ended.wait()
