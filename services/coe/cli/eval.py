@@ -18,9 +18,11 @@ def evaluate(
     train: Annotated[Path | None, typer.Option(help="Outcomes to fit on; with --test.")] = None,
     test: Annotated[Path | None, typer.Option(help="Outcomes to score on; with --train.")] = None,
     experts: Annotated[Path | None, typer.Option(help="Parameters of the models, YAML.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the split, the folds and the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the split, the folds and the bootstrap.")] = 0,
     json: Annotated[bool, typer.Option("--json", help="One JSON object, see docs/evaluation.md.")] = False,
-    report: Annotated[Path | None, typer.Option(help="Folder for report.html and the plots.")] = None,
+    report: Annotated[
+        Path | None, typer.Option(file_okay=False, writable=True, help="Folder for report.html and the plots.")
+    ] = None,
 ) -> None:
     """Score the composition beside every baseline, with its frontier over budgets of active parameters."""
     if context.invoked_subcommand is not None:
@@ -31,6 +33,8 @@ def evaluate(
         from coe.evaluation.summary import as_json, closing_lines, systems_table
     except ModuleNotFoundError as error:
         raise CoEError(f"evaluation needs the extra `train` ({error.name} is missing)") from error
+    if report is not None:
+        report.mkdir(parents=True, exist_ok=True)
     with short_progress() as progress:
         result, unknown = evaluate_files(outcomes, train, test, experts=experts, seed=seed, progress=progress)
     if unknown:
@@ -51,7 +55,7 @@ def transfer(
     outcomes: Annotated[Path, typer.Option(help="Outcomes of several sources, JSON lines.")],
     by: Annotated[Literal["dataset", "category"], typer.Option(help="What a source is.")] = "dataset",
     experts: Annotated[Path | None, typer.Option(help="Parameters of the models, YAML.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the fit and the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the fit and the bootstrap.")] = 0,
     json: Annotated[bool, typer.Option("--json", help="One JSON object, see docs/evaluation.md.")] = False,
 ) -> None:
     """Score the composition on sources that it was not fitted on: each is left out in turn, without a budget."""

@@ -38,7 +38,7 @@ def command(
     top_k: Annotated[int, typer.Option(help="Draw from so many likeliest tokens; 0 from all.")] = 0,
     min_p: Annotated[float, typer.Option(help="Draw from tokens at least so likely against the likeliest.")] = 0.0,
     repetition_penalty: Annotated[float, typer.Option(help="Above 1 repeats less.")] = 1.0,
-    seed: Annotated[int | None, typer.Option(help="The same seed draws the same answer.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="The same seed draws the same answer.")] = None,
     stop: Annotated[list[str] | None, typer.Option(help="End before this text; may be given often.")] = None,
     json_schema: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="The answer is JSON of the schema in this file.")

@@ -25,7 +25,7 @@ from coe.simulation.trace import KINDS, Trace, make_trace, read_trace
 
 app = typer.Typer(no_args_is_help=True)
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
-Seed = Annotated[int, typer.Option(help="The same seed draws the same traces.")]
+Seed = Annotated[int, typer.Option(min=0, help="The same seed draws the same traces.")]
 Machine = Annotated[str, typer.Option(help=f"One of {', '.join(HARDWARE)}.")]
 
 BATCH = "Sequences that generate together."

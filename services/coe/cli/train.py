@@ -30,7 +30,7 @@ def router(
     ] = None,
     out_dir: Annotated[Path | None, typer.Option("--out", help="Folder for the artifact. Default: COE_HOME.")] = None,
     encoder: Annotated[Path | None, typer.Option(help="Folder with an ONNX encoder.")] = None,
-    seed: Annotated[int, typer.Option(help="The same seed trains the same artifact.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed trains the same artifact.")] = 0,
     json: AsJson = False,
 ) -> None:
     """Train the router, or add a category to it. Prints the validation figures."""
