@@ -83,3 +83,27 @@ async def test_without_the_server_there_is_an_empty_view_and_later_all_is_back(t
         async with ValkeyServer(tmp_path, port=server.port):
             await until(reader, lambda view: "n" in view.nodes)
     await reader.close()
+
+
+async def test_a_cancellation_ends_who_reads_whenever_it_comes(reader: ResidencyReader) -> None:
+    async def read_on() -> None:
+        while True:
+            await reader.snapshot()
+
+    for step in range(200):
+        reading = asyncio.create_task(read_on())
+        await asyncio.sleep(0.00002 * step)
+        reading.cancel()
+        done, _ = await asyncio.wait({reading}, timeout=20)
+        assert done
+        assert reading.cancelled()
+
+
+async def test_a_publisher_closes_whenever_it_is_told(redis_url: str) -> None:
+    for step in range(50):
+        publisher = ResidencyPublisher(redis_url, "n", step)
+        await publisher.start()
+        publisher.publish(expert("a"))
+        await asyncio.sleep(0.0001 * step)
+        async with asyncio.timeout(20):
+            await publisher.close()

@@ -10,6 +10,7 @@ With `rediss` for `redis` the connection is encrypted, by the certificates of CO
 before the hosts; sentinels are asked without it.
 """
 
+import asyncio
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
@@ -63,6 +64,15 @@ def connect(url: str) -> Any:
         raise ArtifactError("redis+sentinel:// needs the master's name: .../NAME", setting="COE_REDIS_URL")
     sentinel: Any = Sentinel(hosts, sentinel_kwargs={**options, **security})  # type: ignore[no-untyped-call]
     return sentinel.master_for(name, **options, **once, **security, **_who(parts))
+
+
+def raise_if_cancelled() -> None:
+    """To be called after the client was: it writes by asyncio.wait_for, which before Python 3.12 loses a cancellation
+    that comes as it ends.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 async def disconnect(client: Any) -> None:

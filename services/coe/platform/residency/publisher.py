@@ -12,7 +12,7 @@ from redis.exceptions import RedisClusterException, RedisError
 from coe._proto import memory_tier_manager_pb2 as pb
 from coe.platform import backoff
 from coe.platform.residency import view
-from coe.platform.residency.connection import connect, disconnect, why
+from coe.platform.residency.connection import connect, disconnect, raise_if_cancelled, why
 from coe.platform.residency.gauges import Gauges
 
 _log = structlog.stdlib.get_logger(__name__)
@@ -42,10 +42,9 @@ class ResidencyPublisher:
 
     async def close(self) -> None:
         """Takes its keys away, if Redis answers."""
-        while self._task is not None and not self._task.done():
-            # Once may not do: asyncio.wait_for of Python 3.11, by which Redis is written to, can lose a cancellation.
+        if self._task is not None:
             self._task.cancel()
-            await asyncio.wait({self._task}, timeout=0.1)
+            await asyncio.gather(self._task, return_exceptions=True)
         self._task = None
         try:
             if self._state:
@@ -105,10 +104,8 @@ class ResidencyPublisher:
         while True:
             try:
                 await self._write()
-                if failures:
-                    failures = 0
-                    _log.info("residency is published again")
             except Exception as error:
+                raise_if_cancelled()
                 # Whatever it is: residency is a hint, its publisher must not end.
                 failures += 1
                 if failures == 1:
@@ -116,6 +113,10 @@ class ResidencyPublisher:
                 self._all_changed()
                 await asyncio.sleep(backoff.delay_s(failures, cap_s=view.SIGN_OF_LIFE_S))
                 continue
+            raise_if_cancelled()
+            if failures:
+                failures = 0
+                _log.info("residency is published again")
             await self._change_or_sign_of_life()
 
     async def _change_or_sign_of_life(self) -> None:

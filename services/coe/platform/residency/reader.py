@@ -8,7 +8,7 @@ from google.protobuf.message import DecodeError
 from redis.exceptions import RedisClusterException, RedisError
 
 from coe.platform.residency import view
-from coe.platform.residency.connection import connect, disconnect, why
+from coe.platform.residency.connection import connect, disconnect, raise_if_cancelled, why
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -44,6 +44,7 @@ class ResidencyReader:
                 if not self._away:
                     self._away = True
                     _log.warning("residency can't be read: going on without it", error=await why(self._url, error))
+            raise_if_cancelled()
             self._valid_until = time.monotonic() + age
             return self._view
 
