@@ -2,11 +2,13 @@
 
 import copy
 import os
+import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 CHART = Path(__file__).resolve().parents[2] / "deploy" / "helm" / "coe"
@@ -52,6 +54,14 @@ SECRETS = {
 }
 
 Documents = list[dict[str, Any]]
+
+
+def tool(name: str) -> str:
+    """Its path. Skips the test where it is not there."""
+    found = shutil.which(name) or shutil.which(name, path=str(TOOLS))
+    if found is None:
+        pytest.skip(f"{name} is not installed, and `make deploy-tools` could not build it (it needs Go)")
+    return found
 
 
 def render(helm: str, values: Mapping[str, str], chart: Path = CHART) -> Documents:

@@ -4,7 +4,6 @@
 """
 
 import re
-import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 import yaml
 
 from coe.platform import errors
-from support.helm import CHART, TOOLS
+from support.helm import CHART
 
 RULES = CHART / "files" / "alerts.yaml"
 SERVICES = ("gateway", "router", "mapper", "memory-tier-manager", "expert-worker")
@@ -158,14 +157,6 @@ SCENARIOS: dict[str, tuple[Mapping[str, str | None], set[str]]] = {
     "HBM is full": (tier("hbm", 100), set()),
     "DDR is full": (tier("ddr", 100), {"TierFull"}),
 }
-
-
-@pytest.fixture(scope="module")
-def promtool() -> str:
-    found = shutil.which("promtool") or shutil.which("promtool", path=str(TOOLS))
-    if found is None:
-        pytest.skip("promtool is not installed, and `make deploy-tools` could not build it (it needs Go)")
-    return found
 
 
 def run(command: list[str]) -> None:

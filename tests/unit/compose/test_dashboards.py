@@ -1,28 +1,19 @@
 """Prometheus' own promtool evaluates what the dashboards show."""
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
 
-from support.helm import CHART, TOOLS
+from support.helm import CHART
 
 PANELS = [
     panel
     for path in sorted((CHART / "files" / "dashboards").glob("*.json"))
     for panel in json.loads(path.read_text())["panels"]
 ]
-
-
-@pytest.fixture(scope="module")
-def promtool() -> str:
-    found = shutil.which("promtool") or shutil.which("promtool", path=str(TOOLS))
-    if found is None:
-        pytest.skip("promtool is not installed, and `make deploy-tools` could not build it (it needs Go)")
-    return found
 
 
 def expression(panel: dict[str, list[dict[str, str]]]) -> str:
