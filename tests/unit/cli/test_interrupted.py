@@ -38,14 +38,29 @@ cli.main([])
 """
 
 
+def _as_of_a_terminal() -> None:
+    """Whoever runs the tests may have them ignored, `nohup` say."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def end(way: str, number: signal.Signals, *, ignored: str) -> tuple[str, int]:
     shell = f"trap '' {ignored}; exec \"$@\"" if ignored else 'exec "$@"'
     arguments = ["sh", "-c", shell, "sh", sys.executable, "-c", _COMMAND, way]
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as command:
+    with subprocess.Popen(
+        arguments,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        preexec_fn=_as_of_a_terminal,
+    ) as command:
         assert command.stdout is not None
         assert command.stdout.readline() == "up\n"
         command.send_signal(number)
-        return command.stdout.read(), command.wait(60)
+        try:
+            return command.communicate(timeout=60)[0], command.returncode
+        finally:
+            command.kill()
 
 
 @pytest.mark.parametrize("way", ["plain", "asyncio", "uvloop"])
