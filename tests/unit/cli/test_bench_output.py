@@ -5,13 +5,6 @@ import pytest
 from coe.cli import bench_backlog, bench_pipeline, bench_schedule, bench_telemetry
 
 
-@pytest.fixture(autouse=True)
-def logs_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a command sets is its process's, here that of all tests."""
-    for command in (bench_backlog, bench_telemetry):
-        monkeypatch.setattr(command, "quiet_logs", lambda: None)
-
-
 async def test_backlog(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     async def measured(_plan: bench_backlog.Plan) -> list[bench_backlog.Row]:
         return [bench_backlog.row(1, queued, [{"router": 1.0, "total": 1.0}]) for queued in (10, 100)]
