@@ -1,6 +1,5 @@
 """A broker that asks clients who they are, by each mechanism, with and without TLS."""
 
-import subprocess
 from pathlib import Path
 
 from coe.local.kafka import KafkaServer
@@ -40,12 +39,11 @@ class SaslKafka(KafkaServer):
                 extra[f"listener.name.{listener}.{mechanism.lower()}.sasl.jaas.config"] = login
         super().__init__(directory, KafkaNode(1, int(self.plain.rpartition(":")[2]), {1: controller}, extra=extra))
 
-    def _format(self, tool: list[str], settings: Path) -> None:
+    def _format(self, tool: list[str], *more: str) -> None:
         """With the users of SCRAM: their secrets lie in the cluster's metadata."""
         users = [
             part
             for mechanism in _MECHANISMS[1:]
             for part in ("--add-scram", f"{mechanism}=[name={USER},password={PASSWORD}]")
         ]
-        command = [*tool, "format", f"--cluster-id={self._cluster_id}", "--config", str(settings), *users]
-        subprocess.run(command, check=True, capture_output=True, timeout=60)
+        super()._format(tool, *users, *more)

@@ -85,10 +85,10 @@ class KafkaServer(LocalServer):
             await self._child.wait()
             raise
 
-    def _format(self, tool: list[str]) -> None:
-        """Writes the cluster's identity into a new data folder."""
+    def _format(self, tool: list[str], *more: str) -> None:
+        """Writes the cluster's identity into a new data folder, and what `more` options of the tool say."""
         # One word: an id may begin with a dash, which would be taken for an option.
-        command = [*tool, "format", f"--cluster-id={self._cluster_id}", "--config", _SETTINGS]
+        command = [*tool, "format", f"--cluster-id={self._cluster_id}", "--config", _SETTINGS, *more]
         try:
             done = subprocess.run(
                 command,
