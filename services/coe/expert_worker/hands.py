@@ -29,6 +29,8 @@ class Hands:
 
     async def room(self, attempt: int = 0) -> None:
         """Returns when there is room (`has_room`), or after HOLD_S."""
+        if self.has_room(attempt):
+            return
         with suppress(TimeoutError):
             async with asyncio.timeout(HOLD_S):
                 while not self.has_room(attempt):
