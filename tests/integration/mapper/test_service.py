@@ -26,6 +26,7 @@ from coe.platform.residency import ResidencyPublisher, ResidencyReader
 from coe.platform.rpc.client import calls, channel
 from coe.platform.rpc.endpoint import Endpoint
 from coe.platform.settings import CoreSettings, GrpcSettings
+from tests.support.deadlines import until
 
 NOBODY = "redis://127.0.0.1:1/0"
 WAIT_S = 20.0
@@ -134,7 +135,14 @@ async def test_a_prompt_goes_to_the_worker_that_has_its_expert(tmp_path: Path, r
     write_bindings(tmp_path / FILE_NAME, {expert.name: "tiny" for expert in load_mapping(PACKAGED).pool})
     home, *_, other = (place.worker for place in places_of("tiny", 4, {number: str(number) for number in range(4)}))
     epoch = time.time_ns() // 1_000_000
+    reader = ResidencyReader(redis_url)
+
+    async def all_published() -> bool:
+        nodes = (await reader.snapshot()).nodes
+        return all((node := nodes.get(f"node-{n}")) and node.experts and node.queues for n in range(4))
+
     async with AsyncExitStack() as stack:
+        stack.push_async_callback(reader.close)
         for worker in map(str, range(4)):
             publisher = await stack.enter_async_context(ResidencyPublisher(redis_url, f"node-{worker}", epoch))
             publisher.publish_queue(f"worker-{worker}", {}, {int(worker)})
@@ -146,6 +154,8 @@ async def test_a_prompt_goes_to_the_worker_that_has_its_expert(tmp_path: Path, r
                 )
             else:
                 publisher.publish(tiers_pb.ExpertResidency(expert_id="another", tier=tiers_pb.TIER_DISK))
+        # All of it is there before the mapper begins: who went elsewhere by half a view draws others there.
+        await until(all_published)
         mapper = await stack.enter_async_context(running(tmp_path, redis_url))
 
         async def partition(request_id: str) -> int:
@@ -165,7 +175,7 @@ async def test_a_prompt_goes_to_the_worker_that_has_its_expert(tmp_path: Path, r
 
         assert home != other
         async with asyncio.timeout(WAIT_S):
-            # The first ones may come before the mapper has seen the cluster.
+            # The first ones may come before the mapper has seen anything: those aren't counted, and draw nobody.
             for number in itertools.count():
                 if await partition(f"r{number}") == int(other):
                     break
