@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from coe.bench.node import Setting, Span, serve
+from coe.bench.node import Setting, Span, pitches, serve
 from coe.bench.samples import BESIDE_TOKENS, Samples
 from coe.experts.catalogue import Catalogue
 from coe.experts.engine import Engine
@@ -190,18 +190,18 @@ async def _visits(setting: Setting, experts: Sequence[str], sizes: Sequence[int]
     samples.lone += [span.seconds for span in answered.meter.lone]
     spans = [span for visit in visits[len(paired) :] for span in visit]
     samples.taken += [span.adding_s / span.added for span in spans if span.added]
-    pitches: dict[tuple[str, int], list[float]] = defaultdict(list)
     for one, following in itertools.pairwise(spans):
         gap_s = following.began - one.ended - following.adding_s
         if one.expert != following.expert:
             samples.switch.append(gap_s)
         elif one.begun < one.sequences:
             samples.between.append(gap_s)
-        elif one.sequences == following.sequences:
-            pitches[one.expert, one.sequences].append(following.began - one.began)
-    for (_, sequences), seconds in pitches.items():
-        if len(seconds) >= ANSWER_TOKENS // 2:
-            samples.decode[sequences].append(sum(seconds) / len(seconds))
+    decodes: dict[tuple[str, int], list[float]] = defaultdict(list)
+    for span, seconds in pitches(spans):
+        decodes[span.expert, span.sequences].append(seconds)
+    for (_, sequences), each in decodes.items():
+        if len(each) >= ANSWER_TOKENS // 2:
+            samples.decode[sequences].append(sum(each) / len(each))
 
 
 def _by_visit(spans: Sequence[Span]) -> list[list[Span]]:

@@ -4,7 +4,7 @@ process, prompts over a bus in memory. It serves a trace as the simulator's node
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -146,6 +146,13 @@ class Meter:
     def lone(self) -> list[Span]:
         """Decode steps of one sequence."""
         return [span for span in self.spans if span.sequences == span.begun == 1]
+
+
+def pitches(spans: Sequence[Span]) -> Iterator[tuple[Span, float]]:
+    """Decode steps that another one of the same sequences follows, and the seconds from one's begin to the other's."""
+    for one, following in pairwise(spans):
+        if one.expert == following.expert and one.begun == one.sequences == following.begun == following.sequences:
+            yield one, following.began - one.began
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,12 @@ from functools import partial
 import numpy as np
 
 from coe.bench.calibration import calibrate
-from coe.bench.node import SUBJECTS, Answered, Setting, Span, asked, serve
+from coe.bench.node import SUBJECTS, Answered, Setting, Span, asked, pitches, serve
 from coe.bench.samples import Samples, fitted
 from coe.scheduling import make_policy
 from coe.simulation import node as simulated
 from coe.simulation.hardware import with_budget
+from coe.simulation.measured import Curve, at
 from coe.simulation.trace import Trace, make_trace
 
 # Of what the node sustains when all are queued. Paced prompts rarely share a batch: at 0.7 the node is busy nine tenths
@@ -29,8 +30,8 @@ MANY_STEPS = 10
 class Agreement:
     """`figure`: prompts_s (all queued at the start) or p95_s (from arrival to the end of the answer, paced).
 
-    `slower`: how many times longer a step of one sequence took in the run than in the calibrations, the median of each;
-    the simulator is told. `unsteady`: how much slower the machine was in a slow second of the run, or calibration, than
+    `slower`: how many times longer the decode steps of the run took than calibrations say of as many sequences; the
+    simulator is told. `unsteady`: how much slower the machine was in a slow second of the run, or calibration, than
     in a fast; `tries`: runs made.
     """
 
@@ -61,7 +62,7 @@ async def validate(
     """Two figures a trace. The machine is calibrated before and after each run: its speed changes meanwhile.
 
     The simulator is told how long each prompt and answer was: when an expert stops is not its business. Neither is how
-    fast a shared machine is in this very minute: its lone steps in the run tell.
+    fast a shared machine is in this very minute: its decode steps in the run tell.
     """
     said = asked(setting, experts[0], prompts, numbered)
     both = _Both(setting, experts, room, policy)
@@ -112,17 +113,17 @@ class _Both:
         samples = Samples()
         samples.add(before)
         samples.add(after)
-        slower = _slower([span.seconds for span in real.meter.lone], samples.lone)
-        again = self._simulate(replace(trace, output_tokens=real.output_tokens), samples, slower)
+        slower, again = self._simulate(replace(trace, output_tokens=real.output_tokens), samples, real.meter.spans)
         lone = [float(np.median(one.lone)) for one in (before, after)]
         return _BothWays(real, again, slower, max(max(lone) / min(lone), unsteadiness(real.meter.lone)))
 
-    def _simulate(self, trace: Trace, samples: Samples, slower: float) -> simulated.Served:
+    def _simulate(self, trace: Trace, samples: Samples, run: Sequence[Span]) -> tuple[float, simulated.Served]:
         nbytes = self.setting.hosted.weight_bytes(self.experts[0])
         machine = fitted(samples, nbytes)
         assert machine.measured is not None
+        slower = slowness(run, machine.measured.decode)
         machine = replace(machine, measured=machine.measured.slower(slower))
-        return simulated.serve(
+        return slower, simulated.serve(
             trace,
             with_budget(machine, self.room, nbytes),
             make_policy(self.policy, max_wait=self.setting.max_wait_s),
@@ -136,11 +137,16 @@ def numbered(index: int) -> str:
     return f"Number {index}: tell me something about {SUBJECTS[index % len(SUBJECTS)]}."
 
 
-def _slower(run: Sequence[float], calibrated: Sequence[float]) -> float:
-    """1 when there are too few steps to tell."""
-    if min(len(run), len(calibrated)) < MANY_STEPS:
+def slowness(run: Sequence[Span], calibrated: Curve) -> float:
+    """How many times longer its decode steps took than the curve says. 1 when there are too few to tell.
+
+    Copies beside them are in it, a hundredth or so. One that took more than twice the ratio's median counts as that.
+    """
+    steps = [(at(calibrated, span.sequences), seconds) for span, seconds in pitches(run)]
+    if len(steps) < MANY_STEPS:
         return 1.0
-    return float(np.median(run) / np.median(calibrated))
+    said, took = np.array(steps).T
+    return float(np.minimum(took, 2 * np.median(took / said) * said).sum() / said.sum())
 
 
 def unsteadiness(lone: Sequence[Span]) -> float:

@@ -4,7 +4,7 @@ import pytest
 
 from coe.bench.node import Meter, Span
 from coe.bench.samples import BESIDE_TOKENS, Samples, fitted
-from coe.bench.validation import numbered, unsteadiness
+from coe.bench.validation import numbered, slowness, unsteadiness
 from coe.platform.errors import Unavailable
 
 
@@ -77,6 +77,16 @@ def test_unsteadiness_is_by_the_second_of_lone_decodes() -> None:
     few = Meter([*steps[:20], decode(5.0, 1.0), *(decode(6.0, 1.0, 2) for _ in range(20))])
     assert unsteadiness(few.lone) == 1.0
     assert unsteadiness([]) == 1.0
+
+
+def test_slowness_is_of_the_seconds_from_decode_step_to_decode_step() -> None:
+    curve = ((1.0, 0.010), (4.0, 0.040))
+    lone = [decode(0.011 * step, 0.005) for step in range(41)]
+    four = [decode(10 + 0.050 * step, 0.005, 4) for step in range(11)]
+    assert slowness([*lone, *four], curve) == pytest.approx((0.44 + 0.5) / (0.4 + 0.4))
+    stopped = [decode(20 + step + (100 if step > 5 else 0), 0.5) for step in range(12)]
+    assert slowness(stopped, ((1.0, 1.0),)) == pytest.approx(12 / 11), "a stop counts as twice the median"
+    assert slowness([Span("a", 1, 0, 1, 0.0, float(at), at + 0.5) for at in range(20)], curve) == 1.0, "no decode steps"
 
 
 def test_prompts_differ_from_their_number_on() -> None:
