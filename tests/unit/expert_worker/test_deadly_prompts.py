@@ -11,8 +11,8 @@ from coe.platform.bus.api import Outgoing
 from coe.platform.bus.memory.broker import MemoryBroker
 from coe.platform.bus.memory.bus import MemoryBus
 from support.deadlines import until_true
-from unit.expert_worker.test_worker_process import Rig, assigned
 from unit.expert_worker.worker_fakes import WAIT_S, Panic
+from unit.expert_worker.worker_rig import Rig, assigned
 
 PROMPTS = 60
 

@@ -1,86 +1,12 @@
 """The worker around its loop, on ports in memory: good and bad prompts in, one terminal event each out."""
 
-import asyncio
-import threading
-import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-
 import pytest
 
 from coe._proto import events_pb2
-from coe.expert_worker import echo, resident
-from coe.expert_worker.effects import Residency
-from coe.expert_worker.expected import Expected
 from coe.expert_worker.intake import MAX_ATTEMPTS
-from coe.expert_worker.loop import WorkerLoop
-from coe.expert_worker.outcome import Identity
-from coe.expert_worker.runners import Runners
-from coe.expert_worker.worker import Worker
-from coe.platform import topics
-from coe.platform.bus.api import Subscription
-from coe.platform.errors import ChecksumMismatch, ExpertNotFound, UndecodableMessage
-from coe.scheduling import Exponential, LearnedCosts, make_policy
+from coe.platform.errors import ChecksumMismatch, UndecodableMessage
 from support.deadlines import until_true
-from unit.expert_worker.worker_fakes import WAIT_S, FakeBus, FakeLeases, FakeRunner, Panic
-
-
-@dataclass
-class Rig:
-    bus: FakeBus = field(default_factory=FakeBus)
-    leases: FakeLeases = field(default_factory=FakeLeases)
-    gate: threading.Event = field(default_factory=threading.Event)
-    runners: dict[str, FakeRunner] = field(default_factory=dict)
-    depths: list[Mapping[str, int]] = field(default_factory=list)
-    begin_after_s: float = 0.0
-    worker: Worker = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.gate.set()
-        expected = Expected(LearnedCosts(lambda _: 10, 2), Exponential(), 2)
-        self.worker = Worker(
-            self.bus,  # type: ignore[arg-type]
-            echo.LeasesWithEcho(self.leases),
-            Runners(self._make),
-            WorkerLoop(make_policy("lookahead"), expected, max_batch=2),
-            Identity("w", "n"),
-            Subscription(topics.ASSIGNMENTS, "g"),
-            known=self._known,
-            on_queue=lambda depths, partitions: self.depths.append(depths),
-            max_prompt_bytes=1000,
-            begin_after_s=self.begin_after_s,
-        )
-
-    def _make(self, expert_id: str) -> FakeRunner | echo.EchoRunner:
-        if expert_id == "echo":
-            return echo.EchoRunner()
-        self.runners[expert_id] = FakeRunner(self.gate)
-        return self.runners[expert_id]
-
-    def _known(self, expert_id: str) -> str:
-        if expert_id == "unknown":
-            raise ExpertNotFound("no expert 'unknown' is hosted here")
-        return ""
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator["Rig"]:
-        task = asyncio.create_task(self.worker.run())
-        try:
-            yield self
-        finally:
-            self.gate.set()
-            await self.worker.drain(WAIT_S)
-            await task
-
-
-def assigned(request_id: str, text: str = "hi", expert: str = "a", **sampling: object) -> events_pb2.PromptAssigned:
-    message = events_pb2.PromptAssigned(assignment={"expert_id": expert}, routing_s=0.25)
-    message.prompt.request_id, message.prompt.prompt = request_id, text
-    message.prompt.submitted_at_ms = time.time_ns() // 1_000_000
-    for name, value in {"max_tokens": 3, **sampling}.items():
-        setattr(message.prompt.sampling, name, value)
-    return message
+from unit.expert_worker.worker_rig import Rig, assigned
 
 
 async def test_an_answer_with_its_stream_usage_route_and_tiers() -> None:
@@ -153,53 +79,6 @@ async def test_deadlines_of_header_and_field_are_honoured() -> None:
             assert (await rig.bus.completed(offset)).error.code == "deadline_exceeded"
 
 
-async def test_a_damaged_bundle_ends_the_prompts_of_that_expert() -> None:
-    rig = Rig()
-    rig.leases.refusal = ChecksumMismatch("weights.coe is damaged")
-    async with rig.running():
-        assert (await rig.bus.completed(rig.bus.put(assigned("r")))).error.code == "checksum_mismatch"
-        rig.leases.refusal = None
-        assert (await rig.bus.completed(rig.bus.put(assigned("s")))).completion.text == "ttt"
-
-
-async def put_stuck(rig: Rig) -> int:
-    """A prompt whose lease is waited for."""
-    stuck = rig.bus.put(assigned("r"))
-    async with asyncio.timeout(WAIT_S):
-        await until_true(lambda: rig.leases.waiting)
-    return stuck
-
-
-async def test_the_lease_of_a_cancelled_prompt_is_not_waited_for() -> None:
-    rig = Rig()
-    rig.leases.stuck.add("a")
-    async with rig.running():
-        stuck = await put_stuck(rig)
-        other = rig.bus.put(assigned("other", expert="b"))
-        rig.bus.cancel("r")
-        assert (await rig.bus.completed(stuck)).error.code == "cancelled"
-        assert (await rig.bus.completed(other)).completion.text == "ttt"
-        assert not rig.leases.waiting
-    assert rig.leases.held == {}
-
-
-async def test_an_expert_whose_disk_hangs_keeps_nobody_else_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resident, "LATE_S", 0.05)
-    rig = Rig()
-    rig.leases.stuck.add("a")
-    async with rig.running():
-        stuck = await put_stuck(rig)
-        rig.worker.residency_changed("a", 10, Residency.LOADING)
-        for number in range(3):
-            other = rig.bus.put(assigned(f"other-{number}", expert="b"))
-            assert (await rig.bus.completed(other)).completion.text == "ttt"
-        assert stuck not in rig.bus.ended
-        rig.leases.stuck.clear()
-        rig.bus.put(assigned("last", expert="b"))
-        assert (await rig.bus.completed(stuck)).completion.text == "ttt"
-    assert rig.leases.held == {}
-
-
 async def test_a_cancelled_prompt_ends_though_it_runs() -> None:
     rig = Rig()
     async with rig.running():
@@ -244,51 +123,6 @@ async def test_who_came_back_often_runs_alone_and_holds_nobody_up_once_it_is_gon
     assert set(rig.bus.ended) == {1}
 
 
-async def test_drain_ends_what_runs_and_hands_back_what_waits() -> None:
-    rig = Rig()
-    task = asyncio.create_task(rig.worker.run())
-    rig.gate.clear()
-    running = rig.bus.put(assigned("r"))
-    waiting = rig.bus.put(assigned("s", expert="b"))
-    # Its chunk says that the first prompt is in the engine, which waits at the gate; the second was posted before.
-    await rig.bus.until(lambda: rig.bus.posted)
-    draining = asyncio.create_task(rig.worker.drain(WAIT_S))
-    await asyncio.sleep(0)
-    rig.gate.set()
-    assert await draining == 1
-    await task
-    assert running in rig.bus.ended
-    assert waiting not in rig.bus.ended
-    assert rig.leases.held == {}
-
-
-async def test_a_drain_without_grace_gives_up_what_runs() -> None:
-    rig = Rig()
-    task = asyncio.create_task(rig.worker.run())
-    rig.bus.put(assigned("r", max_tokens=100_000))
-    await rig.bus.until(lambda: rig.bus.posted)
-    await rig.worker.drain(0.0)
-    await task
-    assert rig.bus.ended == {}
-
-
-async def test_an_arena_is_bound_between_steps_and_old_leases_are_not_used_in_it() -> None:
-    rig = Rig()
-    bound: list[int] = []
-    async with rig.running():
-        rig.worker.attached(1, "host", lambda: None)
-        offset = rig.bus.put(assigned("r", max_tokens=50))
-        await rig.bus.until(lambda: len(rig.bus.posted) > 3)
-        rig.leases.epoch = 2
-        rig.worker.attached(2, "host", lambda: bound.extend(rig.runners["a"].leases))
-        done = await rig.bus.completed(offset)
-    leases = rig.runners["a"].leases
-    assert done.completion.text == "t" * 50
-    assert leases[: len(bound)] == [1] * len(bound)
-    assert set(leases[len(bound) :]) == {2}
-    assert done.tiers.tier_profile == "host"
-
-
 async def test_queue_depths_are_told() -> None:
     rig = Rig()
     rig.gate.clear()
@@ -308,38 +142,3 @@ async def test_echo_needs_no_lease() -> None:
     async with rig.running():
         done = await rig.bus.completed(rig.bus.put(assigned("r", "one two", expert="echo")))
     assert (done.completion.text, done.usage.completion_tokens) == ("one two", 2)
-
-
-async def test_a_failure_of_the_bus_ends_the_worker() -> None:
-    rig = Rig()
-
-    async def fail(record: object, outcome: object) -> bool:
-        raise ConnectionError("gone")
-
-    rig.bus.complete = fail  # type: ignore[assignment]
-    rig.bus.put(assigned("r"))
-    async with asyncio.timeout(WAIT_S):
-        with pytest.raises(ConnectionError):
-            await rig.worker.run()
-
-
-async def test_what_the_engine_can_t_survive_ends_the_worker() -> None:
-    """A panic of a library is no Exception; a worker that waited for its step would be silent for ever."""
-    rig = Rig()
-    rig.bus.put(assigned("r", "panic"))
-    async with asyncio.timeout(WAIT_S):
-        with pytest.raises(Panic):
-            await rig.worker.run()
-
-
-async def test_a_cancellation_that_comes_out_of_the_bus_ends_the_worker() -> None:
-    rig = Rig()
-
-    async def cancelled(record: object, outcome: object) -> bool:
-        raise asyncio.CancelledError
-
-    rig.bus.complete = cancelled  # type: ignore[assignment]
-    rig.bus.put(assigned("r"))
-    async with asyncio.timeout(WAIT_S):
-        with pytest.raises(RuntimeError, match="cancelled from within"):
-            await rig.worker.run()

@@ -8,6 +8,7 @@ from coe._proto import events_pb2
 from coe.expert_worker.effects import (
     Abandon,
     Acquire,
+    Answer,
     Discard,
     Effect,
     Finish,
@@ -175,6 +176,18 @@ class World:
             else:
                 return
         raise AssertionError("the loop does not come to rest")
+
+
+def answer(world: World, key: str) -> Answer:
+    result = world.finished[key].result
+    assert isinstance(result, Answer)
+    return result
+
+
+def error(world: World, key: str) -> CoEError:
+    result = world.finished[key].result
+    assert isinstance(result, CoEError)
+    return result
 
 
 def _broken(key: str) -> FakeEmission:

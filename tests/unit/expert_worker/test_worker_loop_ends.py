@@ -1,0 +1,107 @@
+"""The loop: prompts that end without an answer, each alone."""
+
+from coe.expert_worker.effects import Answer, Discard
+from coe.platform.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    InternalError,
+    NumericalError,
+)
+from unit.expert_worker.worker_world import World, answer, error, make_prompt
+
+
+def test_an_expired_deadline_ends_waiting_and_running_prompts() -> None:
+    world = World(max_batch=1)
+    world.submit(
+        make_prompt("run", tokens=9, deadline=5.0), make_prompt("wait", deadline=5.0), make_prompt("fine", tokens=1)
+    )
+    world.grant()
+    world.finish_step()
+    world.now = 5.0
+    world.apply(world.loop.on_tick(world.now))
+    assert isinstance(error(world, "wait"), DeadlineExceeded)
+    world.run_out()
+    assert isinstance(error(world, "run"), DeadlineExceeded)
+    assert answer(world, "fine").completion_tokens == 1
+    assert all(not live for live in world.engine.values())
+    world.submit(make_prompt("late", deadline=4.0))
+    assert isinstance(error(world, "late"), DeadlineExceeded)
+
+
+def test_cancellation_reaches_waiting_running_and_coming_prompts() -> None:
+    world = World(max_batch=1)
+    world.submit(make_prompt("1", tokens=9), make_prompt("2"))
+    world.grant()
+    for request_id in ("1", "2", "3"):
+        world.apply(world.loop.on_cancel(request_id, world.now))
+    world.submit(make_prompt("3"))
+    assert all(isinstance(error(world, key), Cancelled) for key in "123")
+    world.run_out()
+    assert world.outcomes == {"1": 1, "2": 1, "3": 1}
+    assert world.engine == {"a": {}}
+
+
+def test_a_cancellation_is_of_what_was_submitted_before_it() -> None:
+    world = World()
+    world.apply(world.loop.on_cancel("waited", world.now))
+    world.apply(world.loop.on_cancel("again", world.now))
+    world.now = 3600.0
+    world.submit(make_prompt("waited", at=0.0), make_prompt("again", at=3600.0))
+    assert isinstance(error(world, "waited"), Cancelled)
+    world.run_out()
+    assert answer(world, "again").completion_tokens == 1
+
+
+def test_no_cancellation_is_remembered_by_a_name_that_no_prompt_may_have() -> None:
+    world = World()
+    longest, longer = "a" * 256, "b" * 257
+    for name in (longest, longer):
+        world.apply(world.loop.on_cancel(name, world.now))
+    world.submit(make_prompt(longest), make_prompt(longer))
+    assert isinstance(error(world, longest), Cancelled)
+    world.run_out()
+    assert answer(world, longer).completion_tokens == 1
+
+
+def test_an_engine_fault_ends_the_sequences_of_its_expert_only() -> None:
+    world = World()
+    world.submit(make_prompt("1", "a", tokens=3), make_prompt("2", "a", tokens=3), make_prompt("3", "b"))
+    world.grant("hbm")
+    world.finish_step(InternalError("boom"))
+    assert Discard("a") in world.log
+    world.run_out()
+    assert [type(world.finished[key].result) for key in "123"] == [InternalError, InternalError, Answer]
+    assert world.leases == {}
+
+
+def test_a_sequence_that_breaks_ends_alone() -> None:
+    world = World()
+    world.submit(make_prompt("1", tokens=3), make_prompt("2", tokens=3))
+    world.grant("hbm")
+    world.finish_step()
+    world.finish_step(broken="1")
+    assert isinstance(error(world, "1"), NumericalError)
+    world.run_out()
+    assert answer(world, "2").text == "ttt"
+    assert Discard("a") not in world.log
+
+
+def test_revoked_prompts_leave_without_an_event() -> None:
+    world = World(max_batch=1)
+    world.submit(make_prompt("1", tokens=9), make_prompt("2"))
+    world.grant()
+    world.loop.on_revoked({"1", "2"})
+    world.run_out()
+    assert world.outcomes == {}
+    assert world.engine == {"a": {}}
+    assert world.loop.idle
+
+
+def test_drain_finishes_what_runs_and_hands_back_the_rest() -> None:
+    world = World(max_batch=1)
+    world.submit(make_prompt("1", tokens=3), make_prompt("2"))
+    world.grant()
+    world.loop.drain()
+    world.run_out()
+    assert set(world.finished) == {"1"}
+    assert world.loop.idle
