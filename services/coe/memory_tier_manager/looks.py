@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from coe.memory_tier_manager.disk_reads import DiskReads
+from coe.memory_tier_manager.disk_threads import DiskThreads
 from coe.platform.errors import CoEError, TierLoadError
 
 T = TypeVar("T")
@@ -15,11 +15,11 @@ LOOK_S = 5.0
 
 
 class Looks:
-    """Owned by the loop's thread. At most a few questions are asked at a time, and a few more hang (DiskReads)."""
+    """Owned by the loop's thread. At most a few questions are asked at a time, and a few more hang (DiskThreads)."""
 
     def __init__(self, *, patience_s: float = LOOK_S) -> None:
         self._patience_s = patience_s
-        self._threads = DiskReads(patience_s=patience_s)
+        self._threads = DiskThreads(patience_s=patience_s)
         # By name: when it was asked, and who hears the answer.
         self._asked: dict[str, tuple[float, asyncio.Future[Any]]] = {}
 

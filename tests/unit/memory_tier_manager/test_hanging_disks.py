@@ -9,7 +9,7 @@ from coe.memory_tier_manager import effects as fx
 from coe.memory_tier_manager import events as ev
 from coe.memory_tier_manager import runtime as runtime_module
 from coe.memory_tier_manager.core import Tiers
-from coe.memory_tier_manager.disk_reads import DiskReads
+from coe.memory_tier_manager.disk_threads import DiskThreads
 from coe.memory_tier_manager.eviction import EVICTION
 from coe.memory_tier_manager.requests import Limits
 from coe.memory_tier_manager.runtime import Runtime
@@ -183,10 +183,10 @@ def test_as_many_copies_may_hang_as_threads_may_and_what_is_in_memory_goes_on() 
 
 
 class Bench:
-    def __init__(self) -> None:
+    def __init__(self, *, hbm_bytes: int = 12) -> None:
         self.library = FakeLibrary(hung=4, a=4, b=4)
         self.arena = FakeArena("fake", 12, 4, by_hand=True)
-        limits = Limits(hbm_bytes=12, ddr_bytes=12, slots=4, alignment=1, load_timeout_s=0.2)
+        limits = Limits(hbm_bytes=hbm_bytes, ddr_bytes=12, slots=4, alignment=1, load_timeout_s=0.2)
         self.tiers = Tiers(limits, EVICTION["lru"])
         self.runtime = Runtime(self.tiers, self.arena, self.library, lambda item, now: None, patience_s=0.02)
         self.runtime.post(ev.Attach("w", 1))
@@ -224,6 +224,23 @@ async def test_a_read_that_never_returns_holds_up_neither_the_link_nor_the_end(
     answers.set()
 
 
+async def test_the_end_does_not_wait_for_a_file_that_has_opened_since(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime_module, "CLOSE_S", 60.0)
+    bench = Bench(hbm_bytes=4)
+    opens = bench.library.dead["a"] = threading.Event()
+    holding = bench.acquire("b")
+    await until_true(lambda: bench.arena.copies)
+    bench.arena.copies[0].finish()
+    await holding
+    prefetch = ev.Prefetch(bench.runtime.next_request(), "w", "a", 4, may_evict=False)
+    await bench.runtime.ask(prefetch)
+    assert "a" in bench.tiers.ddr.entries
+    closing = asyncio.create_task(bench.runtime.close())
+    await asyncio.sleep(0)
+    opens.set()
+    await asyncio.wait_for(closing, 20.0)
+
+
 async def test_the_first_bytes_of_a_copy_are_seen_soon() -> None:
     bench = Bench()
     event = ev.Acquire(bench.runtime.next_request(), "w", "a", 4)
@@ -242,7 +259,7 @@ async def test_the_first_bytes_of_a_copy_are_seen_soon() -> None:
 
 async def test_a_copy_that_is_slow_for_the_link_lets_others_pass() -> None:
     bench = Bench()
-    bench.runtime._link_rate = 1000.0
+    bench.runtime._copies._link_rate = 1000.0
     slow = bench.acquire("a")
     await until_true(lambda: bench.arena.copies)
     stop = threading.Event()
@@ -271,7 +288,7 @@ class Reading:
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.reads = DiskReads(patience_s=10.0, at_once=2, max_hanging=3, clock=lambda: self.now)
+        self.reads = DiskThreads(patience_s=10.0, at_once=2, max_hanging=3, clock=lambda: self.now)
         self.gates: dict[str, threading.Event] = {}
         self.refused: list[str] = []
 

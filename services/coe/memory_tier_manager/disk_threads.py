@@ -1,5 +1,5 @@
-"""Reads of disks (weights into DDR, questions to file systems) on threads that may hang: a disk that does not answer
-keeps its thread for ever."""
+"""Threads that wait for disks (reads of weights into DDR, questions to file systems). One that does not answer keeps
+its thread for ever."""
 
 import threading
 import time
@@ -7,9 +7,9 @@ from collections import deque
 from collections.abc import Callable
 
 
-class DiskReads:
-    """At most `at_once` reads run, others wait for their turn. One that runs longer than `patience_s` hangs: another
-    takes its turn, until `max_hanging` hang; from then on reads are refused until one of them ends.
+class DiskThreads:
+    """At most `at_once` run, others wait for their turn. One that runs longer than `patience_s` hangs: another takes
+    its turn, until `max_hanging` hang; from then on work is refused until one of them ends.
 
     Owned by one thread, which calls everything here; `work` runs in another, and `ended` is to be called for it after.
     """
@@ -44,7 +44,7 @@ class DiskReads:
         self.look()
 
     def look(self) -> None:
-        """To be called now and then: reads begin to hang by time alone."""
+        """To be called now and then: they begin to hang by time alone."""
         while self._waiting:
             hanging = self.hanging
             if hanging < self._max_hanging and len(self._running) - hanging >= self._at_once:

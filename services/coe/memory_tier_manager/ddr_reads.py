@@ -1,0 +1,96 @@
+"""Weights files of the DDR tier: read and locked in threads, closed when the tier holds them no more."""
+
+from functools import partial
+
+from coe.memory_tier_manager import events as ev
+from coe.memory_tier_manager.arena import Source
+from coe.memory_tier_manager.ddr import DdrTier
+from coe.memory_tier_manager.disk_threads import DiskThreads
+from coe.memory_tier_manager.feedback import Feedback
+from coe.memory_tier_manager.sources import Sources
+from coe.platform import logs
+from coe.platform.errors import Cancelled, CoEError, InternalError
+
+_log = logs.get(__name__)
+
+
+class DdrReads:
+    """Performs ReadIntoDdr, in the loop's thread. A read that takes longer than `patience_s` hangs (DiskThreads)."""
+
+    def __init__(self, ddr: DdrTier, sources: Sources, feedback: Feedback, patience_s: float) -> None:
+        self._ddr = ddr
+        self._sources = sources
+        self._feedback = feedback
+        self._threads = DiskThreads(patience_s=patience_s)
+        # What is being read, and could not be copied meanwhile: it does not stay in DDR.
+        self._spoiled: set[str] = set()
+        self._stopped = False
+
+    @property
+    def running(self) -> frozenset[str]:
+        """Experts whose files a thread reads, also those that hang."""
+        return self._threads.running
+
+    @property
+    def hanging(self) -> int:
+        return self._threads.hanging
+
+    def look(self) -> None:
+        """To be called now and then."""
+        self._threads.look()
+
+    def stop(self) -> None:
+        """None begins any more; `running` says which are left."""
+        self._stopped = True
+        self._threads.stop()
+
+    def start(self, expert: str) -> None:
+        self._sources.when_open(expert, partial(self._begin, expert))
+
+    def forget(self, expert: str) -> None:
+        """Its file is to be opened anew: it could not be copied, or is that of a former bundle of the name."""
+        if self._ddr.has(expert):
+            self._feedback.post(ev.InDdr(expert, ok=False))
+        elif expert in self._ddr.entries:
+            self._spoiled.add(expert)
+        self.close_unused(expert)
+
+    def close_unused(self, expert: str) -> None:
+        """Unless the tier holds it, or will."""
+        if expert not in self._ddr.entries:
+            self._sources.close_one(expert)
+
+    def _begin(self, expert: str, source: Source | CoEError) -> None:
+        self._feedback.ended.set()
+        if self._stopped:
+            source = Cancelled("the memory-tier manager stops")
+        if isinstance(source, CoEError):
+            _log.warning("an expert can't be read into DDR", expert=expert, reason=source.message)
+            self._feedback.post(ev.InDdr(expert, ok=False))
+            return
+        self._threads.submit(expert, partial(self._lock, expert, source), partial(self._refused, expert))
+
+    def _refused(self, expert: str) -> None:
+        self._spoiled.discard(expert)
+        _log.error("an expert is not read into DDR: too many reads hang", expert=expert, hanging=self.hanging)
+        self._feedback.loop.call_soon(self._feedback.post, ev.InDdr(expert, ok=False))
+
+    def _lock(self, expert: str, source: Source) -> None:
+        """In a thread of its own."""
+        try:
+            source.lock()
+            ok = True
+        except (CoEError, ValueError) as error:
+            _log.warning("an expert can't be read into DDR", expert=expert, reason=str(error))
+            ok = False
+        except Exception as error:
+            self._feedback.tell(self._feedback.fail, InternalError(f"reading {expert} failed: {error}"))
+            return
+        self._feedback.tell(self._over, expert, ok)
+
+    def _over(self, expert: str, ok: bool) -> None:
+        self._threads.ended(expert)
+        self._feedback.ended.set()
+        spoiled = expert in self._spoiled
+        self._spoiled.discard(expert)
+        self._feedback.post(ev.InDdr(expert, ok=ok and not spoiled))
