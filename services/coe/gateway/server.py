@@ -5,6 +5,7 @@ import contextlib
 import math
 import socket
 from collections.abc import Iterator
+from functools import partial
 
 import uvicorn
 from starlette.applications import Starlette
@@ -26,8 +27,8 @@ class HttpServer(uvicorn.Server):
 
     def __init__(self, app: Starlette, settings: GatewaySettings, grace_s: float = 10.0) -> None:
         """Encrypted when COE_GATEWAY_HTTP_TLS says so: raises ArtifactError when its files can't be used."""
-        mode = settings.http_tls
-        tls = None if mode == "off" else TlsSettings().server_context(mutual=mode == "mutual")
+        mode, files = settings.http_tls, TlsSettings()
+        tls = None if mode == "off" else files.lasting(partial(files.server_context, mutual=mode == "mutual"))
         config = uvicorn.Config(
             _cut_in_peace(app),
             http=Connection,

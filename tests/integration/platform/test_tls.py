@@ -1,6 +1,7 @@
 """TLS for real: a broker, a Redis-protocol server behind a terminator, and gRPC, with certificates of one authority."""
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from coe.platform.errors import ArtifactError, Unavailable
 from coe.platform.residency import ResidencyPublisher, ResidencyReader
 from coe.platform.rpc.endpoint import Endpoint
 from coe.platform.settings import GrpcSettings
+from coe.platform.tls import TlsSettings
 from support import certificates
 from support.certificates import Certificates
 from support.deadlines import until
@@ -99,6 +101,15 @@ async def test_grpc(monkeypatch: pytest.MonkeyPatch) -> None:
         assert not await probe.serves(endpoint.address), "a caller without TLS is let in"
     finally:
         await endpoint.stop()
+
+
+@pytest.mark.parametrize("server", [TlsSettings.server_context, TlsSettings.server_credentials])
+def test_who_asks_for_certificates_trusts_somebody(
+    server: Callable[..., object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COE_TLS_CA")
+    with pytest.raises(ArtifactError, match="asks callers for a certificate needs COE_TLS_CA"):
+        server(TlsSettings(), mutual=True)
 
 
 async def test_a_server_needs_a_certificate(monkeypatch: pytest.MonkeyPatch) -> None:

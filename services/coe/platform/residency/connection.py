@@ -11,10 +11,11 @@ before the hosts; sentinels are asked without it.
 """
 
 import asyncio
+import ssl
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from redis.asyncio import Redis, Sentinel
+from redis.asyncio import Redis, Sentinel, connection
 from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -25,6 +26,18 @@ from coe.platform.tls_trouble import explain, handshake, speaks_tls
 
 TIMEOUT_S = 0.5
 _PORTS = {"cluster": 6379, "sentinel": 26379}
+
+
+class _Files(connection.RedisSSLContext):
+    """Of a connection, which the library opens again with what it read at first."""
+
+    def get(self) -> ssl.SSLContext:
+        self.context = None
+        return super().get()
+
+
+# There is no setting for it.
+connection.RedisSSLContext = _Files  # type: ignore[misc]
 
 
 def connect(url: str) -> Any:

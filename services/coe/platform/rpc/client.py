@@ -3,7 +3,7 @@
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self, cast
 
 import grpc
 import grpc.aio
@@ -11,6 +11,7 @@ from opentelemetry import trace
 from opentelemetry.trace import SpanKind
 from opentelemetry.util.types import AttributeValue
 
+from coe.platform.renewed import Renewed
 from coe.platform.rpc import options
 from coe.platform.rpc.status import from_call
 from coe.platform.settings import GrpcSettings
@@ -19,6 +20,7 @@ from coe.platform.tls import TlsSettings
 from coe.platform.tls_trouble import handshake, speaks_tls
 
 DEFAULT_TIMEOUT_S = 30.0
+_UNCONNECTED = (grpc.ChannelConnectivity.IDLE, grpc.ChannelConnectivity.TRANSIENT_FAILURE)
 
 
 @contextmanager
@@ -39,8 +41,12 @@ def bare_channel(address: str, interceptors: Sequence[grpc.aio.ClientInterceptor
     """A channel with our options and nothing around its calls; encrypted when COE_GRPC_TLS says so."""
     if GrpcSettings().tls == "off":
         return grpc.aio.insecure_channel(address, options=options.CHANNEL, interceptors=interceptors)
-    credentials = TlsSettings().channel_credentials()
-    return grpc.aio.secure_channel(address, credentials, options=options.CHANNEL, interceptors=interceptors)
+
+    def encrypted(credentials: grpc.ChannelCredentials) -> grpc.aio.Channel:
+        return grpc.aio.secure_channel(address, credentials, options=options.CHANNEL, interceptors=interceptors)
+
+    tls = TlsSettings()
+    return cast("grpc.aio.Channel", _Lasting(tls.renewed(tls.channel_credentials), encrypted))
 
 
 async def tls_trouble(address: str) -> str:
@@ -51,6 +57,41 @@ async def tls_trouble(address: str) -> str:
     if GrpcSettings().tls == "off":
         return "it speaks TLS only: set COE_GRPC_TLS" if await speaks_tls(host.strip("[]"), int(port)) else ""
     return await handshake(host.strip("[]"), int(port), TlsSettings().client_context(), ["h2"])
+
+
+class _Lasting:
+    """A channel that is made anew when the files have changed, before it connects again: gRPC's keep what they got."""
+
+    def __init__(
+        self,
+        files: Renewed[grpc.ChannelCredentials],
+        make: Callable[[grpc.ChannelCredentials], grpc.aio.Channel],
+    ) -> None:
+        self._files = files
+        self._make = make
+        self._channel = make(files.made)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._channel.close()
+
+    def __getattr__(self, name: str) -> Any:
+        """Of the channel. Stubs ask once for what makes their calls."""
+        if not name.startswith(("unary_", "stream_")):
+            return getattr(self._channel, name)
+
+        def kind(*method: Any, **options: Any) -> Callable[..., Any]:
+            return lambda *args, **kwargs: getattr(self._newest(), name)(*method, **options)(*args, **kwargs)
+
+        return kind
+
+    def _newest(self) -> grpc.aio.Channel:
+        """One that is not connected has no calls."""
+        if self._channel.get_state() in _UNCONNECTED and (credentials := self._files.renew()) is not None:
+            self._channel = self._make(credentials)
+        return self._channel
 
 
 class _UnaryCalls(grpc.aio.UnaryUnaryClientInterceptor):

@@ -1,7 +1,9 @@
 """How to reach the broker, as keyword arguments of aiokafka's classes."""
 
 import asyncio
+import ssl
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from coe.platform.bus.kafka.sasl_trouble import sasl_trouble
@@ -94,5 +96,11 @@ class Connection:
 
 def _encryption() -> dict[str, Any]:
     if CoreSettings().kafka_security == "SSL":
-        return {"security_protocol": "SSL", "ssl_context": TlsSettings().client_context()}
+        return {"security_protocol": "SSL", "ssl_context": _context(TlsSettings())}
     return {"security_protocol": "PLAINTEXT"}
+
+
+@cache
+def _context(tls: TlsSettings) -> ssl.SSLContext:
+    """One for all clients of the process: a change of its files is told once."""
+    return tls.lasting(tls.client_context)

@@ -1,0 +1,49 @@
+"""What is made from files, and made anew when they change."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from coe.platform import logs
+from coe.platform.errors import ArtifactError
+
+_log = logs.get(__name__)
+Made = TypeVar("Made")
+
+
+class Renewed(Generic[Made]):
+    """`made` is what `make` gave last. `what` the files are, in words of the log.
+
+    Raises what `make` raises when it is called first; later an ArtifactError leaves what was made.
+    """
+
+    def __init__(self, what: str, files: Sequence[Path], make: Callable[[], Made]) -> None:
+        self._what, self._files, self._make = what, files, make
+        # Before they are read: what changes meanwhile is read again.
+        self._seen = self._stamps()
+        self.made = make()
+
+    def renew(self) -> Made | None:
+        """What was made anew because the files have changed since the last look."""
+        if (seen := self._stamps()) == self._seen:
+            return None
+        self._seen = seen
+        try:
+            self.made = self._make()
+        except (ArtifactError, OSError) as error:
+            _log.error(f"{self._what} not read again, the old ones stay", reason=str(error))
+            return None
+        _log.info(f"{self._what} read again")
+        return self.made
+
+    def _stamps(self) -> list[object]:
+        return [_stamp(path) for path in self._files]
+
+
+def _stamp(path: Path) -> object:
+    """Another one when the file was written or replaced."""
+    try:
+        found = path.stat()
+    except OSError as error:
+        return str(error)
+    return found.st_mtime_ns, found.st_size, found.st_ino
