@@ -16,7 +16,6 @@ class FakeSource:
         self.nbytes = nbytes
         self.damaged = damaged
         self.tag = tag
-        self.locked = False
         self.closed = False
         self.loads = 0
         # What reads it can't be stopped.
@@ -26,11 +25,7 @@ class FakeSource:
     def lock(self) -> bool:
         if self._readable is not None:
             assert self._readable.wait(30.0)
-        self.locked = True
         return True
-
-    def unlock(self) -> None:
-        self.locked = False
 
     def loaded(self) -> None:
         self.loads += 1

@@ -128,7 +128,7 @@ class World:
         self.answers |= {request: fx.Reject(request, Unavailable("the manager is gone")) for request in old.pending}
         for gone in (self.copying, self.cancelled, self.freeing, self.reading, self.in_ddr):
             gone.clear()
-        first_lease = old.first_lease + 1_000_000
+        first_lease = old.leases.next_lease + 1_000_000
         self.tiers = Tiers(old.limits, old.weights.policy, old.defaults, first_lease)
         self.claims_end = self.now + old.limits.claim_s
         whole = {(resident.slot, resident.generation) for resident in found}

@@ -14,6 +14,7 @@ from coe.bench.subject import KV_BYTES, KV_FORMAT, GraphSubject, Shape
 from coe.experts.bundle import Bundle
 from coe.experts.kv_blocks import KvBudget
 from coe.experts.layout_session import LayoutSession
+from coe.memory_tier_manager.extents import rounded
 from coe.platform.errors import TierLoadError
 
 PROMPT = Shape(1, 8, 0)
@@ -30,7 +31,7 @@ class SwitchSubject:
         self.graph = GraphSubject(bundle)
         self.weights = native.WeightsFile.open(bundle.weights_path)
         self.weights.lock()
-        self.budget = -(-bundle.weights_bytes // (1 << 21)) * (1 << 21)
+        self.budget = rounded(bundle.weights_bytes)
         self.arena = native.HbmArena.create(f"/coe-bench-{os.getpid()}", self.budget, slots=1)
         self.arena.bind()
 

@@ -9,7 +9,7 @@ from coe.local import stackfile
 from coe.local.plan import arena_name
 from coe.platform.errors import Unavailable
 
-_SHARED_MEMORY = Path("/dev/shm")
+SHARED_MEMORY = Path("/dev/shm")
 
 
 @contextmanager
@@ -33,7 +33,7 @@ def clear(home: Path) -> None:
     """Removes what a stack that was killed could not remove itself."""
     stackfile.remove(home)
     # The arena, and the socket of its leases.
-    for left in _SHARED_MEMORY.glob(f"{arena_name(home)}*"):
+    for left in SHARED_MEMORY.glob(f"{arena_name(home)}*"):
         left.unlink(missing_ok=True)
 
 

@@ -15,17 +15,16 @@ from coe.experts.catalogue import Catalogue
 from coe.experts.importer import import_model
 from coe.experts.left_out import LeftOut
 from coe.experts.locate import locate
+from coe.local.home import SHARED_MEMORY
 from coe.local.options import StackOptions
 from coe.local.packaged import EXPERT_ID, PACKAGE
 from coe.mapper import bindings, mapping_file
+from coe.memory_tier_manager.extents import rounded
 from coe.platform.errors import ArtifactError, CoEError, Unavailable
 from coe.platform.settings import CoreSettings
 
 # Experts that fit the HBM tier by default: fewer than are hosted, so that switching is real.
 _EXPERTS_IN_HBM = 3
-# Slots start on pages of this size.
-_ALIGNMENT = 2 * 2**20
-_SHARED_MEMORY = Path("/dev/shm")
 
 Step = Callable[[str], None]
 
@@ -88,14 +87,14 @@ def _bind(home: Path, hosted: Sequence[Bundle]) -> None:
 
 def hbm_bytes(options: StackOptions, hosted: Sequence[Bundle]) -> int:
     """The HBM tier's size: as set, else room for a few of the largest expert. Raises Unavailable without that room."""
-    largest = max((bundle.weights_bytes for bundle in hosted), default=_ALIGNMENT)
-    wanted = options.hbm_bytes or _EXPERTS_IN_HBM * -(-largest // _ALIGNMENT) * _ALIGNMENT
-    free = shutil.disk_usage(_SHARED_MEMORY).free
+    largest = max((bundle.weights_bytes for bundle in hosted), default=0)
+    wanted = options.hbm_bytes or _EXPERTS_IN_HBM * rounded(largest)
+    free = shutil.disk_usage(SHARED_MEMORY).free
     if wanted > free:
         raise Unavailable(
-            f"{_SHARED_MEMORY} has {free >> 20} MiB free and the HBM tier takes {wanted >> 20}: `coe doctor --clean` "
+            f"{SHARED_MEMORY} has {free >> 20} MiB free and the HBM tier takes {wanted >> 20}: `coe doctor --clean` "
             f"removes what managers that were killed left there, COE_STACK_HBM_BYTES makes it smaller, "
-            f"mount -o remount,size=... {_SHARED_MEMORY} makes room"
+            f"mount -o remount,size=... {SHARED_MEMORY} makes room"
         )
     return wanted
 

@@ -38,7 +38,6 @@ class Tiers:
         self.limits, self.defaults = state.limits, state.defaults
         self.hbm, self.ddr, self.weights = state.hbm, state.ddr, state.weights
         self.leases, self.pins, self.forecasts = state.leases, state.pins, state.forecasts
-        self.first_lease = first_lease
         self.attached: dict[str, int] = {}
         self._admission = Admission(state)
         self._upkeep = Upkeep(state)

@@ -7,7 +7,7 @@ from coe.memory_tier_manager.extents import Extents
 
 
 class Candidate(NamedTuple):
-    """An expert in HBM without lease, load, grant or pin. `next_use`: absolute, inf when nothing waits for it.
+    """An expert in HBM that may leave (state.py says which). `next_use`: absolute, inf when nothing waits for it.
 
     `part`: only its first layers, which leave before anything whole does.
     """

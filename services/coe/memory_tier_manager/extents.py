@@ -6,6 +6,11 @@ from dataclasses import dataclass
 ALIGNMENT = 2 * 1024 * 1024  # a huge page
 
 
+def rounded(nbytes: int, alignment: int = ALIGNMENT) -> int:
+    """The bytes that an allocation of `nbytes` really takes."""
+    return max(-(-nbytes // alignment), 1) * alignment
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Extent:
     offset: int
@@ -26,8 +31,8 @@ class Extents:
         self._used: dict[int, Extent] = {}
 
     def rounded(self, nbytes: int) -> int:
-        """The bytes that an allocation of `nbytes` really takes."""
-        return max(-(-nbytes // self.alignment), 1) * self.alignment
+        """With this alignment."""
+        return rounded(nbytes, self.alignment)
 
     def can_allocate(self, nbytes: int) -> bool:
         return self.largest >= self.rounded(nbytes)
@@ -81,10 +86,6 @@ class Extents:
     @property
     def largest(self) -> int:
         return max((extent.nbytes for extent in self._free), default=0)
-
-    @property
-    def free_bytes(self) -> int:
-        return sum(extent.nbytes for extent in self._free)
 
     @property
     def used_bytes(self) -> int:

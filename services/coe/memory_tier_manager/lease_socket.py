@@ -1,6 +1,6 @@
 """Leases over a unix socket: what gRPC offers too, at a fraction of the cost, for the workers of this host.
 
-One gRPC call costs each side some 200 us of CPU in Python before anything is done. Here a call is one small message
+An empty gRPC call costs the server 170 to 450 us of CPU in Python (ADR 7). Here a call is one small message
 each way, and an expert that is in HBM is leased within the callback that read it.
 """
 

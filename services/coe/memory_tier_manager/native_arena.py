@@ -92,9 +92,6 @@ class VerifiedOnce:
     def lock(self) -> bool:
         return self.file.lock()
 
-    def unlock(self) -> None:
-        self.file.unlock()
-
     def loaded(self) -> None:
         self._verified.add(self.tag)
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from coe.memory_tier_manager import events as ev
+from coe.memory_tier_manager.extents import ALIGNMENT
 from coe.memory_tier_manager.tiers import Tier
 
 
@@ -22,7 +23,7 @@ class Limits:
     hbm_bytes: int
     ddr_bytes: int
     slots: int = 1024
-    alignment: int = 2 * 1024 * 1024
+    alignment: int = ALIGNMENT
     max_waiting: int = 1024
     load_timeout_s: float = 60.0
     idle_ttl_s: float = float("inf")

@@ -137,6 +137,7 @@ class MemoryTierManagerService:
             claim_s=settings.claim_s,
             recall_s=settings.recall_s,
             part_share=settings.part_share,
+            part_unit=CHUNK_BYTES,
         )
 
     def _event_log(self) -> EventLog | None:

@@ -113,4 +113,4 @@ def test_extents_are_taken_where_they_were() -> None:
     extents.take(0, 4)
     extents.take(8, 4)
     extents.check_integrity()
-    assert not extents.free_bytes
+    assert not extents.largest

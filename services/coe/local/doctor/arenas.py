@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coe.local.doctor.check import Check, Level, judged
+from coe.local.home import SHARED_MEMORY
 
-SHARED_MEMORY = Path("/dev/shm")
 # The first bytes of an arena (native/src/arena/layout.h).
 MAGIC = b"\x01\nCOEHBM"
 
