@@ -2,6 +2,8 @@
 
 import asyncio
 import sys
+import threading
+import traceback
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -25,7 +27,8 @@ class EngineThread:
         self._on_failure = on_failure
         # What comes of a step is of no trace that an event came with.
         self._context = copy_context()
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="engine")
+        self._thread: int | None = None
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="engine", initializer=self._begin)
 
     def step(self, step: Step) -> None:
         self._pool.submit(self._step, step, asyncio.get_running_loop())
@@ -41,6 +44,14 @@ class EngineThread:
         """Waits for the step under way."""
         self._pool.submit(self._runners.close)
         self._pool.shutdown(wait=True)
+
+    def stack(self) -> str:
+        """Where it is now, for the log."""
+        frame = sys._current_frames().get(self._thread or 0)
+        return "".join(traceback.format_stack(frame)) if frame is not None else ""
+
+    def _begin(self) -> None:
+        self._thread = threading.get_ident()
 
     def _step(self, step: Step, loop: asyncio.AbstractEventLoop) -> None:
         """Waits for what comes of it: the way back is short."""

@@ -74,6 +74,10 @@ class WorkerLoop:
         """Prompts that have not ended, by expert."""
         return Counter(prompt.expert_id for prompt in self.held())
 
+    def step_s(self, now: float) -> float:
+        """So long the step under way has taken; 0 between two."""
+        return now - self._stepped_at if self._stepped_at is not None else 0.0
+
     # Events.
 
     def on_prompt(self, prompt: Prompt, now: float) -> list[Effect]:

@@ -20,6 +20,7 @@ from coe.expert_worker.runners import Runner, Runners
 from coe.expert_worker.servicer import ExpertWorkerServicer
 from coe.expert_worker.settings import WorkerSettings
 from coe.expert_worker.tier_client import TierClient
+from coe.expert_worker.watchdog import Watchdog
 from coe.expert_worker.worker import Worker
 from coe.experts.engine import Engine
 from coe.native import lease_handle
@@ -72,6 +73,7 @@ class ExpertWorkerService:
             max_prompt_bytes=core.max_prompt_bytes,
             max_attempts=settings.max_attempts,
             begin_after_s=BEGIN_AFTER_S,
+            watchdog=Watchdog(settings.step_timeout_s, worker=settings.id),
         )
         self._worker_run: asyncio.Task[None] | None = None
         # Kept up until the last sequence has ended: leases end with the attach stream.

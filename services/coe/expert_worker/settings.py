@@ -40,6 +40,9 @@ class WorkerSettings(Settings):
     max_wait_s: Annotated[float, Field(gt=0)] = 20.0
     # Seconds that a batch waits for its lease, over restarts of the manager, before its prompts end with an error.
     acquire_timeout_s: Annotated[float, Field(gt=0)] = 60.0
+    # Seconds that a step may take before the worker ends itself, so that others get its prompts; 0: for ever. A step
+    # may build a graph, and waits for weights: a minute where none of their bytes come.
+    step_timeout_s: Annotated[float, Field(ge=0, le=86_400)] = 300.0
     # Seconds that running prompts may go on after the signal to stop.
     grace_s: Annotated[float, Field(ge=0)] = 8.0
     # Serves the expert `echo`, which gives the prompt back. For load tests of the pipeline only.

@@ -35,6 +35,7 @@ from coe.expert_worker.outbox import Outbox
 from coe.expert_worker.outcome import Identity
 from coe.expert_worker.prompt import Prompt
 from coe.expert_worker.runners import Runners
+from coe.expert_worker.watchdog import Watchdog
 from coe.platform import logs, topics
 from coe.platform.bus import codec
 from coe.platform.bus.api import Bus, ParallelConsumer, Subscription
@@ -42,8 +43,10 @@ from coe.platform.errors import CoEError
 from coe.platform.telemetry import messaging
 
 _log = logs.get(__name__)
-# How often deadlines and lost partitions are looked for.
+# How often deadlines, lost partitions and a step that hangs are looked for.
 TICK_S = 0.25
+# Prompts of a step that hangs, in the log.
+MAX_NAMED = 8
 
 Event = Callable[[float], list[Effect]]
 
@@ -69,12 +72,14 @@ class Worker:
         max_prompt_bytes: int,
         max_attempts: int = MAX_ATTEMPTS,
         begin_after_s: float = 0.0,
+        watchdog: Watchdog | None = None,
     ) -> None:
         self.loop = loop
         self._bus = bus
         self._leases = leases
         self._subscription = subscription
         self._on_queue = on_queue
+        self._watchdog = watchdog or Watchdog()
         self._metrics = WorkerMetrics()
         self._clock = time.monotonic
         self._intake = Intake(
@@ -105,7 +110,7 @@ class Worker:
 
     async def run(self) -> None:
         """Until drained. Raises what broke it."""
-        with quick_handovers():
+        with quick_handovers(), self._watchdog.watching():
             try:
                 async with self._bus.parallel(self._subscription) as consumer:
                     try:
@@ -187,6 +192,7 @@ class Worker:
 
     async def _tick(self, consumer: ParallelConsumer) -> None:
         def look(now: float) -> list[Effect]:
+            self._watchdog.look(self.loop.step_s(now), self._step_facts)
             revoked = [prompt for prompt in self.loop.held() if consumer.revoked(prompt.record)]
             self.loop.on_revoked({prompt.key for prompt in revoked})
             for prompt in revoked:
@@ -197,6 +203,16 @@ class Worker:
             self.post(look)
             self._on_queue(self.loop.depths(), consumer.partitions)
             await asyncio.sleep(TICK_S)
+
+    def _step_facts(self) -> dict[str, object]:
+        batch = self.loop.batch
+        names = [sequence.prompt.request_id for sequence in batch.live.values()] if batch is not None else []
+        return {
+            "expert": batch.expert_id if batch is not None else None,
+            "prompts": len(names),
+            "request_ids": names[:MAX_NAMED],
+            "stack": self._engine.stack(),
+        }
 
     def _stepped(self, done: StepDone) -> None:
         self._inbox.append(partial(self.loop.on_step, done))

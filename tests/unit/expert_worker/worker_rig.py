@@ -13,6 +13,7 @@ from coe.expert_worker.expected import Expected
 from coe.expert_worker.loop import WorkerLoop
 from coe.expert_worker.outcome import Identity
 from coe.expert_worker.runners import Runners
+from coe.expert_worker.watchdog import Watchdog
 from coe.expert_worker.worker import Worker
 from coe.platform import topics
 from coe.platform.bus.api import Subscription
@@ -30,6 +31,7 @@ class Rig:
     runners: dict[str, FakeRunner] = field(default_factory=dict)
     depths: list[Mapping[str, int]] = field(default_factory=list)
     begin_after_s: float = 0.0
+    watchdog: Watchdog | None = None
     worker: Worker = field(init=False)
 
     def __post_init__(self) -> None:
@@ -46,6 +48,7 @@ class Rig:
             on_queue=lambda depths, partitions: self.depths.append(depths),
             max_prompt_bytes=1000,
             begin_after_s=self.begin_after_s,
+            watchdog=self.watchdog,
         )
 
     def _make(self, expert_id: str) -> FakeRunner | echo.EchoRunner:

@@ -113,6 +113,13 @@ METRICS = (
         _GEN_AI,
         SECONDS,
     ),
+    Metric(
+        "coe.step.age",
+        "gauge",
+        "s",
+        "So long the step under way has taken, looked at four times a second; 0 between two",
+        (names.COE_WORKER,),
+    ),
     Metric("coe.queue.depth", "gauge", "{prompt}", "Prompts that wait or run", (names.COE_WORKER, names.COE_EXPERT)),
     Metric(
         "coe.expert.load.wait.duration",

@@ -1,0 +1,44 @@
+"""A process with a worker in memory whose only step hangs, in the way that is named."""
+
+import asyncio
+import ctypes
+import sys
+import threading
+
+from coe.expert_worker.watchdog import Watchdog
+from coe.platform import logs
+from support.deadlines import until_true
+from unit.expert_worker.worker_rig import Rig, assigned
+
+LIMIT_S = 0.3
+
+
+class Hang(threading.Event):
+    """In place of the gate that steps wait at."""
+
+    def __init__(self, *, keeps_the_lock: bool) -> None:
+        super().__init__()
+        self.reached = False
+        self._keeps_the_lock = keeps_the_lock
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.reached = True
+        if self._keeps_the_lock:
+            ctypes.PyDLL(None).pause()
+        return threading.Event().wait()
+
+
+async def main(kind: str) -> None:
+    gate = Hang(keeps_the_lock=kind == "lock")
+    rig = Rig(gate=gate, watchdog=Watchdog(LIMIT_S, worker="w"))
+    rig.bus.put(assigned("r", max_tokens=5))
+    running = asyncio.create_task(rig.worker.run())
+    if kind == "drained":
+        await until_true(lambda: gate.reached)
+        await rig.worker.drain(0.0)
+    await running
+
+
+if __name__ == "__main__":
+    logs.configure("expert-worker")
+    asyncio.run(main(sys.argv[1]))
