@@ -1,6 +1,6 @@
 """The gateway's two faces in this process."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import grpc.aio
@@ -21,9 +21,11 @@ LIMIT = 1000
 CHAT = "/v1/chat/completions"
 
 
-def http_api(prompts: PromptClient, settings: GatewaySettings, keys: ApiKeys | None = None) -> Starlette:
+def http_api(
+    prompts: PromptClient, settings: GatewaySettings, keys: ApiKeys | None = None, hosted: Sequence[str] = (EXPERT,)
+) -> Starlette:
     async def experts() -> list[str]:
-        return [EXPERT]
+        return list(hosted)
 
     async def healthy() -> bool:
         return True

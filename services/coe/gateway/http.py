@@ -26,15 +26,17 @@ from coe.gateway.reading import Reading
 from coe.gateway.refusals import invalid, refuse, unserved
 from coe.gateway.settings import GatewaySettings
 from coe.gateway.sse import EventStream, stream
-from coe.platform.errors import Cancelled, CoEError, ExpertNotFound, InvalidPrompt, PromptTooLarge
+from coe.platform.errors import Cancelled, CoEError, ExpertNotFound, InvalidPrompt, PromptTooLarge, Unavailable
 
 TIMEOUT = "x-coe-timeout-s"
 # A body that comes in drops holds its connection no longer than this.
 _BODY_S = 30.0
+_ROUTED = (AUTO, *BUDGETS)
 
 
 class HttpApi:
-    """`experts` lists the ids that are hosted now; `healthy` says whether prompts can be taken."""
+    """`experts` lists the ids that are hosted now, none when that is not known; `healthy` says whether prompts can be
+    taken."""
 
     def __init__(
         self,
@@ -53,6 +55,7 @@ class HttpApi:
         self._settings = settings
         self._max_prompt_bytes = max_prompt_bytes
         self._since = int(time.time())
+        self._known: list[str] = []
 
     def app(self) -> Starlette:
         routes = [
@@ -70,18 +73,22 @@ class HttpApi:
 
     async def models(self, request: Request) -> Response:
         self._tenant(request)
-        cards = [model_card(name, self._since) for name in await self._names()]
+        cards = [model_card(name, self._since) for name in (*_ROUTED, *await self._hosted())]
         return JSONResponse({"object": "list", "data": cards})
 
     async def model(self, request: Request) -> Response:
         self._tenant(request)
         name = request.path_params["name"]
-        if name not in await self._names():
+        if name not in _ROUTED and name not in (hosted := await self._hosted()):
+            if not hosted:
+                raise Unavailable("which experts are hosted is not known now: Redis is away, or no node is there yet")
             raise ExpertNotFound(f"no expert {name!r} is hosted here")
         return JSONResponse(model_card(name, self._since))
 
-    async def _names(self) -> list[str]:
-        return [AUTO, *BUDGETS, *await self._experts()]
+    async def _hosted(self) -> list[str]:
+        """As it was last, while nobody knows."""
+        self._known = await self._experts() or self._known
+        return self._known
 
     def _tenant(self, request: Request) -> str | None:
         return self._keys.tenant(request.headers.get("authorization"))
@@ -120,8 +127,10 @@ class HttpApi:
 
 
 async def parse(request: Request, max_prompt_bytes: int) -> ChatRequest:
-    """The request's body, read only up to a bound. Raises PromptTooLarge, InvalidPrompt with the field's name, or
-    Cancelled."""
+    """The request's body, read only up to a bound. Raises PromptTooLarge, InvalidPrompt with the field's name,
+    Cancelled, or HTTPException."""
+    if (coding := request.headers.get("content-encoding", "").lower()) not in ("", "identity"):
+        raise HTTPException(415, f"content-encoding {coding} is not supported", {"accept-encoding": "identity"})
     try:
         async with asyncio.timeout(_BODY_S):
             # JSON may need up to six bytes for one of text; the text itself is measured at admission.

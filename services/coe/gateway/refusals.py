@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from coe.platform.errors import CoEError, InternalError, InvalidPrompt
 
 _KINDS = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
-_CODES = {404: "not_found", 405: "method_not_allowed", 408: "request_timeout"}
+_CODES = {404: "not_found", 405: "method_not_allowed", 408: "request_timeout", 415: "unsupported_media_type"}
 
 
 def error_body(error: CoEError, param: str | None = None) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def refuse(request: Request, error: Exception) -> Response:
 
 
 def unserved(request: Request, error: Exception) -> Response:
-    """A path or method that there is not, a body that does not come."""
+    """A path or method that there is not, a body that does not come, or not as it is."""
     assert isinstance(error, HTTPException)
     request.state.error = code = _CODES.get(error.status_code, InvalidPrompt.code)
     body = _body(f"{request.method} {request.url.path}: {error.detail}", code, error.status_code)

@@ -1,6 +1,7 @@
 """The gateway over HTTP, as OpenAI's clients use it."""
 
 import asyncio
+import gzip
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -120,6 +121,21 @@ async def test_models_and_health(http: httpx.AsyncClient) -> None:
     assert (await http.get("/health")).status_code == 200
 
 
+async def test_no_expert_is_denied_while_none_is_known(prompts: PromptClient) -> None:
+    hosted: list[str] = []
+    async with client_of(http_api(prompts, GatewaySettings(), hosted=hosted)) as client:
+        answer = await client.get(f"/v1/models/{EXPERT}")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "unavailable")
+        assert answer.headers["x-should-retry"] == "true"
+        assert (await client.get("/v1/models/coe-auto")).status_code == 200
+        hosted.append(EXPERT)
+        assert (await client.get(f"/v1/models/{EXPERT}")).status_code == 200
+        hosted.clear()
+        assert (await client.get(f"/v1/models/{EXPERT}")).status_code == 200
+        assert (await client.get("/v1/models")).json()["data"][-1]["id"] == EXPERT
+        assert (await client.get("/v1/models/missing")).status_code == 404
+
+
 @pytest.mark.parametrize(
     ("extra", "param", "message"),
     [
@@ -160,6 +176,16 @@ async def test_sampling_that_no_expert_takes_is_refused_before_it_is_routed(
 async def test_a_body_that_is_no_json_names_no_field(http: httpx.AsyncClient) -> None:
     answer = await http.post(CHAT, content=b"{")
     assert answer.json()["error"]["param"] is None
+
+
+async def test_a_packed_body_is_refused_by_the_name_of_its_packing(http: httpx.AsyncClient) -> None:
+    packed = gzip.compress(json.dumps(chat("hello")).encode())
+    answer = await http.post(CHAT, content=packed, headers={"content-encoding": "gzip"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (415, "unsupported_media_type")
+    assert "gzip" in answer.json()["error"]["message"]
+    assert answer.headers["accept-encoding"] == "identity"
+    answer = await http.post(CHAT, json=chat("olleh"), headers={"content-encoding": "identity"})
+    assert answer.status_code == 200
 
 
 async def test_what_is_not_served_is_an_error_as_any_other(http: httpx.AsyncClient) -> None:
