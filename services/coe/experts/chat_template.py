@@ -1,9 +1,13 @@
 """Chat templates: untrusted Jinja from a model file, rendered in a sandbox with the settings transformers uses."""
 
 import json
-from collections.abc import Mapping, Sequence
+import resource
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
+from pathlib import Path
+from threading import Lock
 from time import thread_time
 from typing import Any, NoReturn
 
@@ -19,12 +23,16 @@ from coe.platform.errors import ArtifactError, InvalidPrompt
 MAX_RENDERED = 8 << 20
 # Of a processor. A conversation takes milliseconds; whoever waits for a template waits in the thread that generates.
 MAX_SECONDS = 5.0
+# Of memory, beside what the process has.
+MAX_BYTES = 256 << 20
+_limited = Lock()
 
 
 def check(template: str) -> None:
     """Raises ArtifactError for a template that takes no conversation at all."""
     try:
-        _compiled(template)
+        with _bounded_memory():
+            _compiled(template)
     except Exception as error:
         raise ArtifactError(f"the model's chat template can't be read: {error}") from error
 
@@ -35,25 +43,42 @@ def render(template: str, messages: Sequence[Mapping[str, str]], bos: str, eos: 
     Raises InvalidPrompt when the template refuses the conversation (roles in a wrong order, say).
     """
     try:
-        parts = _compiled(template).generate(
-            messages=[dict(message) for message in messages],
-            add_generation_prompt=True,
-            bos_token=bos,
-            eos_token=eos,
-            _ends_at=thread_time() + MAX_SECONDS,
-        )
-        text: list[str] = []
-        size = 0
-        for part in parts:
-            size += len(part)
-            if size > MAX_RENDERED:
-                raise InvalidPrompt("the chat template makes the conversation too long")
-            text.append(part)
+        with _bounded_memory():
+            parts = _compiled(template).generate(
+                messages=[dict(message) for message in messages],
+                add_generation_prompt=True,
+                bos_token=bos,
+                eos_token=eos,
+                _ends_at=thread_time() + MAX_SECONDS,
+            )
+            text: list[str] = []
+            size = 0
+            for part in parts:
+                size += len(part)
+                if size > MAX_RENDERED:
+                    raise InvalidPrompt("the chat template makes the conversation too long")
+                text.append(part)
     except InvalidPrompt:
         raise
+    except MemoryError:
+        raise InvalidPrompt("the expert's chat template takes too much memory for this conversation") from None
     except Exception as error:  # a template is foreign code: it may raise anything
         raise InvalidPrompt(f"the expert's chat template can't take this conversation: {error}") from error
     return "".join(text)
+
+
+@contextmanager
+def _bounded_memory() -> Iterator[None]:
+    """What takes more raises MemoryError, which ends one prompt; a process that is out of memory is killed. Strings
+    grow in too many ways (`~`, center, replace) to forbid each. The limit is the process's, so one at a time."""
+    with _limited:
+        before = soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        limit = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize() + MAX_BYTES
+        resource.setrlimit(resource.RLIMIT_DATA, (limit if soft == resource.RLIM_INFINITY else min(soft, limit), hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_DATA, before)
 
 
 def check_time(context: Context) -> None:

@@ -1,3 +1,4 @@
+import resource
 from contextlib import suppress
 
 import pytest
@@ -47,6 +48,23 @@ def test_hostile_templates_end_in_a_clear_error(hostile: str, monkeypatch: pytes
     monkeypatch.setattr(chat_template, "MAX_SECONDS", 0.2)
     with suppress(InvalidPrompt):
         assert "<class" not in render(hostile, USER, "", "")
+
+
+@pytest.mark.parametrize(
+    "bomb",
+    [
+        "{% set x = namespace(s='x') %}{% for i in range(99) %}{% set x.s = x.s ~ x.s %}{% endfor %}",
+        "{% set x = 'x'.rjust(30000) %}{{ x.replace(' ', x) | length }}",
+        "{{ 'x' | center(1073741824) | length }}",
+        "{{ ('%01073741824d' % 1) | length }}",
+    ],
+)
+def test_what_fills_the_memory_ends_in_an_error_and_limits_nobody_else(bomb: str) -> None:
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    check(bomb)
+    with pytest.raises(InvalidPrompt, match="too much memory"):
+        render(bomb, USER, "", "")
+    assert resource.getrlimit(resource.RLIMIT_DATA) == before
 
 
 def test_loops_and_macros_do_what_they_did() -> None:
