@@ -14,13 +14,14 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from coe.bench.node import Setting, Span, pitches, serve
+from coe.bench.meter import Span, pitches
+from coe.bench.node import Setting, serve
 from coe.bench.samples import BESIDE_TOKENS, Samples
 from coe.experts.catalogue import Catalogue
 from coe.experts.engine import Engine
 from coe.experts.runner import Runner
 from coe.experts.sampling_params import SamplingParams
-from coe.memory_tier_manager.extents import ALIGNMENT
+from coe.memory_tier_manager.extents import rounded
 from coe.memory_tier_manager.native_arena import BundleLibrary, NativeArena, VerifiedOnce
 from coe.native import HbmArena, lease_handle
 from coe.platform.errors import TierLoadError
@@ -168,7 +169,7 @@ def _rig(setting: Setting, experts: Sequence[str]) -> Iterator[_Rig]:
 
 
 def _slot_bytes(setting: Setting, expert: str) -> int:
-    return -(-setting.hosted.weight_bytes(expert) // ALIGNMENT) * ALIGNMENT
+    return rounded(setting.hosted.weight_bytes(expert))
 
 
 async def _visits(setting: Setting, experts: Sequence[str], sizes: Sequence[int], samples: Samples) -> None:

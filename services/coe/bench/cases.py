@@ -64,10 +64,3 @@ def figure(model: str, threads: int, case: Case, steps: int, seconds: Mapping[st
         ort_genai_tokens_s=rounded.get("ort_genai"),
         ratio=round(rates[OURS] / max(peers), 3) if peers else None,
     )
-
-
-def fastest(figure: Figure) -> str | None:
-    """The peer that `ratio` is to."""
-    rates = {name: getattr(figure, f"{name}_tokens_s") for name in PEERS}
-    measured = {name: rate for name, rate in rates.items() if rate is not None}
-    return max(measured, key=lambda name: measured[name]) if measured else None

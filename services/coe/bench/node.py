@@ -4,28 +4,25 @@ process, prompts over a bus in memory. It serves a trace as the simulator's node
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import pairwise, takewhile
 from pathlib import Path
 
 from coe._proto import common_pb2, events_pb2, memory_tier_manager_pb2, memory_tier_manager_pb2_grpc
+from coe.bench.meter import Meter, Metered
+from coe.bench.questions import alike
 from coe.bench.tiers import manager
-from coe.expert_worker.effects import Emission
 from coe.expert_worker.expected import Expected
 from coe.expert_worker.hosted import HostedExperts
 from coe.expert_worker.loop import WorkerLoop
 from coe.expert_worker.outcome import Identity
-from coe.expert_worker.runners import Runner, Runners
+from coe.expert_worker.runners import Runners
 from coe.expert_worker.tier_client import TierClient
 from coe.expert_worker.worker import Worker
 from coe.experts.engine import Engine
-from coe.experts.graph import KV_BLOCK_TOKENS
-from coe.experts.sampling_params import SamplingParams
-from coe.experts.tokenizer import ExpertTokenizer
-from coe.memory_tier_manager.extents import ALIGNMENT
+from coe.memory_tier_manager.extents import rounded
 from coe.native import HbmArena, lease_handle
 from coe.platform import topics
 from coe.platform.bus import codec
@@ -40,12 +37,6 @@ TIMEOUT_S = 1800.0
 ATTACH_S = 30.0
 # How often completions are looked for.
 LOOK_S = 0.005
-SUBJECTS = ("bridges", "enzymes", "contracts", "integrals", "bonds", "sonnets", "compilers", "glaciers")
-
-
-def question(index: int) -> str:
-    """All of one length, but for the number's digits; no two alike."""
-    return f"Tell me something about {SUBJECTS[index % len(SUBJECTS)]}, number {index}."
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,90 +60,7 @@ class Setting:
 def prepare(home: Path, expert: str, *, room: float, threads: int, max_batch: int, max_wait_s: float) -> Setting:
     """For experts of the catalogue in `home`, all as large as this one; HBM holds `room` of them."""
     hosted = HostedExperts(home / "experts", allow_echo=False)
-    taken = -(-hosted.weight_bytes(expert) // ALIGNMENT) * ALIGNMENT
-    return Setting(home, hosted, threads, max_batch, max_wait_s, int(room * taken))
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """Tokens of prompts: of each, of what all begin with, and of what the two most alike begin with. Beginnings are in
-    whole blocks of the KV cache: so much of a prompt is not computed again.
-    """
-
-    lengths: list[int]
-    shared: int
-    most_shared: int
-
-
-def asked(setting: Setting, expert: str, prompts: int, ask: Callable[[int], str] = question) -> Asked:
-    """The first so many prompts as this expert reads them."""
-    tokenizer = ExpertTokenizer.of(setting.hosted.bundle(expert))
-    ids = [tokenizer.encode_prompt(None, ask(index)) for index in range(prompts)]
-    blocks = [tokens // KV_BLOCK_TOKENS * KV_BLOCK_TOKENS for tokens in beginnings(ids)]
-    return Asked([len(one) for one in ids], *blocks)
-
-
-def beginnings(prompts: Sequence[list[int]]) -> tuple[int, int]:
-    """Tokens that all of them begin with, and that the two most alike begin with."""
-    ordered = sorted(prompts)
-    # The first and the last are the least alike; those that are most alike are neighbours.
-    return _common(ordered[0], ordered[-1]), max((_common(*pair) for pair in pairwise(ordered)), default=0)
-
-
-def _common(one: Sequence[int], other: Sequence[int]) -> int:
-    """Tokens that both begin with."""
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
-
-
-@dataclass(slots=True)
-class Span:
-    """A step of an expert: `sequences` it had, and prompts that it took in before, and in how many seconds.
-
-    `begun`: sequences that had a token before.
-    """
-
-    expert: str
-    sequences: int
-    begun: int
-    added: int
-    adding_s: float
-    began: float
-    ended: float = 0.0
-
-    @property
-    def seconds(self) -> float:
-        return self.ended - self.began
-
-
-@dataclass(slots=True)
-class Meter:
-    """The engine's steps."""
-
-    spans: list[Span] = field(default_factory=list)
-
-    @property
-    def steps(self) -> int:
-        return len(self.spans)
-
-    @property
-    def sequences(self) -> int:
-        return sum(span.sequences for span in self.spans)
-
-    @property
-    def seconds(self) -> float:
-        return sum(span.seconds for span in self.spans)
-
-    @property
-    def lone(self) -> list[Span]:
-        """Decode steps of one sequence."""
-        return [span for span in self.spans if span.sequences == span.begun == 1]
-
-
-def pitches(spans: Sequence[Span]) -> Iterator[tuple[Span, float]]:
-    """Decode steps that another one of the same sequences follows, and the seconds from one's begin to the other's."""
-    for one, following in pairwise(spans):
-        if one.expert == following.expert and one.begun == one.sequences == following.begun == following.sequences:
-            yield one, following.began - one.began
+    return Setting(home, hosted, threads, max_batch, max_wait_s, int(room * rounded(hosted.weight_bytes(expert))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,48 +86,6 @@ class Answered:
 
 
 @dataclass
-class _Metered:
-    """A runner that counts."""
-
-    expert: str
-    runner: Runner
-    meter: Meter
-    added: int = 0
-    adding_s: float = 0.0
-    begun: set[str] = field(default_factory=set)
-
-    @property
-    def live(self) -> int:
-        return self.runner.live
-
-    def add(
-        self, request_id: str, messages: list[dict[str, str]] | None, prompt: str | None, sampling: SamplingParams
-    ) -> None:
-        began = time.perf_counter()
-        self.runner.add(request_id, messages, prompt, sampling)
-        self.added += 1
-        self.adding_s += time.perf_counter() - began
-
-    def step(self, lease: int) -> Sequence[Emission]:
-        span = Span(self.expert, self.runner.live, len(self.begun), self.added, self.adding_s, time.perf_counter())
-        self.added, self.adding_s = 0, 0.0
-        self.meter.spans.append(span)
-        try:
-            emissions = self.runner.step(lease)
-        finally:
-            span.ended = time.perf_counter()
-        for one in emissions:
-            (self.begun.add if one.finish_reason is None else self.begun.discard)(one.request_id)
-        return emissions
-
-    def cancel(self, request_id: str) -> None:
-        self.runner.cancel(request_id)
-
-    def close(self) -> None:
-        self.runner.close()
-
-
-@dataclass
 class _Node:
     address: str
     meter: Meter = field(default_factory=Meter)
@@ -232,7 +98,7 @@ async def serve(
     *,
     link: float,
     progress: Callable[[int], None],
-    ask: Callable[[int], str] = question,
+    ask: Callable[[int], str] = alike,
 ) -> Answered:
     """`link`: bytes a second into HBM, 0: as fast as the machine copies. `progress` hears of each answer. `ask` makes
     the prompts.
@@ -283,7 +149,7 @@ async def _worker(setting: Setting, bus: MemoryBus, address: str, policy: str) -
     worker = Worker(
         bus,
         client,
-        Runners(lambda expert: _Metered(expert, engine.runner(setting.hosted.bundle(expert), past=expert), node.meter)),
+        Runners(lambda expert: Metered(expert, engine.runner(setting.hosted.bundle(expert), past=expert), node.meter)),
         WorkerLoop(
             make_policy(policy, max_wait=setting.max_wait_s),
             Expected(costs, Exponential(), setting.max_batch),

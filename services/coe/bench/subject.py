@@ -61,13 +61,13 @@ class GraphSubject:
 
     def decode(self, batch: int, depth: int, steps: int, lease: int) -> float:
         """Seconds of `steps` greedy steps, each one token deeper, behind a text that is cached before."""
-        shapes = [self.inputs(Shape(batch, 1, depth + step), lease) for step in range(steps)]
+        inputs = [self.inputs(Shape(batch, 1, depth + step), lease) for step in range(steps)]
         self.cache(batch, depth, lease)
 
         def generate() -> None:
-            tokens = shapes[0]["token_ids"]
-            for inputs in shapes:
-                tokens = self.session.run(inputs | {"token_ids": tokens}).likeliest
+            tokens = inputs[0]["token_ids"]
+            for one in inputs:
+                tokens = self.session.run(one | {"token_ids": tokens}).likeliest
 
         return timed(generate)
 

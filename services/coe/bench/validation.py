@@ -8,7 +8,9 @@ from functools import partial
 import numpy as np
 
 from coe.bench.calibration import calibrate
-from coe.bench.node import SUBJECTS, Answered, Setting, Span, asked, pitches, serve
+from coe.bench.meter import Span, pitches
+from coe.bench.node import Answered, Setting, serve
+from coe.bench.questions import asked, unlike
 from coe.bench.samples import Samples, fitted
 from coe.scheduling import make_policy
 from coe.simulation import node as simulated
@@ -64,13 +66,11 @@ async def validate(
     The simulator is told how long each prompt and answer was: when an expert stops is not its business. Neither is how
     fast a shared machine is in this very minute: its decode steps in the run tell.
     """
-    said = asked(setting, experts[0], prompts, numbered)
+    said = asked(setting.hosted.bundle(experts[0]), prompts, unlike)
     both = _Both(setting, experts, room, policy)
     for kind in traces:
         drawn = make_trace(kind, prompts, len(experts), seed=seed)
-        called = {name: experts[index] for index, name in enumerate(sorted(set(drawn.experts)))}
-        of_experts = [called[name] for name in drawn.experts]
-        trace = replace(drawn, experts=of_experts, prompt_tokens=said.lengths, shared_tokens=said.shared)
+        trace = replace(drawn.of(experts), prompt_tokens=said.lengths, shared_tokens=said.shared)
         show = partial(progress, kind)
         both_ways = await both.serve(trace.paced(0), show)
         yield both_ways.agreement(kind, "prompts_s", lambda served: served.prompts_s)
@@ -108,7 +108,7 @@ class _Both:
     async def _serve(self, trace: Trace, progress: Callable[[int], None]) -> _BothWays:
         largest = max(Counter(trace.experts).values())
         before = self.before or await calibrate(self.setting, self.experts, largest)
-        real = await serve(self.setting, trace, self.policy, link=0.0, progress=progress, ask=numbered)
+        real = await serve(self.setting, trace, self.policy, link=0.0, progress=progress, ask=unlike)
         self.before = after = await calibrate(self.setting, self.experts, largest)
         samples = Samples()
         samples.add(before)
@@ -130,11 +130,6 @@ class _Both:
             expert_bytes=nbytes,
             max_batch=self.setting.max_batch,
         )
-
-
-def numbered(index: int) -> str:
-    """Prompts that have nothing in common but the chat template: what of them is computed once is simple to say."""
-    return f"Number {index}: tell me something about {SUBJECTS[index % len(SUBJECTS)]}."
 
 
 def slowness(run: Sequence[Span], calibrated: Curve) -> float:

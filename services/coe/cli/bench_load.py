@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 
 from coe._proto import common_pb2, events_pb2
+from coe.bench.questions import SUBJECTS
 from coe.cli.console import err
 from coe.local.options import StackOptions
 from coe.local.stack import Stack
@@ -28,7 +29,6 @@ ECHO_SETTINGS = {"COE_WORKER_ALLOW_ECHO": "1", "COE_MAPPER_EXPERTS": json.dumps(
 # The same with a router that does not classify: what is sent to it goes to this category.
 FIXED_SETTINGS = ECHO_SETTINGS | {"COE_ROUTER_ALLOW_FIXED": "1", "COE_ROUTER_FIXED_CATEGORY": "math"}
 CLIENT = "client"
-SUBJECTS = ("bridges", "enzymes", "contracts", "integrals", "bonds", "sonnets", "compilers", "glaciers")
 TIMEOUT_S = 600.0
 
 

@@ -16,7 +16,8 @@ from rich.console import Console
 
 from coe.bench.bandwidth import read_seconds
 from coe.bench.calibration import calibrate
-from coe.bench.node import Answered, Setting, asked, prepare, serve
+from coe.bench.node import Answered, Setting, prepare, serve
+from coe.bench.questions import alike, asked
 from coe.bench.samples import fitted
 from coe.bench.tiers import replicas
 from coe.cli.asked import known
@@ -94,20 +95,15 @@ async def run(plan: Plan, as_json: bool) -> None:
             max_batch=plan.max_batch,
             max_wait_s=plan.max_wait_s,
         )
-        said = asked(setting, names[0], plan.prompts)
+        said = asked(setting.hosted.bundle(names[0]), plan.prompts, alike)
         samples = await calibrate(setting, names, plan.max_batch)
         machine = fitted(samples, setting.hosted.weight_bytes(names[0]))
         bar = progress.add_task("", total=plan.answers)
         runs = []
         for link, speed in speeds.items():
             for kind in plan.traces:
-                trace = make_trace(kind, plan.prompts, EXPERTS, seed=7)
-                trace = replace(
-                    trace,
-                    experts=[names[int(name.rsplit("-", 1)[1])] for name in trace.experts],
-                    prompt_tokens=said.lengths,
-                    shared_tokens=said.most_shared,
-                )
+                drawn = make_trace(kind, plan.prompts, EXPERTS, seed=7).of(names)
+                trace = replace(drawn, prompt_tokens=said.lengths, shared_tokens=said.most_shared)
                 compare = Comparison(setting, plan, trace, speed, machine)
 
                 def show(what: str, more: int, at: str = f"{kind} {link}") -> None:

@@ -10,10 +10,9 @@ from rich.table import Table
 from coe.bench.node import prepare
 from coe.bench.tiers import replicas
 from coe.bench.validation import validate
+from coe.cli.bench_schedule import EXPERTS, ROOM
 from coe.cli.console import out, print_json
 from coe.cli.counting import counting
-
-EXPERTS, ROOM = 48, 8
 
 
 async def run(

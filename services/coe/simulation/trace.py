@@ -1,6 +1,7 @@
 """Traces: what is asked when. Drawn from a seed, or recorded."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -38,6 +39,11 @@ class Trace:
         """The same prompts, arriving `factor` times as fast; 0: all at the start."""
         arrivals = [0.0] * len(self) if factor == 0 else [arrival / factor for arrival in self.arrivals]
         return replace(self, arrivals=arrivals)
+
+    def of(self, experts: Sequence[str]) -> "Trace":
+        """The same trace of these experts, in place of as many that were drawn."""
+        called = dict(zip(names(len(experts)), experts, strict=True))
+        return replace(self, experts=[called[drawn] for drawn in self.experts])
 
     def first(self, prompts: int) -> "Trace":
         """Its first so many prompts."""

@@ -2,9 +2,10 @@
 
 import pytest
 
-from coe.bench.node import Meter, Span
+from coe.bench.meter import Meter, Span
+from coe.bench.questions import unlike
 from coe.bench.samples import BESIDE_TOKENS, Samples, fitted
-from coe.bench.validation import numbered, slowness, unsteadiness
+from coe.bench.validation import slowness, unsteadiness
 from coe.platform.errors import Unavailable
 
 
@@ -90,4 +91,4 @@ def test_slowness_is_of_the_seconds_from_decode_step_to_decode_step() -> None:
 
 
 def test_prompts_differ_from_their_number_on() -> None:
-    assert len({numbered(index)[: len("Number 100")] for index in range(101)}) == 101
+    assert len({unlike(index)[: len("Number 100")] for index in range(101)}) == 101

@@ -112,6 +112,13 @@ def test_a_cluster_keeps_up_or_breaks() -> None:
     assert not at(4000.0)
 
 
+def test_a_trace_may_be_of_other_experts() -> None:
+    drawn = make_trace("zipf", 60, 12, seed=1)
+    others = [f"mine-{number}" for number in range(12)]
+    assert drawn.of(others).experts == [f"mine-{int(name.removeprefix('expert-'))}" for name in drawn.experts]
+    assert drawn.of(others).arrivals == drawn.arrivals
+
+
 def test_recorded_traces(tmp_path) -> None:
     file = tmp_path / "trace.jsonl"
     row = {"arrival_s": 1.0, "expert_id": "a", "prompt_tokens": 3, "output_tokens": 4}

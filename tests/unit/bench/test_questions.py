@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coe.bench.node import beginnings
+from coe.bench.questions import beginnings
 
 PROMPTS = st.lists(st.lists(st.integers(0, 2), max_size=5), min_size=2, max_size=6)
 
