@@ -8,7 +8,7 @@ from coe.platform import topics
 from coe.platform.bus.api import Bus, Outcome, Outgoing, ParallelConsumer, Record
 from coe.platform.bus.ledger import MAX_IN_FLIGHT
 from coe.platform.errors import InvalidPrompt
-from contract.bus_world import World, ids, running, take, until
+from contract.bus_world import PATIENCE_S, World, ids, running, take, until
 
 
 class ParallelSuite:
@@ -34,6 +34,20 @@ class ParallelSuite:
                     assert await heir.complete(record, world.answer(record))
             await until(lambda: len(seen) >= 5)
         assert sorted(ids(seen)) == ["a", "b", "c", "d", "e"]
+
+    async def test_who_has_a_record_next_counts_a_hand_out_that_was_said_to_be_counted(self, world: World) -> None:
+        await world.create(partitions=1)
+        bus = await world.cluster.bus()
+        await world.submit(bus, "a")
+        async with bus.parallel(world.subscription()) as consumer:
+            (record,) = await take(consumer, 1)
+            async with asyncio.timeout(PATIENCE_S):
+                if (counted := consumer.counted(record)) is not None:
+                    await counted
+            assert consumer.counted(record) is None
+        async with bus.parallel(world.subscription()) as heir:
+            (again,) = await take(heir, 1)
+            assert heir.attempt(again) == 1
 
     async def test_a_record_is_completed_once(self, world: World) -> None:
         await world.create(partitions=1)

@@ -32,9 +32,6 @@ from coe.platform.service import run
 from coe.platform.settings import CoreSettings
 from coe.scheduling import Exponential, LearnedCosts, make_policy
 
-# A prompt may end the worker at its first step: that it was handed out must be committed by then, or nobody counts it.
-BEGIN_AFTER_S = 0.5
-
 
 class ExpertWorkerService:
     """Owns the bus, the engine, the tier client and the worker."""
@@ -72,7 +69,6 @@ class ExpertWorkerService:
             on_queue=partial(self._residency.publish_queue, settings.id),
             max_prompt_bytes=core.max_prompt_bytes,
             max_attempts=settings.max_attempts,
-            begin_after_s=BEGIN_AFTER_S,
             watchdog=Watchdog(settings.step_timeout_s, worker=settings.id),
         )
         self._worker_run: asyncio.Task[None] | None = None

@@ -55,7 +55,7 @@ class Worker:
     """`known` says which bundle an expert has, or raises the CoEError of one that can't run here.
 
     `on_queue` hears four times a second how many prompts each expert has here, waiting or running, and which partitions
-    the worker has. `begin_after_s`: after the first prompt came.
+    the worker has.
     """
 
     def __init__(
@@ -71,7 +71,6 @@ class Worker:
         on_queue: Callable[[Mapping[str, int], Collection[int]], None],
         max_prompt_bytes: int,
         max_attempts: int = MAX_ATTEMPTS,
-        begin_after_s: float = 0.0,
         watchdog: Watchdog | None = None,
     ) -> None:
         self.loop = loop
@@ -90,8 +89,6 @@ class Worker:
             max_attempts=max_attempts,
         )
         self._hands = Hands(max_attempts)
-        self._begin_after_s = begin_after_s
-        self._begins_at: float | None = None
         # Bounded by what feeds them: the bus's max_in_flight, one step, one lease, one tick.
         self._inbox: deque[Event] = deque()
         self._handling_soon = False
@@ -175,13 +172,19 @@ class Worker:
             if isinstance(received, Prompt):
                 await self._hands.room(attempt)
                 self._hands.take(record, attempt)
-                if self._begins_at is None:
-                    self._begins_at = self._clock() + self._begin_after_s
-                self.post(partial(self.loop.on_prompt, received))
+                # It may end the worker at its first step, and who has it next must know that we had it.
+                if (counted := consumer.counted(record)) is None:
+                    self.post(partial(self.loop.on_prompt, received))
+                else:
+                    counted.add_done_callback(partial(self._come, received))
                 # Before the next one is handed out, for that counts.
                 await self._hands.room()
             else:
                 self._outbox.end(consumer, record, received)
+
+    def _come(self, prompt: Prompt, _counted: "asyncio.Future[None]") -> None:
+        if not self.draining:
+            self.post(partial(self.loop.on_prompt, prompt))
 
     async def _follow_cancellations(self) -> None:
         async with self._bus.tail((topics.CANCELLATIONS,)) as records:
@@ -231,8 +234,7 @@ class Worker:
             now, effects = self._clock(), list[Effect]()
             while self._inbox:
                 effects += self._inbox.popleft()(now)
-            if self._begins_at is not None and now >= self._begins_at:
-                effects += self.loop.advance(now)
+            effects += self.loop.advance(now)
             for effect in effects:
                 self._carry_out(effect)
             if self.draining and self.loop.idle and self._outbox.empty:

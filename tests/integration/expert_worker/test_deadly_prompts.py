@@ -9,7 +9,6 @@ import pytest
 from coe._proto import events_pb2
 from coe.expert_worker import echo
 from coe.expert_worker.intake import MAX_ATTEMPTS
-from coe.expert_worker.service import BEGIN_AFTER_S
 from coe.platform import topics
 from integration.expert_worker.test_worker_on_kafka import WAIT_S, Rig
 from support.deadlines import until_true
@@ -53,7 +52,7 @@ async def test_only_the_prompt_that_ends_workers_is_given_up(kafka_bootstrap: st
         while len(ended) < PROMPTS:
             before = MortalRunner.deaths
             with suppress(Dead):
-                async with rig.worker(MortalRunner, begin_after_s=BEGIN_AFTER_S):
+                async with rig.worker(MortalRunner):
                     await until_true(
                         lambda before=before: MortalRunner.deaths > before or len(ended) == PROMPTS,  # type: ignore[misc]
                         WAIT_S,
@@ -63,4 +62,4 @@ async def test_only_the_prompt_that_ends_workers_is_given_up(kafka_bootstrap: st
     await client.stop()
     assert ended.pop(names[3]).error.code == "internal"
     assert {done.completion.text for done in ended.values()} == {"hi"}
-    assert MortalRunner.deaths >= MAX_ATTEMPTS
+    assert MortalRunner.deaths == MAX_ATTEMPTS

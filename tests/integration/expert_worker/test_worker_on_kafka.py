@@ -51,9 +51,7 @@ class Rig:
         return KafkaBus(self._bootstrap, source="coe/test", start_timeout_s=30, ensure=ensure)
 
     @asynccontextmanager
-    async def worker(
-        self, make_runner: Callable[[], Runner] = echo.EchoRunner, *, begin_after_s: float = 0.0
-    ) -> AsyncIterator[Worker]:
+    async def worker(self, make_runner: Callable[[], Runner] = echo.EchoRunner) -> AsyncIterator[Worker]:
         hosted = HostedExperts(self._home, allow_echo=True)
         bus = self.bus()
         await bus.start()
@@ -69,7 +67,6 @@ class Rig:
             known=hosted.check,
             on_queue=lambda depths, partitions: None,
             max_prompt_bytes=100_000,
-            begin_after_s=begin_after_s,
         )
         running = asyncio.create_task(worker.run())
         try:

@@ -26,6 +26,23 @@ async def test_drain_ends_what_runs_and_hands_back_what_waits() -> None:
     assert rig.leases.held == {}
 
 
+async def test_what_is_counted_while_the_worker_drains_is_handed_back() -> None:
+    rig = Rig()
+    rig.gate.clear()
+    counted = rig.bus.counting[0] = asyncio.get_running_loop().create_future()
+    task = asyncio.create_task(rig.worker.run())
+    for name in "rs":
+        rig.bus.put(assigned(name))
+    await rig.bus.until(lambda: rig.bus.posted)
+    draining = asyncio.create_task(rig.worker.drain(WAIT_S))
+    await asyncio.sleep(0)
+    counted.set_result(None)
+    rig.gate.set()
+    await draining
+    await task
+    assert set(rig.bus.ended) == {1}
+
+
 async def test_a_drain_without_grace_gives_up_what_runs() -> None:
     rig = Rig()
     task = asyncio.create_task(rig.worker.run())

@@ -1,11 +1,12 @@
 """The worker around its loop, on ports in memory: good and bad prompts in, one terminal event each out."""
 
+import asyncio
+
 import pytest
 
 from coe._proto import events_pb2
 from coe.expert_worker.intake import MAX_ATTEMPTS
 from coe.platform.errors import ChecksumMismatch, UndecodableMessage
-from support.deadlines import until_true
 from unit.expert_worker.worker_rig import Rig, assigned
 
 
@@ -100,14 +101,14 @@ async def test_prompts_of_a_lost_partition_are_given_up() -> None:
 
 
 async def test_nothing_begins_before_its_hand_out_is_counted() -> None:
-    rig = Rig(begin_after_s=3600.0)
+    rig = Rig()
+    counted = rig.bus.counting[0] = asyncio.get_running_loop().create_future()
     async with rig.running():
-        rig.bus.put(assigned("r"))
-        await until_true(lambda: rig.worker.loop.held())
-        seen = len(rig.depths)
-        await until_true(lambda: len(rig.depths) > seen + 1)
-        assert rig.worker.loop.batch is None
-    assert rig.bus.ended == {}
+        first, other = (rig.bus.put(assigned(name)) for name in "rs")
+        await rig.bus.completed(other)
+        assert first not in rig.bus.ended
+        counted.set_result(None)
+        assert (await rig.bus.completed(first)).completion.text == "ttt"
 
 
 async def test_who_came_back_often_runs_alone_and_holds_nobody_up_once_it_is_gone() -> None:

@@ -29,6 +29,7 @@ class FakeBus:
         self.posted_as_json: list[bool] = []
         self.lost: set[int] = set()
         self.attempts: dict[int, int] = {}
+        self.counting: dict[int, asyncio.Future[None]] = {}
         self.open = False
         self._offset = 0
         self._changed = asyncio.Condition()
@@ -70,6 +71,9 @@ class FakeBus:
 
     def attempt(self, record: Record) -> int:
         return self.attempts.get(record.offset, 0)
+
+    def counted(self, record: Record) -> "asyncio.Future[None] | None":
+        return self.counting.get(record.offset)
 
     @property
     def partitions(self) -> tuple[int, ...]:

@@ -30,7 +30,6 @@ class Rig:
     gate: threading.Event = field(default_factory=threading.Event)
     runners: dict[str, FakeRunner] = field(default_factory=dict)
     depths: list[Mapping[str, int]] = field(default_factory=list)
-    begin_after_s: float = 0.0
     watchdog: Watchdog | None = None
     worker: Worker = field(init=False)
 
@@ -47,7 +46,6 @@ class Rig:
             known=self._known,
             on_queue=lambda depths, partitions: self.depths.append(depths),
             max_prompt_bytes=1000,
-            begin_after_s=self.begin_after_s,
             watchdog=self.watchdog,
         )
 

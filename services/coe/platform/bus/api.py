@@ -9,6 +9,7 @@ Two ways to consume, after what the work costs:
 The in-memory bus and the Kafka bus pass the same contract suite (tests/contract/bus_suite.py).
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -99,6 +100,13 @@ class ParallelConsumer(Protocol):
 
     def attempt(self, record: Record) -> int:
         """0, or how often the record was handed out before by a consumer that is gone, as far as is known."""
+        ...
+
+    def counted(self, record: Record) -> "asyncio.Future[None] | None":
+        """Done when it is committed that the record was handed out, so that who has it next counts it (`attempt`).
+
+        None: it is, or the partition has been ours for so long that nobody who died with it left the record behind.
+        """
         ...
 
     @property

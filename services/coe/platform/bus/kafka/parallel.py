@@ -52,6 +52,10 @@ class KafkaParallelConsumer:
         session = self._session(record)
         return session.ledger.attempt(record.offset) if session is not None else 0
 
+    def counted(self, record: Record) -> "asyncio.Future[None] | None":
+        session = self._session(record)
+        return session.counted(record) if session is not None else None
+
     @property
     def partitions(self) -> Collection[int]:
         return [tp.partition for tp in self._membership.sessions]

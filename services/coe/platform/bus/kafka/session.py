@@ -18,6 +18,8 @@ from coe.platform.telemetry import messaging
 # What was handed out is committed after this, unless a completion has taken it along by then: quick work costs no
 # transaction of its own, and a generation has hardly begun.
 _MARK_DELAY_S = 0.05
+# For so long a partition may give what ended its last owner before that was counted.
+_NEW_S = 5.0
 
 
 @dataclass(eq=False)
@@ -69,6 +71,10 @@ class PartitionSession:
         self._on_change = on_change
         self._records: dict[int, Record] = {}
         self._marking: asyncio.TimerHandle | None = None
+        self._new_until = 0.0
+        # What was handed out below this offset is committed as such, and what of the rest is waited for.
+        self._counted_until = 0
+        self._counting: dict[int, asyncio.Future[None]] = {}
         # The ledger was full: what came since was not taken, and must be fetched again.
         self._behind = False
         # Nobody else had the partition since it was last ready.
@@ -100,6 +106,13 @@ class PartitionSession:
     def holds(self, record: Record) -> bool:
         """Whether this very hand-out of the record is in flight here."""
         return self._records.get(record.offset) is record
+
+    def counted(self, record: Record) -> "asyncio.Future[None] | None":
+        """As ParallelConsumer's."""
+        loop = asyncio.get_running_loop()
+        if record.offset < self._counted_until or loop.time() >= self._new_until:
+            return None
+        return self._counting.setdefault(record.offset, loop.create_future())
 
     def complete(
         self, record: Record, messages: list[Message], instead: Callable[[CoEError], list[Message]]
@@ -148,15 +161,23 @@ class PartitionSession:
         else:
             self.ledger = committed
         self.ready, self._kept, self._behind = True, True, False
+        self._new_until = asyncio.get_running_loop().time() + _NEW_S
         # In any case: what was fetched and not taken meanwhile must be fetched again.
         self._on_ready(self.tp, self.ledger.position)
         if self._marks:
             self._mark()
 
-    def marked(self) -> None:
-        """What was handed out is being committed."""
+    def marked(self) -> int:
+        """What was handed out, below the offset that it returns, is being committed."""
         self.unmarked = False
         self._cancel_marking()
+        return self.ledger.position
+
+    def count(self, until: int) -> None:
+        """What was handed out below this offset is committed."""
+        self._counted_until = until
+        for offset in [offset for offset in self._counting if offset < until]:
+            self._counting.pop(offset).set_result(None)
 
     def resume(self) -> None:
         """Goes on where the full ledger made it stop, once there is room."""
@@ -170,6 +191,8 @@ class PartitionSession:
         if self.ledger.holds(offset):
             self.ledger.complete(offset)
         seconds = messaging.end_record(record, None if committed else "revoked") if record is not None else 0.0
+        if (counting := self._counting.pop(offset, None)) is not None:
+            counting.set_result(None)
         completion = self.waiting.pop(offset, None)
         if completion is not None and not completion.committed.done():
             completion.committed.set_result(committed)

@@ -150,8 +150,7 @@ class Transactions:
             ended.setdefault(completion.session, []).append(completion.record.offset)
         # Before anything can change: a session that is closed meanwhile counts what it gave up as ended.
         offsets = {session.tp: session.ledger.after(those) for session, those in ended.items()}
-        for session in ended:
-            session.marked()
+        marked = {session: session.marked() for session in ended}
         try:
             async with asyncio.timeout(_TIMEOUT_S):
                 await self._transaction(producer, batch, offsets)
@@ -165,7 +164,8 @@ class Transactions:
         longest = [completion.session.finish(completion.record.offset, committed=True) for completion in batch]
         if longest:
             messaging.batch_done(batch[0].record.topic, self._group, max(longest))
-        for session in ended:
+        for session, until in marked.items():
+            session.count(until)
             session.resume()
 
     async def _transaction(

@@ -43,6 +43,9 @@ class MemoryParallel:
         session = self._membership.session(record)
         return session.ledger.attempt(record.offset) if session is not None else 0
 
+    def counted(self, record: Record) -> "asyncio.Future[None] | None":
+        return None
+
     @property
     def partitions(self) -> Collection[int]:
         return self._membership.partitions
