@@ -1,0 +1,157 @@
+"""What was computed before is used again, by whom it may be, and only while it is sound."""
+
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from coe.experts.kv_sharing import SharedKv
+from coe.experts.prefill_budget import PREFILL_TOKENS
+from coe.experts.runner import Runner
+from coe.experts.sampling_params import SamplingParams
+from coe.experts.sequence import Emission
+from coe.native import batch_invariant
+from coe.platform.errors import NumericalError
+from unit.experts.fake_session import BLOCK, EOS, FakeSession, finish, greedy, spelled, tokenizer
+
+LIKELIEST = SamplingParams(max_tokens=4)
+
+
+# Draws the same, but from all logits.
+OF_ALL = SamplingParams(max_tokens=4, temperature=1.0, top_k=1)
+
+
+@pytest.mark.parametrize(
+    ("bad", "params"),
+    [*((bad, params) for bad in (np.nan, np.inf, -np.inf) for params in (LIKELIEST, OF_ALL)), (30.0, OF_ALL)],
+)
+def test_logits_that_are_no_numbers_end_their_own_sequence_only(
+    runner: Runner, session: FakeSession, bad: float, params: SamplingParams
+) -> None:
+    """And nobody goes on from what it had computed. A soft cap leaves the same number for every token."""
+    beginning = [draw % 50 for draw in range(3 * BLOCK)]
+    prompts = {"good": [3, 4], "bad": [*beginning, 1], "gone": [*beginning, 1, 2], "late": [*beginning, 5]}
+
+    def damage(logits: np.ndarray) -> None:
+        logits[1:, 3 if bad in (np.nan, np.inf) else slice(None)] = bad
+
+    for request_id in ("good", "bad"):
+        runner.add_tokens(request_id, prompts[request_id], params)
+    first = runner.step(1)
+    assert [emission.error for emission in first] == [None, None]
+    # Its beginning is known by now, and is shared.
+    runner.add_tokens("gone", prompts["gone"], params)
+    session.damage = damage
+    session.during = lambda: runner.cancel("gone")
+    second = runner.step(1)
+    errors = {emission.request_id: emission.error for emission in second}
+    assert errors["good"] is None
+    assert isinstance(errors["bad"], NumericalError)
+    assert errors.keys() == {"good", "bad"}, "who was cancelled meanwhile hears nothing"
+    session.damage = lambda logits: None
+    session.during = lambda: None
+    session.steps.clear()
+    runner.add_tokens("late", prompts["late"], params)
+    rest = [*first, *(emission for emission in second if emission.error is None)]
+    done = finish(runner, [emission for emission in rest if emission.request_id == "good"])
+    assert session.steps[0] == 1 + len(prompts["late"]), "nothing of the damaged past is used"
+    assert {name: done[name].final_text for name in ("good", "late")} == {
+        name: spelled(greedy(prompts[name], 4)) for name in ("good", "late")
+    }
+    session.pool.check_integrity()
+
+
+def test_a_seed_changes_nothing_where_steps_are_batch_invariant(runner: Runner, session: FakeSession) -> None:
+    prompt = [draw % 50 for draw in range(10 * BLOCK + 1)]
+    for seed, computed in ((None, len(prompt)), (3, 1)):
+        runner.add_tokens("request", prompt, SamplingParams(max_tokens=1, seed=seed))
+        finish(runner)
+        assert (session.handles[-1], session.steps[-1]) == (1, computed)
+
+
+def test_elsewhere_who_has_a_seed_gets_such_steps_and_no_others_past(runner: Runner, session: FakeSession) -> None:
+    session.batch_invariant = False
+    prompt = [draw % 50 for draw in range(10 * BLOCK + 1)]
+    runner.add_tokens("plain", prompt, SamplingParams(max_tokens=2))
+    finish(runner)
+    assert session.handles == [1, 1]
+    for name, computed in (("seeded", len(prompt)), ("again", 1)):
+        runner.add_tokens(name, prompt, SamplingParams(max_tokens=1, seed=3))
+        assert finish(runner)[name].final_text == spelled(greedy(prompt, 1))
+        assert (session.handles[-1], session.steps[-1]) == (batch_invariant(1), computed)
+    runner.add_tokens("plain", prompt, SamplingParams(max_tokens=1))
+    finish(runner)
+    assert (session.handles[-1], session.steps[-1]) == (1, 1)
+
+
+def test_the_past_of_a_conversation_is_not_computed_again(runner: Runner, session: FakeSession) -> None:
+    prompt = [draw % 50 for draw in range(40)]
+    runner.add_tokens("first", prompt, SamplingParams(max_tokens=8))
+    first = greedy(prompt, 8)
+    finish(runner)
+    follow_up = prompt + first + [9, 9, 9]
+    runner.add_tokens("second", follow_up, SamplingParams(max_tokens=8))
+    emissions = runner.step(1)
+    assert session.steps[-1] < 3 + 2 * BLOCK
+    assert finish(runner, emissions)["second"].final_text == spelled(greedy(follow_up, 8))
+
+
+def test_prompts_that_begin_alike_compute_their_beginning_once(runner: Runner, session: FakeSession) -> None:
+    beginning = [draw % 50 for draw in range(10 * BLOCK + 1)]
+    prompts = {f"r{number}": [*beginning, number, number] for number in range(4)}
+    for request_id, prompt in prompts.items():
+        runner.add_tokens(request_id, prompt, SamplingParams(max_tokens=3))
+    emissions = runner.step(1)
+    emissions += runner.step(1)
+    assert session.steps[0] == len(beginning) + 2
+    assert session.steps[1] == 1 + 3 * 3  # the first one's next token, and what is left of the others' prompts
+    done = finish(runner, emissions)
+    for request_id, prompt in prompts.items():
+        assert done[request_id].final_text == spelled(greedy(prompt, 3))
+
+
+def test_who_waits_for_a_beginning_goes_on_when_it_is_cancelled(runner: Runner, session: FakeSession) -> None:
+    prompt = [draw % 50 for draw in range(PREFILL_TOKENS + 40)]
+    runner.add_tokens("first", [*prompt, 1], SamplingParams(max_tokens=2))
+    runner.add_tokens("second", [*prompt, 2], SamplingParams(max_tokens=2))
+    runner.step(1)
+    runner.cancel("first")
+    assert finish(runner)["second"].final_text == spelled(greedy([*prompt, 2], 2))
+    assert sum(session.steps) < 2 * PREFILL_TOKENS
+
+
+@given(data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_whoever_joins_and_leaves_each_gets_its_own_answer(data: st.DataObject) -> None:
+    kv = SharedKv(4096)
+    session = FakeSession(kv)
+    runner = Runner(session, tokenizer(), kv.expert(session, "weights"), max_batch=16)
+    prompts: dict[str, list[int]] = {}
+    emissions: list[Emission] = []
+    # Few tokens and lengths near whole blocks: many prompts begin alike.
+    tokens = st.lists(st.integers(0, 1), min_size=1, max_size=4 * BLOCK)
+    for number in range(data.draw(st.integers(2, 12))):
+        prompts[f"r{number}"] = data.draw(tokens)
+        runner.add_tokens(f"r{number}", prompts[f"r{number}"], SamplingParams(max_tokens=6))
+        for _ in range(data.draw(st.integers(0, 3))):
+            emissions += runner.step(1)
+        if data.draw(st.booleans()):
+            runner.cancel(f"r{data.draw(st.integers(0, number))}")
+        session.pool.check_integrity()
+    while runner.live:
+        emissions += runner.step(1)
+    for emission in emissions:
+        if emission.finish_reason:
+            assert emission.final_text == spelled(greedy(prompts[emission.request_id], 6))
+    session.pool.check_integrity()
+    assert session.pool.used == len(kv.expert(session, "weights").cache)
+
+
+def test_a_full_past_gives_way_to_new_prompts(runner: Runner, session: FakeSession) -> None:
+    draw = random.Random(3)
+    for number in range(8):
+        prompt = [draw.randrange(EOS) for _ in range(1200)]
+        runner.add_tokens(f"r{number}", prompt, SamplingParams(max_tokens=2))
+        assert finish(runner)[f"r{number}"].final_text == spelled(greedy(prompt, 2))
