@@ -104,7 +104,7 @@ load: setup ## an open-loop load test on a stack of its own, with a report in bu
 chaos: setup ## kill parts of a stack under load; nothing may be lost or answered twice
 	@$(BIN)/pytest -m chaos tests/chaos $(PYTEST_ARGS)
 
-soak: setup ## load for an hour: memory and latency must stay flat
+soak: setup ## load for an hour: memory, open files, threads and latency must not grow
 	@$(PY) -m loadtest run --profile soak
 
 soak-native: setup ## 64 variations of the real expert in one session and an HBM of 8, switched at random for 60 s

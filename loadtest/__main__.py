@@ -19,7 +19,7 @@ from coe.local.stack import Stack
 from coe.local.stackfile import StackInfo, running_stack
 from coe.platform.errors import CoEError, InvalidPrompt
 from coe.platform.settings import CoreSettings
-from loadtest import baseline, cost, page
+from loadtest import baseline, cost, growth, page
 from loadtest.loadprofile import PROFILES, Profile, load
 from loadtest.recorder import Sample, summarise
 from loadtest.report import Result, print_result
@@ -126,14 +126,23 @@ async def _run(profile: Profile, transport: str, api_key: str) -> Run:
                     return
                 progress.update(task, description=f"{profile.name}: {done} ended, {errors} of them errors")
 
+            if profile.bounds.most_growth is not None and not stack.services:
+                say(f"{profile.name}: what a stack elsewhere holds is not seen, only how late it answers")
             speed = baseline.speed()
             before = cost.measure(stack)
-            async with watched(stack.redis_url) as tiers:
+            async with watched(stack.redis_url) as tiers, growth.watched(stack, profile) as looks:
                 samples = await run(profile, way, ended)
             used = cost.difference(before, cost.measure(stack), done)
             speed = baseline.between(speed, baseline.speed())
-    found = tuple(steps(profile, samples))
-    result = Result(profile, transport, summarise(samples), used, tokens / max(1, done), found)
+    result = Result(
+        profile,
+        transport,
+        summarise(samples),
+        used,
+        tokens / max(1, done),
+        tuple(steps(profile, samples)),
+        growth=tuple(growth.growths(profile, looks, samples)),
+    )
     return Run(result, samples, tiers, speed)
 
 

@@ -20,20 +20,26 @@ class Use:
     memory_bytes: int
 
 
-def measure(stack: StackInfo) -> dict[str, Use]:
-    """This process, and every child of the stack's by name, broker and Redis included. Empty for a stack elsewhere."""
+def processes(stack: StackInfo) -> dict[str, psutil.Process]:
+    """Every child of the stack's by name, broker and Redis included. Empty for a stack elsewhere."""
     if not stack.services:
         return {}
     names = {service.pid: name for name, service in stack.services.items()}
-    try:
-        children = psutil.Process(stack.pid).children()
-    except psutil.NoSuchProcess:
-        return {}
-    found = {GENERATOR: _use(psutil.Process())}
-    for child in children:
-        with suppress(psutil.NoSuchProcess):
-            found[names.get(child.pid, child.name())] = _use(child)
+    found = {}
+    with suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(stack.pid).children():
+            with suppress(psutil.NoSuchProcess):
+                found[names.get(child.pid) or child.name()] = child
     return found
+
+
+def measure(stack: StackInfo) -> dict[str, Use]:
+    """This process, and those of the stack. Empty for a stack elsewhere."""
+    found = {}
+    for name, process in processes(stack).items():
+        with suppress(psutil.NoSuchProcess):
+            found[name] = _use(process)
+    return found and {GENERATOR: _use(psutil.Process()), **found}
 
 
 def _use(process: psutil.Process) -> Use:

@@ -1,5 +1,6 @@
 """What a load test does, read from a YAML file in profiles/."""
 
+from itertools import takewhile
 from pathlib import Path
 from typing import Literal, Self
 
@@ -57,6 +58,9 @@ class Bounds(_Part):
     # later it may be answered, which whatever else runs on the machine moves far more.
     most_regression: float = Field(default=1.5, gt=1)
     most_slowdown: float = Field(default=4.0, gt=1)
+    # How many times the memory, open files and threads of the first quarter of the measured time a service may have in
+    # the last; answers are then held to `most_slowdown` between the two as well. None: nobody looks.
+    most_growth: float | None = Field(default=None, gt=1)
 
 
 class Profile(_Part):
@@ -71,6 +75,15 @@ class Profile(_Part):
     seed: int = 1
     # Settings of the stack that the run starts (COE_*), when it starts one.
     stack: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def measured_from_s(self) -> float:
+        """When the warm-up is over."""
+        return sum(phase.duration_s for phase in takewhile(lambda phase: not phase.measured, self.phases))
+
+    @property
+    def measured_s(self) -> float:
+        return sum(phase.duration_s for phase in self.phases if phase.measured)
 
     @model_validator(mode="after")
     def _measures(self) -> Self:

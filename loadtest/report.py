@@ -7,6 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from loadtest.cost import GENERATOR
+from loadtest.growth import Growth, too_much
 from loadtest.loadprofile import Profile
 from loadtest.recorder import Summary
 from loadtest.steps import Step, saturation
@@ -30,6 +31,7 @@ class Result:
     steps: tuple[Step, ...] = ()
     # Figures that cost more than their baseline allows.
     regressions: tuple[str, ...] = ()
+    growth: tuple[Growth, ...] = ()
 
     @property
     def stack_cpu_ms(self) -> dict[str, float]:
@@ -76,12 +78,11 @@ class Result:
         bounds, summary = self.profile.bounds, self.summary
         if not summary.sent:
             return ["no prompt was due in a measured phase: rate times duration is too small"]
-        found = list(self.regressions)
+        found = [*self.regressions, *too_much(self.growth, bounds)]
         errors = sum(summary.errors.values()) / summary.sent
         if errors > bounds.most_errors:
             found.append(f"{errors:.1%} of the prompts failed: {summary.errors}")
-        offered = sum(phase.duration_s for phase in self.profile.phases if phase.measured)
-        ratio = summary.throughput * offered / summary.sent
+        ratio = summary.throughput * self.profile.measured_s / summary.sent
         if ratio < bounds.least_throughput_ratio:
             found.append(f"throughput is {ratio:.0%} of what was offered: the system fell behind")
         return found
@@ -109,6 +110,7 @@ class Result:
             "cpu_ms_per_token": self.cpu_ms_per_token,
             "steps": [asdict(step) for step in self.steps],
             "saturated_at": self.saturated_at,
+            "growth": [asdict(one) for one in self.growth],
             "note": self.note,
             "complaints": self.complaints,
         }
@@ -137,6 +139,13 @@ def print_result(console: Console, result: Result) -> None:
         for name, use in sorted(result.cost.items()):
             cost.add_row(name, *(f"{value:.2f}" for value in use.values()))
         console.print(cost)
+    if result.growth:
+        grown = Table("process", "what", title_justify="left")
+        for column in ("first quarter", "last quarter", "times"):
+            grown.add_column(column, justify="right")
+        for one in result.growth:
+            grown.add_row(one.who, one.what, f"{one.first:.0f}", f"{one.last:.0f}", f"{one.times:.2f}")
+        console.print(grown)
     for name, counts in (
         ("experts", summary.experts),
         ("weights found in", summary.found_in),
