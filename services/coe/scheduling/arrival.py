@@ -1,10 +1,33 @@
 """Policies that serve prompts in the order of their arrival, as shipped systems do."""
 
+from abc import ABC, abstractmethod
+from itertools import islice, takewhile
+
 from coe.scheduling.policy import IDLE, Batch, Decision, QueueView
 
 
-class OneByOne:
-    """One prompt at a time, in order of arrival, nothing prefetched.
+class _InOrder(ABC):
+    """Whoever came first is next, and nothing is prefetched."""
+
+    copy_first: bool
+
+    def __init__(self, name: str, eviction: str) -> None:
+        self.name = name
+        self.eviction = eviction
+
+    def decide(self, view: QueueView, now: float) -> Decision:
+        oldest = view.queues.oldest()
+        if view.running is not None or oldest is None:
+            return IDLE
+        return Decision(run=Batch(oldest.expert, self._together(view, oldest.expert)))
+
+    @abstractmethod
+    def _together(self, view: QueueView, expert: str) -> int:
+        """How many of the expert's prompts make the batch."""
+
+
+class OneByOne(_InOrder):
+    """One prompt at a time.
 
     With LRU eviction this is Samba-CoE (arXiv 2405.07518: an expert is copied, then run), with FIFO eviction CoServe's
     second baseline.
@@ -12,33 +35,15 @@ class OneByOne:
 
     copy_first = True
 
-    def __init__(self, name: str, eviction: str) -> None:
-        self.name = name
-        self.eviction = eviction
-
-    def decide(self, view: QueueView, now: float) -> Decision:
-        oldest = view.queues.oldest()
-        if view.running is not None or oldest is None:
-            return IDLE
-        return Decision(run=Batch(oldest.expert, 1))
+    def _together(self, view: QueueView, expert: str) -> int:
+        return 1
 
 
-class HeadRun:
-    """In order of arrival; prompts at the head of the line that want the same expert share a batch."""
+class HeadRun(_InOrder):
+    """Prompts at the head of the line that want the same expert share a batch."""
 
     copy_first = False
 
-    def __init__(self, name: str, eviction: str) -> None:
-        self.name = name
-        self.eviction = eviction
-
-    def decide(self, view: QueueView, now: float) -> Decision:
-        oldest = view.queues.oldest()
-        if view.running is not None or oldest is None:
-            return IDLE
-        count = 0
-        for prompt in view.queues.arrivals():
-            if prompt.expert != oldest.expert or count == view.max_batch:
-                break
-            count += 1
-        return Decision(run=Batch(oldest.expert, count))
+    def _together(self, view: QueueView, expert: str) -> int:
+        of_expert = takewhile(lambda prompt: prompt.expert == expert, view.queues.arrivals())
+        return len(list(islice(of_expert, view.max_batch)))

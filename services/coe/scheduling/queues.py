@@ -105,10 +105,6 @@ class ExpertQueues:
         """The expert's oldest prompt. KeyError when none waits."""
         return next(iter(self._queues[expert].values()))
 
-    def tail(self, expert: str) -> QueuedPrompt:
-        """The expert's youngest prompt. KeyError when none waits."""
-        return next(reversed(self._queues[expert].values()))
-
     def marks(self) -> Mapping[str, int]:
         """Of each expert that is waited for, a number that is another one whenever its queue has changed."""
         return self._marks
@@ -119,10 +115,6 @@ class ExpertQueues:
         oldest = next(iter(queue.values()))
         youngest = oldest if len(queue) == 1 else next(reversed(queue.values()))
         return len(queue), oldest.enqueued_at, youngest.enqueued_at
-
-    def waiting(self, expert: str) -> Iterator[QueuedPrompt]:
-        """The expert's prompts, oldest first."""
-        return iter(self._queues.get(expert, {}).values())
 
     def arrivals(self) -> Iterator[QueuedPrompt]:
         """All prompts in order of arrival."""
