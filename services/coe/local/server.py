@@ -2,10 +2,12 @@
 
 import asyncio
 from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self
 
 from coe.local.process import Child
+from coe.local.readiness import until_ready
 
 
 class LocalServer(ABC):
@@ -17,6 +19,17 @@ class LocalServer(ABC):
     @abstractmethod
     async def start(self) -> None:
         """Returns when the server answers. Raises Unavailable, with the end of its log, when it does not in time."""
+
+    async def _run(self, child: Child, answers: Callable[[], Awaitable[bool]], timeout_s: float) -> None:
+        """What does not answer in time is ended by force."""
+        self._child = child
+        child.start()
+        try:
+            await until_ready(child, answers, timeout_s)
+        except BaseException:
+            child.kill()
+            await child.wait()
+            raise
 
     async def stop(self) -> None:
         """Orderly end, by force after a grace time. Harmless when it does not run."""

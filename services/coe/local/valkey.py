@@ -8,7 +8,6 @@ from redis.exceptions import RedisError
 
 from coe.local.ports import free_port
 from coe.local.process import Child
-from coe.local.readiness import until_ready
 from coe.local.server import LocalServer
 from coe.platform.errors import Unavailable
 
@@ -57,14 +56,8 @@ class ValkeyServer(LocalServer):
             **self.extra,
         }
         arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
-        self._child = Child("valkey", [binary(), *arguments], log=self._log, grace_s=self._grace_s)
-        self._child.start()
-        try:
-            await until_ready(self._child, self._answers, self._start_timeout_s)
-        except BaseException:
-            self._child.kill()
-            await self._child.wait()
-            raise
+        child = Child("valkey", [binary(), *arguments], log=self._log, grace_s=self._grace_s)
+        await self._run(child, self._answers, self._start_timeout_s)
 
     async def _answers(self) -> bool:
         client = redis.asyncio.Redis(host="127.0.0.1", port=self.port)

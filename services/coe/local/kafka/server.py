@@ -16,7 +16,7 @@ from coe.local.kafka import artifacts
 from coe.local.kafka.config import DATA, KafkaNode, java_options, properties
 from coe.local.ports import free_port
 from coe.local.process import Child
-from coe.local.readiness import accepts, until_ready
+from coe.local.readiness import accepts
 from coe.local.server import LocalServer
 from coe.platform.bus.kafka.client import closing
 from coe.platform.errors import Unavailable
@@ -74,16 +74,8 @@ class KafkaServer(LocalServer):
             tool = [java, *_archive_options(), *options, "kafka.tools.StorageTool"]
             await asyncio.to_thread(self._format, tool)
         command = [java, *quick, *options, "kafka.Kafka", _SETTINGS]
-        self._child = Child(
-            "kafka", command, log=self._log, env=_ENVIRONMENT, cwd=self._directory, grace_s=self._grace_s
-        )
-        self._child.start()
-        try:
-            await until_ready(self._child, self._answers, self._start_timeout_s)
-        except BaseException:
-            self._child.kill()
-            await self._child.wait()
-            raise
+        child = Child("kafka", command, log=self._log, env=_ENVIRONMENT, cwd=self._directory, grace_s=self._grace_s)
+        await self._run(child, self._answers, self._start_timeout_s)
 
     def _format(self, tool: list[str], *more: str) -> None:
         """Writes the cluster's identity into a new data folder, and what `more` options of the tool say."""
