@@ -55,6 +55,7 @@ _TAIL = """
 | `COE_NATIVE_ISA` | `portable`, `avx2`, `avx512` or `amx`: the kernels use no later instruction set than this. |
 | `COE_NATIVE_EXACT` | `1`: every product of matrices is exact, for comparisons with other runtimes. |
 | `COE_GATEWAY`, `COE_GATEWAY_HTTP` | The gateway that the load generator asks, where it starts no stack of its own. |
+| `COE_API_KEY` | What `coe chat` and the load generator show a gateway that asks for a key. |
 """
 _SIGNS = {Ge: ("at least", "ge"), Gt: ("above", "gt"), Le: ("at most", "le"), Lt: ("below", "lt")}
 _KINDS: dict[Any, str] = {

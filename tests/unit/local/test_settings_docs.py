@@ -20,6 +20,13 @@ def test_every_class_of_settings_is_on_the_page() -> None:
     assert {kind.__name__ for _, kind in _PARTS} == kinds
 
 
+def test_what_commands_read_themselves_is_on_the_page() -> None:
+    sources = [path for folder in ("services/coe/cli", "loadtest") for path in (ROOT / folder).rglob("*.py")]
+    named = {name for path in sources for name in re.findall(r'envvar="(\w+)"', path.read_text())}
+    assert named
+    assert {name for name in named if f"`{name}`" not in markdown()} == set()
+
+
 @pytest.mark.parametrize("kind", [kind for _, kind in _PARTS], ids=lambda kind: kind.__name__)
 def test_every_setting_says_what_it_is(kind: type) -> None:
     assert [name for name, _, meaning in settings(kind) if not meaning] == []
