@@ -202,7 +202,7 @@ def router(as_json: AsJson = False) -> None:
     """Classifying a prompt of 128 tokens: latency on one core, prompts a second on two."""
     from coe.cli.router import bench_router
 
-    bench_router(None, as_json=as_json)
+    bench_router(as_json=as_json)
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from typing import NoReturn
 
 from google.protobuf.json_format import MessageToDict
@@ -32,6 +33,12 @@ def print_json(value: dict[str, object] | Message) -> None:
 def say(line: str) -> None:
     """One line on stderr, as it is and unbroken: it may hold a command to be copied."""
     err.print(line, markup=False, soft_wrap=True)
+
+
+def say_left_out(models: Sequence[str]) -> None:
+    """Of outcomes, by models that nothing else is known of."""
+    if models:
+        say(f"Left out, no parameter counts: {', '.join(models)} (name them with --experts)")
 
 
 def fail(message: str, status: int = 1) -> NoReturn:

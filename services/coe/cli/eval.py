@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from coe.cli.console import err, out, print_json, short_progress
+from coe.cli.console import err, out, print_json, say_left_out, short_progress
 from coe.platform.errors import CoEError
 
 app = typer.Typer(invoke_without_command=True)
@@ -37,8 +37,7 @@ def evaluate(
         report.mkdir(parents=True, exist_ok=True)
     with short_progress() as progress:
         result, unknown = evaluate_files(outcomes, train, test, experts=experts, seed=seed, progress=progress)
-    if unknown:
-        err.print(f"Left out, no parameter counts: {', '.join(unknown)} (name them with --experts)")
+    say_left_out(unknown)
     if report is not None:
         path = write_report(result, report, seed)
         err.print(f"Report: {path}")
@@ -66,8 +65,7 @@ def transfer(
         raise CoEError(f"evaluation needs the extra `train` ({error.name} is missing)") from error
     with short_progress() as progress:
         result, unknown = transfer_file(outcomes, by=by, experts=experts, seed=seed, progress=progress)
-    if unknown:
-        err.print(f"Left out, no parameter counts: {', '.join(unknown)} (name them with --experts)")
+    say_left_out(unknown)
     if json:
         print_json(transfer_json(result))
         return

@@ -17,7 +17,7 @@ from coe.platform.errors import CoEError
 # Command -> (module, help). A module has `app` (a group of commands) or `command` (one command).
 COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("coe.cli.up", "Start the embedded stack: broker, Redis, services, gateway."),
-    "demo": ("coe.cli.demo", "Send a dozen varied prompts through a stack and show how each was answered."),
+    "demo": ("coe.cli.demo", "Send varied prompts through a stack and show how each was answered."),
     "submit": ("coe.cli.submit", "Produce prompts to Kafka and stream what comes back."),
     "chat": ("coe.cli.chat", "Talk with the composition through the gateway."),
     "generate": ("coe.cli.generate", "Run one expert in this process, without services."),

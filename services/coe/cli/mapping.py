@@ -4,7 +4,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from coe.cli.console import err, out, print_json, short_progress
+from coe.cli.console import out, print_json, say_left_out, short_progress
 from coe.mapper.mapping import Mapping
 from coe.mapper.refiner_file import FILE_NAME as REFINER
 from coe.mapper.train import train_mapping
@@ -39,8 +39,7 @@ def train_and_write(
     path.parent.mkdir(parents=True, exist_ok=True)
     partial.write_text(trained.text, encoding="utf-8")
     partial.replace(path)
-    if unknown:
-        err.print(f"Left out, no parameter counts: {', '.join(unknown)} (name them with --experts)")
+    say_left_out(unknown)
     if as_json:
         print_json(_summary(mapping, path))
         return

@@ -70,11 +70,11 @@ def add_categories(
     _print({"artifact": str(path), "version": version, "bytes": path.stat().st_size, "added": added}, as_json)
 
 
-def bench_router(artifact: Path | None, *, as_json: bool) -> None:
+def bench_router(*, as_json: bool) -> None:
     """Latency on one core and throughput on two, for prompts of 128 tokens."""
     from coe.router.bench import TOKENS, latency, throughput
 
-    path = artifact or serving()
+    path = serving()
     figures = {
         "tokens": TOKENS,
         **latency(open_classifier(path, threads=1)),

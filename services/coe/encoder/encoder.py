@@ -85,10 +85,6 @@ class Encoder:
             list(self._pool.map(run, batches))
         return result
 
-    def count_tokens(self, text: str) -> int:
-        """Tokens that `encode` looks at, the special ones included."""
-        return len(self._tokens([text])[0])
-
     def vocabulary(self) -> list[str]:
         """The tokens that are words, or begin one, without the marks of the tokenizer."""
         tokens = list(self._tokenizer.get_vocab())

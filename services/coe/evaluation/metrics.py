@@ -36,19 +36,19 @@ def column_means(scores: Floats) -> Floats:
     return means
 
 
-def bootstrap(values: Floats, *, seed: int = 0, resamples: int = RESAMPLES) -> Interval:
+def bootstrap(values: Floats, *, seed: int = 0) -> Interval:
     """Of the mean of `values` [n], over prompts. NaN entries don't count."""
     kept = values[~np.isnan(values)]
     if not len(kept):
         return Interval(float("nan"), float("nan"), float("nan"))
-    means = _resampled_means(kept, seed, resamples)
+    means = _resampled_means(kept, seed)
     low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return Interval(float(kept.mean()), float(low), float(high))
 
 
-def paired_bootstrap(first: Floats, second: Floats, *, seed: int = 0, resamples: int = RESAMPLES) -> Interval:
+def paired_bootstrap(first: Floats, second: Floats, *, seed: int = 0) -> Interval:
     """Of the mean difference `first - second` over the prompts where both have a score."""
-    return bootstrap(first - second, seed=seed, resamples=resamples)
+    return bootstrap(first - second, seed=seed)
 
 
 def resampled(figure: Callable[[Ints], float], prompts: int, *, seed: int = 0) -> Interval:
@@ -62,11 +62,11 @@ def resampled(figure: Callable[[Ints], float], prompts: int, *, seed: int = 0) -
     return Interval(value, float(low), float(high))
 
 
-def _resampled_means(values: Floats, seed: int, resamples: int) -> Floats:
+def _resampled_means(values: Floats, seed: int) -> Floats:
     """One resample at a time: memory stays small for any number of prompts."""
     random = np.random.default_rng(seed)
     n = len(values)
-    means = [values[random.integers(0, n, n)].mean() for _ in range(resamples)]
+    means = [values[random.integers(0, n, n)].mean() for _ in range(RESAMPLES)]
     return np.array(means)
 
 
