@@ -45,6 +45,11 @@ def is_fetched() -> bool:
     return stamp.is_file() and stamp.read_text() == _pom_digest()
 
 
+def fetch() -> Path:
+    """As `fetched`, where no event loop runs."""
+    return asyncio.run(fetched())
+
+
 async def fetched() -> Path:
     """The folder of jars, fetched first when it is not there (about 20 s, 45 MB). Safe to call from many processes."""
     target = cache_dir()

@@ -35,7 +35,7 @@ if __name__ == "__main__":
     state = "there" if artifacts.is_fetched() else "fetching with Maven"
     print(f"Kafka {artifacts.version()}: {state}", flush=True)
     try:
-        asyncio.run(artifacts.fetched())
+        artifacts.fetch()
         if not artifacts.class_archive().exists():
             print("Kafka: archiving its classes, for quick starts", flush=True)
         asyncio.run(make())
