@@ -1,13 +1,13 @@
-"""Connections on which no request begins."""
+"""Connections on which no request begins, or no answer is read."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from coe.gateway import connection
@@ -25,11 +25,11 @@ async def hello(_: Request) -> Response:
     return PlainTextResponse("hello")
 
 
-@pytest.fixture
-async def opened(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Opened]:
-    monkeypatch.setattr(connection, "HEAD_S", 0.1)
+@asynccontextmanager
+async def served(answer: Callable[[Request], Awaitable[Response]]) -> AsyncIterator[Opened]:
+    """A connection of a client's with a server that has this one page."""
     settings = GatewaySettings(http_port=free_port())
-    server = HttpServer(Starlette(routes=[Route("/", hello, methods=["GET", "POST"])]), settings, grace_s=0)
+    server = HttpServer(Starlette(routes=[Route("/", answer, methods=["GET", "POST"])]), settings, grace_s=0)
     serving = asyncio.ensure_future(server.run_until_cancelled())
     await until_true(lambda: server.started)
     reader, writer = await asyncio.open_connection("127.0.0.1", settings.http_port)
@@ -37,6 +37,13 @@ async def opened(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Opened]:
     writer.close()
     serving.cancel()
     await asyncio.gather(serving, return_exceptions=True)
+
+
+@pytest.fixture
+async def opened(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Opened]:
+    monkeypatch.setattr(connection, "HEAD_S", 0.1)
+    async with served(hello) as opened:
+        yield opened
 
 
 async def test_nothing_comes(opened: Opened) -> None:
@@ -62,3 +69,23 @@ async def test_it_comes_in_drops(opened: Opened, before: bytes) -> None:
     with suppress(ConnectionError):
         assert await asyncio.wait_for(reader.read(), WAIT_S) == b""
     dripping.cancel()
+
+
+async def test_an_answer_that_is_not_read_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "UNREAD_S", 0.1)
+    given_up = asyncio.Event()
+
+    async def endless() -> AsyncIterator[bytes]:
+        try:
+            while True:
+                yield b"x" * 2**16
+                await asyncio.sleep(0)
+        finally:
+            given_up.set()
+
+    async def answer(_: Request) -> Response:
+        return StreamingResponse(endless())
+
+    async with served(answer) as (_, writer):
+        writer.write(GET)
+        await asyncio.wait_for(given_up.wait(), WAIT_S)
