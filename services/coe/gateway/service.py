@@ -11,7 +11,7 @@ from coe.client.prompts import PromptClient
 from coe.gateway.generate import GatewayServicer
 from coe.gateway.http import HttpApi
 from coe.gateway.keys import ApiKeys
-from coe.gateway.server import HttpServer
+from coe.gateway.server import HttpServer, allow_connections
 from coe.gateway.settings import GatewaySettings
 from coe.platform.bus.kafka import KafkaBus
 from coe.platform.residency import ResidencyReader
@@ -79,6 +79,7 @@ class GatewayService:
 
 
 def main() -> None:
+    allow_connections()
     run(GatewayService(CoreSettings(), GatewaySettings()))
 
 
