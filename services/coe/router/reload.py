@@ -1,4 +1,4 @@
-"""Takes a new artifact into use when its file changes."""
+"""Opens an artifact, and opens it again when its file changes."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,7 +7,6 @@ from pathlib import Path
 from coe.platform import logs
 from coe.platform.errors import ArtifactError
 from coe.router.classifier import Classifier
-from coe.router.rollout import Rollout
 
 _log = logs.get(__name__)
 
@@ -15,48 +14,46 @@ Identity = tuple[Path, int, int]
 
 
 class Reloader:
-    """`locate` says which file is to serve now: it may be another one when the user has trained an artifact.
+    """`locate` says which file it is now: it may be another one when the user has trained an artifact.
 
-    A file that can't be used is logged once and the current artifact goes on serving. `seen` is what `identity` said of
-    the file before the current artifact was read from it.
+    A file that can't be used is logged once, and the artifact that was opened before stays.
     """
 
-    def __init__(
-        self,
-        rollout: Rollout,
-        locate: Callable[[], Path],
-        open_path: Callable[[Path], Classifier],
-        *,
-        seen: Identity | None,
-        every_s: float,
-    ) -> None:
-        self._rollout = rollout
+    def __init__(self, locate: Callable[[], Path], open_path: Callable[[Path], Classifier]) -> None:
         self._locate = locate
         self._open = open_path
-        self._every_s = every_s
-        self._seen = seen
+        self._seen: Identity | None = None
+        self._version = ""
 
-    async def run(self) -> None:
-        """Looks every `every_s` seconds until cancelled."""
+    def open(self) -> Classifier:
+        """Blocks. Raises ArtifactError."""
+        path = self._locate()
+        # Before it is read: it may change meanwhile.
+        self._seen = identity(path)
+        classifier = self._open(path)
+        self._version = classifier.version
+        return classifier
+
+    async def follow(self, take: Callable[[Classifier], None], every_s: float) -> None:
+        """`take` gets each artifact that is opened again. Looks every `every_s` seconds until cancelled."""
         while True:
-            await asyncio.sleep(self._every_s)
-            await self.check()
+            await asyncio.sleep(every_s)
+            await self.check(take)
 
-    async def check(self) -> bool:
-        """Whether a new artifact was taken into use."""
+    async def check(self, take: Callable[[Classifier], None]) -> bool:
+        """Whether there was a new artifact."""
         path = self._locate()
         found = identity(path)
         if found is None or found == self._seen:
             return False
-        self._seen = found
+        before = self._version
         try:
-            classifier = await asyncio.to_thread(self._open, path)
+            classifier = await asyncio.to_thread(self.open)
         except (ArtifactError, OSError) as error:
-            _log.error("router artifact refused", error=str(error), serving=self._rollout.current.version)
+            _log.error("router artifact refused", error=str(error), path=str(path), serving=before)
             return False
-        before = self._rollout.current.version
-        self._rollout.replace(classifier)
-        _log.info("router artifact replaced", before=before, version=classifier.version)
+        take(classifier)
+        _log.info("router artifact replaced", path=str(path), before=before, version=classifier.version)
         return True
 
 

@@ -61,11 +61,18 @@ class Rollout:
         with self._lock:
             self._current = current
 
+    def try_out(self, candidate: Judge) -> None:
+        """Beside the current one, in place of another candidate."""
+        with self._lock:
+            self._candidate = candidate
+
     def classify(self, texts: Sequence[str]) -> list[common_pb2.RoutingDecision]:
-        decisions = self.current.classify(texts)
-        if self._candidate is None:
+        with self._lock:
+            current, candidate = self._current, self._candidate
+        decisions = current.classify(texts)
+        if candidate is None:
             return decisions
-        tried = self._candidate.classify(texts)
+        tried = candidate.classify(texts)
         for ours, theirs in zip(decisions, tried, strict=True):
             if ours.category != theirs.category:
                 self._observe(Difference(ours, theirs))

@@ -20,7 +20,7 @@ from coe.router.classifier import Classifier, open_classifier
 from coe.router.duplicates import Duplicates, nothing
 from coe.router.fixed import FixedCategory
 from coe.router.handler import RouteHandler
-from coe.router.reload import Identity, Reloader, identity
+from coe.router.reload import Reloader
 from coe.router.rollout import Difference, Rollout
 from coe.router.servicer import RouterServicer
 from coe.router.settings import RouterSettings
@@ -40,7 +40,9 @@ class RouterService:
         ttl_s = settings.duplicates_s
         self._duplicates = Duplicates(core.redis_url, ttl_s=ttl_s) if ttl_s else None
         self._rollout: Rollout | None = None
-        self._opened: Identity | None = None
+        self._current = Reloader(self._locate, self._open)
+        candidate = settings.candidate
+        self._candidate = Reloader(lambda: candidate, self._open) if candidate else None
         self._batcher = MicroBatcher(self._classify, max_batch=settings.max_batch)
 
     def register(self, server: grpc.aio.Server) -> list[str]:
@@ -66,9 +68,9 @@ class RouterService:
         subscription = Subscription(topics.PROMPTS, group="coe-router", max_batch=self._settings.max_batch)
         loops = [self._bus.process(subscription, handler), self._batcher.run()]
         if self._settings.reload_s and not self._settings.fixed_category:
-            every_s = self._settings.reload_s
-            reloader = Reloader(rollout, self._locate, self._open, seen=self._opened, every_s=every_s)
-            loops.append(reloader.run())
+            loops.append(self._current.follow(rollout.replace, self._settings.reload_s))
+            if self._candidate:
+                loops.append(self._candidate.follow(rollout.try_out, self._settings.reload_s))
         return loops
 
     async def healthy(self) -> bool:
@@ -83,12 +85,9 @@ class RouterService:
     def _open_rollout(self) -> Rollout:
         if fixed := self._settings.fixed_category:
             return Rollout(FixedCategory(fixed, allowed=self._settings.allow_fixed))
-        candidate, path = self._settings.candidate, self._locate()
-        # Before it is read: it may change while the service starts.
-        self._opened = identity(path)
         return Rollout(
-            self._open(path),
-            self._open(candidate) if candidate else None,
+            self._current.open(),
+            self._candidate.open() if self._candidate else None,
             canary_share=self._settings.canary_share,
             observe=_log_difference,
         )

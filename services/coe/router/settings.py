@@ -20,7 +20,7 @@ class RouterSettings(Settings):
     candidate: Path | None = None
     # The share of prompts that the candidate decides.
     canary_share: Annotated[float, Field(ge=0, le=1)] = 0.0
-    # Seconds between two looks at the artifact's file for a change. 0: never.
+    # Seconds between two looks at the files of artifact and candidate for a change. 0: never.
     reload_s: Annotated[float, Field(ge=0)] = 5.0
     # A request id that comes again within so many seconds is the same prompt, and not answered again (where Redis
     # answers). 0: every record is a prompt of its own.

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -17,6 +18,7 @@ from coe.platform.bus.kafka import KafkaBus
 from coe.platform.bus.memory import MemoryBus
 from coe.platform.rpc.server import ServerInterceptor
 from coe.platform.settings import CoreSettings
+from coe.router.artifact import load, packaged, save
 from coe.router.service import RouterService
 from coe.router.settings import RouterSettings
 
@@ -34,9 +36,11 @@ PLAIN = {
 
 
 @asynccontextmanager
-async def running(bus: Bus, home: Path) -> AsyncIterator[router_pb2_grpc.RouterStub]:
+async def running(
+    bus: Bus, home: Path, settings: RouterSettings | None = None
+) -> AsyncIterator[router_pb2_grpc.RouterStub]:
     """A router service with its gRPC server and its loops."""
-    service = RouterService(CoreSettings(home=home, max_prompt_bytes=10_000), RouterSettings(), bus)
+    service = RouterService(CoreSettings(home=home, max_prompt_bytes=10_000), settings or RouterSettings(), bus)
     server = grpc.aio.server(interceptors=[ServerInterceptor()])
     service.register(server)
     port = server.add_insecure_port("127.0.0.1:0")
@@ -96,6 +100,23 @@ async def test_conversations_empty_prompts_and_refusals_over_grpc(tmp_path: Path
         with pytest.raises(grpc.aio.AioRpcError) as refusal:
             await stub.Classify(router_pb2.ClassifyRequest(prompt="x" * 10_001), timeout=WAIT_S)
         assert refusal.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_a_candidate_is_read_again_when_its_file_changes(tmp_path: Path) -> None:
+    artifact, path = load(packaged()), tmp_path / "candidate.safetensors"
+    first = save(path, replace(artifact, figures={"of": 1.0}))
+    settings = RouterSettings(candidate=path, canary_share=1.0, reload_s=0.02)
+    async with running(MemoryBus(), tmp_path, settings) as stub:
+
+        async def version() -> str:
+            answer = await stub.Classify(router_pb2.ClassifyRequest(prompt="1+1"), timeout=WAIT_S)
+            return answer.routing.router_version
+
+        assert await version() == first
+        second = save(path, replace(artifact, figures={"of": 22.0}))
+        async with asyncio.timeout(WAIT_S):
+            while await version() != second:
+                pass
 
 
 @pytest.mark.kafka

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from coe._proto.common_pb2 import RoutingDecision
 from coe.platform.errors import ArtifactError
 from coe.router.classifier import Classifier
-from coe.router.reload import Reloader, identity
+from coe.router.reload import Reloader
 from coe.router.rollout import Difference, Rollout, in_share
 
 TEXTS = [f"prompt {number}" for number in range(400)]
@@ -39,6 +39,14 @@ def test_a_shadow_is_heard_but_decides_nothing() -> None:
     assert {decision.category for decision in rollout.classify(TEXTS)} == {"math"}
     assert len(heard) == len(TEXTS)
     assert heard[0].candidate.category == "law"
+
+
+def test_another_candidate_is_tried_from_the_next_batch_on() -> None:
+    heard: list[Difference] = []
+    rollout = Rollout(always("math"), always("math"), observe=heard.append)
+    rollout.try_out(always("law", "v2"))
+    rollout.classify(TEXTS[:1])
+    assert [difference.candidate.router_version for difference in heard] == ["v2"]
 
 
 def test_agreement_is_not_worth_a_word() -> None:
@@ -71,26 +79,31 @@ async def test_a_new_file_is_taken_into_use_and_a_bad_one_is_not(tmp_path: Path)
             raise ArtifactError("corrupt")
         return always("math", path.read_text())
 
-    rollout = Rollout(open_path(path))
-    reloader = Reloader(rollout, lambda: path, open_path, seen=identity(path), every_s=1)
-    assert not await reloader.check()
+    reloader = Reloader(lambda: path, open_path)
+    rollout = Rollout(reloader.open())
+    assert not await reloader.check(rollout.replace)
     for content, taken, serving in (("v22", True, "v22"), ("broken", False, "v22"), ("v4444", True, "v4444")):
         path.write_text(content)
-        assert await reloader.check() is taken
+        assert await reloader.check(rollout.replace) is taken
         assert rollout.current.version == serving
     path.unlink()
-    assert not await reloader.check()
+    assert not await reloader.check(rollout.replace)
     path.write_text("v4444")
     os.utime(path, ns=(1, 1))
-    assert await reloader.check()
+    assert await reloader.check(rollout.replace)
 
 
 async def test_a_change_while_the_service_starts_is_not_missed(tmp_path: Path) -> None:
     path = tmp_path / "router"
     path.write_text("v1")
-    seen = identity(path)
-    rollout = Rollout(always("math", path.read_text()))
-    path.write_text("v22")
-    reloader = Reloader(rollout, lambda: path, lambda path: always("math", path.read_text()), seen=seen, every_s=1)
-    assert await reloader.check()
+
+    def open_path(path: Path) -> Classifier:
+        found = always("math", path.read_text())
+        path.write_text("v22")
+        return found
+
+    reloader = Reloader(lambda: path, open_path)
+    rollout = Rollout(reloader.open())
+    assert rollout.current.version == "v1"
+    assert await reloader.check(rollout.replace)
     assert rollout.current.version == "v22"
