@@ -16,14 +16,8 @@ from coe.experts.tokenizer import ExpertTokenizer
 from coe.platform.errors import LeaseLost
 
 VOCABULARY = 64
-
-
 EOS = 63
-
-
 BLOCK = 4
-
-
 CONFIG = ModelConfig(
     architecture="llama", layers=1, hidden=8, heads=1, kv_heads=1, head_dim=16, feed_forward=8, vocabulary=VOCABULARY,
     context_length=2048, norm_epsilon=1e-5, rope_theta=1e4, rope_dim=16, attention_scale=1.0,

@@ -17,8 +17,6 @@ from coe.platform.errors import NumericalError
 from unit.experts.fake_session import BLOCK, EOS, FakeSession, finish, greedy, spelled, tokenizer
 
 LIKELIEST = SamplingParams(max_tokens=4)
-
-
 # Draws the same, but from all logits.
 OF_ALL = SamplingParams(max_tokens=4, temperature=1.0, top_k=1)
 
