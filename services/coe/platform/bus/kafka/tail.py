@@ -69,9 +69,13 @@ class KafkaTail:
 
 async def _records(consumer: AIOKafkaConsumer, topics: Sequence[str]) -> AsyncIterator[Record]:
     failures = 0
+    cluster, seen = consumer._client.cluster, 0.0
     while True:
         try:
-            await _take_new_partitions(consumer, topics)
+            # New partitions come with new metadata.
+            if (newest := cluster._last_successful_refresh_ms) != seen:
+                await _take_new_partitions(consumer, topics)
+                seen = newest
             batches = await consumer.getmany(timeout_ms=1000, max_records=_MAX_RECORDS)
             failures = 0
         except ConsumerStoppedError:
@@ -84,6 +88,9 @@ async def _records(consumer: AIOKafkaConsumer, topics: Sequence[str]) -> AsyncIt
         for records in batches.values():
             for record in records:
                 yield as_record(record)
+        if sum(map(len, batches.values())) == _MAX_RECORDS:
+            # More was fetched, and comes without a pause: first it is others' turn.
+            await asyncio.sleep(0)
 
 
 async def _take_new_partitions(consumer: AIOKafkaConsumer, topics: Sequence[str]) -> None:
