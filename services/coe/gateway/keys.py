@@ -3,15 +3,15 @@
 import asyncio
 import hashlib
 from collections.abc import Hashable
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
 
-from coe.platform import logs
 from coe.platform.errors import ArtifactError, Unauthenticated
+from coe.platform.renewed import Renewed
 
-_log = logs.get(__name__)
 _LOOK_EVERY_S = 2.0
 _SCHEME = "bearer"
 
@@ -31,14 +31,12 @@ class ApiKeys:
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
-        self._tenants: dict[bytes, str] = {}
-        self._seen: object = None
+        self._file: Renewed[dict[bytes, str]] | None = None
 
     def load(self) -> None:
         """Raises ArtifactError."""
         if self._path is not None:
-            self._seen = _stamp(self._path)
-            self._tenants = read_keys(self._path)
+            self._file = Renewed("API keys", [self._path], partial(read_keys, self._path))
 
     async def follow(self) -> None:
         """For ever: a file that can't be read leaves the keys as they were, and says so once."""
@@ -48,15 +46,8 @@ class ApiKeys:
 
     def refresh(self) -> None:
         """Reads the file if it changed."""
-        if self._path is None or (seen := _stamp(self._path)) == self._seen:
-            return
-        self._seen = seen
-        try:
-            self._tenants = read_keys(self._path)
-        except ArtifactError as error:
-            _log.error("API keys not read again, the old ones stay", reason=error.message)
-        else:
-            _log.info("API keys read again", keys=len(self._tenants))
+        if self._file is not None:
+            self._file.renew()
 
     def tenant(self, authorization: str | None) -> str | None:
         """Whose key `Bearer KEY` is; None where none is asked for. Raises Unauthenticated."""
@@ -66,7 +57,7 @@ class ApiKeys:
         if scheme.lower() != _SCHEME or not key.strip():
             raise Unauthenticated("an API key is needed: Authorization: Bearer KEY")
         # Looked up by its digest: what the time of a search tells of digests tells nothing of keys.
-        tenant = self._tenants.get(_digest(key.strip()))
+        tenant = self._file.made.get(_digest(key.strip())) if self._file is not None else None
         if tenant is None:
             raise Unauthenticated("this API key is not known")
         return tenant
@@ -104,11 +95,3 @@ def read_keys(path: Path) -> dict[bytes, str]:
 
 def _digest(key: str) -> bytes:
     return hashlib.sha256(key.encode()).digest()
-
-
-def _stamp(path: Path) -> object:
-    try:
-        found = path.stat()
-    except OSError as error:
-        return str(error)
-    return found.st_mtime_ns, found.st_size, found.st_ino
