@@ -47,7 +47,7 @@ async def test_only_the_prompt_that_hangs_is_given_up(kafka_bootstrap: str, tmp_
             "PYTHONPATH": str(hook),
             "COE_WORKER_ALLOW_ECHO": "1",
             "COE_WORKER_MAX_ATTEMPTS": "2",
-            "COE_WORKER_STEP_TIMEOUT_S": "0.5",
+            "COE_WORKER_STEP_TIMEOUT_S": "3",
         },
     )
     kept = Supervised("worker", worker, address="", restarts=RestartPolicy(), on_change=lambda _: None)
@@ -63,4 +63,4 @@ async def test_only_the_prompt_that_hangs_is_given_up(kafka_bootstrap: str, tmp_
     assert results["hang"].error.code == "internal"
     assert "2 workers in succession" in results["hang"].error.message
     assert kept.restarts == 2
-    assert "ended with status 1: a step has not ended in 0.5 s (COE_WORKER_STEP_TIMEOUT_S)" in kept.trouble
+    assert "ended with status 1: a step has not ended in 3 s (COE_WORKER_STEP_TIMEOUT_S)" in kept.trouble

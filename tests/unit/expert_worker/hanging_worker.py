@@ -10,7 +10,8 @@ from coe.platform import logs
 from support.deadlines import until_true
 from unit.expert_worker.worker_rig import Rig, assigned
 
-LIMIT_S = 0.3
+# The loop of a busy machine may be late by nearly as much.
+LIMIT_S = 2.0
 
 
 class Hang(threading.Event):
