@@ -76,8 +76,8 @@ def read_keys(path: Path) -> dict[bytes, str]:
         data = yaml.load(path.read_text(encoding="utf-8"), _Once)
     except (OSError, UnicodeDecodeError) as error:
         refuse(f"can't be read: {error}")
-    # The last two: a date that there is not, a number without end, too many brackets.
-    except (yaml.YAMLError, ValueError, RecursionError):
+    # The others: a date that there is not, a number without end, a tag that its text does not fit, too many brackets.
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError):
         refuse("is no YAML, or has two lines for one tenant: write TENANT: [KEY, KEY]")
     if not isinstance(data, dict) or not data:
         refuse("must map tenants to API keys")

@@ -55,6 +55,8 @@ def test_without_a_file_everybody_may() -> None:
         ("7: sk-1", "name tenants by text"),
         ("a/b: sk-1", "without a slash"),
         ("acme: 2024-13-45", "is no YAML"),
+        ("acme: !!bool sk-1", "is no YAML"),
+        ("acme: !!timestamp sk-1", "is no YAML"),
         (f"acme: {'[' * 5000}sk-1", "is no YAML"),
     ],
 )
