@@ -6,17 +6,16 @@ over the real worker for what lies between steps.
 import itertools
 import os
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from coe.bench.meter import Span, pitches
-from coe.bench.node import Setting, serve
+from coe.bench.node import Setting
 from coe.bench.samples import BESIDE_TOKENS, Samples
+from coe.bench.visits import visit
 from coe.experts.catalogue import Catalogue
 from coe.experts.engine import Engine
 from coe.experts.runner import Runner
@@ -25,7 +24,6 @@ from coe.memory_tier_manager.extents import rounded
 from coe.memory_tier_manager.native_arena import BundleLibrary, NativeArena, VerifiedOnce
 from coe.native import HbmArena, lease_handle
 from coe.platform.errors import TierLoadError
-from coe.simulation.trace import Trace
 
 # Prompts and tokens of each, in a first step together; twice over.
 PREFILLS = ((1, 24), (12, 24), (1, 8), (3, 32), (1, 24), (16, 32), (2, 24), (6, 24), (2, 32), (4, 32), (1, 24), (8, 32))
@@ -35,11 +33,6 @@ ROOM = 8
 VISITS = (1, 2, 1, 4, 1, 8, 2, 3, 1, 6, 16, 2, 12, 4)
 LARGE_VISITS = (24, 48, 64)
 EXPERTS = len(VISITS) + len(LARGE_VISITS)
-ANSWER_TOKENS = 20
-# Pairs of lone prompts that come together, with pauses between. In first steps of BESIDE_TOKENS: what an expert's first
-# visit takes at most, with a copy into new memory, and the two answers of a pair with a pause.
-PAIRS = 7
-FIRST_VISIT, PAIR = 5, 13
 COPY_TIMEOUT_S = 60.0
 COPY_THREADS = 2
 
@@ -55,7 +48,7 @@ async def calibrate(setting: Setting, experts: Sequence[str], largest: int) -> S
         rig.prefills(samples)
         rig.copies(samples)
     visits = (*VISITS, *(size for size in LARGE_VISITS if size <= largest))
-    await _visits(setting, experts, visits, samples)
+    await visit(setting, experts, visits, samples)
     return samples
 
 
@@ -152,7 +145,7 @@ def _called(times: int) -> Callable[[], bool]:
 
 @contextmanager
 def _rig(setting: Setting, experts: Sequence[str]) -> Iterator[_Rig]:
-    slot_bytes = _slot_bytes(setting, experts[0])
+    slot_bytes = rounded(setting.hosted.weight_bytes(experts[0]))
     name = f"coe-calibrate-{os.getpid()}"
     with closing(NativeArena(name, ROOM * slot_bytes, ROOM, threads=COPY_THREADS, bytes_per_second=0.0)) as arena:
         attached = HbmArena.attach(name)
@@ -166,58 +159,3 @@ def _rig(setting: Setting, experts: Sequence[str]) -> Iterator[_Rig]:
             for source in rig.sources.values():
                 source.close()
             attached.close()
-
-
-def _slot_bytes(setting: Setting, expert: str) -> int:
-    return rounded(setting.hosted.weight_bytes(expert))
-
-
-async def _visits(setting: Setting, experts: Sequence[str], sizes: Sequence[int], samples: Samples) -> None:
-    """A trace over the real worker, with an HBM that holds all: a prompt for each expert, pairs, visits."""
-    roomy = replace(setting, hbm_bytes=_slot_bytes(setting, experts[0]) * len(sizes))
-    firsts, paired = experts[: len(sizes)], experts[: 2 * PAIRS]
-    visited = [expert for expert, size in zip(experts, sizes, strict=False) for _ in range(size)]
-    step_s = float(np.median(samples.prefill[BESIDE_TOKENS]))
-    pauses = [(FIRST_VISIT * len(firsts) + PAIR * pair) * step_s for pair in range(PAIRS + 1)]
-    arrivals = [0.0] * len(firsts) + sorted(pauses[:PAIRS] * 2) + [pauses[PAIRS]] * len(visited)
-    asked = [*firsts, *paired, *visited]
-    answers = [1] * len(firsts) + [ANSWER_TOKENS] * (len(paired) + len(visited))
-    trace = Trace(arrivals, asked, [0] * len(asked), answers)
-    answered = await serve(roomy, trace, "lookahead", link=0.0, progress=lambda more: None)
-    visits = _by_visit(answered.meter.spans)[len(firsts) :]
-    whole = [_whole_s(visit) for visit in visits[: len(paired)]]
-    samples.woken += [woken - other for woken, other in zip(whole[::2], whole[1::2], strict=True)]
-    samples.decode[1] += [_pitch_s(visit) for visit in visits[: len(paired)] if len(visit) >= ANSWER_TOKENS // 2]
-    samples.lone += [span.seconds for span in answered.meter.lone]
-    spans = [span for visit in visits[len(paired) :] for span in visit]
-    samples.taken += [span.adding_s / span.added for span in spans if span.added]
-    for one, following in itertools.pairwise(spans):
-        gap_s = following.began - one.ended - following.adding_s
-        if one.expert != following.expert:
-            samples.switch.append(gap_s)
-        elif one.begun < one.sequences:
-            samples.between.append(gap_s)
-    decodes: dict[tuple[str, int], list[float]] = defaultdict(list)
-    for span, seconds in pitches(spans):
-        decodes[span.expert, span.sequences].append(seconds)
-    for (_, sequences), each in decodes.items():
-        if len(each) >= ANSWER_TOKENS // 2:
-            samples.decode[sequences].append(sum(each) / len(each))
-
-
-def _by_visit(spans: Sequence[Span]) -> list[list[Span]]:
-    visits: list[list[Span]] = []
-    for span in spans:
-        if not span.begun and span.added:
-            visits.append([])
-        visits[-1].append(span)
-    return visits
-
-
-def _pitch_s(visit: Sequence[Span]) -> float:
-    """From a step to the next, a mean: the first computes the prompt."""
-    return (visit[-1].began - visit[1].began) / (len(visit) - 2)
-
-
-def _whole_s(visit: Sequence[Span]) -> float:
-    return visit[-1].ended - visit[0].began + visit[0].adding_s
