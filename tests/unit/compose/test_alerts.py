@@ -24,6 +24,7 @@ GROUPS = {
 ANSWERED = "gen_ai_server_request_duration_seconds_count"
 FIRST_TOKEN = "gen_ai_server_time_to_first_token_seconds_bucket"
 ENDED = 'messaging_client_sent_messages_total{messaging_destination_name="coe.completions.v1"}'
+STEP_AGE = 'coe_step_age_seconds{coe_worker_id="a"}'
 # Promtool's notation: from a start, by a step, so many times; an hour of minutes.
 STEADY, NEVER = "0+60x60", "0x60"
 
@@ -154,6 +155,8 @@ SCENARIOS: dict[str, tuple[Mapping[str, str | None], set[str]]] = {
     "no gateway": ({serving("gateway"): GONE}, {"NothingMeasured"}),
     "first tokens are late": ({f'{FIRST_TOKEN}{{le="20"}}': "0+30x60"}, {"SlowFirstToken"}),
     "experts come and go": ({"coe_expert_eviction_count_total": "0+50x60"}, {"ExpertThrashing"}),
+    "a step does not end": ({STEP_AGE: "0x30 60+60x5 300x25"}, {"StepHangs"}),
+    "a step waits for weights": ({STEP_AGE: "0x40 60 60 0x20"}, set()),
     "HBM is full": (tier("hbm", 100), set()),
     "DDR is full": (tier("ddr", 100), {"TierFull"}),
 }
