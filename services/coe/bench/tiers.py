@@ -9,22 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from coe.experts.catalogue import Catalogue
-from coe.experts.importer import import_model
-from coe.experts.locate import locate
-from coe.local.packaged import EXPERT_ID, PACKAGE
+from coe.local.packaged import host
 from coe.platform.errors import TierLoadError
 
 START_S = 60.0
 
 
 def replicas(home: Path, count: int) -> list[str]:
-    """Imports the packaged expert; returns the names of hard-linked replicas of it, which say what they are."""
-    with locate(f"pypi:{PACKAGE}") as located:
-        import_model(
-            located.source, home / "experts", EXPERT_ID, origin=located.origin, progress=lambda done, total: None
-        )
-    catalogue = Catalogue(home / "experts")
-    return [catalogue.replicate(EXPERT_ID, number).id for number in range(1, count + 1)]
+    """Copies of the packaged expert, by their names."""
+    return host(Catalogue(home / "experts"), count)
 
 
 @contextmanager

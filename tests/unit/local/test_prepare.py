@@ -11,7 +11,7 @@ import pytest
 from coe.experts.bundle import MANIFEST, Bundle
 from coe.experts.catalogue import Catalogue
 from coe.experts.manifest import PACKING
-from coe.local import prepare
+from coe.local import packaged, prepare
 from coe.local.options import StackOptions
 from coe.local.packaged import EXPERT_ID, PACKAGE
 from coe.platform.errors import ArtifactError, Unavailable
@@ -68,7 +68,7 @@ async def test_the_packaged_expert_is_imported_again_beside_others(
     steps: list[str] = []
     warned: list[str] = []
     with monkeypatch.context() as without:
-        without.setattr(prepare, "PACKAGE", "no-such-package")
+        without.setattr(packaged, "PACKAGE", "no-such-package")
         write_manifest(catalogue.directory / EXPERT_ID, packing=1, source="pypi:no-such-package 0.1")
         await prepare.prepare(tmp_path, StackOptions(), steps.append, warned.append)
         assert len(warned) == len(steps) == 1
