@@ -12,6 +12,8 @@ from coe.evaluation.evaluate import Evaluation
 from coe.evaluation.metrics import bootstrap
 from coe.evaluation.systems import Kind, System
 
+Form = Literal["png", "svg"]
+FORMS: tuple[Form, ...] = ("png", "svg")
 INK, MUTED, GRID = "#1b1f24", "#6b7280", "#e5e7eb"
 # Kind, legend, colour, marker, line.
 CURVES: tuple[tuple[Kind, str, str, str, str], ...] = (
@@ -108,11 +110,11 @@ def shares_figure(evaluation: Evaluation) -> Figure:
 
 def save(figure: Figure, folder: Path, name: str) -> None:
     """As PNG and SVG."""
-    for form in ("png", "svg"):
-        (folder / f"{name}.{form}").write_bytes(render(figure, "png" if form == "png" else "svg"))
+    for form in FORMS:
+        (folder / f"{name}.{form}").write_bytes(render(figure, form))
 
 
-def render(figure: Figure, form: Literal["png", "svg"]) -> bytes:
+def render(figure: Figure, form: Form) -> bytes:
     """The same bytes for the same figure."""
     buffer = BytesIO()
     metadata: dict[str, Any] = {"Date": None} if form == "svg" else {"Software": None}
