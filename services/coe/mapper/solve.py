@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from coe.mapper import knapsack
+from coe.mapper import programme
 
 # Qualities closer than this are equal: the smaller expert takes the cell.
 TIE = 1e-9
@@ -58,7 +58,9 @@ def solve(
     if limits.active_params_b is None and limits.hosted_params_b is None:
         chosen = np.where(allowed, quality - limits.penalty * active[None, :], -np.inf).argmax(1)
     else:
-        chosen = _programme(value, share, active, total, limits, allowed)
+        chosen = programme.chosen_experts(
+            value, share, active, total, limits.active_params_b, limits.hosted_params_b, allowed
+        )
     chosen = _smallest_of_equals(chosen, quality, active, allowed)
     rare = share == 0
     if rare.any():
@@ -71,24 +73,6 @@ def solve(
         float(share @ active[chosen]),
         float(total[hosted].sum()),
     )
-
-
-def _programme(
-    value: NDArray[np.float64],
-    share: NDArray[np.float64],
-    active: NDArray[np.float64],
-    total: NDArray[np.float64],
-    limits: Limits,
-    allowed: NDArray[np.bool_],
-) -> NDArray[np.int64]:
-    """By HiGHS where scipy is there. An image that serves mappings has none, and limits of active parameters alone."""
-    try:
-        from coe.mapper.programme import chosen_experts
-    except ModuleNotFoundError:
-        if limits.active_params_b is None or limits.hosted_params_b is not None:
-            raise
-        return knapsack.chosen_experts(value, share, active, limits.active_params_b, allowed)
-    return chosen_experts(value, share, active, total, limits, allowed)
 
 
 def _each_alone(

@@ -77,7 +77,7 @@ def solved(monkeypatch: pytest.MonkeyPatch) -> list[float | None]:
     solve = programme.chosen_experts
 
     def counted(*args: Any) -> Any:
-        limits.append(args[4].active_params_b)
+        limits.append(args[4])
         return solve(*args)
 
     monkeypatch.setattr(programme, "chosen_experts", counted)

@@ -1,6 +1,6 @@
 """The programme against brute force, and what must hold of any solution."""
 
-import sys
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise, product
 
 import numpy as np
@@ -8,8 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coe.mapper import knapsack
-from coe.mapper.mapping_file import PACKAGED, load_mapping
 from coe.mapper.solve import Limits, Solution, solve
 from coe.platform.errors import InvalidPrompt
 
@@ -109,41 +107,36 @@ def test_a_cell_without_a_share_has_the_best_expert_that_alone_keeps_to_the_budg
     assert solution.chosen[1] == expert
 
 
-@settings(max_examples=100, deadline=None)
-@given(problems(), st.floats(0.5, 8).map(lambda v: round(v, 2)), st.integers(0, 2**16))
-def test_without_scipy_a_budget_is_kept_and_hardly_worse_used(
-    problem: tuple[np.ndarray, ...], budget: float, seed: int
-) -> None:
-    quality, share, active, _ = problem
-    allowed = np.random.default_rng(seed).random(quality.shape) < 0.8
-    allowed[:, 0] = True
-    expected = brute_force(problem, Limits(budget), allowed)
-    if expected is None:
-        with pytest.raises(InvalidPrompt, match="cheapest choice"):
-            knapsack.chosen_experts(share[:, None] * quality, share, active, budget, allowed)
-        return
-    chosen = knapsack.chosen_experts(share[:, None] * quality, share, active, budget, allowed)
-    assert allowed[np.arange(len(share)), chosen].all()
-    assert share @ active[chosen] <= budget + 1e-6
-    # Nothing is lost but by what a ten thousandth of the budget buys.
-    less = brute_force(problem, Limits(budget * (1 - 4 / knapsack.UNITS) - 1e-6), allowed)
-    assert objective(problem, tuple(chosen), 0.0) >= (less if less is not None else 0.0) - 1e-9
+@pytest.mark.parametrize("seed", range(12))
+def test_the_best_plan_is_found_however_little_better_it_is(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    size = np.array([7.0, 27.0, 70.0])
+    problem = (0.5 + random.random((5, 3)) * 1e-5, random.dirichlet(np.ones(5)), size, size)
+    limits = Limits(float(random.uniform(10, 60)))
+    expected = brute_force(problem, limits, np.ones((5, 3), bool))
+    assert objective(problem, tuple(solve(*problem, limits).chosen), 0.0) == pytest.approx(expected, abs=1e-9)
 
 
-@pytest.mark.parametrize("budget", [7.6, 9.2, 31.0, 54.0])
-def test_the_packaged_mapping_is_solved_for_numbers_without_scipy(
-    budget: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    mapping = load_mapping(PACKAGED)
-    parts = [cell for cell in mapping.cells if cell.is_part]
-    table = (
-        np.array([cell.quality for cell in parts]),
-        np.array([cell.share for cell in parts]) / sum(cell.share for cell in parts),
-        *[np.array([expert.active_params_b for expert in mapping.pool])] * 2,
-    )
-    exact = solve(*table, Limits(budget))
-    # As an import of what is not installed ends.
-    monkeypatch.setitem(sys.modules, "coe.mapper.programme", None)
-    found = solve(*table, Limits(budget))
-    assert found.active_params_b <= budget + 1e-6
-    assert found.quality == pytest.approx(exact.quality, abs=1e-4)
+def test_threads_that_solve_at_once_find_what_each_finds_alone() -> None:
+    random = np.random.default_rng(0)
+    size = np.array([7.0, 9.0, 27.0, 70.0])
+    tables = [(random.random((20, 4)), random.dirichlet(np.ones(20)), size, size) for _ in range(16)]
+    limits = [Limits(15.0 + number, 120.0 if number % 2 else None) for number in range(len(tables))]
+    alone = [solve(*table, limit).chosen.tolist() for table, limit in zip(tables, limits, strict=True)]
+    with ThreadPoolExecutor(4) as threads:
+        together = threads.map(lambda table, limit: solve(*table, limit).chosen.tolist(), tables, limits)
+        assert list(together) == alone
+
+
+def test_nothing_is_written_to_standard_output(capfd: pytest.CaptureFixture[str]) -> None:
+    active = np.array([1.0, 4.0, 9.0])
+    quality = np.random.default_rng(0).random((12, 3))
+    solve(quality, np.full(12, 1 / 12), active, active, Limits(3.0, 10.0))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_what_can_t_be_hosted_is_not_called_a_matter_of_the_budget() -> None:
+    active = np.array([1.0, 4.0])
+    nobody = np.array([[True, True], [False, False]])
+    with pytest.raises(InvalidPrompt, match="No experts of 4 B in all"):
+        solve(np.ones((2, 2)), np.array([0.5, 0.5]), active, active, Limits(3.0, 4.0), nobody)
