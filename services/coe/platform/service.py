@@ -17,12 +17,12 @@ from typing import Protocol, runtime_checkable
 
 import grpc.aio
 
-from coe.platform import logs, parent, telemetry
+from coe.platform import logs, parent
 from coe.platform.errors import CoEError, InternalError
 from coe.platform.rpc.endpoint import Endpoint
 from coe.platform.sasl import SaslSettings
 from coe.platform.settings import CoreSettings, GrpcSettings
-from coe.platform.telemetry import names, registry
+from coe.platform.telemetry import names, providers, registry
 from coe.platform.tls import TlsSettings
 
 _log = logs.get(__name__)
@@ -77,7 +77,7 @@ def run(service: Service, loop_factory: Callable[[], asyncio.AbstractEventLoop] 
         try:
             TlsSettings().check()
             SaslSettings().check()
-            ending.callback(telemetry.configure(service.name, core).shutdown)
+            ending.callback(providers.configure(service.name, core).shutdown)
             with asyncio.Runner(loop_factory=loop_factory) as runner:
                 runner.run(serve(service, rpc))
         except CoEError as error:
