@@ -26,7 +26,7 @@ class TlsSettings(Settings):
     Every method raises ArtifactError, which names the setting and the file, when one can't be used.
     """
 
-    model_config = SettingsConfigDict(env_prefix="COE_TLS_")
+    model_config = SettingsConfigDict(env_prefix="COE_TLS_", env_ignore_empty=True)
 
     # Whom to trust: authorities that signed the certificates of the other side. None: the system's.
     ca: Path | None = None

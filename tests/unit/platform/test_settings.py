@@ -8,6 +8,7 @@ from coe.local.options import StackOptions
 from coe.mapper.settings import MapperSettings
 from coe.memory_tier_manager.settings import TiersSettings
 from coe.platform.settings import CoreSettings, GrpcSettings, Settings
+from coe.platform.tls import TlsSettings
 from coe.router.settings import RouterSettings
 
 
@@ -58,6 +59,13 @@ def test_a_password_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_kind_of_redis_is_taken(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setenv("COE_REDIS_URL", url)
     assert CoreSettings().redis_url == url
+
+
+@pytest.mark.parametrize("name", ["CA", "CERT", "KEY"])
+def test_a_certificate_that_is_empty_is_not_set(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """As where a deployment has none to put in."""
+    monkeypatch.setenv(f"COE_TLS_{name}", "")
+    TlsSettings().check()
 
 
 def test_levels_are_taken_in_either_case(monkeypatch: pytest.MonkeyPatch) -> None:
