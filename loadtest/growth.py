@@ -16,6 +16,7 @@ from loadtest.loadprofile import Bounds, Profile
 from loadtest.recorder import Sample
 
 MEMORY, FILES, THREADS, LATENCY = "MiB of memory", "open files", "threads", "ms until the answer"
+COLUMNS = ("process", "what", "first quarter", "last quarter", "times")
 # So much more says nothing: it comes and goes.
 _NOISE = {MEMORY: 16.0, FILES: 16.0, THREADS: 4.0, LATENCY: 0.0}
 # In the measured time.
@@ -42,6 +43,11 @@ class Growth:
     @property
     def times(self) -> float:
         return self.last / self.first
+
+    @property
+    def row(self) -> tuple[str, ...]:
+        """Under COLUMNS."""
+        return self.who, self.what, f"{self.first:.0f}", f"{self.last:.0f}", f"{self.times:.2f}"
 
 
 def growths(profile: Profile, looks: Sequence[Look], samples: Sequence[Sample]) -> list[Growth]:

@@ -6,6 +6,7 @@ from os import cpu_count
 
 from loadtest import plots
 from loadtest.baseline import accepted
+from loadtest.growth import COLUMNS, Growth
 from loadtest.loadprofile import Bounds
 from loadtest.recorder import Sample
 from loadtest.report import Result
@@ -41,6 +42,7 @@ def render(
         "<h2>Latency of what was answered, milliseconds after the scheduled arrival</h2>",
         _latencies(result),
         *(_cost(result) if result.cost else ()),
+        *_growth(result.growth),
         *(_compared(compared, result.profile.bounds) if compared else ()),
         *(
             ("<h2>Errors</h2>", _table(("error", "prompts", "the first"), _errors(result)))
@@ -113,6 +115,12 @@ def _cost(result: Result) -> Iterable[str]:
     yield "<h2>Cost</h2>"
     rows = [(name, *(f"{value:.2f}" for value in use.values())) for name, use in sorted(result.cost.items())]
     yield _table(("process", "CPU ms a prompt", "memory MiB", "grown MiB"), rows)
+
+
+def _growth(found: Sequence[Growth]) -> Iterable[str]:
+    if found:
+        yield "<h2>From the first quarter to the last</h2>"
+        yield _table(COLUMNS, (growth.row for growth in found))
 
 
 def _compared(compared: dict[str, float], bounds: Bounds) -> Iterable[str]:

@@ -1,5 +1,6 @@
 """A run as tables for people and as one object for programs."""
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 from rich.console import Console
@@ -7,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from loadtest.cost import GENERATOR
-from loadtest.growth import Growth, too_much
+from loadtest.growth import COLUMNS, Growth, too_much
 from loadtest.loadprofile import Profile
 from loadtest.recorder import Summary
 from loadtest.steps import Step, saturation
@@ -125,31 +126,9 @@ def print_result(console: Console, result: Result) -> None:
     if len(result.steps) > 1:
         reached = result.saturated_at
         console.print("saturation: " + ("not reached" if reached is None else f"{reached:.1f} prompts/s"))
-    latencies = Table("milliseconds", title_justify="left")
-    columns = summary.latency_columns
-    for column in columns:
-        latencies.add_column(column, justify="right")
-    for name, values in summary.latency_ms.items():
-        latencies.add_row(name, *(f"{values[column]:.1f}" for column in columns))
-    console.print(latencies)
-    if result.cost:
-        cost = Table("process", title_justify="left")
-        for column in ("CPU ms a prompt", "memory MiB", "grown MiB"):
-            cost.add_column(column, justify="right")
-        for name, use in sorted(result.cost.items()):
-            cost.add_row(name, *(f"{value:.2f}" for value in use.values()))
-        console.print(cost)
-    if result.growth:
-        grown = Table("process", "what", title_justify="left")
-        for column in ("first quarter", "last quarter", "times"):
-            grown.add_column(column, justify="right")
-        for one in result.growth:
-            grown.add_row(one.who, one.what, f"{one.first:.0f}", f"{one.last:.0f}", f"{one.times:.2f}")
-        console.print(grown)
-    for name, counts in (
-        ("experts", summary.experts),
-        ("weights found in", summary.found_in),
-    ):
+    for table in _tables(result):
+        console.print(table)
+    for name, counts in (("experts", summary.experts), ("weights found in", summary.found_in)):
         if counts:
             console.print(f"{name}: " + ", ".join(f"{key or '-'} {count}" for key, count in sorted(counts.items())))
     for code, count in sorted(summary.errors.items()):
@@ -158,3 +137,26 @@ def print_result(console: Console, result: Result) -> None:
         console.print(f"[yellow]{result.note}[/]")
     for complaint in result.complaints:
         console.print(f"[red]{complaint}[/]")
+
+
+def _tables(result: Result) -> Iterator[Table]:
+    latencies = result.summary.latency_ms.items()
+    columns = result.summary.latency_columns
+    yield _table(
+        ["milliseconds"], columns, ([name, *(f"{values[c]:.1f}" for c in columns)] for name, values in latencies)
+    )
+    if result.cost:
+        uses = sorted(result.cost.items())
+        columns = ["CPU ms a prompt", "memory MiB", "grown MiB"]
+        yield _table(["process"], columns, ([name, *(f"{value:.2f}" for value in use.values())] for name, use in uses))
+    if result.growth:
+        yield _table(COLUMNS[:2], COLUMNS[2:], (one.row for one in result.growth))
+
+
+def _table(names: Sequence[str], figures: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    table = Table(*names, title_justify="left")
+    for figure in figures:
+        table.add_column(figure, justify="right")
+    for row in rows:
+        table.add_row(*row)
+    return table

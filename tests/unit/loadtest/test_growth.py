@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from coe.local.stackfile import ServiceAddress, StackInfo
+from loadtest import page
 from loadtest.growth import FILES, LATENCY, MEMORY, THREADS, Growth, Look, growths, too_much, watched
 from loadtest.loadprofile import Bounds, Phase, Profile, load
 from loadtest.recorder import Sample, summarise
@@ -81,6 +82,7 @@ def test_a_run_that_grew_fails_and_shows_by_how_much() -> None:
     text = io.StringIO()
     print_result(Console(file=text, width=160), result)
     assert "1.46 times the 259" in text.getvalue()
+    assert "<td>router</td><td>MiB of memory</td><td>259</td><td>379</td><td>1.46</td>" in page.render(result, samples)
     told = json.loads(json.dumps(result.to_json()))["growth"]
     assert {"who": "answers", "what": LATENCY, "first": 20.0, "last": 20.0} in told
 
