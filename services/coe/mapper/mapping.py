@@ -5,6 +5,7 @@ traffic shares that sum to 1, so that a budget holds whether or not the part of 
 """
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -85,38 +86,56 @@ class Mapping:
                 return known[name]
         return known[FALLBACK]
 
-    def plan(self, limits: Limits) -> Plan:
-        """Solves the mapping under other limits. Raises InvalidPrompt when nothing fits them."""
-        found = _plan(self.pool, self.cells, self.min_support, limits)
+    def plan(self, limits: Limits, among: frozenset[str] | None = None) -> Plan:
+        """Solves the mapping under other limits, with no experts but those `among`.
+
+        Raises InvalidPrompt when nothing fits.
+        """
+        found = _plan(self.pool, self.cells, self.min_support, limits, among)
         if isinstance(found, InvalidPrompt):
             raise InvalidPrompt(found.message, **found.details)
         return found
 
+    def plan_within(self, active_params_b: float) -> Plan:
+        """As `plan`, of what is hosted: if that was limited, of the experts of named budgets, and by the same limit."""
+        limits = [plan.limits.hosted_params_b for plan in self.budgets.values()]
+        bounds = [limit for limit in limits if limit is not None]
+        if not bounds or len(bounds) < len(limits):
+            return self.plan(Limits(active_params_b))
+        hosted = frozenset(name for plan in self.budgets.values() for name in plan.experts.values())
+        return self.plan(Limits(active_params_b, max(bounds)), hosted)
+
 
 @lru_cache(CACHED_PLANS)
 def _plan(
-    pool: tuple[PoolExpert, ...], cells: tuple[Cell, ...], min_support: int, limits: Limits
+    pool: tuple[PoolExpert, ...],
+    cells: tuple[Cell, ...],
+    min_support: int,
+    limits: Limits,
+    among: frozenset[str] | None,
 ) -> Plan | InvalidPrompt:
     """That nothing fits is kept as well: finding it out costs as much."""
     try:
-        return _solved(pool, cells, min_support, limits)
+        return _solved(pool, cells, min_support, limits, among)
     except InvalidPrompt as error:
         return error.with_traceback(None)
 
 
-def _solved(pool: tuple[PoolExpert, ...], cells: tuple[Cell, ...], min_support: int, limits: Limits) -> Plan:
+def _solved(
+    pool: Sequence[PoolExpert], cells: Sequence[Cell], min_support: int, limits: Limits, hosted: AbstractSet[str] | None
+) -> Plan:
     parts = [cell for cell in cells if cell.is_part]
     whole = [cell for cell in cells if not cell.is_part and not cell.pooled]
     experts: dict[str, str] = {}
     solutions: list[Solution] = []
-    hosted: set[str] | None = None
     for group in (parts, whole):
         if group:
             solution = _solve_group(pool, group, min_support, limits, hosted)
             experts |= {cell.name: pool[chosen].name for cell, chosen in zip(group, solution.chosen, strict=True)}
             solutions.append(solution)
-            # The finer group decides what is hosted: the other must make do with it.
-            hosted = hosted or (set(experts.values()) if limits.hosted_params_b is not None else None)
+            if limits.hosted_params_b is not None:
+                # The finer group decides what is hosted: the other must make do with it.
+                hosted = set(experts.values())
     for cell in cells:
         if cell.pooled:
             experts[cell.name] = _best_single(pool, cell, limits, hosted)
@@ -125,7 +144,7 @@ def _solved(pool: tuple[PoolExpert, ...], cells: tuple[Cell, ...], min_support: 
 
 
 def _solve_group(
-    pool: Sequence[PoolExpert], group: Sequence[Cell], min_support: int, limits: Limits, hosted: set[str] | None
+    pool: Sequence[PoolExpert], group: Sequence[Cell], min_support: int, limits: Limits, hosted: AbstractSet[str] | None
 ) -> Solution:
     share = np.array([cell.share for cell in group])
     support = np.array([cell.support for cell in group])
@@ -143,7 +162,7 @@ def _solve_group(
     )
 
 
-def _best_single(pool: Sequence[PoolExpert], cell: Cell, limits: Limits, hosted: set[str] | None) -> str:
+def _best_single(pool: Sequence[PoolExpert], cell: Cell, limits: Limits, hosted: AbstractSet[str] | None) -> str:
     """How often such a cell is asked for is unknown, so its expert alone must keep to the budget."""
     candidates = [
         (quality - limits.penalty * expert.active_params_b, -expert.active_params_b, expert)

@@ -121,7 +121,7 @@ def _build(data: dict[str, Any]) -> Mapping:
         cells.append(Cell(name, quality, support, float(entry["share"]), "pooled" in entry))
     budgets = {
         name: Plan(
-            Limits(entry["active_params_b"], entry["hosted_params_b"], float(entry["penalty"])),
+            Limits(_billions(entry["active_params_b"]), _billions(entry["hosted_params_b"]), float(entry["penalty"])),
             dict(entry["experts"]),
             float(entry["expected"]["quality"]),
             float(entry["expected"]["active_params_b"]),
@@ -137,6 +137,12 @@ def _build(data: dict[str, Any]) -> Mapping:
         budgets,
         str(data["refiner"]),
     )
+
+
+def _billions(limit: float | None) -> float | None:
+    if limit is not None and not limit > 0:
+        raise ValueError(f"a limit must be a positive number of billions, not {limit}")
+    return limit
 
 
 class _Flow(dict[str, float]):

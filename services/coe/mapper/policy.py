@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from coe._proto import common_pb2
 from coe.mapper.mapping import DEFAULT_BUDGET, Cell, Mapping, Plan
-from coe.mapper.solve import Limits
 from coe.platform.errors import ExpertNotFound, InvalidPrompt
 
 # Experts named as candidates in an assignment, best first.
@@ -67,7 +66,7 @@ def plan_for(mapping: Mapping, name: str, active_params_b: float | None) -> tupl
     if active_params_b is not None:
         if not 0 < active_params_b < float("inf"):
             raise InvalidPrompt(f"a budget must be a positive number of billions, not {active_params_b}")
-        return f"{active_params_b:g}B", mapping.plan(Limits(_limit(mapping, active_params_b)))
+        return f"{active_params_b:g}B", mapping.plan_within(_limit(mapping, active_params_b))
     name = name or DEFAULT_BUDGET
     if name not in mapping.budgets:
         raise InvalidPrompt(f"no budget {name!r}: use {', '.join(mapping.budgets)} or a number", budget=name)

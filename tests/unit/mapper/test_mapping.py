@@ -56,6 +56,19 @@ def test_hosted_parameters_are_bounded_over_all_cells(mapping: Mapping) -> None:
     assert plan.hosted_params_b == 7.0
 
 
+def test_a_limit_that_has_no_name_keeps_to_what_may_be_hosted() -> None:
+    mapping = build_mapping(
+        outcomes(["math"] * 50 + ["coding"] * 50, [[0.1, 0.9]] * 50 + [[0.8, 0.9]] * 50),
+        POOL,
+        balanced_b=35,
+        hosted_b=75,
+    )
+    assert {name for plan in mapping.budgets.values() for name in plan.experts.values()} == {"small", "large"}
+    assert mapping.plan(Limits(69)).hosted_params_b == 77
+    assert mapping.plan_within(69).hosted_params_b == 7
+    assert mapping.plan_within(70).hosted_params_b == 70
+
+
 def test_the_finest_known_cell_is_used(mapping: Mapping) -> None:
     assert mapping.cell("math", "hard").name == "math/hard"
     assert mapping.cell("math", "math/hard").name == "math/hard"
@@ -89,7 +102,8 @@ def test_files_that_are_no_mapping_are_refused(mapping: Mapping, tmp_path: Path)
     other_format = {**good, "format": 99}
     no_pool = {key: value for key, value in good.items() if key != "pool"}
     stranger = {**good, "budgets": {"quality": {**good["budgets"]["quality"], "experts": {"coding": "who"}}}}
-    for data in (other_format, no_pool, stranger, [], "text"):
+    unlimited = {**good, "budgets": {"quality": {**good["budgets"]["quality"], "hosted_params_b": "none"}}}
+    for data in (other_format, no_pool, stranger, unlimited, [], "text"):
         path = tmp_path / "mapping.yaml"
         path.write_text(yaml.safe_dump(data))
         with pytest.raises(ArtifactError, match=r"mapping\.yaml"):

@@ -96,6 +96,19 @@ def test_figures_that_come_to_the_same_are_solved_once(solved: list[float | None
     assert solved == [70.0, 27.3, 0.0]
 
 
+def test_where_hosting_is_limited_a_number_chooses_of_what_is_hosted() -> None:
+    def limited(bound: float | None, *plans: dict[str, str]) -> Mapping:
+        budgets = {str(number): Plan(Limits(None, bound), plan, 0.9, 70, 77) for number, plan in enumerate(plans)}
+        return replace(MAPPING, budgets=budgets)
+
+    two = {"general": "small", "math": "large"}
+    assert plan_for(limited(None, two), "", 30.0)[1].experts["math"] == "middle"
+    assert set(plan_for(limited(80.0, two), "", 30.0)[1].experts.values()) == {"small"}
+    assert plan_for(limited(80.0, two), "", 70.0)[1].experts["math"] == "large"
+    with pytest.raises(InvalidPrompt):
+        plan_for(limited(80.0, {"general": "large", "math": "large"}), "", 30.0)
+
+
 def test_small_figures_are_told_apart(solved: list[float | None]) -> None:
     pool = tuple(PoolExpert(name, size, size) for name, size in (("small", 0.135), ("middle", 0.27), ("large", 0.6)))
     own = replace(MAPPING, pool=pool)
