@@ -15,34 +15,21 @@ _log = logs.get(__name__)
 
 
 class DdrReads:
-    """Performs ReadIntoDdr, in the loop's thread. A read that takes longer than `patience_s` hangs (DiskThreads)."""
+    """Performs ReadIntoDdr, in the loop's thread. `threads`: by expert; a read of more than `patience_s` hangs."""
 
     def __init__(self, ddr: DdrTier, sources: Sources, feedback: Feedback, patience_s: float) -> None:
         self._ddr = ddr
         self._sources = sources
         self._feedback = feedback
-        self._threads = DiskThreads(patience_s=patience_s)
+        self.threads = DiskThreads(patience_s=patience_s)
         # What is being read, and could not be copied meanwhile: it does not stay in DDR.
         self._spoiled: set[str] = set()
         self._stopped = False
 
-    @property
-    def running(self) -> frozenset[str]:
-        """Experts whose files a thread reads, also those that hang."""
-        return self._threads.running
-
-    @property
-    def hanging(self) -> int:
-        return self._threads.hanging
-
-    def look(self) -> None:
-        """To be called now and then."""
-        self._threads.look()
-
     def stop(self) -> None:
-        """None begins any more; `running` says which are left."""
+        """None begins any more; `threads` say which are left."""
         self._stopped = True
-        self._threads.stop()
+        self.threads.stop()
 
     def start(self, expert: str) -> None:
         self._sources.when_open(expert, partial(self._begin, expert))
@@ -68,11 +55,11 @@ class DdrReads:
             _log.warning("an expert can't be read into DDR", expert=expert, reason=source.message)
             self._feedback.post(ev.InDdr(expert, ok=False))
             return
-        self._threads.submit(expert, partial(self._lock, expert, source), partial(self._refused, expert))
+        self.threads.submit(expert, partial(self._lock, expert, source), partial(self._refused, expert))
 
     def _refused(self, expert: str) -> None:
         self._spoiled.discard(expert)
-        _log.error("an expert is not read into DDR: too many reads hang", expert=expert, hanging=self.hanging)
+        _log.error("an expert is not read into DDR: too many reads hang", expert=expert, hanging=self.threads.hanging)
         self._feedback.loop.call_soon(self._feedback.post, ev.InDdr(expert, ok=False))
 
     def _lock(self, expert: str, source: Source) -> None:
@@ -89,7 +76,7 @@ class DdrReads:
         self._feedback.tell(self._over, expert, ok)
 
     def _over(self, expert: str, ok: bool) -> None:
-        self._threads.ended(expert)
+        self.threads.ended(expert)
         self._feedback.ended.set()
         spoiled = expert in self._spoiled
         self._spoiled.discard(expert)

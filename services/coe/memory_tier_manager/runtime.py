@@ -126,7 +126,7 @@ class Runtime:
             await asyncio.wait({self._failure}, timeout=tick_s)
             if self._failure.done():
                 self._failure.result()
-            self._reads.look()
+            self._reads.threads.look()
             self._looks.look()
             self.post(ev.Tick())
             if self._unchecked and self._tiers.idle:
@@ -143,17 +143,17 @@ class Runtime:
         self._looks.stop()
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_S):
-                while self._copies.running or self._reads.running or self._sources.opening:
+                while self._copies.running or self._reads.threads.running or self._sources.opening:
                     self._feedback.ended.clear()
                     await self._feedback.ended.wait()
         self._feedback.end()
-        self._sources.close(but=self._reads.running)
+        self._sources.close(but=self._reads.threads.running)
         self._failure.cancel()
 
     @property
     def disk_waits(self) -> int:
         """Copies, reads and questions that wait for disks which don't answer."""
-        return len(self._tiers.hbm.aside) + self._reads.hanging + self._looks.hanging
+        return len(self._tiers.hbm.aside) + self._reads.threads.hanging + self._looks.hanging
 
     def take_back(self, event: ev.Acquire | ev.Prefetch | ev.Pin) -> None:
         """The caller is gone before its answer: a load that only it wanted is cancelled."""
