@@ -25,10 +25,14 @@ FORMAT = "3"
 FILE_NAME = "mapping.refiner.safetensors"
 
 
+def named(mapping: Path, sha256: str) -> Path:
+    """Where the refiner with this digest is written, beside its mapping."""
+    return mapping.with_name(f"mapping.refiner.{sha256[:12]}.safetensors")
+
+
 def refiner_of(mapping: Path, sha256: str) -> Path:
     """The file beside a mapping that holds the refiner with this digest."""
-    own = mapping.with_name(f"mapping.refiner.{sha256[:12]}.safetensors")
-    unnamed = mapping.with_name(FILE_NAME)
+    own, unnamed = named(mapping, sha256), mapping.with_name(FILE_NAME)
     return unnamed if unnamed.is_file() and not own.is_file() else own
 
 

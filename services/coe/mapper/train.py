@@ -12,7 +12,7 @@ from coe.mapper.mapping_file import dump_mapping, parse_mapping
 from coe.mapper.outcomes import Outcomes, read_outcomes
 from coe.mapper.pool import PACKAGED, PoolExpert, read_pool, select
 from coe.mapper.refiner import Refiner
-from coe.mapper.refiner_file import dump_refiner, refiner_of
+from coe.mapper.refiner_file import dump_refiner, named
 from coe.mapper.solve import Limits
 from coe.mapper.split import folds, groups
 from coe.mapper.table import MIN_SUPPORT, SHRINKAGE, QualityTable, build_table
@@ -109,7 +109,7 @@ def train_mapping(
     text = dump_mapping(replace(mapping, refiner=digest), source)
     trained = Trained(parse_mapping(text), text, tuple(unknown))
     if content:
-        _write(refiner_of(refiner_path, digest), content)
+        _write(named(refiner_path, digest), content)
     return trained
 
 

@@ -1,12 +1,14 @@
 """Outcome files to a mapping with its refiner, as `coe train mapping` writes them."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from coe.mapper.refiner_file import refiner_of
+from coe.mapper.mapping_file import PACKAGED
+from coe.mapper.refiner_file import FILE_NAME, refiner_of
 from coe.mapper.settings import MapperSettings
 from coe.mapper.state import StateFiles
 from coe.mapper.train import Trained, train_mapping
@@ -63,6 +65,15 @@ def test_mappings_of_one_folder_have_refiners_of_their_own(tmp_path: Path) -> No
     assert files.current.candidate is not None
     found = [solved.refiner for solved in (files.current.solved, files.current.candidate)]
     assert [refiner and refiner.cells for refiner in found] == [("math",), ("coding",)]
+
+
+def test_a_copy_of_the_packaged_mapping_keeps_its_refiner(tmp_path: Path) -> None:
+    path, candidate = (tmp_path / "artifacts" / name for name in ("mapping.yaml", "candidate.yaml"))
+    path.parent.mkdir()
+    shutil.copy(PACKAGED, path)
+    shutil.copy(PACKAGED.with_name(FILE_NAME), path.parent)
+    solve(outcomes(tmp_path / "one", {"math": 90}), candidate)
+    state(tmp_path, candidate).load()
 
 
 def test_a_refiner_that_arrives_after_its_mapping_is_taken(tmp_path: Path) -> None:
