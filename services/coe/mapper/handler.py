@@ -127,16 +127,17 @@ class MapHandler:
             # A budget or pool that only one of them has: the mapping in force answers, or says what is wrong.
             return options[0]
         canary = in_share(prompt.request_id, self._settings.canary_share)
-        _log.info(
-            "mapping on trial",
-            request_id=prompt.request_id,
-            category=routing.category,
-            version=options[0][0].version,
-            expert=ours,
-            candidate_version=options[1][0].version,
-            candidate_expert=theirs,
-            canary=canary,
-        )
+        if ours != theirs:
+            _log.info(
+                "mapping on trial",
+                request_id=prompt.request_id,
+                category=routing.category,
+                version=options[0][0].version,
+                expert=ours,
+                candidate_version=options[1][0].version,
+                candidate_expert=theirs,
+                canary=canary,
+            )
         return options[1 if canary else 0]
 
 
@@ -171,6 +172,7 @@ def resolve(
                 expected_quality=candidate.quality,
                 active_params_b=candidate.active_params_b,
             )
-            for candidate in choice.candidates[: policy.MOST_CANDIDATES]
+            for rank, candidate in enumerate(choice.candidates)
+            if rank < policy.MOST_CANDIDATES or candidate.mapped == choice.mapped
         ],
     )

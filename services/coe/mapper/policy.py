@@ -8,7 +8,7 @@ from coe._proto import common_pb2
 from coe.mapper.mapping import DEFAULT_BUDGET, Cell, Mapping, Plan
 from coe.platform.errors import ExpertNotFound, InvalidPrompt
 
-# Experts named as candidates in an assignment, best first.
+# Experts named as candidates in an assignment, best first, beside the chosen one.
 MOST_CANDIDATES = 8
 
 

@@ -15,7 +15,7 @@ class MapperSettings(Settings):
 
     # None: the one trained here (COE_HOME/artifacts/mapping.yaml), else the one that came with the package.
     mapping: Path | None = None
-    # A newer mapping on trial: what it would have done is logged, and `canary_share` of the prompts follow it.
+    # A newer mapping on trial: where it differs is logged, and `canary_share` of the prompts follow it.
     candidate: Path | None = None
     # The share of prompts that follow the candidate.
     canary_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0

@@ -11,7 +11,7 @@ from coe._proto.common_pb2 import Budget, RoutingDecision
 from coe._proto.events_pb2 import PromptAssigned, PromptCompleted, PromptRouted, PromptSubmitted
 from coe._proto.mapper_pb2 import ResolveRequest
 from coe.mapper import policy
-from coe.mapper.handler import MapHandler
+from coe.mapper.handler import MapHandler, resolve
 from coe.mapper.mapping import Cell, Mapping, Plan
 from coe.mapper.policy import Hosted
 from coe.mapper.pool import PoolExpert
@@ -138,6 +138,23 @@ async def test_a_candidate_is_logged_and_followed_for_its_share(share: float, ve
     assert assigned(outcome).assignment.mapping_version == version
     (entry,) = [entry for entry in entries if entry["event"] == "mapping on trial"]
     assert (entry["expert"], entry["candidate_expert"]) == ("small", "large")
+
+
+async def test_a_candidate_that_agrees_is_not_worth_a_line() -> None:
+    state = State(Solved(OLD), Solved(mapping("new", "small")), HOSTED)
+    with structlog.testing.capture_logs() as entries:
+        (outcome,) = await handler(state, canary_share=1.0)([record(PromptSubmitted(request_id="a"))])
+    assert assigned(outcome).assignment.mapping_version == "new"
+    assert entries == []
+
+
+def test_the_chosen_expert_is_among_the_candidates_of_a_large_pool() -> None:
+    pool = tuple(PoolExpert(str(number), number + 1.0, number + 1.0) for number in range(12))
+    cells = (Cell("general", tuple(number / 12 for number in range(12)), (9,) * 12, 1.0),)
+    plan = Plan(Limits(), {"general": "0"}, 0.0, 1, 1)
+    large = Mapping("v", pool, cells, 8, {"quality": plan})
+    found = resolve(large, Hosted({"0"}, {}), "", "general", "", Budget())
+    assert [candidate.expert_id for candidate in found.candidates] == [*map(str, range(11, 3, -1)), "0"]
 
 
 class Finder:
