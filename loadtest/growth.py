@@ -16,7 +16,7 @@ from loadtest.loadprofile import Bounds, Profile
 from loadtest.recorder import Sample
 
 MEMORY, FILES, THREADS, LATENCY = "MiB of memory", "open files", "threads", "ms until the answer"
-COLUMNS = ("process", "what", "first quarter", "last quarter", "times")
+COLUMNS = ("who", "what", "first quarter", "last quarter", "times")
 # So much more says nothing: it comes and goes.
 _NOISE = {MEMORY: 16.0, FILES: 16.0, THREADS: 4.0, LATENCY: 0.0}
 # In the measured time.
@@ -25,7 +25,7 @@ _LOOKS = 80
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What each process held. `at_s` counts from the run's start."""
+    """What each service held. `at_s` counts from the run's start."""
 
     at_s: float
     held: Mapping[str, Mapping[str, float]]
@@ -51,7 +51,7 @@ class Growth:
 
 
 def growths(profile: Profile, looks: Sequence[Look], samples: Sequence[Sample]) -> list[Growth]:
-    """Of each process that was there in both quarters, and of the answers; none unless the profile asks. Pure."""
+    """Of each service that was there in both quarters, and of the answers; none unless the profile asks. Pure."""
     if profile.bounds.most_growth is None:
         return []
     series: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
