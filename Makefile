@@ -95,7 +95,7 @@ format: $(STAMPS)/venv ## format Python and C++
 	@tools/native.sh format
 
 bench: setup ## measure, figures as JSON: make bench NAME=switch
-	@$(BIN)/coe bench $(NAME) --json
+	@$(BIN)/coe bench $(if $(NAME),$(NAME) --json,--help)
 
 load: setup ## an open-loop load test on a stack of its own, with a report in build/load: make load PROFILE=smoke TRANSPORT=grpc
 	@$(PY) -m loadtest run --profile $(or $(PROFILE),load) --transport $(or $(TRANSPORT),kafka) \
