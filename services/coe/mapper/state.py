@@ -85,7 +85,6 @@ class StateFiles:
 
     def _read(self) -> State:
         settings = self._settings
-        candidate = self._solved(settings.candidate) if settings.candidate is not None else None
         ids = settings.experts or frozenset(bundle.id for bundle in self._catalogue.list())
         hosted = Hosted(ids, read_bindings(self._home / FILE_NAME))
         solved = self._solved(self._mapping_path())
@@ -99,7 +98,19 @@ class StateFiles:
             except InvalidPrompt as error:
                 # Not the tenant's mistake, whose every prompt would end with it.
                 raise ArtifactError(f"{BUDGETS}, {tenant}: {error.message}", tenant=tenant) from None
-        return State(solved, candidate, hosted, budgets)
+        return State(solved, self._candidate(), hosted, budgets)
+
+    def _candidate(self) -> Solved | None:
+        """Once there is a state, a file that can't be used holds nothing else up: the old candidate stays on trial."""
+        if (path := self._settings.candidate) is None:
+            return None
+        try:
+            return self._solved(path)
+        except CoEError as error:
+            if self._state is None:
+                raise
+            _log.error("candidate not reloaded, the old one stays", reason=error.message, **error.details)
+            return self._state.candidate
 
     def _solved(self, path: Path) -> Solved:
         mapping = load_mapping(path)

@@ -48,6 +48,21 @@ def test_a_bad_file_leaves_the_old_state(files: StateFiles, tmp_path: Path) -> N
     assert files.current.hosted.bundle("large") == "tiny"
 
 
+def test_a_candidate_that_breaks_holds_nothing_else_up(tmp_path: Path) -> None:
+    candidate = tmp_path / "candidate.yaml"
+    candidate.write_text(PACKAGED.read_text())
+    files = StateFiles(tmp_path, MapperSettings(experts=frozenset({"tiny"}), candidate=candidate, parts=False))
+    files.load()
+    before = files.current.candidate
+    candidate.write_text("- no mapping\n")
+    write_bindings(tmp_path / FILE_NAME, {"large": "tiny"})
+    assert files.refresh()
+    assert files.current.hosted.bundle("large") == "tiny"
+    assert files.current.candidate is before
+    with pytest.raises(ArtifactError, match=r"candidate\.yaml"):
+        StateFiles(tmp_path, MapperSettings(candidate=candidate, parts=False)).load()
+
+
 def test_a_start_without_a_mapping_fails_clearly(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"none\.yaml|can't be read"):
         StateFiles(tmp_path, MapperSettings(mapping=tmp_path / "none.yaml")).load()
