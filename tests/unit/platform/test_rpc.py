@@ -9,6 +9,7 @@ from typing import Any
 import grpc.aio
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from structlog.testing import capture_logs
 
 from coe._proto import gateway_pb2, gateway_pb2_grpc, mapper_pb2, mapper_pb2_grpc, router_pb2, router_pb2_grpc
 from coe.platform.errors import DeadlineExceeded, ExpertNotFound, InternalError, PromptTooLarge, Unavailable
@@ -198,3 +199,35 @@ async def give_up(to: Any, *, stream: bool, timeout: float) -> None:
             pass
     finally:
         answers.cancel()
+
+
+class Floods(gateway_pb2_grpc.GatewayServicer):
+    """Whenever it is given up, it is writing."""
+
+    def __init__(self) -> None:
+        self.ended = asyncio.Event()
+
+    async def Generate(
+        self, request: gateway_pb2.GenerateRequest, context: Any
+    ) -> AsyncIterator[gateway_pb2.GenerateResponse]:
+        try:
+            while True:
+                yield gateway_pb2.GenerateResponse(token=gateway_pb2.GenerateResponse.Token(text="x" * 2**20))
+        finally:
+            self.ended.set()
+
+
+async def test_a_stream_that_is_given_up_while_it_writes_ends_in_order(caplog: pytest.LogCaptureFixture) -> None:
+    endpoint, floods = Endpoint(GrpcSettings(port=0, grace_s=0.1)), Floods()
+    gateway_pb2_grpc.add_GatewayServicer_to_server(floods, endpoint.server)
+    await endpoint.start([])
+    with capture_logs() as said:
+        try:
+            async with channel(endpoint.address) as to, asyncio.timeout(30):
+                call = gateway_pb2_grpc.GatewayStub(to).Generate(gateway_pb2.GenerateRequest())
+                await call.read()
+                call.cancel()
+                await floods.ended.wait()
+        finally:
+            await endpoint.stop()
+    assert not [*caplog.records, *said]

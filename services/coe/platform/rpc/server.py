@@ -1,10 +1,9 @@
 """The server side: every failure leaves as a rich status, every call has a span."""
 
 import asyncio
-import inspect
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,23 +61,22 @@ def _unary(inner: Callable[..., Awaitable[Any]], method: str) -> Callable[..., A
     return answer
 
 
-def _stream(inner: Callable[..., Any], method: str) -> Callable[..., Any]:
-    async def generate(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
-        with _span(method, context) as call:
-            try:
-                async for response in inner(request, context):
-                    yield response
-            except Exception as error:
-                await _abort(error, context, call, method)
+def _stream(inner: Callable[..., Any], method: str) -> Callable[..., Awaitable[None]]:
+    """Written here: gRPC leaves a generator whose call ends while it writes to the garbage collector."""
 
     async def write(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         with _span(method, context) as call:
             try:
-                await inner(request, context)
+                async with aclosing(inner(request, context)) as responses:
+                    async for response in responses:
+                        await context.write(response)
+            except grpc.aio.BaseError:
+                # It can't be written: the caller has gone, or the server's grace is over.
+                raise asyncio.CancelledError from None
             except Exception as error:
                 await _abort(error, context, call, method)
 
-    return generate if inspect.isasyncgenfunction(inner) else write
+    return write
 
 
 async def _abort(error: Exception, context: grpc.aio.ServicerContext[Any, Any], call: "_Call", method: str) -> None:
