@@ -1,5 +1,6 @@
 """Fixtures of all tests: the real servers, one of each a session."""
 
+import logging
 import os
 import signal
 import sys
@@ -52,5 +53,9 @@ def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 @pytest.fixture(autouse=True)
 def logs_as_before() -> Iterator[None]:
     """Commands set up the logs of their process, here that of all tests: later ones would capture nothing."""
+    root = logging.getLogger()
+    level, handlers = root.level, list(root.handlers)
     yield
     structlog.reset_defaults()
+    root.setLevel(level)
+    root.handlers[:] = handlers
