@@ -2,9 +2,8 @@
 
 import asyncio
 import json
-import resource
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import cycle
 
 import httpx
@@ -13,6 +12,7 @@ from coe._proto import events_pb2
 from coe.client.events import Completed, Event, Text
 from coe.gateway.settings import GatewaySettings
 from coe.platform.errors import CapacityExceeded, CoEError, DeadlineExceeded, InternalError, Unavailable, from_code
+from coe.platform.open_files import allow_open_files
 from coe.platform.tls import TlsSettings
 
 # A prompt never waits for another one's connection, and a pool goes through all that it has for each.
@@ -95,7 +95,7 @@ async def _deltas(lines: AsyncIterator[str], result: events_pb2.PromptCompleted)
 @asynccontextmanager
 async def connected(address: str, headers: Mapping[str, str], start_timeout_s: float) -> AsyncIterator[HttpTransport]:
     """Raises Unavailable when nobody answers there or a certificate is not trusted, Unauthenticated for a wrong key."""
-    _allow_connections()
+    allow_open_files()
     encrypted = GatewaySettings().http_tls != "off"
     url = f"{'https' if encrypted else 'http'}://{address}"
     verify = TlsSettings().client_context() if encrypted else False
@@ -118,10 +118,3 @@ async def _greet(http: httpx.AsyncClient, timeout_s: float) -> None:
         raise Unavailable(f"no gateway answers at {http.base_url}: {error or type(error).__name__}") from None
     if answer.status_code == httpx.codes.UNAUTHORIZED:
         raise _refusal(answer.status_code, answer.text)
-
-
-def _allow_connections() -> None:
-    """As many open files as this process may have: a shell's usual 1,024 are soon too few."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import math
-import resource
 import socket
 from collections.abc import Iterator
 from functools import partial
@@ -64,13 +63,6 @@ class HttpServer(uvicorn.Server):
             self.should_exit = True
             await serving
             raise
-
-
-def allow_connections() -> None:
-    """As many open files as this process may have: at 1,024, where shells and engines begin, more callers just hang."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _cut_in_peace(app: ASGIApp) -> ASGIApp:

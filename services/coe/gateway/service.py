@@ -11,9 +11,10 @@ from coe.client.prompts import PromptClient
 from coe.gateway.generate import GatewayServicer
 from coe.gateway.http import HttpApi
 from coe.gateway.keys import ApiKeys
-from coe.gateway.server import HttpServer, allow_connections
+from coe.gateway.server import HttpServer
 from coe.gateway.settings import GatewaySettings
 from coe.platform.bus.kafka import KafkaBus
+from coe.platform.open_files import allow_open_files
 from coe.platform.residency import ResidencyReader
 from coe.platform.service import run
 from coe.platform.settings import CoreSettings, GrpcSettings
@@ -79,7 +80,7 @@ class GatewayService:
 
 
 def main() -> None:
-    allow_connections()
+    allow_open_files()
     run(GatewayService(CoreSettings(), GatewaySettings()))
 
 

@@ -1,12 +1,11 @@
 """The HTTP server inside the gateway's process."""
 
-import resource
 import socket
 
 import pytest
 from starlette.applications import Starlette
 
-from coe.gateway.server import HttpServer, allow_connections
+from coe.gateway.server import HttpServer
 from coe.gateway.settings import GatewaySettings
 from coe.platform.errors import Unavailable
 
@@ -18,13 +17,3 @@ async def test_a_taken_port_is_an_error_of_ours() -> None:
         port = taken.getsockname()[1]
         with pytest.raises(Unavailable, match=f"can't listen on 127.0.0.1:{port}"):
             await HttpServer(Starlette(), GatewaySettings(http_port=port)).run_until_cancelled()
-
-
-def test_as_many_connections_as_the_machine_allows() -> None:
-    soft, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most - 1, most))
-        allow_connections()
-        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (most, most)
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, most))
