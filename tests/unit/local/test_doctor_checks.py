@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from coe.cli import doctor as command
 from coe.local import doctor
 from coe.local.doctor import Check, Level
+from coe.local.doctor.machine import open_files
 from coe.local.doctor.software import software_checks, version_of
 
 
@@ -61,6 +63,17 @@ def test_the_java_that_is_looked_at_is_the_one_that_would_run(tmp_path: Path, mo
     monkeypatch.setenv("JAVA_HOME", "")
     (check,) = (check for check in software_checks() if check.name == "java")
     assert (check.level, check.found) == (Level.GOOD, "17.0.1")
+
+
+@pytest.mark.parametrize(
+    ("limits", "level"), [((1024, 524288), Level.GOOD), ((1024, 1024), Level.WARNING), ((4096, 4096), Level.GOOD)]
+)
+def test_a_low_limit_of_open_files_is_one_that_nobody_can_raise(
+    monkeypatch: pytest.MonkeyPatch, limits: tuple[int, int], level: Level
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _what: limits)
+    check = open_files()
+    assert (check.level, check.found) == (level, str(limits[1]))
 
 
 def test_every_finding_that_is_not_good_says_the_mend() -> None:

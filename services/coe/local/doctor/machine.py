@@ -59,8 +59,10 @@ def locked_memory() -> Check:
 
 
 def open_files() -> Check:
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return judged("open files", soft >= _LEAST_FILES, str(soft), f"ulimit -n {_LEAST_FILES}", otherwise=Level.WARNING)
+    """The hard limit: gateway, load generator, broker and Redis raise the soft one themselves."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    mend = f"the gateway takes no more callers than that: ulimit -Hn {_LEAST_FILES}, as root (docker: --ulimit nofile)"
+    return judged("open files", most >= _LEAST_FILES, str(most), mend, otherwise=Level.WARNING)
 
 
 def _disk() -> Check:
