@@ -142,6 +142,7 @@ async def _run(profile: Profile, transport: str, api_key: str) -> Run:
         tokens / max(1, done),
         tuple(steps(profile, samples)),
         growth=tuple(growth.growths(profile, looks, samples)),
+        ended=tuple(growth.ended(looks)),
     )
     return Run(result, samples, tiers, speed)
 

@@ -72,6 +72,11 @@ def growths(profile: Profile, looks: Sequence[Look], samples: Sequence[Sample]) 
     return [growth for growth in found if growth.first and growth.last]
 
 
+def ended(looks: Sequence[Look]) -> list[str]:
+    """Services that are not the processes any more that they were: what they held went with them. Pure."""
+    return sorted(looks[0].held.keys() - looks[-1].held.keys()) if looks else []
+
+
 def too_much(found: Sequence[Growth], bounds: Bounds) -> list[str]:
     """A complaint for each that grew by more than its bound."""
     lines = []

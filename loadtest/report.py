@@ -33,6 +33,8 @@ class Result:
     # Figures that cost more than their baseline allows.
     regressions: tuple[str, ...] = ()
     growth: tuple[Growth, ...] = ()
+    # Services that ended while they were looked at.
+    ended: tuple[str, ...] = ()
 
     @property
     def stack_cpu_ms(self) -> dict[str, float]:
@@ -80,6 +82,7 @@ class Result:
         if not summary.sent:
             return ["no prompt was due in a measured phase: rate times duration is too small"]
         found = [*self.regressions, *too_much(self.growth, bounds)]
+        found += [f"{service} ended during the run: its log says why" for service in self.ended]
         errors = sum(summary.errors.values()) / summary.sent
         if errors > bounds.most_errors:
             found.append(f"{errors:.1%} of the prompts failed: {summary.errors}")

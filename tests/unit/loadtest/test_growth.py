@@ -12,7 +12,7 @@ from rich.console import Console
 
 from coe.local.stackfile import ServiceAddress, StackInfo
 from loadtest import page
-from loadtest.growth import FILES, LATENCY, MEMORY, THREADS, Growth, Look, growths, too_much, watched
+from loadtest.growth import FILES, LATENCY, MEMORY, THREADS, Growth, Look, ended, growths, too_much, watched
 from loadtest.loadprofile import Bounds, Phase, Profile, load
 from loadtest.recorder import Sample, summarise
 from loadtest.report import Result, print_result
@@ -72,6 +72,17 @@ def test_answers_that_come_later_and_later_are_held_to_the_slowdown() -> None:
 def test_a_process_that_was_not_there_throughout_has_no_growth() -> None:
     later = looks(lambda at: 900.0, who="python3")[60:]
     assert growths(PROFILE, later, []) == []
+
+
+def test_a_service_that_ended_fails_the_run() -> None:
+    """What it held is gone with it, and another process of its name begins anew."""
+    both = {"router": {MEMORY: 100.0}, "mapper": {MEMORY: 100.0}}
+    found = [Look(0, both), Look(1, both), Look(2, {"mapper": {MEMORY: 100.0}})]
+    assert ended(found) == ["router"]
+    assert ended(found[:2]) == ended([]) == []
+    samples = [Sample(float(at), 0.0, 0.01, 0.02) for at in range(20, 100)]
+    result = Result(PROFILE, "kafka", summarise(samples), {}, ended=("router",))
+    assert result.complaints == ["router ended during the run: its log says why"]
 
 
 def test_a_run_that_grew_fails_and_shows_by_how_much() -> None:
