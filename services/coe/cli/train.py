@@ -53,7 +53,9 @@ def mapping(
     outcomes: Annotated[Path, typer.Option(help="What each model scored on each prompt, JSON lines.")],
     budget: Annotated[float, typer.Option(help="Average active parameters of `balanced`, billions.")] = 31.0,
     economy: Annotated[float, typer.Option(help="Average active parameters of `economy`, billions.")] = 15.0,
-    hosted: Annotated[float | None, typer.Option(help="Most total parameters hosted, billions.")] = None,
+    hosted: Annotated[
+        float | None, typer.Option(help="Most total parameters of each budget's experts, billions.")
+    ] = None,
     experts: Annotated[Path | None, typer.Option(help="Parameters of the models, YAML.")] = None,
     parts: Annotated[bool, typer.Option(help="Learn parts of categories (needs the extra `train`).")] = True,
     out_path: Annotated[Path | None, typer.Option("--out", help="Where to write. Default: COE_HOME.")] = None,
