@@ -118,10 +118,11 @@ def _token_bytes(document: Mapping[str, Any]) -> list[bytes]:
     """The bytes that each id stands for; nothing for special tokens."""
     decoder = document.get("decoder") or {}
     kinds = [one.get("type") for one in decoder.get("decoders", [decoder])]
-    of_piece = _byte_level if "ByteLevel" in kinds else _sentence_piece
+    # Added tokens are text as it is, in which SentencePiece's spaces are its own.
+    of_piece, of_added = (_byte_level, str.encode) if "ByteLevel" in kinds else (_sentence_piece, _sentence_piece)
     spelled = {index: of_piece(token) for token, index in document["model"]["vocab"].items()}
     for entry in document["added_tokens"]:
-        spelled[entry["id"]] = b"" if entry.get("special") else entry["content"].encode()
+        spelled[entry["id"]] = b"" if entry.get("special") else of_added(entry["content"])
     return [spelled.get(index, b"") for index in range(max(spelled, default=-1) + 1)]
 
 

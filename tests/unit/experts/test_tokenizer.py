@@ -4,13 +4,15 @@ import json
 from collections.abc import Mapping
 
 import pytest
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from coe.experts.manifest import TokenizerFacts
-from coe.experts.tokenizer import Detokenizer, ExpertTokenizer
+from coe.experts.tokenizer import SPACE, Detokenizer, ExpertTokenizer
 
 CONTROL = ("<|im_start|>", "<|im_end|>", "<s>", "</s>")
 TEMPLATE = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}<|im_start|>"
+
+FACTS = TokenizerFacts(chat_template="", bos_id=None, add_bos=False, eos_ids=(), sha256="")
 
 
 def tokenizer(template: str = TEMPLATE, saved: Mapping[str, object] | None = None) -> ExpertTokenizer:
@@ -21,8 +23,7 @@ def tokenizer(template: str = TEMPLATE, saved: Mapping[str, object] | None = Non
     built.add_special_tokens(list(CONTROL))
     built.add_tokens(["<think>"])
     document = json.loads(built.to_str()) | dict(saved or {})
-    facts = TokenizerFacts(chat_template=template, bos_id=None, add_bos=False, eos_ids=(), sha256="")
-    return ExpertTokenizer(json.dumps(document), facts)
+    return ExpertTokenizer(json.dumps(document), FACTS.model_copy(update={"chat_template": template}))
 
 
 def spelled(ids: list[int], one: ExpertTokenizer) -> str:
@@ -59,6 +60,18 @@ def test_bytes_are_spelled_whether_their_decoder_is_alone_or_in_a_sequence() -> 
     sequence = {"type": "Sequence", "decoders": [json.loads(decoders.ByteLevel().__getstate__())]}
     for one in (tokenizer(), tokenizer(saved={"decoder": sequence})):
         assert spelled(one.encode("a b\u20ac\n"), one) == "a b\u20ac\n"
+
+
+def test_runs_of_spaces_among_the_added_tokens_are_spaces() -> None:
+    """As Gemma's folders have them."""
+    built = Tokenizer(models.BPE({SPACE: 0, "a": 1, SPACE * 2: 2}, [(SPACE, SPACE)]))
+    built.normalizer = normalizers.Replace(" ", SPACE)
+    built.decoder = decoders.Sequence([decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()])
+    built.add_tokens([AddedToken(SPACE * 2, normalized=False)])
+    one = ExpertTokenizer(built.to_str(), FACTS)
+    ids = one.encode("a  a")
+    assert ids == [1, 2, 1]
+    assert spelled(ids, one) == built.decode(ids) == "a  a"
 
 
 def test_a_base_model_continues_what_it_is_given() -> None:
