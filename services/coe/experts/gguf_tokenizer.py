@@ -1,6 +1,6 @@
 """A tokenizer for the `tokenizers` library from the vocabulary in GGUF metadata."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from coe.experts.bpe_tokenizer import byte_level_bpe
 from coe.experts.gguf_file import Value
@@ -50,9 +50,14 @@ def read_tokenizer(metadata: Mapping[str, Value]) -> TokenizerSpec:
 
 
 def _end_ids(metadata: Mapping[str, Value], tokens: Sequence[str], control: Sequence[int]) -> tuple[int, ...]:
-    named = (_token_id(metadata, key, tokens) for key in ("eos_token_id", "eot_token_id", "eom_token_id"))
+    eos, *named = (_token_id(metadata, key, tokens) for key in ("eos_token_id", "eot_token_id", "eom_token_id"))
     known = {index for index in control if tokens[index] in END_OF_GENERATION}
-    return tuple(sorted(known | {index for index in named if index is not None}))
+    return in_order(known | {index for index in named if index is not None}, eos)
+
+
+def in_order(ends: Iterable[int], eos: int | None) -> tuple[int, ...]:
+    """`eos`, the one that the model itself calls so, comes last."""
+    return (*sorted(set(ends) - {eos}), *(() if eos is None else (eos,)))
 
 
 def _token_id(metadata: Mapping[str, Value], key: str, tokens: Sequence[str]) -> int | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from coe.experts.gguf_tokenizer import END_OF_GENERATION
+from coe.experts.gguf_tokenizer import END_OF_GENERATION, in_order
 from coe.experts.source import TokenizerSpec
 from coe.experts.tokenizer_file import load_tokenizer
 from coe.platform.errors import ArtifactError
@@ -37,12 +37,12 @@ def read_hf_tokenizer(folder: Path) -> TokenizerSpec:
 
 
 def _end_ids(folder: Path, tokenizer: Tokenizer, settings: Mapping[str, Any]) -> tuple[int, ...]:
-    found = {_token_id(tokenizer, settings.get("eos_token"))}
     declared = _optional(folder / "generation_config.json").get("eos_token_id")
-    found |= set(declared) if isinstance(declared, list) else {declared}
+    found = set(declared) if isinstance(declared, list) else {declared}
     added = tokenizer.get_added_tokens_decoder()
     found |= {index for index, token in added.items() if token.content in END_OF_GENERATION}
-    return tuple(sorted(index for index in found if isinstance(index, int)))
+    eos = _token_id(tokenizer, settings.get("eos_token"))
+    return in_order((index for index in found if isinstance(index, int)), eos)
 
 
 def _template(folder: Path, settings: Mapping[str, Any]) -> str:

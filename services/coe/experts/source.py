@@ -39,7 +39,7 @@ class TokenizerSpec:
     chat_template: str
     bos_id: int | None
     add_bos: bool
-    # Generation ends at any of these.
+    # Generation ends at any of these. The last one is what templates call `eos_token`.
     eos_ids: tuple[int, ...]
 
 

@@ -14,7 +14,7 @@ from coe.experts.hf_source import HfSource
 from coe.experts.layout import plan_tensors
 from coe.experts.safetensors_file import SafetensorsFile
 from coe.platform.errors import ArtifactError
-from support.gguf_files import TinyModel, write_tiny_gguf
+from support.gguf_files import TOKENS, TinyModel, write_tiny_gguf
 from support.hf_folders import write_hf_folder
 
 FAMILIES = ("llama", "qwen2", "gemma2", "gemma3")
@@ -93,6 +93,13 @@ def test_fine_tunes_are_told_apart(tmp_path: Path, folder: Path) -> None:
         cards.append(source.card.fingerprint)
         source.close()
     assert cards[0] == cards[2] != cards[1]
+
+
+def test_what_templates_call_eos_is_what_the_folder_calls_so(folder: Path) -> None:
+    (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|im_start|>"}))
+    source = HfSource(folder)
+    source.close()
+    assert source.tokenizer().eos_ids == (TOKENS.index("<|im_end|>"), TOKENS.index("<|im_start|>"))
 
 
 def test_llama_3_1_stretches_long_waves_only() -> None:
