@@ -63,6 +63,8 @@ def _values(text: Mapping[str, Any], architecture: str, pattern: int) -> dict[st
         "qkv_bias": architecture == "qwen2" or bool(text.get("attention_bias")),
     }
     if not gemma:
+        if (activation := text.get("hidden_act") or "silu") != "silu":
+            raise ArtifactError(f"the activation {activation!r} is not supported")
         if (text.get("use_sliding_window") or architecture == "llama") and text.get("sliding_window"):
             raise ArtifactError("a sliding window is only supported for Gemma")
         return values

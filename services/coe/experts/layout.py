@@ -35,7 +35,9 @@ Find = Callable[[str, int, int], SourceTensor]
 
 
 def plan_tensors(config: ModelConfig, tensors: Mapping[str, SourceTensor]) -> list[PlannedTensor]:
-    """Every tensor of the expert in execution order. Raises ArtifactError when one is missing or misshapen."""
+    """Every tensor of the expert in execution order. Raises ArtifactError when one is missing or misshapen, and when
+    there is a bias that no op would add."""
+    used: set[str] = set()
 
     def find(name: str, rows: int, cols: int) -> SourceTensor:
         tensor = tensors.get(name)
@@ -43,9 +45,14 @@ def plan_tensors(config: ModelConfig, tensors: Mapping[str, SourceTensor]) -> li
             raise ArtifactError(f"the model has no tensor {name}")
         if (tensor.rows, tensor.cols) != (rows, cols):
             raise ArtifactError(f"{name} is {tensor.rows} x {tensor.cols}, expected {rows} x {cols}")
+        used.add(name)
         return tensor
 
-    return list(_Planner(config, find).plan())
+    planned = list(_Planner(config, find).plan())
+    unused = next((name for name in tensors if name.endswith(".bias") and name not in used), None)
+    if unused is not None:
+        raise ArtifactError(f"the model has {unused}: biases other than of query, key and value are not supported")
+    return planned
 
 
 def plan_without_weights(config: ModelConfig, format_of: Callable[[int], str]) -> list[PlannedTensor]:

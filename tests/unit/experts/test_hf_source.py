@@ -132,6 +132,7 @@ def test_llama_3_1_stretches_long_waves_only() -> None:
         ({"head_dim": -16}, "no sense|wrong"),
         ({"num_key_value_heads": 3}, "evenly"),
         ({"sliding_window": 4096}, "sliding window"),
+        ({"hidden_act": "relu"}, "relu"),
     ],
 )
 def test_a_config_that_makes_no_sense_is_refused(change: dict, match: str) -> None:

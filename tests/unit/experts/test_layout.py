@@ -11,6 +11,7 @@ from onnx import helper, numpy_helper
 from coe.experts.gguf_source import GgufSource
 from coe.experts.graph import DOMAIN, build_graph, require_weightless
 from coe.experts.layout import ALIGNMENT, place, plan_tensors
+from coe.experts.source import SourceTensor
 from coe.native import ops_library_path
 from coe.platform.errors import ArtifactError
 from support.gguf_files import TinyModel, write_metadata, write_tiny_gguf
@@ -109,6 +110,13 @@ def test_a_missing_or_misshapen_tensor_is_named(source_of: Open) -> None:
         plan_tensors(source.config, tensors)
     with pytest.raises(ArtifactError, match="expected"):
         plan_tensors(source.config.model_copy(update={"hidden": 32}), source.tensors)
+
+
+@pytest.mark.parametrize("name", ["blk.1.attn_output.bias", "blk.0.ffn_down.bias", "output.bias"])
+def test_a_bias_that_would_be_left_out_is_named(source_of: Open, name: str) -> None:
+    source = source_of(family="qwen2")
+    with pytest.raises(ArtifactError, match=name):
+        plan_tensors(source.config, {**source.tensors, name: SourceTensor(name, "f32", 1, 64)})
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen2", "gemma2", "gemma3"])
