@@ -13,7 +13,7 @@ from coe.experts.chat_template import render
 from coe.experts.json_answer import JsonGrammars
 from coe.experts.manifest import TokenizerFacts
 from coe.experts.tokenizer_file import load_tokenizer
-from coe.platform.errors import ChecksumMismatch, InvalidPrompt
+from coe.platform.errors import ArtifactError, ChecksumMismatch, InvalidPrompt
 
 SPACE = "\u2581"
 MAX_KNOWN = 32
@@ -36,12 +36,16 @@ class ExpertTokenizer:
     def of(cls, bundle: Bundle) -> "ExpertTokenizer":
         """Experts whose facts, and so digests, are the same share one. The last MAX_KNOWN are kept.
 
-        Raises ChecksumMismatch.
+        Raises ChecksumMismatch, or ArtifactError when its file can't be read.
         """
         facts = bundle.manifest.tokenizer
         with _lock:
             if facts not in _known:
-                data = bundle.tokenizer_path.read_bytes()
+                try:
+                    data = bundle.tokenizer_path.read_bytes()
+                except OSError as error:
+                    reason = error.strerror or error
+                    raise ArtifactError(f"can't read {bundle.tokenizer_path}: {reason}", expert_id=bundle.id) from error
                 if tokenizer_digest(data) != facts.sha256:
                     raise ChecksumMismatch(f"{bundle.tokenizer_path} differs from its manifest", expert_id=bundle.id)
                 _known[facts] = cls(data.decode(), facts)

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,13 +11,14 @@ import numpy as np
 import pytest
 from gguf import GGMLQuantizationType, GGUFReader, GGUFWriter, dequantize
 
-from coe.experts import importer, manifest
+from coe.experts import importer, manifest, tokenizer
 from coe.experts.bundle import Bundle
 from coe.experts.catalogue import Catalogue
 from coe.experts.gguf_source import GgufSource
 from coe.experts.hf_source import HfSource
 from coe.experts.importer import PARTIAL_PREFIX, import_model
 from coe.experts.manifest import CHUNK_BYTES, PACKING
+from coe.experts.tokenizer import ExpertTokenizer
 from coe.native import packing
 from coe.platform.errors import ArtifactError, ChecksumMismatch, ExpertNotFound
 from support.gguf_files import TinyModel, write_tiny_gguf
@@ -244,6 +246,16 @@ def test_damage_is_found(source: GgufSource, experts: Path) -> None:
         file.write(b"x")
     with pytest.raises(ChecksumMismatch, match=str(CHUNK_BYTES)):
         bundle.verify()
+
+
+def test_a_bundle_without_its_tokenizer_says_so(
+    source: GgufSource, experts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokenizer, "_known", OrderedDict())
+    bundle = run(source, experts)
+    bundle.tokenizer_path.unlink()
+    with pytest.raises(ArtifactError, match=r"tokenizer\.json: No such file"):
+        ExpertTokenizer.of(bundle)
 
 
 def test_a_bundle_that_does_not_fit_its_manifest_is_refused(source: GgufSource, experts: Path) -> None:
