@@ -30,7 +30,7 @@ class HostedExperts:
         return "" if self._is_echo(expert_id) else self.bundle(expert_id).identity
 
     def bundle(self, expert_id: str) -> Bundle:
-        """Raises TierLoadError when its file system does not answer, and it was never seen."""
+        """Raises TierLoadError when its file system does not answer, or with an error, and it was never seen."""
         try:
             return self.look(expert_id)
         except TierLoadError:
@@ -45,6 +45,8 @@ class HostedExperts:
         except ExpertNotFound:
             self._seen.pop(expert_id, None)
             raise
+        except OSError as error:
+            raise TierLoadError(f"looking at {expert_id}: {error.strerror or error}", expert_id=expert_id) from error
         self._seen[expert_id] = bundle
         return bundle
 

@@ -1,5 +1,6 @@
 """Which experts a worker says it can run."""
 
+import errno
 import shutil
 import threading
 import time
@@ -77,6 +78,20 @@ def test_a_mount_that_answers_no_more_leaves_experts_as_they_were(
     end = time.monotonic() + 10.0
     while hosted.check("good") != "8":
         assert time.monotonic() < end
+
+
+def test_a_mount_that_answers_with_an_error_does_too(experts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hosted = HostedExperts(experts, allow_echo=False)
+    hosted.check("good")
+
+    def is_dir(self: Path) -> bool:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Path, "is_dir", is_dir)
+    (experts / "good" / MANIFEST).unlink()
+    assert hosted.check("good") == "7"
+    with pytest.raises(TierLoadError, match="Input/output error"):
+        hosted.check("bad")
 
 
 def test_echo_is_for_load_tests_only(experts: Path) -> None:
