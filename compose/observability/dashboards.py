@@ -31,6 +31,7 @@ def rate(metric: str, by: str = "") -> str:
 
 # A counter is not there before it first counts.
 _HITS, _MISSES = (f"({rate(f'coe_cache_{what}_total')} or vector(0))" for what in ("hit", "miss"))
+_FAILED = '{}_duration_seconds_count{{error_type!=""}}'
 _EXPERT = "gen_ai_request_model"
 DASHBOARDS = {
     "Overview": [
@@ -51,6 +52,7 @@ DASHBOARDS = {
             "{{messaging_consumer_group_name}}",
         ),
         Panel("Tokens", rate("gen_ai_client_token_usage_sum", "gen_ai_token_type"), "{{gen_ai_token_type}}", "short"),
+        Panel("Step under way", "max by (coe_worker_id) (coe_step_age_seconds)", "{{coe_worker_id}}", "s"),
     ],
     "Tiers": [
         Panel("Used", "coe_tier_used_bytes", "{{coe_tier_name}}", "bytes"),
@@ -61,6 +63,8 @@ DASHBOARDS = {
         Panel("Evictions", rate("coe_expert_eviction_count_total", "reason"), "{{reason}}", "ops"),
         Panel("Age at eviction, 95 %", quantiles("coe_expert_age_at_eviction"), "p95", "s"),
         Panel("Switches", rate("coe_expert_switch_count_total"), "switches", "ops"),
+        Panel("Leases that wait", "sum(coe_lease_waiting)", "leases"),
+        Panel("Disks that do not answer", "sum(coe_tier_disk_waits)", "copies and reads"),
     ],
     "Routing": [
         Panel(
@@ -73,6 +77,8 @@ DASHBOARDS = {
         Panel("Experts chosen", rate("coe_mapper_decisions_total", "coe_expert_id"), "{{coe_expert_id}}", "reqps"),
         Panel("Errors", rate("coe_prompt_errors_total", "error_type"), "{{error_type}}", "reqps"),
         Panel("Dead letters", rate("coe_dead_letters_total", "error_type"), "{{error_type}}", "reqps"),
+        Panel("Errors over HTTP", rate(_FAILED.format("http_server_request"), "error_type"), "{{error_type}}", "reqps"),
+        Panel("Errors over gRPC", rate(_FAILED.format("rpc_server_call"), "error_type"), "{{error_type}}", "reqps"),
     ],
     "Experts": [
         Panel("Prompts", rate("gen_ai_server_request_duration_seconds_count", _EXPERT), f"{{{{{_EXPERT}}}}}", "reqps"),
@@ -84,6 +90,7 @@ DASHBOARDS = {
             "s",
         ),
         Panel("Not in HBM", rate("coe_cache_miss_total", "coe_expert_id"), "{{coe_expert_id}}", "ops"),
+        Panel("Held by a worker", "sum by (coe_worker_id) (coe_queue_depth)", "{{coe_worker_id}}"),
     ],
 }
 

@@ -118,6 +118,15 @@ def test_alerts_watch_metrics_that_exist_and_have_a_runbook() -> None:
         assert rule["annotations"]["runbook"].endswith("#" + rule["alert"].lower())
 
 
+def test_what_the_runbook_names_is_on_a_dashboard() -> None:
+    """Whoever reads it at night has nothing else to look at."""
+    runbook = (ROOT / "docs" / "operations" / "runbook.md").read_text()
+    shown = " ".join(panel.expr for panels in dashboards().DASHBOARDS.values() for panel in panels)
+    named = [metric.name for metric in METRICS if f"`{metric.name}`" in runbook]
+    assert named
+    assert [name for name in named if name.replace(".", "_") not in shown] == []
+
+
 def test_our_images_are_nobody_elses() -> None:
     """Compose v2 would ask Docker Hub for each name that is not built yet, and run what it has."""
     for path in FILES:
