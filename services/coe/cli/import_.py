@@ -6,8 +6,8 @@ import typer
 from huggingface_hub.utils.logging import set_verbosity_error
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
+from coe.cli.catalogue import summary
 from coe.cli.console import err, out, print_json
-from coe.experts.bundle import Bundle
 from coe.experts.importer import import_model
 from coe.experts.locate import locate
 from coe.platform.settings import CoreSettings
@@ -37,20 +37,6 @@ def command(
         print_json({"id": bundle.id, "path": str(bundle.path), "weights_bytes": bundle.weights_bytes})
     else:
         out.print(summary(bundle))
-
-
-def summary(bundle: Bundle) -> str:
-    """An expert in one line."""
-    manifest = bundle.manifest
-    size = (
-        f"{manifest.parameters / 1e6:,.0f}M parameters, {manifest.quantisation}, {bundle.weights_bytes / 1e6:,.0f} MB"
-    )
-    notes = [manifest.licence or "no licence named"]
-    if manifest.replica_of:
-        notes.append(f"same weights as {manifest.replica_of}")
-    if manifest.synthetic:
-        notes.append("synthetic")
-    return f"{bundle.id}  {manifest.config.architecture}, {size}  ({'; '.join(notes)})"
 
 
 def _progress() -> Progress:

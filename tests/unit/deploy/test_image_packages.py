@@ -24,6 +24,8 @@ MODULES = {
     "prepare": "coe.local.prepare",
     "load": "loadtest.__main__",
 }
+# What the runbook runs beside the services.
+COMMANDS = [("memory-tier-manager", f"coe.cli.{name}") for name in ("main", "doctor", "experts", "top")]
 START = """
 import importlib, sys
 forbidden = set(sys.argv[2].split(","))
@@ -80,8 +82,8 @@ def test_lists_name_dependencies_of_the_project() -> None:
         assert not extra, f"{path.name}: pyproject.toml does not ask for {extra}"
 
 
-@pytest.mark.parametrize("target", MODULES)
-def test_a_process_starts_with_the_packages_of_its_image(target: str) -> None:
+@pytest.mark.parametrize(("target", "module"), [*MODULES.items(), *COMMANDS])
+def test_a_process_starts_with_the_packages_of_its_image(target: str, module: str) -> None:
     dockerfile = (ROOT / "compose" / "Dockerfile").read_text()
     base = re.search(rf"^FROM (\w+) AS {target}$", dockerfile, re.MULTILINE)
     assert base is not None
@@ -91,6 +93,6 @@ def test_a_process_starts_with_the_packages_of_its_image(target: str) -> None:
         for module, owners in packages_distributions().items()
         if not allowed & {canonicalize_name(owner) for owner in owners}
     } - {"coe"}
-    command = [sys.executable, "-c", START, MODULES[target], ",".join(sorted(forbidden))]
+    command = [sys.executable, "-c", START, module, ",".join(sorted(forbidden))]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=90)
     assert done.returncode == 0, done.stderr[-1500:]
