@@ -15,6 +15,8 @@ GEMMA_27B_LAYERS = {"gemma2": 46, "gemma3": 62}
 # Gemma 3's local rotary base, which its GGUF files imply.
 GEMMA3_LOCAL_THETA = 10_000.0
 GEMMA3_PATTERN = 6
+# Window, and caps of attention and of logits, where a file leaves them out: Gemma 2's first ones did.
+GEMMA_DEFAULTS = {"gemma2": (4096, 50.0, 30.0), "gemma3": (0, 0.0, 0.0)}
 
 
 def read_config(file: GgufFile, rope_factors: tuple[float, ...] = ()) -> ModelConfig:
@@ -67,13 +69,14 @@ def read_config(file: GgufFile, rope_factors: tuple[float, ...] = ()) -> ModelCo
 
 
 def _gemma(keys: "_Keys", architecture: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    window, attention_softcap, logit_softcap = GEMMA_DEFAULTS[architecture]
     switches: dict[str, Any] = {
         "activation": "gelu",
         "post_norms": True,
         "embedding_scale": values["hidden"] ** 0.5,
-        "window": keys.integer("attention.sliding_window", 0),
-        "attention_softcap": keys.number("attn_logit_softcapping", 0.0),
-        "logit_softcap": keys.number("final_logit_softcapping", 0.0),
+        "window": keys.integer("attention.sliding_window", window),
+        "attention_softcap": keys.number("attn_logit_softcapping", attention_softcap),
+        "logit_softcap": keys.number("final_logit_softcapping", logit_softcap),
     }
     if values["layers"] == GEMMA_27B_LAYERS[architecture]:
         switches["attention_scale"] = (values["hidden"] / values["heads"]) ** -0.5

@@ -8,6 +8,8 @@ import pytest
 from gguf import GGMLQuantizationType, GGUFReader, GGUFWriter
 from onnx import helper, numpy_helper
 
+from coe.experts.gguf_config import read_config
+from coe.experts.gguf_file import GgufFile
 from coe.experts.gguf_source import GgufSource
 from coe.experts.graph import DOMAIN, build_graph, require_weightless
 from coe.experts.layout import ALIGNMENT, place, plan_tensors
@@ -100,6 +102,15 @@ def test_what_attention_cannot_compute_is_no_model(tmp_path: Path, changes: dict
     writer.close()
     with pytest.raises(ArtifactError):
         GgufSource.open(path)
+
+
+def test_what_the_first_files_of_gemma_2_leave_out_is_as_in_all_of_them(tmp_path: Path) -> None:
+    named = ("gemma2.attn_logit_softcapping", "gemma2.final_logit_softcapping", "gemma2.attention.sliding_window")
+    with GgufFile.open(write_tiny_gguf(tmp_path / "tiny.gguf", TinyModel(family="gemma2"))) as file:
+        assert set(named) <= set(file.metadata)
+        file.metadata = {key: value for key, value in file.metadata.items() if key not in named}
+        config = read_config(file)
+    assert (config.attention_softcap, config.logit_softcap, config.window) == (50.0, 30.0, 4096)
 
 
 def test_a_missing_or_misshapen_tensor_is_named(source_of: Open) -> None:
