@@ -102,6 +102,17 @@ def test_what_templates_call_eos_is_what_the_folder_calls_so(folder: Path) -> No
     assert source.tokenizer().eos_ids == (TOKENS.index("<|im_end|>"), TOKENS.index("<|im_start|>"))
 
 
+def test_an_end_that_only_the_config_names_ends_answers(folder: Path) -> None:
+    """As transformers has it: where there is no generation_config.json, or it names none."""
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"eos_token_id": [5, 6, [9], None]}))
+    source = HfSource(folder)
+    source.close()
+    assert {5, 6} <= set(source.tokenizer().eos_ids)
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": 7}))
+    assert {5, 6, 7} & set(source.tokenizer().eos_ids) == {7}
+
+
 def test_llama_3_1_stretches_long_waves_only() -> None:
     config = read_hf_config(
         {
