@@ -39,7 +39,8 @@ def read_hf_tokenizer(folder: Path) -> TokenizerSpec:
 def _end_ids(folder: Path, tokenizer: Tokenizer, settings: Mapping[str, Any]) -> tuple[int, ...]:
     named = (_optional(folder / name).get("eos_token_id") for name in ("generation_config.json", "config.json"))
     declared = next((one for one in named if one is not None), None)
-    found = {one for one in (declared if isinstance(declared, list) else [declared]) if isinstance(one, int)}
+    tokens = set(tokenizer.get_vocab().values())
+    found = {one for one in (declared if isinstance(declared, list) else [declared]) if isinstance(one, int)} & tokens
     added = tokenizer.get_added_tokens_decoder()
     found |= {index for index, token in added.items() if token.content in END_OF_GENERATION}
     return in_order(found, _token_id(tokenizer, settings.get("eos_token")))

@@ -11,6 +11,7 @@ from safetensors.numpy import save_file
 from coe.experts.gguf_source import GgufSource
 from coe.experts.hf_config import read_hf_config
 from coe.experts.hf_source import HfSource
+from coe.experts.json_answer import JsonGrammars
 from coe.experts.layout import plan_tensors
 from coe.experts.safetensors_file import SafetensorsFile
 from coe.platform.errors import ArtifactError
@@ -105,12 +106,21 @@ def test_what_templates_call_eos_is_what_the_folder_calls_so(folder: Path) -> No
 def test_an_end_that_only_the_config_names_ends_answers(folder: Path) -> None:
     """As transformers has it: where there is no generation_config.json, or it names none."""
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"eos_token_id": [5, 6, [9], None]}))
+    (folder / "config.json").write_text(json.dumps(config | {"eos_token_id": [5, 6]}))
     source = HfSource(folder)
     source.close()
     assert {5, 6} <= set(source.tokenizer().eos_ids)
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": 7}))
     assert {5, 6, 7} & set(source.tokenizer().eos_ids) == {7}
+
+
+def test_ends_that_are_no_tokens_are_left_out(folder: Path) -> None:
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [5, -1, 1 << 20, [9], None]}))
+    source = HfSource(folder)
+    source.close()
+    spec = source.tokenizer()
+    assert spec.eos_ids == (5, TOKENS.index("<|im_end|>"))
+    JsonGrammars(spec.json, spec.eos_ids)
 
 
 def test_llama_3_1_stretches_long_waves_only() -> None:
