@@ -49,7 +49,10 @@ def _end_ids(folder: Path, tokenizer: Tokenizer, settings: Mapping[str, Any]) ->
 def _template(folder: Path, settings: Mapping[str, Any]) -> str:
     beside = folder / "chat_template.jinja"
     if beside.is_file() and beside.stat().st_size <= MAX_TEMPLATE_BYTES:
-        return beside.read_text()
+        try:
+            return beside.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ArtifactError(f"can't read {beside}: {error}") from error
     template = settings.get("chat_template", "")
     if isinstance(template, list):  # several, by name
         named = {entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict)}

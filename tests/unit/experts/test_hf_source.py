@@ -123,6 +123,14 @@ def test_ends_that_are_no_tokens_are_left_out(folder: Path) -> None:
     JsonGrammars(spec.json, spec.eos_ids)
 
 
+def test_a_template_that_is_no_text_is_named(folder: Path) -> None:
+    (folder / "chat_template.jinja").write_bytes(b"\xff{{ messages }}")
+    source = HfSource(folder)
+    source.close()
+    with pytest.raises(ArtifactError, match=r"chat_template\.jinja"):
+        source.tokenizer()
+
+
 def test_llama_3_1_stretches_long_waves_only() -> None:
     config = read_hf_config(
         {
