@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 
 from coe._proto import events_pb2
+from coe.expert_worker.batch import Sequence
 from coe.expert_worker.effects import (
     Abandon,
     Acquire,
@@ -98,6 +99,8 @@ class Worker:
         self._outbox = Outbox(bus, identity, self._metrics, self._life, self._hands, self._ended)
         self._engine = EngineThread(runners, self._stepped, self._life.fail)
         self._taking: asyncio.Task[None] | None = None
+        # Who was in the last step when it began: whoever is cancelled meanwhile may be what it hangs on.
+        self._in_step: list[Sequence] = []
         # The lease that is waited for.
         self._asking: asyncio.Task[None] | None = None
 
@@ -209,11 +212,10 @@ class Worker:
 
     def _step_facts(self) -> dict[str, object]:
         batch = self.loop.batch
-        names = [sequence.prompt.request_id for sequence in batch.live.values()] if batch is not None else []
         return {
             "expert": batch.expert_id if batch is not None else None,
-            "prompts": len(names),
-            "request_ids": names[:MAX_NAMED],
+            "prompts": len(self._in_step),
+            "request_ids": [sequence.prompt.request_id for sequence in self._in_step[:MAX_NAMED]],
             "stack": self._engine.stack(),
         }
 
@@ -257,6 +259,7 @@ class Worker:
             case Prefetch():
                 self._life.spawn(self._leases.prefetch(effect))
             case Step():
+                self._in_step = list(self.loop.batch.live.values()) if self.loop.batch is not None else []
                 self._engine.step(effect)
             case Discard():
                 self._engine.discard(effect.expert_id)

@@ -4,6 +4,7 @@ import asyncio
 import ctypes
 import sys
 import threading
+from functools import partial
 
 from coe.expert_worker.watchdog import Watchdog
 from coe.platform import logs
@@ -34,9 +35,12 @@ async def main(kind: str) -> None:
     rig = Rig(gate=gate, watchdog=Watchdog(LIMIT_S, worker="w"))
     rig.bus.put(assigned("r", max_tokens=5))
     running = asyncio.create_task(rig.worker.run())
-    if kind == "drained":
+    if kind in ("drained", "cancelled"):
         await until_true(lambda: gate.reached)
+    if kind == "drained":
         await rig.worker.drain(0.0)
+    if kind == "cancelled":
+        rig.worker.post(partial(rig.worker.loop.on_cancel, "r"))
     await running
 
 

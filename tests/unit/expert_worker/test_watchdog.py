@@ -29,8 +29,9 @@ async def ended(kind: str) -> tuple[int | None, str]:
     return process.returncode, log.decode()
 
 
-async def test_a_step_that_hangs_ends_the_worker_with_one_line_that_says_where() -> None:
-    status, log = await ended("alone")
+@pytest.mark.parametrize("kind", ["alone", "cancelled"])
+async def test_a_step_that_hangs_ends_the_worker_with_one_line_that_says_where(kind: str) -> None:
+    status, log = await ended(kind)
     assert status == 1
     line = json.loads(log.splitlines()[-1])
     assert line["event"] == "the service ended"
