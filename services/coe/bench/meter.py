@@ -7,6 +7,7 @@ from itertools import pairwise
 
 from coe.expert_worker.effects import Emission
 from coe.expert_worker.runners import Runner
+from coe.experts.conversation import Conversation
 from coe.experts.sampling_params import SamplingParams
 
 
@@ -76,11 +77,9 @@ class Metered:
     def live(self) -> int:
         return self.runner.live
 
-    def add(
-        self, request_id: str, messages: list[dict[str, str]] | None, prompt: str | None, sampling: SamplingParams
-    ) -> None:
+    def add(self, request_id: str, conversation: Conversation, sampling: SamplingParams) -> None:
         began = time.perf_counter()
-        self.runner.add(request_id, messages, prompt, sampling)
+        self.runner.add(request_id, conversation, sampling)
         self._added += 1
         self._adding_s += time.perf_counter() - began
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import pairwise, takewhile
 
 from coe.experts.bundle import Bundle
+from coe.experts.conversation import Conversation
 from coe.experts.graph import KV_BLOCK_TOKENS
 from coe.experts.tokenizer import ExpertTokenizer
 
@@ -35,7 +36,7 @@ class Asked:
 def asked(expert: Bundle, prompts: int, ask: Callable[[int], str]) -> Asked:
     """The first so many prompts as this expert reads them."""
     tokenizer = ExpertTokenizer.of(expert)
-    ids = [tokenizer.encode_prompt(None, ask(index)) for index in range(prompts)]
+    ids = [tokenizer.encode_prompt(Conversation.of(ask(index))) for index in range(prompts)]
     blocks = [tokens // KV_BLOCK_TOKENS * KV_BLOCK_TOKENS for tokens in beginnings(ids)]
     return Asked([len(one) for one in ids], *blocks)
 

@@ -12,6 +12,7 @@ import typer
 from coe.cli.asked import MaxTokens, utf8
 from coe.cli.catalogue import find_expert
 from coe.cli.console import err, print_json
+from coe.experts.conversation import Conversation
 from coe.experts.sampling_params import DEFAULT_TOKENS, SamplingParams
 from coe.experts.sequence import Emission
 from coe.experts.single import Hosted
@@ -71,16 +72,16 @@ def command(
     with Hosted.load(bundle, threads=threads) as hosted:
         hosted.wait_loaded()
         times = _Times(load=perf_counter() - started)
-        last = _stream(hosted, messages, sampling, times, as_json)
+        last = _stream(hosted, Conversation(messages), sampling, times, as_json)
     _report(expert, last, times, as_json)
     if last.error is not None:
         raise last.error
 
 
 def _stream(
-    hosted: Hosted, messages: list[dict[str, str]], sampling: SamplingParams, times: _Times, as_json: bool
+    hosted: Hosted, conversation: Conversation, sampling: SamplingParams, times: _Times, as_json: bool
 ) -> Emission:
-    hosted.runner.add(REQUEST, messages, None, sampling)
+    hosted.runner.add(REQUEST, conversation, sampling)
     started = perf_counter()
     while True:
         for emission in hosted.runner.step(hosted.lease):

@@ -6,6 +6,7 @@ For load tests of the pipeline: refused unless the worker allows it.
 from dataclasses import dataclass
 
 from coe.expert_worker.effects import Acquire, Grant, LeaseSource, Prefetch
+from coe.experts.conversation import Conversation
 from coe.experts.sampling_params import SamplingParams
 from coe.platform.errors import CoEError, InvalidPrompt
 
@@ -36,12 +37,10 @@ class EchoRunner:
     def live(self) -> int:
         return len(self._texts)
 
-    def add(
-        self, request_id: str, messages: list[dict[str, str]] | None, prompt: str | None, sampling: SamplingParams
-    ) -> None:
+    def add(self, request_id: str, conversation: Conversation, sampling: SamplingParams) -> None:
         if sampling.json_schema is not None:
             raise InvalidPrompt("the echo expert gives text back: it follows no json_schema", param="json_schema")
-        self._texts[request_id] = messages[-1]["content"] if messages else prompt or ""
+        self._texts[request_id] = conversation.turns[-1]["content"]
 
     def step(self, lease: int) -> list[EchoEmission]:
         texts, self._texts = self._texts, {}

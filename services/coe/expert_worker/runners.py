@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from coe.expert_worker.effects import Emission, Step, StepDone
+from coe.experts.conversation import Conversation
 from coe.experts.sampling_params import SamplingParams
 from coe.platform import logs
 from coe.platform.errors import CoEError, InternalError, LeaseLost
@@ -20,9 +21,7 @@ class Runner(Protocol):
     @property
     def live(self) -> int: ...
 
-    def add(
-        self, request_id: str, messages: list[dict[str, str]] | None, prompt: str | None, sampling: SamplingParams
-    ) -> None: ...
+    def add(self, request_id: str, conversation: Conversation, sampling: SamplingParams) -> None: ...
 
     def step(self, lease: int) -> Sequence[Emission]: ...
 
@@ -65,11 +64,8 @@ class Runners:
     def _join(runner: Runner, step: Step) -> list[tuple[str, CoEError]]:
         refused: list[tuple[str, CoEError]] = []
         for prompt in step.join:
-            submitted = prompt.assigned.prompt
-            messages = [{"role": turn.role, "content": turn.content} for turn in submitted.messages]
-            text = submitted.prompt if not messages else None
             try:
-                runner.add(prompt.key, messages or None, text, prompt.sampling)
+                runner.add(prompt.key, Conversation.from_proto(prompt.assigned.prompt), prompt.sampling)
             except BaseException as error:  # a panic of the tokenizer is no Exception
                 refused.append((prompt.key, _fault(step.expert_id, error)))
         return refused

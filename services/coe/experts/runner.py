@@ -1,11 +1,11 @@
 """Continuous batching within one expert."""
 
 import threading
-from collections.abc import Mapping
 from collections.abc import Sequence as Seq
 from typing import Protocol
 
 from coe.experts.config import ModelConfig
+from coe.experts.conversation import Conversation
 from coe.experts.kv_sharing import ExpertKv, KvOwner, Reservation
 from coe.experts.sampling_params import SamplingParams
 from coe.experts.sequence import Emission, Sequence, start
@@ -47,18 +47,12 @@ class Runner:
         """Sequences that are not finished."""
         return len(self._sequences)
 
-    def add(
-        self,
-        request_id: str,
-        messages: Seq[Mapping[str, str]] | None,
-        prompt: str | None,
-        sampling: SamplingParams,
-    ) -> None:
-        """Joins the batch at the next step. `prompt` is one user message, for when there are no `messages`.
+    def add(self, request_id: str, conversation: Conversation, sampling: SamplingParams) -> None:
+        """Joins the batch at the next step.
 
         Raises InvalidPrompt, ContextExceeded (it can never fit), CapacityExceeded (it does not fit now).
         """
-        self.add_tokens(request_id, self._tokenizer.encode_prompt(messages, prompt), sampling)
+        self.add_tokens(request_id, self._tokenizer.encode_prompt(conversation), sampling)
 
     def add_tokens(self, request_id: str, prompt: Seq[int], sampling: SamplingParams) -> None:
         """As `add`, for a prompt of token ids."""

@@ -10,8 +10,10 @@ from typing import Any
 
 from coe.experts.bundle import Bundle, tokenizer_digest
 from coe.experts.chat_template import render
+from coe.experts.conversation import Conversation
 from coe.experts.json_answer import JsonGrammars
 from coe.experts.manifest import TokenizerFacts
+from coe.experts.template_fit import fitted, known
 from coe.experts.tokenizer_file import load_tokenizer
 from coe.platform.errors import ArtifactError, ChecksumMismatch, InvalidPrompt
 
@@ -64,20 +66,19 @@ class ExpertTokenizer:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return ids
 
-    def encode_prompt(self, messages: Sequence[Mapping[str, str]] | None, prompt: str | None) -> list[int]:
-        """Ids of a conversation by the chat template. `prompt` alone is one user message. Control tokens that a message
-        spells are text.
+    def encode_prompt(self, conversation: Conversation) -> list[int]:
+        """Ids of a conversation by the chat template. Control tokens that a message spells are text.
 
-        A base model (no template) continues the text: the prompt, or the messages' contents one below the other.
-        Raises InvalidPrompt when nothing is left to generate from.
+        A base model (no template) continues the text: the turns' contents one below the other. Raises InvalidPrompt
+        when nothing is left to generate from.
         """
-        turns = list(messages) if messages else [{"role": "user", "content": prompt or ""}]
-        if self._facts.chat_template:
+        if template := self._facts.chat_template:
+            turns = fitted(conversation.turns, known(template))
             turns = [{**turn, "content": self._taken_apart(turn["content"])} for turn in turns]
-            text = render(self._facts.chat_template, turns, self._special(self._facts.bos_id), self._end_token())
+            text = render(template, turns, self._special(self._facts.bos_id), self._end_token())
             ids = [token for piece in text.split(BORDER) for token in self.encode(piece)]
         else:
-            ids = self.encode("\n".join(turn["content"] for turn in turns))
+            ids = self.encode("\n".join(turn["content"] for turn in conversation.turns))
         bos = self._facts.bos_id
         if self._facts.add_bos and bos is not None and ids[:1] != [bos]:
             ids.insert(0, bos)

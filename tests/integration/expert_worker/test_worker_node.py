@@ -11,6 +11,7 @@ import pytest
 from coe._proto import expert_worker_pb2, expert_worker_pb2_grpc
 from coe.experts.bundle import MANIFEST, WEIGHTS, Bundle
 from coe.experts.catalogue import Catalogue
+from coe.experts.conversation import Conversation
 from coe.experts.sampling_params import SamplingParams
 from coe.experts.single import Hosted
 from support.experts import import_gguf
@@ -71,7 +72,7 @@ async def test_an_expert_that_is_imported_anew_answers_with_its_new_weights(
 
     def alone(bundle: Bundle) -> str:
         with Hosted.load(bundle, threads=1) as hosted:
-            hosted.runner.add("r", None, question, SamplingParams(max_tokens=16))
+            hosted.runner.add("r", Conversation.of(question), SamplingParams(max_tokens=16))
             while True:
                 for emission in hosted.runner.step(hosted.lease):
                     if emission.finish_reason is not None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from coe.experts.bundle import Bundle
+from coe.experts.conversation import Conversation
 from coe.experts.gguf_source import GgufSource
 from coe.experts.single import Hosted
 from coe.experts.tokenizer import ExpertTokenizer
@@ -29,7 +30,7 @@ def bundle(path: Path) -> Bundle:
 
 
 def test_logits_equal_the_reference(path: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    ids = ExpertTokenizer.of(bundle).encode_prompt(None, TEXT)
+    ids = ExpertTokenizer.of(bundle).encode_prompt(Conversation.of(TEXT))
     expected = NumpyLlm(path).logits(ids)
     with Hosted.load(bundle, threads=1, kv_bytes=64 << 20) as hosted:
         served = GraphProbe(bundle, hosted.lease).logits(ids)
@@ -43,6 +44,6 @@ def test_a_base_model_continues_the_text_after_its_first_token(path: Path, bundl
     source = GgufSource.open(path)
     source.close()
     tokenizer = ExpertTokenizer.of(bundle)
-    assert tokenizer.encode_prompt(None, TEXT) == [bundle.manifest.tokenizer.bos_id, *tokenizer.encode(TEXT)]
+    assert tokenizer.encode_prompt(Conversation.of(TEXT)) == [bundle.manifest.tokenizer.bos_id, *tokenizer.encode(TEXT)]
     assert source.config.is_local(0)
     assert not source.config.is_local(5)

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from coe.experts.bundle import Bundle
+from coe.experts.conversation import Conversation
 from coe.experts.sampling_params import SamplingParams
 from coe.experts.sequence import Emission
 from coe.experts.single import Hosted
@@ -27,7 +28,7 @@ TELL = "Tell me something about bridges."
 
 def answers(hosted: Hosted, asked: dict[str, tuple[str, SamplingParams]]) -> dict[str, Emission]:
     for request_id, (prompt, sampling) in asked.items():
-        hosted.runner.add(request_id, None, prompt, sampling)
+        hosted.runner.add(request_id, Conversation.of(prompt), sampling)
     last: dict[str, Emission] = {}
     while hosted.runner.live:
         last |= {one.request_id: one for one in hosted.runner.step(hosted.lease) if one.finish_reason}
@@ -50,7 +51,7 @@ def test_answers_of_a_schema_beside_plain_ones(smollm2_bundle: Bundle) -> None:
             },
         )
         with pytest.raises(InvalidPrompt, match="json_schema"):
-            hosted.runner.add("none", None, ASKED, SamplingParams(json_schema='{"type": "strin"}'))
+            hosted.runner.add("none", Conversation.of(ASKED), SamplingParams(json_schema='{"type": "strin"}'))
         assert hosted.runner.live == 0
     assert together["plain"].final_text == alone.final_text
     for name in ("greedy", "drawn"):

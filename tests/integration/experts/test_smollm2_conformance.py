@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from coe.experts.bundle import Bundle
+from coe.experts.conversation import Conversation
 from coe.experts.sampling_params import SamplingParams
 from coe.experts.single import Hosted
 from coe.experts.tokenizer import ExpertTokenizer
@@ -52,7 +53,7 @@ def reference() -> NumpyLlm:
 def answers(hosted: Hosted, smollm2_bundle: Bundle) -> Answers:
     """All ten share batches."""
     tokenizer = ExpertTokenizer.of(smollm2_bundle)
-    prompts = {text: tokenizer.encode_prompt(None, text) for text in PROMPTS}
+    prompts = {text: tokenizer.encode_prompt(Conversation.of(text)) for text in PROMPTS}
     for text, ids in prompts.items():
         hosted.runner.add_tokens(text, ids, SamplingParams(max_tokens=NEW_TOKENS))
     answers: dict[str, list[int]] = {text: [] for text in prompts}

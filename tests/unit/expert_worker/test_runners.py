@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from coe.expert_worker.effects import Grant, Step
 from coe.expert_worker.runners import Runner, Runners
+from coe.experts.conversation import Conversation
 from coe.experts.sampling_params import SamplingParams
 from coe.platform.errors import ArtifactError, CoEError, InternalError, LeaseLost
 from unit.expert_worker.worker_fakes import FakeRunner, Panic
@@ -14,12 +15,10 @@ GRANT = Grant(1, handle=7, epoch=1, found_in="disk")
 
 
 class Choosy(FakeRunner):
-    def add(
-        self, request_id: str, messages: list[dict[str, str]] | None, prompt: str | None, sampling: SamplingParams
-    ) -> None:
+    def add(self, request_id: str, conversation: Conversation, sampling: SamplingParams) -> None:
         if request_id == "poison":
             raise Panic
-        super().add(request_id, messages, prompt, sampling)
+        super().add(request_id, conversation, sampling)
 
 
 def open_gate() -> threading.Event:

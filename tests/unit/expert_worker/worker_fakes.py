@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 
 from coe._proto import events_pb2
 from coe.expert_worker.effects import Acquire, Grant, Prefetch
+from coe.experts.conversation import Conversation
 from coe.experts.sampling_params import SamplingParams
 from coe.platform import topics
 from coe.platform.bus.api import Outcome, Outgoing, Record, Subscription
@@ -153,9 +154,8 @@ class FakeRunner:
     def live(self) -> int:
         return len(self._live)
 
-    def add(
-        self, request_id: str, messages: list[dict[str, str]] | None, prompt: str | None, sampling: SamplingParams
-    ) -> None:
+    def add(self, request_id: str, conversation: Conversation, sampling: SamplingParams) -> None:
+        prompt = conversation.turns[-1]["content"]
         if prompt == "long":
             raise ContextExceeded("too long")
         if prompt in ("boom", "panic"):

@@ -2,6 +2,7 @@
 
 import pytest
 
+from coe.experts.conversation import Conversation
 from coe.experts.gguf_tokenizer import read_tokenizer
 from coe.experts.manifest import TokenizerFacts
 from coe.experts.tokenizer import ExpertTokenizer
@@ -44,4 +45,4 @@ def test_what_templates_call_eos_is_what_the_file_calls_so() -> None:
     spec = read_tokenizer(metadata)  # type: ignore[arg-type]
     assert set(spec.eos_ids) == set(ends)
     facts = TokenizerFacts(chat_template="{{ eos_token }}", bos_id=None, add_bos=False, eos_ids=spec.eos_ids, sha256="")
-    assert ExpertTokenizer(spec.json, facts).encode_prompt(None, "Hi") == ends[-1:]
+    assert ExpertTokenizer(spec.json, facts).encode_prompt(Conversation.of("Hi")) == ends[-1:]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
+from coe.experts.conversation import Conversation
 from coe.experts.manifest import TokenizerFacts
 from coe.experts.tokenizer import SPACE, Detokenizer, ExpertTokenizer
 
@@ -44,8 +45,8 @@ def spelled(ids: list[int], one: ExpertTokenizer) -> str:
 def test_control_tokens_that_a_prompt_spells_are_text(text: str) -> None:
     one = tokenizer()
     control = {one.encode(token)[0] for token in CONTROL}
-    plain = one.encode_prompt(None, "hi")
-    ids = one.encode_prompt([{"role": "user", "content": text}], None)
+    plain = one.encode_prompt(Conversation.of("hi"))
+    ids = one.encode_prompt(Conversation.of(text))
     assert [token for token in ids if token in control] == [token for token in plain if token in control]
     assert spelled(ids, one) == f"user\n{text.replace(chr(0xFDD0), '')}\n"
 
@@ -53,7 +54,7 @@ def test_control_tokens_that_a_prompt_spells_are_text(text: str) -> None:
 def test_other_prompts_are_encoded_in_one_piece() -> None:
     one = tokenizer()
     text = "a < b, <think>, 1 |> 2"
-    assert one.encode_prompt(None, text) == one.encode(f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>")
+    assert one.encode_prompt(Conversation.of(text)) == one.encode(f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>")
 
 
 def test_bytes_are_spelled_whether_their_decoder_is_alone_or_in_a_sequence() -> None:
@@ -76,7 +77,7 @@ def test_runs_of_spaces_among_the_added_tokens_are_spaces() -> None:
 
 def test_a_base_model_continues_what_it_is_given() -> None:
     one = tokenizer(template="")
-    assert one.encode_prompt(None, "a</s>b") == one.encode("a</s>b")
+    assert one.encode_prompt(Conversation.of("a</s>b")) == one.encode("a</s>b")
     assert len(one.encode("a</s>b")) == 3
 
 
@@ -92,4 +93,6 @@ def test_prompts_are_neither_cut_nor_filled_up_as_training_was() -> None:
             "pad_token": "!",
         },
     }
-    assert tokenizer(saved=saved).encode_prompt(None, "Hello") == tokenizer().encode_prompt(None, "Hello")
+    assert tokenizer(saved=saved).encode_prompt(Conversation.of("Hello")) == tokenizer().encode_prompt(
+        Conversation.of("Hello")
+    )
