@@ -17,6 +17,14 @@ FAMILIES = {
     "gemma2": ("gemma2", 2),
     "gemma3_text": ("gemma3", 6),
 }
+# What config.json leaves out means: files are written without what equals the family's defaults. Gemma 3's of 4B and
+# above say little more than their sizes.
+GEMMA = {"num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "query_pre_attn_scalar": 256}
+GEMMA |= {"sliding_window": 4096, "tie_word_embeddings": True}
+GEMMA2 = {"vocab_size": 256_000, "max_position_embeddings": 8192}
+GEMMA2 |= {"attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0}
+GEMMA3 = {"vocab_size": 262_208, "max_position_embeddings": 131_072, "rope_theta": 1_000_000.0}
+DEFAULTS: dict[str, dict[str, float]] = {"gemma2": GEMMA | GEMMA2, "gemma3_text": GEMMA | GEMMA3}
 
 
 def read_hf_config(document: Mapping[str, Any]) -> ModelConfig:
@@ -28,7 +36,7 @@ def read_hf_config(document: Mapping[str, Any]) -> ModelConfig:
     if not isinstance(kind, str) or kind not in FAMILIES:
         raise ArtifactError(f"model type {kind!r} is not supported; these are: {', '.join(FAMILIES)}")
     try:
-        return ModelConfig(**_values(text, *FAMILIES[kind]))
+        return ModelConfig(**_values({**DEFAULTS.get(kind, {}), **text}, *FAMILIES[kind]))
     except ValidationError as error:
         first = error.errors()[0]
         where = "".join(f"{part}: " for part in first["loc"][:1])
@@ -40,7 +48,7 @@ def read_hf_config(document: Mapping[str, Any]) -> ModelConfig:
 def _values(text: Mapping[str, Any], architecture: str, pattern: int) -> dict[str, Any]:
     gemma = architecture.startswith("gemma")
     heads, hidden = text["num_attention_heads"], text["hidden_size"]
-    head_dim = text.get("head_dim") or (256 if gemma else hidden // heads)
+    head_dim = text.get("head_dim") or hidden // heads
     if head_dim > MAX_HEAD_DIM:
         raise ValueError(f"head_dim is {head_dim}")
     rope, local_rope = _rope(text)
@@ -59,7 +67,7 @@ def _values(text: Mapping[str, Any], architecture: str, pattern: int) -> dict[st
         "rope_dim": head_dim,
         "rope_factors": _factors(rope, head_dim),
         "attention_scale": head_dim**-0.5,
-        "tied": bool(text.get("tie_word_embeddings", gemma)),
+        "tied": bool(text.get("tie_word_embeddings")),
         "qkv_bias": architecture == "qwen2" or bool(text.get("attention_bias")),
     }
     if not gemma:
@@ -76,7 +84,7 @@ def _values(text: Mapping[str, Any], architecture: str, pattern: int) -> dict[st
         "window_pattern": _pattern(text, pattern),
         "attention_softcap": text.get("attn_logit_softcapping") or 0.0,
         "logit_softcap": text.get("final_logit_softcapping") or 0.0,
-        "attention_scale": text.get("query_pre_attn_scalar", head_dim) ** -0.5,
+        "attention_scale": text["query_pre_attn_scalar"] ** -0.5,
     }
     if architecture == "gemma3":
         values |= {"qk_norm": True, "local_rope_theta": local_rope["rope_theta"]}

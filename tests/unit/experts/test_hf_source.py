@@ -9,9 +9,9 @@ from gguf import GGMLQuantizationType
 from safetensors.numpy import save_file
 
 from coe.experts.gguf_source import GgufSource
+from coe.experts.grammar import Grammars
 from coe.experts.hf_config import read_hf_config
 from coe.experts.hf_source import HfSource
-from coe.experts.json_answer import JsonGrammars
 from coe.experts.layout import plan_tensors
 from coe.experts.safetensors_file import SafetensorsFile
 from coe.platform.errors import ArtifactError
@@ -120,7 +120,7 @@ def test_ends_that_are_no_tokens_are_left_out(folder: Path) -> None:
     source.close()
     spec = source.tokenizer()
     assert spec.eos_ids == (5, TOKENS.index("<|im_end|>"))
-    JsonGrammars(spec.json, spec.eos_ids)
+    Grammars(spec.json, spec.eos_ids)
 
 
 def test_a_template_that_is_no_text_is_named(folder: Path) -> None:
@@ -147,6 +147,28 @@ def test_llama_3_1_stretches_long_waves_only() -> None:
     assert factors[0] == 1.0
     assert factors[-1] == 8.0
     assert list(factors) == sorted(factors)
+
+
+def test_what_a_config_of_gemma_leaves_out_is_its_familys() -> None:
+    """As the files of google/gemma-3-4b-it and -27b-it, whose other values are in transformers' classes."""
+    said = {"rope_scaling": {"factor": 8.0, "rope_type": "linear"}, "sliding_window": 1024}
+    small = {"hidden_size": 2560, "intermediate_size": 10240, "num_hidden_layers": 34, **said}
+    large = {"hidden_size": 5376, "intermediate_size": 21504, "num_hidden_layers": 62, "head_dim": 128, **said}
+    large |= {"num_attention_heads": 32, "num_key_value_heads": 16, "query_pre_attn_scalar": 168}
+    four, twenty_seven = (
+        read_hf_config({"model_type": "gemma3", "text_config": {"model_type": "gemma3_text", **sizes}})
+        for sizes in (small, large)
+    )
+    assert (four.heads, four.kv_heads, four.head_dim, four.vocabulary) == (8, 4, 256, 262_208)
+    assert (four.rope_theta, four.local_rope_theta, four.rope_factors[0]) == (1_000_000.0, 10_000.0, 8.0)
+    assert (four.window, four.window_pattern, four.tied, four.context_length) == (1024, 6, True, 131_072)
+    assert four.attention_scale == 256**-0.5
+    assert (twenty_seven.heads, twenty_seven.head_dim, twenty_seven.attention_scale) == (32, 128, 168**-0.5)
+    sizes = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2}
+    second = read_hf_config({"model_type": "gemma2", **sizes})
+    assert (second.attention_softcap, second.logit_softcap, second.window) == (50.0, 30.0, 4096)
+    uncapped = read_hf_config({"model_type": "gemma2", **sizes, "attn_logit_softcapping": None, "sliding_window": None})
+    assert (uncapped.attention_softcap, uncapped.window) == (0.0, 0)
 
 
 @pytest.mark.parametrize(
