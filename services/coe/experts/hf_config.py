@@ -19,12 +19,17 @@ FAMILIES = {
 }
 # What config.json leaves out means: files are written without what equals the family's defaults. Gemma 3's of 4B and
 # above say little more than their sizes.
-GEMMA = {"num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "query_pre_attn_scalar": 256}
-GEMMA |= {"sliding_window": 4096, "tie_word_embeddings": True}
-GEMMA2 = {"vocab_size": 256_000, "max_position_embeddings": 8192}
-GEMMA2 |= {"attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0}
-GEMMA3 = {"vocab_size": 262_208, "max_position_embeddings": 131_072, "rope_theta": 1_000_000.0}
-DEFAULTS: dict[str, dict[str, float]] = {"gemma2": GEMMA | GEMMA2, "gemma3_text": GEMMA | GEMMA3}
+GEMMA: dict[str, float] = {
+    "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "query_pre_attn_scalar": 256,
+    "sliding_window": 4096, "tie_word_embeddings": True,
+}  # fmt: skip
+DEFAULTS = {
+    "gemma2": GEMMA | {
+        "vocab_size": 256_000, "max_position_embeddings": 8192,
+        "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0,
+    },
+    "gemma3_text": GEMMA | {"vocab_size": 262_208, "max_position_embeddings": 131_072, "rope_theta": 1_000_000.0},
+}  # fmt: skip
 
 
 def read_hf_config(document: Mapping[str, Any]) -> ModelConfig:
