@@ -36,7 +36,7 @@ Find = Callable[[str, int, int], SourceTensor]
 
 def plan_tensors(config: ModelConfig, tensors: Mapping[str, SourceTensor]) -> list[PlannedTensor]:
     """Every tensor of the expert in execution order. Raises ArtifactError when one is missing or misshapen, and when
-    there is a bias that no op would add."""
+    there is a bias, or a tensor of a block, that no op would take."""
     used: set[str] = set()
 
     def find(name: str, rows: int, cols: int) -> SourceTensor:
@@ -49,9 +49,13 @@ def plan_tensors(config: ModelConfig, tensors: Mapping[str, SourceTensor]) -> li
         return tensor
 
     planned = list(_Planner(config, find).plan())
-    unused = next((name for name in tensors if name.endswith(".bias") and name not in used), None)
-    if unused is not None:
-        raise ArtifactError(f"the model has {unused}: biases other than of query, key and value are not supported")
+    for unused in (name for name in tensors if name not in used):
+        if unused.endswith(".bias"):
+            raise ArtifactError(f"the model has {unused}: biases other than of query, key and value are not supported")
+        if unused.startswith("blk."):
+            raise ArtifactError(
+                f"the model has {unused}, which a {config.architecture} of {config.layers} layers has not"
+            )
     return planned
 
 

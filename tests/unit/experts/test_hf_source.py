@@ -131,6 +131,33 @@ def test_a_template_that_is_no_text_is_named(folder: Path) -> None:
         source.tokenizer()
 
 
+def test_a_folder_without_the_tokenizers_file_says_how_to_get_it(folder: Path) -> None:
+    (folder / "tokenizer.json").unlink()
+    (folder / "tokenizer.model").touch()
+    source = HfSource(folder)
+    source.close()
+    with pytest.raises(ArtifactError, match=r"has no tokenizer\.json: .*save_pretrained"):
+        source.tokenizer()
+
+
+def test_a_tokenizer_of_another_kind_is_named(folder: Path) -> None:
+    (folder / "tokenizer.json").write_text(json.dumps({"model": {"type": "Unigram", "vocab": [["a", 0.0]]}}))
+    source = HfSource(folder)
+    source.close()
+    with pytest.raises(ArtifactError, match="tokenizers of type Unigram are not supported"):
+        source.tokenizer()
+
+
+def test_weights_that_the_config_has_no_place_for_are_refused(folder: Path) -> None:
+    """Half of a model's layers would answer, and nobody know."""
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 1}))
+    source = HfSource(folder)
+    source.close()
+    with pytest.raises(ArtifactError, match=r"has blk\.1\..*, which its configuration has no place for"):
+        plan_tensors(source.config, source.tensors)
+
+
 def test_llama_3_1_stretches_long_waves_only() -> None:
     config = read_hf_config(
         {
