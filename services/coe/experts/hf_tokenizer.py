@@ -19,6 +19,9 @@ MAX_TOKENIZER_BYTES = 128 << 20
 def read_hf_tokenizer(folder: Path) -> TokenizerSpec:
     """Raises ArtifactError when there is no readable tokenizer.json."""
     path = folder / "tokenizer.json"
+    if not path.is_file():
+        how = "transformers' AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER) may write one"
+        raise ArtifactError(f"{folder} has no tokenizer.json: {how}")
     try:
         if path.stat().st_size > MAX_TOKENIZER_BYTES:
             raise ArtifactError(f"{path} is too large")

@@ -25,7 +25,7 @@ from coe.platform.errors import ArtifactError, Unavailable
 PACKAGE_PREFIX = "pypi:"
 HUB_PREFIX = "hf:"
 HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json", "tokenizer*.json"]
-HUB_FILES += ["chat_template.jinja", "README.md"]
+HUB_FILES += ["chat_template.jinja", "README.md", "adapter_config.json"]
 
 
 @dataclass(frozen=True)
@@ -58,11 +58,23 @@ def locate(name: str) -> Iterator[Located]:
 def _opened(path: Path, origin: str) -> Iterator[Located]:
     if not path.exists():
         raise ArtifactError(f"there is no {path}")
+    if path.is_dir() and not (path / "config.json").is_file():
+        raise ArtifactError(_why_no_folder(path, origin))
     source: ModelSource = HfSource(path) if path.is_dir() else GgufSource.open(path)
     try:
         yield Located(source, origin, suggested_id(source.card.name, source.card.parameters))
     finally:
         source.close()
+
+
+def _why_no_folder(folder: Path, origin: str) -> str:
+    """Of a folder without config.json: what it is instead, and the mend."""
+    if (folder / "adapter_config.json").is_file():
+        return f"{origin} is an adapter: merge it into its model first, and import the folder of the whole"
+    if origin.startswith(HUB_PREFIX):
+        return f"{origin} has no config.json: where it holds GGUF files, name one: hf:ORG/NAME/FILE.gguf"
+    files = sorted(path.name for path in folder.glob("*.gguf"))
+    return f"{folder} has no config.json" + (f": name one of its GGUF files: {', '.join(files)}" if files else "")
 
 
 def suggested_id(name: str, parameters: int) -> str:

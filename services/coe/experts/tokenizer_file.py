@@ -32,13 +32,12 @@ def _checked(data: str) -> dict[str, Any]:
     try:
         document = json.loads(data)
         model, added = document["model"], document.get("added_tokens") or []
-        kind, vocabulary = model.get("type", "BPE"), model["vocab"]
-        ids = [*vocabulary.values(), *(token["id"] for token in added)]
+        if (kind := model.get("type", "BPE")) != "BPE":
+            raise ArtifactError(f"tokenizers of type {kind} are not supported")
+        ids = [*model["vocab"].values(), *(token["id"] for token in added)]
         contents = [token["content"] for token in added]
     except (AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
         raise ArtifactError(f"tokenizer.json is no tokenizer: {error!r}") from error
-    if kind != "BPE":
-        raise ArtifactError(f"tokenizers of type {kind} are not supported")
     if not all(type(token) is int and 0 <= token < MAX_TOKENS for token in ids):
         raise ArtifactError("tokenizer.json has a token with an impossible id")
     if not all(isinstance(content, str) for content in contents):

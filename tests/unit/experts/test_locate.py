@@ -43,6 +43,30 @@ def test_a_folder_and_a_file_are_told_apart(tmp_path: Path) -> None:
         assert (one.origin, two.origin) == ("tiny.gguf", "folder")
 
 
+@pytest.mark.parametrize(
+    ("files", "match"),
+    [
+        (["b.gguf", "a.gguf"], r"has no config\.json: name one of its GGUF files: a\.gguf, b\.gguf$"),
+        (["adapter_config.json", "adapter_model.safetensors"], "is an adapter: merge it"),
+        ([], r"has no config\.json$"),
+    ],
+)
+def test_a_folder_that_is_no_model_says_what_to_do(tmp_path: Path, files: list[str], match: str) -> None:
+    for name in files:
+        (tmp_path / name).touch()
+    with pytest.raises(ArtifactError, match=match), locate(str(tmp_path)):
+        pass
+
+
+def test_a_repository_of_gguf_files_wants_one_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(tmp_path))
+    with (
+        pytest.raises(ArtifactError, match="^hf:org/name has .* name one: hf:ORG/NAME/FILE"),
+        locate("hf:org/name"),
+    ):
+        pass
+
+
 def test_a_model_of_the_hub_is_fetched_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_tiny_gguf(tmp_path / "tiny.gguf", TinyModel())
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda repository, file: str(path))
