@@ -53,9 +53,7 @@ def plan_tensors(config: ModelConfig, tensors: Mapping[str, SourceTensor]) -> li
         if unused.endswith(".bias"):
             raise ArtifactError(f"the model has {unused}: biases other than of query, key and value are not supported")
         if unused.startswith("blk."):
-            raise ArtifactError(
-                f"the model has {unused}, which a {config.architecture} of {config.layers} layers has not"
-            )
+            raise ArtifactError(f"the model has {unused}, which its configuration has no place for")
     return planned
 
 

@@ -61,7 +61,7 @@ def test_a_folder_that_is_no_model_says_what_to_do(tmp_path: Path, files: list[s
 def test_a_repository_of_gguf_files_wants_one_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(tmp_path))
     with (
-        pytest.raises(ArtifactError, match="^hf:org/name has .* name one: hf:ORG/NAME/FILE"),
+        pytest.raises(ArtifactError, match=r"^hf:org/name has .* name one: hf:ORG/NAME/FILE"),
         locate("hf:org/name"),
     ):
         pass
