@@ -62,7 +62,8 @@ def read_outcomes(path: Path) -> Outcomes:
     if not path.is_file():
         raise ArtifactError(f"There is no outcome file {path}", path=path)
     rows: list[dict[str, Any]] = []
-    with path.open(encoding="utf-8", errors="surrogateescape") as file:
+    with path.open("rb") as file:
+        # A line is decoded as the JSON it is: without the mark that some editors begin a file with, and never in part.
         for number, line in enumerate(file, 1):
             if line.strip():
                 try:
@@ -83,6 +84,8 @@ def _checked(row: object) -> dict[str, Any]:
     for field in TEXT_FIELDS:
         if not isinstance(row.get(field), str):
             raise ValueError(f"the field {field!r} must be a string")
+    if not row["category"].split("/")[0].strip():
+        raise ValueError("the field 'category' must name one: `math`, or `math/PART`")
     scores = row.get("scores")
     if not isinstance(scores, dict) or not scores:
         raise ValueError("the field 'scores' must map at least one model to a score")

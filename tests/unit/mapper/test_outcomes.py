@@ -34,6 +34,8 @@ def test_other_models_become_gaps(tmp_path: Path) -> None:
     [
         ([1], "JSON object"),
         ({**ROW, "prompt": 3}, "'prompt' must be a string"),
+        ({**ROW, "category": ""}, "'category' must name one"),
+        ({**ROW, "category": "/part"}, "'category' must name one"),
         ({**ROW, "scores": {}}, "at least one model"),
         ({**ROW, "scores": {"a": 1.5}}, "number from 0 to 1"),
         ({**ROW, "scores": {"a": True}}, "number from 0 to 1"),
@@ -43,6 +45,21 @@ def test_other_models_become_gaps(tmp_path: Path) -> None:
 def test_says_which_line_is_wrong(tmp_path: Path, row: object, message: str) -> None:
     with pytest.raises(ArtifactError, match=f"line 2: .*{message}"):
         read_outcomes(write(tmp_path / "o.jsonl", ROW, row))
+
+
+def test_a_byte_order_mark_and_line_ends_of_windows_are_no_part_of_the_text(tmp_path: Path) -> None:
+    path = tmp_path / "o.jsonl"
+    path.write_bytes("\r\n".join([json.dumps(ROW)] * 2).encode("utf-8-sig"))
+    assert len(read_outcomes(path)) == 2
+
+
+def test_text_in_another_encoding_is_refused_by_line(tmp_path: Path) -> None:
+    """Taken as it is, parts would be learnt from letters that no prompt has."""
+    path = tmp_path / "o.jsonl"
+    second = json.dumps({**ROW, "prompt": "café"}, ensure_ascii=False).encode("latin-1")
+    path.write_bytes(json.dumps(ROW).encode() + b"\n" + second)
+    with pytest.raises(ArtifactError, match="line 2: 'utf-8' codec can't decode"):
+        read_outcomes(path)
 
 
 def test_refuses_what_is_not_json_lines(tmp_path: Path) -> None:
