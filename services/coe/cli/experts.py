@@ -1,5 +1,6 @@
 """`coe experts`: the bundles on this machine."""
 
+import sys
 from typing import Annotated
 
 import typer
@@ -9,6 +10,8 @@ from coe.cli.console import err, out, print_json, say
 from coe.cli.experts_bindings import bindings
 from coe.cli.experts_plan import plan
 from coe.experts.bundle import Bundle
+from coe.experts.left_out import left_out
+from coe.platform.errors import ArtifactError, ChecksumMismatch
 from coe.platform.settings import CoreSettings
 
 app = typer.Typer(no_args_is_help=True)
@@ -43,14 +46,36 @@ def show(expert_id: ExpertId) -> None:
 
 
 @app.command()
-def verify(expert_id: ExpertId, as_json: AsJson = False) -> None:
-    """Reads a whole bundle and compares it with its checksums."""
-    bundle = find_expert(expert_id)
-    bundle.verify()
-    if as_json:
-        print_json({"id": bundle.id, "verified_bytes": bundle.weights_bytes})
-    else:
-        out.print(f"{bundle.id}: {bundle.weights_bytes:,} bytes are as they were imported")
+def verify(
+    expert_id: Annotated[str, typer.Argument(help="Id of the expert; all experts, if empty.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Reads whole bundles and compares them with their checksums.
+
+    Exit status 1 when one is damaged, with the command that mends it.
+    """
+    bundles, damaged = ([find_expert(expert_id)], []) if expert_id else catalogue().look()
+    damaged = [*damaged]
+    for bundle in bundles:
+        try:
+            bundle.verify()
+        except ChecksumMismatch as error:
+            damaged.append(left_out(bundle.path, ArtifactError(error.message)))
+        except OSError as error:
+            why = f"{error.filename or bundle.path} can't be read: {error.strerror}"
+            damaged.append(left_out(bundle.path, ArtifactError(why)))
+        else:
+            if as_json:
+                print_json({"id": bundle.id, "verified_bytes": bundle.weights_bytes})
+            else:
+                out.print(f"{bundle.id}: {bundle.weights_bytes:,} bytes are as they were imported")
+    for one in damaged:
+        if as_json:
+            print_json({"id": one.expert_id, "reason": one.reason, "mend": one.mend})
+        else:
+            say(f"{one.expert_id}: {one.reason}; to mend it: {one.mend}")
+    if damaged:
+        sys.exit(1)
 
 
 @app.command()

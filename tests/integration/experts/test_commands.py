@@ -7,6 +7,7 @@ import pytest
 from gguf import GGMLQuantizationType
 
 from coe.cli.main import main
+from coe.experts.bundle import WEIGHTS
 from support.experts import smollm2_gguf
 from support.gguf_files import TinyModel, write_tiny_gguf
 from support.hf_folders import write_hf_folder
@@ -69,6 +70,33 @@ def test_a_hugging_face_folder_from_files_to_answer(
         assert coe("generate", "--expert", expert, "hello", "--max-tokens", "8", "--threads", "1", "--json") == 0
         answers.append(json.loads(capsys.readouterr().out.splitlines()[-1])["text"])
     assert answers[0] == answers[1]
+
+
+def test_damage_is_found_and_mended_by_the_command_that_is_said(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An import alone keeps weights that are there already, damaged or not."""
+    path = write_tiny_gguf(tmp_path / "tiny.gguf", TinyModel(kv_heads=1))
+    assert coe("import", str(path), "--id", "tiny") == 0
+    assert coe("experts", "replicate", "tiny") == 0
+    # Replicas are links to the same bytes.
+    with (home / "experts" / "tiny" / WEIGHTS).open("r+b") as weights:
+        weights.seek(5000)
+        weights.write(b"damage")
+    (home / "experts" / "other").mkdir()
+    capsys.readouterr()
+    assert coe("experts", "verify", "--json") == 1
+    mends = {line["id"]: line["mend"] for line in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert mends == {
+        "other": "coe experts remove other",
+        "tiny": "coe experts remove tiny && coe import /PATH/TO/tiny.gguf --id tiny",
+        "tiny@replica-1": "coe experts remove tiny@replica-1 && coe experts replicate tiny --count 1",
+    }
+    assert coe("experts", "verify", "tiny") == 1
+    assert f"is damaged at byte 0; to mend it: {mends['tiny']}\n" in capsys.readouterr().err
+    for step in " && ".join(mends.values()).replace("/PATH/TO", str(tmp_path)).split(" && "):
+        assert coe(*step.split()[1:]) == 0
+    assert coe("experts", "verify") == 0
 
 
 @pytest.mark.parametrize(
