@@ -2,7 +2,8 @@
 
 from coe.local.doctor.arenas import arena_check
 from coe.local.doctor.check import Check, Level
-from coe.local.doctor.experts import bindings_check, experts_check
+from coe.local.doctor.decisions import mapper_checks, router_check
+from coe.local.doctor.experts import experts_check
 from coe.local.doctor.machine import machine_checks
 from coe.local.doctor.software import software_checks
 from coe.platform.settings import CoreSettings
@@ -13,4 +14,5 @@ __all__ = ["Check", "Level", "examine"]
 def examine() -> list[Check]:
     """All checks, in the order in which they are best mended."""
     home = CoreSettings().home
-    return [*software_checks(), *machine_checks(), arena_check(), experts_check(home), bindings_check(home)]
+    machine = [*software_checks(), *machine_checks(), arena_check()]
+    return [*machine, experts_check(home), router_check(home), *mapper_checks(home)]

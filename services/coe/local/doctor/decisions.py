@@ -1,0 +1,58 @@
+"""Whether router and mapper can start from the files they decide by, and the mapper's name experts that are here."""
+
+from importlib import import_module
+from pathlib import Path
+
+from coe.local.doctor.check import Check, Level, judged
+from coe.mapper import bindings, tenants
+from coe.mapper.settings import MapperSettings
+from coe.mapper.state import State, StateFiles
+from coe.platform.errors import ArtifactError
+from coe.router.settings import RouterSettings
+
+_ROUTER = "router artifact"
+_MENDS = {
+    bindings.FILE_NAME: "mend the file, or remove it: `coe up` makes one",
+    tenants.FILE_NAME: "mend the file, or remove it: prompts that name no budget have none then",
+}
+
+
+def router_check(home: Path) -> Check:
+    try:
+        # Not before the packages that it needs have been looked at.
+        artifact = import_module("coe.router.artifact")
+        version = artifact.load(RouterSettings().artifact or artifact.locate(home)).version
+    except ArtifactError as error:
+        return _damaged(error, _ROUTER)
+    except ImportError as error:
+        return Check(_ROUTER, Level.PROBLEM, str(error), "make setup")
+    return Check(_ROUTER, Level.GOOD, version)
+
+
+def mapper_checks(home: Path) -> list[Check]:
+    files = StateFiles(home, MapperSettings())
+    try:
+        files.load()
+    except ArtifactError as error:
+        return [_damaged(error, "mapping")]
+    return [Check("mapping", Level.GOOD, files.current.mapping.version), _bindings(files.current, home)]
+
+
+def _bindings(state: State, home: Path) -> Check:
+    name, mend = bindings.FILE_NAME, f"import the bundle (coe import), or change {home / bindings.FILE_NAME}"
+    bound = state.hosted.bindings
+    if not bound:
+        return Check(name, Level.GOOD, "none: the experts of the mapping answer under their own names")
+    lines = bindings.without_effect(bound, [expert.name for expert in state.mapping.pool], state.hosted.ids)
+    found = "; ".join(lines) or f"{len(bound)} experts of the mapping, each with a bundle"
+    return judged(name, not lines, found, mend, otherwise=Level.WARNING)
+
+
+def _damaged(error: ArtifactError, what: str) -> Check:
+    """Under the name of the file that is at fault, where the error tells it."""
+    path = error.details.get("path", "")
+    name = Path(path).name if Path(path).name in _MENDS else what
+    train = "router" if what == _ROUTER else "mapping"
+    mend = _MENDS.get(name, f"train it again (coe train {train}), or move it away: the packaged one serves then")
+    found = " ".join(error.message.split())
+    return Check(name, Level.PROBLEM, f"{path}: {found}" if path else found, mend)
