@@ -6,6 +6,7 @@ from pathlib import Path
 
 import yaml
 
+from coe.mapper.yaml_file import read_yaml
 from coe.platform.errors import ArtifactError
 
 FILE_NAME = "bindings.yaml"
@@ -16,10 +17,7 @@ def read_bindings(path: Path) -> dict[str, str]:
     """Mapped expert to hosted bundle id; empty when there is no file. Raises ArtifactError."""
     if not path.is_file():
         return {}
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ArtifactError(f"{path.name} can't be read: {error}", path=path) from error
+    data = read_yaml(path)
     data = {} if data is None else data
     if not isinstance(data, dict) or not all(isinstance(text, str) for pair in data.items() for text in pair):
         raise ArtifactError(f"{path.name} must map names of experts to ids of hosted bundles", path=path)

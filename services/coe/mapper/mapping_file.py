@@ -10,6 +10,7 @@ import yaml
 from coe.mapper.mapping import Cell, Mapping, Plan
 from coe.mapper.pool import parse_expert
 from coe.mapper.solve import Limits
+from coe.mapper.yaml_file import parse_yaml
 from coe.platform.errors import ArtifactError
 
 FORMAT = 1
@@ -38,10 +39,7 @@ def load_mapping(path: Path) -> Mapping:
 
 def parse_mapping(text: str) -> Mapping:
     """Raises ArtifactError. The version is a digest of the contents; a file without one gets it here."""
-    try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ArtifactError(f"not YAML: {error}") from error
+    data = parse_yaml(text)
     if not isinstance(data, dict):
         raise ArtifactError("not a mapping file")
     if data.get("format") != FORMAT:

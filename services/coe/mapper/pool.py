@@ -4,8 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
+from coe.mapper.yaml_file import read_yaml
 from coe.platform.errors import ArtifactError
 
 PACKAGED = Path(__file__).parent / "artifacts" / "experts.yaml"
@@ -29,12 +28,7 @@ def read_pool(path: Path = PACKAGED) -> dict[str, PoolExpert]:
     The names may stand under a key `experts`, or be a list of `{name, active_params_b}`; `params_b` is another name
     of `active_params_b`. Raises ArtifactError.
     """
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ArtifactError(f"The experts file can't be read: {error}", path=path) from error
-    except yaml.YAMLError as error:
-        raise ArtifactError(f"{path.name} is not YAML: {error}", path=path) from error
+    data = read_yaml(path)
     if isinstance(data, dict) and isinstance(data.get("experts"), dict | list):
         data = data["experts"]
     if isinstance(data, list):

@@ -3,9 +3,8 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-import yaml
-
 from coe._proto import common_pb2
+from coe.mapper.yaml_file import read_yaml
 from coe.platform.errors import ArtifactError
 
 FILE_NAME = "budgets.yaml"
@@ -18,10 +17,7 @@ def read_budgets(path: Path) -> dict[str, common_pb2.Budget]:
     """
     if not path.is_file():
         return {}
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ArtifactError(f"{path.name} can't be read: {error}", path=path) from error
+    data = read_yaml(path)
     if data is not None and not isinstance(data, dict):
         raise ArtifactError(f"{path.name} must map tenants to budgets", path=path)
     return {str(tenant): _budget(path, str(tenant), value) for tenant, value in (data or {}).items()}
