@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from coe.mapper.mapping import FALLBACK, Cell, Mapping
+from coe.mapper.mapping import FALLBACK, Cell, Mapping, Plan
 from coe.mapper.mapping_file import dump_mapping, parse_mapping
 from coe.mapper.outcomes import Outcomes, read_outcomes
 from coe.mapper.pool import PACKAGED, PoolExpert, read_pool, select
@@ -66,7 +66,17 @@ def build_mapping(
     ]
     mapping = Mapping("unsaved", tuple(pool), tuple(sorted(cells, key=lambda cell: cell.name)), min_support)
     limits = {"quality": None, "balanced": balanced_b, "economy": economy_b}
-    return replace(mapping, budgets={name: mapping.plan(Limits(limit, hosted_b)) for name, limit in limits.items()})
+    return replace(mapping, budgets={name: _plan(mapping, name, limit, hosted_b) for name, limit in limits.items()})
+
+
+def _plan(mapping: Mapping, name: str, active_params_b: float | None, hosted_b: float | None) -> Plan:
+    """Raises InvalidPrompt that names the budget: whoever has large experts alone never asked for these."""
+    try:
+        return mapping.plan(Limits(active_params_b, hosted_b))
+    except InvalidPrompt as error:
+        budget = name if active_params_b is None else f"{name}, {active_params_b:g} B"
+        message = f"{error.message} (budget {budget}; --budget, --economy and --hosted set the limits)"
+        raise InvalidPrompt(message, **error.details) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +104,8 @@ def train_mapping(
     pool, unknown = select(outcomes.models, read_pool(experts_path or PACKAGED))
     outcomes = outcomes.of_models([expert.name for expert in pool]).scored()
     refined, content, digest = None, b"", ""
-    if parts:
+    # Parts are judged on prompts that they were not fitted on: of a single prompt there are no others.
+    if parts and len(set(groups(outcomes).tolist())) > 1:
         refined, refiner = _refine(outcomes, progress)
         content, digest = dump_refiner(refiner)
     mapping = build_mapping(

@@ -100,6 +100,12 @@ def test_a_category_of_few_prompts_has_an_expert_of_its_own_outcomes(tmp_path: P
     assert max(mapping.cell("finance", "finance/all").support) == 3
 
 
+def test_of_one_prompt_no_parts_are_learnt(tmp_path: Path) -> None:
+    trained = solve(outcomes(tmp_path / "one", {"math": 1}), tmp_path / "artifacts" / "mapping.yaml")
+    assert not trained.mapping.refiner
+    assert [cell.name for cell in trained.mapping.cells if not cell.pooled] == ["math"]
+
+
 def test_a_category_that_only_models_left_out_were_run_on_is_not_there(tmp_path: Path) -> None:
     data = outcomes(tmp_path / "one", {"math": 90})
     stranger = {"dataset": "d", "prompt_id": "s", "prompt": "s", "category": "finance", "scores": {"unheard/of": 1}}
@@ -112,7 +118,9 @@ def test_a_category_that_only_models_left_out_were_run_on_is_not_there(tmp_path:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"hosted_b": 5.0}, "5 B in all"),
+        ({"hosted_b": 5.0}, r"5 B in all .* \(budget quality; .*--hosted"),
+        ({"balanced_b": 8.0}, r"the cheapest choice uses 9\.2 B .* \(budget balanced, 8 B; --budget"),
+        ({"economy_b": 5.0}, r"\(budget economy, 5 B; .*--economy"),
         ({"balanced_b": float("nan")}, "positive number"),
         ({"economy_b": -1.0}, "positive number"),
     ],
