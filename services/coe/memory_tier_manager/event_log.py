@@ -3,7 +3,8 @@
 The first line of a file tells limits, eviction policy, default experts and where leases begin; each other line is one
 event with its time. A file that has grown to its limit becomes NAME.1 at the next moment of rest (the former NAME.1 is
 dropped), and the first line of the new one also tells how the tiers were then. Without such a moment it grows to twice
-its limit; the new one says then that it can't be lived through.
+its limit; the new one says then that it can't be lived through. The file of the manager before becomes NAME.1 too: who
+looks for why that one ended comes when the next one runs.
 
 A log that can't be written, as on a full disk, ends there: it is for looking back, and what it is about goes on.
 """
@@ -40,6 +41,8 @@ class EventLog:
         # The last tick of an idle manager, not written yet.
         self._quiet = ""
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_file():
+            self._set_aside()
         # None: it has ended.
         self._file: IO[str] | None = self._begin({}, whole=True)
 
@@ -83,9 +86,12 @@ class EventLog:
             file.write(self._quiet)
             self._quiet = ""
             file.close()
-            self._path.replace(self._path.with_name(f"{self._path.name}.1"))
+            self._set_aside()
             file = self._file = self._begin(snapshot.take(self._tiers) if at_rest else {}, whole=at_rest)
         return file
+
+    def _set_aside(self) -> None:
+        self._path.replace(self._path.with_name(f"{self._path.name}.1"))
 
     def _begin(self, state: dict[str, Any], *, whole: bool) -> IO[str]:
         file = self._path.open("w")

@@ -46,7 +46,8 @@ class TiersSettings(Settings):
     max_waiting: int = Field(default=1024, ge=1)
     # Most experts in HBM at once.
     slots: int = Field(default=1024, ge=1, le=65536)
-    # A file for the events of the run loop, which `coe replay` reads. None: no log.
+    # A file for the events of the run loop, which `coe replay` reads; that of the manager before becomes NAME.1. None:
+    # no log.
     event_log: Path | None = None
     # A log that has grown to so many bytes becomes NAME.1, and another begins.
     event_log_bytes: int = Field(default=64 * 1024**2, ge=4096)

@@ -71,6 +71,13 @@ def test_replay_ends_where_life_ended(tmp_path: Path) -> None:
     assert tiers.ddr.entries == world.tiers.ddr.entries
 
 
+def test_the_log_of_a_manager_that_ended_is_kept_by_the_next_one(tmp_path: Path) -> None:
+    lived(tmp_path / "log")
+    former = (tmp_path / "log").read_text()
+    lived(tmp_path / "log")
+    assert (tmp_path / "log.1").read_text() == former
+
+
 def test_replay_knows_what_only_time_did(tmp_path: Path) -> None:
     """While nothing happens ticks are not written, but for the one that something came of."""
     world, log = logged(tmp_path / "log", idle_ttl_s=10.0)
