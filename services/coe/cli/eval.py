@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from coe.cli.console import err, out, print_json, say_left_out, short_progress
+from coe.cli.console import err, out, print_json, say, say_left_out, short_progress
 from coe.platform.errors import CoEError
 
 app = typer.Typer(invoke_without_command=True)
@@ -84,6 +84,7 @@ def router(
     json: Annotated[bool, typer.Option("--json", help="One JSON object, see docs/evaluation.md.")] = False,
 ) -> None:
     """Score the router: accuracy, calibration, coverage, and how well it knows what it does not know."""
+    from coe.cli.router import show
     from coe.platform.settings import CoreSettings
     from coe.router.artifact import locate
     from coe.router.classifier import open_classifier
@@ -95,11 +96,9 @@ def router(
         figures = dict[str, object](classifier.artifact.figures)
     else:
         prompts = load(test, unlabelled=frozenset(), every_domain=True)
+        if strange := {prompt.domain for prompt in prompts} - {*classifier.artifact.model.categories}:
+            say(f"Domains that are no category of the router, and count as strange: {', '.join(sorted(strange))}")
         with short_progress() as progress:
             task = progress.add_task("Classifying prompts", total=None)
             figures = judge(classifier, prompts, lambda done, total: progress.update(task, completed=done, total=total))
-    if json:
-        print_json(figures)
-        return
-    for name, value in figures.items():
-        out.print(f"{name:22} {value}")
+    show(figures, json)

@@ -35,7 +35,7 @@ def train_router(
     with _bars() as bars:
         trained = build(collected, seeds(), opened, kind=kind, others=more, seed=seed, progress=bars.show)
     version = artifacts.save(path, trained.artifact)
-    _print(
+    show(
         {
             "artifact": str(path),
             "version": version,
@@ -67,7 +67,7 @@ def add_categories(
         artifact = add_category(artifact, name, texts, opened, seed=seed)
         added[name] = len(texts)
     version = artifacts.save(path, artifact)
-    _print({"artifact": str(path), "version": version, "bytes": path.stat().st_size, "added": added}, as_json)
+    show({"artifact": str(path), "version": version, "bytes": path.stat().st_size, "added": added}, as_json)
 
 
 def bench_router(*, as_json: bool) -> None:
@@ -80,7 +80,7 @@ def bench_router(*, as_json: bool) -> None:
         **latency(open_classifier(path, threads=1)),
         "prompts_per_s": throughput(open_classifier(path, threads=2)),
     }
-    _print(figures, as_json)
+    show(figures, as_json)
 
 
 def serving() -> Path:
@@ -113,7 +113,8 @@ def _bars() -> Iterator[_Bars]:
         yield _Bars(progress)
 
 
-def _print(figures: Mapping[str, object], as_json: bool) -> None:
+def show(figures: Mapping[str, object], as_json: bool) -> None:
+    """A line a figure, of those that have parts a line a part."""
     if as_json:
         print_json(dict(figures))
         return

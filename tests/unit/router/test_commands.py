@@ -71,3 +71,16 @@ def test_another_encoder_is_named_by_the_environment(home: Path, monkeypatch: py
     monkeypatch.setenv("COE_ROUTER_ENCODER", str(home / "encoder"))
     assert RUN.invoke(eval_command.app, ["router"]).exit_code == 0
     assert folders == [home / "encoder"]
+
+
+def test_domains_that_are_no_category_are_named(home: Path) -> None:
+    """A label that is spelled otherwise would only make the figures worse, in silence."""
+    artifacts.save(artifacts.trained(home), support.artifact(WordEncoder.fingerprint))
+    known = support.artifact(WordEncoder.fingerprint).model.categories[0]
+    (home / "test.jsonl").write_text(
+        "".join(json.dumps({"prompt": "a", "domain": name}) + "\n" for name in (known, "Maths"))
+    )
+    shown = RUN.invoke(eval_command.app, ["router", "--test", str(home / "test.jsonl")])
+    assert shown.exit_code == 0, shown.output
+    assert shown.stderr == "Domains that are no category of the router, and count as strange: Maths\n"
+    assert f"  {known} " in shown.stdout
