@@ -45,9 +45,13 @@ def failed(code: str) -> str:
     return f'coe_prompt_errors_total{{error_type="{code}"}}'
 
 
-def tier(name: str, used: int) -> dict[str, str]:
+def tier(name: str, used: str, loaded: str) -> dict[str, str]:
     labels = f'{{coe_tier_name="{name}"}}'
-    return {f"coe_tier_used_bytes{labels}": f"{used}x60", f"coe_tier_capacity_bytes{labels}": "100x60"}
+    return {
+        f"coe_tier_used_bytes{labels}": used,
+        f"coe_tier_loaded_bytes{labels}": loaded,
+        f"coe_tier_capacity_bytes{labels}": "100x60",
+    }
 
 
 # A prompt a second goes through, in two workers.
@@ -63,8 +67,8 @@ HEALTHY = {
     f'{FIRST_TOKEN}{{le="40"}}': STEADY,
     f'{FIRST_TOKEN}{{le="+Inf"}}': STEADY,
     "coe_expert_eviction_count_total": "0+1x60",
-    **tier("hbm", 50),
-    **tier("ddr", 50),
+    **tier("hbm", "50x60", STEADY),
+    **tier("ddr", "50x60", "50x60"),
 }
 # After a quarter of an hour nothing moves any more.
 STOPPED = "0+60x15 900x45"
@@ -157,8 +161,12 @@ SCENARIOS: dict[str, tuple[Mapping[str, str | None], set[str]]] = {
     "experts come and go": ({"coe_expert_eviction_count_total": "0+50x60"}, {"ExpertThrashing"}),
     "a step does not end": ({STEP_AGE: "0x30 60+60x5 300x25"}, {"StepHangs"}),
     "a step waits for weights": ({STEP_AGE: "0x40 60 60 0x20"}, set()),
-    "HBM is full": (tier("hbm", 100), set()),
-    "DDR is full": (tier("ddr", 100), {"TierFull"}),
+    "HBM is full": (tier("hbm", "100x60", STEADY), set()),
+    "DDR holds all, with nothing left over": (tier("ddr", "100x60", "100x60"), set()),
+    "DDR fills after the start": (tier("ddr", "0+2x45 90x15", "0+2x45 90x15"), set()),
+    "a manager that starts again fills DDR anew": (tier("ddr", "95x20 0+2x40", "9000x20 0+2x40"), set()),
+    # Experts of 65: the second one drives the first one out, and the tier never looks full.
+    "experts take turns in DDR": (tier("ddr", "65x60", "65+13x60"), {"TierFull"}),
 }
 
 
