@@ -1,13 +1,18 @@
 """`coe train mapping`: solves, writes and shows a mapping."""
 
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from rich.table import Table
 
-from coe.cli.console import out, print_json, say_left_out, short_progress
-from coe.mapper.mapping import Mapping
+from coe.cli.console import out, print_json, say, say_left_out, short_progress
+from coe.mapper.mapping import FALLBACK, Mapping
 from coe.mapper.refiner_file import FILE_NAME as REFINER
 from coe.mapper.train import train_mapping
+from coe.platform.errors import ArtifactError
+from coe.platform.settings import CoreSettings
+from coe.router import artifact as artifacts
 
 
 def train_and_write(
@@ -40,11 +45,27 @@ def train_and_write(
     partial.write_text(trained.text, encoding="utf-8")
     partial.replace(path)
     say_left_out(unknown)
+    for line in _unmatched(mapping):
+        say(line)
     if as_json:
         print_json(_summary(mapping, path))
         return
     out.print(_table(mapping))
     out.print(f"mapping {mapping.version} written to {path}")
+
+
+def _unmatched(mapping: Mapping) -> Iterator[str]:
+    """Categories that either the outcomes or the router in use has, and the other has not."""
+    with suppress(ArtifactError):  # whoever has no router that can be read is told so by it
+        routed = set(artifacts.load(artifacts.locate(CoreSettings().home)).model.categories)
+        solved = {cell.name for cell in mapping.cells if not cell.is_part and not cell.pooled}
+        if never := solved - routed - {FALLBACK}:
+            yield (
+                f"The router in use puts no prompt into {', '.join(sorted(never))}, whose share the budgets count: "
+                "coe train router --add-category NAME=FOLDER adds a category"
+            )
+        if other := routed - {cell.name for cell in mapping.cells}:
+            yield f"Answered as {FALLBACK}, for there are no outcomes of them: {', '.join(sorted(other))}"
 
 
 def _summary(mapping: Mapping, path: Path) -> dict[str, object]:

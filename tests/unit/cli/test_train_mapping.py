@@ -1,0 +1,48 @@
+"""`coe train mapping` as a user runs it who has outcomes and a router that were not made for each other."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from coe.cli import train
+from coe.router import artifact as artifacts
+from unit.router import support
+
+RUN = CliRunner()
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("COE_HOME", str(tmp_path))
+    return tmp_path
+
+
+def outcomes(home: Path, *categories: str) -> str:
+    rows = (
+        {"dataset": "d", "prompt_id": f"{n}", "prompt": f"{n}", "category": category, "scores": {"gemma-2-9b-it": 1}}
+        for n in range(10)
+        for category in categories
+    )
+    path = home / "outcomes.jsonl"
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return str(path)
+
+
+def test_categories_that_the_router_does_not_have_are_named(home: Path) -> None:
+    path = outcomes(home, "maths", "coding", "general")
+    trained = RUN.invoke(train.app, ["mapping", "--outcomes", path, "--no-parts", "--json"])
+    assert trained.exit_code == 0, trained.output
+    assert trained.stderr.startswith("The router in use puts no prompt into maths, ")
+    assert trained.stderr.count("\n") == 1
+
+
+def test_categories_of_the_router_that_have_no_outcomes_are_named(home: Path) -> None:
+    made = support.artifact("any")
+    model = replace(made.model, categories=("gardening", *made.model.categories[1:]))
+    artifacts.save(artifacts.trained(home), replace(made, model=model))
+    trained = RUN.invoke(train.app, ["mapping", "--outcomes", outcomes(home, "general"), "--no-parts", "--json"])
+    assert trained.exit_code == 0, trained.output
+    assert trained.stderr == "Answered as general, for there are no outcomes of them: gardening\n"
