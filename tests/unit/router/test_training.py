@@ -338,6 +338,9 @@ def test_a_category_is_added_without_training_the_others(trained: Trained, encod
         add_category(extended, "law", texts, encoder)
     with pytest.raises(ArtifactError, match="at least"):
         add_category(base, "gardening", texts[:3], encoder)
+    for name in ("gardening/roses", " ", "a\ud800"):
+        with pytest.raises(ArtifactError, match="is no name for a category"):
+            add_category(base, name, texts, encoder)
 
 
 def test_a_category_that_was_added_is_replaced(trained: Trained, encoder: Encoder) -> None:

@@ -47,8 +47,11 @@ def add_category(artifact: Artifact, name: str, texts: Sequence[str], encoder: E
     """The artifact with one category more: a logistic gate against the prototypes of all others, in front of them.
 
     Prompts that the gate does not claim keep the relative probabilities they had. A category that was added before is
-    replaced. Raises ArtifactError when the router was trained with the category, or it has too few prompts.
+    replaced. Raises ArtifactError when the router was trained with the category, it has too few prompts, or its name
+    would be taken for a part of another.
     """
+    if "/" in name or not name.isprintable() or not name.strip():
+        raise ArtifactError(f"{name!r} is no name for a category: what follows a / names a part of one", category=name)
     model = _without(artifact.model, name)
     if len(texts) < MIN_PROMPTS:
         raise ArtifactError(f"a category needs at least {MIN_PROMPTS} prompts, {name} has {len(texts)}", category=name)
