@@ -10,14 +10,14 @@ from coe.platform.errors import CoEError
 from coe.platform.rpc.client import bare_channel, tls_trouble
 from coe.platform.settings import GrpcSettings
 
-_TIMEOUT_S = 2.0
+TIMEOUT_S = 2.0
 
 
 async def serves(address: str) -> bool:
     """Whether the server at host:port says SERVING within two seconds."""
     async with bare_channel(address) as channel:
         try:
-            return await says_serving(channel, _TIMEOUT_S)
+            return await says_serving(channel, TIMEOUT_S)
         except grpc.aio.AioRpcError:
             return False
 

@@ -7,7 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import grpc.aio
 import pytest
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from coe._proto import events_pb2
 from coe._proto import memory_tier_manager_pb2 as pb
@@ -69,3 +71,17 @@ async def test_shared_memory_is_held_against_the_tier_that_runs(redis_url: str) 
             return shared.level is Level.PROBLEM and "as large says" in shared.found
 
         await until(is_a_problem)
+
+
+async def test_a_service_that_says_no_is_told_from_one_that_says_nothing() -> None:
+    server = grpc.aio.server()
+    health_pb2_grpc.add_HealthServicer_to_server(servicer := health.aio.HealthServicer(), server)
+    await servicer.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
+    address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    await server.start()
+    nobody = "127.0.0.1:1"
+    checks = await examine_deployment(nobody, f"redis://{nobody}/0", {"says no": address, "gone": nobody})
+    await server.stop(None)
+    found = {check.name: check.found for check in checks}
+    assert found["says no"] == f"not serving: {address} answers that it can't serve"
+    assert found["gone"] == f"not serving: no answer from {nobody}"

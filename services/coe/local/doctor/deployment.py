@@ -124,14 +124,10 @@ def memory_check(shared_bytes: int, hbm_bytes: int, whose: str = "") -> Check:
     return judged("/dev/shm", shared_bytes >= hbm_bytes, found, mend, otherwise=level)
 
 
-def service_checks(serving: Mapping[str, bool], troubles: Mapping[str, str]) -> list[Check]:
-    """`troubles`: what encryption has to do with it, for those that do not serve."""
-    mend = "its log says why; `grpcurl HOST:PORT grpc.health.v1.Health/Check` asks again"
-    return [judged(name, good, _said(good, troubles.get(name, "")), mend) for name, good in serving.items()]
-
-
-def _said(serving: bool, trouble: str) -> str:
-    return "serving" if serving else f"not serving{f': {trouble}' if trouble else ''}"
+def service_checks(troubles: Mapping[str, str]) -> list[Check]:
+    """`troubles`: why each service does not serve; empty for one that does."""
+    mend = "its log says why; one that runs and does not answer hangs: end it with SIGKILL, it is started again"
+    return [judged(name, not why, f"not serving: {why}" if why else "serving", mend) for name, why in troubles.items()]
 
 
 def hbm_tier(facts: RedisFacts, node: str, given: int | None, default: int) -> tuple[int, str]:

@@ -2,10 +2,11 @@
 
 import asyncio
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib import metadata
 from urllib.parse import urlsplit
 
+import grpc.aio
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaConnectionError, KafkaError
@@ -25,14 +26,14 @@ from coe.local.doctor.deployment import (
 )
 from coe.local.doctor.groups import groups
 from coe.local.doctor.machine import locked_memory, open_files
-from coe.local.probe import serves
+from coe.local.probe import TIMEOUT_S, says_serving
 from coe.memory_tier_manager.settings import TiersSettings
 from coe.platform import topics
 from coe.platform.bus.kafka.connection import Connection
 from coe.platform.errors import CoEError
 from coe.platform.residency import ResidencyReader
 from coe.platform.residency.connection import connect, disconnect, why
-from coe.platform.rpc.client import tls_trouble
+from coe.platform.rpc.client import bare_channel, tls_trouble
 
 _TIMEOUT_S = 15.0
 
@@ -41,8 +42,8 @@ async def examine_deployment(
     bootstrap: str, redis_url: str, services: Mapping[str, str], node: str = "node-0"
 ) -> list[Check]:
     """`services`: name -> host:port; `node` is this machine's name. Never raises: what can't be asked is a finding."""
-    serving = asyncio.gather(*(_serves(address) for address in services.values()))
-    kafka, redis, alive = await asyncio.gather(_kafka(bootstrap), _redis(redis_url), serving)
+    asked = asyncio.gather(*(_trouble(address) for address in services.values()))
+    kafka, redis, troubles = await asyncio.gather(_kafka(bootstrap), _redis(redis_url), asked)
     version = Check("version", Level.GOOD, f"composition-of-experts {metadata.version('composition-of-experts')}")
     tiers = TiersSettings()
     given = tiers.hbm_bytes if "hbm_bytes" in tiers.model_fields_set else None
@@ -52,27 +53,24 @@ async def examine_deployment(
         version,
         *kafka_checks(kafka, topics.SPECS),
         *redis_checks(redis, kind),
-        *service_checks(dict(zip(services, alive, strict=True)), await _troubles(services, alive)),
+        *service_checks(dict(zip(services, troubles, strict=True))),
         shared,
         locked_memory(),
         open_files(),
     ]
 
 
-async def _serves(address: str) -> bool:
+async def _trouble(address: str) -> str:
+    """Why the service does not serve; empty when it does."""
     try:
-        return await serves(address)
-    except CoEError:
-        # Of our own certificates, which `_troubles` says.
-        return False
-
-
-async def _troubles(services: Mapping[str, str], alive: Sequence[bool]) -> dict[str, str]:
-    silent = [name for name, serving in zip(services, alive, strict=True) if not serving]
-    try:
-        return {name: await tls_trouble(services[name]) for name in silent}
+        async with bare_channel(address) as channel:
+            return "" if await says_serving(channel, TIMEOUT_S) else f"{address} answers that it can't serve"
+    except grpc.aio.AioRpcError:
+        pass
     except CoEError as error:
-        return dict.fromkeys(silent, error.message)
+        # Of our own certificates.
+        return error.message
+    return await tls_trouble(address) or f"no answer from {address}"
 
 
 def _hidden(url: str) -> str:
