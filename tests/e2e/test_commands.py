@@ -112,7 +112,7 @@ def test_openai_clients_get_answers_models_and_errors(stack: RunningStack) -> No
         assert "coe-auto" in models
         missing = client.post("/v1/chat/completions", json={"model": "no-such-expert", "messages": messages})
         assert (missing.status_code, missing.json()["error"]["code"]) == (404, "expert_not_found")
-        tools = [{"type": "function", "function": {"name": "look_up"}}]
+        tools = [{"type": "function", "function": {"name": "look up"}}]
         refused = client.post("/v1/chat/completions", json={"messages": messages, "tools": tools})
         assert (refused.status_code, refused.json()["error"]["param"]) == (400, "tools")
 
@@ -133,6 +133,31 @@ def test_an_answer_is_json_of_the_schema_that_was_asked_for(stack: RunningStack)
         named["schema"] = {"type": "no such type"}
         refused = client.post("/v1/chat/completions", json=body)
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, "json_schema")
+
+
+def test_a_tool_is_called_and_its_result_answered(stack: RunningStack) -> None:
+    size = {"type": "object", "properties": {"animal": {"enum": ["whale", "mouse"]}}, "required": ["animal"]}
+    size["additionalProperties"] = False
+    function = {"name": "size_of", "description": "How large an animal is", "parameters": size}
+    asked = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "How large is a whale?"}]
+    body = {"messages": asked, "tools": [{"type": "function", "function": function}], "tool_choice": "required"}
+    body |= {"parallel_tool_calls": False, "max_tokens": 200, "seed": 1}
+    with httpx.Client(base_url=f"http://{stack.state['gateway_http']}", timeout=60) as client:
+        answer = client.post("/v1/chat/completions", json=body)
+        assert answer.status_code == 200, answer.text
+        choice = answer.json()["choices"][0]
+        (call,) = choice["message"]["tool_calls"]
+        assert (choice["finish_reason"], call["function"]["name"]) == ("tool_calls", "size_of")
+        assert json.loads(call["function"]["arguments"])["animal"] in ("whale", "mouse")
+        told = [*asked, choice["message"], {"role": "tool", "tool_call_id": call["id"], "content": "25 m"}]
+        again = client.post("/v1/chat/completions", json=body | {"messages": told, "tool_choice": "none"})
+        assert again.status_code == 200, again.text
+        assert again.json()["choices"][0]["finish_reason"] in ("stop", "length")
+        streamed = client.post("/v1/chat/completions", json=body | {"stream": True})
+        lines = [json.loads(line[6:]) for line in streamed.text.splitlines() if line.startswith("data: {")]
+        deltas = [line["choices"][0]["delta"] for line in lines]
+        assert [delta["tool_calls"][0]["function"] for delta in deltas if "tool_calls" in delta] == [call["function"]]
+        assert lines[-1]["choices"][0]["finish_reason"] == "tool_calls"
 
 
 def test_an_answer_tells_why_its_expert_gave_it_when_asked(stack: RunningStack) -> None:

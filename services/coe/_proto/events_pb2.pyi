@@ -39,6 +39,9 @@ class PromptSubmitted(_message.Message):
     CONVERSATION_ID_FIELD_NUMBER: _builtins.int
     SUBMITTED_AT_MS_FIELD_NUMBER: _builtins.int
     DEADLINE_MS_FIELD_NUMBER: _builtins.int
+    TOOLS_FIELD_NUMBER: _builtins.int
+    TOOL_CHOICE_FIELD_NUMBER: _builtins.int
+    PARALLEL_TOOL_CALLS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Unique; names the answer. A message without one goes to the dead-letter topic."""
     prompt: _builtins.str
@@ -55,14 +58,22 @@ class PromptSubmitted(_message.Message):
     """After this the prompt is not started any more and ends with a deadline error. 0: none.
     The header coe-deadline-ms says the same and wins.
     """
+    tool_choice: _builtins.str
+    """"auto" (default): the expert answers or asks for calls. "required": it asks for calls. "none": it answers."""
+    parallel_tool_calls: _builtins.bool
+    """Whether it may ask for several calls at once. Default true."""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.ChatMessage]:
-        """... or a conversation, whose last message is the user's."""
+        """... or a conversation, whose last message is the user's or a tool's."""
 
     @_builtins.property
     def sampling(self) -> _common_pb2.SamplingParams: ...
     @_builtins.property
     def budget(self) -> _common_pb2.Budget: ...
+    @_builtins.property
+    def tools(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Tool]:
+        """Functions that the expert may ask the caller to call."""
+
     def __init__(
         self,
         *,
@@ -77,12 +88,17 @@ class PromptSubmitted(_message.Message):
         conversation_id: _builtins.str = ...,
         submitted_at_ms: _builtins.int = ...,
         deadline_ms: _builtins.int = ...,
+        tools: _abc.Iterable[_common_pb2.Tool] | None = ...,
+        tool_choice: _builtins.str = ...,
+        parallel_tool_calls: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget", "sampling", b"sampling"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_parallel_tool_calls", b"_parallel_tool_calls", "budget", b"budget", "parallel_tool_calls", b"parallel_tool_calls", "sampling", b"sampling"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget", "category", b"category", "conversation_id", b"conversation_id", "deadline_ms", b"deadline_ms", "expert_id", b"expert_id", "messages", b"messages", "prompt", b"prompt", "request_id", b"request_id", "sampling", b"sampling", "submitted_at_ms", b"submitted_at_ms", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_parallel_tool_calls", b"_parallel_tool_calls", "budget", b"budget", "category", b"category", "conversation_id", b"conversation_id", "deadline_ms", b"deadline_ms", "expert_id", b"expert_id", "messages", b"messages", "parallel_tool_calls", b"parallel_tool_calls", "prompt", b"prompt", "request_id", b"request_id", "sampling", b"sampling", "submitted_at_ms", b"submitted_at_ms", "tenant", b"tenant", "tool_choice", b"tool_choice", "tools", b"tools"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__parallel_tool_calls: _TypeAlias = _typing.Literal["parallel_tool_calls"]  # noqa: Y015
+    _WhichOneofArgType__parallel_tool_calls: _TypeAlias = _typing.Literal["_parallel_tool_calls", b"_parallel_tool_calls"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__parallel_tool_calls) -> _WhichOneofReturnType__parallel_tool_calls | None: ...
 
 Global___PromptSubmitted: _TypeAlias = PromptSubmitted  # noqa: Y015
 
@@ -244,18 +260,24 @@ class PromptCompleted(_message.Message):
 
         TEXT_FIELD_NUMBER: _builtins.int
         FINISH_REASON_FIELD_NUMBER: _builtins.int
+        TOOL_CALLS_FIELD_NUMBER: _builtins.int
         text: _builtins.str
         finish_reason: _builtins.str
-        """"stop" (end of turn or stop string) or "length"."""
+        """"stop" (end of turn or stop string), "length" or "tool_calls"."""
+        @_builtins.property
+        def tool_calls(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.ToolCall]:
+            """Whole ones only: an answer that was cut ("length") may have begun another."""
+
         def __init__(
             self,
             *,
             text: _builtins.str = ...,
             finish_reason: _builtins.str = ...,
+            tool_calls: _abc.Iterable[_common_pb2.ToolCall] | None = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["finish_reason", b"finish_reason", "text", b"text"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["finish_reason", b"finish_reason", "text", b"text", "tool_calls", b"tool_calls"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -5,8 +5,10 @@ isort:skip_file
 
 from coe._proto import common_pb2 as _common_pb2
 from coe._proto import events_pb2 as _events_pb2
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -116,6 +118,7 @@ class GenerateResponse(_message.Message):
         TEXT_FIELD_NUMBER: _builtins.int
         TIMINGS_FIELD_NUMBER: _builtins.int
         TIERS_FIELD_NUMBER: _builtins.int
+        TOOL_CALLS_FIELD_NUMBER: _builtins.int
         finish_reason: _builtins.str
         text: _builtins.str
         """The whole answer, and the truth where it differs from the streamed text."""
@@ -123,6 +126,10 @@ class GenerateResponse(_message.Message):
         def timings(self) -> _common_pb2.Timings: ...
         @_builtins.property
         def tiers(self) -> _common_pb2.TierStats: ...
+        @_builtins.property
+        def tool_calls(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.ToolCall]:
+            """Where finish_reason is "tool_calls"."""
+
         def __init__(
             self,
             *,
@@ -130,10 +137,11 @@ class GenerateResponse(_message.Message):
             text: _builtins.str = ...,
             timings: _common_pb2.Timings | None = ...,
             tiers: _common_pb2.TierStats | None = ...,
+            tool_calls: _abc.Iterable[_common_pb2.ToolCall] | None = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _typing.Literal["tiers", b"tiers", "timings", b"timings"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["finish_reason", b"finish_reason", "text", b"text", "tiers", b"tiers", "timings", b"timings"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["finish_reason", b"finish_reason", "text", b"text", "tiers", b"tiers", "timings", b"timings", "tool_calls", b"tool_calls"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 

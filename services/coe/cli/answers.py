@@ -88,7 +88,10 @@ def print_answer(answer: Answer) -> None:
         return
     routing = result.routing
     out.print(f"[dim]{decision(routing.category, routing.confidence, result.assignment.expert_id)}[/dim]")
-    out.print(result.completion.text, markup=False, soft_wrap=True)
+    if result.completion.text or not result.completion.tool_calls:
+        out.print(result.completion.text, markup=False, soft_wrap=True)
+    for call in result.completion.tool_calls:
+        out.print(f"calls {call.name} {call.arguments}", markup=False, soft_wrap=True)
     out.print(f"[dim]{figures(result)}[/dim]")
 
 

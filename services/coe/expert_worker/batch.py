@@ -128,7 +128,11 @@ class Batch:
                 sequence.chunks += 1
             if emission.finish_reason is not None:
                 answer = Answer(
-                    emission.final_text, emission.finish_reason, emission.prompt_tokens, emission.completion_tokens
+                    emission.final_text,
+                    emission.finish_reason,
+                    emission.prompt_tokens,
+                    emission.completion_tokens,
+                    emission.tool_calls,
                 )
                 effects.append(self._end(emission.request_id, answer, now))
         return effects

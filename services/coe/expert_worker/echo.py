@@ -3,11 +3,13 @@
 For load tests of the pipeline: refused unless the worker allows it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from coe.expert_worker.effects import Acquire, Grant, LeaseSource, Prefetch
 from coe.experts.conversation import Conversation
 from coe.experts.sampling_params import SamplingParams
+from coe.experts.tool_calls import ToolCall
 from coe.platform.errors import CoEError, InvalidPrompt
 
 EXPERT_ID = "echo"
@@ -24,6 +26,7 @@ class EchoEmission:
     completion_tokens: int
     finish_reason: str
     final_text: str
+    tool_calls: Sequence[ToolCall] = ()
     error: CoEError | None = None
 
 
@@ -40,6 +43,8 @@ class EchoRunner:
     def add(self, request_id: str, conversation: Conversation, sampling: SamplingParams) -> None:
         if sampling.json_schema is not None:
             raise InvalidPrompt("the echo expert gives text back: it follows no json_schema", param="json_schema")
+        if conversation.tools is not None:
+            raise InvalidPrompt("the echo expert gives text back: it calls no tools", param="tools")
         self._texts[request_id] = conversation.turns[-1]["content"]
 
     def step(self, lease: int) -> list[EchoEmission]:

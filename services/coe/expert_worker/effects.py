@@ -6,6 +6,7 @@ from enum import Enum
 from typing import Protocol
 
 from coe.expert_worker.prompt import Prompt
+from coe.experts.tool_calls import ToolCall
 from coe.platform.errors import CoEError
 from coe.scheduling import NextUse
 
@@ -27,6 +28,8 @@ class Emission(Protocol):
     def finish_reason(self) -> str | None: ...
     @property
     def final_text(self) -> str: ...
+    @property
+    def tool_calls(self) -> Sequence[ToolCall]: ...
     @property
     def error(self) -> CoEError | None: ...
 
@@ -158,6 +161,7 @@ class Answer:
     finish_reason: str
     prompt_tokens: int
     completion_tokens: int
+    tool_calls: Sequence[ToolCall] = ()
 
 
 @dataclass(frozen=True, slots=True)

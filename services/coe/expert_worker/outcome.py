@@ -1,5 +1,6 @@
 """The terminal event of a prompt, from how it ended. Pure."""
 
+import hashlib
 from dataclasses import dataclass
 
 from coe._proto import common_pb2, events_pb2
@@ -37,7 +38,7 @@ def outcome(finish: Finish, identity: Identity, now_ms: int) -> Outcome:
         )
     completed = events_pb2.PromptCompleted(
         request_id=prompt.request_id,
-        completion=events_pb2.PromptCompleted.Completion(text=result.text, finish_reason=result.finish_reason),
+        completion=_completion(prompt.request_id, result),
         routing=_routing(prompt),
         assignment=prompt.assigned.assignment,
         usage=_usage(result),
@@ -65,6 +66,19 @@ def chunk(effect: Loading | Text) -> Outgoing:
 
 def _routing(prompt: Prompt) -> common_pb2.RoutingDecision | None:
     return prompt.assigned.routing if prompt.assigned.HasField("routing") else None
+
+
+def _completion(request_id: str, answer: Answer) -> events_pb2.PromptCompleted.Completion:
+    calls = [
+        common_pb2.ToolCall(id=call_id(request_id, index), name=call.name, arguments=call.arguments)
+        for index, call in enumerate(answer.tool_calls)
+    ]
+    return events_pb2.PromptCompleted.Completion(text=answer.text, finish_reason=answer.finish_reason, tool_calls=calls)
+
+
+def call_id(request_id: str, index: int) -> str:
+    """Unique in a conversation, and the same when the prompt is answered again."""
+    return f"call_{hashlib.blake2b(f'{request_id}/{index}'.encode(), digest_size=12).hexdigest()}"
 
 
 def _usage(answer: Answer) -> common_pb2.Usage:

@@ -37,8 +37,14 @@ def check(template: str) -> None:
         raise ArtifactError(f"the model's chat template can't be read: {error}") from error
 
 
-def render(template: str, messages: Sequence[Mapping[str, str]], bos: str, eos: str) -> str:
-    """The prompt text of a conversation, ready for the assistant's turn.
+def render(
+    template: str,
+    messages: Sequence[Mapping[str, Any]],
+    bos: str,
+    eos: str,
+    tools: Sequence[Mapping[str, Any]] = (),
+) -> str:
+    """The prompt text of a conversation, ready for the assistant's turn, which may call `tools`.
 
     Raises InvalidPrompt when the template refuses the conversation (roles in a wrong order, say).
     """
@@ -46,6 +52,7 @@ def render(template: str, messages: Sequence[Mapping[str, str]], bos: str, eos: 
         with _bounded_memory():
             parts = _compiled(template).generate(
                 messages=[dict(message) for message in messages],
+                tools=list(tools) or None,
                 add_generation_prompt=True,
                 bos_token=bos,
                 eos_token=eos,

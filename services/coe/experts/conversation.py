@@ -4,17 +4,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from coe._proto import events_pb2
+from coe._proto import common_pb2, events_pb2
+from coe.experts.tool_calls import ToolUse
+from coe.platform.tools import arguments
 
-# "role" and "content", as chat templates know it.
+# As chat templates know it: "role", "content", of an assistant "tool_calls", of a tool "tool_call_id".
 Turn = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Conversation:
-    """Turns, the last of them to be answered."""
+    """Turns, the last of them to be answered, and what the answer may call."""
 
     turns: Sequence[Turn]
+    tools: ToolUse | None = None
 
     @classmethod
     def of(cls, text: str) -> Self:
@@ -23,6 +26,18 @@ class Conversation:
 
     @classmethod
     def from_proto(cls, prompt: events_pb2.PromptSubmitted) -> Self:
-        if not prompt.messages:
-            return cls.of(prompt.prompt)
-        return cls(tuple({"role": turn.role, "content": turn.content} for turn in prompt.messages))
+        """Raises InvalidPrompt."""
+        turns = tuple(map(_turn, prompt.messages)) or cls.of(prompt.prompt).turns
+        return cls(turns, ToolUse.from_proto(prompt))
+
+
+def _turn(message: common_pb2.ChatMessage) -> Turn:
+    turn: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.tool_calls:
+        turn["tool_calls"] = [
+            {"type": "function", "id": call.id, "function": {"name": call.name, "arguments": arguments(call)}}
+            for call in message.tool_calls
+        ]
+    if message.tool_call_id:
+        turn["tool_call_id"] = message.tool_call_id
+    return turn

@@ -12,6 +12,7 @@ from coe.experts.sequence import Emission, Sequence, start
 from coe.experts.step_plan import Chunk, Int64, plan_step, step_inputs
 from coe.experts.step_result import StepResult
 from coe.experts.tokenizer import ExpertTokenizer
+from coe.experts.tool_calls import ToolUse
 from coe.platform.errors import CapacityExceeded, ContextExceeded, InvalidPrompt, NumericalError
 
 
@@ -52,9 +53,12 @@ class Runner:
 
         Raises InvalidPrompt, ContextExceeded (it can never fit), CapacityExceeded (it does not fit now).
         """
-        self.add_tokens(request_id, self._tokenizer.encode_prompt(conversation), sampling)
+        ids = self._tokenizer.encode_prompt(conversation)
+        self.add_tokens(request_id, ids, sampling, conversation.tools)
 
-    def add_tokens(self, request_id: str, prompt: Seq[int], sampling: SamplingParams) -> None:
+    def add_tokens(
+        self, request_id: str, prompt: Seq[int], sampling: SamplingParams, tools: ToolUse | None = None
+    ) -> None:
         """As `add`, for a prompt of token ids."""
         config = self._session.config
         if not prompt or not all(0 <= token < config.vocabulary for token in prompt):
@@ -71,7 +75,7 @@ class Runner:
                 max_tokens=sampling.max_tokens,
                 context_length=config.context_length,
             )
-        sequence = start(request_id, prompt, sampling, self._tokenizer, config.vocabulary)
+        sequence = start(request_id, prompt, sampling, self._tokenizer, config.vocabulary, tools)
         sequence.batch_invariant = sampling.seed is not None and not self._session.batch_invariant
         with self._lock:
             if request_id in self._sequences:

@@ -5,7 +5,7 @@ import secrets
 import numpy as np
 import numpy.typing as npt
 
-from coe.experts.json_answer import JsonAnswer
+from coe.experts.grammar import HeldAnswer
 from coe.experts.sampling_params import SamplingParams
 
 Logits = npt.NDArray[np.float32]
@@ -15,14 +15,14 @@ LIKELY = 1024
 
 class Sampler:
     """The state of one sequence: its random stream, the tokens it has seen for the repetition penalty, and how far its
-    answer is when that must be JSON.
+    answer is when that is held to a grammar.
     """
 
     def __init__(
-        self, params: SamplingParams, prompt: list[int], vocabulary: int, json_answer: JsonAnswer | None = None
+        self, params: SamplingParams, prompt: list[int], vocabulary: int, held: HeldAnswer | None = None
     ) -> None:
         self._params = params
-        self._json = json_answer
+        self._held = held
         seed = secrets.randbits(64) if params.seed is None else params.seed
         self._random = np.random.Generator(np.random.Philox(key=seed))
         self._seen: npt.NDArray[np.bool_] | None = None
@@ -33,26 +33,30 @@ class Sampler:
     @property
     def complete(self) -> bool:
         """Nothing may follow."""
-        return self._json is not None and self._json.complete
+        return self._held is not None and self._held.complete
+
+    @property
+    def takes_likeliest(self) -> bool:
+        """Whether the next token is the one with the highest logit, and no other logit matters."""
+        return self._params.takes_likeliest and self._held is None
 
     def sample(self, logits: Logits | None, likeliest: int) -> int:
         """The next token. `logits` [V] is not changed, `likeliest` its first maximum. Ties go to the lowest id.
 
-        `logits` may be None for parameters that take the likeliest. Raises InvalidPrompt when an answer can't follow
-        its schema.
+        `logits` may be None where the likeliest is taken. Raises InvalidPrompt when an answer can't follow its grammar.
         """
-        if self._params.takes_likeliest:
+        if self.takes_likeliest:
             return likeliest
-        assert logits is not None, "these parameters need logits"
-        if self._json is not None:
-            logits = np.where(self._json.allowed(), logits, np.float32(-np.inf))
+        assert logits is not None, "this answer needs logits"
+        if self._held is not None:
+            logits = np.where(self._held.allowed(), logits, np.float32(-np.inf))
         if self._seen is not None:
             logits = penalised(logits, self._seen, self._params.repetition_penalty)
         token = int(np.argmax(logits)) if self._params.greedy else self._draw(logits)
         if self._seen is not None:
             self._seen[token] = True
-        if self._json is not None:
-            self._json.take(token)
+        if self._held is not None:
+            self._held.take(token)
         return token
 
     def _draw(self, logits: Logits) -> int:

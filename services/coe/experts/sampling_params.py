@@ -68,5 +68,5 @@ class SamplingParams:
 
     @property
     def takes_likeliest(self) -> bool:
-        """Whether the next token is the one with the highest logit, and no other logit matters."""
-        return self.greedy and self.repetition_penalty == 1 and self.json_schema is None
+        """Whether the next token is the one with the highest logit, as long as no grammar forbids it."""
+        return self.greedy and self.repetition_penalty == 1

@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from coe.experts.grammar import Grammar
 from coe.experts.sampler import Sampler
 from coe.experts.sampling_params import SamplingParams
 from coe.experts.stop_strings import StopStrings
 from coe.experts.tokenizer import Detokenizer, ExpertTokenizer
+from coe.experts.tool_calls import CallReader, ToolCall, ToolUse
 from coe.platform.errors import CoEError, InvalidPrompt
 
 
@@ -28,6 +30,7 @@ class Emission:
     finish_reason: str | None = None
     final_text: str = ""
     token_ids: tuple[int, ...] = ()
+    tool_calls: tuple[ToolCall, ...] = ()
     error: CoEError | None = None
 
 
@@ -41,6 +44,8 @@ class Sequence:
     sampler: Sampler
     detokenizer: Detokenizer
     eos_ids: frozenset[int]
+    # Of an answer that may have calls.
+    reader: CallReader | None = None
     blocks: tuple[int, ...] = field(default=(), init=False)
     prompt_tokens: int = field(init=False)
     computed: int = field(default=0, init=False)
@@ -77,15 +82,15 @@ class Sequence:
             return self.fail(error)
         self.ids.append(token)
         if token in self.eos_ids:
-            return self._emission(self._stops.push(self.detokenizer.flush()) + self._stops.flush(), "stop")
-        text = self._stops.push(self.detokenizer.push(token))
+            return self._emission(self._rest(), "stop")
+        text = self._said(self.detokenizer.push(token))
         if self._stops.stopped:
             return self._emission(text, "stop")
         if self.sampler.complete:
-            return self._emission(text + self._stops.flush(), "stop")
+            return self._emission(text + self._rest(), "stop")
         if self.completion_tokens < self.params.max_tokens:
             return self._emission(text, None)
-        return self._emission(text + self._stops.push(self.detokenizer.flush()) + self._stops.flush(), "length")
+        return self._emission(text + self._rest(), "length")
 
     def fail(self, error: CoEError) -> Emission:
         """Its last emission, in place of a token."""
@@ -100,8 +105,20 @@ class Sequence:
             error=error,
         )
 
+    def _said(self, text: str) -> str:
+        """What of it is sent now. Calls have no stop strings."""
+        return self._stops.push(self.reader.push(text) if self.reader else text)
+
+    def _rest(self) -> str:
+        """What was held back."""
+        text = self._said(self.detokenizer.flush()) + self._stops.push(self.reader.flush() if self.reader else "")
+        return text + self._stops.flush()
+
     def _emission(self, text: str, finish_reason: str | None) -> Emission:
         self._text.append(text)
+        calls = self.reader.calls() if self.reader and finish_reason else ()
+        if calls and finish_reason == "stop":
+            finish_reason = "tool_calls"
         return Emission(
             request_id=self.request_id,
             text=text,
@@ -111,21 +128,34 @@ class Sequence:
             finish_reason=finish_reason,
             final_text="".join(self._text) if finish_reason else "",
             token_ids=(self.ids[-1],),
+            tool_calls=calls,
         )
 
 
 def start(
-    request_id: str, prompt: Seq[int], params: SamplingParams, tokenizer: ExpertTokenizer, vocabulary: int
+    request_id: str,
+    prompt: Seq[int],
+    params: SamplingParams,
+    tokenizer: ExpertTokenizer,
+    vocabulary: int,
+    tools: ToolUse | None = None,
 ) -> Sequence:
     """A sequence without KV blocks. Raises InvalidPrompt for a schema that is none."""
     ids = list(prompt)
-    schema = params.json_schema
-    answer = None if schema is None else tokenizer.json_grammars.answer(schema, vocabulary)
+    grammar = _grammar(params.json_schema, tools)
+    held = None if grammar is None else tokenizer.grammars.begin(grammar, vocabulary)
     return Sequence(
         request_id=request_id,
         ids=ids,
         params=params,
-        sampler=Sampler(params, ids, vocabulary, answer),
+        sampler=Sampler(params, ids, vocabulary, held),
         detokenizer=Detokenizer(tokenizer.token_bytes),
         eos_ids=tokenizer.eos_ids,
+        reader=CallReader() if tools else None,
     )
+
+
+def _grammar(schema: str | None, tools: ToolUse | None) -> Grammar | None:
+    if tools is not None:
+        return tools.grammar(schema)
+    return None if schema is None else Grammar.of_schema(schema)

@@ -65,7 +65,7 @@ def step_inputs(chunks: Seq[Chunk], lease: int) -> dict[str, Int64]:
     owners: list[int] = []
     rows: list[int] = []
     strict = any(chunk.sequence.batch_invariant for chunk in chunks)
-    greedy = all(chunk.sequence.params.takes_likeliest for chunk in chunks if chunk.draws)
+    greedy = all(chunk.sequence.sampler.takes_likeliest for chunk in chunks if chunk.draws)
     widest = max(len(chunk.sequence.blocks) for chunk in chunks)
     table = np.full((len(chunks), widest), -1, np.int64)
     for index, chunk in enumerate(chunks):

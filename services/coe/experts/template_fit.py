@@ -7,17 +7,24 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from coe.experts.chat_template import render
-from coe.experts.conversation import Turn
+from coe.experts.conversation import Conversation, Turn
+from coe.experts.tool_calls import BEGIN, Tool
+from coe.experts.tool_turns import plain
 from coe.platform.errors import InvalidPrompt
 
 
 @dataclass(frozen=True)
 class Known:
-    """What a template shows of a conversation. `runs`: turns of one role, one behind the other."""
+    """What a template shows of a conversation. `runs`: turns of one role, one behind the other. `tools`: those,
+    results, and calls as answers are held to write them."""
 
     system: bool
     later_system: bool
     runs: bool
+    tools: bool
+
+
+NOTHING = Known(system=False, later_system=False, runs=True, tools=False)
 
 
 @lru_cache(maxsize=64)
@@ -28,25 +35,52 @@ def known(template: str) -> Known:
         system=_shows(template, [system, user]),
         later_system=_shows(template, [user, assistant, system, user]),
         runs=_shows(template, [user, {"role": "user", "content": "further"}]),
+        tools=_shows_tools(template, user),
     )
 
 
 def _shows(template: str, turns: Sequence[Turn]) -> bool:
-    try:
-        text = render(template, turns, "", "")
-    except InvalidPrompt:
-        return False
+    text = _tried(template, turns)
     return all(turn["content"] in text for turn in turns)
 
 
-def fitted(turns: Sequence[Turn], known: Known) -> list[Turn]:
-    """The same conversation: what a system turn says, the user says where there is none; runs become one turn."""
+def _shows_tools(template: str, user: Turn) -> bool:
+    tool = Tool("sought", "what it does", '{"type": "object", "properties": {"named": {"type": "string"}}}')
+    call = {"type": "function", "id": "000000000", "function": {"name": "sought", "arguments": {"named": "given"}}}
+    calling = [user, {"role": "assistant", "content": "", "tool_calls": [call]}]
+    result = {"role": "tool", "content": "found", "tool_call_id": "000000000"}
+    offered, called = _tried(template, [user], [tool]), _tried(template, [*calling, result], [tool])
+    return all(word in offered for word in (BEGIN, "sought", "what it does", "named")) and all(
+        word in called for word in (f'{BEGIN}\n{{"name": "sought"', "given", "found")
+    )
+
+
+def _tried(template: str, turns: Sequence[Turn], tools: Sequence[Tool] = ()) -> str:
+    try:
+        return render(template, turns, "", "", [tool.spec() for tool in tools])
+    except InvalidPrompt:
+        return ""
+
+
+def fitted(conversation: Conversation, known: Known) -> Conversation:
+    """The same conversation: what a system turn says, the user says where there is none; runs become one turn; calls
+    are plain text where the template has no form for them, or another than the one that answers are held to.
+    """
+    turns = conversation.turns
+    tools = conversation.tools
+    if not known.tools:
+        turns, tools = plain(turns, tools.tools if tools else ()), None
     said: list[Turn] = []
     for index, turn in enumerate(turns):
         folded = turn["role"] == "system" and not (known.later_system if index else known.system)
         role = "user" if folded else turn["role"]
-        if said and said[-1]["role"] == role and not known.runs:
+        if not known.runs and said and _are_one(said[-1], {**turn, "role": role}):
             said[-1] = {**said[-1], "content": f"{said[-1]['content']}\n\n{turn['content']}"}
         else:
             said.append({**turn, "role": role})
-    return said
+    return Conversation(said, tools)
+
+
+def _are_one(turn: Turn, following: Turn) -> bool:
+    calls = "tool_calls" in turn or "tool_calls" in following
+    return turn["role"] == following["role"] != "tool" and not calls

@@ -11,9 +11,9 @@ from typing import Any
 from coe.experts.bundle import Bundle, tokenizer_digest
 from coe.experts.chat_template import render
 from coe.experts.conversation import Conversation
-from coe.experts.json_answer import JsonGrammars
+from coe.experts.grammar import Grammars
 from coe.experts.manifest import TokenizerFacts
-from coe.experts.template_fit import fitted, known
+from coe.experts.template_fit import NOTHING, fitted, known
 from coe.experts.tokenizer_file import load_tokenizer
 from coe.platform.errors import ArtifactError, ChecksumMismatch, InvalidPrompt
 
@@ -57,9 +57,9 @@ class ExpertTokenizer:
             return _known[facts]
 
     @cached_property
-    def json_grammars(self) -> JsonGrammars:
+    def grammars(self) -> Grammars:
         """Takes a quarter of a second, once."""
-        return JsonGrammars(self._tokenizer.to_str(), self.eos_ids)
+        return Grammars(self._tokenizer.to_str(), self.eos_ids)
 
     def encode(self, text: str) -> list[int]:
         """Ids of `text`, special tokens in it recognised, nothing added."""
@@ -73,12 +73,13 @@ class ExpertTokenizer:
         when nothing is left to generate from.
         """
         if template := self._facts.chat_template:
-            turns = fitted(conversation.turns, known(template))
-            turns = [{**turn, "content": self._taken_apart(turn["content"])} for turn in turns]
-            text = render(template, turns, self._special(self._facts.bos_id), self._end_token())
+            asked = fitted(conversation, known(template))
+            turns = [self._taken_apart(turn) for turn in asked.turns]
+            tools = [self._taken_apart(tool.spec()) for tool in asked.tools.tools] if asked.tools else []
+            text = render(template, turns, self._special(self._facts.bos_id), self._end_token(), tools)
             ids = [token for piece in text.split(BORDER) for token in self.encode(piece)]
         else:
-            ids = self.encode("\n".join(turn["content"] for turn in conversation.turns))
+            ids = self.encode("\n".join(turn["content"] for turn in fitted(conversation, NOTHING).turns))
         bos = self._facts.bos_id
         if self._facts.add_bos and bos is not None and ids[:1] != [bos]:
             ids.insert(0, bos)
@@ -86,10 +87,17 @@ class ExpertTokenizer:
             raise InvalidPrompt("the prompt is empty, and this expert has no chat template to make one of it")
         return ids
 
-    def _taken_apart(self, content: str) -> str:
-        """With a border behind the first character of each control token that it spells: its pieces are none."""
-        spelled = "|".join(re.escape(token) for token in self._control if token and token in content)
-        return re.sub(f"(?s)(?={spelled})(.)", rf"\1{BORDER}", content) if spelled else content
+    def _taken_apart(self, said: Any) -> Any:
+        """With a border behind the first character of each control token that its texts spell: the pieces are none."""
+        match said:
+            case str():
+                spelled = "|".join(re.escape(token) for token in self._control if token and token in said)
+                return re.sub(f"(?s)(?={spelled})(.)", rf"\1{BORDER}", said) if spelled else said
+            case Mapping():
+                return {self._taken_apart(key): self._taken_apart(value) for key, value in said.items()}
+            case list():
+                return [self._taken_apart(value) for value in said]
+        return said
 
     def _special(self, token_id: int | None) -> str:
         return "" if token_id is None else self._tokenizer.id_to_token(token_id) or ""

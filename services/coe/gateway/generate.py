@@ -68,5 +68,6 @@ def responses(event: Event, sequence: int) -> list[Response]:
                 text=result.completion.text,
                 timings=result.timings,
                 tiers=result.tiers,
+                tool_calls=result.completion.tool_calls,
             )
             return [Response(usage=result.usage), Response(done=done)]

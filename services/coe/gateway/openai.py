@@ -1,19 +1,21 @@
 """The OpenAI chat-completions dialect: its requests as prompts, our events as its responses. No I/O.
 
 `model` "coe-auto" routes; any other name asks for that expert. "coe-quality", "coe-balanced" and "coe-economy" route
-under that budget. Fields of the API that we can't honour (tools, n > 1, images ...) are refused rather than ignored,
+under that budget. Fields of the API that we can't honour (n > 1, images ...) are refused rather than ignored,
 unless their value asks for nothing. Null is the same as no field.
 """
 
 import json
 import string
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import quote
 
 from google.protobuf.json_format import MessageToDict
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from coe._proto import common_pb2, events_pb2
+from coe.gateway.given import Given
+from coe.gateway.tools import Call, OneTool, Tool, calls
 from coe.platform.prompts import MAX_NAME_CHARS
 
 AUTO = "coe-auto"
@@ -25,18 +27,6 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 Tokens = Annotated[int, Field(ge=1, lt=2**32)]
 Name = Annotated[str, Field(max_length=MAX_NAME_CHARS)]
 Nothing = Annotated[list[Any] | dict[str, Any], Field(max_length=0)]
-
-
-class Given(BaseModel):
-    """What a request holds: nothing beyond what is served, and null is the same as no field."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_nulls(cls, fields: object) -> object:
-        given = fields.items() if isinstance(fields, dict) else ()
-        return {name: value for name, value in given if value is not None} if given else fields
 
 
 class TextPart(Given):
@@ -55,17 +45,30 @@ def _in_list(stop: object) -> object:
 
 
 class Message(Given):
-    """One turn. Only text is served."""
+    """One turn. Only text and calls are served."""
 
-    role: Literal["system", "developer", "user", "assistant"]
-    content: Annotated[list[TextPart], BeforeValidator(_in_parts)]
-    # What an answer of that API may carry along when it is sent back.
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: Annotated[list[TextPart] | None, BeforeValidator(_in_parts)] = None
+    tool_calls: list[Call] = Field(default=[])
+    tool_call_id: str | None = None
+    # What an answer of that API may carry along when it is sent back, and what its client adds.
     name: str | None = None
-    tool_calls: Nothing | None = None
     annotations: Nothing | None = None
+    parsed: Any = None
 
-    def text(self) -> str:
-        return "".join(part.text for part in self.content)
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if self.content is None and not self.tool_calls:
+            raise ValueError("a message needs content")
+        return self
+
+    def to_proto(self) -> common_pb2.ChatMessage:
+        return common_pb2.ChatMessage(
+            role="system" if self.role == "developer" else self.role,
+            content="".join(part.text for part in self.content or ()),
+            tool_calls=[call.to_proto() for call in self.tool_calls],
+            tool_call_id=self.tool_call_id or "",
+        )
 
 
 class NamedSchema(Given):
@@ -124,6 +127,9 @@ class ChatRequest(Given):
     top_p: Probability | None = None
     seed: Annotated[int, Field(ge=0, lt=2**64)] | None = None
     stop: Annotated[list[str] | None, BeforeValidator(_in_list)] = None
+    tools: list[Tool] = Field(default=[])
+    tool_choice: Literal["none", "auto", "required"] | OneTool | None = None
+    parallel_tool_calls: bool | None = None
     stream: bool = False
     stream_options: StreamOptions | None = None
     user: Name | None = None
@@ -136,9 +142,6 @@ class ChatRequest(Given):
     logprobs: Literal[False] | None = None
     top_logprobs: Literal[0] | None = None
     logit_bias: Nothing | None = None
-    tools: Nothing | None = None
-    tool_choice: Literal["none", "auto"] | None = None
-    parallel_tool_calls: bool | None = None
     response_format: Annotated[AnyText | AnyObject | OfSchema, Field(discriminator="type")] | None = None
     modalities: list[Literal["text"]] | None = None
     store: Literal[False] | None = None
@@ -153,13 +156,15 @@ class ChatRequest(Given):
     # Ours: the answer, or the first chunk of a stream, says in a field `coe` why this expert gives it.
     explain: bool = False
 
+    @model_validator(mode="after")
+    def _has_what_it_chooses(self) -> Self:
+        if self.tool_choice not in (None, "none", "auto") and not any(map(self._may_call, self.tools)):
+            raise ValueError("tool_choice: none of the tools has that name")
+        return self
+
     def to_prompt(self) -> events_pb2.PromptSubmitted:
-        roles = {"developer": "system"}
         prompt = events_pb2.PromptSubmitted(
-            messages=[
-                common_pb2.ChatMessage(role=roles.get(message.role, message.role), content=message.text())
-                for message in self.messages
-            ],
+            messages=[message.to_proto() for message in self.messages],
             sampling=common_pb2.SamplingParams(
                 max_tokens=self.max_completion_tokens or self.max_tokens,
                 temperature=self.temperature,
@@ -174,18 +179,25 @@ class ChatRequest(Given):
             tenant=self.user or "",
             conversation_id=self.prompt_cache_key or "",
         )
+        if self.tools:
+            prompt.tools.extend(tool.to_proto() for tool in self.tools if self._may_call(tool))
+            prompt.tool_choice = "required" if isinstance(self.tool_choice, OneTool) else self.tool_choice or "auto"
+            prompt.parallel_tool_calls = self.parallel_tool_calls is not False
         if self.model in BUDGETS:
             prompt.budget.name = BUDGETS[self.model]
         elif self.model != AUTO:
             prompt.expert_id = self.model
         return prompt
 
+    def _may_call(self, tool: Tool) -> bool:
+        return not isinstance(self.tool_choice, OneTool) or tool.function.name == self.tool_choice.function.name
+
 
 def model_card(name: str, created: int) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": created, "owned_by": "coe"}
 
 
-def chunk(request_id: str, created: int, model: str, delta: dict[str, str], finish: str | None) -> dict[str, Any]:
+def chunk(request_id: str, created: int, model: str, delta: dict[str, Any], finish: str | None) -> dict[str, Any]:
     """One `chat.completion.chunk`."""
     return {
         "id": f"chatcmpl-{request_id}",
@@ -198,13 +210,16 @@ def chunk(request_id: str, created: int, model: str, delta: dict[str, str], fini
 
 def completion(result: events_pb2.PromptCompleted, created: int) -> dict[str, Any]:
     """The whole answer as a `chat.completion`."""
-    message = {"role": "assistant", "content": result.completion.text}
+    answer = result.completion
+    message: dict[str, Any] = {"role": "assistant", "content": answer.text}
+    if answer.tool_calls:
+        message |= {"content": answer.text or None, "tool_calls": calls(answer.tool_calls)}
     return {
         "id": f"chatcmpl-{result.request_id}",
         "object": "chat.completion",
         "created": created,
         "model": result.assignment.expert_id,
-        "choices": [{"index": 0, "message": message, "finish_reason": result.completion.finish_reason}],
+        "choices": [{"index": 0, "message": message, "finish_reason": answer.finish_reason}],
         "usage": usage(result.usage),
     }
 

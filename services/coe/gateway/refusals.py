@@ -21,8 +21,10 @@ def error_body(error: CoEError, param: str | None = None) -> dict[str, Any]:
 def invalid(error: ValidationError) -> InvalidPrompt:
     """What is wrong first in a request's body, by the field's name."""
     first = error.errors(include_url=False)[0]
-    if not (field := ".".join(str(part) for part in first["loc"])):
-        return InvalidPrompt(first["msg"])
+    # Of a field that has several forms a form's name may stand there too.
+    parts = [str(part) for part in first["loc"] if isinstance(part, int) or part.isidentifier()]
+    if not (field := ".".join(parts)):
+        return InvalidPrompt(_what(first))
     return InvalidPrompt(f"{field}: {_what(first)}", param=field)
 
 
@@ -63,4 +65,6 @@ def _what(error: ErrorDetails) -> str:
             return "not supported"
         case "literal_error":
             return f"only {error['ctx']['expected']} is supported"
+        case "value_error":
+            return str(error["ctx"]["error"])
     return error["msg"]

@@ -12,6 +12,7 @@ from coe.client.events import Completed, Text
 from coe.gateway.openai import chunk, usage
 from coe.gateway.reading import Reading
 from coe.gateway.refusals import error_body
+from coe.gateway.tools import streamed
 from coe.platform.errors import CoEError
 
 # Proxies neither gather nor keep what is sent.
@@ -59,7 +60,10 @@ async def stream(
     except CoEError as error:
         yield _sse(error_body(error))
         return
-    yield _sse(chunk(request_id, created, model, {}, event.result.completion.finish_reason))
+    ended = event.result.completion
+    if ended.tool_calls:
+        yield _sse(chunk(request_id, created, model, {"tool_calls": streamed(ended.tool_calls)}, None))
+    yield _sse(chunk(request_id, created, model, {}, ended.finish_reason))
     if with_usage:
         last = chunk(request_id, created, model, {}, None) | {"choices": []}
         yield _sse(last | {"usage": usage(event.result.usage)})

@@ -1,11 +1,14 @@
 """What is checked of a prompt, whichever way it comes in. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from coe._proto import common_pb2, events_pb2
+from coe.platform import tools
 from coe.platform.errors import InvalidPrompt, PromptTooLarge
 
-ROLES = frozenset({"system", "user", "assistant"})
+ROLES = frozenset({"system", "user", "assistant", "tool"})
+# Whose turn the expert answers.
+ASKING = frozenset({"user", "tool"})
 # Of ids and names: they become keys and headers of several messages.
 MAX_NAME_CHARS = 256
 _NAMES = ("request_id", "expert_id", "category", "tenant", "conversation_id")
@@ -14,7 +17,8 @@ _NAMES = ("request_id", "expert_id", "category", "tenant", "conversation_id")
 def check(prompt: events_pb2.PromptSubmitted, *, max_bytes: int) -> None:
     """Raises InvalidPrompt or PromptTooLarge when the prompt can't be answered."""
     check_names({name: getattr(prompt, name) for name in _NAMES} | {"budget": prompt.budget.name})
-    check_text(prompt.prompt, prompt.messages, max_bytes=max_bytes)
+    check_text(prompt.prompt, prompt.messages, prompt.tools, max_bytes=max_bytes)
+    tools.check(prompt)
     asked = [message.content for message in prompt.messages if message.role == "user"] or [prompt.prompt]
     if not any(text.strip() for text in asked):
         raise InvalidPrompt("the prompt is empty")
@@ -27,15 +31,31 @@ def check_names(names: Mapping[str, str]) -> None:
         raise InvalidPrompt(f"{long} has more than {MAX_NAME_CHARS} characters", param=long)
 
 
-def check_text(prompt: str, messages: Sequence[common_pb2.ChatMessage], *, max_bytes: int) -> None:
+def check_text(
+    prompt: str,
+    messages: Sequence[common_pb2.ChatMessage],
+    offered: Sequence[common_pb2.Tool] = (),
+    *,
+    max_bytes: int,
+) -> None:
     """The same of a text that need not say anything."""
-    size = sum(len(text.encode()) for text in (prompt, *(message.content for message in messages)))
+    size = sum(len(text.encode()) for text in (prompt, *_texts(messages, offered)))
     if size > max_bytes:
         raise PromptTooLarge(f"the prompt has {size} bytes, the limit is {max_bytes}", bytes=size, limit=max_bytes)
     if prompt and messages:
         raise InvalidPrompt("give either a prompt or messages, not both")
     unknown = next((message.role for message in messages if message.role not in ROLES), None)
     if unknown is not None:
-        raise InvalidPrompt(f"unknown role {unknown[:40]!r}: expected system, user or assistant")
-    if messages and messages[-1].role != "user":
-        raise InvalidPrompt("the last message of a conversation must be the user's")
+        raise InvalidPrompt(f"unknown role {unknown[:40]!r}: expected system, user, assistant or tool")
+    if messages and messages[-1].role not in ASKING:
+        raise InvalidPrompt("the last message of a conversation must be the user's or a tool's")
+    tools.check_calls(messages)
+
+
+def _texts(messages: Sequence[common_pb2.ChatMessage], offered: Sequence[common_pb2.Tool]) -> Iterator[str]:
+    for message in messages:
+        yield message.content
+        for call in message.tool_calls:
+            yield from (call.name, call.arguments)
+    for tool in offered:
+        yield from (tool.name, tool.description, tool.parameters)

@@ -140,11 +140,12 @@ async def test_no_expert_is_denied_while_none_is_known(prompts: PromptClient) ->
     ("extra", "param", "message"),
     [
         ({"functions": []}, "functions", "not supported"),
-        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools", "not supported"),
+        ({"tools": [{"type": "web_search"}]}, "tools.0.type", "only 'function' is supported"),
+        ({"tool_choice": "always"}, "tool_choice", "only 'none', 'auto' or 'required' is supported"),
         ({"n": 2}, "n", "only 1 is supported"),
         ({"logprobs": True}, "logprobs", "only False is supported"),
         ({"stop": 5}, "stop", "Input should be a valid array"),
-        ({"messages": [{"role": "user", "content": None}]}, "messages.0.content", "Field required"),
+        ({"messages": [{"role": "user", "content": None}]}, "messages.0", "a message needs content"),
         (
             {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
             "messages.0.content.0.type",
@@ -152,8 +153,8 @@ async def test_no_expert_is_denied_while_none_is_known(prompts: PromptClient) ->
         ),
         (
             {"messages": [{"role": "assistant", "content": "x", "tool_calls": [{"id": "1"}]}]},
-            "messages.0.tool_calls",
-            "not supported",
+            "messages.0.tool_calls.0.function",
+            "Field required",
         ),
     ],
 )

@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from coe._proto import events_pb2
@@ -24,6 +25,7 @@ from coe.expert_worker.expected import Expected
 from coe.expert_worker.loop import WorkerLoop
 from coe.expert_worker.prompt import Prompt
 from coe.experts.sampling_params import SamplingParams
+from coe.experts.tool_calls import ToolCall
 from coe.platform import topics
 from coe.platform.bus.api import Record
 from coe.platform.errors import CapacityExceeded, CoEError, LeaseLost, NumericalError
@@ -55,6 +57,7 @@ class FakeEmission:
     finish_reason: str | None
     final_text: str
     error: CoEError | None = None
+    tool_calls: Sequence[ToolCall] = ()
 
 
 @dataclass

@@ -10,6 +10,7 @@ from coe.gateway.openai import ChatRequest, completion, decision_headers, explan
 from coe.gateway.refusals import error_body
 from coe.platform.errors import CapacityExceeded, InvalidPrompt
 
+FUNCTION = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "title": "ä"}}}
 HELLO = [{"role": "user", "content": "hello"}]
 
 
@@ -39,7 +40,14 @@ def test_developer_messages_are_system_messages_and_parts_are_joined() -> None:
     "extra",
     [
         {"n": 2},
-        {"tools": [{"type": "function", "function": {"name": "f"}}]},
+        {"tools": [{"type": "custom", "custom": {"name": "f"}}]},
+        {"tools": [{"type": "function", "function": {"name": "f", "parameters": "{}"}}]},
+        {"tools": [{"type": "function", "function": {"name": "f"}}], "tool_choice": "always"},
+        {"tools": [FUNCTION], "tool_choice": {"type": "function", "function": {"name": "g"}}},
+        {"tool_choice": "required"},
+        {"functions": [{"name": "f"}]},
+        {"messages": [{"role": "assistant"}]},
+        {"messages": [{"role": "user", "content": None}]},
         {"response_format": {"type": "grammar"}},
         {"response_format": {"type": "json_schema"}},
         {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": "text"}}},
@@ -86,6 +94,46 @@ def test_a_json_format_is_a_schema() -> None:
 def test_what_asks_for_nothing_changes_nothing(extra: dict[str, object]) -> None:
     plain = ChatRequest.model_validate({"messages": HELLO}).to_prompt()
     assert ChatRequest.model_validate({"messages": HELLO} | extra).to_prompt() == plain
+
+
+def test_tools_are_offered_and_one_may_be_chosen() -> None:
+    other = {"type": "function", "function": {"name": "g", "description": "does g", "strict": True}}
+
+    def asked(**extra: object) -> events_pb2.PromptSubmitted:
+        return ChatRequest.model_validate({"messages": HELLO, "tools": [FUNCTION, other]} | extra).to_prompt()
+
+    f, g = asked().tools
+    assert (f.name, f.description, json.loads(f.parameters)) == ("f", "", {"type": "object", "title": "ä"})
+    assert (g.name, g.description, g.parameters) == ("g", "does g", "")
+    assert (asked().tool_choice, asked().parallel_tool_calls) == ("auto", True)
+    assert asked(tool_choice="required", parallel_tool_calls=False).tool_choice == "required"
+    assert not asked(parallel_tool_calls=False).parallel_tool_calls
+    assert len(asked(tool_choice="none").tools) == 2
+    chosen = asked(tool_choice={"type": "function", "function": {"name": "g"}})
+    assert ([tool.name for tool in chosen.tools], chosen.tool_choice) == (["g"], "required")
+
+
+def test_an_answer_with_calls_is_sent_back_as_it_came() -> None:
+    calls = [common_pb2.ToolCall(id="call_1", name="f", arguments='{"a": 1}')]
+    ended = events_pb2.PromptCompleted.Completion(finish_reason="tool_calls", tool_calls=calls)
+    (choice,) = completion(events_pb2.PromptCompleted(completion=ended), created=1)["choices"]
+    assert choice["finish_reason"] == "tool_calls"
+    assert choice["message"] == {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [{"id": "call_1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}],
+    }
+    result = {"role": "tool", "tool_call_id": "call_1", "content": "it is 2"}
+    prompt = ChatRequest.model_validate({"messages": [*HELLO, choice["message"], result]}).to_prompt()
+    _, called, told = prompt.messages
+    assert (called.role, called.content, list(called.tool_calls)) == ("assistant", "", calls)
+    assert (told.role, told.content, told.tool_call_id) == ("tool", "it is 2", "call_1")
+    kept = choice["message"] | {"parsed": None, "tool_calls": [{"index": 0, **choice["message"]["tool_calls"][0]}]}
+    kept["tool_calls"][0]["function"]["parsed_arguments"] = {"a": 1}
+    assert ChatRequest.model_validate({"messages": [*HELLO, kept, result]}).to_prompt() == prompt
+    ended.text = "Let me see."
+    (choice,) = completion(events_pb2.PromptCompleted(completion=ended), created=1)["choices"]
+    assert choice["message"]["content"] == "Let me see."
 
 
 def test_completion_and_headers_name_the_expert_that_ran() -> None:

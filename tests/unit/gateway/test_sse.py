@@ -8,7 +8,7 @@ import pytest
 from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
-from coe._proto import events_pb2
+from coe._proto import common_pb2, events_pb2
 from coe.client.events import Completed, Event, Text
 from coe.gateway.reading import Reading
 from coe.gateway.sse import EventStream, stream
@@ -40,6 +40,27 @@ async def test_comments_are_sent_while_nothing_comes_and_nothing_is_lost() -> No
     assert seen[-1] == "data: [DONE]\n\n"
     await answer.aclose()
     assert closed
+
+
+async def test_calls_come_whole_behind_the_text() -> None:
+    calls = [
+        common_pb2.ToolCall(id="call_1", name="f", arguments='{"a": 1}'),
+        common_pb2.ToolCall(id="call_2", name="g", arguments="{}"),
+    ]
+    ended = events_pb2.PromptCompleted.Completion(text="a", finish_reason="tool_calls", tool_calls=calls)
+
+    async def events() -> AsyncGenerator[Event, None]:
+        yield Text("a", 0)
+        yield Completed(events_pb2.PromptCompleted(completion=ended))
+
+    lines = [line async for line in stream(Reading(events()), "r", "expert", {}, with_usage=False)]
+    choices = [json.loads(line[6:])["choices"][0] for line in lines if line.startswith("data: {")]
+    assert [choice["delta"].get("content") for choice in choices] == ["", "a", None, None]
+    assert [choice["finish_reason"] for choice in choices] == [None, None, None, "tool_calls"]
+    assert choices[2]["delta"]["tool_calls"] == [
+        {"index": 0, "id": "call_1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}},
+        {"index": 1, "id": "call_2", "type": "function", "function": {"name": "g", "arguments": "{}"}},
+    ]
 
 
 async def test_an_answer_that_is_waited_for_can_be_closed() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from coe.experts.json_answer import JsonAnswer, JsonGrammars
+from coe.experts.grammar import Grammar, Grammars, HeldAnswer
 from coe.experts.sampler import Sampler
 from coe.experts.sampling_params import MAX_SCHEMA_LENGTH, SamplingParams
 from coe.experts.sequence import Sequence
@@ -41,15 +41,15 @@ def built() -> Tokenizer:
 
 
 TOKENIZER = built()
-GRAMMARS = JsonGrammars(TOKENIZER.to_str(), [EOS])
+GRAMMARS = Grammars(TOKENIZER.to_str(), [EOS])
 
 
 def spelled(tokens: list[int]) -> str:
     return str(TOKENIZER.decode(tokens))
 
 
-def answer(schema: object) -> JsonAnswer:
-    return GRAMMARS.answer(json.dumps(schema), VOCABULARY)
+def answer(schema: object) -> HeldAnswer:
+    return GRAMMARS.begin(Grammar.of_schema(json.dumps(schema)), VOCABULARY)
 
 
 def at_random(schema: object, draw: random.Random, most: int = 400) -> list[int]:
@@ -113,7 +113,7 @@ def test_answers_of_one_schema_do_not_share_how_far_they_are() -> None:
 )
 def test_what_is_no_schema_is_an_error_of_that_field(schema: str) -> None:
     with pytest.raises(InvalidPrompt, match="json_schema") as refused:
-        GRAMMARS.answer(schema, VOCABULARY)
+        GRAMMARS.begin(Grammar.of_schema(schema), VOCABULARY)
     assert "\n" not in str(refused.value)
     assert refused.value.details["param"] == "json_schema"
 
@@ -126,7 +126,7 @@ def test_a_schema_has_a_greatest_length() -> None:
 
 def sequence(params: SamplingParams) -> Sequence:
     assert params.json_schema is not None
-    sampler = Sampler(params, [0], VOCABULARY, GRAMMARS.answer(params.json_schema, VOCABULARY))
+    sampler = Sampler(params, [0], VOCABULARY, GRAMMARS.begin(Grammar.of_schema(params.json_schema), VOCABULARY))
     spelling = [TOKENIZER.decode([token]).encode() for token in range(EOS)]
     return Sequence("r", [0], params, sampler, Detokenizer(spelling), frozenset([EOS]))
 
@@ -141,8 +141,8 @@ def test_a_sequence_ends_with_its_json(heat: dict[str, float]) -> None:
     logits[EOS] = 50.0
     schema = {"type": "object", "properties": {"a": {"enum": ["x", "y"]}}, "required": ["a"]}
     params = SamplingParams(max_tokens=200, json_schema=json.dumps(schema | {"additionalProperties": False}), **heat)  # type: ignore[arg-type]
-    assert not params.takes_likeliest
     one = sequence(params)
+    assert not one.sampler.takes_likeliest
     emission = one.accept(logits, EOS)
     while emission.finish_reason is None:
         emission = one.accept(logits, EOS)

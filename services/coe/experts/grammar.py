@@ -1,0 +1,89 @@
+"""Answers that are held to a grammar: which tokens may come next (ADR 15)."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer
+
+from coe.platform.errors import InvalidPrompt
+
+# Of JSON. A model that may write blanks anywhere may write nothing else.
+WHITESPACE: Any = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+# Grammars that stay compiled, of a tokenizer.
+MAX_KNOWN = 64
+
+
+@dataclass(frozen=True)
+class Grammar:
+    """In one of the library's forms, and which field of the prompt asks for it."""
+
+    text: str
+    param: str
+
+    @classmethod
+    def of_schema(cls, schema: str) -> "Grammar":
+        """JSON that a JSON schema describes. Raises InvalidPrompt when that is no JSON."""
+        try:
+            return cls(LLMatcher.grammar_from_json_schema(schema, overrides=WHITESPACE), "json_schema")
+        except ValueError as error:
+            raise InvalidPrompt(f"json_schema is no JSON: {error}", param="json_schema") from error
+
+
+class Grammars:
+    """Grammars over the tokens of one tokenizer, given as the library `tokenizers` writes it."""
+
+    def __init__(self, tokenizer: str, eos_ids: Iterable[int]) -> None:
+        slices = LLTokenizer.json_slices()
+        self._tokenizer = LLTokenizer(tokenizer, eos_token=sorted(eos_ids) or None, slices=slices)
+        self._compiled = lru_cache(maxsize=MAX_KNOWN)(self._compile)
+
+    def begin(self, grammar: Grammar, vocabulary: int) -> "HeldAnswer":
+        """An answer for logits of so many tokens. Raises InvalidPrompt for a grammar that can't be followed."""
+        return HeldAnswer(self._compiled(grammar).deep_copy(), grammar.param, vocabulary)
+
+    def _compile(self, grammar: Grammar) -> LLMatcher:
+        limits = LLParserLimits(verbose_errors=False)
+        matcher = LLMatcher(self._tokenizer, grammar.text, log_level=0, limits=limits)
+        _check(matcher, grammar.param)
+        return matcher
+
+
+class HeldAnswer:
+    """How far one answer is."""
+
+    def __init__(self, matcher: LLMatcher, param: str, vocabulary: int) -> None:
+        self._matcher = matcher
+        self._param = param
+        self._vocabulary = vocabulary
+
+    @property
+    def complete(self) -> bool:
+        """Nothing may follow."""
+        return self._matcher.is_stopped()
+
+    def allowed(self) -> npt.NDArray[np.bool_]:
+        """[V]: tokens that may come next; what ends the answer is among them where it may end.
+
+        Raises InvalidPrompt when the grammar turns out to be more than the library's limits let it follow.
+        """
+        bits = np.unpackbits(np.frombuffer(self._matcher.compute_bitmask(), np.uint8), bitorder="little")
+        _check(self._matcher, self._param)
+        allowed: npt.NDArray[Any] = np.zeros(self._vocabulary, np.bool_)
+        known = min(len(bits), self._vocabulary)
+        allowed[:known] = bits[:known]
+        return allowed
+
+    def take(self, token: int) -> None:
+        """One of those allowed."""
+        self._matcher.consume_token(token)
+        _check(self._matcher, self._param)
+
+
+def _check(matcher: LLMatcher, param: str) -> None:
+    if matcher.is_error():
+        why = matcher.get_error().partition("\n")[0]
+        raise InvalidPrompt(f"{param} can't be followed: {why}", param=param)

@@ -1,0 +1,138 @@
+"""Calls of the caller's functions: how an expert is held to write them, and how they are read (ADR 17).
+
+All experts write them alike, as many models were trained to:
+
+    <tool_call>
+    {"name": "weather", "arguments": {"city": "Rome"}}
+    </tool_call>
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Self
+
+from coe._proto import common_pb2, events_pb2
+from coe.experts.grammar import WHITESPACE, Grammar
+from coe.experts.stop_strings import StopStrings
+from coe.platform import tools
+from coe.platform.errors import InvalidPrompt
+
+BEGIN, END = "<tool_call>", "</tool_call>"
+
+
+@dataclass(frozen=True)
+class Tool:
+    """`parameters` is the JSON schema of its arguments, as text."""
+
+    name: str
+    description: str
+    parameters: str
+
+    @classmethod
+    def from_proto(cls, tool: common_pb2.Tool) -> Self:
+        return cls(tool.name, tool.description, json.dumps(tools.arguments_schema(tool), ensure_ascii=False))
+
+    def spec(self) -> dict[str, Any]:
+        """As chat templates know it."""
+        function = {"name": self.name, "description": self.description, "parameters": json.loads(self.parameters)}
+        return {"type": "function", "function": function}
+
+
+@dataclass(frozen=True)
+class ToolUse:
+    """What an answer may call. `required`: it is nothing but calls. `single`: one at most."""
+
+    tools: tuple[Tool, ...]
+    required: bool = False
+    single: bool = False
+
+    @classmethod
+    def from_proto(cls, prompt: events_pb2.PromptSubmitted) -> Self | None:
+        """None for a prompt that offers none. Raises InvalidPrompt."""
+        if not prompt.tools or prompt.tool_choice == tools.NONE:
+            return None
+        single = prompt.HasField("parallel_tool_calls") and not prompt.parallel_tool_calls
+        return cls(tuple(map(Tool.from_proto, prompt.tools)), prompt.tool_choice == tools.REQUIRED, single)
+
+    def grammar(self, json_schema: str | None = None) -> Grammar:
+        """Of the whole answer: text, or JSON of `json_schema`, or calls, in front of which text may stand."""
+        calls = "call" if self.single else rf'call ("\n{BEGIN}" call)*'
+        if self.required:
+            start = [f'start: "{BEGIN}" {calls}']
+        elif json_schema is not None:
+            start = [f'start: %json {_held(_parsed(json_schema))} | "{BEGIN}" {calls}']
+        else:
+            start = [f"start: TEXT | front {calls}", f'front[lazy]: TEXT "{BEGIN}"', r"TEXT: /(.|\n)*/"]
+        named = {f"call_{index}": tool for index, tool in enumerate(self.tools)}
+        call = rf'call: "\n" ({" | ".join(named)}) "}}\n{END}"'
+        each = [
+            f"{rule}: {json.dumps(_opening(tool.name))} %json {_held(json.loads(tool.parameters))}"
+            for rule, tool in named.items()
+        ]
+        return Grammar("\n".join(["%llguidance {}", *start, call, *each]), "tools")
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """`arguments`: a JSON object, as text."""
+
+    name: str
+    arguments: str
+
+    def spelled(self) -> str:
+        return f"{BEGIN}\n{_opening(self.name)}{self.arguments}}}\n{END}"
+
+
+class CallReader:
+    """Takes an answer apart as it comes: the text in front of its calls, and the calls."""
+
+    def __init__(self) -> None:
+        self._front = StopStrings((BEGIN,))
+        self._whole: list[str] = []
+
+    def push(self, text: str) -> str:
+        """What of it is text in front of calls, as far as that is certain."""
+        self._whole.append(text)
+        return self._front.push(text)
+
+    def flush(self) -> str:
+        """What was held back, once no more comes."""
+        return self._front.flush()
+
+    def calls(self) -> tuple[ToolCall, ...]:
+        """Those that are whole."""
+        return tuple(_calls("".join(self._whole)))
+
+
+def _calls(text: str) -> Iterator[ToolCall]:
+    decoder, at = json.JSONDecoder(), text.find(BEGIN)
+    while at >= 0:
+        head, marker, _ = text[at + len(BEGIN) + 1 :].partition('", "arguments": ')
+        begin = at + len(BEGIN) + 1 + len(head) + len(marker)
+        try:
+            _, end = decoder.raw_decode(text, begin)
+        except (ValueError, RecursionError):
+            return
+        if not text.startswith(f"}}\n{END}", end):
+            return
+        yield ToolCall(head.removeprefix('{"name": "'), text[begin:end])
+        at = text.find(BEGIN, end)
+
+
+def _opening(name: str) -> str:
+    return f'{{"name": "{name}", "arguments": '
+
+
+def _held(schema: dict[str, Any]) -> str:
+    return json.dumps(schema | {"x-guidance": WHITESPACE})
+
+
+def _parsed(json_schema: str) -> dict[str, Any]:
+    try:
+        schema = json.loads(json_schema)
+    except (ValueError, RecursionError) as error:
+        raise InvalidPrompt(f"json_schema is no JSON: {error}", param="json_schema") from error
+    if not isinstance(schema, dict):
+        raise InvalidPrompt("json_schema must be an object beside tools", param="json_schema")
+    return schema

@@ -1,0 +1,80 @@
+"""What is checked of the functions that a prompt offers, and of calls in a conversation. Pure."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from coe._proto import common_pb2, events_pb2
+from coe.platform.errors import InvalidPrompt
+
+MAX_TOOLS = 128
+MAX_SCHEMA_CHARS = 1 << 16
+NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+AUTO, REQUIRED, NONE = "auto", "required", "none"
+# "" is auto.
+CHOICES = frozenset({"", AUTO, REQUIRED, NONE})
+NO_ARGUMENTS = {"type": "object", "additionalProperties": False}
+
+
+def check(prompt: events_pb2.PromptSubmitted) -> None:
+    """Raises InvalidPrompt."""
+    if len(prompt.tools) > MAX_TOOLS:
+        raise InvalidPrompt(f"tools: more than {MAX_TOOLS}", param="tools")
+    for name, count in Counter(tool.name for tool in prompt.tools).items():
+        if not NAME.fullmatch(name):
+            raise InvalidPrompt(f"tools: {name[:80]!r} is no name: up to 64 letters, digits, _ and -", param="tools")
+        if count > 1:
+            raise InvalidPrompt(f"tools: {count} are named {name!r}", param="tools")
+    for tool in prompt.tools:
+        arguments_schema(tool)
+    if prompt.tool_choice not in CHOICES:
+        raise InvalidPrompt(
+            f"tool_choice {prompt.tool_choice[:40]!r} is none of auto, required, none", param="tool_choice"
+        )
+    if prompt.tool_choice == REQUIRED and not prompt.tools:
+        raise InvalidPrompt("tool_choice is required, but there are no tools", param="tool_choice")
+
+
+def check_calls(messages: Sequence[common_pb2.ChatMessage]) -> None:
+    """Raises InvalidPrompt."""
+    for message in messages:
+        if message.tool_calls and message.role != "assistant":
+            raise InvalidPrompt(f"messages: only the assistant has tool_calls, not {message.role!r}", param="messages")
+        for call in message.tool_calls:
+            arguments(call)
+
+
+def arguments_schema(tool: common_pb2.Tool) -> dict[str, Any]:
+    """The JSON schema of a tool's arguments. Raises InvalidPrompt when that is no schema of an object."""
+    if not tool.parameters.strip():
+        return NO_ARGUMENTS
+    if len(tool.parameters) > MAX_SCHEMA_CHARS:
+        raise InvalidPrompt(
+            f"tools: {tool.name}'s parameters have more than {MAX_SCHEMA_CHARS} characters", param="tools"
+        )
+    schema = _object(tool.parameters)
+    if schema is None or schema.get("type", "object") != "object":
+        raise InvalidPrompt(f"tools: {tool.name}'s parameters are no JSON schema of an object", param="tools")
+    return {**schema, "type": "object"}
+
+
+def arguments(call: common_pb2.ToolCall) -> dict[str, Any]:
+    """Raises InvalidPrompt when they are no JSON object."""
+    values = _object(call.arguments) if call.arguments.strip() else {}
+    if values is None:
+        raise InvalidPrompt(
+            f"messages: the arguments of a call of {call.name[:64]!r} are no JSON object", param="messages"
+        )
+    return values
+
+
+def _object(text: str) -> dict[str, Any] | None:
+    try:
+        value = json.loads(text)
+        # Half of a surrogate pair can be written in JSON, and nowhere else.
+        json.dumps(value, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None

@@ -1,0 +1,164 @@
+"""Whatever an expert would rather say: what it calls is one of the caller's functions, with arguments of its schema."""
+
+import json
+import random
+
+import numpy as np
+import pytest
+
+from coe._proto import common_pb2, events_pb2
+from coe.experts.grammar import Grammar, HeldAnswer
+from coe.experts.sampler import Sampler
+from coe.experts.sampling_params import SamplingParams
+from coe.experts.sequence import Emission, Sequence
+from coe.experts.tokenizer import Detokenizer
+from coe.experts.tool_calls import CallReader, Tool, ToolCall, ToolUse
+from coe.platform.errors import InvalidPrompt
+from unit.experts.test_grammar import EOS, GRAMMARS, TOKENIZER, VOCABULARY, spelled
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"city": {"enum": ["Rome", "Oslo"]}, "days": {"type": "integer", "minimum": 1, "maximum": 9}},
+    "required": ["city"],
+    "additionalProperties": False,
+}
+WEATHER = Tool("weather", "How warm it is", json.dumps(SCHEMA))
+NOW = Tool("now", "", '{"type": "object", "additionalProperties": false}')
+ROME = ToolCall("weather", '{"city": "Rome"}')
+CALL = ROME.spelled()
+
+
+def held(use: ToolUse, schema: str | None = None) -> HeldAnswer:
+    return GRAMMARS.begin(use.grammar(schema), VOCABULARY)
+
+
+def takes(answer: HeldAnswer, text: str) -> bool:
+    """Whether this may be the whole answer."""
+    for token in TOKENIZER.encode(text).ids:
+        if not answer.allowed()[token]:
+            return False
+        answer.take(token)
+    return bool(answer.complete or answer.allowed()[EOS])
+
+
+def read(text: str, size: int = 3) -> tuple[str, tuple[ToolCall, ...]]:
+    reader = CallReader()
+    parts = [reader.push(text[at : at + size]) for at in range(0, len(text), size)]
+    return "".join((*parts, reader.flush())), reader.calls()
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_whatever_is_drawn_is_a_call_where_one_is_required(seed: int) -> None:
+    draw, answer, tokens = random.Random(seed), held(ToolUse((WEATHER, NOW), required=True, single=True)), list[int]()
+    while not answer.complete:
+        tokens.append(draw.choice([token for token in np.flatnonzero(answer.allowed()).tolist() if token != EOS]))
+        answer.take(tokens[-1])
+    text, (call,) = read(spelled(tokens))
+    assert text == ""
+    arguments = json.loads(call.arguments)
+    assert arguments == {} if call.name == "now" else arguments["city"] in ("Rome", "Oslo")
+
+
+def test_what_may_be_answered() -> None:
+    free, one, required = (
+        ToolUse((WEATHER, NOW)),
+        ToolUse((WEATHER, NOW), single=True),
+        ToolUse((WEATHER, NOW), required=True),
+    )
+    now = ToolCall("now", "{}").spelled()
+    for text, accepted in {
+        "It is warm.": [free, one],
+        CALL: [free, one, required],
+        f"Let me see.\n{CALL}": [free, one],
+        f"{CALL}\n{now}": [free, required],
+        f"{CALL}\nThere.": [],
+        CALL.replace("weather", "whether"): [],
+        CALL.replace("Rome", "Bonn"): [],
+        CALL.removesuffix("</tool_call>"): [],
+    }.items():
+        assert [use for use in (free, one, required) if takes(held(use), text)] == accepted, text
+
+
+def test_beside_a_schema_an_answer_is_json_or_calls() -> None:
+    schema = '{"type": "object", "properties": {"warm": {"type": "boolean"}}, "required": ["warm"]}'
+    use = ToolUse((WEATHER,))
+    assert takes(held(use, schema), '{"warm": true}')
+    assert takes(held(use, schema), CALL)
+    assert not takes(held(use, schema), "It is warm.")
+    for broken in ("{", "[]", "3"):
+        with pytest.raises(InvalidPrompt, match="json_schema"):
+            use.grammar(broken)
+
+
+def test_a_schema_that_can_not_be_followed_is_an_error_of_the_tools() -> None:
+    with pytest.raises(InvalidPrompt, match="tools can't be followed") as refused:
+        held(ToolUse((Tool("f", "", '{"type": "object", "properties": {"a": {"type": "strin"}}}'),)))
+    assert refused.value.details["param"] == "tools"
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 1000])
+def test_an_answer_is_taken_apart_wherever_tokens_end(size: int) -> None:
+    tricky = ToolCall("note", '{"text": "a \\"quoted\\" }\\n</tool_call> and <tool_call>", "n": {"m": [1, {}]}}')
+    assert read(f"Let me <tool> see.\n{CALL}\n{tricky.spelled()}", size) == ("Let me <tool> see.\n", (ROME, tricky))
+    assert read("No call <tool_cal", size) == ("No call <tool_cal", ())
+
+
+@pytest.mark.parametrize("end", range(len("<tool_call>"), len(CALL)))
+def test_a_call_that_was_cut_is_none(end: int) -> None:
+    assert read(f"{CALL}\n{CALL[:end]}") == ("", (ROME,))
+    assert read(CALL[:end]) == ("", ())
+
+
+def answered(text: str, *, max_tokens: int = 400, stop: tuple[str, ...] = ()) -> list[Emission]:
+    """By an expert that says this and then ends."""
+    params = SamplingParams(max_tokens=max_tokens, stop=stop)
+    grammar: Grammar = ToolUse((WEATHER, NOW)).grammar()
+    sampler = Sampler(params, [0], VOCABULARY, GRAMMARS.begin(grammar, VOCABULARY))
+    spelling = [TOKENIZER.decode([token]).encode() for token in range(EOS)]
+    one = Sequence("r", [0], params, sampler, Detokenizer(spelling), frozenset([EOS]), CallReader())
+    emissions: list[Emission] = []
+    for token in (*TOKENIZER.encode(text).ids, EOS):
+        logits = np.zeros(VOCABULARY, np.float32)
+        logits[token] = 9.0
+        emissions.append(one.accept(logits, token))
+        if emissions[-1].finish_reason:
+            break
+    return emissions
+
+
+def test_an_answer_streams_its_text_and_ends_with_its_calls() -> None:
+    emissions = answered(f"Let me see.\n{CALL}")
+    assert "".join(one.text for one in emissions) == emissions[-1].final_text == "Let me see.\n"
+    assert emissions[-1].finish_reason == "tool_calls"
+    assert emissions[-1].tool_calls == (ROME,)
+    assert not any(one.tool_calls for one in emissions[:-1])
+
+
+def test_an_answer_without_calls_ends_as_any() -> None:
+    (*_, last) = answered("It is < 30 degrees <tool")
+    assert (last.final_text, last.finish_reason, last.tool_calls) == ("It is < 30 degrees <tool", "stop", ())
+
+
+def test_an_answer_that_was_cut_says_so_and_has_whole_calls_alone() -> None:
+    (*_, last) = answered(f"{CALL}\n{CALL}", max_tokens=len(TOKENIZER.encode(CALL).ids) + 20)
+    assert (last.final_text, last.finish_reason, last.tool_calls) == ("", "length", (ROME,))
+
+
+def test_stop_strings_end_text_and_no_call() -> None:
+    (*_, last) = answered(f"Let me see.\n{CALL}", stop=("Rome",))
+    assert (last.final_text, last.finish_reason) == ("Let me see.\n", "tool_calls")
+    (*_, last) = answered(f"Let me see.\n{CALL}", stop=("see",))
+    assert (last.final_text, last.finish_reason) == ("Let me ", "stop")
+
+
+def test_what_a_prompt_says_of_tools() -> None:
+    def use(**fields: object) -> ToolUse | None:
+        tools = [common_pb2.Tool(name="now"), common_pb2.Tool(name="weather", parameters=json.dumps(SCHEMA))]
+        return ToolUse.from_proto(events_pb2.PromptSubmitted(**{"prompt": "Hi", "tools": tools} | fields))  # type: ignore[arg-type]
+
+    assert use(tools=[]) is None
+    assert use(tool_choice="none") is None
+    assert use(tool_choice="auto") == use() == ToolUse((NOW, Tool("weather", "", json.dumps(SCHEMA))))
+    required = use(tool_choice="required", parallel_tool_calls=False)
+    assert required is not None
+    assert (required.required, required.single) == (True, True)
