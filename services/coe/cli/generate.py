@@ -39,6 +39,8 @@ def command(
     top_k: Annotated[int, typer.Option(help="Draw from so many likeliest tokens; 0 from all.")] = 0,
     min_p: Annotated[float, typer.Option(help="Draw from tokens at least so likely against the likeliest.")] = 0.0,
     repetition_penalty: Annotated[float, typer.Option(help="Above 1 repeats less.")] = 1.0,
+    frequency_penalty: Annotated[float, typer.Option(help="Taken off a token's logit each time it is drawn.")] = 0.0,
+    presence_penalty: Annotated[float, typer.Option(help="Taken off the logit of each token that was drawn.")] = 0.0,
     seed: Annotated[int | None, typer.Option(min=0, help="The same seed draws the same answer.")] = None,
     stop: Annotated[list[str] | None, typer.Option(help="End before this text; may be given often.")] = None,
     json_schema: Annotated[
@@ -61,6 +63,8 @@ def command(
         top_k=top_k,
         min_p=min_p,
         repetition_penalty=repetition_penalty,
+        frequency_penalty=frequency_penalty,
+        presence_penalty=presence_penalty,
         seed=seed,
         stop=tuple(stop or ()),
         json_schema=None if json_schema is None else json_schema.read_text(),

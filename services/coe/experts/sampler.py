@@ -29,6 +29,8 @@ class Sampler:
         if params.repetition_penalty != 1:
             self._seen = np.zeros(vocabulary, np.bool_)
             self._seen[prompt] = True
+        # How often the answer has each token.
+        self._drawn: Logits | None = np.zeros(vocabulary, np.float32) if params.penalises_the_answer else None
 
     @property
     def complete(self) -> bool:
@@ -52,9 +54,13 @@ class Sampler:
             logits = np.where(self._held.allowed(), logits, np.float32(-np.inf))
         if self._seen is not None:
             logits = penalised(logits, self._seen, self._params.repetition_penalty)
+        if self._drawn is not None:
+            logits = lowered(logits, self._drawn, self._params.frequency_penalty, self._params.presence_penalty)
         token = int(np.argmax(logits)) if self._params.greedy else self._draw(logits)
         if self._seen is not None:
             self._seen[token] = True
+        if self._drawn is not None:
+            self._drawn[token] += 1
         if self._held is not None:
             self._held.take(token)
         return token
@@ -70,6 +76,11 @@ def penalised(logits: Logits, seen: npt.NDArray[np.bool_], penalty: float) -> Lo
     """Seen tokens made less likely, whatever the sign of their logit (CTRL, arXiv 1909.05858, as transformers does)."""
     lowered = np.where(logits > 0, logits / np.float32(penalty), logits * np.float32(penalty))
     return np.where(seen, lowered, logits)
+
+
+def lowered(logits: Logits, drawn: Logits, frequency: float, presence: float) -> Logits:
+    """Tokens of the answer made less likely, `drawn` [V] times each, as OpenAI's API describes it."""
+    return logits - np.float32(frequency) * drawn - np.float32(presence) * (drawn > 0)
 
 
 def candidates(logits: Logits, params: SamplingParams) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:

@@ -25,6 +25,8 @@ class SamplingParams:
     top_k: int = 0
     min_p: float = 0.0
     repetition_penalty: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
     # None: drawn by the machine, so that two answers differ.
     seed: int | None = None
     stop: tuple[str, ...] = ()
@@ -41,6 +43,8 @@ class SamplingParams:
             "top_k must not be negative": self.top_k >= 0,
             "min_p must be between 0 and 1": 0 <= self.min_p <= 1,
             "repetition_penalty must be between 0.001 and 1000": 1e-3 <= self.repetition_penalty <= 1e3,
+            "frequency_penalty must be between -2 and 2": -2 <= self.frequency_penalty <= 2,
+            "presence_penalty must be between -2 and 2": -2 <= self.presence_penalty <= 2,
             "seed must be an unsigned 64 bit number": self.seed is None or 0 <= self.seed < 1 << 64,
             f"stop must be at most {MAX_STOP_STRINGS} strings": len(self.stop) <= MAX_STOP_STRINGS,
             f"stop must be strings of 1 to {MAX_STOP_LENGTH} characters": stops,
@@ -69,4 +73,8 @@ class SamplingParams:
     @property
     def takes_likeliest(self) -> bool:
         """Whether the next token is the one with the highest logit, as long as no grammar forbids it."""
-        return self.greedy and self.repetition_penalty == 1
+        return self.greedy and self.repetition_penalty == 1 and not self.penalises_the_answer
+
+    @property
+    def penalises_the_answer(self) -> bool:
+        return self.frequency_penalty != 0 or self.presence_penalty != 0

@@ -24,6 +24,7 @@ PRINTABLE = string.printable.strip().replace("%", "") + " "
 BUDGETS = {f"coe-{name}": name for name in ("quality", "balanced", "economy")}
 Temperature = Annotated[float, Field(ge=0, le=2)]
 Probability = Annotated[float, Field(ge=0, le=1)]
+Penalty = Annotated[float, Field(ge=-2, le=2)]
 Tokens = Annotated[int, Field(ge=1, lt=2**32)]
 Name = Annotated[str, Field(max_length=MAX_NAME_CHARS)]
 Nothing = Annotated[list[Any] | dict[str, Any], Field(max_length=0)]
@@ -125,6 +126,8 @@ class ChatRequest(Given):
     max_completion_tokens: Tokens | None = None
     temperature: Temperature | None = None
     top_p: Probability | None = None
+    frequency_penalty: Penalty | None = None
+    presence_penalty: Penalty | None = None
     seed: Annotated[int, Field(ge=0, lt=2**64)] | None = None
     stop: Annotated[list[str] | None, BeforeValidator(_in_list)] = None
     tools: list[Tool] = Field(default=[])
@@ -137,8 +140,6 @@ class ChatRequest(Given):
     prompt_cache_key: Name | None = None
     # Accepted only at the value that changes nothing.
     n: Literal[1] = 1
-    frequency_penalty: Literal[0] | None = None
-    presence_penalty: Literal[0] | None = None
     logprobs: Literal[False] | None = None
     top_logprobs: Literal[0] | None = None
     logit_bias: Nothing | None = None
@@ -172,6 +173,8 @@ class ChatRequest(Given):
                 top_k=self.top_k,
                 min_p=self.min_p,
                 repetition_penalty=self.repetition_penalty,
+                frequency_penalty=self.frequency_penalty,
+                presence_penalty=self.presence_penalty,
                 seed=self.seed,
                 stop=self.stop,
                 json_schema=self.response_format.schema_text() if self.response_format else None,

@@ -98,10 +98,22 @@ def test_penalty_counts_prompt_and_drawn_tokens() -> None:
     assert [drawn(sampler, logits), drawn(sampler, logits)] == [1, 2]
 
 
+def test_penalties_of_the_answer_leave_the_prompt_alone() -> None:
+    logits = np.array([1.0, 0.9, 0.8], np.float32)
+    sampler = Sampler(SamplingParams(presence_penalty=0.15), [0], 3)
+    assert [drawn(sampler, logits) for _ in range(5)] == [0, 1, 0, 0, 0]
+    sampler = Sampler(SamplingParams(frequency_penalty=0.15), [0], 3)
+    assert [drawn(sampler, logits) for _ in range(6)] == [0, 1, 0, 2, 1, 0]
+    sampler = Sampler(SamplingParams(frequency_penalty=-1), [0], 3)
+    assert [drawn(sampler, logits), drawn(sampler, np.array([0.0, 0.9, 0.8], np.float32))] == [0, 0]
+
+
 @pytest.mark.parametrize(
     "values",
     [
         {"max_tokens": 0},
+        {"frequency_penalty": 2.1},
+        {"presence_penalty": float("nan")},
         {"temperature": -1},
         {"temperature": float("nan")},
         {"top_p": 0},

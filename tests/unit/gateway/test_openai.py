@@ -23,10 +23,12 @@ def test_auto_routes_a_name_asks_for_the_expert_and_a_budget_bounds() -> None:
 
 def test_sampling_is_carried_and_what_is_not_given_stays_unset() -> None:
     request = {"messages": HELLO, "max_tokens": 7, "temperature": 0.5, "stop": "END", "seed": 3}
+    request |= {"frequency_penalty": -0.5, "presence_penalty": 0}
     sampling = ChatRequest.model_validate(request).to_prompt().sampling
     assert (sampling.max_tokens, sampling.temperature, sampling.seed) == (7, 0.5, 3)
     assert list(sampling.stop) == ["END"]
     assert not sampling.HasField("top_p")
+    assert (sampling.frequency_penalty, sampling.presence_penalty) == (-0.5, 0)
 
 
 def test_developer_messages_are_system_messages_and_parts_are_joined() -> None:
@@ -61,7 +63,8 @@ def test_developer_messages_are_system_messages_and_parts_are_joined() -> None:
         {"temperature": 3},
         {"max_tokens": 0},
         {"messages": []},
-        {"presence_penalty": 1},
+        {"presence_penalty": 2.1},
+        {"logprobs": True},
         {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
     ],
 )
