@@ -1,8 +1,9 @@
 """Answers that are held to a grammar: which tokens may come next (ADR 15)."""
 
+import threading
+from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,8 @@ from coe.platform.errors import InvalidPrompt
 
 # Of JSON. A model that may write blanks anywhere may write nothing else.
 WHITESPACE: Any = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
-# Grammars that stay compiled, of a tokenizer.
-MAX_KNOWN = 64
+# Characters of grammars that stay compiled, of a tokenizer. Compiled, they take some 25 times as much memory.
+MAX_KNOWN = 1 << 21
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,25 @@ class Grammars:
     def __init__(self, tokenizer: str, eos_ids: Iterable[int]) -> None:
         slices = LLTokenizer.json_slices()
         self._tokenizer = LLTokenizer(tokenizer, eos_token=sorted(eos_ids) or None, slices=slices)
-        self._compiled = lru_cache(maxsize=MAX_KNOWN)(self._compile)
+        # Least recently used first.
+        self._compiled: OrderedDict[Grammar, LLMatcher] = OrderedDict()
+        self._characters = 0
+        self._lock = threading.Lock()
 
     def begin(self, grammar: Grammar, vocabulary: int) -> "HeldAnswer":
         """An answer for logits of so many tokens. Raises InvalidPrompt for a grammar that can't be followed."""
-        return HeldAnswer(self._compiled(grammar).deep_copy(), grammar.param, vocabulary)
+        with self._lock:
+            return HeldAnswer(self._known(grammar).deep_copy(), grammar.param, vocabulary)
+
+    def _known(self, grammar: Grammar) -> LLMatcher:
+        if grammar not in self._compiled:
+            self._compiled[grammar] = self._compile(grammar)
+            self._characters += len(grammar.text)
+        self._compiled.move_to_end(grammar)
+        while self._characters > MAX_KNOWN and len(self._compiled) > 1:
+            oldest, _ = self._compiled.popitem(last=False)
+            self._characters -= len(oldest.text)
+        return self._compiled[grammar]
 
     def _compile(self, grammar: Grammar) -> LLMatcher:
         limits = LLParserLimits(verbose_errors=False)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
+from coe.experts import grammar as grammar_module
 from coe.experts.grammar import Grammar, Grammars, HeldAnswer
 from coe.experts.sampler import Sampler
 from coe.experts.sampling_params import MAX_SCHEMA_LENGTH, SamplingParams
@@ -96,6 +97,18 @@ def test_answers_of_one_schema_do_not_share_how_far_they_are() -> None:
     one, other = answer({"type": "integer"}), answer({"type": "integer"})
     one.take(ALPHABET.index("7"))
     assert not other.allowed()[EOS]
+
+
+def test_what_stays_compiled_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    grammars = Grammars(TOKENIZER.to_str(), [EOS])
+    compiled: list[Grammar] = []
+    compile_ = grammars._compile
+    monkeypatch.setattr(grammars, "_compile", lambda grammar: (compiled.append(grammar), compile_(grammar))[1])
+    one, two, three = (Grammar.of_schema(json.dumps({"enum": [name * 60]})) for name in "abc")
+    monkeypatch.setattr(grammar_module, "MAX_KNOWN", len(one.text) + len(two.text))
+    for asked in (one, two, one, three, one, two):
+        grammars.begin(asked, VOCABULARY)
+    assert compiled == [one, two, three, two]
 
 
 @pytest.mark.parametrize(
