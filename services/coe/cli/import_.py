@@ -41,4 +41,5 @@ def command(
 
 def _progress() -> Progress:
     columns = (TextColumn("importing {task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    return Progress(*columns, console=err, transient=True)
+    # None at all in a log: it would get an empty line instead.
+    return Progress(*columns, console=err, transient=True, disable=not err.is_terminal)

@@ -50,7 +50,7 @@ def locate(name: str) -> Iterator[Located]:
                 yield located
         return
     path = downloaded(name.removeprefix(HUB_PREFIX)) if name.startswith(HUB_PREFIX) else Path(name)
-    with _opened(path, name if name.startswith(HUB_PREFIX) else path.name) as located:
+    with _opened(path, name if name.startswith(HUB_PREFIX) else path.absolute().name) as located:
         yield located
 
 

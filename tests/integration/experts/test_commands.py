@@ -60,7 +60,8 @@ def test_a_hugging_face_folder_from_files_to_answer(
     path = write_tiny_gguf(tmp_path / "tiny.gguf", model)
     folder = write_hf_folder(tmp_path / "Tiny-1M-Instruct", path, model)
     assert coe("import", str(folder), "--json") == 0
-    assert json.loads(capsys.readouterr().out)["id"] == "tiny-1m"
+    said = capsys.readouterr()
+    assert (json.loads(said.out)["id"], said.err) == ("tiny-1m", "")
     assert coe("import", str(path), "--id", "of-gguf") == 0
     capsys.readouterr()
     answers = []

@@ -34,13 +34,16 @@ def test_ids_are_made_of_family_and_size(name: str, parameters: int, expected: s
     assert suggested_id(name, parameters) == expected
 
 
-def test_a_folder_and_a_file_are_told_apart(tmp_path: Path) -> None:
+def test_a_folder_and_a_file_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = TinyModel(kind=GGMLQuantizationType.F32)
     path = write_tiny_gguf(tmp_path / "tiny.gguf", model)
     folder = write_hf_folder(tmp_path / "folder", path, model)
     with locate(str(path)) as one, locate(str(folder)) as two:
         assert one.source.config.hidden == two.source.config.hidden
         assert (one.origin, two.origin) == ("tiny.gguf", "folder")
+    monkeypatch.chdir(folder)
+    with locate(".") as here:
+        assert here.origin == "folder"
 
 
 @pytest.mark.parametrize(
