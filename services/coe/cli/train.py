@@ -28,7 +28,9 @@ def router(
     add_category: Annotated[
         list[str] | None, typer.Option(metavar="NAME=FOLDER", help="Add a category to the artifact in use instead.")
     ] = None,
-    out_dir: Annotated[Path | None, typer.Option("--out", help="Folder for the artifact. Default: COE_HOME.")] = None,
+    out_dir: Annotated[
+        Path | None, typer.Option("--out", file_okay=False, help="Folder for the artifact. Default: COE_HOME.")
+    ] = None,
     encoder: Annotated[Path | None, typer.Option(help="Folder with an ONNX encoder.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed trains the same artifact.")] = 0,
     json: AsJson = False,
@@ -58,7 +60,9 @@ def mapping(
     ] = None,
     experts: Annotated[Path | None, typer.Option(help="Parameters of the models, YAML.")] = None,
     parts: Annotated[bool, typer.Option(help="Learn parts of categories (needs the extra `train`).")] = True,
-    out_path: Annotated[Path | None, typer.Option("--out", help="Where to write. Default: COE_HOME.")] = None,
+    out_path: Annotated[
+        Path | None, typer.Option("--out", dir_okay=False, help="The file to write. Default: in COE_HOME.")
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Solve the mapping of categories to experts under budgets of parameters."""

@@ -46,3 +46,12 @@ def test_categories_of_the_router_that_have_no_outcomes_are_named(home: Path) ->
     trained = RUN.invoke(train.app, ["mapping", "--outcomes", outcomes(home, "general"), "--no-parts", "--json"])
     assert trained.exit_code == 0, trained.output
     assert trained.stderr == "Answered as general, for there are no outcomes of them: gardening\n"
+
+
+def test_a_folder_is_no_file_to_write(home: Path) -> None:
+    """Said before anything is solved; nothing is left beside the folder."""
+    folder = home / "mine"
+    folder.mkdir()
+    path = outcomes(home, "general")
+    trained = RUN.invoke(train.app, ["mapping", "--outcomes", path, "--no-parts", "--out", str(folder)])
+    assert (trained.exit_code, [entry.name for entry in home.iterdir() if "mine" in entry.name]) == (2, ["mine"])
