@@ -92,6 +92,12 @@ class HeldAnswer:
         allowed[:known] = bits[:known]
         return allowed
 
+    def forced(self) -> list[int]:
+        """Tokens that come next whatever anybody would rather say, as far as that is known."""
+        tokens = self._matcher.compute_ff_tokens()
+        _check(self._matcher, self._param)
+        return tokens
+
     def take(self, token: int) -> None:
         """One of those allowed."""
         self._matcher.consume_token(token)

@@ -57,13 +57,23 @@ class Sampler:
         if self._drawn is not None:
             logits = lowered(logits, self._drawn, self._params.frequency_penalty, self._params.presence_penalty)
         token = int(np.argmax(logits)) if self._params.greedy else self._draw(logits)
+        self._take(token)
+        return token
+
+    def forced(self, most: int) -> list[int]:
+        """Tokens that need no logits, for the grammar leaves nothing else: so many of them at most."""
+        tokens = self._held.forced()[:most] if self._held is not None else []
+        for token in tokens:
+            self._take(token)
+        return tokens
+
+    def _take(self, token: int) -> None:
         if self._seen is not None:
             self._seen[token] = True
         if self._drawn is not None:
             self._drawn[token] += 1
         if self._held is not None:
             self._held.take(token)
-        return token
 
     def _draw(self, logits: Logits) -> int:
         ids, weights = candidates(logits, self._params)

@@ -15,6 +15,10 @@ from coe.experts.tool_calls import CallReader, ToolCall, ToolUse
 from coe.platform.errors import CoEError, InvalidPrompt
 
 
+# A step that computes many more would hold up whoever shares it.
+FORCED_AT_ONCE = 32
+
+
 @dataclass(frozen=True)
 class Emission:
     """What one step added to one request. `finish_reason` and `final_text` are set on its last emission only.
@@ -64,7 +68,7 @@ class Sequence:
 
     @property
     def pending(self) -> int:
-        """Tokens that are not in the KV cache yet: the rest of the prompt, or the token drawn last."""
+        """Tokens that are not in the KV cache yet: the rest of the prompt, or those that came last."""
         return len(self.ids) - self.computed
 
     @property
@@ -72,25 +76,30 @@ class Sequence:
         return len(self.ids) - self.prompt_tokens
 
     def accept(self, logits: npt.NDArray[np.float32] | None, likeliest: int) -> Emission:
-        """Draws the next token from `logits` [V], whose first maximum is at `likeliest`, and says what it adds.
+        """Draws the next token from `logits` [V], whose first maximum is at `likeliest`, and says what it adds, with those
+        that a grammar forces behind it: the next step computes them together.
 
         `logits` may be None for parameters that take the likeliest.
         """
+        begin = len(self.ids)
         try:
-            token = self.sampler.sample(logits, likeliest)
+            tokens = [self.sampler.sample(logits, likeliest)]
+            tokens += self.sampler.forced(min(FORCED_AT_ONCE, self.params.max_tokens - self.completion_tokens - 1))
         except InvalidPrompt as error:
             return self.fail(error)
-        self.ids.append(token)
-        if token in self.eos_ids:
-            return self._emission(self._rest(), "stop")
-        text = self._said(self.detokenizer.push(token))
-        if self._stops.stopped:
-            return self._emission(text, "stop")
+        text = ""
+        for token in tokens:
+            self.ids.append(token)
+            if token in self.eos_ids:
+                return self._emission(begin, text + self._rest(), "stop")
+            text += self._said(self.detokenizer.push(token))
+            if self._stops.stopped:
+                return self._emission(begin, text, "stop")
         if self.sampler.complete:
-            return self._emission(text + self._rest(), "stop")
+            return self._emission(begin, text + self._rest(), "stop")
         if self.completion_tokens < self.params.max_tokens:
-            return self._emission(text, None)
-        return self._emission(text + self._rest(), "length")
+            return self._emission(begin, text, None)
+        return self._emission(begin, text + self._rest(), "length")
 
     def fail(self, error: CoEError) -> Emission:
         """Its last emission, in place of a token."""
@@ -114,7 +123,8 @@ class Sequence:
         text = self._said(self.detokenizer.flush()) + self._stops.push(self.reader.flush() if self.reader else "")
         return text + self._stops.flush()
 
-    def _emission(self, text: str, finish_reason: str | None) -> Emission:
+    def _emission(self, begin: int, text: str, finish_reason: str | None) -> Emission:
+        """Of the ids from `begin` on."""
         self._text.append(text)
         calls = self.reader.calls() if self.reader and finish_reason else ()
         if calls and finish_reason == "stop":
@@ -122,12 +132,12 @@ class Sequence:
         return Emission(
             request_id=self.request_id,
             text=text,
-            tokens=1,
+            tokens=len(self.ids) - begin,
             prompt_tokens=self.prompt_tokens,
             completion_tokens=self.completion_tokens,
             finish_reason=finish_reason,
             final_text="".join(self._text) if finish_reason else "",
-            token_ids=(self.ids[-1],),
+            token_ids=tuple(self.ids[begin:]),
             tool_calls=calls,
         )
 

@@ -10,7 +10,7 @@ from coe._proto import common_pb2, events_pb2
 from coe.experts.grammar import Grammar, HeldAnswer
 from coe.experts.sampler import Sampler
 from coe.experts.sampling_params import SamplingParams
-from coe.experts.sequence import Emission, Sequence
+from coe.experts.sequence import FORCED_AT_ONCE, Emission, Sequence
 from coe.experts.tokenizer import Detokenizer
 from coe.experts.tool_calls import CallReader, Tool, ToolCall, ToolUse
 from coe.platform.errors import InvalidPrompt
@@ -117,12 +117,12 @@ def answered(text: str, *, max_tokens: int = 400, stop: tuple[str, ...] = ()) ->
     spelling = [TOKENIZER.decode([token]).encode() for token in range(EOS)]
     one = Sequence("r", [0], params, sampler, Detokenizer(spelling), frozenset([EOS]), CallReader())
     emissions: list[Emission] = []
-    for token in (*TOKENIZER.encode(text).ids, EOS):
+    while not emissions or emissions[-1].finish_reason is None:
+        left = text[len(spelled(one.ids[1:])) :]
+        token = TOKENIZER.encode(left).ids[0] if left else EOS
         logits = np.zeros(VOCABULARY, np.float32)
         logits[token] = 9.0
         emissions.append(one.accept(logits, token))
-        if emissions[-1].finish_reason:
-            break
     return emissions
 
 
@@ -134,13 +134,28 @@ def test_an_answer_streams_its_text_and_ends_with_its_calls() -> None:
     assert not any(one.tool_calls for one in emissions[:-1])
 
 
+def test_what_a_call_has_in_any_case_takes_no_steps() -> None:
+    emissions = answered(CALL)
+    assert len(emissions) < sum(one.tokens for one in emissions) / 2
+    assert max(one.tokens for one in emissions) <= FORCED_AT_ONCE + 1
+    assert emissions[-1].completion_tokens == sum(one.tokens for one in emissions)
+    assert emissions[-1].tool_calls == (ROME,)
+
+
+@pytest.mark.parametrize("most", range(1, 40))
+def test_no_answer_is_longer_than_it_may_be(most: int) -> None:
+    (*_, last) = answered(CALL, max_tokens=most)
+    assert last.completion_tokens <= most
+    assert last.finish_reason == ("tool_calls" if last.tool_calls else "length")
+
+
 def test_an_answer_without_calls_ends_as_any() -> None:
     (*_, last) = answered("It is < 30 degrees <tool")
     assert (last.final_text, last.finish_reason, last.tool_calls) == ("It is < 30 degrees <tool", "stop", ())
 
 
 def test_an_answer_that_was_cut_says_so_and_has_whole_calls_alone() -> None:
-    (*_, last) = answered(f"{CALL}\n{CALL}", max_tokens=len(TOKENIZER.encode(CALL).ids) + 20)
+    (*_, last) = answered(f"{CALL}\n{CALL}", max_tokens=answered(CALL)[-1].completion_tokens + 12)
     assert (last.final_text, last.finish_reason, last.tool_calls) == ("", "length", (ROME,))
 
 
