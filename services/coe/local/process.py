@@ -17,6 +17,8 @@ from pathlib import Path
 from coe.platform.errors import Unavailable
 
 _LOG_TAIL_BYTES = 4096
+# Of a disk: what writes more at once fails.
+_NO_ROOM_BYTES = 4 * 2**20
 # Run after setpriv: the parent may have died before the kernel was told to watch it.
 _UNLESS_ORPHANED = '[ "$PPID" = "$0" ] || exit 125; exec "$@"'
 
@@ -109,6 +111,14 @@ class Child:
             log.seek(max(0, self.log.stat().st_size - _LOG_TAIL_BYTES))
             text = log.read().decode(errors="replace")
         return "\n".join(text.splitlines()[-lines:])
+
+    def why_ended(self) -> str:
+        """As its log or its disk tell; empty when neither does."""
+        if reason := last_words(self.log_tail()):
+            return reason
+        # Brokers bury it among their last lines, where these still find room.
+        full = shutil.disk_usage(self.log.parent).free < _NO_ROOM_BYTES
+        return f"the disk of {self.log.parent} is full" if full else ""
 
 
 def last_words(log_tail: str) -> str:

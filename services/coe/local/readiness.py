@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
-from coe.local.process import Child, last_words
+from coe.local.process import Child
 from coe.platform.errors import Unavailable
 
 # Seconds between two looks.
@@ -42,8 +42,8 @@ async def accepts(host: str, port: int) -> bool:
 
 
 def _failed(child: Child, what: str) -> Unavailable:
-    tail = child.log_tail()
-    if reason := last_words(tail):
+    if reason := child.why_ended():
         return Unavailable(f"{child.name} {what}: {reason}; its log: {child.log}", process=child.name)
+    tail = child.log_tail()
     shown = f"; the end of its log ({child.log}):\n{tail}" if tail else f"; its log {child.log} is empty"
     return Unavailable(f"{child.name} {what}{shown}", process=child.name)

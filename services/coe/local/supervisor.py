@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Callable
 from enum import StrEnum
 
-from coe.local.process import last_words
 from coe.local.restart import RestartHistory, RestartPolicy
 from coe.local.server import LocalServer
 from coe.platform.errors import Unavailable
@@ -84,7 +83,7 @@ class Supervised:
         if child is None:
             return
         status = await child.wait()
-        reason = last_words(child.log_tail())
+        reason = child.why_ended()
         self.trouble = f"ended with status {status}{f': {reason}' if reason else ''}; its log: {child.log}"
 
     async def stop(self) -> None:

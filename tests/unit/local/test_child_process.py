@@ -3,10 +3,12 @@
 import asyncio
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -20,6 +22,7 @@ _DEADLINE_S = 20.0
 _PARENT = """
 import sys, signal
 from pathlib import Path
+from types import SimpleNamespace
 from coe.local.process import Child
 child = Child("stubborn", [sys.executable, "-c", sys.argv[2]], log=Path(sys.argv[1]))
 child.start()
@@ -93,6 +96,19 @@ async def test_a_service_that_says_why_it_ended_is_quoted(line: str, said: str, 
 @pytest.mark.parametrize("line", ['{"event": "retries", "reason": "the broker is away"}', "[1]", "{", "killed", ""])
 def test_other_lines_do_not_say_why_a_service_ended(line: str) -> None:
     assert last_words(f"coe: long ago\n{line}") == ""
+
+
+async def test_an_end_on_a_full_disk_is_laid_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a broker, whose last lines name what else went wrong then."""
+    child = Child("kafka", [_PYTHON, "-c", "raise SystemExit('Stopping serving replicas')"], log=tmp_path / "log")
+    child.start()
+    await child.wait()
+    assert child.why_ended() == ""
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=4096))
+    with pytest.raises(Unavailable) as raised:
+        await until_ready(child, _false, _DEADLINE_S)
+    full = f"the disk of {tmp_path} is full"
+    assert raised.value.message == f"kafka ended with status 1 while starting: {full}; its log: {child.log}"
 
 
 async def test_readiness_has_a_deadline(tmp_path: Path) -> None:
