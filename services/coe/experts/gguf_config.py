@@ -25,7 +25,11 @@ def read_config(file: GgufFile, rope_factors: tuple[float, ...] = ()) -> ModelCo
     architecture = metadata.get("general.architecture")
     if architecture not in SUPPORTED:
         raise ArtifactError(f"architecture {architecture!r} is not supported; these are: {', '.join(SUPPORTED)}")
+    if metadata.get("general.type") == "adapter":
+        raise ArtifactError("the file is an adapter: merge it into its model first")
     keys = _Keys(metadata, str(architecture))
+    if keys.integer("expert_count", 0):
+        raise ArtifactError("mixtures of experts are not supported")
     heads, hidden = keys.integer("attention.head_count"), keys.integer("embedding_length")
     if heads < 1 or hidden < 1:
         raise ArtifactError("the model has no attention heads, or no width")

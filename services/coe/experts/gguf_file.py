@@ -15,6 +15,7 @@ from typing import BinaryIO, Self
 import numpy as np
 from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 
+from coe.experts import lfs
 from coe.platform.errors import ArtifactError
 
 MAGIC = b"GGUF"
@@ -99,8 +100,9 @@ class _Header:
         self._size = os.fstat(file.fileno()).st_size
 
     def parse(self) -> tuple[dict[str, Value], dict[str, GgufTensor]]:
-        if self._take(4) != MAGIC:
-            raise self._error("it does not start with GGUF's magic")
+        if (head := self._take(4)) != MAGIC:
+            pointer = head == lfs.POINTER[:4]
+            raise self._error(lfs.WHY if pointer else "it does not start with GGUF's magic")
         version = self._scalar("<I")
         if version not in (2, 3):
             raise self._error(f"GGUF version {version} is not supported")

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from coe.experts import lfs
 from coe.platform.errors import ArtifactError
 
 # Of ten thousand tensors it is one MiB; hostile JSON takes twenty times its length in memory.
@@ -65,7 +66,10 @@ class SafetensorsFile:
 
     def _read_header(self) -> dict[str, StoredTensor]:
         size = os.fstat(self._file.fileno()).st_size
-        length = int.from_bytes(self._file.read(8), "little")
+        head = self._file.read(8)
+        if head == lfs.POINTER[:8]:
+            raise self._error(lfs.WHY)
+        length = int.from_bytes(head, "little")
         if size < 8 or length > min(MAX_HEADER, size - 8):
             raise self._error("its header is longer than the file or the limit")
         try:

@@ -1,6 +1,7 @@
 import os
 import random
 import struct
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from gguf import GGUFReader
 from coe.experts.gguf_file import GgufFile
 from coe.experts.gguf_source import GgufSource
 from coe.experts.layout import plan_tensors
+from coe.experts.safetensors_file import SafetensorsFile
 from coe.platform.errors import ArtifactError
 from support.gguf_files import TinyModel, write_tiny_gguf
 
@@ -84,6 +86,14 @@ def test_a_header_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
 def test_hostile_files_are_refused(case: Path) -> None:
     with pytest.raises(ArtifactError):
         _read_all(case)
+
+
+@pytest.mark.parametrize("opened", [GgufFile.open, SafetensorsFile])
+def test_a_pointer_of_git_lfs_is_known(tmp_path: Path, opened: Callable[[Path], object]) -> None:
+    path = tmp_path / "model"
+    path.write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 1234\n")
+    with pytest.raises(ArtifactError, match="git lfs pull"):
+        opened(path)
 
 
 def _read_all(path: Path) -> None:

@@ -113,6 +113,17 @@ def test_what_the_first_files_of_gemma_2_leave_out_is_as_in_all_of_them(tmp_path
     assert (config.attention_softcap, config.logit_softcap, config.window) == (50.0, 30.0, 4096)
 
 
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [({"llama.expert_count": 8}, "mixtures of experts"), ({"general.type": "adapter"}, "is an adapter: merge it")],
+)
+def test_what_is_no_whole_dense_model_is_refused_by_name(tmp_path: Path, said: dict, message: str) -> None:
+    with GgufFile.open(write_tiny_gguf(tmp_path / "tiny.gguf", TinyModel())) as file:
+        file.metadata = {**file.metadata, **said}
+        with pytest.raises(ArtifactError, match=message):
+            read_config(file)
+
+
 def test_a_missing_or_misshapen_tensor_is_named(source_of: Open) -> None:
     source = source_of()
     tensors = dict(source.tensors)
