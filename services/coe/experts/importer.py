@@ -27,6 +27,7 @@ from coe.experts.manifest import (
 )
 from coe.experts.packer import pieces
 from coe.experts.source import ModelSource
+from coe.experts.tokenizer_file import load_tokenizer
 from coe.experts.weights_writer import Progress, WeightsWriter
 from coe.native import packing
 from coe.platform.errors import ArtifactError
@@ -134,11 +135,27 @@ def _gives_way(target: Path, source: ModelSource, expert_id: str) -> bool:
 
 
 def _unchanged(target: Path, source: ModelSource) -> Bundle:
-    """Raises ArtifactError when the source has another chat template by now: nobody shall think that it was taken."""
+    """Raises ArtifactError when the source has another chat template or tokenizer by now, or other ends of an answer:
+    nobody shall think that they were taken."""
     bundle = Bundle.open(target)
-    if bundle.manifest.tokenizer.chat_template != source.tokenizer().chat_template:
-        raise ArtifactError(f"expert {bundle.id} exists already with another chat template: remove it first")
+    kept, found = bundle.manifest.tokenizer, source.tokenizer()
+    another = {
+        "another chat template": kept.chat_template != found.chat_template,
+        "other tokens that begin a prompt or end an answer": (kept.bos_id, kept.add_bos, kept.eos_ids)
+        != (found.bos_id, found.add_bos, found.eos_ids),
+        "another tokenizer": not _same_tokenizer(bundle.tokenizer_path, found.json),
+    }
+    if differs := next((what for what, is_so in another.items() if is_so), None):
+        raise ArtifactError(f"expert {bundle.id} exists already with {differs}: remove it first")
     return bundle
+
+
+def _same_tokenizer(path: Path, found: str) -> bool:
+    """As this version of the library writes them: an older one may have written the file otherwise."""
+    try:
+        return load_tokenizer(path.read_text(encoding="utf-8"))[0].to_str() == load_tokenizer(found)[0].to_str()
+    except (OSError, UnicodeDecodeError, ArtifactError):
+        return False
 
 
 def _keep_only_if_same(partial: Path, source: ModelSource) -> None:

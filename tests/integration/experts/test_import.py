@@ -85,7 +85,7 @@ def test_another_model_does_not_take_the_id(source: GgufSource, experts: Path, t
         other.close()
 
 
-def test_the_same_weights_with_another_chat_template_are_not_taken_in_silence(experts: Path, tmp_path: Path) -> None:
+def test_the_same_weights_with_other_words_are_not_taken_in_silence(experts: Path, tmp_path: Path) -> None:
     model = replace(MODEL, layers=1, kind=GGMLQuantizationType.F32)
     folder = write_hf_folder(tmp_path / "hf", write_tiny_gguf(tmp_path / "f32.gguf", model), model)
 
@@ -97,6 +97,18 @@ def test_the_same_weights_with_another_chat_template_are_not_taken_in_silence(ex
             opened.close()
 
     assert import_folder().id == import_folder().id
+    tokenizer, ends = folder / "tokenizer.json", folder / "generation_config.json"
+    whole = tokenizer.read_text()
+    document = json.loads(whole)
+    document["model"]["merges"].pop()
+    tokenizer.write_text(json.dumps(document))
+    with pytest.raises(ArtifactError, match="with another tokenizer: remove it first"):
+        import_folder()
+    tokenizer.write_text(json.dumps(json.loads(whole), indent=2))  # the same, otherwise written
+    ends.write_text(json.dumps({"eos_token_id": [5]}))
+    with pytest.raises(ArtifactError, match="end an answer: remove it first"):
+        import_folder()
+    ends.unlink()
     (folder / "chat_template.jinja").write_text("{{ messages[-1].content }}")
     with pytest.raises(ArtifactError, match="another chat template: remove it first"):
         import_folder()
