@@ -9,10 +9,10 @@ import grpc.aio
 
 from coe._proto import events_pb2, gateway_pb2, gateway_pb2_grpc
 from coe.client.events import Completed, Event, Loading, Routed, Text
-from coe.client.prompts import PromptClient
 from coe.gateway.admission import admit, id_of
 from coe.gateway.keys import ApiKeys
 from coe.gateway.settings import GatewaySettings
+from coe.gateway.tenants import Prompts
 from coe.platform.errors import from_proto
 
 Context = grpc.aio.ServicerContext[gateway_pb2.GenerateRequest, gateway_pb2.GenerateResponse]
@@ -22,9 +22,7 @@ Response = gateway_pb2.GenerateResponse
 class GatewayServicer(gateway_pb2_grpc.GatewayServicer):
     """Errors of the tree are raised; the server's interceptor turns them into rich statuses."""
 
-    def __init__(
-        self, prompts: PromptClient, *, keys: ApiKeys, settings: GatewaySettings, max_prompt_bytes: int
-    ) -> None:
+    def __init__(self, prompts: Prompts, *, keys: ApiKeys, settings: GatewaySettings, max_prompt_bytes: int) -> None:
         self._prompts = prompts
         self._keys = keys
         self._settings = settings

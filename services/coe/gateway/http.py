@@ -16,7 +16,6 @@ from starlette.routing import Route
 
 from coe._proto.events_pb2 import PromptSubmitted
 from coe.client.events import Completed
-from coe.client.prompts import PromptClient
 from coe.gateway.admission import admit
 from coe.gateway.edge import Edge
 from coe.gateway.head import until_routed, until_settled, while_connected
@@ -26,6 +25,7 @@ from coe.gateway.reading import Reading
 from coe.gateway.refusals import invalid, refuse, unserved
 from coe.gateway.settings import GatewaySettings
 from coe.gateway.sse import EventStream, stream
+from coe.gateway.tenants import Prompts
 from coe.platform.errors import Cancelled, CoEError, ExpertNotFound, InvalidPrompt, PromptTooLarge, Unavailable
 
 TIMEOUT = "x-coe-timeout-s"
@@ -40,7 +40,7 @@ class HttpApi:
 
     def __init__(
         self,
-        prompts: PromptClient,
+        prompts: Prompts,
         *,
         keys: ApiKeys,
         experts: Callable[[], Awaitable[list[str]]],

@@ -13,6 +13,7 @@ from coe.gateway.http import HttpApi
 from coe.gateway.keys import ApiKeys
 from coe.gateway.server import HttpServer
 from coe.gateway.settings import GatewaySettings
+from coe.gateway.tenants import Prompts, TenantPrompts
 from coe.platform.bus.kafka import KafkaBus
 from coe.platform.open_files import allow_open_files
 from coe.platform.residency import ResidencyReader
@@ -35,7 +36,9 @@ class GatewayService:
         self._bus = KafkaBus(core.kafka_bootstrap, source="coe/gateway")
         self._residency = ResidencyReader(core.redis_url)
         ended = Ended(settings.duplicates_s, _REMEMBERED_BYTES) if settings.duplicates_s else None
-        self._prompts = PromptClient(self._bus, max_streams=settings.max_streams, ended=ended)
+        self._client = PromptClient(self._bus, max_streams=settings.max_streams, ended=ended)
+        most = settings.max_streams_per_tenant
+        self._prompts: Prompts = TenantPrompts(self._client, most) if most else self._client
         self._keys = ApiKeys(settings.api_keys_file)
         self._open = AsyncExitStack()
 
@@ -51,7 +54,7 @@ class GatewayService:
         await self._bus.start()
         self._open.push_async_callback(self._bus.stop)
         self._open.push_async_callback(self._residency.close)
-        await self._open.enter_async_context(self._prompts)
+        await self._open.enter_async_context(self._client)
 
     def tasks(self) -> list[Coroutine[object, object, None]]:
         if not self._settings.http_port:

@@ -38,6 +38,8 @@ class GatewaySettings(Settings):
     duplicates_s: float = Field(default=600.0, ge=0, allow_inf_nan=False)
     # Prompts followed at once; more are refused with CapacityExceeded.
     max_streams: int = Field(default=10_000, ge=1)
+    # Those of one tenant. 0: as many as of all.
+    max_streams_per_tenant: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
     def _deadlines_fit(self) -> Self:

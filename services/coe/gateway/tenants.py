@@ -1,0 +1,40 @@
+"""No tenant takes all of the gateway for itself."""
+
+from collections import Counter
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Protocol
+
+from coe._proto import events_pb2
+from coe.client.events import Event
+from coe.platform.errors import CapacityExceeded
+
+
+class Prompts(Protocol):
+    """What submits prompts (coe.client.PromptClient)."""
+
+    def submit(self, prompt: events_pb2.PromptSubmitted, *, timeout_s: float) -> AsyncGenerator[Event, None]: ...
+
+
+class TenantPrompts:
+    """Lets each tenant have `most` prompts followed at once. Those without a tenant are not counted."""
+
+    def __init__(self, prompts: Prompts, most: int) -> None:
+        self._prompts = prompts
+        self._most = most
+        self._followed: Counter[str] = Counter()
+
+    async def submit(self, prompt: events_pb2.PromptSubmitted, *, timeout_s: float) -> AsyncGenerator[Event, None]:
+        """Raises CapacityExceeded for one prompt too many."""
+        tenant = prompt.tenant
+        if tenant and self._followed[tenant] >= self._most:
+            raise CapacityExceeded(f"{self._most} prompts of {tenant!r} are under way: no more at once", tenant=tenant)
+        self._followed[tenant] += 1
+        try:
+            async with aclosing(self._prompts.submit(prompt, timeout_s=timeout_s)) as events:
+                async for event in events:
+                    yield event
+        finally:
+            self._followed[tenant] -= 1
+            if not self._followed[tenant]:
+                del self._followed[tenant]
