@@ -14,7 +14,6 @@ from coe.experts.tokenizer import Detokenizer, ExpertTokenizer
 from coe.experts.tool_calls import CallReader, ToolCall, ToolUse
 from coe.platform.errors import CoEError, InvalidPrompt
 
-
 # A step that computes many more would hold up whoever shares it.
 FORCED_AT_ONCE = 32
 
@@ -76,8 +75,8 @@ class Sequence:
         return len(self.ids) - self.prompt_tokens
 
     def accept(self, logits: npt.NDArray[np.float32] | None, likeliest: int) -> Emission:
-        """Draws the next token from `logits` [V], whose first maximum is at `likeliest`, and says what it adds, with those
-        that a grammar forces behind it: the next step computes them together.
+        """Draws the next token from `logits` [V], whose first maximum is at `likeliest`, and says what it adds. Tokens that a
+        grammar forces come along: the next step computes them together.
 
         `logits` may be None for parameters that take the likeliest.
         """
