@@ -75,8 +75,8 @@ class Sequence:
         return len(self.ids) - self.prompt_tokens
 
     def accept(self, logits: npt.NDArray[np.float32] | None, likeliest: int) -> Emission:
-        """Draws the next token from `logits` [V], whose first maximum is at `likeliest`, and says what it adds. Tokens that a
-        grammar forces come along: the next step computes them together.
+        """Draws the next token from `logits` [V], whose first maximum is at `likeliest`, and says what it adds. Tokens
+        that a grammar forces come along: the next step computes them together.
 
         `logits` may be None for parameters that take the likeliest.
         """
