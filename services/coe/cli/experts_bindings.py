@@ -28,5 +28,6 @@ def bindings(as_json: Annotated[bool, typer.Option("--json", help="One object a 
         table.add_row(escape(expert.name), f"{expert.active_params_b:g}", escape(answers or "nobody: others do"))
     if not as_json:
         out.print(table)
-    for line in files.without_effect(bound, [expert.name for expert in pool], hosted):
+    mapped = [expert.name for expert in pool]
+    for line in (*files.nobody(bound, mapped, hosted), *files.without_effect(bound, mapped, hosted)):
         say(f"{home / files.FILE_NAME}: {line}")

@@ -43,6 +43,13 @@ def without_effect(bindings: Mapping[str, str], mapped: Collection[str], hosted:
     return lines
 
 
+def nobody(bindings: Mapping[str, str], mapped: Iterable[str], hosted: Collection[str]) -> list[str]:
+    """A line where bundles are hosted and none answers for an expert of the mapping: whatever is asked, one answers."""
+    if not hosted or any(bindings.get(name, name) in hosted for name in mapped):
+        return []
+    return [f"no expert of the mapping has a bundle, so {min(hosted)} answers whatever is asked"]
+
+
 def spread(mapped: Iterable[str], hosted: Sequence[str]) -> dict[str, str]:
     """Gives each mapped expert a bundle of its own, in the order given, and shares them when there are too few.
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from coe._proto import common_pb2
 from coe.experts.catalogue import Catalogue
-from coe.mapper.bindings import FILE_NAME, read_bindings, without_effect
+from coe.mapper.bindings import FILE_NAME, nobody, read_bindings, without_effect
 from coe.mapper.mapping import Mapping
 from coe.mapper.mapping_file import load_mapping, locate
 from coe.mapper.policy import Hosted, plan_of
@@ -88,16 +88,20 @@ class StateFiles:
         ids = settings.experts or frozenset(bundle.id for bundle in self._catalogue.list())
         hosted = Hosted(ids, read_bindings(self._home / FILE_NAME))
         solved = self._solved(self._mapping_path())
-        for line in without_effect(hosted.bindings, [expert.name for expert in solved.mapping.pool], ids):
-            # Not refused: the bundle may be imported later.
-            _log.warning("a binding has no effect", file=FILE_NAME, reason=line)
         budgets = read_budgets(self._home / BUDGETS)
         for tenant, budget in budgets.items():
             try:
                 plan_of(solved.mapping, budget)
             except InvalidPrompt as error:
                 # Not the tenant's mistake, whose every prompt would end with it.
-                raise ArtifactError(f"{BUDGETS}, {tenant}: {error.message}", tenant=tenant) from None
+                message = f"{BUDGETS}, {tenant}: {error.message}"
+                raise ArtifactError(message, path=self._home / BUDGETS, tenant=tenant) from None
+        mapped = [expert.name for expert in solved.mapping.pool]
+        for line in nobody(hosted.bindings, mapped, ids):
+            _log.warning("prompts are not routed", file=FILE_NAME, reason=line)
+        for line in without_effect(hosted.bindings, mapped, ids):
+            # Not refused: the bundle may be imported later.
+            _log.warning("a binding has no effect", file=FILE_NAME, reason=line)
         return State(solved, self._candidate(), hosted, budgets)
 
     def _candidate(self) -> Solved | None:

@@ -44,6 +44,21 @@ def test_without_a_file_the_table_names_the_whole_pool(home: Path, capsys: pytes
     assert said.err == ""
 
 
+def test_bundles_of_which_none_answers_are_no_composition(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As where somebody imported models of his own, and the mapping is the packaged one."""
+    hosted = SimpleNamespace(list=lambda: [SimpleNamespace(id=name) for name in ("mine", "his")])
+    monkeypatch.setattr(experts_bindings, "catalogue", lambda: hosted)
+    with pytest.raises(SystemExit):
+        main(["experts", "bindings"])
+    assert "no expert of the mapping has a bundle, so his answers whatever is asked\n" in capsys.readouterr().err
+    (home / "bindings.yaml").write_text(f"{SMALL}: mine\n")
+    with pytest.raises(SystemExit):
+        main(["experts", "bindings"])
+    assert capsys.readouterr().err == ""
+
+
 def test_the_page_names_the_packaged_pool() -> None:
     page = (DOCS / "experts.md").read_text()
     assert all(f"`{expert.name}`" in page for expert in load_mapping(PACKAGED).pool)

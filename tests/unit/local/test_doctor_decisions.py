@@ -46,6 +46,7 @@ def test_a_router_artifact_that_breaks_the_start_is_named_with_the_mend(tmp_path
         (FILE_NAME, "- a list\n", FILE_NAME, "`coe up` makes one"),
         (FILE_NAME, "a: b\n\tc: d\n", FILE_NAME, "`coe up` makes one"),
         ("budgets.yaml", "acme: []\n", "budgets.yaml", "prompts that name no budget"),
+        ("budgets.yaml", "acme: cheap\n", "budgets.yaml", "prompts that name no budget"),
     ],
 )
 def test_the_file_at_fault_is_named_with_its_own_mend(

@@ -82,6 +82,13 @@ def test_a_binding_without_effect_is_said_and_taken(tmp_path: Path) -> None:
     assert files.current.hosted.bundle(second) == ""
 
 
+def test_a_mapping_of_which_nobody_answers_is_said(tmp_path: Path) -> None:
+    with capture_logs() as logs:
+        StateFiles(tmp_path, MapperSettings(experts=frozenset({"tiny"}), parts=False)).load()
+    (line,) = [line for line in logs if line["event"] == "prompts are not routed"]
+    assert line["reason"] == "no expert of the mapping has a bundle, so tiny answers whatever is asked"
+
+
 def test_bindings_survive_a_round_trip(tmp_path: Path) -> None:
     path = tmp_path / FILE_NAME
     assert read_bindings(path) == {}

@@ -40,10 +40,11 @@ def mapper_checks(home: Path) -> list[Check]:
 
 def _bindings(state: State, home: Path) -> Check:
     name, mend = bindings.FILE_NAME, f"import the bundle (coe import), or change {home / bindings.FILE_NAME}"
-    bound = state.hosted.bindings
-    if not bound:
+    bound, hosted = state.hosted.bindings, state.hosted.ids
+    mapped = [expert.name for expert in state.mapping.pool]
+    lines = bindings.nobody(bound, mapped, hosted) + bindings.without_effect(bound, mapped, hosted)
+    if not bound and not lines:
         return Check(name, Level.GOOD, "none: the experts of the mapping answer under their own names")
-    lines = bindings.without_effect(bound, [expert.name for expert in state.mapping.pool], state.hosted.ids)
     found = "; ".join(lines) or f"{len(bound)} experts of the mapping, each with a bundle"
     return judged(name, not lines, found, mend, otherwise=Level.WARNING)
 
