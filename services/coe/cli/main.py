@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("coe.cli.up", "Start the embedded stack: broker, Redis, services, gateway."),
     "demo": ("coe.cli.demo", "Send varied prompts through a stack and show how each was answered."),
     "submit": ("coe.cli.submit", "Produce prompts to Kafka and stream what comes back."),
+    "cancel": ("coe.cli.cancel", "End prompts that are under way."),
     "chat": ("coe.cli.chat", "Talk with the composition through the gateway."),
     "generate": ("coe.cli.generate", "Run one expert in this process, without services."),
     "experts": ("coe.cli.experts", "List, inspect and manage expert bundles."),
@@ -28,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "simulate": ("coe.cli.simulate", "Simulate a cluster over a trace."),
     "top": ("coe.cli.top", "Watch tiers, slots, leases and queues of a node."),
     "replay": ("coe.cli.replay", "Live through a memory-tier manager's event log again."),
+    "dead-letters": ("coe.cli.dead_letters", "Show what could not be handled, and why."),
     "bench": ("coe.cli.bench", "Measure, and print the figures as JSON."),
     "doctor": ("coe.cli.doctor", "Check every prerequisite and say the mend."),
 }

@@ -25,7 +25,8 @@ MODULES = {
     "load": "loadtest.__main__",
 }
 # What the runbook runs beside the services.
-COMMANDS = [("memory-tier-manager", f"coe.cli.{name}") for name in ("main", "doctor", "experts", "top")]
+_NAMES = ("main", "doctor", "experts", "top", "dead_letters", "cancel")
+COMMANDS = [("memory-tier-manager", f"coe.cli.{name}") for name in _NAMES]
 START = """
 import importlib, sys
 forbidden = set(sys.argv[2].split(","))

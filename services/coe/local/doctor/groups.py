@@ -6,14 +6,13 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import GroupCoordinatorNotAvailableError
 
+from coe.local.reading import between
 from coe.platform import topics
 from coe.platform.bus.kafka.connection import Connection
 
 GROUPS = {"coe-router": topics.PROMPTS, "coe-mapper": topics.ROUTED, "coe-expert-worker": topics.ASSIGNMENTS}
 # Offsets beyond which records are no longer counted one by one.
 _MANY = 1000
-# Ten fetches: the first ones may still be of where the consumer stood before.
-_NOTHING_MS = 1000
 # The field of a described group: error, id, state, protocol's type, protocol, members.
 _MEMBERS = 5
 
@@ -70,17 +69,5 @@ async def _left(
     starts |= {tp: max(starts[tp], committed[tp]) for tp in parts if tp in committed}
     ends = await consumer.end_offsets(parts)
     most = sum(max(0, ends[tp] - starts[tp]) for tp in parts)
-    return most if most > _MANY else await _count(consumer, starts, ends)
-
-
-async def _count(consumer: AIOKafkaConsumer, starts: dict[TopicPartition, int], ends: dict[TopicPartition, int]) -> int:
-    """Records between these offsets, by reading them: offsets that only mark transactions are nobody's work."""
-    for tp, start in starts.items():
-        consumer.seek(tp, start)
-    open_ = {tp for tp, start in starts.items() if start < ends[tp]}
-    found = 0
-    # Marks of transactions are skipped without a word: nothing within the time is nothing left.
-    while open_ and (batches := await consumer.getmany(*open_, timeout_ms=_NOTHING_MS)):
-        found += sum(len(records) for records in batches.values())
-        open_ = {tp for tp in open_ if await consumer.position(tp) < ends[tp]}
-    return found
+    # One by one: offsets that only mark transactions are nobody's work.
+    return most if most > _MANY else sum([1 async for _ in between(consumer, starts, ends)])

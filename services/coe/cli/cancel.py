@@ -1,0 +1,28 @@
+"""`coe cancel`: ends prompts that are under way, one that hangs its worker again and again, say."""
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from coe._proto import events_pb2
+from coe.cli.servers import connect
+from coe.platform import topics
+from coe.platform.bus.api import Outgoing
+
+_REASON = "cancelled by an operator"
+
+
+def command(
+    request_ids: Annotated[list[str], typer.Argument(help="Ids of the prompts, as logs and answers name them.")],
+    kafka: Annotated[str | None, typer.Option(help="Bootstrap servers; default: the running stack's.")] = None,
+) -> None:
+    """Workers that hold such a prompt end it with the error `cancelled`. What has ended stays as it is."""
+    asyncio.run(_cancel(request_ids, kafka))
+
+
+async def _cancel(request_ids: list[str], kafka: str | None) -> None:
+    async with connect(kafka) as bus:
+        for request_id in request_ids:
+            cancelled = events_pb2.PromptCancelled(request_id=request_id, reason=_REASON)
+            await bus.publisher.publish(Outgoing(topics.CANCELLATIONS, request_id, cancelled))
