@@ -11,7 +11,7 @@ from support.gguf_files import TinyModel, write_tiny_gguf
 from support.hf_folders import write_hf_folder
 
 # Small files are mutated faster, and where it matters.
-FAMILIES = ("llama", "qwen2", "gemma2", "gemma3")
+FAMILIES = ("llama", "qwen2", "qwen3", "gemma2", "gemma3")
 
 
 def write_seeds(directory: Path) -> None:

@@ -137,7 +137,7 @@ def _weights(model: TinyModel) -> list[tuple[str, np.ndarray, bool]]:
             matrix(f"{name}.attn_{part}", rows, model.hidden, spread=2.0)
             if model.family == "qwen2":
                 tensors.append((f"{name}.attn_{part}.bias", draw.standard_normal(rows, np.float32), True))
-        if model.family == "gemma3":
+        if model.family in ("qwen3", "gemma3"):
             norm(f"{name}.attn_q_norm", model.head_dim)
             norm(f"{name}.attn_k_norm", model.head_dim)
         matrix(f"{name}.attn_output", model.hidden, queries)

@@ -1,6 +1,6 @@
 """What a decoder-only architecture needs to know about itself: dimensions and the switches between families.
 
-The families differ in few places, so one frozen record describes Llama, Qwen2, Gemma 2 and Gemma 3; the graph is built
+The families differ in few places, so one frozen record describes Llama, Qwen2 and 3, Gemma 2 and 3; the graph is built
 from it alone. Sources of the switches: the models' reports and their public configuration files.
 """
 
@@ -23,7 +23,7 @@ class ModelConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    architecture: Literal["llama", "qwen2", "gemma2", "gemma3"]
+    architecture: Literal["llama", "qwen2", "qwen3", "gemma2", "gemma3"]
     layers: PositiveInt = Field(le=1024)
     hidden: Size
     heads: Size

@@ -9,7 +9,7 @@ from coe.experts.config import MAX_HEAD_DIM, ModelConfig
 from coe.experts.gguf_file import GgufFile, Value
 from coe.platform.errors import ArtifactError
 
-SUPPORTED = ("llama", "qwen2", "gemma2", "gemma3")
+SUPPORTED = ("llama", "qwen2", "qwen3", "gemma2", "gemma3")
 # Layers of the largest Gemma 2 and 3, which scale queries by the width of a head's share of the model, not by head_dim.
 GEMMA_27B_LAYERS = {"gemma2": 46, "gemma3": 62}
 # Gemma 3's local rotary base, which its GGUF files imply.
@@ -59,6 +59,7 @@ def read_config(file: GgufFile, rope_factors: tuple[float, ...] = ()) -> ModelCo
         "attention_scale": head_dim**-0.5,
         "tied": "output.weight" not in file.tensors,
         "qkv_bias": "blk.0.attn_q.bias" in file.tensors,
+        "qk_norm": architecture in ("qwen3", "gemma3"),
     }
     if architecture == "llama" and (rope_dim != head_dim or values["qkv_bias"]):
         raise ArtifactError("Llama files with partial rotary or attention biases are not supported")
@@ -88,7 +89,6 @@ def _gemma(keys: "_Keys", architecture: str, values: Mapping[str, Any]) -> dict[
         return switches | {"window_pattern": 2}
     return switches | {
         "window_pattern": GEMMA3_PATTERN,
-        "qk_norm": True,
         "local_rope_theta": keys.number("rope.freq_base_swa", GEMMA3_LOCAL_THETA),
     }
 

@@ -14,6 +14,7 @@ FAMILIES = {
     "llama": ("llama", 1),
     "mistral": ("llama", 1),
     "qwen2": ("qwen2", 1),
+    "qwen3": ("qwen3", 1),
     "gemma2": ("gemma2", 2),
     "gemma3_text": ("gemma3", 6),
 }
@@ -74,6 +75,7 @@ def _values(text: Mapping[str, Any], architecture: str, pattern: int) -> dict[st
         "attention_scale": head_dim**-0.5,
         "tied": bool(text.get("tie_word_embeddings")),
         "qkv_bias": architecture == "qwen2" or bool(text.get("attention_bias")),
+        "qk_norm": architecture in ("qwen3", "gemma3"),
     }
     if not gemma:
         if (activation := text.get("hidden_act") or "silu") != "silu":
@@ -92,7 +94,7 @@ def _values(text: Mapping[str, Any], architecture: str, pattern: int) -> dict[st
         "attention_scale": text["query_pre_attn_scalar"] ** -0.5,
     }
     if architecture == "gemma3":
-        values |= {"qk_norm": True, "local_rope_theta": local_rope["rope_theta"]}
+        values["local_rope_theta"] = local_rope["rope_theta"]
     return values
 
 

@@ -15,7 +15,7 @@ from support.gguf_files import TOKENS, TinyModel, write_tiny_gguf
 from support.hf_folders import write_hf_folder
 from support.numpy_llm import NumpyLlm
 
-FAMILIES = ("llama", "qwen2", "gemma2", "gemma3")
+FAMILIES = ("llama", "qwen2", "qwen3", "gemma2", "gemma3")
 EXACT_TOLERANCE = 1e-4
 SERVED_TOLERANCE = 0.1
 PIECES_TOLERANCE = 2e-4

@@ -51,7 +51,7 @@ def test_a_tiny_expert_from_file_to_answer(home: Path, tmp_path: Path, capsys: p
     assert coe("experts", "show", "tiny") == 1
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen2", "gemma2", "gemma3"])
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "gemma2", "gemma3"])
 def test_a_hugging_face_folder_from_files_to_answer(
     home: Path, tmp_path: Path, family: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

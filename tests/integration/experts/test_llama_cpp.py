@@ -36,6 +36,7 @@ MODELS = {
     "llama": TinyModel(layers=7),
     "llama 3.1": TinyModel(layers=7, rope_factors=True, tied=False),
     "qwen2": TinyModel(family="qwen2", layers=7, tied=False),
+    "qwen3": TinyModel(family="qwen3", layers=7),
     "gemma2": TinyModel(family="gemma2", layers=7),
     "gemma2 27b": TinyModel(family="gemma2", layers=46, hidden=128),
     "gemma3": TinyModel(family="gemma3", layers=7),

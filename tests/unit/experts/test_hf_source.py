@@ -18,7 +18,7 @@ from coe.platform.errors import ArtifactError
 from support.gguf_files import TOKENS, TinyModel, write_tiny_gguf
 from support.hf_folders import write_hf_folder
 
-FAMILIES = ("llama", "qwen2", "gemma2", "gemma3")
+FAMILIES = ("llama", "qwen2", "qwen3", "gemma2", "gemma3")
 
 
 @pytest.mark.parametrize("family", FAMILIES)

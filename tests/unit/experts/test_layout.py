@@ -38,7 +38,7 @@ def nbytes(kind: str, rows: int, cols: int) -> int:
     return rows * cols
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen2", "gemma2", "gemma3"])
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "gemma2", "gemma3"])
 def test_tensors_lie_aligned_and_in_execution_order(source_of: Open, family: str) -> None:
     source = source_of(family=family)
     placed = place(plan_tensors(source.config, source.tensors), nbytes)
@@ -141,7 +141,7 @@ def test_a_bias_that_would_be_left_out_is_named(source_of: Open, name: str) -> N
         plan_tensors(source.config, {**source.tensors, name: SourceTensor(name, "f32", 1, 64)})
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen2", "gemma2", "gemma3"])
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "gemma2", "gemma3"])
 @pytest.mark.parametrize("mixed", [False, True])
 @pytest.mark.parametrize("fused", [False, True])
 def test_the_graph_is_weightless_and_connected(source_of: Open, family: str, mixed: bool, fused: bool) -> None:
