@@ -10,12 +10,14 @@ from pathlib import Path
 import grpc.aio
 import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from redis.asyncio import Redis
 
 from coe._proto import events_pb2
 from coe._proto import memory_tier_manager_pb2 as pb
 from coe.local.doctor.check import Level
 from coe.local.doctor.facts import examine_deployment
 from coe.local.kafka import KafkaServer
+from coe.local.valkey import ValkeyServer
 from coe.platform import topics
 from coe.platform.bus.api import Outgoing
 from coe.platform.bus.kafka import KafkaBus
@@ -85,3 +87,15 @@ async def test_a_service_that_says_no_is_told_from_one_that_says_nothing() -> No
     found = {check.name: check.found for check in checks}
     assert found["says no"] == f"not serving: {address} answers that it can't serve"
     assert found["gone"] == f"not serving: no answer from {nobody}"
+
+
+async def test_a_redis_that_can_only_be_read_is_told(tmp_path: Path) -> None:
+    """As one whose memory is full: else managers that run would be said to publish nothing."""
+    async with ValkeyServer(tmp_path) as server:
+        async with Redis.from_url(server.url) as client:
+            await client.config_set("maxmemory", "1")
+        checks = await examine_deployment("127.0.0.1:1", server.url, {})
+    (found,) = [check for check in checks if check.name == "Redis"]
+    assert found.level is Level.WARNING
+    assert "takes no writes: OutOfMemoryError" in found.found
+    assert not [check for check in checks if check.name.startswith("nodes")]

@@ -123,6 +123,7 @@ async def _redis(url: str) -> RedisFacts:
         client = connect(url)
     except (CoEError, ValueError) as error:
         return RedisFacts(error=str(error))
+    hinders = "does not answer"
     try:
         cluster = "+cluster" in url
         async with asyncio.timeout(_TIMEOUT_S):
@@ -131,8 +132,12 @@ async def _redis(url: str) -> RedisFacts:
             if cluster:
                 state = await client.cluster_info(target_nodes=client.RANDOM)
                 covered = state["cluster_state"] == "ok"
+            if covered:
+                # Memory that is full, a replica, a disk that takes no snapshot: reading goes on then.
+                hinders = "takes no writes"
+                await client.set("coe:doctor", "", px=1)
     except (RedisError, RedisClusterException, OSError, TimeoutError) as error:
-        return RedisFacts(error=f"{_hidden(url)} does not answer: {await why(url, error)}")
+        return RedisFacts(error=f"{_hidden(url)} {hinders}: {await why(url, error)}")
     finally:
         await disconnect(client)
     reader = ResidencyReader(url)
