@@ -84,14 +84,12 @@ def router(
     json: Annotated[bool, typer.Option("--json", help="One JSON object, see docs/evaluation.md.")] = False,
 ) -> None:
     """Score the router: accuracy, calibration, coverage, and how well it knows what it does not know."""
-    from coe.cli.router import show
-    from coe.platform.settings import CoreSettings
-    from coe.router.artifact import locate
+    from coe.cli.router import serving, show
     from coe.router.classifier import open_classifier
     from coe.router.evaluate import evaluate as judge
     from coe.router.training.data import load
 
-    classifier = open_classifier(artifact or locate(CoreSettings().home), threads=2)
+    classifier = open_classifier(artifact or serving(), threads=2)
     if test is None:
         figures = dict[str, object](classifier.artifact.figures)
     else:

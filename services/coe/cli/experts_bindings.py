@@ -10,6 +10,7 @@ from coe.cli.catalogue import catalogue
 from coe.cli.console import out, print_json, say
 from coe.mapper import bindings as files
 from coe.mapper import mapping_file
+from coe.mapper.settings import MapperSettings
 from coe.platform.settings import CoreSettings
 
 
@@ -17,8 +18,9 @@ def bindings(as_json: Annotated[bool, typer.Option("--json", help="One object a 
     """Names of the mapping's experts, and the bundle that bindings.yaml gives each. What binds nothing is said."""
     home = CoreSettings().home
     bound = files.read_bindings(home / files.FILE_NAME)
-    pool = mapping_file.load_mapping(mapping_file.locate(home)).pool
-    hosted = {bundle.id for bundle in catalogue().list()}
+    settings = MapperSettings()
+    pool = mapping_file.load_mapping(settings.mapping or mapping_file.locate(home)).pool
+    hosted = settings.experts or {bundle.id for bundle in catalogue().list()}
     table = Table("expert of the mapping", "billions of parameters", "answered by")
     for expert in pool:
         bundle = bound.get(expert.name, expert.name)

@@ -7,11 +7,11 @@ from pathlib import Path
 from rich.table import Table
 
 from coe.cli.console import out, print_json, say, say_left_out, short_progress
+from coe.cli.router import serving
 from coe.mapper.mapping import FALLBACK, Mapping
 from coe.mapper.refiner_file import FILE_NAME as REFINER
 from coe.mapper.train import train_mapping
 from coe.platform.errors import ArtifactError
-from coe.platform.settings import CoreSettings
 from coe.router import artifact as artifacts
 
 
@@ -57,7 +57,7 @@ def train_and_write(
 def _unmatched(mapping: Mapping) -> Iterator[str]:
     """Categories that either the outcomes or the router in use has, and the other has not."""
     with suppress(ArtifactError):  # whoever has no router that can be read is told so by it
-        routed = set(artifacts.load(artifacts.locate(CoreSettings().home)).model.categories)
+        routed = set(artifacts.load(serving()).model.categories)
         solved = {cell.name for cell in mapping.cells if not cell.is_part and not cell.pooled}
         if never := solved - routed - {FALLBACK}:
             yield (

@@ -12,6 +12,7 @@ from coe.platform.errors import CoEError, InvalidPrompt
 from coe.platform.settings import CoreSettings
 from coe.router import artifact as artifacts
 from coe.router.classifier import Classifier, open_classifier
+from coe.router.settings import RouterSettings
 
 # Tokens the router looks at: the start says what is asked, the end often repeats it.
 WINDOW, TAIL = 32, 10
@@ -85,7 +86,7 @@ def bench_router(*, as_json: bool) -> None:
 
 def serving() -> Path:
     """The artifact that a router of this user serves with."""
-    return artifacts.locate(CoreSettings().home)
+    return RouterSettings().artifact or artifacts.locate(CoreSettings().home)
 
 
 @contextmanager

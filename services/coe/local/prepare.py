@@ -17,6 +17,7 @@ from coe.local import packaged
 from coe.local.home import SHARED_MEMORY
 from coe.local.options import StackOptions
 from coe.mapper import bindings, mapping_file
+from coe.mapper.settings import MapperSettings
 from coe.memory_tier_manager.extents import rounded
 from coe.platform.errors import ArtifactError, CoEError, Unavailable
 from coe.platform.settings import CoreSettings
@@ -65,7 +66,9 @@ def _renew(catalogue: Catalogue, hosted: Sequence[str], left_out: Sequence[LeftO
 
 def _bind(home: Path, hosted: Sequence[Bundle]) -> None:
     """Each expert of the mapping gets a hosted bundle, until somebody says better in bindings.yaml."""
-    mapped = [expert.name for expert in mapping_file.load_mapping(mapping_file.locate(home)).pool]
+    mapped = [
+        expert.name for expert in mapping_file.load_mapping(MapperSettings().mapping or mapping_file.locate(home)).pool
+    ]
     stand_ins = bindings.spread(mapped, [bundle.id for bundle in hosted])
     bindings.write_bindings(home / bindings.FILE_NAME, stand_ins)
 

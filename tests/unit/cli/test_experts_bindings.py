@@ -59,6 +59,19 @@ def test_bundles_of_which_none_answers_are_no_composition(
     assert capsys.readouterr().err == ""
 
 
+def test_the_mapping_is_the_one_that_the_mapper_has(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = PACKAGED.read_text().replace(SMALL, "mine/own").splitlines()
+    (home / "own.yaml").write_text("\n".join(line for line in lines if not line.startswith("version:")))
+    monkeypatch.setenv("COE_MAPPER_MAPPING", str(home / "own.yaml"))
+    with pytest.raises(SystemExit):
+        main(["experts", "bindings"])
+    said = capsys.readouterr().out
+    assert "mine/own" in said
+    assert SMALL not in said
+
+
 def test_the_page_names_the_packaged_pool() -> None:
     page = (DOCS / "experts.md").read_text()
     assert all(f"`{expert.name}`" in page for expert in load_mapping(PACKAGED).pool)

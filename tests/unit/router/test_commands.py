@@ -59,6 +59,15 @@ def test_without_prompts_the_figures_of_the_validation_are_shown(home: Path) -> 
     assert json.loads(shown.stdout) == {"seen_accuracy": 0.98}
 
 
+def test_the_artifact_is_the_one_that_the_service_has(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = home / "elsewhere" / "mine.safetensors"
+    artifacts.save(path, support.artifact(WordEncoder.fingerprint))
+    monkeypatch.setenv("COE_ROUTER_ARTIFACT", str(path))
+    assert command.serving() == path
+    shown = RUN.invoke(eval_command.app, ["router", "--json"])
+    assert json.loads(shown.stdout) == {"seen_accuracy": 0.98}
+
+
 def test_another_encoder_is_named_by_the_environment(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     artifacts.save(artifacts.trained(home), support.artifact(WordEncoder.fingerprint))
     folders: list[Path | None] = []
