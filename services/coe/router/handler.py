@@ -67,7 +67,7 @@ class RouteHandler:
     async def __call__(self, records: Sequence[Record]) -> Sequence[Outcome]:
         read = [_read(record) for record in records]
         again = await self._submitted_before(read)
-        items = [Outcome() if index in again else self._accept(one) for index, one in enumerate(read)]
+        items = [_came_again(one) if index in again else self._accept(one) for index, one in enumerate(read)]
         texts = [item.text for item in items if isinstance(item, _Accepted) and item.text is not None]
         started = time.perf_counter()
         decisions = iter(await asyncio.to_thread(self._classify, texts) if texts else [])
@@ -115,6 +115,11 @@ def _read(record: Record) -> _Read:
         return _Read(record, decode(record, events_pb2.PromptSubmitted))
     except CoEError as error:
         return _Read(record, error)
+
+
+def _came_again(read: _Read) -> Outcome:
+    """Nobody is told once more. What is no prompt is known by its key, which need not be an id, so it is set aside."""
+    return Outcome(dead_letter=read.content if isinstance(read.content, CoEError) else None)
 
 
 def _chosen(submitted: events_pb2.PromptSubmitted) -> common_pb2.RoutingDecision:
