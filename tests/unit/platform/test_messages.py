@@ -35,6 +35,37 @@ def test_what_is_not_the_message_is_refused(value: bytes, content_type: str) -> 
         decode(record(value, content_type=content_type), events_pb2.PromptSubmitted)
 
 
+@pytest.mark.parametrize(
+    ("value", "wrong"),
+    [
+        ('{"budget": "economy"}', "budget"),
+        ('{"budget": []}', "budget"),
+        ('{"budget": 3}', "budget"),
+        ('{"sampling": ["seed"]}', "sampling"),
+        ('{"messages": ["hi"]}', "messages"),
+        ('{"messages": [{"toolCalls": ["weather"]}]}', "toolCalls"),
+        ("[]", "the message"),
+        ('"request_id"', "the message"),
+        ("null", "the message"),
+    ],
+)
+def test_what_must_be_a_json_object_is_one(value: str, wrong: str) -> None:
+    with pytest.raises(UndecodableMessage, match=f"{wrong} must be a JSON object"):
+        decode(record(value.encode(), content_type="application/json"), events_pb2.PromptSubmitted)
+
+
+def test_null_is_absent_and_unknown_fields_may_be_anything() -> None:
+    value = b'{"prompt": "hi", "budget": null, "messages": null, "later": ["x"]}'
+    prompt = decode(record(value, content_type="application/json"), events_pb2.PromptSubmitted)
+    assert prompt == events_pb2.PromptSubmitted(prompt="hi")
+
+
+def test_json_without_its_header_is_told_of_it() -> None:
+    for named in (record(b'{"prompt": "hi"}'), record(b'{"prompt": "hi"}', Content_Type="application/json")):
+        with pytest.raises(UndecodableMessage, match="JSON has the header content-type: application/json"):
+            decode(named, events_pb2.PromptSubmitted)
+
+
 def test_the_header_wins_over_the_field() -> None:
     prompt = events_pb2.PromptSubmitted(deadline_ms=5)
     assert deadline_ms(record(coe_deadline_ms="7"), prompt) == 7

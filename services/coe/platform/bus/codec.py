@@ -1,6 +1,8 @@
 """Messages to bytes and back, after their content type: protobuf, or protobuf's JSON form."""
 
-from typing import TypeVar
+import json
+from collections.abc import Iterable
+from typing import Any, TypeVar
 
 from google.protobuf import json_format
 from google.protobuf.message import DecodeError, Message
@@ -24,16 +26,35 @@ def decode(record: Record, kind: type[M]) -> M:
     message = kind()
     try:
         if content_type == JSON:
-            json_format.Parse(record.value.decode("utf-8"), message, ignore_unknown_fields=True)
+            text = record.value.decode("utf-8")
+            _check_objects(json.loads(text), kind.DESCRIPTOR.fields, "the message")
+            json_format.Parse(text, message, ignore_unknown_fields=True)
         elif content_type in _PROTOBUF_NAMES:
             message.ParseFromString(record.value)
         else:
-            raise UndecodableMessage(f"content type {content_type[:100]!r} is not known", expected=name)
-    except (json_format.ParseError, UnicodeDecodeError, RecursionError) as error:
+            raise UndecodableMessage(
+                f"content type {content_type[:100]!r} is neither {JSON} nor {PROTOBUF}", expected=name
+            )
+    except (json_format.ParseError, ValueError, RecursionError) as error:
         raise UndecodableMessage(f"not the JSON form of {name}: {str(error)[:200]}", expected=name) from None
     except DecodeError:
-        raise UndecodableMessage(f"not the bytes of a {name}", expected=name) from None
+        hint = "" if content_type else f" (JSON has the header content-type: {JSON})"
+        raise UndecodableMessage(f"not the bytes of a {name}{hint}", expected=name) from None
     return message
+
+
+def _check_objects(value: object, fields: Iterable[Any], where: str) -> None:
+    """Raises ValueError. json_format takes a text or list for a message, and all that it says for unknown fields."""
+    if not isinstance(value, dict):
+        raise ValueError(f"{where} must be a JSON object")
+    for field in fields:
+        if field.message_type is None:
+            continue
+        for name in {field.name, field.json_name} & value.keys():
+            inner = value[name]
+            for one in inner if field.is_repeated and isinstance(inner, list) else [inner]:
+                if one is not None:
+                    _check_objects(one, field.message_type.fields, name)
 
 
 def is_json(record: Record) -> bool:
