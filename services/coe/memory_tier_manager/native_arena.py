@@ -1,6 +1,7 @@
 """The port on real memory: coe.native's shared-memory arena, and bundles of the catalogue."""
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import cast
 
 from coe.experts.bundle import Bundle
@@ -11,6 +12,9 @@ from coe.memory_tier_manager.events import Resident
 from coe.memory_tier_manager.extents import ALIGNMENT
 from coe.native import HbmArena, SlotState, WeightsFile
 from coe.platform.errors import ChecksumMismatch, TierLoadError
+
+# Where arenas have their names.
+SHARED_MEMORY = Path("/dev/shm")
 
 
 class NativeArena:
@@ -27,6 +31,7 @@ class NativeArena:
             self._arena = HbmArena.create(name, capacity, slots)
         self.name, self.capacity, self.slots = self._arena.name, self._arena.capacity, self._arena.slots
         self.epoch = self._arena.epoch
+        self._inode = self._found_inode()
         self._threads = threads
         self._rate = bytes_per_second or None
 
@@ -68,9 +73,22 @@ class NativeArena:
     def free(self, slot: int) -> None:
         self._arena.free(slot)
 
+    @property
+    def has_name(self) -> bool:
+        """Whether a worker that starts finds it: whoever may write there can remove it, or put another in its place."""
+        return self._inode is not None and self._found_inode() == self._inode
+
     def close(self) -> None:
+        had_name = self.has_name
         self._arena.close()
-        self._arena.unlink()
+        if had_name:
+            self._arena.unlink()
+
+    def _found_inode(self) -> int | None:
+        try:
+            return (SHARED_MEMORY / self.name.lstrip("/")).stat().st_ino
+        except FileNotFoundError:
+            return None
 
 
 class VerifiedOnce:

@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import Coroutine, Iterable
 from contextlib import suppress
-from pathlib import Path
 
 import grpc.aio
 import uvloop
@@ -22,7 +21,7 @@ from coe.memory_tier_manager.eviction import EVICTION
 from coe.memory_tier_manager.lease_socket import LeaseSocket
 from coe.memory_tier_manager.looks import Looks
 from coe.memory_tier_manager.metrics import MEASURED, TierMetrics
-from coe.memory_tier_manager.native_arena import BundleLibrary, NativeArena
+from coe.memory_tier_manager.native_arena import SHARED_MEMORY, BundleLibrary, NativeArena
 from coe.memory_tier_manager.profiles import PROFILES
 from coe.memory_tier_manager.requests import Limits
 from coe.memory_tier_manager.runtime import PATIENCE_S, Runtime
@@ -31,19 +30,20 @@ from coe.memory_tier_manager.settings import TiersSettings
 from coe.memory_tier_manager.versions import Versions, name_of
 from coe.memory_tier_manager.watchers import Watchers
 from coe.platform import logs
+from coe.platform.errors import Unavailable
 from coe.platform.residency import ResidencyPublisher
 from coe.platform.service import run
 from coe.platform.settings import CoreSettings
 
 _log = logs.get(__name__)
 
-# Where the arena is: containers that share the one share the lease socket too.
-SHARED_MEMORY = Path("/dev/shm")
 # Redis gets moves together that are no further apart, and now and then how many leases there are.
 PUBLISH_S = 0.05
 LEASES_S = 0.5
 # How soon weights that were removed, or imported anew, leave though nobody asks for their expert.
 IMPORTS_S = 2.0
+# How soon it is seen that the arena was removed from shared memory.
+NAME_S = 2.0
 
 
 class MemoryTierManagerService:
@@ -87,6 +87,7 @@ class MemoryTierManagerService:
         self._runtime = Runtime(
             self._tiers, self._arena, self._versions, self._observe, patience_s=patience_s, looks=self._looks
         )
+        # Beside the arena: containers that share the one share the other too.
         socket = SHARED_MEMORY / f"{self._arena.name}.leases"
         identity = Identity(
             core.node, self._epoch, self._arena.epoch, self._arena.name, PROFILES[settings.profile], str(socket)
@@ -109,7 +110,7 @@ class MemoryTierManagerService:
         self._changed.update(await self._versions.hosted())
 
     def tasks(self) -> list[Coroutine[object, object, None]]:
-        return [self._runtime.run(), self._publish(), self._follow_imports()]
+        return [self._runtime.run(), self._publish(), self._follow_imports(), self._keep_name()]
 
     async def stop(self) -> None:
         self._servicer.stop()
@@ -163,6 +164,14 @@ class MemoryTierManagerService:
             await asyncio.sleep(IMPORTS_S)
             kept = (*views.present(self._tiers), *map(name_of, self._tiers.state.wanted_always()))
             await self._versions.follow(kept)
+
+    async def _keep_name(self) -> None:
+        """Workers that run would go on; the next one that starts could not. A new manager makes a new arena for all."""
+        while True:
+            await asyncio.sleep(NAME_S)
+            if not self._arena.has_name:
+                path = SHARED_MEMORY / self._arena.name
+                raise Unavailable(f"somebody removed {path}: systemd-logind does at its user's logout (RemoveIPC)")
 
     async def _publish(self) -> None:
         """Moves soon after they happened, leases now and then; nothing wakes up for them alone."""

@@ -16,6 +16,7 @@ from coe.expert_worker.tier_client import TierClient
 from coe.experts.bundle import Bundle
 from coe.experts.catalogue import Catalogue
 from coe.local.ports import free_port
+from coe.memory_tier_manager.native_arena import SHARED_MEMORY, NativeArena
 from coe.native import HbmArena, SlotState, lease_handle
 from support.experts import import_gguf
 from support.gguf_files import TinyModel, write_tiny_gguf
@@ -136,3 +137,37 @@ async def test_a_load_under_way_is_void(smollm2_bundle: Bundle, settings: Settin
             assert grant.bytes_to_copy == smollm2_bundle.weights_bytes
             assert arena.slot(0).generation > before.generation
         arena.close()
+
+
+async def test_an_arena_that_somebody_removed_ends_its_manager_and_is_made_anew(home: Path, settings: Settings) -> None:
+    """No worker that starts could reach it: whoever runs them would start them in vain."""
+    name, port = str(settings["arena"]), settings["coe_grpc_port"]
+    path = SHARED_MEMORY / name
+    async with worker(port) as (client, hellos):
+        with tiers_process(home, **settings) as manager:
+            await asyncio.wait_for(hellos.get(), WAIT_S)
+            await client.acquire(Acquire("tiny", until_resident=True))
+            path.unlink()
+            assert await asyncio.to_thread(manager.process.wait, WAIT_S) == 1
+            assert f"somebody removed {path}" in manager.log.read_text()
+        with tiers_process(home, **settings):
+            hello = await asyncio.wait_for(hellos.get(), WAIT_S)
+            await client.acquire(Acquire("tiny", until_resident=True))
+            with HbmArena.attach(hello.arena) as arena:
+                assert arena.slot(0).state is SlotState.RESIDENT
+
+
+def test_the_end_of_a_manager_leaves_an_arena_that_took_the_name(settings: Settings) -> None:
+    name = str(settings["arena"])
+
+    def made() -> NativeArena:
+        return NativeArena(name, 4 << 20, 4, threads=1, bytes_per_second=0.0)
+
+    former = made()
+    (SHARED_MEMORY / name).unlink()
+    assert not former.has_name
+    latter = made()
+    former.close()
+    assert latter.has_name
+    latter.close()
+    assert not (SHARED_MEMORY / name).exists()
