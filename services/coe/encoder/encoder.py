@@ -18,6 +18,8 @@ CHARS_PER_TOKEN = 16
 # What tokens that begin a word start with (SentencePiece, byte-level BPE), and those that go on with one (WordPiece).
 WORD_MARKS = ("\u2581", "\u0120")
 CONTINUED = "##"
+# What the length of a vector of unit length differs from 1 at most, after rounding.
+UNIT = 1e-3
 
 
 class Encoder:
@@ -60,7 +62,9 @@ class Encoder:
         if not {"input_ids", "attention_mask"} <= self._inputs.keys():
             raise ArtifactError("An encoder model needs the inputs input_ids and attention_mask", encoder=name)
         self._output = self._session.get_outputs()[0]
-        self.dimensions = int(self._output.shape[-1])
+        width = self._output.shape[-1]
+        # An export may have named the width instead of saying it.
+        self.dimensions = width if isinstance(width, int) else self._run([[0]]).shape[-1]
         try:
             self._tokenizer = Tokenizer.from_file(str(tokenizer))
         except Exception as error:  # nothing narrower is raised
@@ -121,7 +125,7 @@ class Encoder:
         feeds = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
         typed = {name: feeds[name].astype(dtype) for name, dtype in self._inputs.items()}
         output: NDArray[np.float32] = self._session.run([self._output.name], typed)[0]
-        return output if output.ndim == 2 else _mean_pool(output, mask)
+        return _unit(output if output.ndim == 2 else _mean_pool(output, mask))
 
 
 def _encodable(text: str) -> str:
@@ -142,8 +146,14 @@ def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
 
 
 def _mean_pool(hidden: NDArray[np.float32], mask: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Mean over the tokens of [batch, tokens, hidden], then unit length: for models that end before pooling."""
+    """Mean over the tokens of [batch, tokens, hidden]: for models that end before pooling."""
     weight = mask[:, :, None].astype(np.float32)
-    mean = (hidden * weight).sum(1) / weight.sum(1)
-    unit: NDArray[np.float32] = mean / np.linalg.norm(mean, axis=1, keepdims=True)
-    return unit
+    mean: NDArray[np.float32] = (hidden * weight).sum(1) / weight.sum(1)
+    return mean
+
+
+def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Of unit length. Vectors that a model has made so keep their bits."""
+    length: NDArray[np.float32] = np.linalg.norm(vectors, axis=1, keepdims=True)
+    length[np.abs(length - 1) < UNIT] = 1
+    return vectors / length

@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
@@ -130,6 +132,28 @@ def test_any_onnx_encoder_folder(encoder: Encoder, tmp_path: Path, monkeypatch: 
     assert exported.fingerprint != packaged.fingerprint
     with pytest.raises(ArtifactError, match="can't be cut"):
         open_encoder(EncoderSpec(folder=tmp_path, layers=3))
+
+
+def test_vectors_have_unit_length_whatever_a_folder_s_model_makes(tmp_path: Path) -> None:
+    """As exports do that end with pooling; this one names its width instead of saying it."""
+    nodes = [
+        helper.make_node("Gather", ["table", "input_ids"], ["rows"]),
+        helper.make_node("ReduceMean", ["rows", "axes"], ["pooled"], keepdims=0),
+    ]
+    ids = [
+        helper.make_tensor_value_info(name, TensorProto.INT64, ["n", "t"]) for name in ("input_ids", "attention_mask")
+    ]
+    pooled = helper.make_tensor_value_info("pooled", TensorProto.FLOAT, ["n", "width"])
+    table = np.random.default_rng(0).normal(3, 1, (30522, 8)).astype(np.float32)
+    made = [numpy_helper.from_array(table, "table"), numpy_helper.from_array(np.array([1]), "axes")]
+    graph = helper.make_graph(nodes, "pooled", ids, [pooled], made)
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), tmp_path / "model.onnx"
+    )
+    (tmp_path / "tokenizer.json").symlink_to(packaged_folder() / "tokenizer.json")
+    encoder = open_encoder(EncoderSpec(folder=tmp_path))
+    assert encoder.dimensions == 8
+    np.testing.assert_allclose(np.linalg.norm(encoder.encode(TEXTS), axis=1), 1, rtol=1e-6)
 
 
 @pytest.mark.parametrize("present", ["", "tokenizer.json"])
