@@ -230,7 +230,7 @@ class Tiers:
             return
         expert, loading = name_of(entry.source), entry.state is State.LOADING
         if loading:
-            message = f"loading {expert} took more than {self.limits.load_timeout_s:g} s"
+            message = f"loading {expert} took more than {self.limits.load_timeout_s:g} s (COE_TIERS_LOAD_TIMEOUT_S)"
             if not entry.copying:
                 message = f"loading {expert} can't begin: {len(self.hbm.aside)} copies wait for disks that don't answer"
             error = errors.TierLoadError(message, expert=expert)
