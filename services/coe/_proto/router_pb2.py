@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from coe._proto import common_pb2 as coe_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13\x63oe/v1/router.proto\x12\x06\x63oe.v1\x1a\x13\x63oe/v1/common.proto\"H\n\x0f\x43lassifyRequest\x12\x0e\n\x06prompt\x18\x01 \x01(\t\x12%\n\x08messages\x18\x02 \x03(\x0b\x32\x13.coe.v1.ChatMessage\"<\n\x10\x43lassifyResponse\x12(\n\x07routing\x18\x01 \x01(\x0b\x32\x17.coe.v1.RoutingDecision2G\n\x06Router\x12=\n\x08\x43lassify\x12\x17.coe.v1.ClassifyRequest\x1a\x18.coe.v1.ClassifyResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13\x63oe/v1/router.proto\x12\x06\x63oe.v1\x1a\x13\x63oe/v1/common.proto\"e\n\x0f\x43lassifyRequest\x12\x0e\n\x06prompt\x18\x01 \x01(\t\x12%\n\x08messages\x18\x02 \x03(\x0b\x32\x13.coe.v1.ChatMessage\x12\x1b\n\x05tools\x18\x03 \x03(\x0b\x32\x0c.coe.v1.Tool\"<\n\x10\x43lassifyResponse\x12(\n\x07routing\x18\x01 \x01(\x0b\x32\x17.coe.v1.RoutingDecision2G\n\x06Router\x12=\n\x08\x43lassify\x12\x17.coe.v1.ClassifyRequest\x1a\x18.coe.v1.ClassifyResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,9 +33,9 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'coe._proto.router_pb2', _gl
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CLASSIFYREQUEST']._serialized_start=52
-  _globals['_CLASSIFYREQUEST']._serialized_end=124
-  _globals['_CLASSIFYRESPONSE']._serialized_start=126
-  _globals['_CLASSIFYRESPONSE']._serialized_end=186
-  _globals['_ROUTER']._serialized_start=188
-  _globals['_ROUTER']._serialized_end=259
+  _globals['_CLASSIFYREQUEST']._serialized_end=153
+  _globals['_CLASSIFYRESPONSE']._serialized_start=155
+  _globals['_CLASSIFYRESPONSE']._serialized_end=215
+  _globals['_ROUTER']._serialized_start=217
+  _globals['_ROUTER']._serialized_end=288
 # @@protoc_insertion_point(module_scope)

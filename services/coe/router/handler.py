@@ -13,6 +13,7 @@ from coe.platform.errors import CoEError
 from coe.platform.telemetry import names, registry
 from coe.platform.telemetry.messaging import record_span
 from coe.platform.terminal import error_outcome, request_id
+from coe.platform.tools import NONE
 from coe.router.decisions import count
 from coe.router.duplicates import Find, nothing
 from coe.router.prompt import classified_text, submission_ms, validate
@@ -107,7 +108,12 @@ class RouteHandler:
         submitted.submitted_at_ms = submission_ms(submitted.submitted_at_ms, record.timestamp_ms, self._now_ms())
         submitted.deadline_ms = until or 0
         decided = submitted.expert_id or submitted.category
-        return _Accepted(record, submitted, None if decided else classified_text(submitted.prompt, submitted.messages))
+        return _Accepted(record, submitted, None if decided else _text(submitted))
+
+
+def _text(submitted: events_pb2.PromptSubmitted) -> str:
+    tools = () if submitted.tool_choice == NONE else submitted.tools
+    return classified_text(submitted.prompt, submitted.messages, tools)
 
 
 def _read(record: Record) -> _Read:

@@ -19,6 +19,6 @@ class RouterServicer(router_pb2_grpc.RouterServicer):
         request: router_pb2.ClassifyRequest,
         context: grpc.aio.ServicerContext[router_pb2.ClassifyRequest, router_pb2.ClassifyResponse],
     ) -> router_pb2.ClassifyResponse:
-        prompts.check_text(request.prompt, request.messages, max_bytes=self._max_bytes)
-        decision = await self._classify(classified_text(request.prompt, request.messages))
+        prompts.check_text(request.prompt, request.messages, request.tools, max_bytes=self._max_bytes)
+        decision = await self._classify(classified_text(request.prompt, request.messages, request.tools))
         return router_pb2.ClassifyResponse(routing=decision)

@@ -86,6 +86,16 @@ async def test_classify_over_grpc(tmp_path: Path) -> None:
     assert decisions[5].language == "zh"
 
 
+async def test_a_prompt_that_offers_functions_is_of_that_category(tmp_path: Path) -> None:
+    asked = "Turn off the lights in the kitchen."
+    request = router_pb2.ClassifyRequest(prompt=asked)
+    tools = [common_pb2.Tool(name="set_lights"), common_pb2.Tool(name="set_heating")]
+    async with running(MemoryBus(), tmp_path) as stub:
+        assert (await stub.Classify(request, timeout=WAIT_S)).routing.category == "general"
+        request.tools.extend(tools)
+        assert (await stub.Classify(request, timeout=WAIT_S)).routing.category == "tool-use"
+
+
 async def test_conversations_empty_prompts_and_refusals_over_grpc(tmp_path: Path) -> None:
     async with running(MemoryBus(), tmp_path) as stub:
         conversation = [

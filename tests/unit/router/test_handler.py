@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from coe._proto.common_pb2 import ChatMessage, RoutingDecision
+from coe._proto.common_pb2 import ChatMessage, RoutingDecision, Tool
 from coe._proto.events_pb2 import PromptCompleted, PromptRouted, PromptSubmitted
 from coe.gateway.admission import admit
 from coe.platform import topics
@@ -74,6 +74,14 @@ async def test_json_from_any_producer(handler: RouteHandler) -> None:
     (outcome,) = await handler([record(json, (("content-type", b"application/json"),))])
     assert routed(outcome).routing.category == "coding"
     assert routed(outcome).prompt.submitted_at_ms == NOW - 5
+
+
+async def test_functions_that_must_not_be_called_say_nothing(handler: RouteHandler, classify: KnowsPython) -> None:
+    tools = [Tool(name="weather")]
+    offered = PromptSubmitted(request_id="a", prompt="Hi", tools=tools)
+    forbidden = PromptSubmitted(request_id="b", prompt="Hi", tools=tools, tool_choice="none")
+    await handler([record(offered), record(forbidden)])
+    assert classify.batches == [["Hi\n\nAvailable functions: weather", "Hi"]]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from coe._proto.common_pb2 import ChatMessage
+from coe._proto.common_pb2 import ChatMessage, Tool
 from coe._proto.events_pb2 import PromptSubmitted
 from coe.platform.errors import InvalidPrompt, PromptTooLarge
 from coe.router.prompt import classified_text, validate
@@ -28,7 +28,7 @@ def test_accepted(prompt: PromptSubmitted) -> None:
     [
         (PromptSubmitted(prompt="hello"), "request_id"),
         (PromptSubmitted(request_id="r", prompt="hello", messages=[message("user", "hello")]), "not both"),
-        (PromptSubmitted(request_id="r", messages=[message("tool", "hello")]), "role"),
+        (PromptSubmitted(request_id="r", messages=[message("critic", "hello")]), "role"),
         (PromptSubmitted(request_id="r", messages=[message("assistant", "hello")]), "last message"),
         (PromptSubmitted(request_id="r"), "empty"),
     ],
@@ -53,6 +53,13 @@ def test_a_conversation_is_read_from_its_end() -> None:
         message("user", " and in Rust? "),
     ]
     assert classified_text("", turns) == "and in Rust?\n\nSort a list in Python."
+
+
+def test_functions_that_may_be_called_say_what_is_asked_for_too() -> None:
+    tools = [Tool(name=name) for name in ("weather", "flights", "hotels")]
+    asked = "How warm is it?\n\nAvailable functions: weather, flights"
+    assert classified_text("How warm is it?", (), tools) == asked
+    assert classified_text("x" * 100_000, (), tools).endswith("xx\n\nAvailable functions: weather, flights")
 
 
 def test_no_more_text_than_the_encoder_can_use() -> None:
