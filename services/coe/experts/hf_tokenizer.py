@@ -56,7 +56,8 @@ def _template(folder: Path, settings: Mapping[str, Any]) -> str:
             return beside.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise ArtifactError(f"can't read {beside}: {error}") from error
-    template = settings.get("chat_template", "")
+    # Of models that see, transformers wrote it into a file of its own for a while.
+    template = settings.get("chat_template") or _optional(folder / "chat_template.json").get("chat_template")
     if isinstance(template, list):  # several, by name
         named = {entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict)}
         template = named.get("default", "")

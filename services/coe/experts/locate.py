@@ -25,7 +25,7 @@ from coe.platform.errors import ArtifactError, Unavailable
 PACKAGE_PREFIX = "pypi:"
 HUB_PREFIX = "hf:"
 HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json", "tokenizer*.json"]
-HUB_FILES += ["chat_template.jinja", "README.md", "adapter_config.json"]
+HUB_FILES += ["chat_template.jinja", "chat_template.json", "README.md", "adapter_config.json"]
 
 
 @dataclass(frozen=True)

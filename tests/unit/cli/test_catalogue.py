@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from coe.cli.catalogue import find_expert
+from coe.cli.catalogue import find_expert, summary
 from coe.experts.bundle import Bundle
 from coe.platform.errors import ExpertNotFound
 
@@ -24,3 +24,12 @@ def test_with_some_the_error_names_them(
     assert find_expert(smollm2_bundle.id).manifest == smollm2_bundle.manifest
     with pytest.raises(ExpertNotFound, match="there are smollm2-135m"):
         find_expert("x")
+
+
+@pytest.mark.model
+def test_an_expert_without_a_chat_template_is_said_to_be_one(smollm2_bundle: Bundle) -> None:
+    manifest = smollm2_bundle.manifest
+    bare = manifest.tokenizer.model_copy(update={"chat_template": ""})
+    base = Bundle(smollm2_bundle.path, manifest.model_copy(update={"tokenizer": bare}))
+    assert summary(base).endswith("(apache-2.0; no chat template, so it continues texts)")
+    assert summary(smollm2_bundle).endswith("(apache-2.0)")

@@ -123,6 +123,18 @@ def test_ends_that_are_no_tokens_are_left_out(folder: Path) -> None:
     Grammars(spec.json, spec.eos_ids)
 
 
+def test_a_template_may_have_a_file_of_its_own(folder: Path) -> None:
+    """Taken for a base model, a model that answers would go on with what it was asked."""
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    template = settings.pop("chat_template")
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    source = HfSource(folder)
+    source.close()
+    assert source.tokenizer().chat_template == ""
+    (folder / "chat_template.json").write_text(json.dumps({"chat_template": template}))
+    assert source.tokenizer().chat_template == template
+
+
 def test_a_template_that_is_no_text_is_named(folder: Path) -> None:
     (folder / "chat_template.jinja").write_bytes(b"\xff{{ messages }}")
     source = HfSource(folder)
