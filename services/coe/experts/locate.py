@@ -58,6 +58,8 @@ def locate(name: str) -> Iterator[Located]:
 def _opened(path: Path, origin: str) -> Iterator[Located]:
     if not path.exists():
         raise ArtifactError(f"there is no {path}")
+    if path.suffix == ".safetensors":
+        raise ArtifactError(f"{path} is a part of a model: name the folder, with config.json and tokenizer.json in it")
     if path.is_dir() and not (path / "config.json").is_file():
         raise ArtifactError(_why_no_folder(path, origin))
     source: ModelSource = HfSource(path) if path.is_dir() else GgufSource.open(path)

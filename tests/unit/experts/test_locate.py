@@ -61,6 +61,12 @@ def test_a_folder_that_is_no_model_says_what_to_do(tmp_path: Path, files: list[s
         pass
 
 
+def test_of_safetensors_the_folder_is_wanted(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(ArtifactError, match="name the folder"), locate(str(tmp_path / "model.safetensors")):
+        pass
+
+
 def test_a_repository_of_gguf_files_wants_one_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(tmp_path))
     with (
