@@ -3,6 +3,8 @@
 import json
 import os
 import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -74,6 +76,26 @@ def test_a_low_limit_of_open_files_is_one_that_nobody_can_raise(
     monkeypatch.setattr(resource, "getrlimit", lambda _what: limits)
     check = open_files()
     assert (check.level, check.found) == (level, str(limits[1]))
+
+
+_CAP_IPC_LOCK = 14
+_LOCKS = """
+import resource
+from coe.local.doctor.machine import can_lock
+resource.setrlimit(resource.RLIMIT_MEMLOCK, (4096, 4096))
+print(can_lock(4096), can_lock(2**30))
+"""
+
+
+@pytest.mark.parametrize("privileged", [True, False])
+def test_locked_memory_is_what_limit_and_privileges_allow_together(privileged: bool) -> None:
+    """Root's limit is low in most places, and binds nobody who has CAP_IPC_LOCK."""
+    held = bool(int(Path("/proc/self/status").read_text().partition("CapEff:")[2].split()[0], 16) >> _CAP_IPC_LOCK & 1)
+    if privileged and not held:
+        pytest.skip("CAP_IPC_LOCK is not ours")
+    without = ["setpriv", "--bounding-set=-ipc_lock", "--inh-caps=-ipc_lock"] if held and not privileged else []
+    done = subprocess.run([*without, sys.executable, "-c", _LOCKS], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", str(privileged)]
 
 
 def test_every_finding_that_is_not_good_says_the_mend() -> None:
