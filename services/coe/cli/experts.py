@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from coe.cli.catalogue import catalogue, find_expert, summary
-from coe.cli.console import err, out, print_json, say
+from coe.cli.console import out, print_json, say
 from coe.cli.experts_bindings import bindings
 from coe.cli.experts_plan import plan
 from coe.experts.bundle import Bundle
@@ -31,10 +31,7 @@ def list_(as_json: AsJson = False) -> None:
     for one in others:
         say(str(one))
     if not bundles:
-        err.print(
-            f"no expert in {CoreSettings().experts_dir}: `coe import` makes one, `coe up` brings its own",
-            soft_wrap=True,
-        )
+        _say_none()
 
 
 @app.command()
@@ -76,6 +73,8 @@ def verify(
             say(f"{one.expert_id}: {one.reason}; to mend it: {one.mend}")
     if damaged:
         sys.exit(1)
+    if not bundles:
+        _say_none()
 
 
 @app.command()
@@ -93,6 +92,10 @@ def replicate(
     """Makes ID@replica-1, ID@replica-2, ...: the same weights under other ids, at no cost in disk space."""
     for number in range(1, count + 1):
         _print(catalogue().replicate(expert_id, number), as_json)
+
+
+def _say_none() -> None:
+    say(f"no expert in {CoreSettings().experts_dir}: `coe import` makes one, `coe up` brings its own")
 
 
 def _print(bundle: Bundle, as_json: bool) -> None:
