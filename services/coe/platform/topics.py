@@ -12,13 +12,15 @@ CANCELLATIONS = "coe.cancellations.v1"
 
 _HOUR_MS = 3_600_000
 _DAY = {"retention.ms": str(24 * _HOUR_MS), "max.message.bytes": str(2 * 1024 * 1024)}
+# Anybody writes prompts. One with the timestamp of an older record would count as too old to keep, and go unanswered.
+_PROMPTS = {**_DAY, "message.timestamp.type": "LogAppendTime"}
 _SHORT = {"retention.ms": str(_HOUR_MS)}
 
 
 def specs(partitions: int) -> tuple[TopicSpec, ...]:
     """All topics. `partitions` bounds how many processes can share the work of one."""
     return (
-        TopicSpec(PROMPTS, partitions, _DAY),
+        TopicSpec(PROMPTS, partitions, _PROMPTS),
         TopicSpec(ROUTED, partitions, _DAY),
         TopicSpec(ASSIGNMENTS, partitions, _DAY),
         TopicSpec(TOKENS, partitions, _SHORT),
