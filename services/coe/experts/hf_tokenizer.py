@@ -14,6 +14,8 @@ from coe.platform.errors import ArtifactError
 
 MAX_TEMPLATE_BYTES = 1 << 20
 MAX_TOKENIZER_BYTES = 128 << 20
+# Strikes text through where it is no control token, as in Gemma's vocabulary: an answer goes on behind it.
+HTML_TAG = "</s>"
 
 
 def read_hf_tokenizer(folder: Path) -> TokenizerSpec:
@@ -45,7 +47,8 @@ def _end_ids(folder: Path, tokenizer: Tokenizer, settings: Mapping[str, Any]) ->
     tokens = set(tokenizer.get_vocab().values())
     found = {one for one in (declared if isinstance(declared, list) else [declared]) if isinstance(one, int)} & tokens
     added = tokenizer.get_added_tokens_decoder()
-    found |= {index for index, token in added.items() if token.content in END_OF_GENERATION}
+    ends = {index: token for index, token in added.items() if token.content in END_OF_GENERATION}
+    found |= {index for index, token in ends.items() if token.special or token.content != HTML_TAG}
     return in_order(found, _token_id(tokenizer, settings.get("eos_token")))
 
 

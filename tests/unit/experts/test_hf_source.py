@@ -114,6 +114,18 @@ def test_an_end_that_only_the_config_names_ends_answers(folder: Path) -> None:
     assert {5, 6, 7} & set(source.tokenizer().eos_ids) == {7}
 
 
+@pytest.mark.parametrize("special", [True, False])
+def test_a_tag_of_html_ends_no_answer(folder: Path, special: bool) -> None:
+    document = json.loads((folder / "tokenizer.json").read_text())
+    tag = {**document["added_tokens"][0], "id": 300, "content": "</s>", "special": special}
+    document["added_tokens"].append(tag)
+    (folder / "tokenizer.json").write_text(json.dumps(document))
+    source = HfSource(folder)
+    source.close()
+    tag_id = source.tokenizer().eos_ids[0]
+    assert (tag_id >= len(TOKENS)) is special
+
+
 def test_ends_that_are_no_tokens_are_left_out(folder: Path) -> None:
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [5, -1, 1 << 20, [9], None]}))
     source = HfSource(folder)
