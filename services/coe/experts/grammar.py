@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from llguidance import LLMatcher, LLParserLimits, LLTokenizer
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 
+from coe.experts.held_tokens import HeldTokens
 from coe.platform.errors import InvalidPrompt
 
 # Of JSON. A model that may write blanks anywhere may write nothing else.
@@ -38,8 +39,9 @@ class Grammars:
     """Grammars over the tokens of one tokenizer, given as the library `tokenizers` writes it."""
 
     def __init__(self, tokenizer: str, eos_ids: Iterable[int]) -> None:
-        slices = LLTokenizer.json_slices()
-        self._tokenizer = LLTokenizer(tokenizer, eos_token=sorted(eos_ids) or None, slices=slices)
+        ends = sorted(eos_ids)
+        tokens, slices = TokenizerWrapper(HeldTokens(tokenizer, ends)), LLTokenizer.json_slices()
+        self._tokenizer = LLTokenizer(tokens, eos_token=ends or None, slices=slices)
         # Least recently used first.
         self._compiled: OrderedDict[Grammar, LLMatcher] = OrderedDict()
         self._characters = 0

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from coe.experts.call_marks import BEGIN
 from coe.experts.chat_template import render
 from coe.experts.conversation import Conversation, Turn
-from coe.experts.tool_calls import BEGIN, Tool
+from coe.experts.tool_calls import Tool
 from coe.experts.tool_turns import plain
 from coe.platform.errors import InvalidPrompt
 

@@ -5,7 +5,7 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any
 
 from coe.experts.bundle import Bundle, tokenizer_digest
@@ -14,10 +14,10 @@ from coe.experts.conversation import Conversation
 from coe.experts.grammar import Grammars
 from coe.experts.manifest import TokenizerFacts
 from coe.experts.template_fit import NOTHING, fitted, known
+from coe.experts.token_bytes import token_bytes
 from coe.experts.tokenizer_file import load_tokenizer
 from coe.platform.errors import ArtifactError, ChecksumMismatch, InvalidPrompt
 
-SPACE = "\u2581"
 MAX_KNOWN = 32
 # Where text is taken apart: a noncharacter of Unicode, which is for such use and in no text.
 BORDER = "\ufdd0"
@@ -31,7 +31,7 @@ class ExpertTokenizer:
         self._facts = facts
         # What begins and ends turns, and the like.
         self._control = [entry["content"] for entry in document["added_tokens"] if entry.get("special")]
-        self.token_bytes = _token_bytes(document)
+        self.token_bytes = token_bytes(document)
         self.eos_ids = frozenset(facts.eos_ids)
 
     @classmethod
@@ -125,35 +125,3 @@ class Detokenizer:
 # By their facts, least recently used first.
 _known: OrderedDict[TokenizerFacts, ExpertTokenizer] = OrderedDict()
 _lock = threading.Lock()
-
-
-def _token_bytes(document: Mapping[str, Any]) -> list[bytes]:
-    """The bytes that each id stands for; nothing for special tokens."""
-    decoder = document.get("decoder") or {}
-    kinds = [one.get("type") for one in decoder.get("decoders", [decoder])]
-    # Added tokens are text as it is, in which SentencePiece's spaces are its own.
-    of_piece, of_added = (_byte_level, str.encode) if "ByteLevel" in kinds else (_sentence_piece, _sentence_piece)
-    spelled = {index: of_piece(token) for token, index in document["model"]["vocab"].items()}
-    for entry in document["added_tokens"]:
-        spelled[entry["id"]] = b"" if entry.get("special") else of_added(entry["content"])
-    return [spelled.get(index, b"") for index in range(max(spelled, default=-1) + 1)]
-
-
-def _byte_level(token: str) -> bytes:
-    alphabet = _alphabet()
-    return b"".join(alphabet[char] if char in alphabet else char.encode() for char in token)
-
-
-def _sentence_piece(token: str) -> bytes:
-    if len(token) == 6 and token.startswith("<0x") and token.endswith(">"):
-        return bytes([int(token[3:5], 16)])
-    return token.replace(SPACE, " ").encode()
-
-
-@lru_cache(maxsize=1)
-def _alphabet() -> dict[str, bytes]:
-    """GPT-2's printable stand-ins for bytes: printable Latin-1 stands for itself, the rest moves above U+0100."""
-    kept = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    moved = [value for value in range(0x100) if value not in kept]
-    table = {chr(value): bytes([value]) for value in kept}
-    return table | {chr(0x100 + index): bytes([value]) for index, value in enumerate(moved)}

@@ -6,6 +6,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from coe.experts.call_marks import BEGIN, END
 from coe.platform.errors import ArtifactError
 
 MAX_TOKENS = 1 << 22
@@ -15,7 +16,7 @@ def load_tokenizer(data: str) -> tuple[Tokenizer, dict[str, Any]]:
     """The tokenizer, and the document. Raises ArtifactError when it is not a usable BPE tokenizer."""
     document = _checked(data)
     try:
-        tokenizer = Tokenizer.from_str(data)
+        tokenizer = Tokenizer.from_str(json.dumps(document) if _spell_calls(document) else data)
         # Whoever saved it may have trained with these: it would cut prompts, or fill them up, in silence.
         tokenizer.no_truncation()
         tokenizer.no_padding()
@@ -44,3 +45,11 @@ def _checked(data: str) -> dict[str, Any]:
         raise ArtifactError("tokenizer.json has a token without text")
     document["added_tokens"] = added
     return dict(document)
+
+
+def _spell_calls(document: dict[str, Any]) -> bool:
+    """Makes text of what calls are written between, for answers are read as text. Says whether it was not."""
+    marks = [token for token in document["added_tokens"] if token["content"] in (BEGIN, END) and token.get("special")]
+    for token in marks:
+        token["special"] = False
+    return bool(marks)

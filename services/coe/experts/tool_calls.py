@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from coe._proto import common_pb2, events_pb2
+from coe.experts.call_marks import BEGIN, END
 from coe.experts.grammar import WHITESPACE, Grammar
 from coe.experts.stop_strings import StopStrings
 from coe.platform import tools
 from coe.platform.errors import InvalidPrompt
-
-BEGIN, END = "<tool_call>", "</tool_call>"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 
 from coe.experts.conversation import Conversation
 from coe.experts.manifest import TokenizerFacts
-from coe.experts.tokenizer import SPACE, Detokenizer, ExpertTokenizer
+from coe.experts.token_bytes import SPACE
+from coe.experts.tokenizer import Detokenizer, ExpertTokenizer
 
 CONTROL = ("<|im_start|>", "<|im_end|>", "<s>", "</s>")
 TEMPLATE = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}<|im_start|>"
