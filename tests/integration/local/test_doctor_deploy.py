@@ -19,7 +19,7 @@ from coe.local.doctor.facts import examine_deployment
 from coe.local.kafka import KafkaServer
 from coe.local.valkey import ValkeyServer
 from coe.platform import topics
-from coe.platform.bus.api import Outgoing
+from coe.platform.bus.api import Outcome, Outgoing, Subscription
 from coe.platform.bus.kafka import KafkaBus
 from coe.platform.residency import ResidencyPublisher
 from support import redis_clusters
@@ -43,6 +43,14 @@ async def test_a_new_broker_and_a_cluster(tmp_path: Path) -> None:
         for number in range(3):
             prompt = events_pb2.PromptSubmitted(request_id=str(number), prompt="hello")
             await bus.publisher.publish(Outgoing(topics.PROMPTS, str(number), prompt))
+        # Of three prompts in the hands of a worker the first one goes on, and holds the committed offset.
+        for number in range(3):
+            assigned = events_pb2.PromptAssigned(prompt=events_pb2.PromptSubmitted(request_id=str(number)))
+            await bus.publisher.publish(Outgoing(topics.ASSIGNMENTS, "expert#0", assigned, partition=0))
+        async with bus.parallel(Subscription(topics.ASSIGNMENTS, "coe-expert-worker")) as taken:
+            _, *others = [await anext(aiter(taken)) for _ in range(3)]
+            for record in others:
+                assert await taken.complete(record, Outcome())
         await bus.stop()
         found = {check.name: check for check in await examine_deployment(kafka.bootstrap, redis.url, {})}
         assert found["topic coe.prompts.v1"].level is Level.GOOD
@@ -50,6 +58,7 @@ async def test_a_new_broker_and_a_cluster(tmp_path: Path) -> None:
         assert found["group coe-router"].level is Level.PROBLEM
         assert found["group coe-router"].found == "0 members, 3 records of coe.prompts.v1 left"
         assert found["group coe-mapper"].level is Level.WARNING
+        assert found["group coe-expert-worker"].found == "0 members, 1 records of coe.assignments.v1 left"
 
 
 def test_the_command_when_nothing_is_there() -> None:

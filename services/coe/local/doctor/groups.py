@@ -9,6 +9,7 @@ from aiokafka.errors import GroupCoordinatorNotAvailableError
 from coe.local.reading import between
 from coe.platform import topics
 from coe.platform.bus.kafka.connection import Connection
+from coe.platform.bus.ledger import OffsetLedger
 
 GROUPS = {"coe-router": topics.PROMPTS, "coe-mapper": topics.ROUTED, "coe-expert-worker": topics.ASSIGNMENTS}
 # Offsets beyond which records are no longer counted one by one.
@@ -19,7 +20,9 @@ _MEMBERS = 5
 
 @dataclass(frozen=True)
 class GroupFacts:
-    """`left`: records of its topic that it has not committed; above a thousand with the marks of transactions."""
+    """`left`: records of its topic that it has not ended; above a thousand also those that it has, beyond the one
+    committed offset, and the marks of transactions.
+    """
 
     topic: str
     members: int
@@ -45,8 +48,8 @@ async def groups(connection: Connection) -> dict[str, GroupFacts]:
         await admin.close()
 
 
-async def _described(admin: AIOKafkaAdminClient, group: str) -> tuple[int, dict[TopicPartition, int]]:
-    """Its members, and the offsets that it has committed."""
+async def _described(admin: AIOKafkaAdminClient, group: str) -> tuple[int, dict[TopicPartition, OffsetLedger]]:
+    """Its members, and what it has committed."""
     try:
         described = await admin.describe_consumer_groups([group])
         committed = await admin.list_consumer_group_offsets(group)
@@ -54,11 +57,11 @@ async def _described(admin: AIOKafkaAdminClient, group: str) -> tuple[int, dict[
         # A broker that has never had a group.
         return 0, {}
     members = sum(len(one[_MEMBERS]) for response in described for one in response.groups)
-    return members, {tp: mark.offset for tp, mark in committed.items()}
+    return members, {tp: OffsetLedger(mark.offset, mark.metadata or "") for tp, mark in committed.items()}
 
 
 async def _left(
-    admin: AIOKafkaAdminClient, consumer: AIOKafkaConsumer, topic: str, committed: dict[TopicPartition, int]
+    admin: AIOKafkaAdminClient, consumer: AIOKafkaConsumer, topic: str, committed: dict[TopicPartition, OffsetLedger]
 ) -> int:
     (described,) = await admin.describe_topics([topic])
     parts = [TopicPartition(topic, part["partition"]) for part in described["partitions"]]
@@ -66,8 +69,14 @@ async def _left(
     consumer.assign(parts)
     starts = await consumer.beginning_offsets(parts)
     # What retention has removed is nobody's work any more.
-    starts |= {tp: max(starts[tp], committed[tp]) for tp in parts if tp in committed}
+    starts |= {tp: max(starts[tp], committed[tp].position) for tp in parts if tp in committed}
     ends = await consumer.end_offsets(parts)
-    most = sum(max(0, ends[tp] - starts[tp]) for tp in parts)
-    # One by one: offsets that only mark transactions are nobody's work.
-    return most if most > _MANY else sum([1 async for _ in between(consumer, starts, ends)])
+    most: int = sum(max(0, ends[tp] - starts[tp]) for tp in parts)
+    if most > _MANY:
+        return most
+    # One by one: offsets that only mark transactions are nobody's work, nor is what ended before an older one.
+    ledgers = {tp: committed.get(tp) or OffsetLedger() for tp in parts}
+    records = between(consumer, starts, ends)
+    return len(
+        [one async for one in records if not ledgers[TopicPartition(one.topic, one.partition)].is_done(one.offset)]
+    )
