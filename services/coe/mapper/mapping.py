@@ -138,7 +138,7 @@ def _solved(
                 hosted = set(experts.values())
     for cell in cells:
         if cell.pooled:
-            experts[cell.name] = _best_single(pool, cell, limits, hosted)
+            experts[cell.name] = _best_single(pool, cell, min_support, limits, hosted)
     used = sum(expert.total_params_b for expert in pool if expert.name in set(experts.values()))
     return Plan(limits, experts, solutions[0].quality, solutions[0].active_params_b, used)
 
@@ -162,15 +162,19 @@ def _solve_group(
     )
 
 
-def _best_single(pool: Sequence[PoolExpert], cell: Cell, limits: Limits, hosted: AbstractSet[str] | None) -> str:
+def _best_single(
+    pool: Sequence[PoolExpert], cell: Cell, min_support: int, limits: Limits, hosted: AbstractSet[str] | None
+) -> str:
     """How often such a cell is asked for is unknown, so its expert alone must keep to the budget."""
+    known = eligible_pairs(np.array([cell.support]), min_support)[0]
     candidates = [
-        (quality - limits.penalty * expert.active_params_b, -expert.active_params_b, expert)
-        for expert, quality in zip(pool, cell.quality, strict=True)
+        (bool(enough), quality - limits.penalty * expert.active_params_b, -expert.active_params_b, expert)
+        for expert, quality, enough in zip(pool, cell.quality, known, strict=True)
         if hosted is None or expert.name in hosted
     ]
     limit = limits.active_params_b
-    within = [entry for entry in candidates if limit is None or entry[2].active_params_b <= limit]
+    within = [entry for entry in candidates if limit is None or entry[3].active_params_b <= limit]
     if not within:
-        return min((entry[2] for entry in candidates), key=lambda expert: expert.active_params_b).name
-    return max(within, key=lambda entry: entry[:2])[2].name
+        return min((entry[3] for entry in candidates), key=lambda expert: expert.active_params_b).name
+    # One that too few outcomes speak for comes after all others.
+    return max(within, key=lambda entry: entry[:3])[3].name

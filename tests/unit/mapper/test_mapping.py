@@ -50,6 +50,13 @@ def test_budgets_hold_in_expectation_and_for_single_choices(mapping: Mapping) ->
     assert mapping.budgets["quality"].experts["law"] == "large"
 
 
+def test_a_few_lucky_outcomes_do_not_make_an_expert_of_everything() -> None:
+    """Categories without outcomes, and so all uncertain prompts, go to one that enough outcomes speak for."""
+    lucky = [[1.0, 0.6]] * 3 + [[np.nan, 0.6]] * 60
+    mapping = build_mapping(outcomes(["math"] * 63, lucky), POOL, balanced_b=80, economy_b=70)
+    assert {plan.experts["law"] for plan in mapping.budgets.values()} == {"large"}
+
+
 def test_hosted_parameters_are_bounded_over_all_cells(mapping: Mapping) -> None:
     plan = mapping.plan(Limits(hosted_params_b=60))
     assert set(plan.experts.values()) == {"small"}
