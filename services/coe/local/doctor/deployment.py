@@ -76,7 +76,9 @@ def _group(name: str, found: GroupFacts) -> Check:
 def _topic(spec: TopicSpec, found: TopicFacts | None, brokers: int) -> Check:
     name = f"topic {spec.name}"
     if found is None:
-        return Check(name, Level.PROBLEM, "missing", "any service makes it at its start, when the broker lets it")
+        return Check(
+            name, Level.PROBLEM, "missing", "restart any service: it makes it at its start, if the broker lets it"
+        )
     said = f"{found.partitions} partitions, {found.replicas} replicas, {found.in_sync} in sync"
     if found.partitions < spec.partitions:
         return Check(name, Level.PROBLEM, said, f"{spec.partitions} partitions are needed: kafka-topics.sh --alter")
