@@ -45,6 +45,9 @@ def train_and_write(
     partial.write_text(trained.text, encoding="utf-8")
     partial.replace(path)
     say_left_out(unknown)
+    if trained.sparse:
+        names = ", ".join(trained.sparse)
+        say(f"Run on less than half of the prompts, so good only as far as these are like the others: {names}")
     for line in _unmatched(mapping):
         say(line)
     if as_json:

@@ -81,11 +81,13 @@ def _plan(mapping: Mapping, name: str, active_params_b: float | None, hosted_b: 
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A mapping with its file's text, and the models left out because their parameters are not known."""
+    """A mapping with its file's text, the models left out because their parameters are not known, and those that were
+    run on less than half of the prompts: their means are of other prompts than the others'."""
 
     mapping: Mapping
     text: str
     unknown: tuple[str, ...]
+    sparse: tuple[str, ...]
 
 
 def train_mapping(
@@ -118,7 +120,9 @@ def train_mapping(
         "shrinkage": SHRINKAGE,
     }
     text = dump_mapping(replace(mapping, refiner=digest), source)
-    trained = Trained(parse_mapping(text), text, tuple(unknown))
+    ran = (~np.isnan(outcomes.scores)).mean(0)
+    sparse = tuple(expert.name for expert, share in zip(pool, ran, strict=True) if share < 0.5)
+    trained = Trained(parse_mapping(text), text, tuple(unknown), sparse)
     if content:
         _write(named(refiner_path, digest), content)
     return trained

@@ -55,3 +55,16 @@ def test_a_folder_is_no_file_to_write(home: Path) -> None:
     path = outcomes(home, "general")
     trained = RUN.invoke(train.app, ["mapping", "--outcomes", path, "--no-parts", "--out", str(folder)])
     assert (trained.exit_code, [entry.name for entry in home.iterdir() if "mine" in entry.name]) == (2, ["mine"])
+
+
+def test_experts_that_were_run_on_few_of_the_prompts_are_named(home: Path) -> None:
+    """On the easy ones alone, a small model looks better than a large one that was run on all."""
+    path = Path(outcomes(home, "general", "math"))
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for row in rows[:8]:
+        row["scores"]["google/gemma-2-27b-it"] = 1
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    trained = RUN.invoke(train.app, ["mapping", "--outcomes", str(path), "--no-parts", "--json"])
+    assert trained.exit_code == 0, trained.output
+    assert trained.stderr.startswith("Run on less than half of the prompts, ")
+    assert trained.stderr.splitlines()[0].endswith(": google/gemma-2-27b-it")
