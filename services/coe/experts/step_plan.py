@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from coe.experts.prefill_budget import prefill_tokens
+from coe.experts.prefill_budget import prefill_tokens, shares
 from coe.experts.sequence import Sequence
 from coe.native import batch_invariant
 
@@ -26,22 +26,21 @@ class Chunk:
 
 
 def plan_step(sequences: Seq[Sequence], block_tokens: int) -> list[Chunk]:
-    """Every decoding sequence takes its step; prompts share what prefill is allowed, first come first served.
+    """Every decoding sequence takes its step; prompts share what prefill is allowed.
 
     A prompt whose next block, of `block_tokens`, is computed for another in this step waits: it can use that block in
     the next one. So prompts that begin alike compute their beginning once.
     """
     decoding = [sequence for sequence in sequences if sequence.completion_tokens > 0]
-    left = prefill_tokens(len(decoding), len(sequences) - len(decoding))
     chunks = [Chunk(sequence, sequence.pending) for sequence in decoding]
-    begun: list[Sequence] = []
+    prompts: list[Sequence] = []
     for sequence in sequences:
-        if sequence.completion_tokens > 0 or left == 0 or any(_follows(sequence, one, block_tokens) for one in begun):
-            continue
-        count = min(sequence.pending, left)
-        chunks.append(Chunk(sequence, count))
-        begun.append(sequence)
-        left -= count
+        if sequence.completion_tokens == 0 and not any(_follows(sequence, one, block_tokens) for one in prompts):
+            prompts.append(sequence)
+    if prompts:
+        room = prefill_tokens(len(decoding), len(sequences) - len(decoding))
+        counts = shares([prompt.pending for prompt in prompts], room)
+        chunks += [Chunk(prompt, count) for prompt, count in zip(prompts, counts, strict=True) if count]
     return chunks
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from coe.experts.prefill_budget import prefill_tokens
+from coe.experts.prefill_budget import prefill_tokens, shares
 
 
 def prefill_steps(prompts: Sequence[int], shared: int, decoding: int) -> Iterator[tuple[int, list[int]]]:
@@ -14,17 +14,12 @@ def prefill_steps(prompts: Sequence[int], shared: int, decoding: int) -> Iterato
     left = list(prompts)
     waiting = list(range(len(left)))
     while waiting:
-        room = prefill_tokens(decoding, len(waiting))
-        computed, drew = 0, []
-        for prompt in waiting[:1] if shared else waiting:
-            count = min(left[prompt], room - computed)
+        going = waiting[:1] if shared else waiting
+        counts = shares([left[prompt] for prompt in going], prefill_tokens(decoding, len(waiting)))
+        for prompt, count in zip(going, counts, strict=True):
             left[prompt] -= count
-            computed += count
-            if not left[prompt]:
-                drew.append(prompt)
-            if computed == room:
-                break
-        yield decoding + computed, drew
+        drew = [prompt for prompt in going if not left[prompt]]
+        yield decoding + sum(counts), drew
         if shared:
             left[1:] = [max(1, tokens - shared) for tokens in left[1:]]
             shared = 0
