@@ -8,7 +8,7 @@ from pathlib import Path
 
 from coe.experts.bundle import MANIFEST, TOKENIZER, WEIGHTS, Bundle
 from coe.experts.left_out import LeftOut, left_out
-from coe.experts.manifest import ID_PATTERN, is_outdated, read_manifest
+from coe.experts.manifest import ID_PATTERN, is_outdated, raw_manifest, read_manifest
 from coe.platform import logs
 from coe.platform.errors import ArtifactError, ExpertNotFound
 
@@ -53,13 +53,17 @@ class Catalogue:
         discard(self._path(expert_id))
 
     def replicate(self, expert_id: str, number: int) -> Bundle:
-        """`ID@replica-NUMBER`: another bundle of the very same weights, which says so. Made once."""
+        """`ID@replica-NUMBER`: another bundle of the very same weights, which says so. Made once, and again when it is
+        of weights that were replaced since.
+        """
         bundle = self.get(expert_id)
         if bundle.manifest.replica_of is not None:
             raise ArtifactError(f"{expert_id} is a replica itself: replicate {bundle.manifest.replica_of}")
         replica_id = f"{expert_id}@replica-{number}"
         target = self.directory / replica_id
-        if target.exists() and is_outdated(target / MANIFEST):
+        if target.exists() and (is_outdated(target / MANIFEST) or not _are_linked(target, bundle.path)):
+            if raw_manifest(target / MANIFEST).get("replica_of", expert_id) != expert_id:
+                raise ArtifactError(f"{replica_id} is no replica but another expert", expert_id=replica_id)
             discard(target)
         if target.exists():
             return Bundle.open(target)
@@ -84,6 +88,13 @@ class Catalogue:
         if not re.fullmatch(ID_PATTERN, expert_id) or not path.is_dir():
             raise ExpertNotFound(f"no expert {expert_id!r} is hosted here", expert_id=expert_id)
         return path
+
+
+def _are_linked(bundle: Path, other: Path) -> bool:
+    try:
+        return all((bundle / name).samefile(other / name) for name in (WEIGHTS, TOKENIZER))
+    except OSError:
+        return False
 
 
 def discard(bundle: Path) -> None:

@@ -306,6 +306,30 @@ def test_replicas_share_bytes_and_say_so(source: GgufSource, experts: Path) -> N
         catalogue.get("../tiny@replica-2")
 
 
+def test_a_replica_of_weights_that_were_replaced_is_made_again(
+    source: GgufSource, experts: Path, tmp_path: Path
+) -> None:
+    run(source, experts)
+    catalogue = Catalogue(experts)
+    former = catalogue.replicate("tiny", 1)
+    catalogue.remove("tiny")
+    other = GgufSource.open(write_tiny_gguf(tmp_path / "other.gguf", TinyModel(seed=9)))
+    run(other, experts)
+    other.close()
+    replica = catalogue.replicate("tiny", 1)
+    assert replica.manifest.weights_digest != former.manifest.weights_digest
+    assert replica.weights_path.samefile(catalogue.get("tiny").weights_path)
+    replica.verify()
+
+
+def test_an_expert_that_only_has_a_replicas_name_is_left_alone(source: GgufSource, experts: Path) -> None:
+    run(source, experts)
+    own = run(source, experts, "tiny@replica-1")
+    with pytest.raises(ArtifactError, match="another expert"):
+        Catalogue(experts).replicate("tiny", 1)
+    own.verify()
+
+
 def test_layouts_differ_with_formats(tmp_path: Path, experts: Path) -> None:
     keys = set()
     for number, kind in enumerate((GGMLQuantizationType.Q4_0, GGMLQuantizationType.Q8_0)):
