@@ -2,6 +2,7 @@
 others take: what its template does not know is said in another way.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,8 +17,8 @@ from coe.platform.errors import InvalidPrompt
 
 @dataclass(frozen=True)
 class Known:
-    """What a template shows of a conversation. `runs`: turns of one role, one behind the other. `tools`: those,
-    results, and calls as answers are held to write them."""
+    """What a template shows of a conversation. `later_system`: in its place. `runs`: turns of one role, one behind the
+    other, and any role first. `tools`: those, results, and calls as answers are held to write them."""
 
     system: bool
     later_system: bool
@@ -32,17 +33,19 @@ NOTHING = Known(system=False, later_system=False, runs=True, tools=False)
 def known(template: str) -> Known:
     """Found by trying: templates refuse what they don't know, or leave it out."""
     system, user, assistant = ({"role": role, "content": f"{role}'s"} for role in ("system", "user", "assistant"))
+    later = {"role": "system", "content": "later"}
     return Known(
         system=_shows(template, [system, user]),
-        later_system=_shows(template, [user, assistant, system, user]),
+        later_system=_shows(template, [user, assistant, system, user, assistant, later, user]),
         runs=_shows(template, [user, {"role": "user", "content": "further"}]),
         tools=_shows_tools(template, user),
     )
 
 
 def _shows(template: str, turns: Sequence[Turn]) -> bool:
-    text = _tried(template, turns)
-    return all(turn["content"] in text for turn in turns)
+    """In their order."""
+    contents = ".*".join(turn["content"] for turn in turns)
+    return re.search(contents, _tried(template, turns), re.DOTALL) is not None
 
 
 def _shows_tools(template: str, user: Turn) -> bool:
@@ -64,8 +67,9 @@ def _tried(template: str, turns: Sequence[Turn], tools: Sequence[Tool] = ()) -> 
 
 
 def fitted(conversation: Conversation, known: Known) -> Conversation:
-    """The same conversation: what a system turn says, the user says where there is none; runs become one turn; calls
-    are plain text where the template has no form for them, or another than the one that answers are held to.
+    """The same conversation: what a system turn says, the user says where there is none; runs become one turn, and an
+    assistant that begins is asked with nothing; calls are plain text where the template has no form for them, or
+    another than the one that answers are held to.
     """
     turns = conversation.turns
     tools = conversation.tools
@@ -78,6 +82,8 @@ def fitted(conversation: Conversation, known: Known) -> Conversation:
         if not known.runs and said and _are_one(said[-1], {**turn, "role": role}):
             said[-1] = {**said[-1], "content": f"{said[-1]['content']}\n\n{turn['content']}"}
         else:
+            if not known.runs and role == "assistant" and all(turn["role"] == "system" for turn in said):
+                said.append({"role": "user", "content": ""})
             said.append({**turn, "role": role})
     return Conversation(said, tools)
 

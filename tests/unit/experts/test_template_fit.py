@@ -25,8 +25,11 @@ SYSTEM_FIRST = """
 SYSTEM_LEFT_OUT = (
     "{% for m in messages %}{% if m.role != 'system' %}<{{ m.role }}>{{ m.content }}{% endif %}{% endfor %}"
 )
+SYSTEM_LAST_WORD = """
+{%- for m in messages if m.role == 'system' %}{{ '<rules>' ~ m.content if loop.last }}{% endfor %}
+{%- for m in messages if m.role != 'system' %}<{{ m.role }}>{{ m.content }}{% endfor %}<assistant>"""
 WITH_TOOLS = """
-{%- for tool in tools or [] %}{{ tool | tojson ~ ' in <tool_call>' }}{% endfor %}
+{%- for tool in tools or [] %}{{ tool | tojson(ensure_ascii=False) ~ ' in <tool_call>' }}{% endfor %}
 {%- for m in messages %}
     {{- '<' ~ m.role ~ '>' ~ m.content }}
     {%- for call in m.tool_calls or [] %}
@@ -71,10 +74,11 @@ def test_what_a_template_knows_is_found_by_trying() -> None:
     assert known(SYSTEM_FIRST) == Known(system=True, later_system=False, runs=False, tools=False)
     assert known(WITH_TOOLS) == Known(system=True, later_system=True, runs=True, tools=True)
     assert known(OTHER_CALLS) == Known(system=True, later_system=True, runs=True, tools=False)
+    assert known(SYSTEM_LAST_WORD) == Known(system=True, later_system=False, runs=True, tools=False)
     assert known(SYSTEM_LEFT_OUT) == Known(system=False, later_system=False, runs=True, tools=False)
 
 
-@pytest.mark.parametrize("template", [CHATML, ALTERNATING, SYSTEM_FIRST, SYSTEM_LEFT_OUT])
+@pytest.mark.parametrize("template", [CHATML, ALTERNATING, SYSTEM_FIRST, SYSTEM_LAST_WORD, SYSTEM_LEFT_OUT])
 def test_every_template_says_all_of_a_conversation_in_order(template: str) -> None:
     conversation = [RULES, *turns("one", "two", "three"), {"role": "user", "content": "four"}, RULES, *turns("five")]
     said = text(template, conversation)
@@ -89,6 +93,14 @@ def test_what_the_system_says_the_user_says_where_there_is_no_system() -> None:
     assert text(SYSTEM_FIRST, [*turns("Hi", "Ho"), RULES, *turns("Hm")]) == (
         "<user>Hi<assistant>Ho<user>Be brief.\n\nHm<assistant>"
     )
+
+
+def test_an_assistant_that_begins_was_asked_nothing_where_that_can_not_be() -> None:
+    greeting: list[Turn] = [{"role": "assistant", "content": "Hello!"}, *turns("Hi")]
+    assert text(CHATML, greeting) == "<assistant>Hello!<user>Hi<assistant>"
+    assert text(ALTERNATING, greeting) == "<user><model>Hello!<user>Hi<model>"
+    assert text(SYSTEM_FIRST, [RULES, *greeting]) == "<rules>Be brief.<user><assistant>Hello!<user>Hi<assistant>"
+    assert text(ALTERNATING, [RULES, *greeting]) == "<user>Be brief.<model>Hello!<user>Hi<model>"
 
 
 def test_what_a_template_knows_stays_as_it_is() -> None:
