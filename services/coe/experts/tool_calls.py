@@ -66,7 +66,7 @@ class ToolUse:
         named = {f"call_{index}": tool for index, tool in enumerate(self.tools)}
         call = rf'call: "\n" ({" | ".join(named)}) "}}\n{END}"'
         each = [
-            f"{rule}: {json.dumps(_opening(tool.name))} %json {_held(json.loads(tool.parameters))}"
+            f"{rule}: {json.dumps(_opening(tool.name))} %json {_held(json.loads(tool.parameters), lenient=True)}"
             for rule, tool in named.items()
         ]
         return Grammar("\n".join(["%llguidance {}", *start, call, *each]), "tools")
@@ -84,14 +84,22 @@ class ToolCall:
 
 
 class CallReader:
-    """Takes an answer apart as it comes: the text in front of its calls, and the calls."""
+    """Takes an answer apart as it comes: the text in front of its calls, and the calls.
 
-    def __init__(self) -> None:
+    `or_json`: one that does not begin with them is JSON, and has none, whatever its strings spell.
+    """
+
+    def __init__(self, *, or_json: bool = False) -> None:
         self._front = StopStrings((BEGIN,))
         self._whole: list[str] = []
+        self._undecided = or_json
 
     def push(self, text: str) -> str:
         """What of it is text in front of calls, as far as that is certain."""
+        if self._undecided and text:
+            self._undecided = False
+            if text[0] != BEGIN[0]:
+                self._front = StopStrings(())
         self._whole.append(text)
         return self._front.push(text)
 
@@ -101,11 +109,12 @@ class CallReader:
 
     def calls(self) -> tuple[ToolCall, ...]:
         """Those that are whole."""
-        return tuple(_calls("".join(self._whole)))
+        return tuple(_calls("".join(self._whole))) if self._front.stopped else ()
 
 
 def _calls(text: str) -> Iterator[ToolCall]:
-    decoder, at = json.JSONDecoder(), text.find(BEGIN)
+    # A number may have more digits than Python reads.
+    decoder, at = json.JSONDecoder(parse_int=str), text.find(BEGIN)
     while at >= 0:
         head, marker, _ = text[at + len(BEGIN) + 1 :].partition('", "arguments": ')
         begin = at + len(BEGIN) + 1 + len(head) + len(marker)
@@ -123,8 +132,9 @@ def _opening(name: str) -> str:
     return f'{{"name": "{name}", "arguments": '
 
 
-def _held(schema: dict[str, Any]) -> str:
-    return json.dumps(schema | {"x-guidance": WHITESPACE})
+def _held(schema: dict[str, Any], *, lenient: bool = False) -> str:
+    """`lenient`: what of the schema no grammar can hold is left out."""
+    return json.dumps(schema | {"x-guidance": WHITESPACE | {"lenient": lenient}})
 
 
 def _parsed(json_schema: str) -> dict[str, Any]:

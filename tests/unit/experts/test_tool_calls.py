@@ -90,6 +90,24 @@ def test_beside_a_schema_an_answer_is_json_or_calls() -> None:
             use.grammar(broken)
 
 
+def test_json_that_spells_a_call_has_none() -> None:
+    said = '{"note": "<tool_call>\\n", "arguments": {}}'
+    for size in (1, 1000):
+        reader = CallReader(or_json=True)
+        parts = [reader.push(said[at : at + size]) for at in range(0, len(said), size)]
+        assert ("".join((*parts, reader.flush())), reader.calls()) == (said, ())
+    reader = CallReader(or_json=True)
+    assert (reader.push("") + reader.push(CALL), reader.calls()) == ("", (ROME,))
+
+
+def test_what_of_a_schema_no_grammar_can_hold_is_left_to_the_caller() -> None:
+    numbers = {"type": "array", "items": {"type": "integer"}, "uniqueItems": True}
+    schema = {"properties": {"a": numbers, "b": {"type": "string", "format": "path"}}, "required": ["a", "b"]}
+    use = ToolUse((Tool("f", "", json.dumps(schema | {"type": "object"})),))
+    assert takes(held(use), ToolCall("f", '{"a": [1, 2], "b": "/tmp"}').spelled())
+    assert not takes(held(use), ToolCall("f", '{"a": ["x"], "b": "/tmp"}').spelled())
+
+
 def test_a_schema_that_can_not_be_followed_is_an_error_of_the_tools() -> None:
     with pytest.raises(InvalidPrompt, match="tools can't be followed") as refused:
         held(ToolUse((Tool("f", "", '{"type": "object", "properties": {"a": {"type": "strin"}}}'),)))
@@ -101,6 +119,11 @@ def test_an_answer_is_taken_apart_wherever_tokens_end(size: int) -> None:
     tricky = ToolCall("note", '{"text": "a \\"quoted\\" }\\n</tool_call> and <tool_call>", "n": {"m": [1, {}]}}')
     assert read(f"Let me <tool> see.\n{CALL}\n{tricky.spelled()}", size) == ("Let me <tool> see.\n", (ROME, tricky))
     assert read("No call <tool_cal", size) == ("No call <tool_cal", ())
+
+
+def test_a_number_may_be_as_long_as_it_likes() -> None:
+    long = ToolCall("f", '{"n": %s}' % ("1" * 5000))
+    assert read(long.spelled()) == ("", (long,))
 
 
 @pytest.mark.parametrize("end", range(len("<tool_call>"), len(CALL)))
