@@ -18,6 +18,7 @@ from coe.mapper.tenants import FILE_NAME as BUDGETS
 from coe.mapper.tenants import read_budgets
 from coe.platform import logs
 from coe.platform.errors import ArtifactError, CoEError, InvalidPrompt
+from coe.platform.renewed import stamp
 
 _log = logs.get(__name__)
 
@@ -131,12 +132,4 @@ class StateFiles:
             if mapping is not None:
                 # A refiner may arrive after its mapping, as a file of the folder that is new or written over.
                 paths += [mapping, mapping.parent, mapping.with_name(REFINER)]
-        return tuple((str(path), _stamp(path)) for path in paths)
-
-
-def _stamp(path: Path) -> tuple[int, int] | None:
-    try:
-        stat = path.stat()
-    except OSError:
-        return None
-    return stat.st_mtime_ns, stat.st_size
+        return tuple((str(path), stamp(path)) for path in paths)

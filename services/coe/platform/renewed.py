@@ -10,6 +10,7 @@ from coe.platform.errors import ArtifactError
 # Without structlog, a fourth of what a health probe would load.
 _log = logging.getLogger(__name__)
 Made = TypeVar("Made")
+Stamp = tuple[int, int, int]
 
 
 class Renewed(Generic[Made]):
@@ -37,14 +38,14 @@ class Renewed(Generic[Made]):
         _log.info("%s read again", self._what)
         return self.made
 
-    def _stamps(self) -> list[object]:
-        return [_stamp(path) for path in self._files]
+    def _stamps(self) -> list[Stamp | None]:
+        return [stamp(path) for path in self._files]
 
 
-def _stamp(path: Path) -> object:
-    """Another one when the file was written or replaced."""
+def stamp(path: Path) -> Stamp | None:
+    """Another one when the file was written or replaced. None when there is none just now."""
     try:
         found = path.stat()
-    except OSError as error:
-        return str(error)
+    except OSError:
+        return None
     return found.st_mtime_ns, found.st_size, found.st_ino

@@ -6,11 +6,10 @@ from pathlib import Path
 
 from coe.platform import logs
 from coe.platform.errors import ArtifactError
+from coe.platform.renewed import Stamp, stamp
 from coe.router.classifier import Classifier
 
 _log = logs.get(__name__)
-
-Identity = tuple[Path, int, int]
 
 
 class Reloader:
@@ -22,14 +21,14 @@ class Reloader:
     def __init__(self, locate: Callable[[], Path], open_path: Callable[[Path], Classifier]) -> None:
         self._locate = locate
         self._open = open_path
-        self._seen: Identity | None = None
+        self._seen: tuple[Path, Stamp | None] | None = None
         self._version = ""
 
     def open(self) -> Classifier:
         """Blocks. Raises ArtifactError."""
         path = self._locate()
         # Before it is read: it may change meanwhile.
-        self._seen = identity(path)
+        self._seen = path, stamp(path)
         classifier = self._open(path)
         self._version = classifier.version
         return classifier
@@ -43,8 +42,8 @@ class Reloader:
     async def check(self, take: Callable[[Classifier], None]) -> bool:
         """Whether there was a new artifact."""
         path = self._locate()
-        found = identity(path)
-        if found is None or found == self._seen:
+        found = stamp(path)
+        if found is None or (path, found) == self._seen:
             return False
         before = self._version
         try:
@@ -55,12 +54,3 @@ class Reloader:
         take(classifier)
         _log.info("router artifact replaced", path=str(path), before=before, version=classifier.version)
         return True
-
-
-def identity(path: Path) -> Identity | None:
-    """What changes with a file's contents. None when there is no file just now."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return path, status.st_mtime_ns, status.st_size
