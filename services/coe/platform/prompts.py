@@ -11,6 +11,8 @@ ROLES = frozenset({"system", "user", "assistant", "tool"})
 ASKING = frozenset({"user", "tool"})
 # Of ids and names: they become keys and headers of several messages.
 MAX_NAME_CHARS = 256
+# A turn without text costs an expert's template time, and the prompt tokens, all the same.
+MAX_MESSAGES = 2_048
 _NAMES = ("request_id", "expert_id", "category", "tenant", "conversation_id")
 
 
@@ -42,6 +44,9 @@ def check_text(
     size = sum(len(text.encode()) for text in (prompt, *_texts(messages, offered)))
     if size > max_bytes:
         raise PromptTooLarge(f"the prompt has {size} bytes, the limit is {max_bytes}", bytes=size, limit=max_bytes)
+    if len(messages) > MAX_MESSAGES:
+        message = f"the conversation has {len(messages)} messages, the limit is {MAX_MESSAGES}"
+        raise PromptTooLarge(message, messages=len(messages), limit=MAX_MESSAGES)
     if prompt and messages:
         raise InvalidPrompt("give either a prompt or messages, not both")
     unknown = next((message.role for message in messages if message.role not in ROLES), None)

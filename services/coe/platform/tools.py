@@ -46,6 +46,8 @@ def check_calls(messages: Sequence[common_pb2.ChatMessage]) -> None:
         if message.tool_calls and message.role != "assistant":
             raise InvalidPrompt(f"messages: only the assistant has tool_calls, not {message.role!r}", param="messages")
         for call in message.tool_calls:
+            if not NAME.fullmatch(call.name):
+                raise InvalidPrompt(f"messages: a call of {call.name[:80]!r}, which is no name", param="messages")
             arguments(call)
 
 

@@ -76,6 +76,11 @@ def test_calls_in_a_conversation_have_arguments(arguments: str) -> None:
         conversation(calling(arguments), RESULT)
 
 
+def test_calls_in_a_conversation_name_what_was_called() -> None:
+    with pytest.raises(InvalidPrompt, match="which is no name"):
+        conversation(common_pb2.ChatMessage(role="assistant", tool_calls=[common_pb2.ToolCall(arguments="{}")]), RESULT)
+
+
 def test_only_the_assistant_calls_and_has_not_the_last_word() -> None:
     with pytest.raises(InvalidPrompt, match="only the assistant"):
         conversation(calling("{}", role="user"))

@@ -5,6 +5,7 @@ import pytest
 from coe._proto.common_pb2 import ChatMessage, Tool
 from coe._proto.events_pb2 import PromptSubmitted
 from coe.platform.errors import InvalidPrompt, PromptTooLarge
+from coe.platform.prompts import MAX_MESSAGES
 from coe.router.prompt import classified_text, validate
 
 
@@ -36,6 +37,13 @@ def test_accepted(prompt: PromptSubmitted) -> None:
 def test_refused(prompt: PromptSubmitted, reason: str) -> None:
     with pytest.raises(InvalidPrompt, match=reason):
         validate(prompt, max_bytes=100)
+
+
+def test_a_conversation_has_a_greatest_length() -> None:
+    turn = message("user", "a")
+    validate(PromptSubmitted(request_id="r", messages=[turn] * MAX_MESSAGES), max_bytes=10_000)
+    with pytest.raises(PromptTooLarge, match="messages"):
+        validate(PromptSubmitted(request_id="r", messages=[turn] * (MAX_MESSAGES + 1)), max_bytes=10_000)
 
 
 def test_size_is_counted_in_bytes_over_all_text() -> None:
