@@ -30,7 +30,10 @@ class ExpertTokenizer:
         self._tokenizer, document = load_tokenizer(data)
         self._facts = facts
         # What begins and ends turns, and the like.
-        self._control = [entry["content"] for entry in document["added_tokens"] if entry.get("special")]
+        special = [entry["content"] for entry in document["added_tokens"] if entry.get("special")]
+        self._control = [token for token in special if token]
+        # Hundreds begin alike, and few texts so.
+        self._beginnings = {token[:2] for token in self._control}
         self.token_bytes = token_bytes(document)
         self.eos_ids = frozenset(facts.eos_ids)
 
@@ -90,8 +93,8 @@ class ExpertTokenizer:
     def _taken_apart(self, said: Any) -> Any:
         """With a border behind the first character of each control token that its texts spell: the pieces are none."""
         match said:
-            case str():
-                spelled = "|".join(re.escape(token) for token in self._control if token and token in said)
+            case str() if any(beginning in said for beginning in self._beginnings):
+                spelled = "|".join(re.escape(token) for token in self._control if token in said)
                 return re.sub(f"(?s)(?={spelled})(.)", rf"\1{BORDER}", said) if spelled else said
             case Mapping():
                 return {self._taken_apart(key): self._taken_apart(value) for key, value in said.items()}
