@@ -160,7 +160,7 @@ def start(
         sampler=Sampler(params, ids, vocabulary, held),
         detokenizer=Detokenizer(tokenizer.token_bytes),
         eos_ids=tokenizer.eos_ids,
-        reader=CallReader(or_json=params.json_schema is not None) if tools else None,
+        reader=tools.reader(params.json_schema) if tools else None,
     )
 
 

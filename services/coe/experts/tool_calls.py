@@ -19,6 +19,9 @@ from coe.experts.stop_strings import StopStrings
 from coe.platform import tools
 from coe.platform.errors import InvalidPrompt
 
+# Of a schema that has these, more than what its "properties" name belongs to an object.
+_OPEN = frozenset(("$ref", "additionalProperties", "allOf", "anyOf", "minProperties", "oneOf", "patternProperties"))
+
 
 @dataclass(frozen=True)
 class Tool:
@@ -54,6 +57,10 @@ class ToolUse:
         single = prompt.HasField("parallel_tool_calls") and not prompt.parallel_tool_calls
         return cls(tuple(map(Tool.from_proto, prompt.tools)), prompt.tool_choice == tools.REQUIRED, single)
 
+    def reader(self, json_schema: str | None = None) -> "CallReader":
+        """Of such an answer."""
+        return CallReader(calls_first=self.required or json_schema is not None)
+
     def grammar(self, json_schema: str | None = None) -> Grammar:
         """Of the whole answer: text, or JSON of `json_schema`, or calls, in front of which text may stand."""
         calls = "call" if self.single else rf'call ("\n{BEGIN}" call)*'
@@ -65,10 +72,7 @@ class ToolUse:
             start = [f"start: TEXT | front {calls}", f'front[lazy]: TEXT "{BEGIN}"', r"TEXT: /(.|\n)*/"]
         named = {f"call_{index}": tool for index, tool in enumerate(self.tools)}
         call = rf'call: "\n" ({" | ".join(named)}) "}}\n{END}"'
-        each = [
-            f"{rule}: {json.dumps(_opening(tool.name))} %json {_held(json.loads(tool.parameters), lenient=True)}"
-            for rule, tool in named.items()
-        ]
+        each = [f"{rule}: {json.dumps(_opening(tool.name))} %json {_arguments(tool)}" for rule, tool in named.items()]
         return Grammar("\n".join(["%llguidance {}", *start, call, *each]), "tools")
 
 
@@ -86,26 +90,26 @@ class ToolCall:
 class CallReader:
     """Takes an answer apart as it comes: the text in front of its calls, and the calls.
 
-    `or_json`: one that does not begin with them is JSON, and has none, whatever its strings spell.
+    `calls_first`: one that does not begin with them is JSON, and has none, whatever its strings spell.
     """
 
-    def __init__(self, *, or_json: bool = False) -> None:
+    def __init__(self, *, calls_first: bool = False) -> None:
         self._front = StopStrings((BEGIN,))
         self._whole: list[str] = []
-        self._undecided = or_json
+        self._undecided = self._calls_first = calls_first
 
     def push(self, text: str) -> str:
         """What of it is text in front of calls, as far as that is certain."""
         if self._undecided and text:
             self._undecided = False
             if text[0] != BEGIN[0]:
-                self._front = StopStrings(())
+                self._front, self._calls_first = StopStrings(()), False
         self._whole.append(text)
         return self._front.push(text)
 
     def flush(self) -> str:
         """What was held back, once no more comes."""
-        return self._front.flush()
+        return "" if self._calls_first else self._front.flush()
 
     def calls(self) -> tuple[ToolCall, ...]:
         """Those that are whole."""
@@ -130,6 +134,16 @@ def _calls(text: str) -> Iterator[ToolCall]:
 
 def _opening(name: str) -> str:
     return f'{{"name": "{name}", "arguments": '
+
+
+def _arguments(tool: Tool) -> str:
+    """Held to its properties alone where the schema says nothing of others: an expert may write of them without end."""
+    schema = json.loads(tool.parameters)
+    named, required = schema.get("properties", {}), schema.get("required", [])
+    says_all = not schema.keys() & _OPEN and isinstance(named, dict) and isinstance(required, list)
+    if says_all and all(isinstance(name, str) and name in named for name in required):
+        schema["additionalProperties"] = False
+    return _held(schema, lenient=True)
 
 
 def _held(schema: dict[str, Any], *, lenient: bool = False) -> str:

@@ -93,10 +93,10 @@ def test_beside_a_schema_an_answer_is_json_or_calls() -> None:
 def test_json_that_spells_a_call_has_none() -> None:
     said = '{"note": "<tool_call>\\n", "arguments": {}}'
     for size in (1, 1000):
-        reader = CallReader(or_json=True)
+        reader = CallReader(calls_first=True)
         parts = [reader.push(said[at : at + size]) for at in range(0, len(said), size)]
         assert ("".join((*parts, reader.flush())), reader.calls()) == (said, ())
-    reader = CallReader(or_json=True)
+    reader = CallReader(calls_first=True)
     assert (reader.push("") + reader.push(CALL), reader.calls()) == ("", (ROME,))
 
 
@@ -106,6 +106,38 @@ def test_what_of_a_schema_no_grammar_can_hold_is_left_to_the_caller() -> None:
     use = ToolUse((Tool("f", "", json.dumps(schema | {"type": "object"})),))
     assert takes(held(use), ToolCall("f", '{"a": [1, 2], "b": "/tmp"}').spelled())
     assert not takes(held(use), ToolCall("f", '{"a": ["x"], "b": "/tmp"}').spelled())
+
+
+@pytest.mark.parametrize(
+    ("parameters", "more"),
+    [
+        ({}, False),
+        ({"properties": {}}, False),
+        ({"properties": {"a": {"type": "string"}}}, False),
+        ({"additionalProperties": {"type": "integer"}}, True),
+        ({"minProperties": 1}, True),
+        ({"allOf": [{"properties": {"b": {"type": "integer"}}}]}, True),
+        ({"properties": {}, "required": ["b"]}, True),
+        ({"patternProperties": {"^b": {"type": "integer"}}}, True),
+    ],
+)
+def test_arguments_are_those_that_a_schema_names_unless_it_says_more(parameters: object, more: bool) -> None:
+    use = ToolUse((Tool.from_proto(common_pb2.Tool(name="f", parameters=json.dumps(parameters))),))
+    assert takes(held(use), ToolCall("f", '{"b": 1}').spelled()) == more
+
+
+@pytest.mark.parametrize("parameters", [{"properties": 3}, {"required": "a"}, {"required": [[]]}])
+def test_what_is_no_schema_is_refused(parameters: object) -> None:
+    tool = Tool.from_proto(common_pb2.Tool(name="f", parameters=json.dumps(parameters)))
+    with pytest.raises(InvalidPrompt, match="tools can't be followed"):
+        held(ToolUse((tool,)))
+
+
+def test_of_an_answer_that_is_calls_alone_nothing_is_text() -> None:
+    reader = ToolUse((WEATHER,), required=True).reader()
+    assert reader.push("<tool_c") + reader.flush() == ""
+    reader = ToolUse((WEATHER,)).reader()
+    assert reader.push("<tool_c") + reader.flush() == "<tool_c"
 
 
 def test_a_schema_that_can_not_be_followed_is_an_error_of_the_tools() -> None:
