@@ -61,7 +61,7 @@ class ExpertTokenizer:
 
     @cached_property
     def grammars(self) -> Grammars:
-        """Takes a quarter of a second, once."""
+        """Takes half a second, once."""
         return Grammars(self._tokenizer.to_str(), self.eos_ids)
 
     def encode(self, text: str) -> list[int]:
