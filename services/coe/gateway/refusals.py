@@ -21,8 +21,8 @@ def error_body(error: CoEError, param: str | None = None) -> dict[str, Any]:
 def invalid(error: ValidationError) -> InvalidPrompt:
     """What is wrong first in a request's body, by the field's name."""
     first = error.errors(include_url=False)[0]
-    # Of a field that has several forms a form's name may stand there too.
-    parts = [str(part) for part in first["loc"] if isinstance(part, int) or part.isidentifier()]
+    # Of a field that has several forms, that of a few words stands there too.
+    parts = [part for part in map(str, first["loc"]) if not part.startswith("literal[")]
     if not (field := ".".join(parts)):
         return InvalidPrompt(_what(first))
     return InvalidPrompt(f"{field}: {_what(first)}", param=field)

@@ -141,6 +141,7 @@ async def test_no_expert_is_denied_while_none_is_known(prompts: PromptClient) ->
     [
         ({"functions": []}, "functions", "not supported"),
         ({"tools": [{"type": "web_search"}]}, "tools.0.type", "only 'function' is supported"),
+        ({"top-k": 1}, "top-k", "not supported"),
         ({"tool_choice": "always"}, "tool_choice", "only 'none', 'auto' or 'required' is supported"),
         ({"n": 2}, "n", "only 1 is supported"),
         ({"logprobs": True}, "logprobs", "only False is supported"),
