@@ -42,6 +42,7 @@ class PromptSubmitted(_message.Message):
     TOOLS_FIELD_NUMBER: _builtins.int
     TOOL_CHOICE_FIELD_NUMBER: _builtins.int
     PARALLEL_TOOL_CALLS_FIELD_NUMBER: _builtins.int
+    RAW_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Unique; names the answer. A message without one goes to the dead-letter topic."""
     prompt: _builtins.str
@@ -62,6 +63,8 @@ class PromptSubmitted(_message.Message):
     """"auto" (default): the expert answers or asks for calls. "required": it asks for calls. "none": it answers."""
     parallel_tool_calls: _builtins.bool
     """Whether it may ask for several calls at once. Default true."""
+    raw: _builtins.bool
+    """`prompt` is a text to go on with: the expert has it as it is, without its chat template, control tokens and all."""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.ChatMessage]:
         """... or a conversation, whose last message is the user's or a tool's."""
@@ -91,10 +94,11 @@ class PromptSubmitted(_message.Message):
         tools: _abc.Iterable[_common_pb2.Tool] | None = ...,
         tool_choice: _builtins.str = ...,
         parallel_tool_calls: _builtins.bool | None = ...,
+        raw: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_parallel_tool_calls", b"_parallel_tool_calls", "budget", b"budget", "parallel_tool_calls", b"parallel_tool_calls", "sampling", b"sampling"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_parallel_tool_calls", b"_parallel_tool_calls", "budget", b"budget", "category", b"category", "conversation_id", b"conversation_id", "deadline_ms", b"deadline_ms", "expert_id", b"expert_id", "messages", b"messages", "parallel_tool_calls", b"parallel_tool_calls", "prompt", b"prompt", "request_id", b"request_id", "sampling", b"sampling", "submitted_at_ms", b"submitted_at_ms", "tenant", b"tenant", "tool_choice", b"tool_choice", "tools", b"tools"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_parallel_tool_calls", b"_parallel_tool_calls", "budget", b"budget", "category", b"category", "conversation_id", b"conversation_id", "deadline_ms", b"deadline_ms", "expert_id", b"expert_id", "messages", b"messages", "parallel_tool_calls", b"parallel_tool_calls", "prompt", b"prompt", "raw", b"raw", "request_id", b"request_id", "sampling", b"sampling", "submitted_at_ms", b"submitted_at_ms", "tenant", b"tenant", "tool_choice", b"tool_choice", "tools", b"tools"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__parallel_tool_calls: _TypeAlias = _typing.Literal["parallel_tool_calls"]  # noqa: Y015
     _WhichOneofArgType__parallel_tool_calls: _TypeAlias = _typing.Literal["_parallel_tool_calls", b"_parallel_tool_calls"]  # noqa: Y015
@@ -199,17 +203,23 @@ class TokenChunk(_message.Message):
 
         TEXT_FIELD_NUMBER: _builtins.int
         TOKENS_FIELD_NUMBER: _builtins.int
+        LOGPROBS_FIELD_NUMBER: _builtins.int
         text: _builtins.str
         tokens: _builtins.int
+        @_builtins.property
+        def logprobs(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.TokenLogprob]:
+            """Of the tokens since the last chunk, if they were asked for. One that the text still waits for may be among them."""
+
         def __init__(
             self,
             *,
             text: _builtins.str = ...,
             tokens: _builtins.int = ...,
+            logprobs: _abc.Iterable[_common_pb2.TokenLogprob] | None = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["text", b"text", "tokens", b"tokens"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["logprobs", b"logprobs", "text", b"text", "tokens", b"tokens"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -261,6 +271,7 @@ class PromptCompleted(_message.Message):
         TEXT_FIELD_NUMBER: _builtins.int
         FINISH_REASON_FIELD_NUMBER: _builtins.int
         TOOL_CALLS_FIELD_NUMBER: _builtins.int
+        LOGPROBS_FIELD_NUMBER: _builtins.int
         text: _builtins.str
         finish_reason: _builtins.str
         """"stop" (end of turn or stop string), "length" or "tool_calls"."""
@@ -268,16 +279,21 @@ class PromptCompleted(_message.Message):
         def tool_calls(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.ToolCall]:
             """Whole ones only: an answer that was cut ("length") may have begun another."""
 
+        @_builtins.property
+        def logprobs(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.TokenLogprob]:
+            """Of all tokens but the one that ended the turn, if they were asked for; those of a stop string and of calls too."""
+
         def __init__(
             self,
             *,
             text: _builtins.str = ...,
             finish_reason: _builtins.str = ...,
             tool_calls: _abc.Iterable[_common_pb2.ToolCall] | None = ...,
+            logprobs: _abc.Iterable[_common_pb2.TokenLogprob] | None = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["finish_reason", b"finish_reason", "text", b"text", "tool_calls", b"tool_calls"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["finish_reason", b"finish_reason", "logprobs", b"logprobs", "text", b"text", "tool_calls", b"tool_calls"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -93,20 +93,24 @@ class GenerateResponse(_message.Message):
         TEXT_FIELD_NUMBER: _builtins.int
         SEQUENCE_FIELD_NUMBER: _builtins.int
         ATTEMPT_FIELD_NUMBER: _builtins.int
+        LOGPROBS_FIELD_NUMBER: _builtins.int
         text: _builtins.str
         sequence: _builtins.int
         attempt: _builtins.int
         """Higher than before: the prompt was started again; forget the text so far."""
+        @_builtins.property
+        def logprobs(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.TokenLogprob]: ...
         def __init__(
             self,
             *,
             text: _builtins.str = ...,
             sequence: _builtins.int = ...,
             attempt: _builtins.int = ...,
+            logprobs: _abc.Iterable[_common_pb2.TokenLogprob] | None = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "sequence", b"sequence", "text", b"text"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "logprobs", b"logprobs", "sequence", b"sequence", "text", b"text"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -119,6 +123,7 @@ class GenerateResponse(_message.Message):
         TIMINGS_FIELD_NUMBER: _builtins.int
         TIERS_FIELD_NUMBER: _builtins.int
         TOOL_CALLS_FIELD_NUMBER: _builtins.int
+        LOGPROBS_FIELD_NUMBER: _builtins.int
         finish_reason: _builtins.str
         text: _builtins.str
         """The whole answer, and the truth where it differs from the streamed text."""
@@ -130,6 +135,8 @@ class GenerateResponse(_message.Message):
         def tool_calls(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.ToolCall]:
             """Where finish_reason is "tool_calls"."""
 
+        @_builtins.property
+        def logprobs(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.TokenLogprob]: ...
         def __init__(
             self,
             *,
@@ -138,10 +145,11 @@ class GenerateResponse(_message.Message):
             timings: _common_pb2.Timings | None = ...,
             tiers: _common_pb2.TierStats | None = ...,
             tool_calls: _abc.Iterable[_common_pb2.ToolCall] | None = ...,
+            logprobs: _abc.Iterable[_common_pb2.TokenLogprob] | None = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _typing.Literal["tiers", b"tiers", "timings", b"timings"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["finish_reason", b"finish_reason", "text", b"text", "tiers", b"tiers", "timings", b"timings", "tool_calls", b"tool_calls"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["finish_reason", b"finish_reason", "logprobs", b"logprobs", "text", b"text", "tiers", b"tiers", "timings", b"timings", "tool_calls", b"tool_calls"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
