@@ -47,6 +47,7 @@ def command(
         Path | None, typer.Option(exists=True, dir_okay=False, help="The answer is JSON of the schema in this file.")
     ] = None,
     system: Annotated[str, typer.Option(help="A system message.")] = "",
+    raw: Annotated[bool, typer.Option("--raw", help="The expert goes on with the text, by no chat template.")] = False,
     threads: Annotated[int, typer.Option(min=1, help="Threads of a step.")] = os.cpu_count() or 1,
     as_json: Annotated[bool, typer.Option("--json", help="One object a token, then one with the figures.")] = False,
 ) -> None:
@@ -55,6 +56,8 @@ def command(
         raise InvalidPrompt("the prompt is empty")
     for what, given in (("the prompt", text), ("--system", system), *(("--stop", one) for one in stop or ())):
         utf8(given, what)
+    if raw and system:
+        raise InvalidPrompt("--system: a raw prompt has no turns")
     sampling = SamplingParams(
         max_tokens=max_tokens or DEFAULT_TOKENS,
         at_most=max_tokens is None,
@@ -76,7 +79,7 @@ def command(
     with Hosted.load(bundle, threads=threads) as hosted:
         hosted.wait_loaded()
         times = _Times(load=perf_counter() - started)
-        last = _stream(hosted, Conversation(messages), sampling, times, as_json)
+        last = _stream(hosted, Conversation(messages, raw=raw), sampling, times, as_json)
     _report(expert, last, times, as_json)
     if last.error is not None:
         raise last.error

@@ -14,10 +14,13 @@ Turn = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Conversation:
-    """Turns, the last of them to be answered, and what the answer may call."""
+    """Turns, the last of them to be answered, and what the answer may call. `raw`: the one turn's text is gone on with,
+    by no template.
+    """
 
     turns: Sequence[Turn]
     tools: ToolUse | None = None
+    raw: bool = False
 
     @classmethod
     def of(cls, text: str) -> Self:
@@ -28,7 +31,7 @@ class Conversation:
     def from_proto(cls, prompt: events_pb2.PromptSubmitted) -> Self:
         """Raises InvalidPrompt."""
         turns = tuple(map(_turn, prompt.messages)) or cls.of(prompt.prompt).turns
-        return cls(turns, ToolUse.from_proto(prompt))
+        return cls(turns, ToolUse.from_proto(prompt), prompt.raw)
 
 
 def _turn(message: common_pb2.ChatMessage) -> Turn:

@@ -72,10 +72,12 @@ class ExpertTokenizer:
     def encode_prompt(self, conversation: Conversation) -> list[int]:
         """Ids of a conversation by the chat template. Control tokens that a message spells are text.
 
-        A base model (no template) continues the text: the turns' contents one below the other. Raises InvalidPrompt
-        when nothing is left to generate from.
+        A base model (no template) continues the text: the turns' contents one below the other; a raw prompt's is
+        continued by all. Raises InvalidPrompt when nothing is left to generate from.
         """
-        if template := self._facts.chat_template:
+        if conversation.raw:
+            ids = self.encode(conversation.turns[-1]["content"])
+        elif template := self._facts.chat_template:
             asked = fitted(conversation, known(template))
             turns = [self._taken_apart(turn) for turn in asked.turns]
             tools = [self._taken_apart(tool.spec()) for tool in asked.tools.tools] if asked.tools else []

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
+from coe._proto.events_pb2 import PromptSubmitted
 from coe.experts.conversation import Conversation
 from coe.experts.manifest import TokenizerFacts
 from coe.experts.token_bytes import SPACE
@@ -74,6 +75,14 @@ def test_runs_of_spaces_among_the_added_tokens_are_spaces() -> None:
     ids = one.encode("a  a")
     assert ids == [1, 2, 1]
     assert spelled(ids, one) == built.decode(ids) == "a  a"
+
+
+def test_a_raw_prompt_is_continued_as_it_is() -> None:
+    one = tokenizer()
+    text = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+    asked = Conversation.from_proto(PromptSubmitted(prompt=text, raw=True))
+    assert one.encode_prompt(asked) == one.encode(text)
+    assert spelled(one.encode_prompt(asked), one) == "user\nHi\nassistant\n"
 
 
 def test_a_base_model_continues_what_it_is_given() -> None:
