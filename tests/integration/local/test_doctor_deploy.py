@@ -9,6 +9,7 @@ from pathlib import Path
 
 import grpc.aio
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from redis.asyncio import Redis
 
@@ -38,6 +39,8 @@ async def test_a_new_broker_and_a_cluster(tmp_path: Path) -> None:
         assert missing["Redis"].level is Level.GOOD
         assert "cluster" in missing["Redis"].found
         assert missing["Redis cluster"].level is Level.GOOD
+        # As a producer that comes before the services makes it, where the broker makes topics by itself.
+        await _made(kafka.bootstrap, NewTopic(topics.COMPLETIONS, num_partitions=8, replication_factor=1))
         bus = KafkaBus(kafka.bootstrap, source="test", start_timeout_s=30)
         await bus.start()
         for number in range(3):
@@ -54,11 +57,20 @@ async def test_a_new_broker_and_a_cluster(tmp_path: Path) -> None:
         await bus.stop()
         found = {check.name: check for check in await examine_deployment(kafka.bootstrap, redis.url, {})}
         assert found["topic coe.prompts.v1"].level is Level.GOOD
+        assert found["topic coe.completions.v1"].level is Level.PROBLEM
+        assert found["topic coe.completions.v1"].mend.endswith("max.message.bytes=2097152")
         assert found["Kafka brokers"].level is Level.WARNING
         assert found["group coe-router"].level is Level.PROBLEM
         assert found["group coe-router"].found == "0 members, 3 records of coe.prompts.v1 left"
         assert found["group coe-mapper"].level is Level.WARNING
         assert found["group coe-expert-worker"].found == "0 members, 1 records of coe.assignments.v1 left"
+
+
+async def _made(bootstrap: str, topic: NewTopic) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    await admin.create_topics([topic])
+    await admin.close()
 
 
 def test_the_command_when_nothing_is_there() -> None:

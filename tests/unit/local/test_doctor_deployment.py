@@ -15,6 +15,7 @@ from coe.local.doctor.deployment import (
     service_checks,
 )
 from coe.local.doctor.groups import GroupFacts
+from coe.platform import topics
 from coe.platform.bus.api import TopicSpec
 
 SPEC = TopicSpec("t", 8)
@@ -39,6 +40,25 @@ def test_topics(found: TopicFacts | None, level: Level) -> None:
     assert brokers.level is Level.GOOD
     assert topic.level is level
     assert bool(topic.mend) is (level is not Level.GOOD)
+
+
+@pytest.mark.parametrize(
+    ("config", "wrong"),
+    [
+        ({}, ""),
+        ({"message.timestamp.type": "LogAppendTime", "max.message.bytes": "2097152", "retention.ms": "5"}, ""),
+        ({"message.timestamp.type": "LogAppendTime", "max.message.bytes": "9000000"}, ""),
+        ({"message.timestamp.type": "CreateTime", "max.message.bytes": "2097152"}, "message.timestamp.type"),
+        ({"message.timestamp.type": "LogAppendTime", "max.message.bytes": "1048588"}, "max.message.bytes"),
+    ],
+)
+def test_a_topic_that_would_lose_prompts_is_a_problem(config: dict[str, str], wrong: str) -> None:
+    spec = next(spec for spec in topics.SPECS if spec.name == topics.PROMPTS)
+    facts = KafkaFacts(3, {spec.name: TopicFacts(8, 3, 3, 2, config)})
+    _, topic = kafka_checks(facts, [spec])
+    assert topic.level is (Level.PROBLEM if wrong else Level.GOOD)
+    if wrong:
+        assert topic.mend.endswith(f" --entity-name {spec.name} --add-config {wrong}={spec.config[wrong]}")
 
 
 @pytest.mark.parametrize(

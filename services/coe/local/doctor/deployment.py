@@ -12,12 +12,13 @@ _SAFE_REPLICAS = 3
 
 @dataclass(frozen=True)
 class TopicFacts:
-    """`replicas` and `in_sync` are of the partition that has fewest. `min_in_sync` 0: not known."""
+    """`replicas` and `in_sync` are of the partition that has fewest. `min_in_sync` 0, `config` empty: not known."""
 
     partitions: int
     replicas: int
     in_sync: int
     min_in_sync: int = 0
+    config: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,11 @@ def _topic(spec: TopicSpec, found: TopicFacts | None, brokers: int) -> Check:
         return Check(
             name, Level.PROBLEM, said, f"writes wait for {found.min_in_sync} replicas in sync: mend the brokers"
         )
+    if wrong := _wrong_config(spec.config, found.config):
+        settings = ",".join(f"{key}={spec.config[key]}" for key in wrong)
+        said = ", ".join([said, *(f"{key} {found.config[key]}" for key in wrong)])
+        mend = f"kafka-configs.sh --alter --entity-type topics --entity-name {spec.name} --add-config {settings}"
+        return Check(name, Level.PROBLEM, said, mend)
     if found.in_sync < found.replicas:
         return Check(name, Level.WARNING, said, "a replica lags or its broker is away")
     if found.replicas < min(_SAFE_REPLICAS, brokers):
@@ -93,6 +99,17 @@ def _topic(spec: TopicSpec, found: TopicFacts | None, brokers: int) -> Check:
     if found.replicas >= _SAFE_REPLICAS and found.min_in_sync == 1:
         return Check(name, Level.WARNING, f"{said}, min.insync.replicas 1", "set min.insync.replicas to 2")
     return Check(name, Level.GOOD, said)
+
+
+def _wrong_config(wanted: Mapping[str, str], found: Mapping[str, str]) -> list[str]:
+    """What a topic that others made, or an older version, lacks: sizes may be larger than ours."""
+    return [
+        key
+        for key, value in wanted.items()
+        # How long records are kept is the operator's.
+        if key in found and key != "retention.ms"
+        if (int(found[key]) < int(value) if value.isdecimal() else found[key] != value)
+    ]
 
 
 def redis_checks(facts: RedisFacts, url_kind: str) -> list[Check]:

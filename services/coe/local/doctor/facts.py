@@ -89,7 +89,7 @@ async def _kafka(bootstrap: str) -> KafkaFacts:
             cluster = await admin.describe_cluster()
             names = sorted({spec.name for spec in topics.SPECS} & set(await admin.list_topics()))
             described = await admin.describe_topics(names) if names else []
-            least = await _min_in_sync(admin, names) if names else {}
+            configs = await _configs(admin, names) if names else {}
             read = await groups(connection)
     except CoEError as error:
         return KafkaFacts(error=error.message)
@@ -105,17 +105,20 @@ async def _kafka(bootstrap: str) -> KafkaFacts:
     for topic in described:
         parts = topic["partitions"]
         replicas, in_sync = (min(len(part[key]) for part in parts) for key in ("replicas", "isr"))
-        found[topic["topic"]] = TopicFacts(len(parts), replicas, in_sync, least.get(topic["topic"], 0))
+        config = configs.get(topic["topic"], {})
+        least = int(config.get("min.insync.replicas", 0))
+        found[topic["topic"]] = TopicFacts(len(parts), replicas, in_sync, least, config)
     return KafkaFacts(len(cluster["brokers"]), found, read)
 
 
-async def _min_in_sync(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, int]:
-    wanted = [ConfigResource(ConfigResourceType.TOPIC, name, {"min.insync.replicas": None}) for name in names]
-    found: dict[str, int] = {}
-    for response in await admin.describe_configs(wanted):
-        for _code, _message, _kind, name, entries in response.resources:
-            found[name] = next((int(entry[1]) for entry in entries if entry[0] == "min.insync.replicas"), 0)
-    return found
+async def _configs(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, dict[str, str]]:
+    """Of each topic that may be described, by name."""
+    wanted = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
+    return {
+        name: {entry[0]: entry[1] for entry in entries}
+        for response in await admin.describe_configs(wanted)
+        for _code, _message, _kind, name, entries in response.resources
+    }
 
 
 async def _redis(url: str) -> RedisFacts:
