@@ -19,6 +19,10 @@ from coe.platform.errors import Unavailable
 _LOG_TAIL_BYTES = 4096
 # Of a disk: what writes more at once fails.
 _NO_ROOM_BYTES = 4 * 2**20
+_KILLED = (
+    "SIGKILL, which the kernel sends when memory runs out (dmesg names the process then): "
+    "less COE_STACK_HBM_BYTES, COE_STACK_DDR_BYTES or COE_WORKER_KV_BYTES takes less of it"
+)
 # Run after setpriv: the parent may have died before the kernel was told to watch it.
 _UNLESS_ORPHANED = '[ "$PPID" = "$0" ] || exit 125; exec "$@"'
 
@@ -113,12 +117,14 @@ class Child:
         return "\n".join(text.splitlines()[-lines:])
 
     def why_ended(self) -> str:
-        """As its log or its disk tell; empty when neither does."""
+        """As its log, its disk or its status tell; empty when none does."""
         if reason := last_words(self.log_tail()):
             return reason
         # Brokers bury it among their last lines, where these still find room.
         full = shutil.disk_usage(self.log.parent).free < _NO_ROOM_BYTES
-        return f"the disk of {self.log.parent} is full" if full else ""
+        if full:
+            return f"the disk of {self.log.parent} is full"
+        return _KILLED if self.returncode == -signal.SIGKILL else ""
 
 
 def last_words(log_tail: str) -> str:

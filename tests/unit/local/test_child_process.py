@@ -111,6 +111,17 @@ async def test_an_end_on_a_full_disk_is_laid_to_it(tmp_path: Path, monkeypatch: 
     assert raised.value.message == f"kafka ended with status 1 while starting: {full}; its log: {child.log}"
 
 
+async def test_a_kill_that_nobody_here_sent_may_be_the_kernels(tmp_path: Path) -> None:
+    child = Child("worker", [_PYTHON, "-c", "import os; os.kill(os.getpid(), 9)"], log=tmp_path / "log")
+    child.start()
+    await child.wait()
+    assert "memory" in child.why_ended()
+    child = Child("worker", [_PYTHON, "-c", "import os; os.kill(os.getpid(), 15)"], log=tmp_path / "log")
+    child.start()
+    await child.wait()
+    assert child.why_ended() == ""
+
+
 async def test_readiness_has_a_deadline(tmp_path: Path) -> None:
     child = Child("silent", [_PYTHON, "-c", _STUBBORN], log=tmp_path / "log", grace_s=0)
     child.start()
