@@ -3,7 +3,7 @@
 What follows is what users' programs may import; it stays within a major version.
 """
 
-from coe._proto.common_pb2 import Assignment, Budget, ChatMessage, RoutingDecision, SamplingParams
+from coe._proto.common_pb2 import Assignment, Budget, ChatMessage, RoutingDecision, SamplingParams, TokenLogprob
 from coe._proto.events_pb2 import PromptCancelled, PromptCompleted, PromptSubmitted, TokenChunk
 from coe.client.connection import connect
 from coe.client.events import Completed, Event, Loading, Routed, Text
@@ -40,6 +40,7 @@ __all__ = [
     "SamplingParams",
     "Text",
     "TokenChunk",
+    "TokenLogprob",
     "Unavailable",
     "connect",
 ]

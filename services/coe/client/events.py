@@ -23,10 +23,14 @@ class Loading:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """More of the answer. A higher `attempt` than before: a worker was lost, the answer starts anew."""
+    """More of the answer. A higher `attempt` than before: a worker was lost, the answer starts anew.
+
+    `logprobs` are of the tokens since the last one, if the prompt asks for them; `text` may be empty beside them.
+    """
 
     text: str
     attempt: int
+    logprobs: tuple[common_pb2.TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

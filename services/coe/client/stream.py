@@ -5,9 +5,10 @@ that a reader has not taken yet is merged, so a slow reader costs memory only fo
 """
 
 from collections import deque
+from collections.abc import Sequence
 from copy import copy
 
-from coe._proto import events_pb2
+from coe._proto import common_pb2, events_pb2
 from coe.client.events import Completed, Event, Loading, Routed, Text
 
 
@@ -24,15 +25,17 @@ class PromptStream:
         self._next_sequence = 0
         self._whole = True
         self._text = ""
+        self._logprobs: list[common_pb2.TokenLogprob] = []
 
     def joined(self) -> "PromptStream":
         """The stream of another reader, who comes later: the route and the text so far, then what comes."""
         other = copy(self)
         other.pending, other._early = deque(), deque()
+        other._logprobs = list(self._logprobs)
         if self._routed is not None:
             other.pending.append(self._routed)
-        if self._text:
-            other._coming.append(Text(self._text, self._attempt))
+        if self._text or self._logprobs:
+            other._coming.append(Text(self._text, self._attempt, tuple(self._logprobs)))
         return other
 
     def on_assigned(self, assigned: events_pb2.PromptAssigned) -> None:
@@ -43,8 +46,8 @@ class PromptStream:
         if self.done or chunk.attempt < self._attempt:
             return
         if chunk.attempt > self._attempt:
-            self._attempt = chunk.attempt
-            self._next_sequence, self._whole, self._text = 0, True, ""
+            self._start(chunk.attempt)
+            self._next_sequence, self._whole = 0, True
         if chunk.sequence < self._next_sequence:
             return
         # After a gap the streamed text can't be continued truthfully: the completion will bring the whole.
@@ -53,7 +56,7 @@ class PromptStream:
         if chunk.WhichOneof("event") == "loading":
             self._coming.append(Loading(chunk.loading.expert_id, chunk.loading.tier))
         elif self._whole:
-            self._append_text(chunk.text.text)
+            self._append(chunk.text.text, chunk.text.logprobs)
 
     def on_completed(self, result: events_pb2.PromptCompleted) -> None:
         if self.done:
@@ -61,7 +64,7 @@ class PromptStream:
         if self._routed is None and result.HasField("assignment"):
             self._route(Routed(result.routing, result.assignment))
         if result.WhichOneof("outcome") == "completion":
-            self._append_missing(result.completion.text, result.attempt)
+            self._append_missing(result.completion, result.attempt)
         self.done = True
         self.pending.extend((*self._early, Completed(result)))
 
@@ -74,22 +77,25 @@ class PromptStream:
         self.pending.extend((routed, *self._early))
         self._early.clear()
 
-    def _append_missing(self, whole: str, attempt: int) -> None:
-        """Streams what the chunks did not bring: the tail of the answer, or all of it as a new attempt."""
-        if attempt == self._attempt and whole.startswith(self._text):
-            self._append_text(whole[len(self._text) :])
-        elif whole != self._text:
-            self._attempt = max(attempt, self._attempt + 1)
-            self._text = ""
-            self._append_text(whole)
+    def _start(self, attempt: int) -> None:
+        self._attempt = attempt
+        self._text, self._logprobs = "", []
 
-    def _append_text(self, text: str) -> None:
-        if not text:
+    def _append_missing(self, whole: events_pb2.PromptCompleted.Completion, attempt: int) -> None:
+        """Streams what the chunks did not bring: the tail of the answer, or all of it as a new attempt."""
+        goes_on = attempt == self._attempt and whole.text.startswith(self._text)
+        if not goes_on and whole.text != self._text:
+            self._start(max(attempt, self._attempt + 1))
+        self._append(whole.text[len(self._text) :], whole.logprobs[len(self._logprobs) :])
+
+    def _append(self, text: str, logprobs: Sequence[common_pb2.TokenLogprob]) -> None:
+        if not text and not logprobs:
             return
         self._text += text
+        self._logprobs.extend(logprobs)
         coming = self._coming
         last = coming[-1] if coming else None
         if isinstance(last, Text) and last.attempt == self._attempt:
-            coming[-1] = Text(last.text + text, self._attempt)
+            coming[-1] = Text(last.text + text, self._attempt, (*last.logprobs, *logprobs))
         else:
-            coming.append(Text(text, self._attempt))
+            coming.append(Text(text, self._attempt, tuple(logprobs)))

@@ -56,8 +56,9 @@ def responses(event: Event, sequence: int) -> list[Response]:
             return [Response(routed=Response.Routed(routing=routing, assignment=assignment))]
         case Loading(expert_id, tier):
             return [Response(loading=events_pb2.TokenChunk.Loading(expert_id=expert_id, tier=tier))]
-        case Text(text, attempt):
-            return [Response(token=Response.Token(text=text, sequence=sequence, attempt=attempt))]
+        case Text(text, attempt, logprobs):
+            token = Response.Token(text=text, sequence=sequence, attempt=attempt, logprobs=logprobs)
+            return [Response(token=token)]
         case Completed(result):
             if result.WhichOneof("outcome") == "error":
                 raise from_proto(result.error)
@@ -67,5 +68,6 @@ def responses(event: Event, sequence: int) -> list[Response]:
                 timings=result.timings,
                 tiers=result.tiers,
                 tool_calls=result.completion.tool_calls,
+                logprobs=result.completion.logprobs,
             )
             return [Response(usage=result.usage), Response(done=done)]

@@ -8,13 +8,19 @@ from coe.client.events import Completed, Event, Loading, Routed, Text
 from coe.client.stream import PromptStream
 
 
+def tokens(content: str) -> list[common_pb2.TokenLogprob]:
+    """One a character."""
+    return [common_pb2.TokenLogprob(token=one.encode()) for one in content]
+
+
 def text(sequence: int, content: str, attempt: int = 0) -> events_pb2.TokenChunk:
-    return events_pb2.TokenChunk(attempt=attempt, sequence=sequence, text=events_pb2.TokenChunk.Text(text=content))
+    said = events_pb2.TokenChunk.Text(text=content, logprobs=tokens(content))
+    return events_pb2.TokenChunk(attempt=attempt, sequence=sequence, text=said)
 
 
 def completed(content: str, attempt: int = 0) -> events_pb2.PromptCompleted:
     return events_pb2.PromptCompleted(
-        completion=events_pb2.PromptCompleted.Completion(text=content, finish_reason="stop"),
+        completion=events_pb2.PromptCompleted.Completion(text=content, finish_reason="stop", logprobs=tokens(content)),
         assignment=common_pb2.Assignment(expert_id="expert"),
         attempt=attempt,
     )
@@ -31,10 +37,13 @@ def taken(stream: PromptStream) -> list[Event]:
 
 
 def answer(stream: PromptStream) -> str:
-    """The text that a reader holds who forgets older attempts, as the events ask."""
+    """The text, and its tokens', that a reader holds who forgets older attempts, as the events ask."""
     chunks = [event for event in stream.pending if isinstance(event, Text)]
     last = max((chunk.attempt for chunk in chunks), default=0)
-    return "".join(chunk.text for chunk in chunks if chunk.attempt == last)
+    said = "".join(chunk.text for chunk in chunks if chunk.attempt == last)
+    of_tokens = b"".join(told.token for chunk in chunks if chunk.attempt == last for told in chunk.logprobs)
+    assert of_tokens.decode() == said
+    return said
 
 
 def test_events_come_in_order() -> None:
@@ -102,6 +111,20 @@ def test_a_restarted_prompt_starts_anew_and_older_chunks_are_dropped() -> None:
     stream.on_chunk(text(1, "old too"))
     stream.on_completed(completed("new", attempt=1))
     assert answer(stream) == "new"
+
+
+def test_tokens_that_the_text_waits_for_or_never_had_come_too() -> None:
+    said = events_pb2.PromptCompleted.Completion(text="a", logprobs=tokens("abc"))
+    result = events_pb2.PromptCompleted(completion=said, assignment=common_pb2.Assignment(expert_id="expert"))
+    stream = PromptStream()
+    stream.on_assigned(assigned())
+    stream.on_chunk(events_pb2.TokenChunk(text=events_pb2.TokenChunk.Text(logprobs=tokens("a"))))
+    late = stream.joined()
+    for each in (stream, late):
+        each.on_completed(result)
+        _, only, end = each.pending
+        assert only == Text("a", 0, tuple(tokens("abc")))
+        assert isinstance(end, Completed)
 
 
 def test_nothing_follows_the_terminal_event() -> None:
