@@ -1,37 +1,36 @@
-"""The OpenAI-compatible HTTP API: POST /v1/chat/completions, GET /v1/models and /v1/models/NAME, GET /health."""
+"""The OpenAI-compatible HTTP API: what is served where."""
 
-import asyncio
-import math
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 
-from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from coe._proto.events_pb2 import PromptSubmitted
 from coe.client.events import Completed
 from coe.gateway.admission import admit
+from coe.gateway.body import asked_s, parse
+from coe.gateway.decision import decision_headers, explanation
+from coe.gateway.dialects.asked import Asked, Head
+from coe.gateway.dialects.chat import ChatRequest
 from coe.gateway.edge import Edge
 from coe.gateway.head import until_routed, until_settled, while_connected
 from coe.gateway.keys import ApiKeys
-from coe.gateway.openai import AUTO, BUDGETS, ChatRequest, completion, decision_headers, explanation, model_card
+from coe.gateway.models import ROUTED, model_card
 from coe.gateway.reading import Reading
-from coe.gateway.refusals import invalid, refuse, unserved
+from coe.gateway.refusals import refuse, unserved
 from coe.gateway.settings import GatewaySettings
 from coe.gateway.sse import EventStream, stream
 from coe.gateway.tenants import Prompts
-from coe.platform.errors import Cancelled, CoEError, ExpertNotFound, InvalidPrompt, PromptTooLarge, Unavailable
+from coe.platform.errors import CoEError, ExpertNotFound, Unavailable
 
-TIMEOUT = "x-coe-timeout-s"
-# A body that comes in drops holds its connection no longer than this.
-_BODY_S = 30.0
-_ROUTED = (AUTO, *BUDGETS)
+DIALECTS: dict[str, type[Asked]] = {"/v1/chat/completions": ChatRequest}
 
 
 class HttpApi:
@@ -59,7 +58,7 @@ class HttpApi:
 
     def app(self) -> Starlette:
         routes = [
-            Route("/v1/chat/completions", self.chat, methods=["POST"]),
+            *(Route(path, partial(self.ask, form), methods=["POST"]) for path, form in DIALECTS.items()),
             Route("/v1/models", self.models),
             Route("/v1/models/{name:path}", self.model),
             Route("/health", self.health),
@@ -73,13 +72,13 @@ class HttpApi:
 
     async def models(self, request: Request) -> Response:
         self._tenant(request)
-        cards = [model_card(name, self._since) for name in (*_ROUTED, *await self._hosted())]
+        cards = [model_card(name, self._since) for name in (*ROUTED, *await self._hosted())]
         return JSONResponse({"object": "list", "data": cards})
 
     async def model(self, request: Request) -> Response:
         self._tenant(request)
         name = request.path_params["name"]
-        if name not in _ROUTED and name not in (hosted := await self._hosted()):
+        if name not in ROUTED and name not in (hosted := await self._hosted()):
             if not hosted:
                 raise Unavailable("which experts are hosted is not known now: Redis is away, or no node is there yet")
             raise ExpertNotFound(f"no expert {name!r} is hosted here")
@@ -93,10 +92,10 @@ class HttpApi:
     def _tenant(self, request: Request) -> str | None:
         return self._keys.tenant(request.headers.get("authorization"))
 
-    async def chat(self, request: Request) -> Response:
+    async def ask(self, form: type[Asked], request: Request) -> Response:
         tenant = self._tenant(request)
         timeout_s = self._settings.deadline_s(asked_s(request))
-        wanted = await parse(request, self._max_prompt_bytes)
+        wanted = await parse(request, form, self._max_prompt_bytes)
         prompt = admit(
             wanted.to_prompt(),
             request_id=request.state.request_id,
@@ -107,7 +106,7 @@ class HttpApi:
         )
         return await while_connected(request, self._answer(wanted, prompt, timeout_s))
 
-    async def _answer(self, wanted: ChatRequest, prompt: PromptSubmitted, timeout_s: float) -> Response:
+    async def _answer(self, wanted: Asked, prompt: PromptSubmitted, timeout_s: float) -> Response:
         answer = Reading(self._prompts.submit(prompt, timeout_s=timeout_s))
         try:
             routed = await until_routed(answer)
@@ -115,57 +114,15 @@ class HttpApi:
             why = {"coe": explanation(routed.routing, routed.assignment)} if wanted.explain else {}
             if wanted.stream:
                 await until_settled(answer, self._settings.hold_s)
-                with_usage = wanted.stream_options is not None and wanted.stream_options.include_usage
-                body = stream(answer, prompt.request_id, routed.assignment.expert_id, why, with_usage)
-                return EventStream(body, answer, headers)
+                head = Head(prompt.request_id, routed.assignment.expert_id, int(time.time()), why)
+                return EventStream(stream(answer, wanted.telling(head)), answer, headers)
             while not isinstance(event := await answer.next(), Completed):
                 pass
-            return JSONResponse(completion(event.result, int(time.time())) | why, headers=headers)
+            head = Head(prompt.request_id, event.result.assignment.expert_id, int(time.time()), why)
+            return JSONResponse(wanted.whole(event.result, head), headers=headers)
         except BaseException:
             await answer.aclose()
             raise
-
-
-async def parse(request: Request, max_prompt_bytes: int) -> ChatRequest:
-    """The request's body, read only up to a bound. Raises PromptTooLarge, InvalidPrompt with the field's name,
-    Cancelled, or HTTPException."""
-    if (coding := request.headers.get("content-encoding", "").lower()) not in ("", "identity"):
-        raise HTTPException(415, f"content-encoding {coding} is not supported", {"accept-encoding": "identity"})
-    try:
-        async with asyncio.timeout(_BODY_S):
-            # JSON may need up to six bytes for one of text; the text itself is measured at admission.
-            body = await _read(request, 6 * max_prompt_bytes)
-    except ClientDisconnect:
-        raise Cancelled("the client went away") from None
-    except TimeoutError:
-        raise HTTPException(408, f"the body did not come within {_BODY_S:.0f} s") from None
-    try:
-        return ChatRequest.model_validate_json(body)
-    except ValidationError as error:
-        raise invalid(error) from None
-
-
-async def _read(request: Request, limit: int) -> bytes:
-    body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > limit:
-            raise PromptTooLarge("the request body is too large", limit=limit)
-    return bytes(body)
-
-
-def asked_s(request: Request) -> float | None:
-    """Seconds that the request gives its answer; None when it does not say. Raises InvalidPrompt."""
-    text = request.headers.get(TIMEOUT)
-    if text is None:
-        return None
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 < seconds < math.inf:
-        raise InvalidPrompt(f"{TIMEOUT}: a number of seconds is wanted", param=TIMEOUT)
-    return seconds
 
 
 def _cors(origins: str) -> list[Middleware]:

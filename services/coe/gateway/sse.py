@@ -1,18 +1,15 @@
-"""A prompt's events as server-sent events of chat-completion chunks."""
+"""A prompt's events as server-sent events."""
 
 import json
-import time
-from collections.abc import AsyncGenerator
-from typing import Any
+from collections.abc import AsyncGenerator, Iterable
+from typing import Any, Protocol
 
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from coe._proto import events_pb2
 from coe.client.events import Completed, Text
-from coe.gateway.openai import chunk, usage
 from coe.gateway.reading import Reading
-from coe.gateway.refusals import error_body
-from coe.gateway.tools import streamed
 from coe.platform.errors import CoEError
 
 # Proxies neither gather nor keep what is sent.
@@ -38,38 +35,45 @@ class EventStream(StreamingResponse):
             await self._answer.aclose()
 
 
-async def stream(
-    answer: Reading, request_id: str, model: str, why: dict[str, Any], with_usage: bool, quiet_s: float = _QUIET_S
-) -> AsyncGenerator[str, None]:
-    """The first chunk with `why`; a comment whenever nothing came for `quiet_s`.
+class Telling(Protocol):
+    """An answer as it comes, in the events of a dialect."""
+
+    def begun(self) -> Iterable[str]: ...
+
+    def more(self, text: str) -> Iterable[str]: ...
+
+    def ended(self, result: events_pb2.PromptCompleted) -> Iterable[str]: ...
+
+    def failed(self, error: CoEError) -> Iterable[str]: ...
+
+
+async def stream(answer: Reading, telling: Telling, quiet_s: float = _QUIET_S) -> AsyncGenerator[str, None]:
+    """A comment whenever nothing came for `quiet_s`.
 
     A restarted prompt can't take text back: what was not sent yet follows.
     """
-    created, sent, text, attempt = int(time.time()), "", "", 0
-    yield _sse(chunk(request_id, created, model, {"role": "assistant", "content": ""}, None) | why)
+    sent, text, attempt = "", "", 0
+    for line in telling.begun():
+        yield line
     try:
-        while not isinstance(event := await answer.next(quiet_s), Completed):
-            if event is None:
+        while not isinstance(happened := await answer.next(quiet_s), Completed):
+            if happened is None:
                 yield _WAITING
-            elif isinstance(event, Text):
-                text = event.text if event.attempt > attempt else text + event.text
-                attempt = event.attempt
+            elif isinstance(happened, Text):
+                text = happened.text if happened.attempt > attempt else text + happened.text
+                attempt = happened.attempt
                 if text.startswith(sent) and len(text) > len(sent):
-                    yield _sse(chunk(request_id, created, model, {"content": text[len(sent) :]}, None))
+                    for line in telling.more(text[len(sent) :]):
+                        yield line
                     sent = text
     except CoEError as error:
-        yield _sse(error_body(error))
-        return
-    ended = event.result.completion
-    if ended.tool_calls:
-        yield _sse(chunk(request_id, created, model, {"tool_calls": streamed(ended.tool_calls)}, None))
-    yield _sse(chunk(request_id, created, model, {}, ended.finish_reason))
-    if with_usage:
-        last = chunk(request_id, created, model, {}, None) | {"choices": []}
-        yield _sse(last | {"usage": usage(event.result.usage)})
-    yield "data: [DONE]\n\n"
+        last = telling.failed(error)
+    else:
+        last = telling.ended(happened.result)
+    for line in last:
+        yield line
 
 
-def _sse(value: dict[str, Any]) -> str:
+def event(value: dict[str, Any]) -> str:
     # In ASCII: some clients take U+2028 or U+0085 in a text for the end of a line.
     return f"data: {json.dumps(value)}\n\n"

@@ -10,8 +10,15 @@ from starlette.types import Message
 
 from coe._proto import common_pb2, events_pb2
 from coe.client.events import Completed, Event, Text
+from coe.gateway.dialects.asked import Head
+from coe.gateway.dialects.chat import ChatRequest
 from coe.gateway.reading import Reading
-from coe.gateway.sse import EventStream, stream
+from coe.gateway.sse import EventStream, Telling, stream
+
+
+def telling(**fields: object) -> Telling:
+    asked = {"messages": [{"role": "user", "content": "hello"}], **fields}
+    return ChatRequest.model_validate(asked).telling(Head("r", "expert", 1, {}))
 
 
 async def test_comments_are_sent_while_nothing_comes_and_nothing_is_lost() -> None:
@@ -29,7 +36,7 @@ async def test_comments_are_sent_while_nothing_comes_and_nothing_is_lost() -> No
 
     seen: list[str] = []
     answer = Reading(events())
-    async for line in stream(answer, "r", "expert", {}, with_usage=False, quiet_s=0.01):
+    async for line in stream(answer, telling(), quiet_s=0.01):
         seen.append(line)
         if line.startswith(":"):
             go.set()
@@ -53,7 +60,7 @@ async def test_calls_come_whole_behind_the_text() -> None:
         yield Text("a", 0)
         yield Completed(events_pb2.PromptCompleted(completion=ended))
 
-    lines = [line async for line in stream(Reading(events()), "r", "expert", {}, with_usage=False)]
+    lines = [line async for line in stream(Reading(events()), telling())]
     choices = [json.loads(line[6:])["choices"][0] for line in lines if line.startswith("data: {")]
     assert [choice["delta"].get("content") for choice in choices] == ["", "a", None, None]
     assert [choice["finish_reason"] for choice in choices] == [None, None, None, "tool_calls"]
@@ -76,7 +83,7 @@ async def test_an_answer_that_is_waited_for_can_be_closed() -> None:
             closed.append(True)
 
     answer = Reading(events())
-    lines = stream(answer, "r", "expert", {}, with_usage=False, quiet_s=0.01)
+    lines = stream(answer, telling(), quiet_s=0.01)
     assert "role" in await anext(lines)
     assert (await anext(lines)).startswith(":")
     await answer.aclose()
@@ -98,7 +105,7 @@ async def test_a_stream_of_which_nothing_was_sent_closes_its_answer() -> None:
 
     answer = Reading(events())
     await answer.ahead(None)
-    body = stream(answer, "r", "expert", {}, with_usage=False)
+    body = stream(answer, telling())
     scope = {"type": "http", "asgi": {"spec_version": "2.4"}, "state": {}}
     with pytest.raises(ClientDisconnect):
         await EventStream(body, answer, {})(scope, send, send)
@@ -113,8 +120,6 @@ async def test_an_event_is_one_line_however_lines_are_told() -> None:
         yield Text(text, 0)
         yield Completed(events_pb2.PromptCompleted(completion=events_pb2.PromptCompleted.Completion(text=text)))
 
-    lines = "".join(
-        [part async for part in stream(Reading(events()), "r", "expert", {}, with_usage=False)]
-    ).splitlines()
+    lines = "".join([part async for part in stream(Reading(events()), telling())]).splitlines()
     chunks = [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: {")]
     assert "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks) == text

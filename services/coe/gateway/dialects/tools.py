@@ -1,11 +1,12 @@
-"""Functions and their calls in OpenAI's dialect. No I/O."""
+"""Functions and their calls."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
-from coe._proto import common_pb2
-from coe.gateway.given import Given
+from coe._proto import common_pb2, events_pb2
+from coe.gateway.dialects.given import Given
+from coe.platform.errors import InvalidPrompt
 
 
 class Function(Given):
@@ -16,15 +17,14 @@ class Function(Given):
     parameters: dict[str, Any] | None = None
     strict: bool | None = None
 
+    def to_proto(self) -> common_pb2.Tool:
+        parameters = "" if self.parameters is None else json.dumps(self.parameters, ensure_ascii=False)
+        return common_pb2.Tool(name=self.name, description=self.description, parameters=parameters)
+
 
 class Tool(Given):
     type: Literal["function"]
     function: Function
-
-    def to_proto(self) -> common_pb2.Tool:
-        function = self.function
-        parameters = "" if function.parameters is None else json.dumps(function.parameters, ensure_ascii=False)
-        return common_pb2.Tool(name=function.name, description=function.description, parameters=parameters)
 
 
 class Named(Given):
@@ -57,6 +57,19 @@ class Call(Given):
 
     def to_proto(self) -> common_pb2.ToolCall:
         return common_pb2.ToolCall(id=self.id, name=self.function.name, arguments=self.function.arguments)
+
+
+def offer(
+    prompt: events_pb2.PromptSubmitted, functions: Sequence[Function], choice: Named | str | None, parallel: bool | None
+) -> None:
+    """The prompt offers them. Raises InvalidPrompt when there is none of those that are to be called."""
+    offered = [one for one in functions if not isinstance(choice, Named) or one.name == choice.name]
+    if not offered and choice not in (None, "none", "auto"):
+        raise InvalidPrompt("tool_choice: none of the tools has that name", param="tool_choice")
+    if offered:
+        prompt.tools.extend(one.to_proto() for one in offered)
+        prompt.tool_choice = "required" if isinstance(choice, Named) else choice or "auto"
+        prompt.parallel_tool_calls = parallel is not False
 
 
 def calls(asked: Iterable[common_pb2.ToolCall]) -> list[dict[str, Any]]:

@@ -1,17 +1,26 @@
-"""The OpenAI dialect: requests become prompts, what we can't honour is refused."""
+"""Chat completions: requests become prompts, what we can't honour is refused."""
 
 import json
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 from coe._proto import common_pb2, events_pb2
-from coe.gateway.openai import ChatRequest, completion, decision_headers, explanation
-from coe.gateway.refusals import error_body
-from coe.platform.errors import CapacityExceeded, InvalidPrompt
+from coe.gateway.dialects.asked import Head
+from coe.gateway.dialects.chat import ChatRequest
+from coe.platform.errors import InvalidPrompt
 
 FUNCTION = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "title": "ä"}}}
 HELLO = [{"role": "user", "content": "hello"}]
+ASKED = ChatRequest.model_validate({"messages": HELLO})
+
+
+def whole(**ended: Any) -> dict[str, Any]:
+    completion = events_pb2.PromptCompleted.Completion(**ended)
+    usage = common_pb2.Usage(prompt_tokens=3, completion_tokens=1)
+    result = events_pb2.PromptCompleted(completion=completion, usage=usage)
+    return ASKED.whole(result, Head("r", "expert", 1, {"coe": "why"}))
 
 
 def test_auto_routes_a_name_asks_for_the_expert_and_a_budget_bounds() -> None:
@@ -45,8 +54,6 @@ def test_developer_messages_are_system_messages_and_parts_are_joined() -> None:
         {"tools": [{"type": "custom", "custom": {"name": "f"}}]},
         {"tools": [{"type": "function", "function": {"name": "f", "parameters": "{}"}}]},
         {"tools": [{"type": "function", "function": {"name": "f"}}], "tool_choice": "always"},
-        {"tools": [FUNCTION], "tool_choice": {"type": "function", "function": {"name": "g"}}},
-        {"tool_choice": "required"},
         {"functions": [{"name": "f"}]},
         {"messages": [{"role": "assistant"}]},
         {"messages": [{"role": "user", "content": None}]},
@@ -71,6 +78,19 @@ def test_developer_messages_are_system_messages_and_parts_are_joined() -> None:
 def test_what_can_not_be_honoured_is_refused(extra: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         ChatRequest.model_validate({"messages": HELLO} | extra)
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"tools": [FUNCTION], "tool_choice": {"type": "function", "function": {"name": "g"}}},
+        {"tool_choice": "required"},
+    ],
+)
+def test_what_is_not_offered_can_not_be_chosen(extra: dict[str, object]) -> None:
+    with pytest.raises(InvalidPrompt) as caught:
+        ChatRequest.model_validate({"messages": HELLO} | extra).to_prompt()
+    assert caught.value.details["param"] == "tool_choice"
 
 
 def test_a_json_format_is_a_schema() -> None:
@@ -118,8 +138,7 @@ def test_tools_are_offered_and_one_may_be_chosen() -> None:
 
 def test_an_answer_with_calls_is_sent_back_as_it_came() -> None:
     calls = [common_pb2.ToolCall(id="call_1", name="f", arguments='{"a": 1}')]
-    ended = events_pb2.PromptCompleted.Completion(finish_reason="tool_calls", tool_calls=calls)
-    (choice,) = completion(events_pb2.PromptCompleted(completion=ended), created=1)["choices"]
+    (choice,) = whole(finish_reason="tool_calls", tool_calls=calls)["choices"]
     assert choice["finish_reason"] == "tool_calls"
     assert choice["message"] == {
         "role": "assistant",
@@ -134,63 +153,17 @@ def test_an_answer_with_calls_is_sent_back_as_it_came() -> None:
     kept = choice["message"] | {"parsed": None, "tool_calls": [{"index": 0, **choice["message"]["tool_calls"][0]}]}
     kept["tool_calls"][0]["function"]["parsed_arguments"] = {"a": 1}
     assert ChatRequest.model_validate({"messages": [*HELLO, kept, result]}).to_prompt() == prompt
-    ended.text = "Let me see."
-    (choice,) = completion(events_pb2.PromptCompleted(completion=ended), created=1)["choices"]
+    (choice,) = whole(finish_reason="tool_calls", tool_calls=calls, text="Let me see.")["choices"]
     assert choice["message"]["content"] == "Let me see."
 
 
-def test_completion_and_headers_name_the_expert_that_ran() -> None:
-    assignment = common_pb2.Assignment(expert_id="expert", reason="category")
-    result = events_pb2.PromptCompleted(
-        request_id="r",
-        completion=events_pb2.PromptCompleted.Completion(text="hi", finish_reason="stop"),
-        assignment=assignment,
-        usage=common_pb2.Usage(prompt_tokens=3, completion_tokens=1),
-    )
-    body = completion(result, created=1)
-    assert body["model"] == "expert"
-    assert body["usage"]["total_tokens"] == 4
-    routing = common_pb2.RoutingDecision(category="math", confidence=0.9)
-    assert decision_headers(routing, assignment)["x-coe-category"] == "math"
-
-
-def test_headers_and_explanation_say_why() -> None:
-    routing = common_pb2.RoutingDecision(
-        category="園芸 %",
-        subcategory="math/grade-school/1",
-        confidence=0.5,
-        fallback_reason="low_confidence",
-        router_version="r1",
-        distribution=[common_pb2.CategoryScore(category="math", probability=0.5)],
-    )
-    assignment = common_pb2.Assignment(
-        expert_id="expert@replica-1",
-        reason="category",
-        budget="12B",
-        mapping_version="m1",
-        candidates=[common_pb2.ExpertScore(expert_id="expert", expected_quality=0.5, active_params_b=7)],
-    )
-    assert decision_headers(routing, assignment) == {
-        "x-coe-expert": "expert@replica-1",
-        "x-coe-reason": "category",
-        "x-coe-category": "%E5%9C%92%E8%8A%B8 %25",
-        "x-coe-subcategory": "math/grade-school/1",
-        "x-coe-confidence": "0.500",
-        "x-coe-fallback": "low_confidence",
-        "x-coe-budget": "12B",
-        "x-coe-router-version": "r1",
-        "x-coe-mapping-version": "m1",
-    }
-    whole = explanation(routing, assignment)
-    assert whole["routing"]["distribution"] == [{"category": "math", "probability": 0.5}]
-    assert whole["assignment"]["candidates"][0]["expected_quality"] == 0.5
-
-
-def test_error_bodies_carry_type_and_code() -> None:
-    assert error_body(InvalidPrompt("no"))["error"]["type"] == "invalid_request_error"
-    assert error_body(CapacityExceeded("full"))["error"] == {
-        "message": "full",
-        "type": "rate_limit_error",
-        "param": None,
-        "code": "capacity_exceeded",
+def test_an_answer_names_the_expert_that_ran() -> None:
+    assert whole(text="hi", finish_reason="stop") == {
+        "id": "chatcmpl-r",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "expert",
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4},
+        "coe": "why",
     }

@@ -1,0 +1,59 @@
+"""What a request asks for: its body, and the time that it gives its answer."""
+
+import asyncio
+import math
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+
+from coe.gateway.refusals import invalid
+from coe.platform.errors import Cancelled, InvalidPrompt, PromptTooLarge
+
+TIMEOUT = "x-coe-timeout-s"
+# A body that comes in drops holds its connection no longer than this.
+_BODY_S = 30.0
+Form = TypeVar("Form", bound=BaseModel)
+
+
+async def parse(request: Request, form: type[Form], max_prompt_bytes: int) -> Form:
+    """The request's body, read only up to a bound. Raises PromptTooLarge, InvalidPrompt with the field's name,
+    Cancelled, or HTTPException."""
+    if (coding := request.headers.get("content-encoding", "").lower()) not in ("", "identity"):
+        raise HTTPException(415, f"content-encoding {coding} is not supported", {"accept-encoding": "identity"})
+    try:
+        async with asyncio.timeout(_BODY_S):
+            # JSON may need up to six bytes for one of text; the text itself is measured at admission.
+            body = await _read(request, 6 * max_prompt_bytes)
+    except ClientDisconnect:
+        raise Cancelled("the client went away") from None
+    except TimeoutError:
+        raise HTTPException(408, f"the body did not come within {_BODY_S:.0f} s") from None
+    try:
+        return form.model_validate_json(body)
+    except ValidationError as error:
+        raise invalid(error) from None
+
+
+async def _read(request: Request, limit: int) -> bytes:
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > limit:
+            raise PromptTooLarge("the request body is too large", limit=limit)
+    return bytes(body)
+
+
+def asked_s(request: Request) -> float | None:
+    """Seconds that the request gives its answer; None when it does not say. Raises InvalidPrompt."""
+    text = request.headers.get(TIMEOUT)
+    if text is None:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise InvalidPrompt(f"{TIMEOUT}: a number of seconds is wanted", param=TIMEOUT)
+    return seconds

@@ -1,0 +1,100 @@
+"""POST /v1/chat/completions: a conversation goes on."""
+
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from coe._proto import common_pb2, events_pb2
+from coe.gateway.dialects.asked import Head, Nothing, Tokens
+from coe.gateway.dialects.choices import ChoiceRequest, Chunks, whole
+from coe.gateway.dialects.given import Given
+from coe.gateway.dialects.tools import Call, OneTool, Tool, calls, offer, streamed
+
+
+class TextPart(Given):
+    """One part of a message that is given in parts."""
+
+    type: Literal["text"]
+    text: str
+
+
+def _in_parts(content: object) -> object:
+    return [{"type": "text", "text": content}] if isinstance(content, str) else content
+
+
+class Message(Given):
+    """One turn. Only text and calls are served."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: Annotated[list[TextPart] | None, BeforeValidator(_in_parts)] = None
+    tool_calls: list[Call] = Field(default=[])
+    tool_call_id: str | None = None
+    # What an answer of that API may carry along when it is sent back, and what its client adds.
+    name: str | None = None
+    annotations: Nothing | None = None
+    parsed: Any = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if self.content is None and not self.tool_calls:
+            raise ValueError("a message needs content")
+        return self
+
+    def to_proto(self) -> common_pb2.ChatMessage:
+        return common_pb2.ChatMessage(
+            role="system" if self.role == "developer" else self.role,
+            content="".join(part.text for part in self.content or ()),
+            tool_calls=[call.to_proto() for call in self.tool_calls],
+            tool_call_id=self.tool_call_id or "",
+        )
+
+
+class ChatRequest(ChoiceRequest):
+    """The fields that are served."""
+
+    messages: list[Message] = Field(min_length=1)
+    max_completion_tokens: Tokens | None = None
+    tools: list[Tool] = Field(default=[])
+    tool_choice: Literal["none", "auto", "required"] | OneTool | None = None
+    parallel_tool_calls: bool | None = None
+    # Accepted only at the value that changes nothing.
+    logprobs: Literal[False] | None = None
+    top_logprobs: Literal[0] | None = None
+    modalities: list[Literal["text"]] | None = None
+
+    def to_prompt(self) -> events_pb2.PromptSubmitted:
+        max_tokens = self.max_completion_tokens or self.max_tokens
+        prompt = self.prompt_of(max_tokens=max_tokens, json_schema=self.json_schema)
+        prompt.messages.extend(message.to_proto() for message in self.messages)
+        choice = self.tool_choice.function if isinstance(self.tool_choice, OneTool) else self.tool_choice
+        offer(prompt, [tool.function for tool in self.tools], choice, self.parallel_tool_calls)
+        return prompt
+
+    def whole(self, result: events_pb2.PromptCompleted, head: Head) -> dict[str, Any]:
+        answer = result.completion
+        message: dict[str, Any] = {"role": "assistant", "content": answer.text}
+        if answer.tool_calls:
+            message |= {"content": answer.text or None, "tool_calls": calls(answer.tool_calls)}
+        choice = {"index": 0, "message": message, "finish_reason": answer.finish_reason}
+        return whole(head, "chat.completion", "chatcmpl", choice, result)
+
+    def telling(self, head: Head) -> "ChatChunks":
+        return ChatChunks(head, "chat.completion.chunk", "chatcmpl", self.wants_usage)
+
+
+class ChatChunks(Chunks):
+    """The first has no text, the last says how it ended."""
+
+    def begun(self) -> Iterable[str]:
+        return [self.chunk({"delta": {"role": "assistant", "content": ""}})]
+
+    def more(self, text: str) -> Iterable[str]:
+        return [self.chunk({"delta": {"content": text}})]
+
+    def ended(self, result: events_pb2.PromptCompleted) -> Iterator[str]:
+        answer = result.completion
+        if answer.tool_calls:
+            yield self.chunk({"delta": {"tool_calls": streamed(answer.tool_calls)}})
+        yield self.chunk({"delta": {}}, answer.finish_reason)
+        yield from self.end(result)

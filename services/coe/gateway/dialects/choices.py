@@ -1,0 +1,71 @@
+"""What the dialects have in common whose answers are a list of choices, of which ours is the only one."""
+
+from abc import ABC
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal
+
+from coe._proto import common_pb2, events_pb2
+from coe.gateway.dialects.asked import Asked, Head, Nothing, Tokens
+from coe.gateway.dialects.formats import Format
+from coe.gateway.refusals import error_body
+from coe.gateway.sse import event
+from coe.platform.errors import CoEError
+
+
+class ChoiceRequest(Asked, ABC):
+    """A request for a list of choices."""
+
+    max_tokens: Tokens | None = None
+    response_format: Format | None = None
+    # Accepted only at the value that changes nothing.
+    n: Literal[1] = 1
+    logit_bias: Nothing | None = None
+
+    @property
+    def json_schema(self) -> str | None:
+        return self.response_format.schema_text() if self.response_format else None
+
+    @property
+    def wants_usage(self) -> bool:
+        return self.stream_options is not None and self.stream_options.include_usage
+
+
+def whole(
+    head: Head, kind: str, prefix: str, choice: dict[str, Any], result: events_pb2.PromptCompleted
+) -> dict[str, Any]:
+    """The answer whose one choice that is."""
+    return envelope(head, kind, prefix) | {"choices": [choice], "usage": usage(result.usage)} | head.why
+
+
+class Chunks:
+    """An answer as chunks of the form that the whole one has. `kind` and `prefix` (of its id) are the dialect's."""
+
+    def __init__(self, head: Head, kind: str, prefix: str, with_usage: bool) -> None:
+        self._envelope = envelope(head, kind, prefix)
+        self._with_usage = with_usage
+        # In the first one.
+        self._why = head.why
+
+    def chunk(self, choice: dict[str, Any], finish: str | None = None) -> str:
+        why, self._why = self._why, {}
+        return event(self._envelope | {"choices": [{"index": 0, **choice, "finish_reason": finish}]} | why)
+
+    def end(self, result: events_pb2.PromptCompleted) -> Iterator[str]:
+        if self._with_usage:
+            yield event(self._envelope | {"choices": [], "usage": usage(result.usage)})
+        yield "data: [DONE]\n\n"
+
+    def failed(self, error: CoEError) -> Iterable[str]:
+        return [event(error_body(error))]
+
+
+def envelope(head: Head, kind: str, prefix: str) -> dict[str, Any]:
+    return {"id": f"{prefix}-{head.request_id}", "object": kind, "created": head.created, "model": head.model}
+
+
+def usage(counts: common_pb2.Usage) -> dict[str, int]:
+    return {
+        "prompt_tokens": counts.prompt_tokens,
+        "completion_tokens": counts.completion_tokens,
+        "total_tokens": counts.prompt_tokens + counts.completion_tokens,
+    }

@@ -1,0 +1,48 @@
+"""What the answer is to be: any text, or JSON. No I/O."""
+
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from coe.gateway.dialects.given import Given
+
+
+class NamedSchema(Given):
+    """It is followed to the letter, whatever `strict` says."""
+
+    name: str
+    description: str | None = None
+    schema_: dict[str, Any] = Field(default={}, alias="schema")
+    strict: bool | None = None
+
+
+class AnyText(Given):
+    """Text as it comes."""
+
+    type: Literal["text"]
+
+    def schema_text(self) -> None:
+        return None
+
+
+class AnyObject(Given):
+    """A JSON object."""
+
+    type: Literal["json_object"]
+
+    def schema_text(self) -> str:
+        return '{"type": "object"}'
+
+
+class OfSchema(Given):
+    """JSON that a schema describes."""
+
+    type: Literal["json_schema"]
+    json_schema: NamedSchema
+
+    def schema_text(self) -> str:
+        return json.dumps(self.json_schema.schema_)
+
+
+Format = Annotated[AnyText | AnyObject | OfSchema, Field(discriminator="type")]

@@ -1,0 +1,14 @@
+"""Errors as OpenAI's clients read them."""
+
+from coe.gateway.refusals import error_body
+from coe.platform.errors import CapacityExceeded, InvalidPrompt
+
+
+def test_error_bodies_carry_type_and_code() -> None:
+    assert error_body(InvalidPrompt("no"))["error"]["type"] == "invalid_request_error"
+    assert error_body(CapacityExceeded("full"))["error"] == {
+        "message": "full",
+        "type": "rate_limit_error",
+        "param": None,
+        "code": "capacity_exceeded",
+    }
