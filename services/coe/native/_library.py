@@ -49,7 +49,7 @@ class LoadOptions(ctypes.Structure):
 
 
 class LoadInfo(ctypes.Structure):
-    _fields_ = (("generation", c_uint64), ("bytes_copied", c_uint64), ("done", c_int32), ("code", c_int32))
+    _fields_ = (("generation", c_uint64), ("bytes_copied", c_uint64), ("code", c_int32))
 
 
 _OUT = POINTER(c_void_p)
@@ -75,7 +75,6 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "coe_file_open": (c_int, (c_char_p, POINTER(c_uint32), c_size_t, c_uint64, _OUT)),
     "coe_file_nbytes": (c_uint64, (c_void_p,)),
     "coe_file_lock": (c_int, (c_void_p, POINTER(c_int))),
-    "coe_file_unlock": (None, (c_void_p,)),
     "coe_file_close": (None, (c_void_p,)),
 }
 

@@ -23,11 +23,6 @@ class Load:
         return int(self._info().generation)
 
     @property
-    def done(self) -> bool:
-        """True when no thread copies any more: the slot is RESIDENT, or FREE again after an error or a cancel."""
-        return bool(self._info().done)
-
-    @property
     def bytes_copied(self) -> int:
         return int(self._info().bytes_copied)
 
@@ -44,7 +39,8 @@ class Load:
         return str(failure) if failure else None
 
     def wait(self, timeout_s: float) -> bool:
-        """Waits until the load is done, at most `timeout_s`. Returns `done`; errors are in `error`."""
+        """Waits at most `timeout_s`. True when no thread copies any more: the slot is RESIDENT, or FREE again after an
+        error or a cancel."""
         return bool(library().coe_load_wait(self._handle, timeout_s))
 
     def cancel(self) -> None:

@@ -15,7 +15,6 @@ class WeightsFile:
 
     def __init__(self, handle: c_void_p) -> None:
         self._handle: c_void_p | None = handle
-        self.locked = False
 
     @classmethod
     def open(
@@ -44,12 +43,7 @@ class WeightsFile:
         the pages are read in, but the kernel may drop them."""
         locked = c_int()
         check(library().coe_file_lock(self.handle, byref(locked)))
-        self.locked = bool(locked.value)
-        return self.locked
-
-    def unlock(self) -> None:
-        library().coe_file_unlock(self.handle)
-        self.locked = False
+        return bool(locked.value)
 
     def close(self) -> None:
         if self._handle is not None:

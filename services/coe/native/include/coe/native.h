@@ -37,7 +37,7 @@ typedef struct {
 
 typedef struct {
   uint64_t generation, bytes_copied;
-  int32_t done, code;
+  int32_t code;
 } coe_load_info_t;
 
 COE_API const char* coe_last_error(void);
@@ -67,7 +67,6 @@ COE_API int coe_file_open(const char* path, const uint32_t* checksums, size_t co
                           coe_file** out);
 COE_API uint64_t coe_file_nbytes(const coe_file* file);
 COE_API int coe_file_lock(coe_file* file, int* locked);
-COE_API void coe_file_unlock(coe_file* file);
 COE_API void coe_file_close(coe_file* file);
 
 #ifdef __cplusplus

@@ -146,9 +146,7 @@ void coe_arena_close(coe_arena* arena) {
 }
 
 int coe_load_info(coe_load* load, coe_load_info_t* out) {
-  const bool done = load->value->done();
-  const auto result = load->value->result();
-  *out = {load->value->generation(), load->value->bytes_copied(), done ? 1 : 0, report(result)};
+  *out = {load->value->generation(), load->value->bytes_copied(), report(load->value->result())};
   return 0;
 }
 
@@ -176,5 +174,4 @@ int coe_file_lock(coe_file* file, int* locked) {
   });
 }
 
-void coe_file_unlock(coe_file* file) { file->value->unlock(); }
 void coe_file_close(coe_file* file) { delete file; }

@@ -155,11 +155,6 @@ void Load::fail(Status status) {
   changed_.notify_all();
 }
 
-bool Load::done() const {
-  const std::lock_guard lock(lock_);
-  return done_;
-}
-
 Status Load::result() const {
   const std::lock_guard lock(lock_);
   return result_;

@@ -35,7 +35,6 @@ class Load {
   [[nodiscard]] uint64_t generation() const { return generation_; }
   // From the file; bytes of a prefix don't count.
   [[nodiscard]] uint64_t bytes_copied() const { return copied_.load(std::memory_order_relaxed); }
-  [[nodiscard]] bool done() const;
   [[nodiscard]] Status result() const;  // kOk while it runs and when it succeeded
   bool wait(double seconds);
   void cancel();

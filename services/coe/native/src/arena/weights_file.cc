@@ -51,6 +51,4 @@ Status WeightsFile::lock(bool& locked) {
   return {};
 }
 
-void WeightsFile::unlock() { munlock(data_, nbytes_); }
-
 }  // namespace coe

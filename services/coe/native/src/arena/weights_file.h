@@ -29,7 +29,6 @@ class WeightsFile {
   // Reads the file in and locks it. `locked` is false when the lock limit forbids it: the pages are then in memory but
   // the kernel may drop them.
   Status lock(bool& locked);
-  void unlock();
 
  private:
   WeightsFile() = default;
