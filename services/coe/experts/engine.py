@@ -15,11 +15,14 @@ class Engine:
     """`threads` is for one step, `kv_bytes` bounds the KV cache of all experts, `max_batch` the sequences of one.
 
     `kv_format` "f16" keeps twice the tokens of "f32" in the same bytes, "i8" nearly four times as many; logits then
-    differ in the fourth digit, or in the third.
+    differ in the fourth digit, or in the third. `guesses`: see Runner.
     """
 
-    def __init__(self, *, threads: int, kv_bytes: int, max_batch: int, kv_format: KvFormat = "f16") -> None:
+    def __init__(
+        self, *, threads: int, kv_bytes: int, max_batch: int, kv_format: KvFormat = "f16", guesses: int = 0
+    ) -> None:
         native.set_threads(threads)
+        self._guesses = guesses
         self._max_batch = max_batch
         self._kv_format: KvFormat = kv_format
         self._kv = SharedKv(kv_bytes)
@@ -33,7 +36,7 @@ class Engine:
         """
         session = self._session(bundle)
         kv = self._kv.expert(session, past or bundle.manifest.weights_digest)
-        return Runner(session, ExpertTokenizer.of(bundle), kv, self._max_batch)
+        return Runner(session, ExpertTokenizer.of(bundle), kv, self._max_batch, self._guesses)
 
     @property
     def sessions_built(self) -> int:

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Sequence as Seq
+from itertools import accumulate, pairwise
 from typing import Protocol
 
 from coe.experts.config import ModelConfig
@@ -30,13 +31,19 @@ class Runner:
 
     One thread calls `step`; `add` and `cancel` may come from others meanwhile. A step that raises changed nothing that
     matters: the same tokens are computed again by the next one.
+
+    `guesses`: a step of one sequence computes so many tokens at most beside its last one, in the hope that they come
+    next (coe.experts.lookup). Answers are the same with as without.
     """
 
-    def __init__(self, session: StepSession, tokenizer: ExpertTokenizer, kv: ExpertKv, max_batch: int) -> None:
+    def __init__(
+        self, session: StepSession, tokenizer: ExpertTokenizer, kv: ExpertKv, max_batch: int, guesses: int = 0
+    ) -> None:
         self._session = session
         self._tokenizer = tokenizer
         self._kv = kv
         self._max_batch = max_batch
+        self._guesses = guesses
         self._sequences: dict[str, Sequence] = {}
         self._reservations: dict[str, Reservation] = {}
         # Sequences of the step under way: their KV must stay until it is over.
@@ -93,7 +100,7 @@ class Runner:
         """
         with self._lock:
             self._use_known_blocks()
-            chunks = plan_step(list(self._sequences.values()), self._session.pool.block_tokens)
+            chunks = plan_step(list(self._sequences.values()), self._session.pool.block_tokens, self._guesses)
             if not chunks:
                 return []
             self._stepping = frozenset(chunk.sequence.request_id for chunk in chunks)
@@ -146,17 +153,22 @@ class Runner:
             self._reservations[sequence.request_id] = published
 
     def _absorb(self, chunks: Seq[Chunk], result: StepResult) -> list[Emission]:
-        drawing = [chunk.sequence for chunk in chunks if chunk.draws]
-        failed = [drawing[row] for row in result.no_numbers()]
+        bad, likeliest = set(result.no_numbers()), result.likeliest.tolist()
+        ends = list(accumulate((chunk.rows for chunk in chunks), initial=0))
+        spans = [(chunk, range(*span)) for chunk, span in zip(chunks, pairwise(ends), strict=True)]
+        failed = [chunk.sequence for chunk, rows in spans if rows and rows[0] in bad]
         emissions = [emission for sequence in failed if (emission := self._fail(sequence)) is not None]
-        for chunk in chunks:
-            if chunk.sequence not in failed:
-                chunk.sequence.computed += chunk.count
-                self._publish(chunk)
-        for row, (sequence, likeliest) in enumerate(zip(drawing, result.likeliest.tolist(), strict=True)):
-            if sequence.cancelled or sequence in failed:
+        going_on = [(chunk, rows) for chunk, rows in spans if chunk.sequence not in failed]
+        for chunk, _ in going_on:
+            chunk.sequence.computed += chunk.count
+            self._publish(chunk)
+        for chunk, rows in going_on:
+            sequence = chunk.sequence
+            if not rows or sequence.cancelled:
                 continue
-            emission = sequence.accept(None if result.logits is None else result.logits[row], likeliest)
+            end = next((row for row in rows if row in bad), rows.stop)
+            logits = None if result.logits is None else result.logits[rows.start : end]
+            emission = sequence.accept(logits, likeliest[rows.start : end], chunk.guesses[: end - rows.start - 1])
             emissions.append(emission)
             if emission.finish_reason is not None:
                 self._drop(sequence)

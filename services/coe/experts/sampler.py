@@ -1,6 +1,7 @@
 """Draws one token from one row of logits. All randomness of a sequence comes from its own seed."""
 
 import secrets
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -40,7 +41,7 @@ class Sampler:
     @property
     def takes_likeliest(self) -> bool:
         """Whether the next token is the one with the highest logit, and no other logit matters."""
-        return self._params.takes_likeliest and self._held is None
+        return self._params.takes_likeliest and self._params.top_logprobs is None and self._held is None
 
     def sample(self, logits: Logits | None, likeliest: int) -> int:
         """The next token. `logits` [V] is not changed, `likeliest` its first maximum. Ties go to the lowest id.
@@ -60,12 +61,11 @@ class Sampler:
         self._take(token)
         return token
 
-    def forced(self, most: int) -> list[int]:
+    def forced(self, most: int) -> Iterator[int]:
         """Tokens that need no logits, for the grammar leaves nothing else: so many of them at most."""
-        tokens = self._held.forced()[:most] if self._held is not None else []
-        for token in tokens:
+        for token in self._held.forced()[:most] if self._held is not None else ():
             self._take(token)
-        return tokens
+            yield token
 
     def _take(self, token: int) -> None:
         if self._seen is not None:
@@ -117,19 +117,20 @@ def candidates(logits: Logits, params: SamplingParams) -> tuple[npt.NDArray[np.i
 def _likeliest(weights: npt.NDArray[np.float64], params: SamplingParams) -> npt.NDArray[np.int64]:
     """Ids in descending weight, only as many as top-k and top-p can keep. Equal weights: lowest id first."""
     if params.top_k:
-        return _top(weights, params.top_k)
+        return top_ids(weights, params.top_k)
     if params.top_p == 1:  # nothing is cut by rank, so nothing needs sorting
         return np.arange(len(weights))
     count = LIKELY
     while count < len(weights):
-        ids = _top(weights, count)
+        ids = top_ids(weights, count)
         if weights[ids].sum() >= params.top_p * weights.sum():
             return ids
         count *= 8
     return np.argsort(-weights, kind="stable")
 
 
-def _top(weights: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.int64]:
+def top_ids(weights: npt.NDArray[np.float32] | npt.NDArray[np.float64], count: int) -> npt.NDArray[np.int64]:
+    """Where the `count` greatest of `weights` are, in descending order. Equal ones: lowest id first."""
     if count >= len(weights):
         return np.argsort(-weights, kind="stable")
     threshold = np.partition(weights, len(weights) - count)[len(weights) - count]

@@ -11,6 +11,9 @@ DEFAULT_TOKENS = 1024
 MAX_STOP_STRINGS = 16
 MAX_STOP_LENGTH = 1024
 MAX_SCHEMA_LENGTH = 1 << 16
+MAX_TOP_LOGPROBS = 20
+# Of all tokens of an answer, which is one message.
+MAX_LOGPROBS = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -32,10 +35,13 @@ class SamplingParams:
     stop: tuple[str, ...] = ()
     # None: any text.
     json_schema: str | None = None
+    # So many of the likeliest are told with each token; None: nothing is told.
+    top_logprobs: int | None = None
 
     def __post_init__(self) -> None:
         schema = len(self.json_schema or "")
         stops = all(1 <= len(text) <= MAX_STOP_LENGTH for text in self.stop)
+        told = 0 if self.top_logprobs is None or self.at_most else self.max_tokens * (1 + self.top_logprobs)
         checks = {
             "max_tokens must be at least 1": self.max_tokens >= 1,
             "temperature must be between 0 and 100": 0 <= self.temperature <= 100,
@@ -48,6 +54,8 @@ class SamplingParams:
             "seed must be an unsigned 64 bit number": self.seed is None or 0 <= self.seed < 1 << 64,
             f"stop must be at most {MAX_STOP_STRINGS} strings": len(self.stop) <= MAX_STOP_STRINGS,
             f"stop must be strings of 1 to {MAX_STOP_LENGTH} characters": stops,
+            f"top_logprobs must be at most {MAX_TOP_LOGPROBS}": 0 <= (self.top_logprobs or 0) <= MAX_TOP_LOGPROBS,
+            f"top_logprobs must tell at most {MAX_LOGPROBS} probabilities in all": told <= MAX_LOGPROBS,
             f"json_schema must be at most {MAX_SCHEMA_LENGTH} characters": schema <= MAX_SCHEMA_LENGTH,
         }
         for message, holds in checks.items():
@@ -64,7 +72,10 @@ class SamplingParams:
 
     def within(self, room: int) -> Self:
         """The same for a context with room for so many more tokens."""
-        return replace(self, max_tokens=max(1, min(self.max_tokens, room))) if self.at_most else self
+        if not self.at_most:
+            return self
+        told = self.max_tokens if self.top_logprobs is None else MAX_LOGPROBS // (1 + self.top_logprobs)
+        return replace(self, max_tokens=max(1, min(self.max_tokens, room, told)))
 
     @property
     def greedy(self) -> bool:

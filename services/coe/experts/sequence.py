@@ -1,13 +1,13 @@
 """One request while it is being generated."""
 
+from collections.abc import Iterator
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
 
-import numpy as np
-import numpy.typing as npt
-
 from coe.experts.grammar import Grammar
-from coe.experts.sampler import Sampler
+from coe.experts.logprobs import TokenLogprob, token_logprob
+from coe.experts.lookup import Lookup
+from coe.experts.sampler import Logits, Sampler
 from coe.experts.sampling_params import SamplingParams
 from coe.experts.stop_strings import StopStrings
 from coe.experts.tokenizer import Detokenizer, ExpertTokenizer
@@ -22,7 +22,8 @@ FORCED_AT_ONCE = 32
 class Emission:
     """What one step added to one request. `finish_reason` and `final_text` are set on its last emission only.
 
-    `error`: it ended so, and was given no token; its `finish_reason` is "error".
+    The step computed `guessed` tokens beside, and `right` of them came. `error`: it ended so, and was given no token;
+    its `finish_reason` is "error".
     """
 
     request_id: str
@@ -34,6 +35,10 @@ class Emission:
     final_text: str = ""
     token_ids: tuple[int, ...] = ()
     tool_calls: tuple[ToolCall, ...] = ()
+    # Of its tokens but the one that ended the turn, for who asked.
+    logprobs: tuple[TokenLogprob, ...] = ()
+    guessed: int = 0
+    right: int = 0
     error: CoEError | None = None
 
 
@@ -59,6 +64,7 @@ class Sequence:
     def __post_init__(self) -> None:
         self.prompt_tokens = len(self.ids)
         self._stops = StopStrings(self.params.stop)
+        self._lookup: Lookup | None = None
         self._text: list[str] = []
 
     def hold(self, blocks: tuple[int, ...], *, computed: int) -> None:
@@ -74,31 +80,38 @@ class Sequence:
     def completion_tokens(self) -> int:
         return len(self.ids) - self.prompt_tokens
 
-    def accept(self, logits: npt.NDArray[np.float32] | None, likeliest: int) -> Emission:
-        """Draws the next token from `logits` [V], whose first maximum is at `likeliest`, and says what it adds. Tokens
-        that a grammar forces come along: the next step computes them together.
+    def guess(self, most: int) -> tuple[int, ...]:
+        """At most so many tokens that may come next: a step may compute them beside those that are pending."""
+        if self._lookup is None:
+            self._lookup = Lookup(self.ids)
+        return self._lookup.guess(min(most, self.params.max_tokens - self.completion_tokens - 1))
 
-        `logits` may be None for parameters that take the likeliest.
+    def accept(self, logits: Logits | None, likeliest: Seq[int], guesses: Seq[int] = ()) -> Emission:
+        """Draws the next tokens, and says what they add. Tokens that a grammar forces come along: the next step
+        computes them together.
+
+        The first row is of the last token that was pending, and one follows for each guess: [rows, V] of `logits`,
+        whose first maxima are at `likeliest`. `logits` may be None for parameters that take the likeliest.
         """
-        begin = len(self.ids)
+        begin, computed = len(self.ids), self.computed
+        text, finish = "", None
+        told: list[TokenLogprob] = []
         try:
-            tokens = [self.sampler.sample(logits, likeliest)]
-            tokens += self.sampler.forced(min(FORCED_AT_ONCE, self.params.max_tokens - self.completion_tokens - 1))
+            for token, row in self._drawn(logits, likeliest, guesses):
+                said, finish = self._add(token)
+                text += said
+                if row is not None and self.params.top_logprobs is not None and token not in self.eos_ids:
+                    told.append(token_logprob(row, token, self.params.top_logprobs, self.detokenizer.spell))
+                if finish is not None:
+                    break
         except InvalidPrompt as error:
+            self._text.append(text)
             return self.fail(error)
-        text = ""
-        for token in tokens:
-            self.ids.append(token)
-            if token in self.eos_ids:
-                return self._emission(begin, text + self._rest(), "stop")
-            text += self._said(self.detokenizer.push(token))
-            if self._stops.stopped:
-                return self._emission(begin, text, "stop")
-        if self.sampler.complete:
-            return self._emission(begin, text + self._rest(), "stop")
-        if self.completion_tokens < self.params.max_tokens:
-            return self._emission(begin, text, None)
-        return self._emission(begin, text + self._rest(), "length")
+        right = self.computed - computed
+        if self._lookup is not None:
+            self._lookup.grow(self.ids[begin:])
+            self._lookup.judge(right, len(guesses))
+        return self._emission(begin, text, finish, tuple(told), len(guesses), right)
 
     def fail(self, error: CoEError) -> Emission:
         """Its last emission, in place of a token."""
@@ -113,6 +126,35 @@ class Sequence:
             error=error,
         )
 
+    def _drawn(
+        self, logits: Logits | None, likeliest: Seq[int], guesses: Seq[int]
+    ) -> Iterator[tuple[int, Logits | None]]:
+        """The next tokens, each with the logits that it is of, as long as they are as guessed; then the forced ones."""
+        for index, likely in enumerate(likeliest):
+            row = None if logits is None else logits[index]
+            token = self.sampler.sample(row, likely)
+            yield token, row
+            if index == len(guesses) or token != guesses[index]:
+                break
+            self.computed += 1
+        if self.params.top_logprobs is None:
+            most = min(FORCED_AT_ONCE, self.params.max_tokens - self.completion_tokens)
+            yield from ((token, None) for token in self.sampler.forced(most))
+
+    def _add(self, token: int) -> tuple[str, str | None]:
+        """What it says, and the reason to end behind it."""
+        self.ids.append(token)
+        if token in self.eos_ids:
+            return self._rest(), "stop"
+        text = self._said(self.detokenizer.push(token))
+        if self._stops.stopped:
+            return text, "stop"
+        if self.sampler.complete:
+            return text + self._rest(), "stop"
+        if self.completion_tokens == self.params.max_tokens:
+            return text + self._rest(), "length"
+        return text, None
+
     def _said(self, text: str) -> str:
         """What of it is sent now. Calls have no stop strings."""
         return self._stops.push(self.reader.push(text) if self.reader else text)
@@ -122,7 +164,15 @@ class Sequence:
         text = self._said(self.detokenizer.flush()) + self._stops.push(self.reader.flush() if self.reader else "")
         return text + self._stops.flush()
 
-    def _emission(self, begin: int, text: str, finish_reason: str | None) -> Emission:
+    def _emission(
+        self,
+        begin: int,
+        text: str,
+        finish_reason: str | None,
+        logprobs: tuple[TokenLogprob, ...],
+        guessed: int,
+        right: int,
+    ) -> Emission:
         """Of the ids from `begin` on."""
         self._text.append(text)
         calls = self.reader.calls() if self.reader and finish_reason else ()
@@ -138,6 +188,9 @@ class Sequence:
             final_text="".join(self._text) if finish_reason else "",
             token_ids=tuple(self.ids[begin:]),
             tool_calls=calls,
+            logprobs=logprobs,
+            guessed=guessed,
+            right=right,
         )
 
 

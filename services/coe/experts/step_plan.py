@@ -15,24 +15,38 @@ Int64 = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Chunk:
-    """The next `count` tokens of a sequence; `draws` when they are its last known ones, so that one can be drawn."""
+    """The next `count` tokens of a sequence; `draws` when they are its last known ones, so that one can be drawn, and
+    others behind `guesses` at what it will be.
+    """
 
     sequence: Sequence
     count: int
+    guesses: tuple[int, ...] = ()
 
     @property
     def draws(self) -> bool:
         return self.count == self.sequence.pending
 
+    @property
+    def rows(self) -> int:
+        """Of logits."""
+        return 1 + len(self.guesses) if self.draws else 0
 
-def plan_step(sequences: Seq[Sequence], block_tokens: int) -> list[Chunk]:
-    """Every decoding sequence takes its step; prompts share what prefill is allowed.
+
+def plan_step(sequences: Seq[Sequence], block_tokens: int, guesses: int = 0) -> list[Chunk]:
+    """Every decoding sequence takes its step; prompts share what prefill is allowed. Where there are none, and hardly
+    any sequences, as many `guesses` are made as make up for those that are missing.
 
     A prompt whose next block, of `block_tokens`, is computed for another in this step waits: it can use that block in
     the next one. So prompts that begin alike compute their beginning once.
     """
     decoding = [sequence for sequence in sequences if sequence.completion_tokens > 0]
-    chunks = [Chunk(sequence, sequence.pending) for sequence in decoding]
+    alone = len(decoding) == len(sequences)
+    room = 1 + guesses - sum(sequence.pending for sequence in decoding) if alone else 0
+    chunks: list[Chunk] = []
+    for sequence in decoding:
+        chunks.append(Chunk(sequence, sequence.pending, sequence.guess(room) if room > 0 else ()))
+        room -= len(chunks[-1].guesses)
     prompts: list[Sequence] = []
     for sequence in sequences:
         if sequence.completion_tokens == 0 and not any(_follows(sequence, one, block_tokens) for one in prompts):
@@ -55,7 +69,7 @@ def _follows(sequence: Sequence, other: Sequence, block_tokens: int) -> bool:
 
 
 def step_inputs(chunks: Seq[Chunk], lease: int) -> dict[str, Int64]:
-    """The graph's inputs but for the KV cache. A row comes out for each drawing chunk, in their order.
+    """The graph's inputs but for the KV cache. Rows come out for each drawing chunk, in their order.
 
     The rows are of logits as soon as one of their sequences needs those: both heads together would read more.
     """
@@ -71,11 +85,11 @@ def step_inputs(chunks: Seq[Chunk], lease: int) -> dict[str, Int64]:
         sequence = chunk.sequence
         first, last = sequence.computed, sequence.computed + chunk.count
         ids += sequence.ids[first:last]
-        positions += range(first, last)
-        owners += [index] * chunk.count
+        ids += chunk.guesses
+        positions += range(first, last + len(chunk.guesses))
+        owners += [index] * (len(ids) - len(owners))
         table[index, : len(sequence.blocks)] = sequence.blocks
-        if chunk.draws:
-            rows.append(len(ids) - 1)
+        rows += range(len(ids) - chunk.rows, len(ids))
     return {
         "expert_slot": np.array([batch_invariant(lease) if strict else lease], np.int64),
         "token_ids": np.array(ids, np.int64),

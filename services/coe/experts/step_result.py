@@ -13,8 +13,8 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class StepResult:
-    """A row for each drawing chunk: the id of the highest logit, and that logit, [rows]; all logits [rows, V] when one
-    of the sequences asked for more than that."""
+    """Rows of the drawing chunks (Chunk.rows): the id of the highest logit, and that logit, [rows]; all logits [rows,
+    V] when one of the sequences asked for more than that."""
 
     likeliest: Int64
     peaks: Floats

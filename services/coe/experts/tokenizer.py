@@ -120,7 +120,11 @@ class Detokenizer:
 
     def push(self, token: int) -> str:
         """What this token adds to the text. Special tokens add nothing."""
-        return self._decoder.decode(self._bytes[token] if token < len(self._bytes) else b"")
+        return self._decoder.decode(self.spell(token))
+
+    def spell(self, token: int) -> bytes:
+        """The bytes of a token alone."""
+        return self._bytes[token] if token < len(self._bytes) else b""
 
     def flush(self) -> str:
         """What remains of an unfinished character: a replacement character, or nothing."""

@@ -36,6 +36,8 @@ class FakeSession:
         self.handles: list[int] = []
         self.stale = False
         self.during = lambda: None
+        # Of the tokens before so many decide on the next one. With few of them a text repeats itself.
+        self.memory = 4096
         self.damage: Callable[[np.ndarray], None] = lambda logits: None
         kv.join(self)
 
@@ -67,7 +69,7 @@ class FakeSession:
     def _logits(self, blocks: np.ndarray, position: int) -> np.ndarray:
         seen = self.kv[blocks].ravel()[: position + 1]
         assert (seen >= 0).all()
-        return logits_after(seen.tolist())
+        return logits_after(seen[-self.memory :].tolist())
 
 
 def logits_after(ids: list[int]) -> np.ndarray:

@@ -156,9 +156,9 @@ def test_a_sequence_ends_with_its_json(heat: dict[str, float]) -> None:
     params = SamplingParams(max_tokens=200, json_schema=json.dumps(schema | {"additionalProperties": False}), **heat)  # type: ignore[arg-type]
     one = sequence(params)
     assert not one.sampler.takes_likeliest
-    emission = one.accept(logits, EOS)
+    emission = one.accept(logits[None], [EOS])
     while emission.finish_reason is None:
-        emission = one.accept(logits, EOS)
+        emission = one.accept(logits[None], [EOS])
     assert emission.finish_reason == "stop"
     assert json.loads(emission.final_text) in ({"a": "x"}, {"a": "y"})
     assert EOS not in one.ids
@@ -167,7 +167,7 @@ def test_a_sequence_ends_with_its_json(heat: dict[str, float]) -> None:
 def test_a_schema_that_nothing_fits_is_an_error_of_its_prompt() -> None:
     endless = {"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"}
     one = sequence(SamplingParams(json_schema=json.dumps(endless)))
-    emission = one.accept(np.zeros(VOCABULARY, np.float32), 0)
+    emission = one.accept(np.zeros((1, VOCABULARY), np.float32), [0])
     assert emission.finish_reason == "error"
     assert isinstance(emission.error, InvalidPrompt)
     assert emission.error.details["param"] == "json_schema"

@@ -177,7 +177,7 @@ def answered(text: str, *, max_tokens: int = 400, stop: tuple[str, ...] = ()) ->
         token = TOKENIZER.encode(left).ids[0] if left else EOS
         logits = np.zeros(VOCABULARY, np.float32)
         logits[token] = 9.0
-        emissions.append(one.accept(logits, token))
+        emissions.append(one.accept(logits[None], [token]))
     return emissions
 
 
