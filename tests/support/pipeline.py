@@ -51,13 +51,15 @@ def answer_of(prompt: events_pb2.PromptSubmitted) -> list[Outgoing]:
     routing = common_pb2.RoutingDecision(category="math", confidence=0.9)
     assignment = common_pb2.Assignment(expert_id=EXPERT, mapped_expert=EXPERT, reason="category")
     parts = [text[:2], text[2:]]
-    chunks = [
-        events_pb2.TokenChunk(request_id=key, sequence=n, text=events_pb2.TokenChunk.Text(text=part, tokens=1))
-        for n, part in enumerate(parts)
+    told = prompt.sampling.HasField("top_logprobs")
+    logprobs = [token_logprob(part, prompt.sampling.top_logprobs) for part in parts] if told else []
+    said = [
+        events_pb2.TokenChunk.Text(text=part, tokens=1, logprobs=logprobs[n : n + 1]) for n, part in enumerate(parts)
     ]
+    chunks = [events_pb2.TokenChunk(request_id=key, sequence=n, text=one) for n, one in enumerate(said)]
     completed = events_pb2.PromptCompleted(
         request_id=key,
-        completion=events_pb2.PromptCompleted.Completion(text=text, finish_reason="stop"),
+        completion=events_pb2.PromptCompleted.Completion(text=text, finish_reason="stop", logprobs=logprobs),
         routing=routing,
         assignment=assignment,
         usage=common_pb2.Usage(prompt_tokens=3, completion_tokens=2),
@@ -68,6 +70,11 @@ def answer_of(prompt: events_pb2.PromptSubmitted) -> list[Outgoing]:
         *(Outgoing(topics.TOKENS, key, chunk) for chunk in chunks),
         Outgoing(topics.COMPLETIONS, key, completed),
     ]
+
+
+def token_logprob(token: str, top: int) -> common_pb2.TokenLogprob:
+    likeliest = [common_pb2.TokenLogprob(token=f"{token}{rank or ''}".encode(), logprob=-rank) for rank in range(top)]
+    return common_pb2.TokenLogprob(token=token.encode(), logprob=0, likeliest=likeliest)
 
 
 @asynccontextmanager

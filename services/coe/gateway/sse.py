@@ -1,13 +1,13 @@
 """A prompt's events as server-sent events."""
 
 import json
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from typing import Any, Protocol
 
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from coe._proto import events_pb2
+from coe._proto import common_pb2, events_pb2
 from coe.client.events import Completed, Text
 from coe.gateway.reading import Reading
 from coe.platform.errors import CoEError
@@ -40,32 +40,47 @@ class Telling(Protocol):
 
     def begun(self) -> Iterable[str]: ...
 
-    def more(self, text: str) -> Iterable[str]: ...
+    def more(self, text: str, logprobs: Sequence[common_pb2.TokenLogprob]) -> Iterable[str]: ...
 
     def ended(self, result: events_pb2.PromptCompleted) -> Iterable[str]: ...
 
     def failed(self, error: CoEError) -> Iterable[str]: ...
 
 
-async def stream(answer: Reading, telling: Telling, quiet_s: float = _QUIET_S) -> AsyncGenerator[str, None]:
-    """A comment whenever nothing came for `quiet_s`.
+class Sent:
+    """What of an answer was sent. A restarted prompt can't take it back: what was not sent yet follows."""
 
-    A restarted prompt can't take text back: what was not sent yet follows.
-    """
-    sent, text, attempt = "", "", 0
+    def __init__(self) -> None:
+        self._attempt = 0
+        self._text, self._sent = "", ""
+        self._logprobs: list[common_pb2.TokenLogprob] = []
+        self._told = 0
+
+    def more(self, came: Text) -> Text | None:
+        """What is to be sent now."""
+        if came.attempt > self._attempt:
+            self._attempt, self._text, self._logprobs = came.attempt, "", []
+        self._text += came.text
+        self._logprobs.extend(came.logprobs)
+        if not self._text.startswith(self._sent):
+            return None
+        new = Text(self._text[len(self._sent) :], self._attempt, tuple(self._logprobs[self._told :]))
+        self._sent, self._told = self._text, max(self._told, len(self._logprobs))
+        return new if new.text or new.logprobs else None
+
+
+async def stream(answer: Reading, telling: Telling, quiet_s: float = _QUIET_S) -> AsyncGenerator[str, None]:
+    """A comment whenever nothing came for `quiet_s`."""
+    sent = Sent()
     for line in telling.begun():
         yield line
     try:
         while not isinstance(happened := await answer.next(quiet_s), Completed):
             if happened is None:
                 yield _WAITING
-            elif isinstance(happened, Text):
-                text = happened.text if happened.attempt > attempt else text + happened.text
-                attempt = happened.attempt
-                if text.startswith(sent) and len(text) > len(sent):
-                    for line in telling.more(text[len(sent) :]):
-                        yield line
-                    sent = text
+            elif isinstance(happened, Text) and (new := sent.more(happened)):
+                for line in telling.more(new.text, new.logprobs):
+                    yield line
     except CoEError as error:
         last = telling.failed(error)
     else:

@@ -53,6 +53,16 @@ async def test_chat_stream_is_server_sent_events_up_to_done(http: httpx.AsyncCli
     assert "".join(delta.get("content", "") for delta in deltas) == "hello"
 
 
+async def test_how_likely_tokens_were_is_told_in_whole_answers_and_in_streams(http: httpx.AsyncClient) -> None:
+    asked = chat("olleh", logprobs=True, top_logprobs=1)
+    content = (await http.post(CHAT, json=asked)).json()["choices"][0]["logprobs"]["content"]
+    assert [token["token"] for token in content] == ["he", "llo"]
+    assert [len(token["top_logprobs"]) for token in content] == [1, 1]
+    answer = await http.post(CHAT, json=asked | {"stream": True})
+    choices = [json.loads(line[6:])["choices"][0] for line in answer.text.splitlines() if line.startswith("data: {")]
+    assert [one for choice in choices for one in choice.get("logprobs", {}).get("content", [])] == content
+
+
 @pytest.mark.parametrize(
     ("body", "status", "code"),
     [
@@ -144,7 +154,7 @@ async def test_no_expert_is_denied_while_none_is_known(prompts: PromptClient) ->
         ({"top-k": 1}, "top-k", "not supported"),
         ({"tool_choice": "always"}, "tool_choice", "only 'none', 'auto' or 'required' is supported"),
         ({"n": 2}, "n", "only 1 is supported"),
-        ({"logprobs": True}, "logprobs", "only False is supported"),
+        ({"top_logprobs": 1}, "top_logprobs", "needs logprobs: true"),
         ({"stop": 5}, "stop", "Input should be a valid array"),
         ({"messages": [{"role": "user", "content": None}]}, "messages.0", "a message needs content"),
         (

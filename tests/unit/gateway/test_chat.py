@@ -13,14 +13,14 @@ from coe.platform.errors import InvalidPrompt
 
 FUNCTION = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "title": "ä"}}}
 HELLO = [{"role": "user", "content": "hello"}]
-ASKED = ChatRequest.model_validate({"messages": HELLO})
+HEAD = Head("r", "expert", 1, {"coe": "why"})
 
 
 def whole(**ended: Any) -> dict[str, Any]:
     completion = events_pb2.PromptCompleted.Completion(**ended)
     usage = common_pb2.Usage(prompt_tokens=3, completion_tokens=1)
     result = events_pb2.PromptCompleted(completion=completion, usage=usage)
-    return ASKED.whole(result, Head("r", "expert", 1, {"coe": "why"}))
+    return ChatRequest.model_validate({"messages": HELLO}).whole(result, HEAD)
 
 
 def test_auto_routes_a_name_asks_for_the_expert_and_a_budget_bounds() -> None:
@@ -71,7 +71,10 @@ def test_developer_messages_are_system_messages_and_parts_are_joined() -> None:
         {"max_tokens": 0},
         {"messages": []},
         {"presence_penalty": 2.1},
-        {"logprobs": True},
+        {"logprobs": 5},
+        {"logprobs": True, "top_logprobs": 21},
+        {"top_logprobs": 1},
+        {"logprobs": False, "top_logprobs": 1},
         {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
     ],
 )
@@ -110,6 +113,7 @@ def test_a_json_format_is_a_schema() -> None:
     [
         {"n": None, "stream": None, "model": None, "stop": None},
         {"tools": [], "tool_choice": "none", "parallel_tool_calls": True, "logit_bias": {}, "top_logprobs": 0},
+        {"logprobs": False},
         {"response_format": {"type": "text"}, "modalities": ["text"], "store": False, "service_tier": "auto"},
         {"metadata": {"a": "b"}, "safety_identifier": "x"},
     ],
@@ -155,6 +159,32 @@ def test_an_answer_with_calls_is_sent_back_as_it_came() -> None:
     assert ChatRequest.model_validate({"messages": [*HELLO, kept, result]}).to_prompt() == prompt
     (choice,) = whole(finish_reason="tool_calls", tool_calls=calls, text="Let me see.")["choices"]
     assert choice["message"]["content"] == "Let me see."
+
+
+def test_how_likely_tokens_were_is_asked_for_and_told() -> None:
+    def asked(**extra: object) -> ChatRequest:
+        return ChatRequest.model_validate({"messages": HELLO} | extra)
+
+    assert not asked().to_prompt().sampling.HasField("top_logprobs")
+    for top in (0, 20):
+        sampling = asked(logprobs=True, top_logprobs=top).to_prompt().sampling
+        assert (sampling.HasField("top_logprobs"), sampling.top_logprobs) == (True, top)
+    of_half = common_pb2.TokenLogprob(token=b"\xc3", logprob=-0.5)
+    of_a = common_pb2.TokenLogprob(token=b"a", logprob=-0.25, likeliest=[of_half])
+    completion = events_pb2.PromptCompleted.Completion(text="a", logprobs=[of_a])
+    result = events_pb2.PromptCompleted(completion=completion)
+    assert asked(logprobs=True).whole(result, HEAD)["choices"][0]["logprobs"] == {
+        "content": [
+            {
+                "token": "a",
+                "logprob": -0.25,
+                "bytes": [97],
+                "top_logprobs": [{"token": "\ufffd", "logprob": -0.5, "bytes": [0xC3]}],
+            }
+        ],
+        "refusal": None,
+    }
+    assert "logprobs" not in asked().whole(result, HEAD)["choices"][0]
 
 
 def test_an_answer_names_the_expert_that_ran() -> None:

@@ -70,6 +70,30 @@ async def test_calls_come_whole_behind_the_text() -> None:
     ]
 
 
+async def test_a_restarted_answer_goes_on_where_it_was_and_tells_of_no_token_twice() -> None:
+    def came(text: str, tokens: str, attempt: int = 0) -> Text:
+        logprobs = [common_pb2.TokenLogprob(token=one.encode(), logprob=-0.5) for one in tokens.split()]
+        return Text(text, attempt, tuple(logprobs))
+
+    async def events() -> AsyncGenerator[Event, None]:
+        yield came("Hel", "Hel l")
+        yield came("lo", "o")
+        # What the text waits for is told before.
+        yield came("He", "Hel l o wor", 1)
+        yield came("llo wor", "", 1)
+        yield came("", "ld", 1)
+        # Another answer can't be put in the place of the first.
+        yield came("Good", "Good bye", 2)
+        yield Completed(events_pb2.PromptCompleted(completion=events_pb2.PromptCompleted.Completion(text="Good")))
+
+    lines = [line async for line in stream(Reading(events()), telling(logprobs=True))]
+    choices = [json.loads(line[6:])["choices"][0] for line in lines if line.startswith("data: {")]
+    assert [
+        (choice["delta"].get("content"), [one["token"] for one in choice.get("logprobs", {}).get("content", [])])
+        for choice in choices
+    ] == [("", []), ("Hel", ["Hel", "l"]), ("lo", ["o"]), (" wor", ["wor"]), ("", ["ld"]), (None, [])]
+
+
 async def test_an_answer_that_is_waited_for_can_be_closed() -> None:
     closed = []
 

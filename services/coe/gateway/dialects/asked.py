@@ -85,7 +85,9 @@ class Asked(Given, ABC):
     def telling(self, head: Head) -> Telling:
         """The same as it comes."""
 
-    def prompt_of(self, *, max_tokens: int | None, json_schema: str | None) -> events_pb2.PromptSubmitted:
+    def prompt_of(
+        self, *, max_tokens: int | None, json_schema: str | None, top_logprobs: int | None
+    ) -> events_pb2.PromptSubmitted:
         """What the fields that are here ask for, without the question itself."""
         prompt = events_pb2.PromptSubmitted(
             sampling=common_pb2.SamplingParams(
@@ -100,6 +102,7 @@ class Asked(Given, ABC):
                 seed=self.seed,
                 stop=self.stop,
                 json_schema=json_schema,
+                top_logprobs=top_logprobs,
             ),
             tenant=self.user or "",
             conversation_id=self.prompt_cache_key or "",

@@ -1,14 +1,15 @@
 """POST /v1/chat/completions: a conversation goes on."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from coe._proto import common_pb2, events_pb2
 from coe.gateway.dialects.asked import Head, Nothing, Tokens
 from coe.gateway.dialects.choices import ChoiceRequest, Chunks, whole
 from coe.gateway.dialects.given import Given
+from coe.gateway.dialects.logprobs import TopLogprobs, told
 from coe.gateway.dialects.tools import Call, OneTool, Tool, calls, offer, streamed
 
 
@@ -58,14 +59,24 @@ class ChatRequest(ChoiceRequest):
     tools: list[Tool] = Field(default=[])
     tool_choice: Literal["none", "auto", "required"] | OneTool | None = None
     parallel_tool_calls: bool | None = None
+    logprobs: bool = False
+    top_logprobs: TopLogprobs = 0
     # Accepted only at the value that changes nothing.
-    logprobs: Literal[False] | None = None
-    top_logprobs: Literal[0] | None = None
     modalities: list[Literal["text"]] | None = None
 
+    @field_validator("top_logprobs")
+    @classmethod
+    def _beside_logprobs(cls, top: int, asked: ValidationInfo) -> int:
+        if top and not asked.data.get("logprobs"):
+            raise ValueError("needs logprobs: true")
+        return top
+
     def to_prompt(self) -> events_pb2.PromptSubmitted:
-        max_tokens = self.max_completion_tokens or self.max_tokens
-        prompt = self.prompt_of(max_tokens=max_tokens, json_schema=self.json_schema)
+        prompt = self.prompt_of(
+            max_tokens=self.max_completion_tokens or self.max_tokens,
+            json_schema=self.json_schema,
+            top_logprobs=self.top_logprobs if self.logprobs else None,
+        )
         prompt.messages.extend(message.to_proto() for message in self.messages)
         choice = self.tool_choice.function if isinstance(self.tool_choice, OneTool) else self.tool_choice
         offer(prompt, [tool.function for tool in self.tools], choice, self.parallel_tool_calls)
@@ -77,10 +88,16 @@ class ChatRequest(ChoiceRequest):
         if answer.tool_calls:
             message |= {"content": answer.text or None, "tool_calls": calls(answer.tool_calls)}
         choice = {"index": 0, "message": message, "finish_reason": answer.finish_reason}
+        if self.logprobs:
+            choice |= _logprobs(answer.logprobs)
         return whole(head, "chat.completion", "chatcmpl", choice, result)
 
     def telling(self, head: Head) -> "ChatChunks":
         return ChatChunks(head, "chat.completion.chunk", "chatcmpl", self.wants_usage)
+
+
+def _logprobs(tokens: Sequence[common_pb2.TokenLogprob]) -> dict[str, Any]:
+    return {"logprobs": {"content": told(tokens), "refusal": None}}
 
 
 class ChatChunks(Chunks):
@@ -89,8 +106,8 @@ class ChatChunks(Chunks):
     def begun(self) -> Iterable[str]:
         return [self.chunk({"delta": {"role": "assistant", "content": ""}})]
 
-    def more(self, text: str) -> Iterable[str]:
-        return [self.chunk({"delta": {"content": text}})]
+    def more(self, text: str, logprobs: Sequence[common_pb2.TokenLogprob]) -> Iterable[str]:
+        return [self.chunk({"delta": {"content": text}} | (_logprobs(logprobs) if logprobs else {}))]
 
     def ended(self, result: events_pb2.PromptCompleted) -> Iterator[str]:
         answer = result.completion
