@@ -30,6 +30,8 @@ class TinyModel:
     # Linear scaling of the rotary frequencies; 0: none.
     rope_scale: float = 0.0
     seed: int = 0
+    # How words are cut; empty: the file does not say.
+    pre: str = "smollm"
 
 
 LETTERS = [chr(code) for code in (*range(33, 127), *range(161, 173), *range(174, 256), *range(256, 324))]
@@ -44,7 +46,7 @@ CHATML = (
 def write_tiny_gguf(path: Path, model: TinyModel) -> Path:
     writer = GGUFWriter(path, model.family)
     write_metadata(writer, model)
-    write_vocabulary(writer)
+    write_vocabulary(writer, model.pre)
     for name, weights, is_vector in _weights(model):
         kind = Q.F32 if is_vector else _kind(model, name)
         blocks = k_blocks(weights, kind, model.seed) if kind in K_BLOCKS else quantize(weights, kind)
@@ -102,9 +104,10 @@ def write_metadata(writer: GGUFWriter, model: TinyModel) -> None:
         writer.add_final_logit_softcapping(3.0)
 
 
-def write_vocabulary(writer: GGUFWriter) -> None:
+def write_vocabulary(writer: GGUFWriter, pre: str = "smollm") -> None:
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("smollm")
+    if pre:
+        writer.add_tokenizer_pre(pre)
     writer.add_token_list(TOKENS)
     writer.add_token_types([3 if token.startswith("<|") else 1 for token in TOKENS])
     writer.add_token_merges(MERGES)

@@ -7,7 +7,7 @@ from huggingface_hub.utils.logging import set_verbosity_error
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from coe.cli.catalogue import summary
-from coe.cli.console import err, out, print_json
+from coe.cli.console import err, out, print_json, say
 from coe.experts.importer import import_model
 from coe.experts.locate import locate
 from coe.platform.settings import CoreSettings
@@ -37,6 +37,8 @@ def command(
         print_json({"id": bundle.id, "path": str(bundle.path), "weights_bytes": bundle.weights_bytes})
     else:
         out.print(summary(bundle))
+    if located.source.card.caution:
+        say(f"{bundle.id}: {located.source.card.caution}")
 
 
 def _progress() -> Progress:

@@ -12,8 +12,10 @@ _WORDS = (
 )
 # How text is cut into words before merging, by GGUF's name for it.
 _PATTERNS = {"llama-bpe": _WORDS.format(digits=r"\p{N}{1,3}"), "qwen2": _WORDS.format(digits=r"\p{N}")}
-_GPT2 = ("default", "gpt-2")
-_SINGLE_DIGITS = ("smollm",)
+UNNAMED = "default"
+_GPT2 = "gpt-2"
+_SINGLE_DIGITS = "smollm"
+PRE_TOKENIZERS = (_GPT2, _SINGLE_DIGITS, *_PATTERNS)
 
 
 def byte_level_bpe(
@@ -50,14 +52,13 @@ def add_tokens(tokenizer: Tokenizer, tokens: Sequence[str], control: Sequence[in
 
 
 def _pre_tokenizer(pre: str) -> pre_tokenizers.PreTokenizer:
-    if pre in _GPT2:
+    if pre in (UNNAMED, _GPT2):
         return pre_tokenizers.ByteLevel(add_prefix_space=False)
-    if pre in _SINGLE_DIGITS:
+    if pre == _SINGLE_DIGITS:
         return pre_tokenizers.Sequence(
             [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
         )
     if pre in _PATTERNS:
         split = pre_tokenizers.Split(Regex(_PATTERNS[pre]), "isolated")
         return pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
-    known = ", ".join((*_GPT2, *_SINGLE_DIGITS, *_PATTERNS))
-    raise ArtifactError(f"pre-tokenizer {pre!r} is not supported; these are: {known}")
+    raise ArtifactError(f"pre-tokenizer {pre!r} is not supported; these are: {', '.join(PRE_TOKENIZERS)}")

@@ -8,7 +8,7 @@ import numpy as np
 from coe.experts.fingerprint import fingerprint
 from coe.experts.gguf_config import read_config
 from coe.experts.gguf_file import GgufFile, GgufTensor
-from coe.experts.gguf_tokenizer import read_tokenizer
+from coe.experts.gguf_tokenizer import caution, read_tokenizer
 from coe.experts.source import ModelCard, SourceTensor, TokenizerSpec
 from coe.platform.errors import ArtifactError
 
@@ -36,6 +36,7 @@ class GgufSource:
             description=self._text("general.description"),
             fingerprint=_fingerprint(file),
             parameters=sum(tensor.rows * tensor.cols for tensor in self.tensors.values()),
+            caution=caution(file.metadata),
         )
 
     @classmethod

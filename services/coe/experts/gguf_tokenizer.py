@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from coe.experts.bpe_tokenizer import byte_level_bpe
+from coe.experts.bpe_tokenizer import PRE_TOKENIZERS, UNNAMED, byte_level_bpe
 from coe.experts.gguf_file import Value
 from coe.experts.source import TokenizerSpec
 from coe.experts.spm_tokenizer import sentencepiece_bpe
@@ -26,8 +26,8 @@ def read_tokenizer(metadata: Mapping[str, Value]) -> TokenizerSpec:
     own = [index for index, kind in enumerate(types) if kind == USER_DEFINED]
     model = metadata.get("tokenizer.ggml.model")
     if model == "gpt2":
-        pre = metadata.get("tokenizer.ggml.pre", "default")
-        text = byte_level_bpe(tokens, _strings(metadata, "merges"), str(pre), control, own)
+        pre = _pre(metadata)
+        text = byte_level_bpe(tokens, _strings(metadata, "merges"), pre, control, own)
         # What files leave out that agree with llama.cpp.
         adds_bos = pre == "llama-bpe"
     elif model == "llama":
@@ -47,6 +47,21 @@ def read_tokenizer(metadata: Mapping[str, Value]) -> TokenizerSpec:
         add_bos=metadata.get("tokenizer.ggml.add_bos_token", adds_bos) is True,
         eos_ids=_end_ids(metadata, tokens, control),
     )
+
+
+def caution(metadata: Mapping[str, Value]) -> str:
+    """Of a file that does not say how its tokenizer cuts text into words; empty for others."""
+    if metadata.get("tokenizer.ggml.model") != "gpt2" or _pre(metadata) != UNNAMED:
+        return ""
+    return (
+        "the file does not say how its tokenizer cuts words (tokenizer.ggml.pre): they are cut as GPT-2 does, which makes "
+        "answers of other families worse. Take a newer file, or let `gguf-new-metadata --pre-tokenizer NAME OLD.gguf "
+        f"NEW.gguf` (of the package gguf) write it down, NAME one of {', '.join(PRE_TOKENIZERS)}"
+    )
+
+
+def _pre(metadata: Mapping[str, Value]) -> str:
+    return str(metadata.get("tokenizer.ggml.pre", UNNAMED))
 
 
 def _end_ids(metadata: Mapping[str, Value], tokens: Sequence[str], control: Sequence[int]) -> tuple[int, ...]:

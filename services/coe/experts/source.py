@@ -29,6 +29,8 @@ class ModelCard:
     # Tells two sources apart when an import is resumed or repeated (coe.experts.fingerprint).
     fingerprint: str
     parameters: int
+    # What may make the expert worse than its model, and the mend.
+    caution: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,8 @@
 """`coe import`, `coe experts` and `coe generate` as a user runs them."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -71,6 +73,23 @@ def test_a_hugging_face_folder_from_files_to_answer(
         assert coe("generate", "--expert", expert, "hello", "--max-tokens", "8", "--threads", "1", "--json") == 0
         answers.append(json.loads(capsys.readouterr().out.splitlines()[-1])["text"])
     assert answers[0] == answers[1]
+
+
+@pytest.mark.parametrize("pre", ["", "default"])
+def test_a_file_that_does_not_say_how_words_are_cut_is_named_with_a_mend(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], pre: str
+) -> None:
+    path = write_tiny_gguf(tmp_path / "tiny.gguf", TinyModel(pre=pre))
+    assert coe("import", str(path), "--id", "tiny", "--json") == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["id"] == "tiny"
+    assert said.err.startswith("tiny: the file does not say how its tokenizer cuts words")
+    assert said.err.count("\n") == 1
+    mended = tmp_path / "mended.gguf"
+    mend = Path(sys.executable).with_name("gguf-new-metadata")
+    subprocess.run([mend, "--pre-tokenizer", "llama-bpe", path, mended], check=True, capture_output=True)
+    assert coe("import", str(mended), "--id", "mended") == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_damage_is_found_and_mended_by_the_command_that_is_said(
