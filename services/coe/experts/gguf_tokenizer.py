@@ -54,9 +54,9 @@ def caution(metadata: Mapping[str, Value]) -> str:
     if metadata.get("tokenizer.ggml.model") != "gpt2" or _pre(metadata) != UNNAMED:
         return ""
     return (
-        "the file does not say how its tokenizer cuts words (tokenizer.ggml.pre): they are cut as GPT-2 does, which makes "
-        "answers of other families worse. Take a newer file, or let `gguf-new-metadata --pre-tokenizer NAME OLD.gguf "
-        f"NEW.gguf` (of the package gguf) write it down, NAME one of {', '.join(PRE_TOKENIZERS)}"
+        "the file does not say how its tokenizer cuts words (tokenizer.ggml.pre): they are cut as GPT-2 does, which "
+        "makes answers of other families worse. Take a newer file, or let `gguf-new-metadata --pre-tokenizer NAME "
+        f"OLD.gguf NEW.gguf` (of the package gguf) write it down, NAME one of {', '.join(PRE_TOKENIZERS)}"
     )
 
 

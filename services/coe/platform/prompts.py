@@ -21,6 +21,8 @@ def check(prompt: events_pb2.PromptSubmitted, *, max_bytes: int) -> None:
     check_names({name: getattr(prompt, name) for name in _NAMES} | {"budget": prompt.budget.name})
     check_text(prompt.prompt, prompt.messages, prompt.tools, max_bytes=max_bytes)
     tools.check(prompt)
+    if prompt.raw and (prompt.messages or prompt.tools):
+        raise InvalidPrompt("raw: only a prompt is gone on with as it is, no messages and no tools", param="raw")
     asked = [message.content for message in prompt.messages if message.role == "user"] or [prompt.prompt]
     if not any(text.strip() for text in asked):
         raise InvalidPrompt("the prompt is empty")
