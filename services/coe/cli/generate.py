@@ -16,6 +16,7 @@ from coe.experts.conversation import Conversation
 from coe.experts.sampling_params import DEFAULT_TOKENS, SamplingParams
 from coe.experts.sequence import Emission
 from coe.experts.single import Hosted
+from coe.experts.step_plan import GUESSES
 from coe.platform.errors import InvalidPrompt
 
 REQUEST = "generate"
@@ -76,7 +77,7 @@ def command(
     messages.append({"role": "user", "content": text})
     bundle = find_expert(expert)
     started = perf_counter()
-    with Hosted.load(bundle, threads=threads) as hosted:
+    with Hosted.load(bundle, threads=threads, guesses=GUESSES) as hosted:
         hosted.wait_loaded()
         times = _Times(load=perf_counter() - started)
         last = _stream(hosted, Conversation(messages, raw=raw), sampling, times, as_json)
@@ -92,7 +93,7 @@ def _stream(
     started = perf_counter()
     while True:
         for emission in hosted.runner.step(hosted.lease):
-            if emission.completion_tokens == 1:
+            if not times.prefill:
                 times.prefill, started = perf_counter() - started, perf_counter()
             if as_json:
                 print_json({"text": emission.text, "tokens": emission.tokens})

@@ -1,10 +1,11 @@
 """The sequences of the expert that runs: who is live, what each has got, what each has cost. Pure."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from coe.expert_worker.effects import Answer, Effect, Emission, Finish, Grant, Loading, Spent, Text
 from coe.expert_worker.prompt import Prompt
+from coe.experts.logprobs import TokenLogprob
 from coe.platform.errors import Cancelled, CoEError, DeadlineExceeded
 
 
@@ -20,6 +21,39 @@ class Sequence:
     first_token_at: float | None = None
     chunks: int = 0
     tokens: int = 0
+    # Of its tokens, for who asked; so many of them were sent.
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+    logprobs_sent: int = 0
+    guessed: int = 0
+    right: int = 0
+
+    def heard(self, emission: Emission, now: float) -> None:
+        self.tokens += emission.tokens
+        self.logprobs += emission.logprobs
+        self.guessed += emission.guessed
+        self.right += emission.right
+        if self.first_token_at is None and emission.tokens:
+            self.first_token_at = now
+
+    def chunk(self, emission: Emission) -> Text:
+        """What comes next of its stream."""
+        told = tuple(self.logprobs[self.logprobs_sent :])
+        text = Text(self.prompt, self.chunks, emission.text, emission.tokens, told)
+        self.logprobs_sent = len(self.logprobs)
+        self.chunks += 1
+        return text
+
+    def answer(self, last: Emission, finish_reason: str) -> Answer:
+        return Answer(
+            last.final_text,
+            finish_reason,
+            last.prompt_tokens,
+            last.completion_tokens,
+            last.tool_calls,
+            tuple(self.logprobs),
+            self.guessed,
+            self.right,
+        )
 
     def spent(self, now: float, copy_s: float) -> Spent:
         first = self.first_token_at if self.first_token_at is not None else now
@@ -119,21 +153,12 @@ class Batch:
             if emission.error is not None:
                 effects.append(self._end(emission.request_id, emission.error, now))
                 continue
-            sequence.tokens += emission.tokens
-            if sequence.first_token_at is None and emission.tokens:
-                sequence.first_token_at = now
+            sequence.heard(emission, now)
             # An answer that comes whole needs no stream: its completion follows at once.
             if emission.text and (sequence.chunks or emission.finish_reason is None):
-                effects.append(Text(sequence.prompt, sequence.chunks, emission.text, emission.tokens))
-                sequence.chunks += 1
+                effects.append(sequence.chunk(emission))
             if emission.finish_reason is not None:
-                answer = Answer(
-                    emission.final_text,
-                    emission.finish_reason,
-                    emission.prompt_tokens,
-                    emission.completion_tokens,
-                    emission.tool_calls,
-                )
+                answer = sequence.answer(emission, emission.finish_reason)
                 effects.append(self._end(emission.request_id, answer, now))
         return effects
 

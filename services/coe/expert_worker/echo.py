@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from coe.expert_worker.effects import Acquire, Grant, LeaseSource, Prefetch
 from coe.experts.conversation import Conversation
+from coe.experts.logprobs import TokenLogprob
 from coe.experts.sampling_params import SamplingParams
 from coe.experts.tool_calls import ToolCall
 from coe.platform.errors import CoEError, InvalidPrompt
@@ -27,6 +28,9 @@ class EchoEmission:
     finish_reason: str
     final_text: str
     tool_calls: Sequence[ToolCall] = ()
+    logprobs: Sequence[TokenLogprob] = ()
+    guessed: int = 0
+    right: int = 0
     error: CoEError | None = None
 
 
@@ -45,6 +49,8 @@ class EchoRunner:
             raise InvalidPrompt("the echo expert gives text back: it follows no json_schema", param="json_schema")
         if conversation.tools is not None:
             raise InvalidPrompt("the echo expert gives text back: it calls no tools", param="tools")
+        if sampling.top_logprobs is not None:
+            raise InvalidPrompt("the echo expert gives text back: nothing is likely", param="top_logprobs")
         self._texts[request_id] = conversation.turns[-1]["content"]
 
     def step(self, lease: int) -> list[EchoEmission]:

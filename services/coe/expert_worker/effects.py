@@ -6,6 +6,7 @@ from enum import Enum
 from typing import Protocol
 
 from coe.expert_worker.prompt import Prompt
+from coe.experts.logprobs import TokenLogprob
 from coe.experts.tool_calls import ToolCall
 from coe.platform.errors import CoEError
 from coe.scheduling import NextUse
@@ -30,6 +31,12 @@ class Emission(Protocol):
     def final_text(self) -> str: ...
     @property
     def tool_calls(self) -> Sequence[ToolCall]: ...
+    @property
+    def logprobs(self) -> Sequence[TokenLogprob]: ...
+    @property
+    def guessed(self) -> int: ...
+    @property
+    def right(self) -> int: ...
     @property
     def error(self) -> CoEError | None: ...
 
@@ -137,6 +144,7 @@ class Text:
     sequence: int
     text: str
     tokens: int
+    logprobs: Sequence[TokenLogprob] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +170,10 @@ class Answer:
     prompt_tokens: int
     completion_tokens: int
     tool_calls: Sequence[ToolCall] = ()
+    logprobs: Sequence[TokenLogprob] = ()
+    # Tokens that its steps guessed, and how many of them came.
+    guessed: int = 0
+    right: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ class Expected:
         self.costs = costs
         self.popularity = popularity
         self._max_batch = max_batch
-        # A step of decode by its sequences.
+        # Seconds until each of so many sequences has another token.
         self._step = Line(0.02, 0.0)
         self._tokens = 32.0
 
@@ -25,9 +25,9 @@ class Expected:
         left = [min(self._tokens, sequence.prompt.sampling.max_tokens) - sequence.tokens for sequence in live]
         return max(1.0, *left) * self._step.at(len(left)) if left else 0.0
 
-    def saw_step(self, sequences: int, seconds: float) -> None:
-        """A step in which every one of these sequences got one more token, and none its first."""
-        self._step.observe(sequences, seconds)
+    def saw_step(self, sequences: int, tokens: int, seconds: float) -> None:
+        """A step in which each of these sequences got tokens, together so many, and none its first."""
+        self._step.observe(sequences, seconds * sequences / tokens)
 
     def saw_answer(self, tokens: int) -> None:
         self._tokens += WEIGHT * (tokens - self._tokens)

@@ -173,7 +173,8 @@ class WorkerLoop:
             return effects + self._on_step_failed(batch, done.error, now)
         batch.failures, batch.proven = 0, True
         if batch.live and all(sequence.first_token_at is not None for sequence in batch.live.values()):
-            self._expected.saw_step(len(batch.live), now - stepped_at)
+            tokens = sum(emission.tokens for emission in done.emissions)
+            self._expected.saw_step(len(batch.live), max(tokens, 1), now - stepped_at)
         for effect in batch.on_emissions(done.emissions, now):
             effects.append(effect)
             if isinstance(effect, Finish) and isinstance(effect.result, Answer):

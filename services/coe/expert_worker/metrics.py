@@ -21,6 +21,8 @@ class WorkerMetrics:
         self._load = histogram("coe.expert.load.wait.duration")
         self._hits = counter("coe.cache.hit")
         self._misses = counter("coe.cache.miss")
+        self._guessed = counter("coe.tokens.guessed")
+        self._right = counter("coe.tokens.guessed.right")
         self._switches = counter("coe.expert.switch.count")
         self._last: str | None = None
 
@@ -50,6 +52,9 @@ class WorkerMetrics:
         self._first_token.record(spent.time_to_first_token_s, attributes)
         if result.completion_tokens > 1:
             self._per_token.record(spent.decode_s / (result.completion_tokens - 1), attributes)
+        if result.guessed:
+            self._guessed.add(result.guessed, {names.COE_EXPERT: expert})
+            self._right.add(result.right, {names.COE_EXPERT: expert})
         self._tokens.record(result.prompt_tokens, {**attributes, "gen_ai.token.type": "input"})
         self._tokens.record(result.completion_tokens, {**attributes, "gen_ai.token.type": "output"})
         span.set_attributes(

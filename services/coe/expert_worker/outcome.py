@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from coe._proto import common_pb2, events_pb2
 from coe.expert_worker.effects import Answer, Finish, Loading, Spent, Text
 from coe.expert_worker.prompt import Prompt
+from coe.experts.logprobs import TokenLogprob
 from coe.platform import topics
 from coe.platform.bus.api import Outcome, Outgoing
 from coe.platform.errors import CoEError
@@ -59,6 +60,7 @@ def chunk(effect: Loading | Text) -> Outgoing:
     message = events_pb2.TokenChunk(request_id=prompt.request_id, attempt=prompt.attempt, sequence=effect.sequence)
     if isinstance(effect, Text):
         message.text.text, message.text.tokens = effect.text, effect.tokens
+        message.text.logprobs.extend(map(_logprob, effect.logprobs))
     else:
         message.loading.expert_id, message.loading.tier = prompt.expert_id, effect.tier
     return Outgoing(topics.TOKENS, prompt.request_id, message, as_json=prompt.in_json)
@@ -73,7 +75,16 @@ def _completion(request_id: str, answer: Answer) -> events_pb2.PromptCompleted.C
         common_pb2.ToolCall(id=call_id(request_id, index), name=call.name, arguments=call.arguments)
         for index, call in enumerate(answer.tool_calls)
     ]
-    return events_pb2.PromptCompleted.Completion(text=answer.text, finish_reason=answer.finish_reason, tool_calls=calls)
+    return events_pb2.PromptCompleted.Completion(
+        text=answer.text,
+        finish_reason=answer.finish_reason,
+        tool_calls=calls,
+        logprobs=map(_logprob, answer.logprobs),
+    )
+
+
+def _logprob(one: TokenLogprob) -> common_pb2.TokenLogprob:
+    return common_pb2.TokenLogprob(token=one.token, logprob=one.logprob, likeliest=map(_logprob, one.likeliest))
 
 
 def call_id(request_id: str, index: int) -> str:

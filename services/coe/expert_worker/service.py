@@ -89,6 +89,7 @@ class ExpertWorkerService:
             kv_bytes=settings.kv_bytes,
             max_batch=settings.max_batch,
             kv_format=settings.kv_format,
+            guesses=settings.guesses,
         )
         await self._bus.start()
         self._open.push_async_callback(self._bus.stop)

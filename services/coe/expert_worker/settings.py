@@ -8,6 +8,7 @@ from pydantic_settings import SettingsConfigDict
 
 from coe.expert_worker.intake import MAX_ATTEMPTS
 from coe.experts.kv_format import KvFormat
+from coe.experts.step_plan import GUESSES
 from coe.platform.settings import Settings
 
 
@@ -32,6 +33,9 @@ class WorkerSettings(Settings):
     kv_bytes: Annotated[int, Field(ge=1 << 20)] = 512 << 20
     # How keys and values are kept: f16 holds twice the tokens of f32 in the same bytes, i8 nearly four times as many.
     kv_format: KvFormat = "f16"
+    # Tokens that a step of one sequence guesses, and fewer one of several: those that followed when the last ones stood
+    # together before. Wrong guesses cost a little time, and answers are the same; 0: none.
+    guesses: Annotated[int, Field(ge=0, le=16)] = GUESSES
     # Of a step.
     threads: Annotated[int, Field(ge=1)] = os.cpu_count() or 1
     # A policy of coe.scheduling.

@@ -28,9 +28,11 @@ class Hosted:
     lease: int
 
     @classmethod
-    def load(cls, bundle: Bundle, *, threads: int, kv_bytes: int = KV_BYTES, max_batch: int = 64) -> Self:
+    def load(
+        cls, bundle: Bundle, *, threads: int, kv_bytes: int = KV_BYTES, max_batch: int = 64, guesses: int = 0
+    ) -> Self:
         """Returns while the copy goes on: the ops wait for the bytes they need. Raises TierLoadError."""
-        engine = Engine(threads=threads, kv_bytes=kv_bytes, max_batch=max_batch)
+        engine = Engine(threads=threads, kv_bytes=kv_bytes, max_batch=max_batch, guesses=guesses)
         runner = engine.runner(bundle)
         capacity = -(-bundle.weights_bytes // PAGE) * PAGE
         arena = native.HbmArena.create(f"/coe-single-{os.getpid()}", capacity, slots=1)

@@ -34,7 +34,7 @@ class FailingRunner:
 def failing(monkeypatch: pytest.MonkeyPatch) -> None:
     hosted = SimpleNamespace(runner=FailingRunner(), lease=1, wait_loaded=lambda: None)
     monkeypatch.setattr(generate, "find_expert", lambda expert: expert)
-    monkeypatch.setattr(generate.Hosted, "load", lambda bundle, threads: nullcontext(hosted))
+    monkeypatch.setattr(generate.Hosted, "load", lambda bundle, **_: nullcontext(hosted))
 
 
 def test_the_error_is_said_and_the_status_is_one(capsys: pytest.CaptureFixture[str]) -> None:

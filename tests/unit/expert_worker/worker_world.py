@@ -24,6 +24,7 @@ from coe.expert_worker.effects import (
 from coe.expert_worker.expected import Expected
 from coe.expert_worker.loop import WorkerLoop
 from coe.expert_worker.prompt import Prompt
+from coe.experts.logprobs import TokenLogprob
 from coe.experts.sampling_params import SamplingParams
 from coe.experts.tool_calls import ToolCall
 from coe.platform import topics
@@ -58,6 +59,9 @@ class FakeEmission:
     final_text: str
     error: CoEError | None = None
     tool_calls: Sequence[ToolCall] = ()
+    logprobs: Sequence[TokenLogprob] = ()
+    guessed: int = 0
+    right: int = 0
 
 
 @dataclass

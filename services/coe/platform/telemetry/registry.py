@@ -129,6 +129,8 @@ METRICS = (
         (names.COE_EXPERT, names.COE_TIER),
         SECONDS,
     ),
+    Metric("coe.tokens.guessed", "counter", "{token}", "Tokens that steps of decode guessed", (names.COE_EXPERT,)),
+    Metric("coe.tokens.guessed.right", "counter", "{token}", "Guessed tokens that came", (names.COE_EXPERT,)),
     Metric("coe.expert.switch.count", "counter", "{switch}", "Batches of another expert than the one before"),
     Metric("coe.cache.hit", "counter", "{lease}", "Leases on experts that were in HBM", (names.COE_EXPERT,)),
     Metric("coe.cache.miss", "counter", "{lease}", "Leases on experts that were not in HBM", (names.COE_EXPERT,)),

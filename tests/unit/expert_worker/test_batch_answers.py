@@ -1,0 +1,37 @@
+"""What a batch tells of its sequences: their chunks, and the answer at the end."""
+
+from coe._proto import events_pb2
+from coe.expert_worker.batch import Batch
+from coe.expert_worker.effects import Answer, Effect, Finish, Grant, Text
+from coe.expert_worker.outcome import Identity, chunk, outcome
+from coe.experts.logprobs import TokenLogprob
+from unit.expert_worker.worker_world import FakeEmission, make_prompt
+
+A, B, C = (TokenLogprob(token, -1.5, (TokenLogprob(b"x", -0.5),)) for token in (b"a", b"b", b"c"))
+
+
+def test_each_token_s_probability_is_in_one_chunk_and_all_are_in_the_answer() -> None:
+    """One whose text is held back comes with the next chunk, or with the answer alone."""
+    batch = Batch("a", 0.0)
+    batch.granted(Grant(1, 1, 1, "hbm"), 0.0)
+    batch.join(make_prompt("1"), 0.0)
+    effects: list[Effect] = []
+    for text, told, finish in (("", (A,), None), ("ab", (B,), None), ("", (C,), "length")):
+        emission = FakeEmission("1", text, 1, 3, 3, finish, "ab", logprobs=told, guessed=2, right=1)
+        effects += batch.on_emissions([emission], 1.0)
+    (text, finished) = effects
+    assert isinstance(text, Text)
+    assert text.logprobs == (A, B)
+    assert isinstance(finished, Finish)
+    assert isinstance(finished.result, Answer)
+    assert (finished.result.logprobs, finished.result.guessed, finished.result.right) == ((A, B, C), 6, 3)
+
+    sent = chunk(text).message
+    assert isinstance(sent, events_pb2.TokenChunk)
+    assert [one.token for one in sent.text.logprobs] == [b"a", b"b"]
+    (ended,) = outcome(finished, Identity("w", "n"), 0).publish
+    assert isinstance(ended.message, events_pb2.PromptCompleted)
+    told = ended.message.completion.logprobs
+    assert [(one.token, one.logprob, one.likeliest[0].token, one.likeliest[0].logprob) for one in told] == [
+        (token, -1.5, b"x", -0.5) for token in (b"a", b"b", b"c")
+    ]
