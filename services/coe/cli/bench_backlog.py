@@ -6,6 +6,7 @@ What the processes spend when nothing happens is measured before and taken off. 
 """
 
 import asyncio
+import os
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,8 +26,6 @@ TOTAL = "total"
 _IDLE_S = 8.0
 _WARM_UP = (10, 10, 3000, 10_000, 10_000)
 _LOAD = Load("echo", 0, ECHO)
-# A broker as deployments run it, with both of Java's compilers, not for a quick start.
-_BROKER = {"_JAVA_OPTIONS": "-XX:TieredStopAtLevel=4"}
 
 Cost = Mapping[str, float]
 """CPU milliseconds a prompt by process, and TOTAL: of all but the client."""
@@ -74,7 +73,7 @@ async def _measure(plan: Plan) -> list[Row]:
         stacks: dict[int, Running] = {}
         for workers in plan.workers:
             home = Path(open_.enter_context(tempfile.TemporaryDirectory(prefix="coe-bench-")))
-            stacks[workers] = await open_.enter_async_context(started_stack(home, workers, **ECHO_SETTINGS, **_BROKER))
+            stacks[workers] = await open_.enter_async_context(started_stack(home, workers, **ECHO_SETTINGS, **broker()))
             for prompts in _WARM_UP:
                 await _burst(stacks[workers], prompts, 1, number)
         idle = await _idle(stacks)
@@ -85,6 +84,11 @@ async def _measure(plan: Plan) -> list[Row]:
                     found.setdefault((workers, queued), []).append(cost)
                     err.print(f"[dim]round {round_ + 1}, {workers} workers, {queued} queued: {cost[TOTAL]:.3f}[/dim]")
     return [row(workers, queued, costs) for (workers, queued), costs in sorted(found.items())]
+
+
+def broker() -> dict[str, str]:
+    """A broker as deployments run it, with both of Java's compilers, not for a quick start."""
+    return {"_JAVA_OPTIONS": f"{os.environ.get('_JAVA_OPTIONS', '')} -XX:TieredStopAtLevel=4"}
 
 
 async def _cost(stack: Running, queued: int, bursts: int, idle: Cost, number: "count[int]") -> Cost:

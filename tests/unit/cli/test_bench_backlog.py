@@ -2,7 +2,7 @@
 
 import pytest
 
-from coe.cli.bench_backlog import Row, difference, per_prompt, row, summary
+from coe.cli.bench_backlog import Row, broker, difference, per_prompt, row, summary
 
 
 def figure(workers: int, queued: int, total: float) -> Row:
@@ -36,3 +36,8 @@ def test_flat_is_one_and_growth_is_of_the_longest_queue() -> None:
 def test_a_figure_is_the_median_and_tells_its_spread() -> None:
     rounds = [{"kafka": 1.0, "total": 2.0}, {"kafka": 3.0, "total": 3.0}, {"kafka": 2.0, "total": 8.0}]
     assert row(2, 10, rounds) == Row(2, 10, {"kafka": 2.0, "total": 3.0}, 4.0)
+
+
+def test_what_java_is_told_already_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_JAVA_OPTIONS", "-Xmx1g")
+    assert broker()["_JAVA_OPTIONS"].split() == ["-Xmx1g", "-XX:TieredStopAtLevel=4"]
