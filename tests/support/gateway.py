@@ -19,6 +19,7 @@ from support.pipeline import EXPERT
 
 LIMIT = 1000
 CHAT = "/v1/chat/completions"
+COMPLETIONS = "/v1/completions"
 
 
 def http_api(

@@ -17,7 +17,7 @@ from coe.gateway.keys import ApiKeys
 from coe.gateway.settings import GatewaySettings
 from coe.platform import topics
 from coe.platform.telemetry import names, registry
-from support.gateway import CHAT, LIMIT, chat, client_of, http_api
+from support.gateway import CHAT, COMPLETIONS, LIMIT, chat, client_of, http_api
 from support.pipeline import EXPERT, Pipeline
 
 
@@ -262,6 +262,24 @@ async def test_the_same_idempotency_key_is_the_same_prompt(http: httpx.AsyncClie
     assert (another.status_code, another.headers["x-should-retry"]) == (422, "false")
     error = another.json()["error"]
     assert (error["type"], error["code"]) == ("invalid_request_error", "request_id_reused")
+
+
+async def test_a_text_goes_on_as_it_is(http: httpx.AsyncClient, path: Pipeline) -> None:
+    async with path.bus.tail((topics.PROMPTS,)) as records:
+        answer = await http.post(COMPLETIONS, json={"prompt": "olleh", "logprobs": 0, "explain": True})
+        prompt = events_pb2.PromptSubmitted.FromString((await anext(records)).value)
+        assert (prompt.prompt, prompt.raw) == ("olleh", True)
+    assert answer.headers["x-coe-expert"] == EXPERT
+    (choice,) = answer.json()["choices"]
+    assert (choice["text"], choice["logprobs"]["tokens"]) == ("hello", ["he", "llo"])
+    assert answer.json()["coe"]["assignment"]["expert_id"] == EXPERT
+    answer = await http.post(COMPLETIONS, json={"prompt": "olleh", "stream": True})
+    lines = [line.removeprefix("data: ") for line in answer.text.splitlines() if line]
+    assert lines.pop() == "[DONE]"
+    assert "".join(json.loads(line)["choices"][0]["text"] for line in lines) == "hello"
+    refused = (await http.post(COMPLETIONS, json={"prompt": ["a", "b"]})).json()["error"]
+    assert (refused["param"], refused["code"]) == ("prompt", "invalid_prompt")
+    assert (await http.get(COMPLETIONS)).headers["allow"] == "POST"
 
 
 async def test_a_conversation_is_named_by_its_cache_key(http: httpx.AsyncClient, path: Pipeline) -> None:

@@ -1,0 +1,112 @@
+"""Completions of a text: its requests as prompts, its answers whole and in chunks."""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from coe._proto import common_pb2, events_pb2
+from coe.gateway.dialects.asked import Head
+from coe.gateway.dialects.completions import CompletionRequest
+
+HEAD = Head("r", "expert", 1, {})
+TEXT = "Once upon"
+
+
+def asked(**fields: object) -> CompletionRequest:
+    return CompletionRequest.model_validate({"prompt": TEXT} | fields)
+
+
+def ended(text: str, *tokens: common_pb2.TokenLogprob) -> events_pb2.PromptCompleted:
+    completion = events_pb2.PromptCompleted.Completion(text=text, finish_reason="length", logprobs=tokens)
+    return events_pb2.PromptCompleted(completion=completion, usage={"prompt_tokens": 3, "completion_tokens": 2})
+
+
+def token(spelt: bytes, logprob: float, **likeliest: float) -> common_pb2.TokenLogprob:
+    others = [common_pb2.TokenLogprob(token=name.encode(), logprob=value) for name, value in likeliest.items()]
+    return common_pb2.TokenLogprob(token=spelt, logprob=logprob, likeliest=others)
+
+
+def chunks(lines: Iterable[str]) -> list[dict[str, Any]]:
+    return [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
+
+
+def test_the_text_goes_on_as_it_is() -> None:
+    prompt = asked(temperature=0.5, stop="\n", n=1, best_of=1, suffix="", echo=True, user="u").to_prompt()
+    assert (prompt.prompt, prompt.raw, prompt.tenant, len(prompt.messages)) == (TEXT, True, "u", 0)
+    assert (prompt.sampling.max_tokens, prompt.sampling.temperature) == (16, 0.5)
+    assert not prompt.sampling.HasField("top_logprobs")
+    assert asked(prompt=[TEXT], max_tokens=5).to_prompt().sampling.max_tokens == 5
+    for top in (0, 20):
+        sampling = asked(logprobs=top).to_prompt().sampling
+        assert (sampling.HasField("top_logprobs"), sampling.top_logprobs) == (True, top)
+
+
+@pytest.mark.parametrize(
+    ("extra", "field"),
+    [
+        ({"prompt": ["a", "b"]}, "prompt"),
+        ({"prompt": [1, 2]}, "prompt"),
+        ({"prompt": [[1, 2]]}, "prompt"),
+        ({"prompt": []}, "prompt"),
+        ({"prompt": None}, "prompt"),
+        ({"n": 2}, "n"),
+        ({"best_of": 2}, "best_of"),
+        ({"suffix": "x"}, "suffix"),
+        ({"logprobs": 21}, "logprobs"),
+        ({"logprobs": 0, "echo": True}, "echo"),
+        ({"messages": []}, "messages"),
+        ({"tools": []}, "tools"),
+    ],
+)
+def test_what_can_not_be_honoured_is_refused_by_name(extra: dict[str, object], field: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        asked(**extra)
+    assert caught.value.errors()[0]["loc"] == (field,)
+
+
+def test_an_answer_may_begin_with_the_prompt() -> None:
+    assert asked().whole(ended(" a"), HEAD) == {
+        "id": "cmpl-r",
+        "object": "text_completion",
+        "created": 1,
+        "model": "expert",
+        "choices": [{"index": 0, "text": " a", "logprobs": None, "finish_reason": "length"}],
+        "usage": {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5},
+    }
+    assert asked(echo=True).whole(ended(" a"), HEAD)["choices"][0]["text"] == "Once upon a"
+    telling = asked(echo=True).telling(HEAD)
+    told = chunks([*telling.begun(), *telling.more(" a", ()), *telling.ended(ended(" a"))])
+    assert [chunk["choices"][0]["text"] for chunk in told] == ["Once upon", " a", ""]
+
+
+def test_the_first_chunk_is_the_first_text_and_says_why() -> None:
+    telling = asked(stream_options={"include_usage": True}).telling(Head("r", "expert", 1, {"coe": "why"}))
+    assert not list(telling.begun())
+    lines = [*telling.more("a", ()), *telling.more("b", ()), *telling.ended(ended("ab"))]
+    first, second, last, usage = chunks(lines)
+    assert (first["coe"], first["object"], first["id"]) == ("why", "text_completion", "cmpl-r")
+    assert first["choices"] == [{"index": 0, "text": "a", "logprobs": None, "finish_reason": None}]
+    assert "coe" not in second
+    assert last["choices"][0]["finish_reason"] == "length"
+    assert (usage["choices"], usage["usage"]["total_tokens"]) == ([], 5)
+    assert lines[-1] == "data: [DONE]\n\n"
+
+
+def test_how_likely_tokens_were_is_told_in_the_form_of_old() -> None:
+    tokens = (token(b"a", -0.5, b=-0.25, a=-0.5), token(b"\xc3", -1), token(b"\xa4", -2, x=-1), token(b"z", -3))
+    whole = {
+        "tokens": ["a", "bytes:\\xc3", "bytes:\\xa4", "z"],
+        "token_logprobs": [-0.5, -1, -2, -3],
+        "top_logprobs": [{"b": -0.25, "a": -0.5}, {"bytes:\\xc3": -1}, {"x": -1, "bytes:\\xa4": -2}, {"z": -3}],
+        "text_offset": [0, 1, 1, 2],
+    }
+    request = asked(logprobs=2)
+    assert request.whole(ended("aäz", *tokens), HEAD)["choices"][0]["logprobs"] == whole
+    telling = request.telling(HEAD)
+    lines = [*telling.more("a", tokens[:2]), *telling.more("äz", tokens[2:]), *telling.ended(ended("aäz"))]
+    *told, last = [chunk["choices"][0]["logprobs"] for chunk in chunks(lines)]
+    assert {name: told[0][name] + told[1][name] for name in whole} == whole
+    assert last is None
