@@ -15,6 +15,7 @@ from coe.platform.settings import GrpcSettings
 from coe.platform.tls import TlsSettings
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
+_NEVER = 2**31 - 1
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
@@ -23,7 +24,9 @@ class Endpoint:
 
     def __init__(self, settings: GrpcSettings) -> None:
         self._settings = settings
-        self.server = grpc.aio.server(options=options.SERVER, interceptors=[ServerInterceptor()])
+        # Without "grpc.max_connection_age_grace_ms": calls under way have all the time that they take.
+        age = ("grpc.max_connection_age_ms", int(settings.max_connection_age_s * 1000) or _NEVER)
+        self.server = grpc.aio.server(options=[*options.SERVER, age], interceptors=[ServerInterceptor()])
         self._health = health.aio.HealthServicer()
         self._names: list[str] = []
         self.address = ""
