@@ -198,6 +198,20 @@ def switch(
 
 
 @app.command()
+def guesses(
+    model: Model = DEFAULT_MODEL,
+    threads: Threads = PROCESSORS,
+    rounds: Annotated[int, typer.Option(min=1, help="Medians are over so many rounds.")] = 5,
+    tokens: Annotated[int, typer.Option(min=2, help="Of an answer, at most.")] = 160,
+    as_json: AsJson = False,
+) -> None:
+    """Tokens a second with and without guesses at what comes next, by task."""
+    from coe.cli import bench_native
+
+    bench_native.run_guesses(model, threads, rounds, tokens, as_json)
+
+
+@app.command()
 def router(as_json: AsJson = False) -> None:
     """Classifying a prompt of 128 tokens: latency on one core, prompts a second on two."""
     from coe.cli.router import bench_router

@@ -1,4 +1,4 @@
-"""`coe bench decode`, `steps` and `switch`: one model on this machine's native path, beside the peers."""
+"""`coe bench decode`, `steps`, `guesses` and `switch`: one model on this machine's native path, beside the peers."""
 
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -6,13 +6,13 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from coe.bench import decode, profile, steps, switch
+from coe.bench import decode, guesses, profile, steps, switch
 from coe.bench.cases import Case, Figure
 from coe.bench.clock import pin
 from coe.bench.peer_models import PeerModels, prepare
 from coe.bench.peer_setup import runtimes
 from coe.bench.subject import Shape
-from coe.cli.bench_native_tables import decode_table, profile_table, steps_table, switch_table
+from coe.cli.bench_native_tables import decode_table, guesses_table, profile_table, steps_table, switch_table
 from coe.cli.console import err, out, print_json
 from coe.experts.bundle import Bundle
 from coe.experts.gguf_source import GgufSource
@@ -50,6 +50,13 @@ def run_switch(model: str, against: str | None, threads: int, rounds: int, as_js
         pin(threads)
         line = switch.run(bundle, threads, rounds, peers)
         print_json(line) if as_json else out.print(switch_table(line))
+
+
+def run_guesses(model: str, threads: int, rounds: int, tokens: int, as_json: bool) -> None:
+    with imported(model) as (bundle, _):
+        pin(threads)
+        line = guesses.run(bundle, threads, rounds, tokens)
+        print_json(line) if as_json else out.print(guesses_table(line))
 
 
 def run_steps(

@@ -53,6 +53,21 @@ def profile_table(line: Mapping[str, Any]) -> Table:
     return table
 
 
+def guesses_table(line: Mapping[str, Any]) -> Table:
+    """Tokens a second with and without guesses, by task."""
+    caption = f"medians of {line['rounds']} rounds in turn; {line['guesses']} guesses a step at most; "
+    caption += "the same answers" if line["same"] else "answers differ"
+    title = f"{line['model']}, {line['threads']} threads, tokens/s behind the first token"
+    table = Table(title=title, caption=caption, caption_justify="left")
+    for name in ("task", "tokens", "steps", "right / guessed", "guessing", "without", "ratio"):
+        table.add_column(name, justify="left" if name == "task" else "right")
+    for task in line["tasks"]:
+        rates = (_cell(task["tokens_s"], 0), _cell(task["plain_tokens_s"], 0), _cell(task["ratio"], 2))
+        right = f"{task['right']} / {task['guessed']}"
+        table.add_row(task["task"], str(task["tokens"]), str(task["steps"]), right, *rates)
+    return table
+
+
 def steps_table(line: Mapping[str, Any]) -> Table:
     """Milliseconds of a step in each case, by library, and which files those are."""
     libraries = [f"{name}: {line['settings'][name]}, {path}" for name, path in line["libraries"].items()]

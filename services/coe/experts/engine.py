@@ -29,14 +29,16 @@ class Engine:
         self._sessions: dict[str, LayoutSession] = {}
         self._lock = threading.Lock()
 
-    def runner(self, bundle: Bundle, *, past: str = "") -> Runner:
+    def runner(self, bundle: Bundle, *, past: str = "", guesses: int | None = None) -> Runner:
         """A runner without sequences. Quick, except for the first expert of a layout, whose graph is built.
 
         `past`: what runners of the same name have computed may be used; by default those of the same weights.
+        `guesses`: other than the engine's.
         """
         session = self._session(bundle)
         kv = self._kv.expert(session, past or bundle.manifest.weights_digest)
-        return Runner(session, ExpertTokenizer.of(bundle), kv, self._max_batch, self._guesses)
+        guesses = self._guesses if guesses is None else guesses
+        return Runner(session, ExpertTokenizer.of(bundle), kv, self._max_batch, guesses)
 
     @property
     def sessions_built(self) -> int:

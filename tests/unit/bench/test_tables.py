@@ -8,7 +8,7 @@ from rich.table import Table
 
 from coe.bench.cases import CASES, OURS, figure
 from coe.bench.switch import figures
-from coe.cli.bench_native_tables import decode_table, profile_table, switch_table
+from coe.cli.bench_native_tables import decode_table, guesses_table, profile_table, switch_table
 
 
 def text(table: Table) -> str:
@@ -47,6 +47,23 @@ def test_the_switch_table_leaves_open_what_was_not_measured() -> None:
     shown = text(switch_table(line))
     assert "copy_bandwidth_share" in shown
     assert next(line for line in shown.splitlines() if "session_build" in line).rstrip("│ ").endswith("-")
+
+
+def test_the_table_of_guesses_says_how_many_were_right_and_whether_answers_differ() -> None:
+    task = {"task": "quote", "tokens": 159, "steps": 50, "guessed": 121, "right": 109}
+    line = {"model": "m", "threads": 2, "rounds": 5, "guesses": 3, "same": False}
+    shown = text(guesses_table(line | {"tasks": [task | {"tokens_s": 440.0, "plain_tokens_s": 200.0, "ratio": 2.2}]}))
+    assert "answers differ" in shown
+    row = next(line for line in shown.splitlines() if "quote" in line)
+    assert [cell.strip() for cell in row.strip("│").split("│")] == [
+        "quote",
+        "159",
+        "50",
+        "109 / 121",
+        "440",
+        "200",
+        "2.20",
+    ]
 
 
 def test_the_profile_table_has_shares() -> None:
