@@ -8,7 +8,7 @@ from rich.progress import Progress, TaskID
 
 from coe.cli.console import out, print_json, short_progress
 from coe.encoder import EncoderSpec, open_encoder
-from coe.platform.errors import CoEError, InvalidPrompt
+from coe.platform.errors import ArtifactError, CoEError, InvalidPrompt
 from coe.platform.settings import CoreSettings
 from coe.router import artifact as artifacts
 from coe.router.classifier import Classifier, open_classifier
@@ -67,8 +67,20 @@ def add_categories(
         texts = read_folder(Path(folder))
         artifact = add_category(artifact, name, texts, opened, seed=seed)
         added[name] = len(texts)
+    if lost := ", ".join(sorted(_categories(path) - set(artifact.model.categories))):
+        raise CoEError(
+            f"{path} has {lost}, which {base} lacks: COE_ROUTER_ARTIFACT={path} adds to that one, else remove it first"
+        )
     version = artifacts.save(path, artifact)
     show({"artifact": str(path), "version": version, "bytes": path.stat().st_size, "added": added}, as_json)
+
+
+def _categories(path: Path) -> set[str]:
+    """Of the artifact that is there; of none, or one that can't be read, there is nothing to lose."""
+    try:
+        return set(artifacts.load(path).model.categories)
+    except ArtifactError:
+        return set()
 
 
 def bench_router(*, as_json: bool) -> None:

@@ -4,12 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
+from click.testing import Result
 from typer.testing import CliRunner
 
 from coe.cli import eval as eval_command
 from coe.cli import router as command
 from coe.cli import train as train_command
 from coe.encoder import EncoderSpec
+from coe.platform.errors import CoEError
 from coe.router import artifact as artifacts
 from coe.router import classifier
 from coe.router.training import seeds
@@ -51,6 +53,28 @@ def test_a_folder_of_prompts_becomes_a_category(home: Path) -> None:
     assert (asked.category, asked.fallback_reason) == ("gardening", "")
     again = [decision.distribution[0].category for decision in extended.classify([p.text for p in prompts()])]
     assert again == [decision.distribution[0].category for decision in base.classify([p.text for p in prompts()])]
+
+
+def test_no_category_that_was_added_is_lost(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each run begins with the artifact in use, whatever is in the folder that it writes to."""
+    artifacts.save(artifacts.trained(home), support.artifact(WordEncoder.fingerprint))
+    for name in ("roses", "poems"):
+        (home / name).mkdir()
+        (home / name / "mine.txt").write_text("".join(f"a prompt of {name} number {n}\n" for n in range(10)))
+
+    def add(name: str) -> Result:
+        options = ["--add-category", f"{name}={home / name}", "--out", str(home / "out")]
+        return RUN.invoke(train_command.app, ["router", *options])
+
+    for _ in range(2):
+        assert add("roses").exit_code == 0
+    written = home / "out" / artifacts.FILE_NAME
+    refused = add("poems")
+    assert isinstance(refused.exception, CoEError)
+    assert refused.exception.message.startswith(f"{written} has roses, which {artifacts.trained(home)} lacks: ")
+    monkeypatch.setenv("COE_ROUTER_ARTIFACT", str(written))
+    assert add("poems").exit_code == 0
+    assert artifacts.load(written).model.categories[-2:] == ("roses", "poems")
 
 
 def test_without_prompts_the_figures_of_the_validation_are_shown(home: Path) -> None:
