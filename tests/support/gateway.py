@@ -20,6 +20,7 @@ from support.pipeline import EXPERT
 LIMIT = 1000
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
+RESPONSES = "/v1/responses"
 
 
 def http_api(

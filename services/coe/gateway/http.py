@@ -20,6 +20,7 @@ from coe.gateway.decision import decision_headers, explanation
 from coe.gateway.dialects.asked import Asked, Head
 from coe.gateway.dialects.chat import ChatRequest
 from coe.gateway.dialects.completions import CompletionRequest
+from coe.gateway.dialects.responses import ResponseRequest
 from coe.gateway.edge import Edge
 from coe.gateway.head import until_routed, until_settled, while_connected
 from coe.gateway.keys import ApiKeys
@@ -31,7 +32,11 @@ from coe.gateway.sse import EventStream, stream
 from coe.gateway.tenants import Prompts
 from coe.platform.errors import CoEError, ExpertNotFound, Unavailable
 
-DIALECTS: dict[str, type[Asked]] = {"/v1/chat/completions": ChatRequest, "/v1/completions": CompletionRequest}
+DIALECTS: dict[str, type[Asked]] = {
+    "/v1/chat/completions": ChatRequest,
+    "/v1/completions": CompletionRequest,
+    "/v1/responses": ResponseRequest,
+}
 
 
 class HttpApi:

@@ -89,6 +89,7 @@ async def stream(answer: Reading, telling: Telling, quiet_s: float = _QUIET_S) -
         yield line
 
 
-def event(value: dict[str, Any]) -> str:
+def event(value: dict[str, Any], name: str = "") -> str:
     # In ASCII: some clients take U+2028 or U+0085 in a text for the end of a line.
-    return f"data: {json.dumps(value)}\n\n"
+    data = f"data: {json.dumps(value)}\n\n"
+    return f"event: {name}\n{data}" if name else data

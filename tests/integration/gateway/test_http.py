@@ -17,7 +17,7 @@ from coe.gateway.keys import ApiKeys
 from coe.gateway.settings import GatewaySettings
 from coe.platform import topics
 from coe.platform.telemetry import names, registry
-from support.gateway import CHAT, COMPLETIONS, LIMIT, chat, client_of, http_api
+from support.gateway import CHAT, COMPLETIONS, LIMIT, RESPONSES, chat, client_of, http_api
 from support.pipeline import EXPERT, Pipeline
 
 
@@ -282,6 +282,38 @@ async def test_a_text_goes_on_as_it_is(http: httpx.AsyncClient, path: Pipeline) 
     assert (await http.get(COMPLETIONS)).headers["allow"] == "POST"
 
 
+async def test_a_response_comes_whole_and_by_named_events(http: httpx.AsyncClient) -> None:
+    asked = {"input": "olleh", "explain": True}
+    answer = await http.post(RESPONSES, json=asked)
+    whole = answer.json()
+    assert (whole["id"], whole["model"]) == (f"resp_{answer.headers['x-request-id']}", EXPERT)
+    assert (whole["output"][0]["content"][0]["text"], whole["store"]) == ("hello", False)
+    assert whole["coe"]["assignment"]["expert_id"] == EXPERT == answer.headers["x-coe-expert"]
+    answer = await http.post(RESPONSES, json=asked | {"stream": True})
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    lines = answer.text.splitlines()
+    names = [line.removeprefix("event: ") for line in lines if line.startswith("event: ")]
+    events = [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
+    assert names == [event["type"] for event in events]
+    assert (names[0], names[-1]) == ("response.created", "response.completed")
+    assert "".join(event.get("delta", "") for event in events) == "hello"
+
+
+async def test_a_response_that_fails_under_way_says_so_by_its_last_events(http: httpx.AsyncClient) -> None:
+    answer = await http.post(RESPONSES, json={"input": "hello", "model": "broken", "stream": True})
+    *_, error, failed = [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: ")]
+    assert (error["type"], error["code"]) == ("error", "context_exceeded")
+    assert (failed["type"], failed["response"]["status"]) == ("response.failed", "failed")
+
+
+async def test_nothing_of_a_response_is_kept(http: httpx.AsyncClient) -> None:
+    answer = await http.post(RESPONSES, json={"input": "hello", "store": True})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "store")
+    answer = await http.get(f"{RESPONSES}/resp_1")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
+    assert (await http.get(RESPONSES)).headers["allow"] == "POST"
+
+
 async def test_a_conversation_is_named_by_its_cache_key(http: httpx.AsyncClient, path: Pipeline) -> None:
     async with path.bus.tail((topics.PROMPTS,)) as records:
         await http.post(CHAT, json=chat("olleh", prompt_cache_key="talk"))
@@ -293,7 +325,7 @@ async def test_a_page_of_a_named_origin_may_ask(prompts: PromptClient) -> None:
     asks = {"access-control-request-method": "POST", "access-control-request-headers": "authorization,content-type"}
     async with client_of(http_api(prompts, settings)) as client:
         for origin, status in (("https://b.example", 200), ("https://c.example", 400)):
-            answer = await client.options(CHAT, headers=asks | {"origin": origin})
+            answer = await client.options(RESPONSES, headers=asks | {"origin": origin})
             assert answer.status_code == status
             assert answer.headers.get("access-control-allow-origin") == (origin if status == 200 else None)
         answer = await client.post(CHAT, json=chat("olleh"), headers={"origin": "https://a.example"})
@@ -330,12 +362,18 @@ async def test_requests_are_measured_by_route_and_status(http: httpx.AsyncClient
     before = counts()
     await http.post(CHAT, json=chat("olleh"))
     await http.post(CHAT, json=chat("olleh", model="broken", stream=True))
+    await http.post(COMPLETIONS, json={"prompt": "olleh"})
+    await http.post(RESPONSES, json={})
+    await http.get(RESPONSES)
     await http.get("/v1/models/missing")
     await http.request("BREW", "/pot")
     new = {key: count - before.get(key, 0) for key, count in counts().items() if count != before.get(key, 0)}
     assert new == {
         ("POST", CHAT, 200, None): 1,
         ("POST", CHAT, 200, "context_exceeded"): 1,
+        ("POST", COMPLETIONS, 200, None): 1,
+        ("POST", RESPONSES, 400, "invalid_prompt"): 1,
+        ("GET", RESPONSES, 405, "method_not_allowed"): 1,
         ("GET", "/v1/models/{name:path}", 404, "expert_not_found"): 1,
         ("_OTHER", None, 404, "not_found"): 1,
     }

@@ -16,6 +16,9 @@ class NamedSchema(Given):
     schema_: dict[str, Any] = Field(default={}, alias="schema")
     strict: bool | None = None
 
+    def schema_text(self) -> str:
+        return json.dumps(self.schema_)
+
 
 class AnyText(Given):
     """Text as it comes."""
@@ -42,7 +45,14 @@ class OfSchema(Given):
     json_schema: NamedSchema
 
     def schema_text(self) -> str:
-        return json.dumps(self.json_schema.schema_)
+        return self.json_schema.schema_text()
+
+
+class FlatOfSchema(NamedSchema):
+    """The same, as responses have it."""
+
+    type: Literal["json_schema"]
 
 
 Format = Annotated[AnyText | AnyObject | OfSchema, Field(discriminator="type")]
+FlatFormat = Annotated[AnyText | AnyObject | FlatOfSchema, Field(discriminator="type")]

@@ -22,20 +22,32 @@ class Function(Given):
         return common_pb2.Tool(name=self.name, description=self.description, parameters=parameters)
 
 
-class Tool(Given):
+class Typed(Given):
+    """Of the one kind of tools that is served."""
+
     type: Literal["function"]
+
+
+class Tool(Typed):
     function: Function
+
+
+class FlatTool(Function, Typed):
+    """The same, as responses have it."""
 
 
 class Named(Given):
     name: str
 
 
-class OneTool(Given):
+class OneTool(Typed):
     """The one function that is to be called."""
 
-    type: Literal["function"]
     function: Named
+
+
+class FlatOneTool(Named, Typed):
+    """The same, as responses have it."""
 
 
 class Called(Given):

@@ -1,0 +1,111 @@
+"""What responses take: items, of which a turn of the conversation may be several."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, ConfigDict, Discriminator, Tag
+
+from coe._proto import common_pb2
+from coe.gateway.dialects.given import Given
+
+
+class Part(Given):
+    """Of a text that is given in parts."""
+
+    type: Literal["input_text", "output_text"]
+    text: str
+    # What an answer of that API may carry along when it is sent back, and what its client adds.
+    annotations: Any = None
+    logprobs: Any = None
+    parsed: Any = None
+
+
+def _in_parts(content: object) -> object:
+    return [{"type": "input_text", "text": content}] if isinstance(content, str) else content
+
+
+Text = Annotated[list[Part], BeforeValidator(_in_parts)]
+
+
+class SentBack(Given):
+    """What items carry along that were part of an answer."""
+
+    id: str | None = None
+    status: Literal["in_progress", "completed", "incomplete"] | None = None
+
+
+class MessageItem(SentBack):
+    """A turn, or the text of one that has calls behind it."""
+
+    type: Literal["message"] = "message"
+    role: Literal["system", "developer", "user", "assistant"]
+    content: Text
+    phase: Literal["commentary", "final_answer"] | None = None
+
+    def add_to(self, turns: list[common_pb2.ChatMessage]) -> None:
+        role = "system" if self.role == "developer" else self.role
+        turns.append(common_pb2.ChatMessage(role=role, content=text_of(self.content)))
+
+
+class CallItem(SentBack):
+    """A call that the assistant's turn asked for."""
+
+    type: Literal["function_call"]
+    call_id: str
+    name: str
+    # JSON, as text.
+    arguments: str
+    parsed_arguments: Any = None
+
+    def add_to(self, turns: list[common_pb2.ChatMessage]) -> None:
+        if not turns or turns[-1].role != "assistant":
+            turns.append(common_pb2.ChatMessage(role="assistant"))
+        turns[-1].tool_calls.add(id=self.call_id, name=self.name, arguments=self.arguments)
+
+
+class CallOutputItem(SentBack):
+    """What a call came to."""
+
+    type: Literal["function_call_output"]
+    call_id: str
+    output: Text
+    name: str | None = None
+
+    def add_to(self, turns: list[common_pb2.ChatMessage]) -> None:
+        turns.append(common_pb2.ChatMessage(role="tool", content=text_of(self.output), tool_call_id=self.call_id))
+
+
+class ReasoningItem(Given):
+    """Another model's, from earlier in the conversation: no template takes it."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    type: Literal["reasoning"]
+
+    def add_to(self, turns: list[common_pb2.ChatMessage]) -> None:
+        pass
+
+
+def _kind(item: object) -> str:
+    """A message need not say that it is one. (Refusals leave out names of this form: they are no fields.)"""
+    return f"literal[{item.get('type', 'message') if isinstance(item, dict) else ''}]"
+
+
+Item = Annotated[
+    Annotated[MessageItem, Tag("literal[message]")]
+    | Annotated[CallItem, Tag("literal[function_call]")]
+    | Annotated[CallOutputItem, Tag("literal[function_call_output]")]
+    | Annotated[ReasoningItem, Tag("literal[reasoning]")],
+    Discriminator(
+        _kind,
+        custom_error_type="kind_of_item",
+        custom_error_message="only items of type message, function_call and function_call_output are supported",
+    ),
+]
+
+
+def in_items(asked: object) -> object:
+    return [{"role": "user", "content": asked}] if isinstance(asked, str) else asked
+
+
+def text_of(parts: list[Part]) -> str:
+    return "".join(part.text for part in parts)

@@ -1,0 +1,109 @@
+"""POST /v1/responses: a conversation goes on, and nothing of it is kept."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from coe._proto import common_pb2, events_pb2
+from coe.gateway.dialects.asked import Asked, Head, Tokens
+from coe.gateway.dialects.formats import AnyText, FlatFormat
+from coe.gateway.dialects.given import Given
+from coe.gateway.dialects.logprobs import TopLogprobs
+from coe.gateway.dialects.response_events import ResponseEvents
+from coe.gateway.dialects.response_input import Item, in_items
+from coe.gateway.dialects.response_output import finished, output_of
+from coe.gateway.dialects.tools import FlatOneTool, FlatTool, offer
+
+LOGPROBS = "message.output_text.logprobs"
+
+
+class TextOptions(Given):
+    """What the text is to be."""
+
+    format: FlatFormat = AnyText(type="text")
+    verbosity: Literal["medium"] | None = None
+
+
+class Reasoning(Given):
+    """No expert's is told apart from its answer."""
+
+    effort: Literal["none"] | None = None
+
+
+class ResponseRequest(Asked):
+    """The fields that are served."""
+
+    input: Annotated[list[Item], BeforeValidator(in_items), Field(min_length=1)]
+    instructions: str | None = None
+    max_output_tokens: Tokens | None = None
+    tools: list[FlatTool] = Field(default=[])
+    tool_choice: Literal["none", "auto", "required"] | FlatOneTool = "auto"
+    parallel_tool_calls: bool = True
+    text: TextOptions = TextOptions()
+    # The second is of reasoning that there is not.
+    include: list[Literal["message.output_text.logprobs", "reasoning.encrypted_content"]] = Field(default=[])
+    top_logprobs: TopLogprobs = 0
+    # Accepted only at the value that changes nothing.
+    background: Literal[False] = False
+    reasoning: Reasoning | None = None
+    truncation: Literal["disabled"] = "disabled"
+
+    def to_prompt(self) -> events_pb2.PromptSubmitted:
+        prompt = self.prompt_of(
+            max_tokens=self.max_output_tokens,
+            json_schema=self.text.format.schema_text(),
+            top_logprobs=self.top_logprobs if self.top_logprobs or LOGPROBS in self.include else None,
+        )
+        turns = [common_pb2.ChatMessage(role="system", content=self.instructions)] if self.instructions else []
+        for item in self.input:
+            item.add_to(turns)
+        prompt.messages.extend(turns)
+        offer(prompt, self.tools, self.tool_choice, self.parallel_tool_calls)
+        return prompt
+
+    def whole(self, result: events_pb2.PromptCompleted, head: Head) -> dict[str, Any]:
+        output = output_of(result.completion, head.request_id, has_message=False)
+        return finished(self._begun(head), result, output)
+
+    def telling(self, head: Head) -> ResponseEvents:
+        return ResponseEvents(self._begun(head), head.request_id)
+
+    def _begun(self, head: Head) -> dict[str, Any]:
+        asked = self.model_dump(
+            mode="json",
+            by_alias=True,
+            include={
+                "background",
+                "instructions",
+                "max_output_tokens",
+                "parallel_tool_calls",
+                "prompt_cache_key",
+                "safety_identifier",
+                "text",
+                "tool_choice",
+                "tools",
+                "top_logprobs",
+                "truncation",
+                "user",
+            },
+        )
+        return {
+            "id": f"resp_{head.request_id}",
+            "object": "response",
+            "created_at": head.created,
+            "model": head.model,
+            "status": "in_progress",
+            "error": None,
+            "incomplete_details": None,
+            "output": [],
+            "usage": None,
+            **asked,
+            "temperature": self.temperature or 0.0,
+            "top_p": 1.0 if self.top_p is None else self.top_p,
+            "metadata": self.metadata or {},
+            "previous_response_id": None,
+            "reasoning": {"effort": None, "summary": None},
+            "service_tier": "default",
+            "store": False,
+            **head.why,
+        }
