@@ -83,7 +83,9 @@ def test_an_answer_may_begin_with_the_prompt() -> None:
 
 
 def test_the_first_chunk_is_the_first_text_and_says_why() -> None:
-    telling = asked(stream_options={"include_usage": True}).telling(Head("r", "expert", 1, {"coe": "why"}))
+    telling = asked(stream_options={"include_usage": True, "continuous_usage_stats": True}).telling(
+        Head("r", "expert", 1, {"coe": "why"})
+    )
     assert not list(telling.begun())
     lines = [*telling.more("a", ()), *telling.more("b", ()), *telling.ended(ended("ab"))]
     first, second, last, usage = chunks(lines)

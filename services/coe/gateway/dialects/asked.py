@@ -38,6 +38,8 @@ class StreamOptions(Given):
     """What a streamed answer carries beside text."""
 
     include_usage: bool = False
+    # In each chunk: of a prompt's tokens it is not known before the last one, which has it as ever.
+    continuous_usage_stats: bool = False
     # Against those who tell tokens by the sizes of packets: ours are never padded.
     include_obfuscation: bool = False
 
