@@ -26,4 +26,4 @@ class TestNativeArena(ArenaContract):
         sums = [checksum(data[start : start + 4 * MIB]) for start in range(0, nbytes, 4 * MIB)]
         if damaged:
             sums[0] ^= 1
-        return VerifiedOnce(WeightsFile.open(path, sums, 4 * MIB), set())
+        return VerifiedOnce(WeightsFile.open(path, sums, 4 * MIB))

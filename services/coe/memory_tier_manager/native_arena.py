@@ -92,16 +92,14 @@ class NativeArena:
 
 
 class VerifiedOnce:
-    """A weights file whose checksums are compared until a whole load went well: `verified` holds the tags of such."""
+    """A weights file whose checksums are compared until a whole load went well. What is read from the disk again, as
+    after it left DDR, is another one: the disk may give other bytes then.
+    """
 
-    def __init__(self, file: WeightsFile, verified: set[int], tag: int = 0) -> None:
+    def __init__(self, file: WeightsFile, tag: int = 0) -> None:
         self.file = file
         self.tag = tag
-        self._verified = verified
-
-    @property
-    def needs_check(self) -> bool:
-        return self.tag not in self._verified
+        self.needs_check = True
 
     @property
     def nbytes(self) -> int:
@@ -111,7 +109,7 @@ class VerifiedOnce:
         return self.file.lock()
 
     def loaded(self) -> None:
-        self._verified.add(self.tag)
+        self.needs_check = False
 
     def close(self) -> None:
         self.file.close()
@@ -123,7 +121,6 @@ class BundleLibrary:
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
         self._bundles = KnownBundles(catalogue)
-        self._verified: set[int] = set()
 
     def open(self, expert: str) -> VerifiedOnce:
         bundle = self._bundle(expert)
@@ -135,7 +132,7 @@ class BundleLibrary:
         if self._bundles.changed([expert]):
             file.close()
             raise TierLoadError(f"{expert} was imported anew meanwhile: try again", expert=expert)
-        return VerifiedOnce(file, self._verified, bundle.weights_tag)
+        return VerifiedOnce(file, bundle.weights_tag)
 
     def look(self, expert: str) -> Facts:
         return _facts(self._bundle(expert))
