@@ -183,9 +183,11 @@ def test_an_answer_that_was_cut_is_incomplete() -> None:
 
 
 def test_the_events_of_a_text_make_the_whole_answer() -> None:
-    request, end = asked(include=[LOGPROBS]), ended("aa", logprobs=[OF_A, OF_A])
+    request, end = asked(include=[LOGPROBS]), ended("aa", logprobs=[OF_A, OF_A, OF_A])
     telling = request.telling(HEAD)
     lines = [*telling.begun(), *telling.more("", [OF_A]), *telling.more("a", []), *telling.more("a", [OF_A])]
+    # Of a stop string, say.
+    lines += telling.more("", [OF_A])
     created, begun, added, part, *deltas, done, part_done, item_done, completed = events([*lines, *telling.ended(end)])
     whole = request.whole(end, HEAD)
     assert (created["type"], begun["type"]) == ("response.created", "response.in_progress")
@@ -196,8 +198,8 @@ def test_the_events_of_a_text_make_the_whole_answer() -> None:
     assert part["part"] == {"type": "output_text", "text": "", "annotations": [], "logprobs": []}
     at = {"item_id": "msg_r", "output_index": 0, "content_index": 0}
     delta = {"type": "response.output_text.delta", **at, "delta": "a", "logprobs": [TOLD_OF_A]}
-    assert deltas == [delta, delta]
-    told = [TOLD_OF_A, TOLD_OF_A]
+    assert deltas == [delta, delta, delta | {"delta": ""}]
+    told = [TOLD_OF_A, TOLD_OF_A, TOLD_OF_A]
     assert done == {"type": "response.output_text.done", **at, "text": "aa", "logprobs": told}
     assert part_done == {"type": "response.content_part.done", **at, "part": item["content"][0]}
     assert item_done == {"type": "response.output_item.done", "output_index": 0, "item": item}

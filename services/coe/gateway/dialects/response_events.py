@@ -18,7 +18,7 @@ class ResponseEvents:
         self._request_id = request_id
         self._number = 0
         self._has_message = False
-        # Of tokens that no text came with yet.
+        # Of tokens that came before any text.
         self._logprobs: list[common_pb2.TokenLogprob] = []
 
     def begun(self) -> Iterator[str]:
@@ -27,7 +27,7 @@ class ResponseEvents:
 
     def more(self, text: str, logprobs: Sequence[common_pb2.TokenLogprob]) -> Iterator[str]:
         self._logprobs.extend(logprobs)
-        if not text:
+        if not text and not self._has_message:
             return
         yield from self._begin_message()
         yield self._of_text("response.output_text.delta", delta=text, logprobs=told(self._logprobs))
