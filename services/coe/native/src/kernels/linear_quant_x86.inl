@@ -3,18 +3,19 @@
 // unpacked; more of them share one unpacked copy in the first-level cache. Included after unpack_x86.inl.
 
 constexpr size_t kTileRegisters = 2;  // of weights, at most
+constexpr size_t kFloatSums = 8;
 constexpr size_t kDirectTokens = 16;  // beyond these an unpacked copy pays
 constexpr size_t kChunkBlocks = 16;   // of the copy: 16 KiB of quants a panel and half
 constexpr size_t kTokenGroup = 128;   // tokens that go through one copy
 
-// Tokens of a tile of two registers of weights, of one, and of one from a copy: their sums must stay in registers.
-// Fewer sums than kChains are made in parts: each product waits for the sum before it.
+// Integer sums of a tile must stay in registers; of more than kFloatSums the floats don't. Fewer sums than kChains are
+// made in parts: each product waits for the sum before it.
 struct Narrow {
   using Lanes = Lanes8;
   using Sum = __m256i;
   using Floats = V8;
   static constexpr size_t kPanels = 1;
-  static constexpr size_t kPairTokens = 4, kSingleTokens = 4, kChunkTokens = 4;
+  static constexpr size_t kTileTokens = 4;
   static constexpr size_t kChains = 1;
 
   static PanelQuants quants(const uint8_t* of_first, size_t) { return {of_first}; }
@@ -43,10 +44,12 @@ struct Narrow {
 template <class Reg, size_t kRegisters, size_t kTokens>
 using Sums = typename Reg::Sum[kRegisters][kTokens];
 
-// y += scale * sum + offset * (sum of the activations), for run `run` of the row's blocks.
-template <class Reg, bool kOffset, size_t kRunsInBlock, size_t kTokens>
-inline void add_run(typename Reg::Floats* y, size_t y_stride, const typename Reg::Sum* sum, typename Reg::Floats scale,
-                    typename Reg::Floats offset, const QuantRows& x, size_t run) {
+// y += scale * sum + offset * (sum of the activations), for run `run` of the row's blocks. The empty statement keeps y
+// in memory. Inlined whatever it takes: sums that a function were handed would be in memory too.
+template <class Reg, bool kOffset, size_t kRunsInBlock, size_t kTokens, bool kInMemory = false>
+[[gnu::always_inline]] inline void add_run(typename Reg::Floats* y, size_t y_stride, const typename Reg::Sum* sum,
+                                           typename Reg::Floats scale, typename Reg::Floats offset, const QuantRows& x,
+                                           size_t run) {
   const size_t blocks = x.cols / kBlock;
   const float* sums = kRunsInBlock == 2 ? x.sum16 : x.sum32;
   unrolled<kTokens>([&](auto t) COE_INLINE {
@@ -54,6 +57,7 @@ inline void add_run(typename Reg::Floats* y, size_t y_stride, const typename Reg
     to += Reg::to_floats(sum[t]) * (Reg::splat_all(x.scale[t * blocks + run / kRunsInBlock]) * scale);
     if constexpr (kOffset) to += offset * Reg::splat_all(sums[t * blocks * kRunsInBlock + run]);
     y[t * y_stride] = to;
+    if constexpr (kInMemory) __asm__("" : "+m"(y[t * y_stride]));
   });
 }
 
@@ -124,8 +128,8 @@ inline void direct_tile(const Matrix& w, size_t panel, const QuantRows& x, float
           Floats offset = {};
           scales_at<Reg, kFormat>(heads[r], record + r * Reg::kPanels * panel_bytes, panel_bytes,
                                   in * kRuns<kFormat> + run, scale, offset);
-          add_run<Reg, kHasOffset<kFormat>, kRuns<kFormat>, kTokens>(y[r], 1, sum[r], scale, offset, x,
-                                                                     b * kRuns<kFormat> + run);
+          add_run<Reg, kHasOffset<kFormat>, kRuns<kFormat>, kTokens, (kTogether > kFloatSums)>(
+              y[r], 1, sum[r], scale, offset, x, b * kRuns<kFormat> + run);
         });
       }
     }
@@ -215,8 +219,8 @@ void chunked_panels(const Matrix& w, const QuantRows& x, size_t tokens, size_t p
       const size_t count = blocks - first < kChunkBlocks ? blocks - first : kChunkBlocks;
       for (size_t r = 0; r < kRegisters; ++r)
         fill_chunk<Reg, kFormat>(w, panel + r * Reg::kPanels, r, first, count, chunk);
-      for (size_t token = 0; token < members; token += Reg::kChunkTokens)
-        with_tokens<Reg::kChunkTokens>(members - token, [&](auto tile) {
+      for (size_t token = 0; token < members; token += Reg::kTileTokens)
+        with_tokens<Reg::kTileTokens>(members - token, [&](auto tile) {
           chunk_tile<Reg, kHasOffset<kFormat>, kRuns<kFormat>, kRegisters, tile.value>(
               chunk, first, count, x.from(group + token), y + token);
         });
@@ -231,9 +235,7 @@ void chunked_panels(const Matrix& w, const QuantRows& x, size_t tokens, size_t p
 // read as few streams.
 template <class Reg>
 bool in_pairs(size_t tokens) {
-  if (tokens > kDirectTokens) return true;
-  if (tokens == 1) return Reg::kPanels == 2 && is_intel();
-  return tokens <= Reg::kPairTokens || Reg::kPairTokens == Reg::kSingleTokens;
+  return tokens > 1 || (Reg::kPanels == 2 && is_intel());
 }
 
 // As many whole tiles as fit [panel, end), with registers of this width; moves `panel` behind them.
@@ -242,11 +244,11 @@ void linear_tiles(const Matrix& w, const QuantRows& x, size_t tokens, size_t& pa
                   size_t out_stride) {
   const bool direct = tokens <= kDirectTokens;
   if constexpr (kPairs) {
-    auto* pair = direct ? direct_panels<Reg, kFormat, 2, Reg::kPairTokens> : chunked_panels<Reg, kFormat, 2>;
+    auto* pair = direct ? direct_panels<Reg, kFormat, 2, Reg::kTileTokens> : chunked_panels<Reg, kFormat, 2>;
     if (in_pairs<Reg>(tokens))
       for (; panel + 2 * Reg::kPanels <= end; panel += 2 * Reg::kPanels) pair(w, x, tokens, panel, out, out_stride);
   }
-  auto* single = direct ? direct_panels<Reg, kFormat, 1, Reg::kSingleTokens> : chunked_panels<Reg, kFormat, 1>;
+  auto* single = direct ? direct_panels<Reg, kFormat, 1, Reg::kTileTokens> : chunked_panels<Reg, kFormat, 1>;
   for (; panel + Reg::kPanels <= end; panel += Reg::kPanels) single(w, x, tokens, panel, out, out_stride);
 }
 

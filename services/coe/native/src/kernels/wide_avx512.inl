@@ -25,7 +25,7 @@ struct Wide {
   using Sum = __m512i;
   using Floats = V16;
   static constexpr size_t kPanels = 2;
-  static constexpr size_t kPairTokens = 4, kSingleTokens = 8, kChunkTokens = 8;
+  static constexpr size_t kTileTokens = 8;
   static constexpr size_t kChains = 4;
 
   static PairQuants quants(const uint8_t* of_first, size_t panel_bytes) { return {of_first, of_first + panel_bytes}; }
