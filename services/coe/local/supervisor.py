@@ -72,7 +72,8 @@ class Supervised:
             try:
                 await self.server.start()
             except Unavailable as error:
-                self.trouble = error.message
+                # It is shown beside the name.
+                self.trouble = error.message.removeprefix(f"{self.name} ")
                 await self.server.stop()
             else:
                 self._enter(State.SERVING)
