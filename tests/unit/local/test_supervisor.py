@@ -90,7 +90,7 @@ async def test_failing_starts_count_as_ends(tmp_path: Path) -> None:
     await watched.process.start()
     watched.server.broken = True
     watched.kill()
-    with pytest.raises(Unavailable, match="^sleeper is broken"):
+    with pytest.raises(Unavailable, match=r"^sleeper is broken"):
         await asyncio.wait_for(watched.process.keep(), _DEADLINE_S)
     assert watched.server.starts == 1 + _QUICK.most
     assert watched.process.pid is None
