@@ -46,8 +46,9 @@ def plan_step(sequences: Seq[Sequence], block_tokens: int, guesses: int = 0) -> 
     alone = len(decoding) == len(sequences)
     room = 1 + guesses - sum(sequence.pending for sequence in decoding) if alone else 0
     chunks: list[Chunk] = []
-    for sequence in decoding:
-        chunks.append(Chunk(sequence, sequence.pending, sequence.guess(room) if room > 0 else ()))
+    for index, sequence in enumerate(decoding):
+        share = -(-room // (len(decoding) - index))
+        chunks.append(Chunk(sequence, sequence.pending, sequence.guess(share) if share > 0 else ()))
         room -= len(chunks[-1].guesses)
     prompts: list[Sequence] = []
     for sequence in sequences:

@@ -61,6 +61,19 @@ def test_a_text_that_repeats_itself_takes_a_quarter_of_the_steps(session: FakeSe
     assert right <= sum(emission.guessed for emission in emissions) < right + 10
 
 
+def test_two_sequences_guess_one_token_each(session: FakeSession, kv: SharedKv) -> None:
+    session.memory = 1
+    session.damage = without_end
+    runner = runner_of(session, kv, GUESSES)
+    for name in "ab":
+        runner.add_tokens(name, [1], SamplingParams(max_tokens=200))
+    guessed = set()
+    while runner.live == 2:
+        guessed.add(tuple(emission.guessed for emission in runner.step(1)))
+    assert (1, 1) in guessed
+    assert all(sum(step) <= GUESSES - 1 for step in guessed)
+
+
 def test_many_sequences_guess_nothing(session: FakeSession, kv: SharedKv) -> None:
     session.memory = 1
     session.damage = without_end
