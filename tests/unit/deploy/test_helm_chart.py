@@ -250,13 +250,14 @@ def test_a_gateway_that_must_go_lets_its_answers_end(helm: str, seconds: int, gr
     assert pods["release-router"]["terminationGracePeriodSeconds"] == 45
 
 
-def test_callers_come_to_pods_that_were_added(helm: str) -> None:
-    """Not of a node: its workers call their manager."""
-    documents = render(helm, {})
-    for workload in of_kind(documents, "Deployment"):
-        (container,) = workload["spec"]["template"]["spec"]["containers"]
-        assert float(environment(container)["COE_GRPC_MAX_CONNECTION_AGE_S"]) > 0
-    assert "MAX_CONNECTION_AGE" not in str(of_kind(documents, "StatefulSet"))
+def test_callers_come_to_gateways_that_were_added(helm: str) -> None:
+    """Nobody but workers calls a node's manager, and router and mapper are called over Kafka."""
+    ages = {
+        container["name"]: age
+        for container in containers(render(helm, {"gateway.maxConnectionAgeSeconds": "60"}))
+        if (age := environment(container).get("COE_GRPC_MAX_CONNECTION_AGE_S"))
+    }
+    assert ages == {"gateway": "60"}
 
 
 def test_pods_and_the_front_door_take_annotations(helm: str) -> None:
