@@ -53,6 +53,7 @@ class Sequence:
             tuple(self.logprobs),
             self.guessed,
             self.right,
+            last.cached_tokens,
         )
 
     def spent(self, now: float, copy_s: float) -> Spent:

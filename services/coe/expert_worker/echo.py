@@ -31,6 +31,7 @@ class EchoEmission:
     logprobs: Sequence[TokenLogprob] = ()
     guessed: int = 0
     right: int = 0
+    cached_tokens: int = 0
     error: CoEError | None = None
 
 

@@ -38,6 +38,8 @@ class Emission(Protocol):
     @property
     def right(self) -> int: ...
     @property
+    def cached_tokens(self) -> int: ...
+    @property
     def error(self) -> CoEError | None: ...
 
 
@@ -174,6 +176,8 @@ class Answer:
     # Tokens that its steps guessed, and how many of them came.
     guessed: int = 0
     right: int = 0
+    # Of its prompt, those that were not computed for it.
+    cached_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ class WorkerMetrics:
         self._misses = counter("coe.cache.miss")
         self._guessed = counter("coe.tokens.guessed")
         self._right = counter("coe.tokens.guessed.right")
+        self._cached = counter("coe.tokens.cached")
         self._switches = counter("coe.expert.switch.count")
         self._last: str | None = None
 
@@ -55,11 +56,13 @@ class WorkerMetrics:
         if result.guessed:
             self._guessed.add(result.guessed, {names.COE_EXPERT: expert})
             self._right.add(result.right, {names.COE_EXPERT: expert})
+        self._cached.add(result.cached_tokens, {names.COE_EXPERT: expert})
         self._tokens.record(result.prompt_tokens, {**attributes, "gen_ai.token.type": "input"})
         self._tokens.record(result.completion_tokens, {**attributes, "gen_ai.token.type": "output"})
         span.set_attributes(
             {
                 names.GEN_AI_INPUT_TOKENS: result.prompt_tokens,
+                names.GEN_AI_CACHED_TOKENS: result.cached_tokens,
                 names.GEN_AI_OUTPUT_TOKENS: result.completion_tokens,
                 names.GEN_AI_FINISH_REASONS: [result.finish_reason],
                 names.COE_TIER: spent.found_in,

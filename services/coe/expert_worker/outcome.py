@@ -93,7 +93,11 @@ def call_id(request_id: str, index: int) -> str:
 
 
 def _usage(answer: Answer) -> common_pb2.Usage:
-    return common_pb2.Usage(prompt_tokens=answer.prompt_tokens, completion_tokens=answer.completion_tokens)
+    return common_pb2.Usage(
+        prompt_tokens=answer.prompt_tokens,
+        completion_tokens=answer.completion_tokens,
+        cached_tokens=answer.cached_tokens,
+    )
 
 
 def _timings(prompt: Prompt, spent: Spent) -> common_pb2.Timings:

@@ -37,6 +37,8 @@ class SamplingParams:
     json_schema: str | None = None
     # So many of the likeliest are told with each token; None: nothing is told.
     top_logprobs: int | None = None
+    # What ends a turn ends no answer, and adds nothing to it.
+    ignore_eos: bool = False
 
     def __post_init__(self) -> None:
         schema = len(self.json_schema or "")

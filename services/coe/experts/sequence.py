@@ -39,6 +39,8 @@ class Emission:
     logprobs: tuple[TokenLogprob, ...] = ()
     guessed: int = 0
     right: int = 0
+    # Of the prompt, those that were not computed for it.
+    cached_tokens: int = 0
     error: CoEError | None = None
 
 
@@ -57,6 +59,7 @@ class Sequence:
     blocks: tuple[int, ...] = field(default=(), init=False)
     prompt_tokens: int = field(init=False)
     computed: int = field(default=0, init=False)
+    cached_tokens: int = field(default=0, init=False)
     cancelled: bool = field(default=False, init=False)
     # Whether its steps must be told that nothing may depend on what shares them: that is what a seed is for.
     batch_invariant: bool = False
@@ -68,7 +71,8 @@ class Sequence:
         self._text: list[str] = []
 
     def hold(self, blocks: tuple[int, ...], *, computed: int) -> None:
-        """Gives it KV blocks; the first `computed` tokens are in them already."""
+        """Gives it KV blocks; the first `computed` tokens are in them already, computed for others if not for it."""
+        self.cached_tokens += computed - self.computed
         self.blocks, self.computed = blocks, computed
 
     @property
@@ -100,7 +104,7 @@ class Sequence:
             for token, row in self._drawn(logits, likeliest, guesses):
                 said, finish = self._add(token)
                 text += said
-                if row is not None and self.params.top_logprobs is not None and token not in self.eos_ids:
+                if row is not None and self.params.top_logprobs is not None and not self._ends(token):
                     told.append(token_logprob(row, token, self.params.top_logprobs, self.detokenizer.spell))
                 if finish is not None:
                     break
@@ -123,6 +127,7 @@ class Sequence:
             completion_tokens=self.completion_tokens,
             finish_reason="error",
             final_text="".join(self._text),
+            cached_tokens=self.cached_tokens,
             error=error,
         )
 
@@ -144,9 +149,9 @@ class Sequence:
     def _add(self, token: int) -> tuple[str, str | None]:
         """What it says, and the reason to end behind it."""
         self.ids.append(token)
-        if token in self.eos_ids:
+        if self._ends(token):
             return self._rest(), "stop"
-        text = self._said(self.detokenizer.push(token))
+        text = "" if token in self.eos_ids else self._said(self.detokenizer.push(token))
         if self._stops.stopped:
             return text, "stop"
         if self.sampler.complete:
@@ -154,6 +159,9 @@ class Sequence:
         if self.completion_tokens == self.params.max_tokens:
             return text + self._rest(), "length"
         return text, None
+
+    def _ends(self, token: int) -> bool:
+        return token in self.eos_ids and not self.params.ignore_eos
 
     def _said(self, text: str) -> str:
         """What of it is sent now. Calls have no stop strings."""
@@ -191,6 +199,7 @@ class Sequence:
             logprobs=logprobs,
             guessed=guessed,
             right=right,
+            cached_tokens=self.cached_tokens,
         )
 
 
@@ -202,9 +211,12 @@ def start(
     vocabulary: int,
     tools: ToolUse | None = None,
 ) -> Sequence:
-    """A sequence without KV blocks. Raises InvalidPrompt for a schema that is none."""
+    """A sequence without KV blocks. Raises InvalidPrompt for a schema that is none, or beside ignore_eos."""
     ids = list(prompt)
     grammar = _grammar(params.json_schema, tools)
+    if grammar is not None and params.ignore_eos:
+        message = f"ignore_eos is not supported beside {grammar.param}: such an answer ends where its grammar does"
+        raise InvalidPrompt(message, param="ignore_eos")
     held = None if grammar is None else tokenizer.grammars.begin(grammar, vocabulary)
     return Sequence(
         request_id=request_id,

@@ -1,10 +1,15 @@
 """What a batch tells of its sequences: their chunks, and the answer at the end."""
 
+from opentelemetry.metrics import CallbackOptions
+from opentelemetry.trace import INVALID_SPAN
+
 from coe._proto import events_pb2
 from coe.expert_worker.batch import Batch
-from coe.expert_worker.effects import Answer, Effect, Finish, Grant, Text
+from coe.expert_worker.effects import Answer, Effect, Finish, Grant, Spent, Text
+from coe.expert_worker.metrics import WorkerMetrics
 from coe.expert_worker.outcome import Identity, chunk, outcome
 from coe.experts.logprobs import TokenLogprob
+from coe.platform.telemetry.registry import counter
 from unit.expert_worker.worker_world import FakeEmission, make_prompt
 
 A, B, C = (TokenLogprob(token, -1.5, (TokenLogprob(b"x", -0.5),)) for token in (b"a", b"b", b"c"))
@@ -17,7 +22,7 @@ def test_each_token_s_probability_is_in_one_chunk_and_all_are_in_the_answer() ->
     batch.join(make_prompt("1"), 0.0)
     effects: list[Effect] = []
     for text, told, finish in (("", (A,), None), ("ab", (B,), None), ("", (C,), "length")):
-        emission = FakeEmission("1", text, 1, 3, 3, finish, "ab", logprobs=told, guessed=2, right=1)
+        emission = FakeEmission("1", text, 1, 3, 3, finish, "ab", logprobs=told, guessed=2, right=1, cached_tokens=2)
         effects += batch.on_emissions([emission], 1.0)
     (text, finished) = effects
     assert isinstance(text, Text)
@@ -31,7 +36,24 @@ def test_each_token_s_probability_is_in_one_chunk_and_all_are_in_the_answer() ->
     assert [one.token for one in sent.text.logprobs] == [b"a", b"b"]
     (ended,) = outcome(finished, Identity("w", "n"), 0).publish
     assert isinstance(ended.message, events_pb2.PromptCompleted)
+    assert (ended.message.usage.prompt_tokens, ended.message.usage.cached_tokens) == (3, 2)
     told = ended.message.completion.logprobs
     assert [(one.token, one.logprob, one.likeliest[0].token, one.likeliest[0].logprob) for one in told] == [
         (token, -1.5, b"x", -0.5) for token in (b"a", b"b", b"c")
     ]
+
+
+def test_what_prompts_had_cached_is_counted_by_expert() -> None:
+    def counted() -> dict[object, float]:
+        seen = counter("coe.tokens.cached").observe(CallbackOptions())
+        return {(one.attributes or {})["coe.expert.id"]: one.value for one in seen}
+
+    def ended(expert: str, cached: int) -> None:
+        answer = Answer("t", "stop", 40, 1, cached_tokens=cached)
+        metrics.finished(Finish(make_prompt("1", expert), answer, Spent()), INVALID_SPAN)
+
+    metrics = WorkerMetrics()
+    ended("counted", 32)
+    ended("counted", 16)
+    ended("anew", 0)
+    assert {expert: counted()[expert] for expert in ("counted", "anew")} == {"counted": 48, "anew": 0}

@@ -62,6 +62,7 @@ class FakeEmission:
     logprobs: Sequence[TokenLogprob] = ()
     guessed: int = 0
     right: int = 0
+    cached_tokens: int = 0
 
 
 @dataclass

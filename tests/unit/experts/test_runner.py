@@ -2,6 +2,7 @@
 
 import random
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from coe.experts.prefill_budget import PREFILL_TOKENS, PREFILL_TOKENS_BESIDE_DEC
 from coe.experts.runner import Runner
 from coe.experts.sampling_params import SamplingParams
 from coe.experts.sequence import Emission
+from coe.experts.tool_calls import Tool, ToolUse
 from coe.platform.errors import CapacityExceeded, ContextExceeded, InvalidPrompt, LeaseLost
 from unit.experts.fake_session import BLOCK, EOS, VOCABULARY, FakeSession, finish, greedy, spelled
 
@@ -165,3 +167,44 @@ def test_max_tokens_ends_the_answer_with_length(runner: Runner) -> None:
     runner.add_tokens("a", [7], SamplingParams(max_tokens=3))
     done = finish(runner)["a"]
     assert (done.finish_reason, done.completion_tokens, done.prompt_tokens) == ("length", 3, 1)
+
+
+@pytest.mark.parametrize("top", [None, 0])
+def test_an_answer_may_go_on_behind_what_ends_turns(runner: Runner, session: FakeSession, top: int | None) -> None:
+    """Which says nothing, and is a token like others."""
+
+    def every_other(logits: np.ndarray) -> None:
+        logits[:, EOS] = 100 if len(session.steps) % 2 else -100
+
+    session.damage = every_other
+    params = SamplingParams(max_tokens=9, top_logprobs=top, ignore_eos=True)
+    runner.add_tokens("a", [7], params)
+    emissions: list[Emission] = []
+    while runner.live:
+        emissions += runner.step(1)
+    drawn = [token for emission in emissions for token in emission.token_ids]
+    assert [token == EOS for token in drawn] == [True, False] * 4 + [True]
+    last = emissions[-1]
+    assert (last.finish_reason, last.completion_tokens) == ("length", 9)
+    assert last.final_text == "".join(emission.text for emission in emissions) == spelled(drawn)
+    assert len([one for emission in emissions for one in emission.logprobs]) == (0 if top is None else 9)
+    said = spelled(drawn)
+    session.steps.clear()
+    runner.add_tokens("a", [7], replace(params, stop=(said[1:3],)))
+    done = finish(runner)["a"]
+    assert (done.final_text, done.finish_reason, done.completion_tokens) == (said[:1], "stop", 6)
+    session.steps.clear()
+    runner.add_tokens("a", [7], replace(params, ignore_eos=False))
+    assert finish(runner)["a"].completion_tokens == 1
+
+
+@pytest.mark.parametrize(
+    ("schema", "tools", "named"), [("{}", None, "json_schema"), (None, ToolUse((Tool("f", "", "{}"),)), "tools")]
+)
+def test_what_a_grammar_ends_can_not_go_on(
+    runner: Runner, schema: str | None, tools: ToolUse | None, named: str
+) -> None:
+    with pytest.raises(InvalidPrompt, match=f"beside {named}") as refused:
+        runner.add_tokens("a", [7], SamplingParams(json_schema=schema, ignore_eos=True), tools)
+    assert refused.value.details["param"] == "ignore_eos"
+    assert runner.live == 0

@@ -77,7 +77,8 @@ def test_elsewhere_who_has_a_seed_gets_such_steps_and_no_others_past(runner: Run
     assert session.handles == [1, 1]
     for name, computed in (("seeded", len(prompt)), ("again", 1)):
         runner.add_tokens(name, prompt, SamplingParams(max_tokens=1, seed=3))
-        assert finish(runner)[name].final_text == spelled(greedy(prompt, 1))
+        done = finish(runner)[name]
+        assert (done.final_text, done.cached_tokens) == (spelled(greedy(prompt, 1)), len(prompt) - computed)
         assert (session.handles[-1], session.steps[-1]) == (batch_invariant(1), computed)
     runner.add_tokens("plain", prompt, SamplingParams(max_tokens=1))
     finish(runner)
@@ -92,8 +93,10 @@ def test_the_past_of_a_conversation_is_not_computed_again(runner: Runner, sessio
     follow_up = prompt + first + [9, 9, 9]
     runner.add_tokens("second", follow_up, SamplingParams(max_tokens=8))
     emissions = runner.step(1)
-    assert session.steps[-1] < 3 + 2 * BLOCK
-    assert finish(runner, emissions)["second"].final_text == spelled(greedy(follow_up, 8))
+    computed = session.steps[-1]
+    assert computed < 3 + 2 * BLOCK
+    done = finish(runner, emissions)["second"]
+    assert (done.final_text, done.cached_tokens) == (spelled(greedy(follow_up, 8)), len(follow_up) - computed)
 
 
 def test_prompts_that_begin_alike_compute_their_beginning_once(runner: Runner, session: FakeSession) -> None:
@@ -108,6 +111,23 @@ def test_prompts_that_begin_alike_compute_their_beginning_once(runner: Runner, s
     done = finish(runner, emissions)
     for request_id, prompt in prompts.items():
         assert done[request_id].final_text == spelled(greedy(prompt, 3))
+    assert [done[request_id].cached_tokens for request_id in prompts] == [0, *[10 * BLOCK] * 3]
+
+
+def test_each_token_of_a_prompt_was_computed_or_cached(runner: Runner, session: FakeSession) -> None:
+    """Though others' blocks are found several times, before its own and behind them."""
+    beginning = [draw % 50 for draw in range(PREFILL_TOKENS + 40)]
+    middle = [*beginning[: 2 * BLOCK], 51]
+    prompts = {"first": [*beginning, 1], "second": [*beginning, 2], "third": middle, "fourth": [*middle, 3] * 40}
+    for request_id in ("first", "second", "third"):
+        runner.add_tokens(request_id, prompts[request_id], SamplingParams(max_tokens=1))
+    emissions = runner.step(1)
+    runner.add_tokens("fourth", prompts["fourth"], SamplingParams(max_tokens=1))
+    done = finish(runner, emissions)
+    session.pool.check_integrity()
+    cached = {request_id: done[request_id].cached_tokens for request_id in prompts}
+    assert cached == {"first": 0, "second": PREFILL_TOKENS + 40, "third": 2 * BLOCK, "fourth": 2 * BLOCK}
+    assert sum(session.steps) == sum(map(len, prompts.values())) - sum(cached.values())
 
 
 def test_who_waits_for_a_beginning_goes_on_when_it_is_cancelled(runner: Runner, session: FakeSession) -> None:

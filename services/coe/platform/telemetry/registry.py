@@ -129,6 +129,13 @@ METRICS = (
         (names.COE_EXPERT, names.COE_TIER),
         SECONDS,
     ),
+    Metric(
+        "coe.tokens.cached",
+        "counter",
+        "{token}",
+        "Of the input of gen_ai.client.token.usage: not computed, for earlier prompts began alike",
+        (names.COE_EXPERT,),
+    ),
     Metric("coe.tokens.guessed", "counter", "{token}", "Tokens that steps of decode guessed", (names.COE_EXPERT,)),
     Metric("coe.tokens.guessed.right", "counter", "{token}", "Guessed tokens that came", (names.COE_EXPERT,)),
     Metric("coe.expert.switch.count", "counter", "{switch}", "Batches of another expert than the one before"),
