@@ -62,7 +62,7 @@ def answer_of(prompt: events_pb2.PromptSubmitted) -> list[Outgoing]:
         completion=events_pb2.PromptCompleted.Completion(text=text, finish_reason="stop", logprobs=logprobs),
         routing=routing,
         assignment=assignment,
-        usage=common_pb2.Usage(prompt_tokens=3, completion_tokens=2),
+        usage=common_pb2.Usage(prompt_tokens=3, completion_tokens=2, cached_tokens=1),
     )
     assigned = events_pb2.PromptAssigned(prompt=prompt, routing=routing, assignment=assignment)
     return [

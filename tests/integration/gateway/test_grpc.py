@@ -24,6 +24,7 @@ async def test_generate_streams_the_whole_answer_in_order(stub: gateway_pb2_grpc
     kinds = [response.WhichOneof("event") for response in responses]
     assert kinds[:2] == ["accepted", "routed"]
     assert kinds[-2:] == ["usage", "done"]
+    assert responses[-2].usage.cached_tokens == 1
     assert "".join(response.token.text for response in responses) == responses[-1].done.text == "hello"
 
 

@@ -31,6 +31,7 @@ async def test_chat_completion_names_the_expert_and_counts_tokens(http: httpx.As
         "finish_reason": "stop",
     }
     assert (body["model"], body["usage"]["total_tokens"]) == (EXPERT, 5)
+    assert body["usage"]["prompt_tokens_details"] == {"cached_tokens": 1}
     assert "coe" not in body
     assert answer.headers["x-coe-category"] == "math"
 

@@ -18,7 +18,7 @@ HEAD = Head("r", "expert", 1, {"coe": "why"})
 
 def whole(**ended: Any) -> dict[str, Any]:
     completion = events_pb2.PromptCompleted.Completion(**ended)
-    usage = common_pb2.Usage(prompt_tokens=3, completion_tokens=1)
+    usage = common_pb2.Usage(prompt_tokens=3, completion_tokens=1, cached_tokens=2)
     result = events_pb2.PromptCompleted(completion=completion, usage=usage)
     return ChatRequest.model_validate({"messages": HELLO}).whole(result, HEAD)
 
@@ -32,12 +32,12 @@ def test_auto_routes_a_name_asks_for_the_expert_and_a_budget_bounds() -> None:
 
 def test_sampling_is_carried_and_what_is_not_given_stays_unset() -> None:
     request = {"messages": HELLO, "max_tokens": 7, "temperature": 0.5, "stop": "END", "seed": 3}
-    request |= {"frequency_penalty": -0.5, "presence_penalty": 0}
+    request |= {"frequency_penalty": -0.5, "presence_penalty": 0, "ignore_eos": True}
     sampling = ChatRequest.model_validate(request).to_prompt().sampling
     assert (sampling.max_tokens, sampling.temperature, sampling.seed) == (7, 0.5, 3)
     assert list(sampling.stop) == ["END"]
     assert not sampling.HasField("top_p")
-    assert (sampling.frequency_penalty, sampling.presence_penalty) == (-0.5, 0)
+    assert (sampling.frequency_penalty, sampling.presence_penalty, sampling.ignore_eos) == (-0.5, 0, True)
 
 
 def test_developer_messages_are_system_messages_and_parts_are_joined() -> None:
@@ -113,7 +113,7 @@ def test_a_json_format_is_a_schema() -> None:
     [
         {"n": None, "stream": None, "model": None, "stop": None},
         {"tools": [], "tool_choice": "none", "parallel_tool_calls": True, "logit_bias": {}, "top_logprobs": 0},
-        {"logprobs": False},
+        {"logprobs": False, "ignore_eos": False},
         {"response_format": {"type": "text"}, "modalities": ["text"], "store": False, "service_tier": "auto"},
         {"metadata": {"a": "b"}, "safety_identifier": "x"},
     ],
@@ -194,6 +194,11 @@ def test_an_answer_names_the_expert_that_ran() -> None:
         "created": 1,
         "model": "expert",
         "choices": [{"index": 0, "message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}],
-        "usage": {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4},
+        "usage": {
+            "prompt_tokens": 3,
+            "completion_tokens": 1,
+            "total_tokens": 4,
+            "prompt_tokens_details": {"cached_tokens": 2},
+        },
         "coe": "why",
     }

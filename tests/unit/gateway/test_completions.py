@@ -13,6 +13,7 @@ from coe.gateway.dialects.completions import CompletionRequest
 
 HEAD = Head("r", "expert", 1, {})
 TEXT = "Once upon"
+USAGE = common_pb2.Usage(prompt_tokens=3, completion_tokens=2, cached_tokens=1)
 
 
 def asked(**fields: object) -> CompletionRequest:
@@ -21,7 +22,7 @@ def asked(**fields: object) -> CompletionRequest:
 
 def ended(text: str, *tokens: common_pb2.TokenLogprob) -> events_pb2.PromptCompleted:
     completion = events_pb2.PromptCompleted.Completion(text=text, finish_reason="length", logprobs=tokens)
-    return events_pb2.PromptCompleted(completion=completion, usage={"prompt_tokens": 3, "completion_tokens": 2})
+    return events_pb2.PromptCompleted(completion=completion, usage=USAGE)
 
 
 def token(spelt: bytes, logprob: float, **likeliest: float) -> common_pb2.TokenLogprob:
@@ -38,7 +39,8 @@ def test_the_text_goes_on_as_it_is() -> None:
     assert (prompt.prompt, prompt.raw, prompt.tenant, len(prompt.messages)) == (TEXT, True, "u", 0)
     assert (prompt.sampling.max_tokens, prompt.sampling.temperature) == (16, 0.5)
     assert not prompt.sampling.HasField("top_logprobs")
-    assert asked(prompt=[TEXT], max_tokens=5).to_prompt().sampling.max_tokens == 5
+    fixed = asked(prompt=[TEXT], max_tokens=5, stop=None, ignore_eos=True).to_prompt().sampling
+    assert (fixed.max_tokens, fixed.ignore_eos, len(fixed.stop)) == (5, True, 0)
     for top in (0, 20):
         sampling = asked(logprobs=top).to_prompt().sampling
         assert (sampling.HasField("top_logprobs"), sampling.top_logprobs) == (True, top)
@@ -74,7 +76,12 @@ def test_an_answer_may_begin_with_the_prompt() -> None:
         "created": 1,
         "model": "expert",
         "choices": [{"index": 0, "text": " a", "logprobs": None, "finish_reason": "length"}],
-        "usage": {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5},
+        "usage": {
+            "prompt_tokens": 3,
+            "completion_tokens": 2,
+            "total_tokens": 5,
+            "prompt_tokens_details": {"cached_tokens": 1},
+        },
     }
     assert asked(echo=True).whole(ended(" a"), HEAD)["choices"][0]["text"] == "Once upon a"
     telling = asked(echo=True).telling(HEAD)
@@ -94,6 +101,7 @@ def test_the_first_chunk_is_the_first_text_and_says_why() -> None:
     assert "coe" not in second
     assert last["choices"][0]["finish_reason"] == "length"
     assert (usage["choices"], usage["usage"]["total_tokens"]) == ([], 5)
+    assert usage["usage"]["prompt_tokens_details"] == {"cached_tokens": 1}
     assert lines[-1] == "data: [DONE]\n\n"
 
 

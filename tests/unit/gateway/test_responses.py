@@ -17,6 +17,7 @@ HEAD = Head("r", "expert", 1, {"coe": "why"})
 FUNCTION = {"type": "function", "name": "f", "parameters": {"type": "object", "title": "ä"}, "strict": True}
 CALLS = [common_pb2.ToolCall(id="call_1", name="f", arguments="{}"), common_pb2.ToolCall(id="call_2", name="g")]
 OF_A = common_pb2.TokenLogprob(token=b"a", logprob=-0.5)
+USAGE = common_pb2.Usage(prompt_tokens=3, completion_tokens=2, cached_tokens=1)
 TOLD_OF_A = {"token": "a", "logprob": -0.5, "bytes": [97], "top_logprobs": []}
 
 
@@ -30,7 +31,7 @@ def turns(**fields: object) -> list[tuple[str, str]]:
 
 def ended(text: str = "", finish_reason: str = "stop", **fields: Any) -> events_pb2.PromptCompleted:
     completion = events_pb2.PromptCompleted.Completion(text=text, finish_reason=finish_reason, **fields)
-    return events_pb2.PromptCompleted(completion=completion, usage={"prompt_tokens": 3, "completion_tokens": 2})
+    return events_pb2.PromptCompleted(completion=completion, usage=USAGE)
 
 
 def events(lines: Iterable[str]) -> list[dict[str, Any]]:
@@ -142,7 +143,7 @@ def test_an_answer_says_again_what_was_asked() -> None:
         ],
         "usage": {
             "input_tokens": 3,
-            "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+            "input_tokens_details": {"cached_tokens": 1, "cache_write_tokens": 0},
             "output_tokens": 2,
             "output_tokens_details": {"reasoning_tokens": 0},
             "total_tokens": 5,

@@ -73,6 +73,7 @@ class Asked(Given, ABC):
     top_k: Annotated[int, Field(ge=0, lt=2**32)] | None = None
     min_p: Probability | None = None
     repetition_penalty: Annotated[float, Field(ge=1e-3, le=1e3)] | None = None
+    ignore_eos: bool = False
     # Ours: the answer, or the first chunk of a stream, says in a field `coe` why this expert gives it.
     explain: bool = False
 
@@ -105,6 +106,7 @@ class Asked(Given, ABC):
                 stop=self.stop,
                 json_schema=json_schema,
                 top_logprobs=top_logprobs,
+                ignore_eos=self.ignore_eos,
             ),
             tenant=self.user or "",
             conversation_id=self.prompt_cache_key or "",

@@ -63,9 +63,10 @@ def envelope(head: Head, kind: str, prefix: str) -> dict[str, Any]:
     return {"id": f"{prefix}-{head.request_id}", "object": kind, "created": head.created, "model": head.model}
 
 
-def usage(counts: common_pb2.Usage) -> dict[str, int]:
+def usage(counts: common_pb2.Usage) -> dict[str, Any]:
     return {
         "prompt_tokens": counts.prompt_tokens,
         "completion_tokens": counts.completion_tokens,
         "total_tokens": counts.prompt_tokens + counts.completion_tokens,
+        "prompt_tokens_details": {"cached_tokens": counts.cached_tokens},
     }

@@ -65,7 +65,7 @@ def call_item(call: common_pb2.ToolCall, request_id: str, index: int) -> dict[st
 def usage(counts: common_pb2.Usage) -> dict[str, Any]:
     return {
         "input_tokens": counts.prompt_tokens,
-        "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+        "input_tokens_details": {"cached_tokens": counts.cached_tokens, "cache_write_tokens": 0},
         "output_tokens": counts.completion_tokens,
         "output_tokens_details": {"reasoning_tokens": 0},
         "total_tokens": counts.prompt_tokens + counts.completion_tokens,
