@@ -42,6 +42,14 @@ def test_topics(found: TopicFacts | None, level: Level) -> None:
     assert bool(topic.mend) is (level is not Level.GOOD)
 
 
+def test_where_brokers_keep_transactions_is_as_safe_as_the_prompts() -> None:
+    safe, lonely = TopicFacts(50, 3, 3, 2), TopicFacts(50, 1, 1, 1)
+    facts = KafkaFacts(3, {"t": safe, "__consumer_offsets": safe, "__transaction_state": lonely})
+    levels = {check.name: check.level for check in kafka_checks(facts, [SPEC])}
+    assert levels["topic __consumer_offsets"] is Level.GOOD
+    assert levels["topic __transaction_state"] is Level.WARNING
+
+
 @pytest.mark.parametrize(
     ("config", "wrong"),
     [

@@ -8,6 +8,8 @@ from coe.local.doctor.groups import GroupFacts
 from coe.platform.bus.api import TopicSpec
 
 _SAFE_REPLICAS = 3
+# Where the brokers keep committed offsets and transactions, once there were some: without these nothing is answered.
+BROKERS_OWN = (TopicSpec("__consumer_offsets", 1), TopicSpec("__transaction_state", 1))
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,8 @@ def kafka_checks(facts: KafkaFacts, wanted: Sequence[TopicSpec]) -> list[Check]:
     checks = [
         judged("Kafka brokers", facts.brokers >= _SAFE_REPLICAS, str(facts.brokers), few, otherwise=Level.WARNING)
     ]
-    checks += [_topic(spec, facts.topics.get(spec.name), facts.brokers) for spec in wanted]
+    own = [spec for spec in BROKERS_OWN if spec.name in facts.topics]
+    checks += [_topic(spec, facts.topics.get(spec.name), facts.brokers) for spec in (*wanted, *own)]
     return checks + [_group(name, found) for name, found in facts.groups.items()]
 
 

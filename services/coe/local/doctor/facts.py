@@ -15,6 +15,7 @@ from redis.exceptions import RedisClusterException, RedisError
 from coe._proto.memory_tier_manager_pb2 import TIER_HBM
 from coe.local.doctor.check import Check, Level
 from coe.local.doctor.deployment import (
+    BROKERS_OWN,
     KafkaFacts,
     RedisFacts,
     TopicFacts,
@@ -87,7 +88,8 @@ async def _kafka(bootstrap: str) -> KafkaFacts:
             admin = AIOKafkaAdminClient(**connection.options())
             await admin.start()
             cluster = await admin.describe_cluster()
-            names = sorted({spec.name for spec in topics.SPECS} & set(await admin.list_topics()))
+            known = {spec.name for spec in (*topics.SPECS, *BROKERS_OWN)}
+            names = sorted(known & set(await admin.list_topics()))
             described = await admin.describe_topics(names) if names else []
             configs = await _configs(admin, names) if names else {}
             read = await groups(connection)
