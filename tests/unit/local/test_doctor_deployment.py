@@ -43,7 +43,7 @@ def test_topics(found: TopicFacts | None, level: Level) -> None:
 
 
 def test_where_brokers_keep_transactions_is_as_safe_as_the_prompts() -> None:
-    safe, lonely = TopicFacts(50, 3, 3, 2), TopicFacts(50, 1, 1, 1)
+    safe, lonely = TopicFacts(50, 3, 3, 2), TopicFacts(50, 1, 1, 2)
     facts = KafkaFacts(3, {"t": safe, "__consumer_offsets": safe, "__transaction_state": lonely})
     levels = {check.name: check.level for check in kafka_checks(facts, [SPEC])}
     assert levels["topic __consumer_offsets"] is Level.GOOD

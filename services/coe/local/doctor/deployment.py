@@ -1,7 +1,7 @@
 """Judges what was found of a deployment. Pure: `facts.py` looks."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from coe.local.doctor.check import Check, Level, judged
 from coe.local.doctor.groups import GroupFacts
@@ -62,8 +62,12 @@ def kafka_checks(facts: KafkaFacts, wanted: Sequence[TopicSpec]) -> list[Check]:
     checks = [
         judged("Kafka brokers", facts.brokers >= _SAFE_REPLICAS, str(facts.brokers), few, otherwise=Level.WARNING)
     ]
-    own = [spec for spec in BROKERS_OWN if spec.name in facts.topics]
-    checks += [_topic(spec, facts.topics.get(spec.name), facts.brokers) for spec in (*wanted, *own)]
+    checks += [_topic(spec, facts.topics.get(spec.name), facts.brokers) for spec in wanted]
+    for spec in BROKERS_OWN:
+        if found := facts.topics.get(spec.name):
+            # Where such a topic never had so many replicas, brokers write to it all the same.
+            enough = min(found.min_in_sync, found.replicas)
+            checks.append(_topic(spec, replace(found, min_in_sync=enough), facts.brokers))
     return checks + [_group(name, found) for name, found in facts.groups.items()]
 
 
