@@ -1,12 +1,12 @@
 // Linear on 16-bit activations. A register holds 2 columns of 8 rows (Narrow, one panel) or of 16 (Wide, two panels); 2
 // activations are broadcast to all rows, so nothing is summed across lanes. Few tokens multiply the quants as they are
-// unpacked; more of them share one unpacked copy in the first-level cache. Included after unpack_x86.inl.
+// unpacked. Where that fills few registers, more of them share one unpacked copy in the first-level cache. Included
+// after unpack_x86.inl.
 
 constexpr size_t kTileRegisters = 2;  // of weights, at most
-constexpr size_t kFloatSums = 8;
-constexpr size_t kDirectTokens = 16;  // beyond these an unpacked copy pays
-constexpr size_t kChunkBlocks = 16;   // of the copy: 16 KiB of quants a panel and half
-constexpr size_t kTokenGroup = 128;   // tokens that go through one copy
+constexpr size_t kFloatSums = 4;
+constexpr size_t kChunkBlocks = 16;  // of the copy: 16 KiB of quants a panel and half
+constexpr size_t kTokenGroup = 128;  // tokens that go through one copy
 
 // Integer sums of a tile must stay in registers; of more than kFloatSums the floats don't. Fewer sums than kChains are
 // made in parts: each product waits for the sum before it.
@@ -17,6 +17,7 @@ struct Narrow {
   static constexpr size_t kPanels = 1;
   static constexpr size_t kTileTokens = 4;
   static constexpr size_t kChains = 1;
+  static constexpr size_t kDirectTokens = 16;
 
   static PanelQuants quants(const uint8_t* of_first, size_t) { return {of_first}; }
   static V8 halves(const uint8_t* of_first, size_t) { return load8_half(of_first); }
@@ -200,6 +201,10 @@ inline void chunk_tile(const Chunk<Reg>& chunk, size_t first, size_t count, cons
   }
 }
 
+// Beyond so many tokens an unpacked copy pays. Not of blocks with two scales: their sums end too soon.
+template <class Reg, Format kFormat>
+constexpr size_t kDirectTokens = kRuns<kFormat> == 1 ? Reg::kDirectTokens : SIZE_MAX;
+
 template <class Reg, Format kFormat, size_t kRegisters, size_t kTokens>
 void direct_panels(const Matrix& w, const QuantRows& x, size_t tokens, size_t panel, float* out, size_t out_stride) {
   for (size_t token = 0; token < tokens; token += kTokens)
@@ -238,17 +243,23 @@ bool in_pairs(size_t tokens) {
   return tokens > 1 || (Reg::kPanels == 2 && is_intel());
 }
 
+template <class Reg, Format kFormat, size_t kRegisters>
+auto* panels_of(size_t tokens) {
+  if constexpr (kDirectTokens<Reg, kFormat> != SIZE_MAX)
+    if (tokens > kDirectTokens<Reg, kFormat>) return &chunked_panels<Reg, kFormat, kRegisters>;
+  return &direct_panels<Reg, kFormat, kRegisters, Reg::kTileTokens>;
+}
+
 // As many whole tiles as fit [panel, end), with registers of this width; moves `panel` behind them.
 template <class Reg, Format kFormat, bool kPairs = true>
 void linear_tiles(const Matrix& w, const QuantRows& x, size_t tokens, size_t& panel, size_t end, float* out,
                   size_t out_stride) {
-  const bool direct = tokens <= kDirectTokens;
   if constexpr (kPairs) {
-    auto* pair = direct ? direct_panels<Reg, kFormat, 2, Reg::kTileTokens> : chunked_panels<Reg, kFormat, 2>;
+    auto* pair = panels_of<Reg, kFormat, 2>(tokens);
     if (in_pairs<Reg>(tokens))
       for (; panel + 2 * Reg::kPanels <= end; panel += 2 * Reg::kPanels) pair(w, x, tokens, panel, out, out_stride);
   }
-  auto* single = direct ? direct_panels<Reg, kFormat, 1, Reg::kTileTokens> : chunked_panels<Reg, kFormat, 1>;
+  auto* single = panels_of<Reg, kFormat, 1>(tokens);
   for (; panel + Reg::kPanels <= end; panel += Reg::kPanels) single(w, x, tokens, panel, out, out_stride);
 }
 

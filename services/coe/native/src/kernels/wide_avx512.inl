@@ -27,6 +27,7 @@ struct Wide {
   static constexpr size_t kPanels = 2;
   static constexpr size_t kTileTokens = 8;
   static constexpr size_t kChains = 4;
+  static constexpr size_t kDirectTokens = SIZE_MAX;
 
   static PairQuants quants(const uint8_t* of_first, size_t panel_bytes) { return {of_first, of_first + panel_bytes}; }
   // The forms with a mask, of all lanes: GCC 12 warns of the others' own undefined values.
