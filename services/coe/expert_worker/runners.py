@@ -33,12 +33,20 @@ class Runner(Protocol):
 class Runners:
     """`make` opens the runner of an expert, `bundle_of` says with which bundle (Bundle.identity).
 
-    A runner is of one bundle: when a lease is on another's weights, the next one is made.
+    A runner is of one bundle: when a lease is on another's weights, the next one is made. `tenants_apart`: no tenant's
+    prompt begins with what was computed for another's.
     """
 
-    def __init__(self, make: Callable[[str], Runner], bundle_of: Callable[[str], str] = lambda expert_id: "") -> None:
+    def __init__(
+        self,
+        make: Callable[[str], Runner],
+        bundle_of: Callable[[str], str] = lambda expert_id: "",
+        *,
+        tenants_apart: bool = False,
+    ) -> None:
         self._make = make
         self._bundle_of = bundle_of
+        self._tenants_apart = tenants_apart
         self._open: OrderedDict[str, tuple[str, Runner]] = OrderedDict()
 
     def step(self, step: Step) -> StepDone:
@@ -60,12 +68,13 @@ class Runners:
             return StepDone(step.expert_id, refused=refused, error=_fault(step.expert_id, error))
         return StepDone(step.expert_id, emissions, refused)
 
-    @staticmethod
-    def _join(runner: Runner, step: Step) -> list[tuple[str, CoEError]]:
+    def _join(self, runner: Runner, step: Step) -> list[tuple[str, CoEError]]:
         refused: list[tuple[str, CoEError]] = []
         for prompt in step.join:
+            asked = prompt.assigned.prompt
             try:
-                runner.add(prompt.key, Conversation.from_proto(prompt.assigned.prompt), prompt.sampling)
+                past = asked.tenant if self._tenants_apart else ""
+                runner.add(prompt.key, Conversation.from_proto(asked, past), prompt.sampling)
             except BaseException as error:  # a panic of the tokenizer is no Exception
                 refused.append((prompt.key, _fault(step.expert_id, error)))
         return refused

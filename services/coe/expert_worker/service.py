@@ -57,7 +57,7 @@ class ExpertWorkerService:
         self._worker = Worker(
             self._bus,
             echo.LeasesWithEcho(self._tiers),
-            Runners(self._make_runner, self._hosted.check),
+            Runners(self._make_runner, self._hosted.check, tenants_apart=settings.shared_past == "tenant"),
             WorkerLoop(
                 make_policy(settings.policy, max_wait=settings.max_wait_s),
                 Expected(costs, Exponential(), settings.max_batch),

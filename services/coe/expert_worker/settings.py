@@ -33,6 +33,9 @@ class WorkerSettings(Settings):
     kv_bytes: Annotated[int, Field(ge=1 << 20)] = 512 << 20
     # How keys and values are kept: f16 holds twice the tokens of f32 in the same bytes, i8 nearly four times as many.
     kv_format: KvFormat = "f16"
+    # Who may begin with what was computed for another prompt: everybody, or prompts of the same tenant alone, so that
+    # nobody can tell from the time or the usage of an answer how others' prompts begin.
+    shared_past: Literal["all", "tenant"] = "all"
     # Tokens that a step of one sequence guesses, and fewer one of several: those that followed when the last ones stood
     # together before. Wrong guesses cost a little time, and answers are the same; 0: none.
     guesses: Annotated[int, Field(ge=0, le=16)] = GUESSES

@@ -15,12 +15,13 @@ Turn = Mapping[str, Any]
 @dataclass(frozen=True)
 class Conversation:
     """Turns, the last of them to be answered, and what the answer may call. `raw`: the one turn's text is gone on with,
-    by no template.
+    by no template. `past`: what was computed for others may be used if they have the same.
     """
 
     turns: Sequence[Turn]
     tools: ToolUse | None = None
     raw: bool = False
+    past: str = ""
 
     @classmethod
     def of(cls, text: str) -> Self:
@@ -28,10 +29,10 @@ class Conversation:
         return cls(({"role": "user", "content": text},))
 
     @classmethod
-    def from_proto(cls, prompt: events_pb2.PromptSubmitted) -> Self:
+    def from_proto(cls, prompt: events_pb2.PromptSubmitted, past: str = "") -> Self:
         """Raises InvalidPrompt."""
         turns = tuple(map(_turn, prompt.messages)) or cls.of(prompt.prompt).turns
-        return cls(turns, ToolUse.from_proto(prompt), prompt.raw)
+        return cls(turns, ToolUse.from_proto(prompt), prompt.raw, past)
 
 
 def _turn(message: common_pb2.ChatMessage) -> Turn:

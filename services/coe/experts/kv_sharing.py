@@ -5,7 +5,6 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Protocol
 
 from coe.experts.kv_blocks import BlockPool, KvBudget
@@ -38,10 +37,12 @@ class ExpertKv:
         self.weights = weights
         self.cache = PrefixCache(owner.pool.block_tokens)
 
-    @cached_property
-    def batch_invariant(self) -> "ExpertKv":
-        """The same expert's, for sequences whose past must have been computed by batch-invariant steps."""
-        return self.shared.expert(self.owner, f"{self.weights} batch-invariant")
+    def apart(self, past: str, *, batch_invariant: bool) -> "ExpertKv":
+        """The same expert's, for sequences that know no other past than that of this name, or than what batch-invariant
+        steps computed.
+        """
+        name = self.weights + (f" of {past!r}" if past else "") + (" batch-invariant" if batch_invariant else "")
+        return self if name == self.weights else self.shared.expert(self.owner, name)
 
     def reserve(self, prompt: Sequence[int], tokens: int) -> Reservation:
         """Blocks for so many tokens, of which the prompt's are the first. Some may be computed already.

@@ -61,10 +61,15 @@ class Runner:
         Raises InvalidPrompt, ContextExceeded (it can never fit), CapacityExceeded (it does not fit now).
         """
         ids = self._tokenizer.encode_prompt(conversation)
-        self.add_tokens(request_id, ids, sampling, conversation.tools)
+        self.add_tokens(request_id, ids, sampling, conversation.tools, conversation.past)
 
     def add_tokens(
-        self, request_id: str, prompt: Seq[int], sampling: SamplingParams, tools: ToolUse | None = None
+        self,
+        request_id: str,
+        prompt: Seq[int],
+        sampling: SamplingParams,
+        tools: ToolUse | None = None,
+        past: str = "",
     ) -> None:
         """As `add`, for a prompt of token ids."""
         config = self._session.config
@@ -84,12 +89,13 @@ class Runner:
             )
         sequence = start(request_id, prompt, sampling, self._tokenizer, config.vocabulary, tools)
         sequence.batch_invariant = sampling.seed is not None and not self._session.batch_invariant
+        sequence.kv = kv = self._kv.apart(past, batch_invariant=sequence.batch_invariant)
         with self._lock:
             if request_id in self._sequences:
                 raise InvalidPrompt(f"request {request_id} is being generated already")
             if len(self._sequences) >= self._max_batch:
                 raise CapacityExceeded(f"the expert's batch of {self._max_batch} is full")
-            reservation = self._kv_of(sequence).reserve(prompt, room - 1)
+            reservation = kv.reserve(prompt, room - 1)
             self._sequences[request_id] = sequence
             self._hold(sequence, reservation)
 
@@ -142,14 +148,14 @@ class Runner:
             reservation = self._reservations[request_id]
             known = len(reservation.path) * self._session.pool.block_tokens
             if sequence.completion_tokens == 0 and sequence.computed == known:
-                self._hold(sequence, self._kv_of(sequence).rematch(reservation, sequence.ids))
+                self._hold(sequence, sequence.kv.rematch(reservation, sequence.ids))
 
     def _publish(self, chunk: Chunk) -> None:
         """Lets others use what of a prompt is computed."""
         sequence = chunk.sequence
         if sequence.completion_tokens == 0:
             reservation = self._reservations[sequence.request_id]
-            published = self._kv_of(sequence).publish(reservation, sequence.ids[: sequence.computed])
+            published = sequence.kv.publish(reservation, sequence.ids[: sequence.computed])
             self._reservations[sequence.request_id] = published
 
     def _absorb(self, chunks: Seq[Chunk], result: StepResult) -> list[Emission]:
@@ -180,7 +186,7 @@ class Runner:
         None when it was cancelled meanwhile.
         """
         del self._sequences[sequence.request_id]
-        self._kv_of(sequence).discard(self._reservations.pop(sequence.request_id))
+        sequence.kv.discard(self._reservations.pop(sequence.request_id))
         if sequence.cancelled:
             return None
         return sequence.fail(NumericalError("what the expert computed for this prompt is no number"))
@@ -192,7 +198,4 @@ class Runner:
     def _drop(self, sequence: Sequence) -> None:
         del self._sequences[sequence.request_id]
         reservation = self._reservations.pop(sequence.request_id)
-        self._kv_of(sequence).release(reservation, sequence.ids[: sequence.computed])
-
-    def _kv_of(self, sequence: Sequence) -> ExpertKv:
-        return self._kv.batch_invariant if sequence.batch_invariant else self._kv
+        sequence.kv.release(reservation, sequence.ids[: sequence.computed])

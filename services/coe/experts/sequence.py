@@ -5,6 +5,7 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
 
 from coe.experts.grammar import Grammar
+from coe.experts.kv_sharing import ExpertKv
 from coe.experts.logprobs import TokenLogprob, token_logprob
 from coe.experts.lookup import Lookup
 from coe.experts.sampler import Logits, Sampler
@@ -63,6 +64,8 @@ class Sequence:
     cancelled: bool = field(default=False, init=False)
     # Whether its steps must be told that nothing may depend on what shares them: that is what a seed is for.
     batch_invariant: bool = False
+    # Where its blocks are of, and the past that it may use.
+    kv: ExpertKv = field(init=False)
 
     def __post_init__(self) -> None:
         self.prompt_tokens = len(self.ids)

@@ -64,7 +64,7 @@ def plan_step(sequences: Seq[Sequence], block_tokens: int, guesses: int = 0) -> 
 def _follows(sequence: Sequence, other: Sequence, block_tokens: int) -> bool:
     """Whether the next block of `sequence` is one that `other` has yet to compute."""
     end = sequence.computed + block_tokens
-    if sequence.batch_invariant != other.batch_invariant:
+    if sequence.kv is not other.kv:
         return False
     if sequence.computed % block_tokens or end >= len(sequence.ids) or other.computed >= end:
         return False

@@ -3,6 +3,8 @@
 import threading
 from dataclasses import replace
 
+import pytest
+
 from coe.expert_worker.effects import Grant, Step
 from coe.expert_worker.runners import Runner, Runners
 from coe.experts.conversation import Conversation
@@ -91,3 +93,19 @@ def test_without_a_runner_nobody_joins_and_the_next_step_may_try_again() -> None
         refusals += [error for refused, error in done.refused if refused == key]
     assert [type(error) for error in refusals] == [ArtifactError, InternalError]
     assert [emission.request_id for emission in done.emissions] == ["3"]
+
+
+@pytest.mark.parametrize(("apart", "pasts"), [(False, ["", "", ""]), (True, ["acme", "labs", ""])])
+def test_tenants_share_what_was_computed_unless_told_otherwise(*, apart: bool, pasts: list[str]) -> None:
+    seen: list[str] = []
+
+    class Noting(FakeRunner):
+        def add(self, request_id: str, conversation: Conversation, sampling: SamplingParams) -> None:
+            seen.append(conversation.past)
+            super().add(request_id, conversation, sampling)
+
+    prompts = [make_prompt(name) for name in "123"]
+    for prompt, tenant in zip(prompts, ("acme", "labs", ""), strict=True):
+        prompt.assigned.prompt.tenant = tenant
+    Runners(lambda expert_id: Noting(open_gate()), tenants_apart=apart).step(Step("a", GRANT, prompts))
+    assert seen == pasts

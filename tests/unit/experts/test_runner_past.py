@@ -61,6 +61,25 @@ def test_logits_that_are_no_numbers_end_their_own_sequence_only(
     session.pool.check_integrity()
 
 
+def test_pasts_of_different_names_are_apart(runner: Runner, session: FakeSession) -> None:
+    """Also those of prompts that come together, which wait for nothing of the other."""
+    prompt = [number % 50 for number in range(5 * BLOCK)]
+
+    def computed(**names: str) -> tuple[list[int], int]:
+        session.steps.clear()
+        for name, past in names.items():
+            runner.add_tokens(name, prompt, SamplingParams(max_tokens=1), past=past)
+        done = finish(runner)
+        return session.steps.copy(), sum(emission.cached_tokens for emission in done.values())
+
+    assert computed(first="a") == ([len(prompt)], 0)
+    assert computed(second="b") == ([len(prompt)], 0)
+    assert computed(third="") == ([len(prompt)], 0)
+    assert computed(fourth="a") == ([BLOCK], 4 * BLOCK)
+    assert computed(fifth="c", sixth="d") == ([2 * len(prompt)], 0)
+    session.pool.check_integrity()
+
+
 def test_a_seed_changes_nothing_where_steps_are_batch_invariant(runner: Runner, session: FakeSession) -> None:
     prompt = [draw % 50 for draw in range(10 * BLOCK + 1)]
     for seed, computed in ((None, len(prompt)), (3, 1)):
