@@ -32,6 +32,7 @@ def rate(metric: str, by: str = "") -> str:
 # A counter is not there before it first counts.
 _HITS, _MISSES = (f"({rate(f'coe_cache_{what}_total')} or vector(0))" for what in ("hit", "miss"))
 _FAILED = '{}_duration_seconds_count{{error_type!=""}}'
+_INPUT = 'gen_ai_client_token_usage_sum{gen_ai_token_type="input"}'
 _EXPERT = "gen_ai_request_model"
 DASHBOARDS = {
     "Overview": [
@@ -90,6 +91,18 @@ DASHBOARDS = {
             "s",
         ),
         Panel("Not in HBM", rate("coe_cache_miss_total", "coe_expert_id"), "{{coe_expert_id}}", "ops"),
+        Panel(
+            "Of prompts, computed before",
+            f"{rate('coe_tokens_cached_total')} / {rate(_INPUT)}",
+            "share of tokens",
+            "percentunit",
+        ),
+        Panel(
+            "Guesses that came",
+            f"{rate('coe_tokens_guessed_right_total')} / {rate('coe_tokens_guessed_total')}",
+            "share of guesses",
+            "percentunit",
+        ),
         Panel("Held by a worker", "sum by (coe_worker_id) (coe_queue_depth)", "{{coe_worker_id}}"),
     ],
 }
