@@ -110,7 +110,7 @@ class SharedKv:
     def publish(self, expert: ExpertKv, reservation: Reservation, computed: Sequence[int]) -> Reservation:
         with self._lock:
             path = expert.cache.publish(reservation.path, computed, reservation.blocks)
-            self._past.setdefault(expert)
+            self._remember(expert)
             return Reservation(reservation.blocks, tuple(path))
 
     def rematch(self, expert: ExpertKv, reservation: Reservation, prompt: Sequence[int]) -> Reservation:
@@ -122,13 +122,18 @@ class SharedKv:
     def release(self, expert: ExpertKv, reservation: Reservation, computed: Sequence[int]) -> None:
         with self._lock:
             surplus = expert.cache.adopt(list(reservation.path), computed, reservation.blocks)
-            self._past.setdefault(expert)
+            self._remember(expert)
             expert.owner.pool.release(surplus)
 
     def discard(self, expert: ExpertKv, reservation: Reservation) -> None:
         with self._lock:
             forgotten = expert.cache.forget(reservation.path)
             expert.owner.pool.release([*forgotten, *reservation.blocks[len(reservation.path) :]])
+
+    def _remember(self, expert: ExpertKv) -> None:
+        # One without a block never gives way: there may be as many as tenants have names.
+        if len(expert.cache):
+            self._past.setdefault(expert)
 
     def _used(self, expert: ExpertKv) -> None:
         if expert in self._past:

@@ -1,5 +1,6 @@
 """What was computed before is used again, by whom it may be, and only while it is sound."""
 
+import gc
 import random
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coe.experts.kv_sharing import SharedKv
+from coe.experts.kv_sharing import ExpertKv, SharedKv
 from coe.experts.prefill_budget import PREFILL_TOKENS
 from coe.experts.runner import Runner
 from coe.experts.sampling_params import SamplingParams
@@ -78,6 +79,14 @@ def test_pasts_of_different_names_are_apart(runner: Runner, session: FakeSession
     assert computed(fourth="a") == ([BLOCK], 4 * BLOCK)
     assert computed(fifth="c", sixth="d") == ([2 * len(prompt)], 0)
     session.pool.check_integrity()
+
+
+def test_names_whose_prompts_fill_no_block_are_forgotten(runner: Runner, kv: SharedKv) -> None:
+    for number in range(20):
+        runner.add_tokens("short", [1], SamplingParams(max_tokens=2), past=str(number))
+        finish(runner)
+    gc.collect()
+    assert sum(isinstance(one, ExpertKv) and one.shared is kv for one in gc.get_objects()) == 1
 
 
 def test_a_seed_changes_nothing_where_steps_are_batch_invariant(runner: Runner, session: FakeSession) -> None:
