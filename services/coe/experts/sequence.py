@@ -137,17 +137,24 @@ class Sequence:
     def _drawn(
         self, logits: Logits | None, likeliest: Seq[int], guesses: Seq[int]
     ) -> Iterator[tuple[int, Logits | None]]:
-        """The next tokens, each with the logits that it is of, as long as they are as guessed; then the forced ones."""
-        for index, likely in enumerate(likeliest):
-            row = None if logits is None else logits[index]
-            token = self.sampler.sample(row, likely)
-            yield token, row
-            if index == len(guesses) or token != guesses[index]:
-                break
-            self.computed += 1
+        """The next tokens, each with the logits that it is of or behind, as long as they are as guessed."""
+        row, known = 0, True
+        while known:
+            of = None if logits is None else logits[row]
+            for token in self._next(of, likeliest[row]):
+                yield token, of
+                known = known and row < len(guesses) and token == guesses[row]
+                if known:
+                    self.computed += 1
+                    row += 1
+
+    def _next(self, logits: Logits | None, likely: int) -> Iterator[int]:
+        """One that is drawn, and what a grammar leaves no choice of behind it: no guess may be drawn in its place, for
+        a seed's answer would be another one then.
+        """
+        yield self.sampler.sample(logits, likely)
         if self.params.top_logprobs is None:
-            most = min(FORCED_AT_ONCE, self.params.max_tokens - self.completion_tokens)
-            yield from ((token, None) for token in self.sampler.forced(most))
+            yield from self.sampler.forced(min(FORCED_AT_ONCE, self.params.max_tokens - self.completion_tokens))
 
     def _add(self, token: int) -> tuple[str, str | None]:
         """What it says, and the reason to end behind it."""

@@ -1,6 +1,8 @@
 """Steps that guess give the answers that others give, in fewer steps where the guesses are right."""
 
+import json
 import random
+import re
 
 import numpy as np
 import pytest
@@ -43,6 +45,22 @@ def test_answers_are_the_same(session: FakeSession, kv: SharedKv, heat: float) -
         steps[guesses] = len(session.steps) - before
         session.pool.check_integrity()
     assert answers[GUESSES] == answers[0]
+    assert steps[GUESSES] < steps[0]
+
+
+def test_what_a_grammar_forces_is_not_drawn_though_it_is_guessed(session: FakeSession, kv: SharedKv) -> None:
+    """A seed has as many draws with guesses as without, which depend on who shares its steps."""
+    schema = json.dumps({"type": "string", "pattern": "^((A|B)CD){25}$"})
+    answers, steps = {}, {}
+    for guesses in (0, GUESSES):
+        runner = runner_of(session, kv, guesses)
+        runner.add_tokens("a", [1], SamplingParams(max_tokens=200, temperature=1.0, seed=3, json_schema=schema))
+        before = len(session.steps)
+        answers[guesses] = finish(runner)["a"].final_text
+        steps[guesses] = len(session.steps) - before
+        session.pool.check_integrity()
+    assert answers[GUESSES] == answers[0]
+    assert {"ACD", "BCD"} == set(re.findall("...", json.loads(answers[0])))
     assert steps[GUESSES] < steps[0]
 
 
