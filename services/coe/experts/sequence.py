@@ -71,6 +71,8 @@ class Sequence:
         self.prompt_tokens = len(self.ids)
         self._stops = StopStrings(self.params.stop)
         self._lookup: Lookup | None = None
+        # Behind what was drawn last, as far as they were not taken yet.
+        self._forced: Iterator[int] = iter(())
         self._text: list[str] = []
 
     def hold(self, blocks: tuple[int, ...], *, computed: int) -> None:
@@ -150,11 +152,14 @@ class Sequence:
 
     def _next(self, logits: Logits | None, likely: int) -> Iterator[int]:
         """One that is drawn, and what a grammar leaves no choice of behind it: no guess may be drawn in its place, for
-        a seed's answer would be another one then.
+        a seed's answer would be another one then. Where likelihoods are told each waits for logits of its own.
         """
-        yield self.sampler.sample(logits, likely)
+        if (token := next(self._forced, None)) is None:
+            token = self.sampler.sample(logits, likely)
+            self._forced = self.sampler.forced(FORCED_AT_ONCE)
+        yield token
         if self.params.top_logprobs is None:
-            yield from self.sampler.forced(min(FORCED_AT_ONCE, self.params.max_tokens - self.completion_tokens))
+            yield from self._forced
 
     def _add(self, token: int) -> tuple[str, str | None]:
         """What it says, and the reason to end behind it."""

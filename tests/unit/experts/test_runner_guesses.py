@@ -3,6 +3,7 @@
 import json
 import random
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -48,20 +49,22 @@ def test_answers_are_the_same(session: FakeSession, kv: SharedKv, heat: float) -
     assert steps[GUESSES] < steps[0]
 
 
-def test_what_a_grammar_forces_is_not_drawn_though_it_is_guessed(session: FakeSession, kv: SharedKv) -> None:
-    """A seed has as many draws with guesses as without, which depend on who shares its steps."""
+@pytest.mark.parametrize("top_logprobs", [None, 0])
+def test_what_a_grammar_forces_is_not_drawn(session: FakeSession, kv: SharedKv, top_logprobs: int | None) -> None:
+    """Though it is guessed, or its likelihood is asked for: a seed's answer would be another one then."""
     schema = json.dumps({"type": "string", "pattern": "^((A|B)CD){25}$"})
-    answers, steps = {}, {}
-    for guesses in (0, GUESSES):
+    plain = SamplingParams(max_tokens=200, temperature=1.0, seed=3, json_schema=schema)
+    ended, steps = {}, {}
+    for guesses, params in ((0, plain), (GUESSES, replace(plain, top_logprobs=top_logprobs))):
         runner = runner_of(session, kv, guesses)
-        runner.add_tokens("a", [1], SamplingParams(max_tokens=200, temperature=1.0, seed=3, json_schema=schema))
+        runner.add_tokens("a", [1], params)
         before = len(session.steps)
-        answers[guesses] = finish(runner)["a"].final_text
+        ended[guesses] = finish(runner)["a"]
         steps[guesses] = len(session.steps) - before
         session.pool.check_integrity()
-    assert answers[GUESSES] == answers[0]
-    assert {"ACD", "BCD"} == set(re.findall("...", json.loads(answers[0])))
-    assert steps[GUESSES] < steps[0]
+    assert ended[GUESSES].final_text == ended[0].final_text
+    assert {"ACD", "BCD"} == set(re.findall("...", json.loads(ended[0].final_text)))
+    assert steps[GUESSES] < (steps[0] if top_logprobs is None else ended[GUESSES].completion_tokens)
 
 
 def test_a_text_that_repeats_itself_takes_a_quarter_of_the_steps(session: FakeSession, kv: SharedKv) -> None:
