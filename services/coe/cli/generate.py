@@ -50,7 +50,7 @@ def command(
     system: Annotated[str, typer.Option(help="A system message.")] = "",
     raw: Annotated[bool, typer.Option("--raw", help="The expert goes on with the text, by no chat template.")] = False,
     threads: Annotated[int, typer.Option(min=1, help="Threads of a step.")] = os.cpu_count() or 1,
-    as_json: Annotated[bool, typer.Option("--json", help="One object a token, then one with the figures.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One object a step, then one with the figures.")] = False,
 ) -> None:
     """Streams the answer to stdout, and what it took to stderr. Exit status 1 when it ended with an error."""
     if not text.strip():

@@ -57,7 +57,7 @@ class SamplingParams:
             f"stop must be at most {MAX_STOP_STRINGS} strings": len(self.stop) <= MAX_STOP_STRINGS,
             f"stop must be strings of 1 to {MAX_STOP_LENGTH} characters": stops,
             f"top_logprobs must be at most {MAX_TOP_LOGPROBS}": 0 <= (self.top_logprobs or 0) <= MAX_TOP_LOGPROBS,
-            f"top_logprobs must tell at most {MAX_LOGPROBS} probabilities in all": told <= MAX_LOGPROBS,
+            f"top_logprobs must tell at most {MAX_LOGPROBS} probabilities, 1 + top_logprobs a token": told <= MAX_LOGPROBS,
             f"json_schema must be at most {MAX_SCHEMA_LENGTH} characters": schema <= MAX_SCHEMA_LENGTH,
         }
         for message, holds in checks.items():
