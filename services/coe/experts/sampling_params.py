@@ -43,7 +43,8 @@ class SamplingParams:
     def __post_init__(self) -> None:
         schema = len(self.json_schema or "")
         stops = all(1 <= len(text) <= MAX_STOP_LENGTH for text in self.stop)
-        told = 0 if self.top_logprobs is None or self.at_most else self.max_tokens * (1 + self.top_logprobs)
+        each = 0 if self.top_logprobs is None or self.at_most else 1 + self.top_logprobs
+        told = self.max_tokens * each <= MAX_LOGPROBS
         checks = {
             "max_tokens must be at least 1": self.max_tokens >= 1,
             "temperature must be between 0 and 100": 0 <= self.temperature <= 100,
@@ -57,7 +58,7 @@ class SamplingParams:
             f"stop must be at most {MAX_STOP_STRINGS} strings": len(self.stop) <= MAX_STOP_STRINGS,
             f"stop must be strings of 1 to {MAX_STOP_LENGTH} characters": stops,
             f"top_logprobs must be at most {MAX_TOP_LOGPROBS}": 0 <= (self.top_logprobs or 0) <= MAX_TOP_LOGPROBS,
-            f"top_logprobs must tell at most {MAX_LOGPROBS} probabilities, 1 + top_logprobs a token": told <= MAX_LOGPROBS,
+            f"top_logprobs must tell at most {MAX_LOGPROBS} probabilities, 1 + top_logprobs a token": told,
             f"json_schema must be at most {MAX_SCHEMA_LENGTH} characters": schema <= MAX_SCHEMA_LENGTH,
         }
         for message, holds in checks.items():
