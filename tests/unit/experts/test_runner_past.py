@@ -86,7 +86,7 @@ def test_names_whose_prompts_fill_no_block_are_forgotten(runner: Runner, kv: Sha
         runner.add_tokens("short", [1], SamplingParams(max_tokens=2), past=str(number))
         finish(runner)
     gc.collect()
-    assert sum(isinstance(one, ExpertKv) and one.shared is kv for one in gc.get_objects()) == 1
+    assert sum(type(one) is ExpertKv and one.shared is kv for one in gc.get_objects()) == 1
 
 
 def test_a_seed_changes_nothing_where_steps_are_batch_invariant(runner: Runner, session: FakeSession) -> None:
