@@ -111,7 +111,7 @@ class MessageSuite:
             "request_id": "r",
             "attempt": 0,
             "sequence": 0,
-            "text": {"text": "Grüße", "tokens": 0},
+            "text": {"text": "Grüße", "tokens": 0, "logprobs": []},
         }
         assert decode(seen[0], events_pb2.TokenChunk) == chunk
 

@@ -18,7 +18,7 @@ class Sequence:
     ids: list[int]
     prompt_tokens: int
     computed: int = 0
-    batch_invariant: bool = False
+    kv: None = None
 
     @property
     def pending(self) -> int:
