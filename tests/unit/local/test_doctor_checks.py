@@ -11,8 +11,8 @@ import pytest
 
 from coe.cli import doctor as command
 from coe.local import doctor
-from coe.local.doctor import Check, Level
-from coe.local.doctor.machine import open_files
+from coe.local.doctor import Check, Level, machine
+from coe.local.doctor.machine import huge_pages, open_files
 from coe.local.doctor.software import software_checks, version_of
 
 
@@ -65,6 +65,25 @@ def test_the_java_that_is_looked_at_is_the_one_that_would_run(tmp_path: Path, mo
     monkeypatch.setenv("JAVA_HOME", "")
     (check,) = (check for check in software_checks() if check.name == "java")
     assert (check.level, check.found) == (Level.GOOD, "17.0.1")
+
+
+@pytest.mark.parametrize(
+    ("mode", "release", "level"),
+    [
+        ("advise", "5.10.0-28-amd64", Level.GOOD),
+        ("never", "6.1.0-13-amd64", Level.GOOD),
+        ("never", "5.15.167.4-microsoft-standard-WSL2", Level.WARNING),
+        ("deny", "6.8.0", Level.WARNING),
+    ],
+)
+def test_huge_pages_are_had_from_the_system_or_by_asking(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, release: str, level: Level
+) -> None:
+    modes = tmp_path / "shmem_enabled"
+    modes.write_text("always within_size advise never deny force\n".replace(mode, f"[{mode}]"))
+    monkeypatch.setattr(machine, "_SHARED_HUGE_PAGES", modes)
+    monkeypatch.setattr(machine.platform, "release", lambda: release)
+    assert huge_pages().level is level
 
 
 @pytest.mark.parametrize(

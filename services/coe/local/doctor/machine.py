@@ -2,6 +2,8 @@
 
 import ctypes
 import mmap
+import platform
+import re
 import resource
 import shutil
 from pathlib import Path
@@ -20,11 +22,13 @@ _LEAST_SHARED = 1024 * _MIB
 _LEAST_DISK = 2048 * _MIB
 _LEAST_FILES = 4096
 _MLOCK_ONFAULT = 1
+# Linux that makes a huge page of small ones when it is asked to.
+_COLLAPSES = (6, 1)
 _SHARED_HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/shmem_enabled")
 
 
 def machine_checks() -> list[Check]:
-    return [_memory(), _shared_memory(), _huge_pages(), locked_memory(), open_files(), _disk(), *_ports()]
+    return [_memory(), _shared_memory(), huge_pages(), locked_memory(), open_files(), _disk(), *_ports()]
 
 
 def _memory() -> Check:
@@ -41,16 +45,24 @@ def _shared_memory() -> Check:
     return judged("/dev/shm", free >= _LEAST_SHARED, f"{_mib(free)} free", mend)
 
 
-def _huge_pages() -> Check:
-    """The line names all modes, the one in force in brackets."""
+def huge_pages() -> Check:
+    """The line names all modes, the one in force in brackets. Where the system gives none by itself, the arena asks for
+    each.
+    """
     try:
         line = _SHARED_HUGE_PAGES.read_text()
     except OSError:
-        line = "[never]"
+        line = "[not built in]"
     mode = line.partition("[")[2].partition("]")[0]
+    asked_for = mode == "never" and _kernel() >= _COLLAPSES
+    good = asked_for or mode in ("advise", "always", "within_size", "force")
+    found = f"{mode}, but to be had one by one" if asked_for else mode
     mend = f"faster expert switches: echo advise > {_SHARED_HUGE_PAGES}"
-    good = mode in ("advise", "always", "within_size", "force")
-    return judged("huge pages in shared memory", good, mode, mend, otherwise=Level.WARNING)
+    return judged("huge pages in shared memory", good, found, mend, otherwise=Level.WARNING)
+
+
+def _kernel() -> tuple[int, ...]:
+    return tuple(map(int, re.findall(r"\d+", platform.release())[:2]))
 
 
 def locked_memory() -> Check:

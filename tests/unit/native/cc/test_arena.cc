@@ -225,17 +225,50 @@ static size_t huge_kilobytes(const std::string& name) {
   return total;
 }
 
-TEST(Arena, MovesIntoHugePagesWhileItIsUsed) {
-  OwnArena arena(uint64_t{8} << 20);
-  if (madvise(arena->data(), kHugePage, 25 /* MADV_COLLAPSE */) != 0) GTEST_SKIP() << "no huge pages to be had";
-  std::fill_n(arena->data(), arena->capacity(), uint8_t{7});
-  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
-  while (huge_kilobytes(arena.name()) < 8192 && std::chrono::steady_clock::now() < deadline) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
-    // A huge page is mapped as one when it is next touched.
-    for (uint64_t at = 0; at < arena->capacity(); at += 4096) ASSERT_EQ(arena->data()[at], 7);
-  }
+// A huge page is mapped as one when it is next touched.
+static void touch(const Arena& arena, uint8_t expected) {
+  for (uint64_t at = 0; at < arena.capacity(); at += 4096) ASSERT_EQ(arena.data()[at], expected);
+}
+
+static bool has_huge_pages(const Arena& arena) { return madvise(arena.data(), kHugePage, 25 /* MADV_COLLAPSE */) == 0; }
+
+TEST(Arena, IsOfHugePagesFromTheStart) {
+  const OwnArena arena(uint64_t{8} << 20);
+  if (!has_huge_pages(**arena)) GTEST_SKIP() << "no huge pages to be had";
+  touch(**arena, 0);
   EXPECT_GE(huge_kilobytes(arena.name()), 8192U);
+}
+
+TEST(Arena, MovesIntoHugePagesWhileItIsUsed) {
+  constexpr uint64_t kBytes = uint64_t{8} << 20;
+  const std::string name = unique_name();
+  if (const pid_t child = fork(); child == 0) {  // leaves an arena of small pages
+    std::shared_ptr<Arena> arena;
+    if (!Arena::create(name, kBytes, 8, arena).ok()) _exit(1);
+    if (!has_huge_pages(*arena)) _exit(2);
+    if (madvise(arena->data(), kBytes, MADV_NOHUGEPAGE) != 0 || madvise(arena->data(), kBytes, MADV_REMOVE) != 0)
+      _exit(1);
+    std::fill_n(arena->data(), kBytes, uint8_t{7});
+    if (huge_kilobytes(name) >= kBytes >> 10) _exit(1);
+    raise(SIGKILL);
+  } else {
+    int status = 1;
+    ASSERT_EQ(waitpid(child, &status, 0), child);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 2) {
+      ASSERT_OK(Arena::unlink(name));
+      GTEST_SKIP() << "no huge pages to be had";
+    }
+    ASSERT_TRUE(WIFSIGNALED(status)) << status;
+  }
+  std::shared_ptr<Arena> arena;
+  ASSERT_OK(Arena::adopt(name, kBytes, 8, arena));
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+  while (huge_kilobytes(name) < kBytes >> 10 && std::chrono::steady_clock::now() < deadline) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    touch(*arena, 7);
+  }
+  EXPECT_GE(huge_kilobytes(name), kBytes >> 10);
+  ASSERT_OK(Arena::unlink(name));
 }
 
 }  // namespace coe::test

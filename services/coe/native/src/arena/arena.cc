@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <condition_variable>
@@ -112,10 +113,13 @@ Status Arena::fill(Descriptor made, const std::string& name, uint64_t capacity, 
   } unless_filled{name};
   const uint64_t data_offset = round_up(sizeof(ArenaHeader) + slots * sizeof(SlotRecord), kHugePage);
   const uint64_t bytes = data_offset + round_up(capacity, kHugePage);
+  if (ftruncate(arena->object_.fd(), static_cast<off_t>(bytes)) != 0)
+    return system_error("sizing arena " + name, errno);
+  if (auto status = map(bytes, *arena); !status.ok()) return status;
+  auto small = arena->take_huge();
   // Reserved now: a tier that is too large fails here, not with a bus error during a load.
   if (const int error = posix_fallocate(arena->object_.fd(), 0, static_cast<off_t>(bytes)); error != 0)
     return system_error("reserving " + std::to_string(bytes) + " bytes for arena " + name, error);
-  if (auto status = map(bytes, *arena); !status.ok()) return status;
   auto* header = new (arena->header_) ArenaHeader();
   header->version = kArenaVersion;
   header->slots = slots;
@@ -126,7 +130,7 @@ Status Arena::fill(Descriptor made, const std::string& name, uint64_t capacity, 
   header->magic.store(kArenaMagic, std::memory_order_release);
   arena->data_ = reinterpret_cast<uint8_t*>(header) + data_offset;
   arena->owner_ = true;
-  arena->collapse();
+  arena->collapse(std::move(small));
   unless_filled.wanted = false;
   out = std::move(arena);
   return {};
@@ -143,7 +147,7 @@ Status Arena::adopt(const std::string& name, uint64_t capacity, uint32_t slots, 
   arena->owner_ = true;
   for (uint32_t i = 0; i < slots; ++i)
     if (arena->slot(i).state.load() == static_cast<uint32_t>(SlotState::kLoading)) arena->finish_load(i, false);
-  arena->collapse();
+  arena->collapse(arena->huge_pages());
   out = std::move(arena);
   return {};
 }
@@ -173,15 +177,33 @@ Status Arena::unlink(const std::string& name) {
   return {};
 }
 
+std::vector<uint64_t> Arena::huge_pages() const {
+  std::vector<uint64_t> starts;
+  for (uint64_t at = 0; at + kHugePage <= mapped_; at += kHugePage) starts.push_back(at);
+  return starts;
+}
+
 // Where the system has no huge pages for shared memory by itself, they can still be asked for one by one (Linux 6.1),
-// at some milliseconds each: behind the back of what runs, and of loads and readers, whom the kernel keeps out of it.
-// One whose pages are just being touched is refused for the moment.
-void Arena::collapse() {
-  const auto work = [this](const std::stop_token& stop) {
+// but not where nothing is yet. Of a page alone the kernel makes one at the speed of clearing it, and nobody waits for
+// that of all its pages, nor for their copies, later. Returns those that it refused.
+std::vector<uint64_t> Arena::take_huge() const {
+  auto* base = reinterpret_cast<uint8_t*>(header_);
+  std::vector<uint64_t> left = huge_pages();
+  const auto refused = std::find_if(left.begin(), left.end(), [&](uint64_t at) {
+    return posix_fallocate(object_.fd(), static_cast<off_t>(at), kPage) != 0 ||
+           madvise(base + at, kHugePage, MADV_COLLAPSE) != 0;
+  });
+  left.erase(left.begin(), refused);
+  return left;
+}
+
+// What was in small pages before moves at some milliseconds each: behind the back of what runs, and of loads and
+// readers, whom the kernel keeps out of it. One whose pages are just being touched is refused for the moment.
+void Arena::collapse(std::vector<uint64_t> left) {
+  if (left.empty()) return;
+  auto work = [this, left = std::move(left)](const std::stop_token& stop) mutable {
     setpriority(PRIO_PROCESS, static_cast<id_t>(gettid()), 19);
     auto* base = reinterpret_cast<uint8_t*>(header_);
-    std::vector<uint64_t> left;
-    for (uint64_t at = 0; at + kHugePage <= mapped_; at += kHugePage) left.push_back(at);
     std::mutex mutex;
     std::condition_variable_any stopped;
     std::unique_lock lock(mutex);
@@ -199,7 +221,7 @@ void Arena::collapse() {
     }
   };
   try {
-    collapsing_ = std::jthread(work);
+    collapsing_ = std::jthread(std::move(work));
   } catch (const std::system_error&) {
     // The system has no more threads: small pages work too.
   }

@@ -8,6 +8,7 @@
 #include <string>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "arena/layout.h"
 #include "base/status.h"
@@ -80,7 +81,11 @@ class Arena {
   static Status fill(Descriptor made, const std::string& name, uint64_t capacity, uint32_t slots,
                      std::shared_ptr<Arena>& out);
   static Status map(uint64_t bytes, Arena& arena);
-  void collapse();
+  // Into huge pages, which are told by where they start: all of them, those that are still small when the arena is
+  // made, and these in the background.
+  [[nodiscard]] std::vector<uint64_t> huge_pages() const;
+  [[nodiscard]] std::vector<uint64_t> take_huge() const;
+  void collapse(std::vector<uint64_t> left);
 
   Descriptor object_;
   bool owner_ = false;
@@ -89,7 +94,7 @@ class Arena {
   SlotRecord* records_ = nullptr;
   uint8_t* data_ = nullptr;
   std::mutex changes_;
-  std::jthread collapsing_;  // into huge pages
+  std::jthread collapsing_;
 };
 
 }  // namespace coe
