@@ -4,11 +4,20 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from queue import Empty, SimpleQueue
+from typing import Any, NamedTuple, TypeVar
 
 from coe.platform.errors import TierLoadError
 
 T = TypeVar("T")
+# A thread that has nothing to do for so long ends.
+IDLE_S = 10.0
+
+
+class _Call(NamedTuple):
+    name: str
+    work: Callable[[], Any]
+    result: Future[Any]
 
 
 class Bounded:
@@ -20,6 +29,9 @@ class Bounded:
         self._lock = threading.Lock()
         # By name: when it was called, and what comes of it.
         self._calls: dict[str, tuple[float, Future[Any]]] = {}
+        self._waiting: SimpleQueue[_Call] = SimpleQueue()
+        # Threads that no waiting call is for.
+        self._idle = 0
 
     def call(self, name: str, work: Callable[[], T]) -> T:
         """Who calls under the same name meanwhile gets the same result. Raises what `work` raises; TierLoadError when
@@ -31,24 +43,45 @@ class Bounded:
                     raise TierLoadError(f"{name}: {len(self._calls)} calls hang already")
                 result = Future()
                 self._calls[name] = (began, result)
-                threading.Thread(target=self._run, args=(name, work, result), name="bounded", daemon=True).start()
+                self._start(_Call(name, work, result))
         try:
             value: T = result.result(max(began + self._patience_s - time.monotonic(), 0.0))
             return value
         except TimeoutError:
             raise TierLoadError(f"{name}: the file system does not answer") from None
 
-    def _run(self, name: str, work: Callable[[], T], result: Future[Any]) -> None:
-        value: T | None = None
+    def _start(self, call: _Call) -> None:
+        self._waiting.put(call)
+        if self._idle:
+            self._idle -= 1
+        else:
+            threading.Thread(target=self._run, name="bounded", daemon=True).start()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                call = self._waiting.get(timeout=IDLE_S)
+            except Empty:
+                with self._lock:
+                    # Otherwise a call came for it just now.
+                    if self._idle:
+                        self._idle -= 1
+                        return
+                continue
+            self._carry_out(call)
+
+    def _carry_out(self, call: _Call) -> None:
+        value: object = None
         failure: BaseException | None = None
         try:
-            value = work()
+            value = call.work()
         except BaseException as error:
             failure = error
         # First: who calls when this result is known wants a newer one.
         with self._lock:
-            del self._calls[name]
+            del self._calls[call.name]
+            self._idle += 1
         if failure is not None:
-            result.set_exception(failure)
+            call.result.set_exception(failure)
         else:
-            result.set_result(value)
+            call.result.set_result(value)

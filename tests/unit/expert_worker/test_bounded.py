@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from coe.expert_worker import bounded
 from coe.expert_worker.bounded import Bounded
 from coe.platform.errors import ExpertNotFound, TierLoadError
 
@@ -60,3 +61,15 @@ def test_no_more_hang_than_may() -> None:
     until_over(calls)
     calls._patience_s = WAIT_S
     assert calls.call("more", lambda: 1) == 1
+
+
+def test_a_thread_serves_call_after_call_and_ends_when_none_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounded, "IDLE_S", 0.05)
+    calls = Bounded(patience_s=WAIT_S)
+    first = calls.call("a", threading.current_thread)
+    while not calls._idle:
+        time.sleep(0.001)
+    assert calls.call("b", threading.current_thread) is first
+    first.join(WAIT_S)
+    assert not first.is_alive()
+    assert calls.call("c", threading.current_thread) is not first

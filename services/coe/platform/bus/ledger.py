@@ -122,9 +122,10 @@ class OffsetLedger:
 
     def after(self, ended: Sequence[int]) -> tuple[int, str]:
         """What to commit, offset and metadata, once these in-flight offsets have ended as well. Changes nothing."""
-        states = {offset: attempt + 1 for offset, attempt in (self._inherited | self._in_flight).items()}
+        left = self._inherited | self._in_flight
         for offset in ended:
-            del states[offset]
+            del left[offset]
+        states = {offset: attempt + 1 for offset, attempt in left.items()}
         end = max(self.position, self._known_until)
         low = min(states, default=end)
         return low, _encode(_runs(states, low, end))
@@ -132,24 +133,32 @@ class OffsetLedger:
 
 def _runs(states: dict[int, int], low: int, high: int) -> Iterator[tuple[int, int]]:
     """(length, state) from `low` to `high`; offsets without a state have 0."""
-    length, state = 0, 0
+    begin, state = low, 0
+    end = low  # of the run, so far
     for offset in sorted(states):
-        gap = offset - low - length
-        if gap or states[offset] != state:
-            if length:
-                yield length, state
-            if gap:
-                yield gap, 0
-            low, length, state = offset, 0, states[offset]
-        length += 1
-    if length:
-        yield length, state
-    if low + length < high:
-        yield high - low - length, 0
+        if offset == end and states[offset] == state:
+            end += 1
+            continue
+        if end > begin:
+            yield end - begin, state
+        if offset > end:
+            yield offset - end, 0
+        begin, state, end = offset, states[offset], offset + 1
+    if end > begin:
+        yield end - begin, state
+    if end < high:
+        yield high - end, 0
 
 
 def _encode(runs: Iterator[tuple[int, int]]) -> str:
-    data = b"".join(_varint(length) + _varint(state) for length, state in runs)
+    """Numbers as LEB128, as protobuf writes them."""
+    data = bytearray()
+    for run in runs:
+        for number in run:
+            while number > 0x7F:
+                data.append(number & 0x7F | 0x80)
+                number >>= 7
+            data.append(number)
     return _VERSION + b64encode(data).decode() if data else ""
 
 
@@ -161,16 +170,6 @@ def _decode(metadata: str) -> list[tuple[int, int]]:
     except (binascii.Error, ValueError):
         return []
     return list(zip(numbers[::2], numbers[1::2], strict=False))
-
-
-def _varint(number: int) -> bytes:
-    """LEB128, as protobuf writes it."""
-    encoded = bytearray()
-    while number > 0x7F:
-        encoded.append(number & 0x7F | 0x80)
-        number >>= 7
-    encoded.append(number)
-    return bytes(encoded)
 
 
 def _numbers(data: bytes) -> Iterator[int]:

@@ -73,6 +73,7 @@ class Membership:
         """The next records that may be handed out, up to `limit`."""
         taken: list[Record] = []
         for session in self.sessions.values():
+            before = len(taken)
             log = self._broker.partitions(self._subscription.topic)[session.partition]
             for record in log[session.ledger.position :]:
                 if len(taken) >= limit or session.ledger.full:
@@ -83,7 +84,8 @@ class Membership:
                     session.records[own.offset] = own
                     messaging.start_record(own, self._subscription.group)
                     taken.append(own)
-            self._commit(session)
+            if len(taken) > before:
+                self._commit(session)
         return taken
 
     def session(self, record: Record) -> Session | None:
