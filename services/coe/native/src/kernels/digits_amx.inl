@@ -238,7 +238,7 @@ void digits(const float* x, const DigitRows& out, size_t token) {
     most = most > v[1] ? most : v[1];
     most = most > -v[1] ? most : -v[1];
     const V16 check = (v[0] - v[0]) + (v[1] - v[1]);
-    const Rounding rounding(largest8(max8(lower(most), upper(most))), sum8(lower(check) + upper(check)));
+    const Rounding rounding(largest8(max8(lower(most), upper(most))), lower(check) + upper(check));
     if (rounding.is_none()) v[0] = v[1] = splat16(0.0F);
     const V16 inverse = splat16(rounding.inverse);
     const float scale = rounding.step;

@@ -24,11 +24,12 @@ void rms_norm(const float* x, const float* weight, size_t n, float epsilon, floa
 inline void store_lanes(const I8* whole, int16_t* q) {
 #if defined(__AVX2__)
   const auto* w = reinterpret_cast<const __m256i*>(whole);
+  const __m256i middle_swapped =
+      _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15));
   for (int i = 0; i < 2; ++i) {
     const __m256i packed = _mm256_packs_epi32(w[2 * i], w[2 * i + 1]);  // works within 128 bits
-    const __m256i ordered = _mm256_permute4x64_epi64(packed, _MM_SHUFFLE(3, 1, 2, 0));
-    const __m256i low = _mm256_shufflelo_epi16(ordered, _MM_SHUFFLE(3, 1, 2, 0));
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(q) + i, _mm256_shufflehi_epi16(low, _MM_SHUFFLE(3, 1, 2, 0)));
+    const __m256i lanes = _mm256_shuffle_epi8(packed, middle_swapped);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(q) + i, _mm256_permute4x64_epi64(lanes, _MM_SHUFFLE(3, 1, 2, 0)));
   }
 #else
   for (size_t i = 0; i < kBlock; ++i) q[lane_of(i)] = static_cast<int16_t>(whole[i / 8][i % 8]);
@@ -37,11 +38,14 @@ inline void store_lanes(const I8* whole, int16_t* q) {
 
 // In their order.
 inline void store_lanes(const I8* whole, int8_t* q) {
-  typedef int8_t B8 __attribute__((vector_size(8)));
-  for (int i = 0; i < 4; ++i) {
-    const B8 bytes = __builtin_convertvector(whole[i], B8);
-    __builtin_memcpy(q + 8 * i, &bytes, sizeof bytes);
-  }
+#if defined(__AVX2__)
+  const auto* w = reinterpret_cast<const __m256i*>(whole);
+  const __m256i words = _mm256_packs_epi16(_mm256_packs_epi32(w[0], w[1]), _mm256_packs_epi32(w[2], w[3]));
+  const __m256i ordered = _mm256_permutevar8x32_epi32(words, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(q), ordered);
+#else
+  for (size_t i = 0; i < kBlock; ++i) q[i] = static_cast<int8_t>(whole[i / 8][i % 8]);
+#endif
 }
 
 template <class Integer>
@@ -55,7 +59,7 @@ inline void quantise_block(const float* x, Integer* q, float& scale, float* sum1
     check += v[i] - v[i];
   }
   constexpr float kMost = sizeof(Integer) == 1 ? kLargestByte : kLargestQuant;
-  const Rounding rounding(largest8(most), sum8(check), kMost);
+  const Rounding rounding(largest8(most), check, kMost);
   if (rounding.is_none())
     for (V8& part : v) part = splat(0.0F);
   scale = rounding.step;
@@ -64,9 +68,15 @@ inline void quantise_block(const float* x, Integer* q, float& scale, float* sum1
   I8 whole[4];
   for (int i = 0; i < 4; ++i) whole[i] = __builtin_convertvector((v[i] * inverse + magic) - magic, I8);
   store_lanes(whole, q);
-  // The sums are small integers: adding them as floats is exact.
-  for (int half = 0; half < 2; ++half)
-    sum16[half] = scale * sum8(__builtin_convertvector(whole[2 * half] + whole[2 * half + 1], V8));
+  // The sums are small integers: adding them as floats is exact, in any order.
+  const V8 first = __builtin_convertvector(whole[0] + whole[1], V8);
+  const V8 second = __builtin_convertvector(whole[2] + whole[3], V8);
+  V8 sums = __builtin_shuffle(first, second, I8{0, 1, 2, 3, 8, 9, 10, 11}) +
+            __builtin_shuffle(first, second, I8{4, 5, 6, 7, 12, 13, 14, 15});
+  sums += swapped2(sums);
+  sums += swapped1(sums);
+  sum16[0] = scale * sums[0];
+  sum16[1] = scale * sums[4];
   sum32 = sum16[0] + sum16[1];
 }
 
@@ -108,17 +118,6 @@ void to_halves(const float* x, size_t n, uint16_t* out) {
                      _mm256_cvtps_ph(_mm256_loadu_ps(x + i), _MM_FROUND_CUR_DIRECTION));
 #endif
   for (; i < n; ++i) out[i] = float_to_half(x[i]);
-}
-
-inline bool any_is_no_number(V8 v) {
-#if defined(__AVX2__)
-  const auto w = reinterpret_cast<__m256>(v);
-  return _mm256_movemask_ps(_mm256_cmp_ps(w, w, _CMP_UNORD_Q)) != 0;
-#else
-  for (int i = 0; i < 8; ++i)
-    if (v[i] != v[i]) return true;
-  return false;
-#endif
 }
 
 inline bool all_are_numbers(const float* x, size_t n) {

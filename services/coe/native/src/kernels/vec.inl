@@ -120,22 +120,26 @@ inline V8 load8_bytes(const int8_t* p) {
 inline V16 load16_bytes(const int8_t* p) { return {load8_bytes(p), load8_bytes(p + 8)}; }
 #endif
 
-inline float sum8(V8 v) { return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7])); }
+// Lanes that are 4, 2 and 1 apart: named elements would be taken out one by one.
+inline V8 swapped4(V8 v) { return __builtin_shuffle(v, I8{4, 5, 6, 7, 0, 1, 2, 3}); }
+inline V8 swapped2(V8 v) { return __builtin_shuffle(v, I8{2, 3, 0, 1, 6, 7, 4, 5}); }
+inline V8 swapped1(V8 v) { return __builtin_shuffle(v, I8{1, 0, 3, 2, 5, 4, 7, 6}); }
 
-inline float largest8(V8 v) {
-  const I8 swap4 = {4, 5, 6, 7, 0, 1, 2, 3};
-  const I8 swap2 = {2, 3, 0, 1, 6, 7, 4, 5};
-  const I8 swap1 = {1, 0, 3, 2, 5, 4, 7, 6};
-  V8 other = __builtin_shuffle(v, swap4);
-  v = v > other ? v : other;
-  other = __builtin_shuffle(v, swap2);
-  v = v > other ? v : other;
-  other = __builtin_shuffle(v, swap1);
-  v = v > other ? v : other;
+inline float sum8(V8 v) {
+  v += swapped4(v);
+  v += swapped2(v);
+  v += swapped1(v);
   return v[0];
 }
 
 inline V8 max8(V8 a, V8 b) { return a > b ? a : b; }
+
+inline float largest8(V8 v) {
+  v = max8(v, swapped4(v));
+  v = max8(v, swapped2(v));
+  v = max8(v, swapped1(v));
+  return v[0];
+}
 
 // exp(x) to about 2 ulp, 0 from -87 down (Cephes' polynomial on [-ln2/2, ln2/2]). What is no number stays none.
 inline V8 exp8(V8 x) {
@@ -159,15 +163,27 @@ inline V8 exp8(V8 x) {
 
 inline V8 tanh8(V8 x) { return splat(1.0F) - splat(2.0F) / (exp8(x * splat(2.0F)) + splat(1.0F)); }
 
+inline bool any_is_no_number(V8 v) {
+#if defined(__AVX2__)
+  const auto w = reinterpret_cast<__m256>(v);
+  return _mm256_movemask_ps(_mm256_cmp_ps(w, w, _CMP_UNORD_Q)) != 0;
+#else
+  for (int i = 0; i < 8; ++i)
+    if (v[i] != v[i]) return true;
+  return false;
+#endif
+}
+
 // How a block of activations is rounded to integers of at most `most`: value = step * integer. `largest` is its largest
-// value, `check` the sum of each value less itself: comparing drops what is no number, but then neither is the step.
+// value, `check` the sums of each value less itself: comparing drops what is no number, but then neither is the step.
 // There are no integers for such a block: its values are to be taken for 0.
 struct Rounding {
   float step;
   float inverse;
 
-  Rounding(float largest, float check, float most = kLargestQuant)
-      : step((largest + check) * (1.0F / most)), inverse(largest > 0.0F ? most / largest : 0.0F) {}
+  Rounding(float largest, V8 check, float most = kLargestQuant)
+      : step(any_is_no_number(check) ? __builtin_nanf("") : largest * (1.0F / most)),
+        inverse(largest > 0.0F ? most / largest : 0.0F) {}
   [[nodiscard]] bool is_none() const { return step != step; }
 };
 
