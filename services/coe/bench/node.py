@@ -56,13 +56,18 @@ class Setting:
     activation_bits: ActivationBits = 16
 
     def engine(self) -> Engine:
-        """A new one: runs ask the same, and none may gain by what others computed, nor pay for their KV."""
-        return Engine(
+        """A new one: runs ask the same, and none may gain by what others computed, nor pay for their KV.
+
+        It is warm, as a worker's is but for its first minutes. All experts are of one layout.
+        """
+        engine = Engine(
             threads=self.threads,
             kv_bytes=self.kv_bytes,
             max_batch=self.max_batch,
             activation_bits=self.activation_bits,
         )
+        engine.warm_up(self.hosted.list()[0])
+        return engine
 
 
 def prepare(home: Path, expert: str, *, room: float, threads: int, max_batch: int, max_wait_s: float) -> Setting:
@@ -149,14 +154,13 @@ async def serve(
 async def _worker(setting: Setting, bus: MemoryBus, address: str, policy: str) -> AsyncIterator[_Node]:
     node = _Node(address)
     engine = setting.engine()
-    # The experts are copies of one: each computes for itself. The graph is built before anything is measured.
-    engine.runner(setting.hosted.list()[0])
     client = TierClient(address, "bench", lease_handle, acquire_timeout_s=120.0)
     costs = LearnedCosts(setting.hosted.weight_bytes, setting.max_batch)
     arenas: list[HbmArena] = []
     worker = Worker(
         bus,
         client,
+        # Copies, but each computes for itself.
         Runners(lambda expert: Metered(expert, engine.runner(setting.hosted.bundle(expert), past=expert), node.meter)),
         WorkerLoop(
             make_policy(policy, max_wait=setting.max_wait_s),

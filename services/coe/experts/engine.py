@@ -50,6 +50,13 @@ class Engine:
         guesses = self._guesses if guesses is None else guesses
         return Runner(session, ExpertTokenizer.of(bundle), kv, self._max_batch, guesses)
 
+    def warm_up(self, bundle: Bundle) -> None:
+        """Builds the graph of its layout, and takes all memory of its KV cache now: before anything is computed.
+
+        Otherwise that comes as it is used, which steps wait for. Of several layouts, each takes what all may have.
+        """
+        self._session(bundle).kv.fill(0)
+
     @property
     def sessions_built(self) -> int:
         """How many layouts were met. Switching experts of one layout does not change it."""

@@ -14,6 +14,7 @@ from coe.experts.sampling_params import SamplingParams
 from coe.platform.errors import LeaseLost
 from support.experts import import_gguf
 from support.gguf_files import TinyModel, write_tiny_gguf
+from support.kernel_accounting import status
 
 EXPERTS, SLOTS = 6, 3
 SWITCHES = 40
@@ -157,3 +158,14 @@ def test_an_answer_with_its_past_remembered_is_the_same(arena: native.HbmArena, 
             alone += [token for emission in fresh.step(lease) for token in emission.token_ids]
         assert alone == answer
         past += answer
+
+
+def test_a_warm_engine_has_its_memory(arena: native.HbmArena, bundles: list[Bundle]) -> None:
+    engine = Engine(threads=2, kv_bytes=64 << 20, max_batch=4)
+    before = status(os.getpid())["RssAnon"]
+    engine.warm_up(bundles[0])
+    assert status(os.getpid())["RssAnon"] - before > 60 << 20
+    cold = Engine(threads=2, kv_bytes=8 << 20, max_batch=4)
+    lease = load(arena, 0, bundles[0])
+    assert answer(engine, bundles[0], lease) == answer(cold, bundles[0], lease)
+    assert engine.sessions_built == 1
