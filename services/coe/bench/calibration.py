@@ -3,7 +3,6 @@ that each visit reads weights from memory; copies as the memory-tier manager mak
 over the real worker for what lies between steps.
 """
 
-import itertools
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -70,7 +69,7 @@ class _Rig:
         """HBM that was never used, and the first reads of it. The very first one is the engine's too."""
         for slot in range(ROOM):
             copied_s = self._copy(slot, self.experts[slot])
-            touched_s = self._visit(slot, 1, BESIDE_TOKENS, until=_called(1))[0]
+            touched_s = self._first_step(slot, 1, BESIDE_TOKENS)
             if slot:
                 samples.fresh.append(copied_s)
                 samples.touched.append(touched_s)
@@ -78,7 +77,7 @@ class _Rig:
     def prefills(self, samples: Samples) -> None:
         """First steps of visits, nothing copied meanwhile."""
         for place, (prompts, tokens) in enumerate(2 * PREFILLS):
-            samples.prefill[prompts * tokens].append(self._visit(place % ROOM, prompts, tokens, until=_called(1))[0])
+            samples.prefill[prompts * tokens].append(self._first_step(place % ROOM, prompts, tokens))
 
     def copies(self, samples: Samples) -> None:
         """Experts that come for the first time, then again, each beside a visit, which is then made without."""
@@ -86,21 +85,28 @@ class _Rig:
         coming += [(samples.again, expert) for expert in self.experts[:ROOM]]
         with ThreadPoolExecutor(1) as pool:
             for place, (kind, expert) in enumerate(coming):
-                copy = pool.submit(self._copy, place % ROOM, expert)
-                beside = self._visit((place - 1) % ROOM, 1, BESIDE_TOKENS, until=copy.done)
-                alone = self._visit((place - 4) % ROOM, 1, BESIDE_TOKENS, until=_called(len(beside)))
+                with self._visit((place - 1) % ROOM, 1, BESIDE_TOKENS) as step:
+                    # Not before all is ready: what the copy takes from steps is asked.
+                    copy = pool.submit(self._copy, place % ROOM, expert)
+                    beside = [step()]
+                    while not copy.done():
+                        beside.append(step())
+                with self._visit((place - 4) % ROOM, 1, BESIDE_TOKENS) as step:
+                    alone = [step() for _ in beside]
                 kind.append(copy.result())
                 samples.beside.append((copy.result(), sum(beside) - sum(alone)))
                 samples.prefill[BESIDE_TOKENS].append(alone[0])
 
-    def _visit(self, slot: int, prompts: int, tokens: int, *, until: Callable[[], bool]) -> list[float]:
-        """Seconds of its steps: the first computes the prompts, those after it decode."""
+    def _first_step(self, slot: int, prompts: int, tokens: int) -> float:
+        with self._visit(slot, prompts, tokens) as step:
+            return step()
+
+    @contextmanager
+    def _visit(self, slot: int, prompts: int, tokens: int) -> Iterator[Callable[[], float]]:
+        """Each call makes a step and says its seconds: the first one computes the prompts, those after it decode."""
         with closing(self._runner(slot)) as runner:
             self._ask(runner, prompts, tokens)
-            steps = [self._step(runner, slot)]
-            while not until():
-                steps.append(self._step(runner, slot))
-        return steps
+            yield lambda: self._step(runner, slot)
 
     def _runner(self, slot: int) -> Runner:
         expert, _ = self.held[slot]
@@ -135,12 +141,6 @@ class _Rig:
         seconds = time.perf_counter() - began
         self.held[slot] = expert, lease_handle(slot, copy.generation)
         return seconds
-
-
-def _called(times: int) -> Callable[[], bool]:
-    """True when it is called so often."""
-    calls = itertools.count(1)
-    return lambda: next(calls) >= times
 
 
 @contextmanager
