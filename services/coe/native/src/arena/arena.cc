@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -34,6 +35,13 @@ constexpr auto kLongestPause = std::chrono::seconds(10);  // between two rounds 
 std::string shm_name(const std::string& name) { return name.starts_with('/') ? name : "/" + name; }
 
 uint64_t round_up(uint64_t value, uint64_t unit) { return (value + unit - 1) / unit * unit; }
+
+// Whether the object's file system may take so much more: it would be filled before it refuses.
+bool has_room(int object, uint64_t bytes) {
+  struct statvfs facts{};
+  if (fstatvfs(object, &facts) != 0 || facts.f_blocks == 0) return true;  // it has no limit
+  return bytes <= uint64_t{facts.f_bavail} * facts.f_frsize;
+}
 
 bool overlaps(uint64_t a, uint64_t an, uint64_t b, uint64_t bn) { return a < b + bn && b < a + an; }
 
@@ -113,13 +121,16 @@ Status Arena::fill(Descriptor made, const std::string& name, uint64_t capacity, 
   } unless_filled{name};
   const uint64_t data_offset = round_up(sizeof(ArenaHeader) + slots * sizeof(SlotRecord), kHugePage);
   const uint64_t bytes = data_offset + round_up(capacity, kHugePage);
-  if (ftruncate(arena->object_.fd(), static_cast<off_t>(bytes)) != 0)
-    return system_error("sizing arena " + name, errno);
+  // Reserved now: a tier that is too large fails here, not with a bus error during a load.
+  const auto reserving = [&](int error) {
+    return system_error("reserving " + std::to_string(bytes) + " bytes for arena " + name, error);
+  };
+  const int object = arena->object_.fd();
+  if (!has_room(object, bytes)) return reserving(ENOSPC);
+  if (ftruncate(object, static_cast<off_t>(bytes)) != 0) return reserving(errno);
   if (auto status = map(bytes, *arena); !status.ok()) return status;
   auto small = arena->take_huge();
-  // Reserved now: a tier that is too large fails here, not with a bus error during a load.
-  if (const int error = posix_fallocate(arena->object_.fd(), 0, static_cast<off_t>(bytes)); error != 0)
-    return system_error("reserving " + std::to_string(bytes) + " bytes for arena " + name, error);
+  if (const int error = posix_fallocate(object, 0, static_cast<off_t>(bytes)); error != 0) return reserving(error);
   auto* header = new (arena->header_) ArenaHeader();
   header->version = kArenaVersion;
   header->slots = slots;
