@@ -1,4 +1,7 @@
-"""Calls that may hang, as those that ask a file system do: each in a thread, and waited for no longer than a while."""
+"""Calls that may hang, as those that ask a file system do: each in a thread, and waited for no longer than a while.
+
+The threads are daemons: a pool of the standard library would wait for one that hangs when the process ends.
+"""
 
 import threading
 import time

@@ -64,12 +64,11 @@ def test_no_more_hang_than_may() -> None:
 
 
 def test_a_thread_serves_call_after_call_and_ends_when_none_comes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bounded, "IDLE_S", 0.05)
     calls = Bounded(patience_s=WAIT_S)
     first = calls.call("a", threading.current_thread)
-    while not calls._idle:
-        time.sleep(0.001)
     assert calls.call("b", threading.current_thread) is first
+    monkeypatch.setattr(bounded, "IDLE_S", 0.01)
+    assert calls.call("c", threading.current_thread) is first
     first.join(WAIT_S)
     assert not first.is_alive()
-    assert calls.call("c", threading.current_thread) is not first
+    assert calls.call("d", threading.current_thread) is not first

@@ -88,12 +88,6 @@ TEST(Arena, OfManyThatStartAtATimeOneOwnsIt) {
   ASSERT_OK(Arena::unlink(name));
 }
 
-TEST(Arena, WithoutAThreadItHasSmallPages) {
-  const FewThreads none(0);
-  const OwnArena arena(kCapacity);
-  make_resident(arena, 0, 0, 4096);
-}
-
 TEST(Arena, WhatCannotBeReservedIsRefusedAndLeavesNothing) {
   std::shared_ptr<Arena> arena;
   for (const uint64_t capacity : {~uint64_t{0}, ~uint64_t{0} - kHugePage, (uint64_t{1} << 56) + 1})
@@ -238,33 +232,39 @@ static void touch(const Arena& arena, uint8_t expected) {
 static bool has_huge_pages(const Arena& arena) { return madvise(arena.data(), kHugePage, 25 /* MADV_COLLAPSE */) == 0; }
 
 TEST(Arena, IsOfHugePagesFromTheStart) {
+  const FewThreads none(0);  // that could make them later
   const OwnArena arena(uint64_t{8} << 20);
   if (!has_huge_pages(**arena)) GTEST_SKIP() << "no huge pages to be had";
   touch(**arena, 0);
   EXPECT_GE(huge_kilobytes(arena.name()), 8192U);
 }
 
+// What an owner leaves that was killed with an arena of small pages, full of sevens. False: there are no others.
+static bool leave_small_pages(const std::string& name, uint64_t bytes) {
+  if (const pid_t child = fork(); child != 0) {
+    int status = 1;
+    EXPECT_EQ(waitpid(child, &status, 0), child);
+    const bool none = WIFEXITED(status) && WEXITSTATUS(status) == 2;
+    EXPECT_TRUE(none || WIFSIGNALED(status)) << status;
+    if (none) {
+      EXPECT_TRUE(Arena::unlink(name).ok());
+    }
+    return !none;
+  }
+  std::shared_ptr<Arena> arena;
+  if (!Arena::create(name, bytes, 8, arena).ok()) _exit(1);
+  if (!has_huge_pages(*arena)) _exit(2);
+  if (madvise(arena->data(), bytes, MADV_NOHUGEPAGE) != 0 || madvise(arena->data(), bytes, MADV_REMOVE) != 0) _exit(1);
+  std::fill_n(arena->data(), bytes, uint8_t{7});
+  if (huge_kilobytes(name) >= bytes >> 10) _exit(1);
+  raise(SIGKILL);
+  _exit(1);
+}
+
 TEST(Arena, MovesIntoHugePagesWhileItIsUsed) {
   constexpr uint64_t kBytes = uint64_t{8} << 20;
   const std::string name = unique_name();
-  if (const pid_t child = fork(); child == 0) {  // leaves an arena of small pages
-    std::shared_ptr<Arena> arena;
-    if (!Arena::create(name, kBytes, 8, arena).ok()) _exit(1);
-    if (!has_huge_pages(*arena)) _exit(2);
-    if (madvise(arena->data(), kBytes, MADV_NOHUGEPAGE) != 0 || madvise(arena->data(), kBytes, MADV_REMOVE) != 0)
-      _exit(1);
-    std::fill_n(arena->data(), kBytes, uint8_t{7});
-    if (huge_kilobytes(name) >= kBytes >> 10) _exit(1);
-    raise(SIGKILL);
-  } else {
-    int status = 1;
-    ASSERT_EQ(waitpid(child, &status, 0), child);
-    if (WIFEXITED(status) && WEXITSTATUS(status) == 2) {
-      ASSERT_OK(Arena::unlink(name));
-      GTEST_SKIP() << "no huge pages to be had";
-    }
-    ASSERT_TRUE(WIFSIGNALED(status)) << status;
-  }
+  if (!leave_small_pages(name, kBytes)) GTEST_SKIP() << "no huge pages to be had";
   std::shared_ptr<Arena> arena;
   ASSERT_OK(Arena::adopt(name, kBytes, 8, arena));
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
@@ -273,6 +273,17 @@ TEST(Arena, MovesIntoHugePagesWhileItIsUsed) {
     touch(*arena, 7);
   }
   EXPECT_GE(huge_kilobytes(name), kBytes >> 10);
+  ASSERT_OK(Arena::unlink(name));
+}
+
+TEST(Arena, WithoutAThreadItKeepsSmallPages) {
+  constexpr uint64_t kBytes = uint64_t{8} << 20;
+  const std::string name = unique_name();
+  if (!leave_small_pages(name, kBytes)) GTEST_SKIP() << "no huge pages to be had";
+  const FewThreads none(0);
+  std::shared_ptr<Arena> arena;
+  ASSERT_OK(Arena::adopt(name, kBytes, 8, arena));
+  touch(*arena, 7);
   ASSERT_OK(Arena::unlink(name));
 }
 

@@ -73,7 +73,7 @@ class Membership:
         """The next records that may be handed out, up to `limit`."""
         taken: list[Record] = []
         for session in self.sessions.values():
-            before = len(taken)
+            before = session.ledger.position
             log = self._broker.partitions(self._subscription.topic)[session.partition]
             for record in log[session.ledger.position :]:
                 if len(taken) >= limit or session.ledger.full:
@@ -84,7 +84,7 @@ class Membership:
                     session.records[own.offset] = own
                     messaging.start_record(own, self._subscription.group)
                     taken.append(own)
-            if len(taken) > before:
+            if session.ledger.position != before:
                 self._commit(session)
         return taken
 
