@@ -118,12 +118,24 @@ class Prefetch:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step of the expert's runner, after these joined and these left. Answered by `on_step`."""
+    """One step of the expert's runner, after these joined and these left. Answered by `on_step`.
+
+    `closed`: nobody waits for the place of a sequence that ends.
+    """
 
     expert_id: str
     grant: Grant
     join: Sequence[Prompt] = ()
     leave: Sequence[str] = ()
+    closed: bool = False
+
+    def following(self, done: "StepDone") -> "Step | None":
+        """The next one of those that are left, when nothing is to decide before it."""
+        ended = any(emission.finish_reason is not None for emission in done.emissions)
+        goes_on = (self.closed and done.live > 0) if ended else bool(done.emissions)
+        if done.error or done.refused or not goes_on:
+            return None
+        return Step(self.expert_id, self.grant, closed=self.closed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,17 +211,12 @@ Effect = Acquire | Abandon | Release | Prefetch | Step | Discard | Loading | Tex
 @dataclass(frozen=True, slots=True)
 class StepDone:
     """How a step went. `refused`: prompts that could not join. `error`: the step failed, for all the sequences.
-    `went_on`: nothing was to decide, and the next step of the same sequences is under way.
+    `live`: those that have not ended. `went_on`: nothing was to decide, and their next step is under way.
     """
 
     expert_id: str
     emissions: Sequence[Emission] = ()
     refused: Sequence[tuple[str, CoEError]] = ()
     error: CoEError | None = None
+    live: int = 0
     went_on: bool = False
-
-    @property
-    def settles_nothing(self) -> bool:
-        """Everybody is where they were."""
-        ended = any(emission.finish_reason is not None for emission in self.emissions)
-        return bool(self.emissions) and not (ended or self.refused or self.error)

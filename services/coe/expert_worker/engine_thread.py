@@ -1,7 +1,7 @@
 """The engine's thread: one step after the other, and what comes between two of them.
 
-A step that settles nothing is followed by the next one at once, while the loop still looks at what came of it: until
-something happens (`interrupt`), which takes effect between two steps, or the loop falls behind.
+A step that leaves nothing to decide is followed by the next one at once, while the loop still looks at what came of it:
+until something happens (`interrupt`), which takes effect between two steps, or the loop falls behind.
 """
 
 import asyncio
@@ -72,18 +72,19 @@ class EngineThread:
 
     def _step(self, step: Step, loop: asyncio.AbstractEventLoop) -> None:
         try:
-            while self._tell(self._runners.step(step), loop):
-                step = Step(step.expert_id, step.grant)
+            following: Step | None = step
+            while following is not None:
+                following = self._tell(following, self._runners.step(following), loop)
         except BaseException as error:
             # Nobody looks at the future, and the loop would wait for the step for ever.
             loop.call_soon_threadsafe(self._on_failure, error)
 
-    def _tell(self, done: StepDone, loop: asyncio.AbstractEventLoop) -> bool:
-        """Whether to go on."""
-        goes_on = self._may_go_on and done.settles_nothing and self._told == self._heard
+    def _tell(self, step: Step, done: StepDone, loop: asyncio.AbstractEventLoop) -> Step | None:
+        """Returns the step to go on with."""
+        following = step.following(done) if self._may_go_on and self._told == self._heard else None
         self._told += 1
-        loop.call_soon_threadsafe(self._hear, replace(done, went_on=goes_on), context=self._context)
-        return goes_on
+        loop.call_soon_threadsafe(self._hear, replace(done, went_on=following is not None), context=self._context)
+        return following
 
     def _hear(self, done: StepDone) -> None:
         self._heard += 1

@@ -249,7 +249,8 @@ class WorkerLoop:
             return [*effects, Release(batch.expert_id, grant)]
         leave, batch.leaving = batch.leaving, []
         self._stepped_at = now
-        return [*effects, Step(batch.expert_id, grant, joined, leave), *self._prefetch(decision)]
+        closed = not (batch.postponed or self.queues.depth(batch.expert_id))
+        return [*effects, Step(batch.expert_id, grant, joined, leave, closed), *self._prefetch(decision)]
 
     def _decide(self, now: float, running: Running | None = None) -> Decision:
         view = QueueView(

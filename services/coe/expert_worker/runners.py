@@ -66,7 +66,7 @@ class Runners:
             emissions = runner.step(step.grant.handle) if runner.live else ()
         except Exception as error:
             return StepDone(step.expert_id, refused=refused, error=_fault(step.expert_id, error))
-        return StepDone(step.expert_id, emissions, refused)
+        return StepDone(step.expert_id, emissions, refused, live=runner.live)
 
     def _join(self, runner: Runner, step: Step) -> list[tuple[str, CoEError]]:
         refused: list[tuple[str, CoEError]] = []

@@ -223,8 +223,11 @@ class Worker:
     def _stepped(self, done: StepDone) -> None:
         self._inbox.append(partial(self.loop.on_step, done))
         self._handle()
-        if done.went_on and self.loop.is_overdue(self._clock()):
-            self._engine.interrupt()
+        if done.went_on:
+            ended = {emission.request_id for emission in done.emissions if emission.finish_reason is not None}
+            self._in_step = [sequence for sequence in self._in_step if sequence.prompt.key not in ended]
+            if self.loop.is_overdue(self._clock()):
+                self._engine.interrupt()
 
     def _ended(self) -> None:
         if self.draining:

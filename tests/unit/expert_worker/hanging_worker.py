@@ -4,6 +4,7 @@ import asyncio
 import ctypes
 import sys
 import threading
+import time
 from functools import partial
 
 from coe.expert_worker.watchdog import Watchdog
@@ -16,14 +17,20 @@ LIMIT_S = 2.0
 
 
 class Hang(threading.Event):
-    """In place of the gate that steps wait at."""
+    """In place of the gate that steps wait at: behind so many."""
 
-    def __init__(self, *, keeps_the_lock: bool) -> None:
+    def __init__(self, *, behind: int, keeps_the_lock: bool) -> None:
         super().__init__()
         self.reached = False
+        self._behind = behind
         self._keeps_the_lock = keeps_the_lock
 
     def wait(self, timeout: float | None = None) -> bool:
+        if self._behind:
+            self._behind -= 1
+            # The loop hears of the step before, so that this one may be followed by the next.
+            time.sleep(0.1)
+            return True
         self.reached = True
         if self._keeps_the_lock:
             ctypes.PyDLL(None).pause()
@@ -31,9 +38,11 @@ class Hang(threading.Event):
 
 
 async def main(kind: str) -> None:
-    gate = Hang(keeps_the_lock=kind == "lock")
+    gate = Hang(behind=2 if kind == "left" else 0, keeps_the_lock=kind == "lock")
     rig = Rig(gate=gate, watchdog=Watchdog(LIMIT_S, worker="w"))
     rig.bus.put(assigned("r", max_tokens=5))
+    if kind == "left":
+        rig.bus.put(assigned("ended", max_tokens=1))
     running = asyncio.create_task(rig.worker.run())
     if kind in ("drained", "cancelled"):
         await until_true(lambda: gate.reached)

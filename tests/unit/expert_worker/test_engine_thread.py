@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 
 import pytest
 
@@ -54,9 +55,9 @@ class Heard:
 async def heard() -> AsyncIterator[Callable[..., Heard]]:
     made: list[Heard] = []
 
-    def make(*results: StepDone | Exception) -> Heard:
+    def make(*results: StepDone | Exception, step: Step = STEP) -> Heard:
         made.append(Heard(Scripted(*results)))
-        made[-1].thread.step(STEP)
+        made[-1].thread.step(step)
         return made[-1]
 
     yield make
@@ -72,6 +73,17 @@ async def test_steps_follow_each_other_until_a_sequence_ends(heard: Callable[...
         await engine.step()
     assert [done.went_on for done in engine.results] == [True, True, False]
     assert engine.runners.steps == [STEP, Step("a", STEP.grant), Step("a", STEP.grant)]
+
+
+@pytest.mark.parametrize("closed", [True, False])
+async def test_who_is_left_goes_on_where_nobody_waits_for_a_place(heard: Callable[..., Heard], closed: bool) -> None:
+    engine = heard(replace(END, live=2), replace(END, live=0), step=replace(STEP, closed=closed))
+    await engine.step()
+    assert engine.results[-1].went_on is closed
+    if closed:
+        await engine.step()
+        assert not engine.results[-1].went_on
+        assert engine.runners.steps[-1] == Step("a", STEP.grant, closed=True)
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ async def ended(kind: str) -> tuple[int | None, str]:
     return process.returncode, log.decode()
 
 
-@pytest.mark.parametrize("kind", ["alone", "cancelled"])
+@pytest.mark.parametrize("kind", ["alone", "cancelled", "left"])
 async def test_a_step_that_hangs_ends_the_worker_with_one_line_that_says_where(kind: str) -> None:
     status, log = await ended(kind)
     assert status == 1

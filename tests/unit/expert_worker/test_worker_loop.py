@@ -33,6 +33,32 @@ def test_prompts_of_one_expert_share_a_batch_and_others_join_as_sequences_end() 
     assert sum(isinstance(effect, Acquire) for effect in world.log) == 1
 
 
+def test_steps_go_on_behind_an_end_where_nobody_waits_for_the_place() -> None:
+    world = World(max_batch=2)
+    world.submit(make_prompt("1", tokens=1), make_prompt("2", tokens=5), make_prompt("3", tokens=2))
+    world.submit(make_prompt("4", "b"))
+    world.grant()
+    assert world.step is not None
+    assert not world.step.closed
+    world.finish_step(goes_on=True)
+    assert world.step.closed
+    assert [prompt.key for prompt in world.step.join] == ["3"]
+    for _ in range(4):
+        world.finish_step(goes_on=True)
+    assert world.joined[-1][1].key == "3", "the loop was not asked between"
+    assert world.asked == ["b"]
+    assert {key: answer(world, key).text for key in ("1", "2", "3")} == {"1": "t", "2": "ttttt", "3": "tt"}
+
+
+def test_who_had_no_room_is_not_passed_by_steps_that_go_on() -> None:
+    world = World(max_batch=3, room=2)
+    world.submit(make_prompt("1", tokens=1), make_prompt("2", tokens=5), make_prompt("3", tokens=1))
+    world.grant()
+    world.finish_step(goes_on=True)
+    assert world.step is not None
+    assert [prompt.key for prompt in world.step.join] == ["3"]
+
+
 def test_the_lease_is_kept_until_the_last_sequence_ends_then_the_next_expert_is_leased() -> None:
     world = World()
     world.submit(make_prompt("1", "a", tokens=2), make_prompt("2", "b"))

@@ -143,7 +143,7 @@ class World:
         self.advance()
 
     def finish_step(self, error: CoEError | None = None, *, broken: str = "", goes_on: bool = False) -> None:
-        """`broken`: the sequence that ends with an error of its own. `goes_on`: if it settles nothing."""
+        """`broken`: the sequence that ends with an error of its own. `goes_on`: if nothing is to decide."""
         step, self.step = self.step, None
         assert step is not None
         live = self.engine.setdefault(step.expert_id, {})
@@ -160,9 +160,9 @@ class World:
                 live[prompt.key] = (0, prompt.sampling.max_tokens)
         lost = [] if error or live.pop(broken, None) is None else [_broken(broken)]
         emissions = [] if error else [*lost, *self._decode(live)]
-        done = StepDone(step.expert_id, emissions, refused, error)
-        if goes_on and done.settles_nothing:
-            done, self.step = replace(done, went_on=True), Step(step.expert_id, step.grant)
+        done = StepDone(step.expert_id, emissions, refused, error, live=len(live))
+        if goes_on and (following := step.following(done)) is not None:
+            done, self.step = replace(done, went_on=True), following
         self.apply(self.loop.on_step(done, self.now))
         self.advance()
 
