@@ -56,9 +56,7 @@ class ExpertKv:
         return self.shared.publish(self, reservation, computed)
 
     def rematch(self, reservation: Reservation, prompt: Sequence[int]) -> Reservation:
-        """Takes what others computed meanwhile in place of blocks that are still empty. Nothing behind the path is
-        computed yet.
-        """
+        """Takes what others computed meanwhile in place of its own blocks, which are empty or hold the same."""
         return self.shared.rematch(self, reservation, prompt)
 
     def release(self, reservation: Reservation, computed: Sequence[int]) -> None:

@@ -143,24 +143,37 @@ class Runner:
                 self._drop(sequence)
 
     def _hold(self, sequence: Sequence, reservation: Reservation) -> None:
-        sequence.hold(reservation.blocks, computed=len(reservation.path) * self._session.pool.block_tokens)
+        known = len(reservation.path) * self._session.pool.block_tokens
+        sequence.hold(reservation.blocks, computed=max(known, sequence.computed))
         self._reservations[sequence.request_id] = reservation
 
     def _use_known_blocks(self) -> None:
         """Prompts that have not begun go on where others, that begin alike, are by now."""
         for request_id, sequence in self._sequences.items():
-            reservation = self._reservations[request_id]
-            known = len(reservation.path) * self._session.pool.block_tokens
+            known = len(self._reservations[request_id].path) * self._session.pool.block_tokens
             if sequence.completion_tokens == 0 and sequence.computed == known and sequence.scores is None:
-                self._hold(sequence, sequence.kv.rematch(reservation, sequence.ids))
+                self._use_known(sequence)
 
-    def _publish(self, chunk: Chunk) -> None:
-        """Lets others use what of a prompt is computed."""
+    def _use_known(self, sequence: Sequence) -> None:
+        """What others have computed by now stands in for blocks of its own."""
+        self._hold(sequence, sequence.kv.rematch(self._reservations[sequence.request_id], sequence.ids))
+
+    def _keep(self, chunk: Chunk) -> bool:
+        """Takes what was computed for a sequence as its past, and lets others use what is of a prompt.
+
+        False when what it began behind came to nothing: whose chunk that was has failed. They are computed again.
+        """
         sequence = chunk.sequence
+        if chunk.first > sequence.computed:
+            self._use_known(sequence)
+            if sequence.computed < chunk.first:
+                return False
+        sequence.computed = max(sequence.computed, chunk.end)
         if sequence.completion_tokens == 0:
             reservation = self._reservations[sequence.request_id]
             published = sequence.kv.publish(reservation, sequence.ids[: sequence.computed])
             self._reservations[sequence.request_id] = published
+        return True
 
     def _absorb(self, chunks: Seq[Chunk], result: StepResult) -> list[Emission]:
         bad, likeliest = set(result.no_numbers()), result.likeliest.tolist()
@@ -168,13 +181,9 @@ class Runner:
         spans = [(chunk, range(*span)) for chunk, span in zip(chunks, pairwise(ends), strict=True)]
         failed = [chunk.sequence for chunk, rows in spans if not bad.isdisjoint(rows[: chunk.scored + 1])]
         emissions = [emission for sequence in failed if (emission := self._fail(sequence)) is not None]
-        going_on = [(chunk, rows) for chunk, rows in spans if chunk.sequence not in failed]
-        for chunk, _ in going_on:
-            chunk.sequence.computed += chunk.count
-            self._publish(chunk)
-        for chunk, rows in going_on:
+        for chunk, rows in spans:
             sequence = chunk.sequence
-            if not rows or sequence.cancelled:
+            if sequence in failed or not self._keep(chunk) or not rows or sequence.cancelled:
                 continue
             scored, drawn = rows[: chunk.scored], rows[chunk.scored :]
             if sequence.scores is not None and result.logits is not None:

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -22,23 +21,27 @@ GUESSES = 3
 
 @dataclass(frozen=True)
 class Chunk:
-    """The next `count` tokens of a sequence; `draws` when they are its last known ones, so that one can be drawn, and
-    others behind `guesses` at what it will be. Of a prompt, the first `scored` tell how likely those behind them are.
+    """`count` tokens of a sequence, from the one at `first` on, and `guesses` at what comes behind its last one. Of a
+    prompt, the first `scored` tell how likely those behind them are.
+
+    `blocks`: its KV. What another computes in this step may be in it, of tokens before `first` that begin both.
     """
 
     sequence: Sequence
+    first: int
     count: int
+    blocks: tuple[int, ...]
     guesses: tuple[int, ...] = ()
     scored: int = 0
 
-    @classmethod
-    def of_prompt(cls, prompt: Sequence, count: int) -> Self:
-        """Of the prompt's last token nothing is known yet that it could tell of."""
-        return cls(prompt, count, scored=0 if prompt.scores is None else count - (count == prompt.pending))
+    @property
+    def end(self) -> int:
+        return self.first + self.count
 
     @property
     def draws(self) -> bool:
-        return self.count == self.sequence.pending
+        """Whether its last token is among them, so that the next one can be drawn."""
+        return self.end == len(self.sequence.ids)
 
     @property
     def rows(self) -> int:
@@ -49,46 +52,92 @@ class Chunk:
 def plan_step(sequences: Seq[Sequence], block_tokens: int, guesses: int = 0) -> list[Chunk]:
     """Every decoding sequence takes its step; prompts share what prefill is allowed. Where there are none, and hardly
     any sequences, as many `guesses` are made as make up for those that are missing.
-
-    A prompt whose next block, of `block_tokens`, is computed for another in this step waits: it can use that block in
-    the next one. So prompts that begin alike compute their beginning once.
     """
     decoding = [sequence for sequence in sequences if sequence.completion_tokens > 0]
-    alone = len(decoding) == len(sequences)
-    room = 1 + guesses - sum(sequence.pending for sequence in decoding) if alone else 0
+    prompts = [sequence for sequence in sequences if sequence.completion_tokens == 0]
+    room = 0 if prompts else 1 + guesses - sum(sequence.pending for sequence in decoding)
     chunks: list[Chunk] = []
     for index, sequence in enumerate(decoding):
         share = -(-room // (len(decoding) - index))
-        chunks.append(Chunk(sequence, sequence.pending, sequence.guess(share) if share > 0 else ()))
-        room -= len(chunks[-1].guesses)
-    prompts: list[Sequence] = []
-    for sequence in sequences:
-        if sequence.completion_tokens == 0 and not any(_follows(sequence, one, block_tokens) for one in prompts):
-            prompts.append(sequence)
-    if prompts:
-        room = prefill_tokens(len(decoding), len(sequences) - len(decoding))
-        counts = shares(list(_wanted(prompts)), room)
-        chunks += [Chunk.of_prompt(prompt, count) for prompt, count in zip(prompts, counts, strict=True) if count]
+        guessed = sequence.guess(share) if share > 0 else ()
+        chunks.append(Chunk(sequence, sequence.computed, sequence.pending, sequence.blocks, guessed))
+        room -= len(guessed)
+    return chunks + plan_prompts(prompts, prefill_tokens(len(decoding), len(prompts)), block_tokens)
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a prompt goes on in a step, and its KV."""
+
+    prompt: Sequence
+    first: int
+    blocks: tuple[int, ...]
+
+
+def plan_prompts(prompts: Seq[Sequence], room: int, block_tokens: int) -> list[Chunk]:
+    """Up to `room` tokens. Prompts that begin alike compute their beginning once: whose next block of `block_tokens`
+    another one computes begins behind that, in the same step if there is room.
+    """
+    chunks: list[Chunk] = []
+    waiting = [Start(prompt, prompt.computed, prompt.blocks) for prompt in prompts]
+    while waiting and room > 0:
+        going: list[Start] = []
+        following: list[Start] = []
+        for start in waiting:
+            follows = any(_follows(start, other, block_tokens) for other in going)
+            (following if follows else going).append(start)
+        counts = shares(list(_wanted(going)), room)
+        chunks += [_of_prompt(start, count) for start, count in zip(going, counts, strict=True) if count]
+        room -= sum(counts)
+        waiting = [_behind(start, chunks, block_tokens) for start in following]
     return chunks
 
 
-def _wanted(prompts: Seq[Sequence]) -> Iterator[int]:
-    """Tokens of each that may be computed together."""
+def _of_prompt(start: Start, count: int) -> Chunk:
+    """Of the prompt's last token nothing is known yet that it could tell of."""
+    prompt = start.prompt
+    scored = 0 if prompt.scores is None else count - (start.first + count == len(prompt.ids))
+    return Chunk(prompt, start.first, count, start.blocks, scored=scored)
+
+
+def _wanted(starts: Seq[Start]) -> Iterator[int]:
+    """Tokens of each that may be computed together. Who is told of them begins behind nobody."""
     room = SCORED
-    for prompt in prompts:
-        count = prompt.pending if prompt.scores is None else min(prompt.pending, room)
-        room -= 0 if prompt.scores is None else count
+    for start in starts:
+        pending = len(start.prompt.ids) - start.first
+        count = pending if start.prompt.scores is None else min(pending, room)
+        room -= 0 if start.prompt.scores is None else count
         yield count
 
 
-def _follows(sequence: Sequence, other: Sequence, block_tokens: int) -> bool:
-    """Whether the next block of `sequence` is one that `other` has yet to compute."""
-    end = sequence.computed + block_tokens
-    if sequence.kv is not other.kv or sequence.scores is not None:
+def _follows(start: Start, other: Start, block_tokens: int) -> bool:
+    """Whether the next block of `start` is one that `other` has yet to compute."""
+    prompt, end = start.prompt, start.first + block_tokens
+    if prompt.kv is not other.prompt.kv or prompt.scores is not None:
         return False
-    if sequence.computed % block_tokens or end >= len(sequence.ids) or other.computed >= end:
+    if start.first % block_tokens or end >= len(prompt.ids) or other.first >= end:
         return False
-    return sequence.ids[:end] == other.ids[:end]
+    return prompt.ids[:end] == other.prompt.ids[:end]
+
+
+def _behind(start: Start, chunks: Seq[Chunk], block_tokens: int) -> Start:
+    """Behind the most blocks that a chunk begins with alike. At least the last token is left to compute.
+
+    A chunk of one token lends nothing: a step of such chunks alone attends to each as soon as it is computed
+    (kernels/attention.cc).
+    """
+    ids, kv = start.prompt.ids, start.prompt.kv
+    for chunk in chunks:
+        theirs = chunk.sequence.ids
+        if chunk.sequence.kv is not kv or chunk.count == 1 or ids[: start.first] != theirs[: start.first]:
+            continue
+        end, last = start.first, min(chunk.end, len(ids) - 1) - block_tokens
+        while end <= last and ids[end : end + block_tokens] == theirs[end : end + block_tokens]:
+            end += block_tokens
+        if end > start.first:
+            known = end // block_tokens
+            start = Start(start.prompt, end, (*chunk.blocks[:known], *start.prompt.blocks[known:]))
+    return start
 
 
 def step_inputs(chunks: Seq[Chunk], lease: int) -> dict[str, Int64]:
@@ -102,16 +151,14 @@ def step_inputs(chunks: Seq[Chunk], lease: int) -> dict[str, Int64]:
     rows: list[int] = []
     strict = any(chunk.sequence.batch_invariant for chunk in chunks)
     greedy = all(chunk.sequence.sampler.takes_likeliest for chunk in chunks if chunk.rows)
-    widest = max(len(chunk.sequence.blocks) for chunk in chunks)
+    widest = max(len(chunk.blocks) for chunk in chunks)
     table = np.full((len(chunks), widest), -1, np.int64)
     for index, chunk in enumerate(chunks):
-        sequence = chunk.sequence
-        first, last = sequence.computed, sequence.computed + chunk.count
-        ids += sequence.ids[first:last]
+        ids += chunk.sequence.ids[chunk.first : chunk.end]
         ids += chunk.guesses
-        positions += range(first, last + len(chunk.guesses))
+        positions += range(chunk.first, chunk.end + len(chunk.guesses))
         owners += [index] * (len(ids) - len(owners))
-        table[index, : len(sequence.blocks)] = sequence.blocks
+        table[index, : len(chunk.blocks)] = chunk.blocks
         rows += range(len(ids) - chunk.rows, len(ids))
     return {
         "expert_slot": np.array([batch_invariant(lease) if strict else lease], np.int64),

@@ -14,14 +14,19 @@ def prefill_steps(prompts: Sequence[int], shared: int, decoding: int) -> Iterato
     left = list(prompts)
     waiting = list(range(len(left)))
     while waiting:
-        going = waiting[:1] if shared else waiting
-        counts = shares([left[prompt] for prompt in going], prefill_tokens(decoding, len(waiting)))
-        for prompt, count in zip(going, counts, strict=True):
-            left[prompt] -= count
-        drew = [prompt for prompt in going if not left[prompt]]
-        yield decoding + sum(counts), drew
-        if shared:
-            left[1:] = [max(1, tokens - shared) for tokens in left[1:]]
-            shared = 0
+        room = prefill_tokens(decoding, len(waiting))
+        computed, drew = 0, list[int]()
+        for going in (waiting[:1], waiting[1:]) if shared else (waiting,):
+            if not going or computed == room:
+                break
+            counts = shares([left[prompt] for prompt in going], room - computed)
+            computed += sum(counts)
+            for prompt, count in zip(going, counts, strict=True):
+                left[prompt] -= count
+            drew += [prompt for prompt in going if not left[prompt]]
+            if shared:
+                left[1:] = [max(1, tokens - shared) for tokens in left[1:]]
+                shared = 0
+        yield decoding + computed, drew
         waiting = [prompt for prompt in waiting if left[prompt]]
         decoding += len(drew)

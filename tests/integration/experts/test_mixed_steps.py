@@ -154,6 +154,33 @@ def test_a_seed_decides_whatever_shares_the_batch(tmp_path: Path, monkeypatch: p
         assert answers(hosted.lease, shared=True) == alone
 
 
+@pytest.mark.parametrize("kv_format", ["f16", "i8"])
+@pytest.mark.parametrize("family", ["llama", "gemma3"])
+def test_who_begins_behind_what_its_own_step_computes_has_its_bits_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str, kv_format: KvFormat
+) -> None:
+    monkeypatch.setattr(Sampler, "sample", lambda self, logits, likeliest: zlib.crc32(logits.tobytes()) % 250)
+    model = TinyModel(family=family, layers=7, window=WINDOW, kind=Q.Q8_0)
+    bundle = import_gguf(write_tiny_gguf(tmp_path / "tiny.gguf", model), tmp_path / "experts", "tiny")
+    draw = random.Random(11)
+    trunk = [draw.randrange(256) for _ in range(48)]
+    prompts = [[*trunk[: 16 * (number % 4)], *[number] * (1 + 3 * number)] for number in range(20)]
+
+    def answers(*groups: list[list[int]]) -> list[tuple[int, ...]]:
+        ids: dict[str, tuple[int, ...]] = {}
+        for group in groups:
+            runner = Engine(threads=2, kv_bytes=KV_BYTES, max_batch=64, kv_format=kv_format).runner(bundle)
+            for prompt in group:
+                runner.add_tokens(str(prompts.index(prompt)), prompt, SamplingParams(3, temperature=1.0, seed=1))
+            while runner.live:
+                for emission in runner.step(hosted.lease):
+                    ids[emission.request_id] = ids.get(emission.request_id, ()) + emission.token_ids
+        return [ids[str(number)] for number in range(len(prompts))]
+
+    with Hosted.load(bundle, threads=2, kv_bytes=KV_BYTES) as hosted:
+        assert answers(prompts) == answers(*([prompt] for prompt in prompts))
+
+
 @pytest.mark.parametrize("scale", [0x7E00, 0x7C00], ids=["nan", "inf"])
 @pytest.mark.parametrize("tensor", ["ffn_gate", "attn_k", "attn_v", "attn_output"])
 @pytest.mark.parametrize("family", ["llama", "gemma2"])

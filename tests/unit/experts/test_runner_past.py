@@ -14,7 +14,7 @@ from coe.experts.runner import Runner
 from coe.experts.sampling_params import SamplingParams
 from coe.experts.sequence import Emission
 from coe.native import batch_invariant
-from coe.platform.errors import NumericalError
+from coe.platform.errors import LeaseLost, NumericalError
 from unit.experts.fake_session import BLOCK, EOS, FakeSession, finish, greedy, spelled, tokenizer
 
 LIKELIEST = SamplingParams(max_tokens=4)
@@ -133,13 +133,64 @@ def test_prompts_that_begin_alike_compute_their_beginning_once(runner: Runner, s
     for request_id, prompt in prompts.items():
         runner.add_tokens(request_id, prompt, SamplingParams(max_tokens=3))
     emissions = runner.step(1)
-    emissions += runner.step(1)
-    assert session.steps[0] == len(beginning) + 2
-    assert session.steps[1] == 1 + 3 * 3  # the first one's next token, and what is left of the others' prompts
+    assert session.steps == [len(beginning) + 2 + 3 * 3]  # the first prompt, and what is left of the others'
     done = finish(runner, emissions)
     for request_id, prompt in prompts.items():
         assert done[request_id].final_text == spelled(greedy(prompt, 3))
     assert [done[request_id].cached_tokens for request_id in prompts] == [0, *[10 * BLOCK] * 3]
+
+
+def test_beginnings_that_branch_are_computed_once_in_one_step(runner: Runner, session: FakeSession) -> None:
+    trunk = [draw % 50 for draw in range(2 * BLOCK)]
+    branches = [[*trunk, *[50 + number] * BLOCK] for number in range(2)]
+    prompts = {f"{one}{leaf}": [*branch, leaf] for one, branch in enumerate(branches) for leaf in range(3)}
+    for request_id, prompt in prompts.items():
+        runner.add_tokens(request_id, prompt, SamplingParams(max_tokens=3))
+    done = finish(runner, runner.step(1))
+    assert session.steps[0] == len(trunk) + 2 * BLOCK + len(prompts)
+    assert {one: done[one].final_text for one in prompts} == {one: spelled(greedy(prompts[one], 3)) for one in prompts}
+    session.pool.check_integrity()
+
+
+def test_behind_who_fails_a_beginning_is_computed_again(runner: Runner, session: FakeSession) -> None:
+    beginning = [draw % 50 for draw in range(3 * BLOCK)]
+
+    def damage(logits: np.ndarray) -> None:
+        logits[0] = np.nan
+
+    for request_id in ("bad", "behind"):
+        runner.add_tokens(request_id, [*beginning, len(request_id)], SamplingParams(max_tokens=2))
+    session.damage = damage
+    assert [(one.request_id, type(one.error)) for one in runner.step(1)] == [("bad", NumericalError)]
+    session.damage = lambda logits: None
+    session.kv[:] = -1
+    done = finish(runner)["behind"]
+    assert (done.final_text, done.cached_tokens) == (spelled(greedy([*beginning, len("behind")], 2)), 0)
+    session.pool.check_integrity()
+
+
+def test_behind_who_is_cancelled_meanwhile_a_beginning_is_there(runner: Runner, session: FakeSession) -> None:
+    beginning = [draw % 50 for draw in range(3 * BLOCK)]
+    for request_id in ("gone", "behind"):
+        runner.add_tokens(request_id, [*beginning, len(request_id)], SamplingParams(max_tokens=2))
+    session.during = lambda: runner.cancel("gone")
+    done = finish(runner, runner.step(1))["behind"]
+    assert (done.final_text, done.cached_tokens) == (spelled(greedy([*beginning, len("behind")], 2)), 3 * BLOCK)
+    session.pool.check_integrity()
+
+
+def test_a_step_that_fails_leaves_prompts_where_they_were(runner: Runner, session: FakeSession) -> None:
+    beginning = [draw % 50 for draw in range(3 * BLOCK)]
+    for request_id in ("first", "behind"):
+        runner.add_tokens(request_id, [*beginning, len(request_id)], SamplingParams(max_tokens=2))
+    session.stale = True
+    with pytest.raises(LeaseLost):
+        runner.step(1)
+    session.stale = False
+    runner.cancel("first")
+    done = finish(runner)["behind"]
+    assert (done.final_text, done.cached_tokens) == (spelled(greedy([*beginning, len("behind")], 2)), 0)
+    session.pool.check_integrity()
 
 
 def test_each_token_of_a_prompt_was_computed_or_cached(runner: Runner, session: FakeSession) -> None:

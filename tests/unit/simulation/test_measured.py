@@ -64,11 +64,10 @@ def test_the_copy_of_new_memory_may_be_what_lasts() -> None:
 
 
 def test_prompts_that_begin_alike_compute_it_once() -> None:
-    """A step for the first prompt, one for the rest of the second beside its decode; the second answer ends last."""
+    """In one step, the first prompt whole and the rest of the second."""
     both = Trace([0.0, 0.0], ["a", "a"], [16, 16], [4, 4], shared_tokens=9)
-    prefill_s = 2 * 0.125 + 3.0 + (6.0 + 0.5) + (at(MEASURED.prefill, 1 + 7) + 0.5)
-    # Two steps together, then the first has ended.
-    assert visit(both) == pytest.approx(0.25 + prefill_s + 2 * 1.5 + 1 * 1.0)
+    prefill_s = 2 * 0.125 + 3.0 + (at(MEASURED.prefill, 16 + 7) + 0.5)
+    assert visit(both) == pytest.approx(0.25 + prefill_s + 3 * 1.5)
 
 
 def test_a_copy_takes_its_part_of_execution() -> None:

@@ -18,6 +18,7 @@ class Sequence:
     ids: list[int]
     prompt_tokens: int
     computed: int = 0
+    blocks: tuple[int, ...] = ()
     kv: None = None
     scores: None = None
 
@@ -39,7 +40,7 @@ def worker_steps(sequences: list[Sequence], shared: int) -> list[tuple[int, list
         first = [place for place, one in enumerate(sequences) if one in drawing and not one.completion_tokens]
         steps.append((sum(chunk.count for chunk in chunks), first))
         for chunk in chunks:
-            chunk.sequence.computed += chunk.count
+            chunk.sequence.computed = chunk.end
         for sequence in drawing:
             sequence.ids.append(0)
         if max(sequence.computed for sequence in sequences) >= shared:

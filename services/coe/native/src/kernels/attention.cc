@@ -270,7 +270,8 @@ void run_attention(Crew& crew, const AttentionShape& shape, const AttentionPlan&
       if (!tasks[i].apart) finish(shape, tasks[i], scratch, out);
     }
   };
-  // Decoding: one thread does a token from the beginning to the end.
+  // Decoding: one thread does a token from the beginning to the end. Only where all have one may a sequence not attend
+  // to blocks that another fills in the same step.
   if (!plan.split() && plan.runs().size() == step.tokens && step.tokens >= crew.count()) {
     crew.share(plan.runs().size(), 1, [&](size_t begin, size_t end) {
       place_tokens(plan.runs()[begin].token, plan.runs()[end - 1].token + 1);
