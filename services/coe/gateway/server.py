@@ -25,13 +25,15 @@ _MORE_CONNECTIONS = 1000
 class HttpServer(uvicorn.Server):
     """`run_until_cancelled` serves; when it is cancelled, answers under way may finish within `grace_s`."""
 
-    def __init__(self, app: Starlette, settings: GatewaySettings, grace_s: float = 10.0) -> None:
+    def __init__(
+        self, app: Starlette, settings: GatewaySettings, grace_s: float = 10.0, max_connection_age_s: float = 0.0
+    ) -> None:
         """Encrypted when COE_GATEWAY_HTTP_TLS says so: raises ArtifactError when its files can't be used."""
         mode, files = settings.http_tls, TlsSettings()
         tls = None if mode == "off" else files.lasting(partial(files.server_context, mutual=mode == "mutual"))
         config = uvicorn.Config(
             _cut_in_peace(app),
-            http=Connection,
+            http=partial(Connection, max_age_s=max_connection_age_s),  # type: ignore[arg-type]  # it is called, no more
             host=settings.http_host,
             port=settings.http_port,
             log_config=None,

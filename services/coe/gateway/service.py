@@ -67,7 +67,8 @@ class GatewayService:
             settings=self._settings,
             max_prompt_bytes=self._core.max_prompt_bytes,
         )
-        server = HttpServer(api.app(), self._settings, GrpcSettings().grace_s)
+        grpc = GrpcSettings()
+        server = HttpServer(api.app(), self._settings, grpc.grace_s, grpc.max_connection_age_s)
         return [self._keys.follow(), server.run_until_cancelled()]
 
     async def healthy(self) -> bool:

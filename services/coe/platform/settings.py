@@ -102,8 +102,8 @@ class GrpcSettings(Settings):
     tls: Literal["off", "server", "mutual"] = "off"
     # Seconds that calls under way get at shutdown, the gateway's over HTTP too.
     grace_s: float = Field(default=10.0, ge=0)
-    # Seconds after which a client is asked to connect anew, so that a balancer of connections may give it to a replica
-    # that came since. Calls under way are let end. 0: never.
+    # Seconds after which a client is asked to connect anew, the gateway's over HTTP too, so that a balancer of
+    # connections may give it to a replica that came since. Calls under way are let end. 0: never.
     max_connection_age_s: float = Field(default=0.0, ge=0, le=86_400)
     # Written once the port is bound: "host:port" in one line. For whoever starts services on port 0.
     ready_file: Path | None = None

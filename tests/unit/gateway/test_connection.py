@@ -26,10 +26,13 @@ async def hello(_: Request) -> Response:
 
 
 @asynccontextmanager
-async def served(answer: Callable[[Request], Awaitable[Response]]) -> AsyncIterator[Opened]:
+async def served(
+    answer: Callable[[Request], Awaitable[Response]], max_connection_age_s: float = 0.0
+) -> AsyncIterator[Opened]:
     """A connection of a client's with a server that has this one page."""
     settings = GatewaySettings(http_port=free_port())
-    server = HttpServer(Starlette(routes=[Route("/", answer, methods=["GET", "POST"])]), settings, grace_s=0)
+    app = Starlette(routes=[Route("/", answer, methods=["GET", "POST"])])
+    server = HttpServer(app, settings, 0, max_connection_age_s)
     serving = asyncio.ensure_future(server.run_until_cancelled())
     await until_true(lambda: server.started)
     reader, writer = await asyncio.open_connection("127.0.0.1", settings.http_port)
@@ -89,3 +92,24 @@ async def test_an_answer_that_is_not_read_is_given_up(monkeypatch: pytest.Monkey
     async with served(answer) as (_, writer):
         writer.write(GET)
         await asyncio.wait_for(given_up.wait(), WAIT_S)
+
+
+async def said(opened: Opened) -> bytes:
+    """The head of an answer, read to its end."""
+    reader, writer = opened
+    writer.write(GET)
+    head, _, _ = (await asyncio.wait_for(reader.readuntil(b"hello"), WAIT_S)).partition(b"\r\n\r\n")
+    return head
+
+
+async def test_a_connection_of_some_age_ends_behind_the_answer_that_says_so() -> None:
+    async with served(hello, 1e-6) as opened:
+        assert b"\r\nconnection: close" in await said(opened)
+        assert await asyncio.wait_for(opened[0].read(), WAIT_S) == b""
+
+
+@pytest.mark.parametrize("age_s", [0.0, 1000.0])
+async def test_a_younger_one_is_kept(age_s: float) -> None:
+    async with served(hello, age_s) as opened:
+        for _ in range(2):
+            assert b"connection" not in await said(opened)
