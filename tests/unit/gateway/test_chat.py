@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from coe._proto import common_pb2, events_pb2
 from coe.gateway.dialects.asked import Head
 from coe.gateway.dialects.chat import ChatRequest
+from coe.gateway.refusals import invalid
 from coe.platform.errors import InvalidPrompt
 
 FUNCTION = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "title": "ä"}}}
@@ -94,6 +95,20 @@ def test_what_is_not_offered_can_not_be_chosen(extra: dict[str, object]) -> None
     with pytest.raises(InvalidPrompt) as caught:
         ChatRequest.model_validate({"messages": HELLO} | extra).to_prompt()
     assert caught.value.details["param"] == "tool_choice"
+
+
+@pytest.mark.parametrize(
+    ("asked", "field"),
+    [
+        ({}, "response_format"),
+        ({"type": "json_schema"}, "response_format.json_schema"),
+        ({"type": "json_schema", "json_schema": {"schema": {}}}, "response_format.json_schema.name"),
+    ],
+)
+def test_a_format_is_refused_by_the_name_of_its_field(asked: dict[str, object], field: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        ChatRequest.model_validate({"messages": HELLO, "response_format": asked})
+    assert invalid(caught.value).details["param"] == field
 
 
 def test_a_json_format_is_a_schema() -> None:

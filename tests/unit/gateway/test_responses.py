@@ -275,6 +275,8 @@ def test_a_failure_is_told_by_our_code_and_by_theirs(
         ({"tool_choice": {"type": "web_search"}}, "tool_choice"),
         ({"top_logprobs": 21}, "top_logprobs"),
         ({"text": {"verbosity": "high"}}, "text.verbosity"),
+        ({"text": {"format": {"type": "xml"}}}, "text.format"),
+        ({"text": {"format": {"type": "json_schema"}}}, "text.format.name"),
         ({"input": []}, "input"),
         ({"input": None}, "input"),
         ({"input": ["x"]}, "input.0"),

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from coe.gateway.dialects.given import Given
+from coe.gateway.dialects.given import Given, by_type, form
 
 
 class NamedSchema(Given):
@@ -54,5 +54,7 @@ class FlatOfSchema(NamedSchema):
     type: Literal["json_schema"]
 
 
-Format = Annotated[AnyText | AnyObject | OfSchema, Field(discriminator="type")]
-FlatFormat = Annotated[AnyText | AnyObject | FlatOfSchema, Field(discriminator="type")]
+_Plain = Annotated[AnyText, form("text")] | Annotated[AnyObject, form("json_object")]
+_BY_TYPE = by_type("the types text, json_object and json_schema")
+Format = Annotated[_Plain | Annotated[OfSchema, form("json_schema")], _BY_TYPE]
+FlatFormat = Annotated[_Plain | Annotated[FlatOfSchema, form("json_schema")], _BY_TYPE]

@@ -1,6 +1,6 @@
 """What all parts of a request have in common."""
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Tag, model_validator
 
 
 class Given(BaseModel):
@@ -13,3 +13,18 @@ class Given(BaseModel):
     def _without_nulls(cls, fields: object) -> object:
         given = fields.items() if isinstance(fields, dict) else ()
         return {name: value for name, value in given if value is not None} if given else fields
+
+
+def form(kind: str) -> Tag:
+    """The one of several forms whose `type` that is. (Refusals leave out names of this form: they are no fields.)"""
+    return Tag(f"literal[{kind}]")
+
+
+def by_type(supported: str, *, unsaid: str = "") -> Discriminator:
+    """Tells forms apart. `supported` is what a refusal says of them; one that has no `type` is of the kind `unsaid`."""
+
+    def kind(given: object) -> str:
+        name = given.get("type", unsaid) if isinstance(given, dict) else getattr(given, "type", "")
+        return f"literal[{name}]"
+
+    return Discriminator(kind, custom_error_type="form", custom_error_message=f"only {supported} are supported")

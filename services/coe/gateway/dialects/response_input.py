@@ -2,10 +2,10 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Discriminator, Tag
+from pydantic import BeforeValidator, ConfigDict
 
 from coe._proto import common_pb2
-from coe.gateway.dialects.given import Given
+from coe.gateway.dialects.given import Given, by_type, form
 
 
 class Part(Given):
@@ -85,21 +85,12 @@ class ReasoningItem(Given):
         pass
 
 
-def _kind(item: object) -> str:
-    """A message need not say that it is one. (Refusals leave out names of this form: they are no fields.)"""
-    return f"literal[{item.get('type', 'message') if isinstance(item, dict) else ''}]"
-
-
 Item = Annotated[
-    Annotated[MessageItem, Tag("literal[message]")]
-    | Annotated[CallItem, Tag("literal[function_call]")]
-    | Annotated[CallOutputItem, Tag("literal[function_call_output]")]
-    | Annotated[ReasoningItem, Tag("literal[reasoning]")],
-    Discriminator(
-        _kind,
-        custom_error_type="kind_of_item",
-        custom_error_message="only items of type message, function_call and function_call_output are supported",
-    ),
+    Annotated[MessageItem, form("message")]
+    | Annotated[CallItem, form("function_call")]
+    | Annotated[CallOutputItem, form("function_call_output")]
+    | Annotated[ReasoningItem, form("reasoning")],
+    by_type("items of type message, function_call and function_call_output", unsaid="message"),
 ]
 
 
