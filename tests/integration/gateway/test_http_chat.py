@@ -17,7 +17,8 @@ async def test_chat_completion_names_the_expert_and_counts_tokens(http: httpx.As
     body = answer.json()
     assert body["choices"][0] == {
         "index": 0,
-        "message": {"role": "assistant", "content": "hello"},
+        "message": {"role": "assistant", "content": "hello", "refusal": None},
+        "logprobs": None,
         "finish_reason": "stop",
     }
     assert (body["model"], body["usage"]["total_tokens"]) == (EXPERT, 5)

@@ -41,6 +41,11 @@ def test_sampling_is_carried_and_what_is_not_given_stays_unset() -> None:
     assert (sampling.frequency_penalty, sampling.presence_penalty, sampling.ignore_eos) == (-0.5, 0, True)
 
 
+def test_a_negative_seed_is_one_like_any_other() -> None:
+    asked = [ChatRequest.model_validate({"messages": HELLO, "seed": seed}) for seed in (-1, 5)]
+    assert [request.to_prompt().sampling.seed for request in asked] == [2**64 - 1, 5]
+
+
 def test_developer_messages_are_system_messages_and_parts_are_joined() -> None:
     parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
     messages = [{"role": "developer", "content": "be brief"}, {"role": "user", "content": parts}]
@@ -64,6 +69,9 @@ def test_developer_messages_are_system_messages_and_parts_are_joined() -> None:
         {"logit_bias": {"1": 1}},
         {"store": True},
         {"seed": 2**64},
+        {"seed": -(2**63) - 1},
+        {"reasoning_effort": "low"},
+        {"verbosity": "low"},
         {"max_tokens": 2**32},
         {"top_k": 2**32},
         {"model": "x" * 300},
@@ -85,14 +93,14 @@ def test_what_can_not_be_honoured_is_refused(extra: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize(
-    "extra",
+    ("extra", "why"),
     [
-        {"tools": [FUNCTION], "tool_choice": {"type": "function", "function": {"name": "g"}}},
-        {"tool_choice": "required"},
+        ({"tools": [FUNCTION], "tool_choice": {"type": "function", "function": {"name": "g"}}}, "that name"),
+        ({"tool_choice": "required"}, "no tools"),
     ],
 )
-def test_what_is_not_offered_can_not_be_chosen(extra: dict[str, object]) -> None:
-    with pytest.raises(InvalidPrompt) as caught:
+def test_what_is_not_offered_can_not_be_chosen(extra: dict[str, object], why: str) -> None:
+    with pytest.raises(InvalidPrompt, match=why) as caught:
         ChatRequest.model_validate({"messages": HELLO} | extra).to_prompt()
     assert caught.value.details["param"] == "tool_choice"
 
@@ -131,6 +139,7 @@ def test_a_json_format_is_a_schema() -> None:
         {"logprobs": False, "ignore_eos": False},
         {"response_format": {"type": "text"}, "modalities": ["text"], "store": False, "service_tier": "auto"},
         {"metadata": {"a": "b"}, "safety_identifier": "x"},
+        {"reasoning_effort": "none", "verbosity": "medium"},
     ],
 )
 def test_what_asks_for_nothing_changes_nothing(extra: dict[str, object]) -> None:
@@ -163,6 +172,7 @@ def test_an_answer_with_calls_is_sent_back_as_it_came() -> None:
     assert choice["message"] == {
         "role": "assistant",
         "content": None,
+        "refusal": None,
         "tool_calls": [{"id": "call_1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}],
     }
     result = {"role": "tool", "tool_call_id": "call_1", "content": "it is 2"}
@@ -200,7 +210,7 @@ def test_how_likely_tokens_were_is_asked_for_and_told() -> None:
         ],
         "refusal": None,
     }
-    assert "logprobs" not in asked().whole(result, HEAD)["choices"][0]
+    assert asked().whole(result, HEAD)["choices"][0]["logprobs"] is None
 
 
 def test_an_answer_names_the_expert_that_ran() -> None:
@@ -209,7 +219,14 @@ def test_an_answer_names_the_expert_that_ran() -> None:
         "object": "chat.completion",
         "created": 1,
         "model": "expert",
-        "choices": [{"index": 0, "message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}],
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": "hi", "refusal": None},
+                "logprobs": None,
+                "finish_reason": "stop",
+            }
+        ],
         "usage": {
             "prompt_tokens": 3,
             "completion_tokens": 1,

@@ -115,6 +115,7 @@ def test_the_first_chunk_is_the_first_text_and_says_why() -> None:
     assert "coe" not in second
     assert last["choices"][0]["finish_reason"] == "length"
     assert (usage["choices"], usage["usage"]["total_tokens"]) == ([], 5)
+    assert first["usage"] is None
     assert usage["usage"]["prompt_tokens_details"] == {"cached_tokens": 1}
     assert lines[-1] == "data: [DONE]\n\n"
 

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from coe._proto import common_pb2, events_pb2
 from coe.gateway.dialects.given import Given
@@ -21,6 +21,8 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 Tokens = Annotated[int, Field(ge=1, lt=2**32)]
 Name = Annotated[str, Field(max_length=MAX_NAME_CHARS)]
+# That API's are signed. What a generator takes is not, and a negative one is as good as any.
+Seed = Annotated[int, Field(ge=-(2**63), lt=2**64), AfterValidator(lambda seed: seed % 2**64)]
 Nothing = Annotated[list[Any] | dict[str, Any], Field(max_length=0)]
 
 
@@ -56,7 +58,7 @@ class Asked(Given, ABC):
     top_p: Probability | None = None
     frequency_penalty: Penalty | None = None
     presence_penalty: Penalty | None = None
-    seed: Annotated[int, Field(ge=0, lt=2**64)] | None = None
+    seed: Seed | None = None
     stop: Annotated[list[str] | None, BeforeValidator(_in_list)] = None
     stream: bool = False
     stream_options: StreamOptions | None = None

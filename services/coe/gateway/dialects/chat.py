@@ -63,6 +63,8 @@ class ChatRequest(ChoiceRequest):
     top_logprobs: TopLogprobs = 0
     # Accepted only at the value that changes nothing.
     modalities: list[Literal["text"]] | None = None
+    reasoning_effort: Literal["none"] | None = None
+    verbosity: Literal["medium"] | None = None
 
     @field_validator("top_logprobs")
     @classmethod
@@ -84,10 +86,11 @@ class ChatRequest(ChoiceRequest):
 
     def whole(self, result: events_pb2.PromptCompleted, head: Head) -> dict[str, Any]:
         answer = result.completion
-        message: dict[str, Any] = {"role": "assistant", "content": answer.text}
+        # Typed clients want the fields that are null too.
+        message: dict[str, Any] = {"role": "assistant", "content": answer.text, "refusal": None}
         if answer.tool_calls:
             message |= {"content": answer.text or None, "tool_calls": calls(answer.tool_calls)}
-        choice = {"index": 0, "message": message, "finish_reason": answer.finish_reason}
+        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": answer.finish_reason}
         if self.logprobs:
             choice |= _logprobs(answer.logprobs)
         return whole(head, "chat.completion", "chatcmpl", choice, result)

@@ -64,7 +64,8 @@ class Chunks:
     """An answer as chunks of the form that the whole one has. `kind` and `prefix` (of its id) are the dialect's."""
 
     def __init__(self, head: Head, kind: str, prefix: str, with_usage: bool) -> None:
-        self._envelope = envelope(head, kind, prefix)
+        # That API's chunks have the field as soon as it is asked for.
+        self._envelope = envelope(head, kind, prefix) | ({"usage": None} if with_usage else {})
         self._with_usage = with_usage
         # In the first one.
         self._why = head.why

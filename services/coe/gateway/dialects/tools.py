@@ -80,7 +80,8 @@ def offer(
     """
     offered = [one for one in functions if not isinstance(choice, Named) or one.name == choice.name]
     if not offered and choice not in (None, "none", "auto"):
-        raise InvalidPrompt("tool_choice: none of the tools has that name", param="tool_choice")
+        lacking = "none of the tools has that name" if functions else "there are no tools"
+        raise InvalidPrompt(f"tool_choice: {lacking}", param="tool_choice")
     if offered:
         prompt.tools.extend(one.to_proto() for one in offered)
         prompt.tool_choice = "required" if isinstance(choice, Named) else choice or "auto"
