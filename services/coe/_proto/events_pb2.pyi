@@ -63,7 +63,7 @@ class PromptSubmitted(_message.Message):
     tool_choice: _builtins.str
     """"auto" (default): the expert answers or asks for calls. "required": it asks for calls. "none": it answers."""
     parallel_tool_calls: _builtins.bool
-    """Whether it may ask for several calls at once. Default true."""
+    """Whether it may ask for several calls at once. Default: not where calls are required."""
     raw: _builtins.bool
     """`prompt` is a text to go on with: the expert has it as it is, without its chat template, control tokens and all."""
     @_builtins.property

@@ -54,8 +54,10 @@ class ToolUse:
         """None for a prompt that offers none. Raises InvalidPrompt."""
         if not prompt.tools or prompt.tool_choice == tools.NONE:
             return None
-        single = prompt.HasField("parallel_tool_calls") and not prompt.parallel_tool_calls
-        return cls(tuple(map(Tool.from_proto, prompt.tools)), prompt.tool_choice == tools.REQUIRED, single)
+        required = prompt.tool_choice == tools.REQUIRED
+        # Small experts that must call do so until their tokens are used: who wants several calls says so.
+        single = not prompt.parallel_tool_calls if prompt.HasField("parallel_tool_calls") else required
+        return cls(tuple(map(Tool.from_proto, prompt.tools)), required, single)
 
     def reader(self, json_schema: str | None = None) -> "CallReader":
         """Of such an answer."""

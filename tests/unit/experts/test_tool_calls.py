@@ -2,6 +2,7 @@
 
 import json
 import random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -229,6 +230,21 @@ def test_what_a_prompt_says_of_tools() -> None:
     assert use(tools=[]) is None
     assert use(tool_choice="none") is None
     assert use(tool_choice="auto") == use() == ToolUse((NOW, Tool("weather", "", json.dumps(SCHEMA))))
-    required = use(tool_choice="required", parallel_tool_calls=False)
+    required = use(tool_choice="required", parallel_tool_calls=True)
     assert required is not None
-    assert (required.required, required.single) == (True, True)
+    assert (required.required, required.single) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("said", "single"),
+    [
+        ({}, False),
+        ({"parallel_tool_calls": False}, True),
+        ({"tool_choice": "required"}, True),
+        ({"tool_choice": "required", "parallel_tool_calls": True}, False),
+    ],
+)
+def test_an_expert_that_must_call_does_so_once_where_nothing_is_said(said: dict[str, Any], single: bool) -> None:
+    use = ToolUse.from_proto(events_pb2.PromptSubmitted(prompt="Hi", tools=[common_pb2.Tool(name="now")], **said))
+    assert use is not None
+    assert use.single == single

@@ -156,13 +156,15 @@ def test_tools_are_offered_and_one_may_be_chosen() -> None:
     f, g = asked().tools
     assert (f.name, f.description, json.loads(f.parameters)) == ("f", "", {"type": "object", "title": "ä"})
     assert (g.name, g.description, g.parameters) == ("g", "does g", "")
-    assert (asked().tool_choice, asked().parallel_tool_calls) == ("auto", True)
-    assert asked(tool_choice="required", parallel_tool_calls=False).tool_choice == "required"
-    assert not asked(parallel_tool_calls=False).parallel_tool_calls
+    assert asked().tool_choice == "auto"
+    assert asked(tool_choice="required").tool_choice == "required"
+    assert not asked().HasField("parallel_tool_calls")
+    for parallel in (False, True):
+        assert asked(parallel_tool_calls=parallel).parallel_tool_calls == parallel
     assert len(asked(tool_choice="none").tools) == 2
     chosen = asked(tool_choice={"type": "function", "function": {"name": "g"}}, parallel_tool_calls=True)
     assert ([tool.name for tool in chosen.tools], chosen.tool_choice) == (["g"], "required")
-    assert not chosen.parallel_tool_calls
+    assert (chosen.HasField("parallel_tool_calls"), chosen.parallel_tool_calls) == (True, False)
 
 
 def test_an_answer_with_calls_is_sent_back_as_it_came() -> None:

@@ -173,6 +173,10 @@ def test_an_answer_says_again_what_was_asked() -> None:
     choice = {"type": "function", "name": "f"}
     answer = asked(text={"format": named}, tools=[FUNCTION], tool_choice=choice).whole(ended("hi"), HEAD)
     assert (answer["text"]["format"], answer["tool_choice"]) == (named, choice)
+    assert not answer["parallel_tool_calls"]
+    for fields, several in (({}, False), ({"parallel_tool_calls": True}, True)):
+        answer = asked(tools=[FUNCTION], tool_choice="required", **fields).whole(ended(""), HEAD)
+        assert answer["parallel_tool_calls"] == several
 
 
 def test_an_answer_that_was_cut_is_incomplete() -> None:

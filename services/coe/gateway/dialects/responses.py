@@ -40,7 +40,7 @@ class ResponseRequest(Asked):
     max_output_tokens: Tokens | None = None
     tools: list[FlatTool] = Field(default=[])
     tool_choice: Literal["none", "auto", "required"] | FlatOneTool = "auto"
-    parallel_tool_calls: bool = True
+    parallel_tool_calls: bool | None = None
     text: TextOptions = TextOptions()
     # The second is of reasoning that there is not.
     include: list[Literal["message.output_text.logprobs", "reasoning.encrypted_content"]] = Field(default=[])
@@ -78,7 +78,6 @@ class ResponseRequest(Asked):
                 "background",
                 "instructions",
                 "max_output_tokens",
-                "parallel_tool_calls",
                 "prompt_cache_key",
                 "safety_identifier",
                 "text",
@@ -100,6 +99,7 @@ class ResponseRequest(Asked):
             "output": [],
             "usage": None,
             **asked,
+            "parallel_tool_calls": self._may_call_several(),
             "temperature": self.temperature or 0.0,
             "top_p": 1.0 if self.top_p is None else self.top_p,
             "metadata": self.metadata or {},
@@ -109,3 +109,7 @@ class ResponseRequest(Asked):
             "store": False,
             **head.why,
         }
+
+    def _may_call_several(self) -> bool:
+        """Where that is not said, an expert that must call does so once."""
+        return self.tool_choice in ("auto", "none") if self.parallel_tool_calls is None else self.parallel_tool_calls

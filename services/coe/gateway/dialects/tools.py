@@ -85,7 +85,8 @@ def offer(
     if offered:
         prompt.tools.extend(one.to_proto() for one in offered)
         prompt.tool_choice = "required" if isinstance(choice, Named) else choice or "auto"
-        prompt.parallel_tool_calls = parallel is not False and not isinstance(choice, Named)
+        if isinstance(choice, Named) or parallel is not None:
+            prompt.parallel_tool_calls = bool(parallel) and not isinstance(choice, Named)
 
 
 def calls(asked: Iterable[common_pb2.ToolCall]) -> list[dict[str, Any]]:
