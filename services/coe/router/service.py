@@ -96,7 +96,10 @@ class RouterService:
         return self._settings.artifact or locate(self._core.home)
 
     def _open(self, path: Path) -> Classifier:
-        return open_classifier(path, encoder_folder=self._settings.encoder, threads=self._settings.threads)
+        opened = open_classifier(path, encoder_folder=self._settings.encoder, threads=self._settings.threads)
+        # Much is read only when a text is first classified: that one waits half a second, and is to be nobody's prompt.
+        opened.classify(["hello"])
+        return opened
 
     def _classify(self, texts: Sequence[str]) -> list[common_pb2.RoutingDecision]:
         if self._rollout is None:

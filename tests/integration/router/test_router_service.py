@@ -18,6 +18,7 @@ from coe.platform.bus.kafka import KafkaBus
 from coe.platform.bus.memory import MemoryBus
 from coe.platform.rpc.server import ServerInterceptor
 from coe.platform.settings import CoreSettings
+from coe.router import language
 from coe.router.artifact import load, packaged, save
 from coe.router.service import RouterService
 from coe.router.settings import RouterSettings
@@ -84,6 +85,13 @@ async def test_classify_over_grpc(tmp_path: Path) -> None:
         assert decision.router_version.startswith("router-")
     assert decisions[3].language == "ja"
     assert decisions[5].language == "zh"
+
+
+async def test_the_first_prompt_finds_all_read_that_it_needs(tmp_path: Path) -> None:
+    for known in (language.language, language.likelihoods, language._identifier):
+        known.cache_clear()
+    async with running(MemoryBus(), tmp_path):
+        assert language._identifier.cache_info().currsize == 1
 
 
 async def test_a_prompt_that_offers_functions_is_of_that_category(tmp_path: Path) -> None:
