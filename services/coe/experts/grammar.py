@@ -1,5 +1,6 @@
 """Answers that are held to a grammar: which tokens may come next (ADR 15)."""
 
+import json
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -10,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 
+from coe.experts.closed_schema import close
 from coe.experts.held_tokens import HeldTokens
 from coe.platform.errors import InvalidPrompt
 
@@ -30,8 +32,12 @@ class Grammar:
     def of_schema(cls, schema: str) -> "Grammar":
         """JSON that a JSON schema describes. Raises InvalidPrompt when that is no JSON."""
         try:
-            return cls(LLMatcher.grammar_from_json_schema(schema, overrides=WHITESPACE), "json_schema")
-        except ValueError as error:
+            parsed = json.loads(schema)
+            if isinstance(parsed, dict):
+                close(parsed)
+            text = LLMatcher.grammar_from_json_schema(json.dumps(parsed), overrides=WHITESPACE)
+            return cls(text, "json_schema")
+        except (ValueError, RecursionError) as error:
             raise InvalidPrompt(f"json_schema is no JSON: {error}", param="json_schema") from error
 
 

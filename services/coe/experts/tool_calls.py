@@ -14,13 +14,11 @@ from typing import Any, Self
 
 from coe._proto import common_pb2, events_pb2
 from coe.experts.call_marks import BEGIN, END
+from coe.experts.closed_schema import close
 from coe.experts.grammar import WHITESPACE, Grammar
 from coe.experts.stop_strings import StopStrings
 from coe.platform import tools
 from coe.platform.errors import InvalidPrompt
-
-# Of a schema that has these, more than what its "properties" name belongs to an object.
-_OPEN = frozenset(("$ref", "additionalProperties", "allOf", "anyOf", "minProperties", "oneOf", "patternProperties"))
 
 
 @dataclass(frozen=True)
@@ -139,12 +137,9 @@ def _opening(name: str) -> str:
 
 
 def _arguments(tool: Tool) -> str:
-    """Held to its properties alone where the schema says nothing of others: an expert may write of them without end."""
-    schema = json.loads(tool.parameters)
-    named, required = schema.get("properties", {}), schema.get("required", [])
-    says_all = not schema.keys() & _OPEN and isinstance(named, dict) and isinstance(required, list)
-    if says_all and all(isinstance(name, str) and name in named for name in required):
-        schema["additionalProperties"] = False
+    """One without properties has no arguments: an expert would make some up."""
+    schema = {"properties": {}} | json.loads(tool.parameters)
+    close(schema)
     return _held(schema, lenient=True)
 
 
@@ -160,4 +155,5 @@ def _parsed(json_schema: str) -> dict[str, Any]:
         raise InvalidPrompt(f"json_schema is no JSON: {error}", param="json_schema") from error
     if not isinstance(schema, dict):
         raise InvalidPrompt("json_schema must be an object beside tools", param="json_schema")
+    close(schema)
     return schema
