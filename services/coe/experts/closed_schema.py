@@ -21,14 +21,14 @@ def close(schema: dict[str, Any]) -> None:
 
     Where some are of several schemas at once, one of which would forbid what another one names, the outermost alone.
     """
-    parts = list(_parts(schema))
+    parts = list(parts_of(schema))
     shared = any(_schemas(part) > 1 for part in parts)
     for part in parts[:1] if shared else parts:
         if _schemas(part) == 1 and _names_all(part):
             part["additionalProperties"] = False
 
 
-def _parts(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def parts_of(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The schema, then those within it."""
     left: list[Any] = [schema]
     while left:

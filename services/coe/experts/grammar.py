@@ -1,6 +1,7 @@
 """Answers that are held to a grammar: which tokens may come next (ADR 15)."""
 
 import json
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -114,5 +115,8 @@ class HeldAnswer:
 
 def _check(matcher: LLMatcher, param: str) -> None:
     if matcher.is_error():
-        why = matcher.get_error().partition("\n")[0]
+        why, _, more = matcher.get_error().partition("\n")
+        # Of a pattern a picture of the place follows, then what is wrong there.
+        if found := re.search("^error: (.*)", more, re.MULTILINE):
+            why = f"{why} {found[1]}"
         raise InvalidPrompt(f"{param} can't be followed: {why}", param=param)

@@ -8,17 +8,21 @@ All experts write them alike, as many models were trained to:
 """
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Self
 
 from coe._proto import common_pb2, events_pb2
 from coe.experts.call_marks import BEGIN, END
-from coe.experts.closed_schema import close
+from coe.experts.closed_schema import close, parts_of
 from coe.experts.grammar import WHITESPACE, Grammar
 from coe.experts.stop_strings import StopStrings
 from coe.platform import tools
 from coe.platform.errors import InvalidPrompt
+
+# Of patterns what no automaton follows: what stands around a place, and what stood before once more.
+_UNHELD = re.compile(r"(?<!\\)(\(\?<?[=!]|\\[1-9])")
 
 
 @dataclass(frozen=True)
@@ -140,6 +144,9 @@ def _arguments(tool: Tool) -> str:
     """One without properties has no arguments: an expert would make some up."""
     schema = {"properties": {}} | json.loads(tool.parameters)
     close(schema)
+    for part in parts_of(schema):
+        if isinstance(pattern := part.get("pattern"), str) and _UNHELD.search(pattern):
+            del part["pattern"]
     return _held(schema, lenient=True)
 
 

@@ -131,6 +131,11 @@ def test_what_is_no_schema_is_an_error_of_that_field(schema: str) -> None:
     assert refused.value.details["param"] == "json_schema"
 
 
+def test_what_is_wrong_with_a_pattern_is_said() -> None:
+    with pytest.raises(InvalidPrompt, match="regex parse error: look-around.* is not supported"):
+        answer({"type": "string", "pattern": "(?=a)b"})
+
+
 def test_a_schema_has_a_greatest_length() -> None:
     assert SamplingParams(json_schema="x" * MAX_SCHEMA_LENGTH)
     with pytest.raises(InvalidPrompt, match="json_schema must be at most"):

@@ -110,6 +110,23 @@ def test_what_of_a_schema_no_grammar_can_hold_is_left_to_the_caller() -> None:
 
 
 @pytest.mark.parametrize(
+    ("pattern", "held_to"),
+    [
+        ("^(?!x)[a-z]+$", False),
+        ("^(?<=y)a$", False),
+        (r"^(.)\1$", False),
+        (r"^\(?=?$", True),
+        (r"^\\1$", True),
+        ("^(?:b|c)$", True),
+    ],
+)
+def test_patterns_that_look_around_hold_no_argument(pattern: str, held_to: bool) -> None:
+    schema = {"properties": {"a": {"type": "array", "items": {"type": "string", "pattern": pattern}}}}
+    use = ToolUse((Tool("f", "", json.dumps(schema)),))
+    assert takes(held(use), ToolCall("f", '{"a": ["any"]}').spelled()) != held_to
+
+
+@pytest.mark.parametrize(
     ("parameters", "more"),
     [
         ({}, False),
