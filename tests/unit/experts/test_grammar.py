@@ -132,7 +132,7 @@ def test_what_is_no_schema_is_an_error_of_that_field(schema: str) -> None:
 
 
 def test_what_is_wrong_with_a_pattern_is_said() -> None:
-    with pytest.raises(InvalidPrompt, match="regex parse error: look-around.* is not supported"):
+    with pytest.raises(InvalidPrompt, match=r"regex parse error: look-around.* is not supported"):
         answer({"type": "string", "pattern": "(?=a)b"})
 
 
