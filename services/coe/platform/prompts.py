@@ -66,9 +66,7 @@ def check_text(
     size = sum(len(text.encode()) for text in (prompt, *_texts(messages, offered)))
     if size > max_bytes:
         raise PromptTooLarge(f"the prompt has {size} bytes, the limit is {max_bytes}", bytes=size, limit=max_bytes)
-    if len(messages) > MAX_MESSAGES:
-        message = f"the conversation has {len(messages)} messages, the limit is {MAX_MESSAGES}"
-        raise PromptTooLarge(message, messages=len(messages), limit=MAX_MESSAGES)
+    check_length(len(messages))
     if prompt and messages:
         raise InvalidPrompt("give either a prompt or messages, not both")
     unknown = next((message.role for message in messages if message.role not in ROLES), None)
@@ -77,6 +75,13 @@ def check_text(
     if messages and messages[-1].role not in ASKING:
         raise InvalidPrompt("the last message of a conversation must be the user's or a tool's")
     tools.check_calls(messages)
+
+
+def check_length(messages: int) -> None:
+    """Of a conversation. Raises PromptTooLarge."""
+    if messages > MAX_MESSAGES:
+        message = f"the conversation has {messages} messages, the limit is {MAX_MESSAGES}"
+        raise PromptTooLarge(message, messages=messages, limit=MAX_MESSAGES)
 
 
 def _texts(messages: Sequence[common_pb2.ChatMessage], offered: Sequence[common_pb2.Tool]) -> Iterator[str]:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from coe._proto import common_pb2, events_pb2
-from coe.gateway.dialects.given import Given
+from coe.gateway.dialects.given import Given, Items
 from coe.gateway.models import AUTO, BUDGETS
 from coe.gateway.sse import Telling
 from coe.platform.prompts import MAX_NAME_CHARS
@@ -59,7 +59,7 @@ class Asked(Given, ABC):
     frequency_penalty: Penalty | None = None
     presence_penalty: Penalty | None = None
     seed: Seed | None = None
-    stop: Annotated[list[str] | None, BeforeValidator(_in_list)] = None
+    stop: Annotated[Items[str] | None, BeforeValidator(_in_list)] = None
     stream: bool = False
     stream_options: StreamOptions | None = None
     user: Name | None = None

@@ -8,9 +8,10 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, mo
 from coe._proto import common_pb2, events_pb2
 from coe.gateway.dialects.asked import Head, Nothing, Tokens
 from coe.gateway.dialects.choices import ChoiceRequest, Chunks, whole
-from coe.gateway.dialects.given import Given
+from coe.gateway.dialects.given import Given, Items
 from coe.gateway.dialects.logprobs import TopLogprobs, told
 from coe.gateway.dialects.tools import Call, OneTool, Tool, calls, offer, streamed
+from coe.platform.prompts import check_length
 
 
 class TextPart(Given):
@@ -24,12 +25,19 @@ def _in_parts(content: object) -> object:
     return [{"type": "text", "text": content}] if isinstance(content, str) else content
 
 
+def _of_bounded_length(messages: object) -> object:
+    """Before each is looked at, which takes its time. Raises PromptTooLarge."""
+    if isinstance(messages, list):
+        check_length(len(messages))
+    return messages
+
+
 class Message(Given):
     """One turn. Only text and calls are served."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: Annotated[list[TextPart] | None, BeforeValidator(_in_parts)] = None
-    tool_calls: list[Call] = Field(default=[])
+    content: Annotated[Items[TextPart] | None, BeforeValidator(_in_parts)] = None
+    tool_calls: Items[Call] = Field(default=[])
     tool_call_id: str | None = None
     # What an answer of that API may carry along when it is sent back, and what its client adds.
     name: str | None = None
@@ -54,15 +62,15 @@ class Message(Given):
 class ChatRequest(ChoiceRequest):
     """The fields that are served."""
 
-    messages: list[Message] = Field(min_length=1)
+    messages: Annotated[Items[Message], BeforeValidator(_of_bounded_length), Field(min_length=1)]
     max_completion_tokens: Tokens | None = None
-    tools: list[Tool] = Field(default=[])
+    tools: Items[Tool] = Field(default=[])
     tool_choice: Literal["none", "auto", "required"] | OneTool | None = None
     parallel_tool_calls: bool | None = None
     logprobs: bool = False
     top_logprobs: TopLogprobs = 0
     # Accepted only at the value that changes nothing.
-    modalities: list[Literal["text"]] | None = None
+    modalities: Items[Literal["text"]] | None = None
     reasoning_effort: Literal["none"] | None = None
     verbosity: Literal["medium"] | None = None
 

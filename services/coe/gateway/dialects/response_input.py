@@ -5,7 +5,12 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, ConfigDict
 
 from coe._proto import common_pb2
-from coe.gateway.dialects.given import Given, by_type, form
+from coe.gateway.dialects.given import Given, Items, by_type, form
+from coe.platform.errors import PromptTooLarge
+from coe.platform.prompts import MAX_MESSAGES
+
+# A turn may be several: its text, its calls, what it was reasoned of.
+MAX_ITEMS = 4 * MAX_MESSAGES
 
 
 class Part(Given):
@@ -23,7 +28,7 @@ def _in_parts(content: object) -> object:
     return [{"type": "input_text", "text": content}] if isinstance(content, str) else content
 
 
-Text = Annotated[list[Part], BeforeValidator(_in_parts)]
+Text = Annotated[Items[Part], BeforeValidator(_in_parts)]
 
 
 class SentBack(Given):
@@ -95,6 +100,10 @@ Item = Annotated[
 
 
 def in_items(asked: object) -> object:
+    """Raises PromptTooLarge before each is looked at, which takes its time."""
+    if isinstance(asked, list) and len(asked) > MAX_ITEMS:
+        message = f"the conversation has {len(asked)} items, the limit is {MAX_ITEMS}"
+        raise PromptTooLarge(message, items=len(asked), limit=MAX_ITEMS)
     return [{"role": "user", "content": asked}] if isinstance(asked, str) else asked
 
 

@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, Field
 from coe._proto import common_pb2, events_pb2
 from coe.gateway.dialects.asked import Asked, Head, Tokens
 from coe.gateway.dialects.formats import AnyText, FlatFormat
-from coe.gateway.dialects.given import Given
+from coe.gateway.dialects.given import Given, Items
 from coe.gateway.dialects.logprobs import TopLogprobs
 from coe.gateway.dialects.response_events import ResponseEvents
 from coe.gateway.dialects.response_input import Item, in_items
@@ -35,15 +35,15 @@ class Reasoning(Given):
 class ResponseRequest(Asked):
     """The fields that are served."""
 
-    input: Annotated[list[Item], BeforeValidator(in_items), Field(min_length=1)]
+    input: Annotated[Items[Item], BeforeValidator(in_items), Field(min_length=1)]
     instructions: str | None = None
     max_output_tokens: Tokens | None = None
-    tools: list[FlatTool] = Field(default=[])
+    tools: Items[FlatTool] = Field(default=[])
     tool_choice: Literal["none", "auto", "required"] | FlatOneTool = "auto"
     parallel_tool_calls: bool | None = None
     text: TextOptions = TextOptions()
     # The second is of reasoning that there is not.
-    include: list[Literal["message.output_text.logprobs", "reasoning.encrypted_content"]] = Field(default=[])
+    include: Items[Literal["message.output_text.logprobs", "reasoning.encrypted_content"]] = Field(default=[])
     top_logprobs: TopLogprobs = 0
     # Accepted only at the value that changes nothing.
     background: Literal[False] = False
