@@ -19,18 +19,25 @@ class Ended:
         self._bytes = 0
 
     def note(self, request_id: str, event: bytes) -> None:
-        """The first event of an id stays."""
+        """The first event of an id stays, as long as it is remembered."""
+        while self._events and self._is_old(next(iter(self._events))):
+            self._forget()
         if request_id in self._events or self._seconds <= 0:
             return
         self._events[request_id] = (self._clock() + self._seconds, event)
         self._bytes += len(event) + _OVERHEAD_BYTES
-        while self._events and (self._bytes > self._most_bytes or self._is_old(next(iter(self._events)))):
-            self._bytes -= len(self._events.popitem(last=False)[1][1]) + _OVERHEAD_BYTES
+        while self._bytes > self._most_bytes:
+            self._forget()
 
     def get(self, request_id: str) -> bytes | None:
         if request_id not in self._events or self._is_old(request_id):
             return None
         return self._events[request_id][1]
+
+    def _forget(self) -> None:
+        """The oldest."""
+        _, (_, event) = self._events.popitem(last=False)
+        self._bytes -= len(event) + _OVERHEAD_BYTES
 
     def _is_old(self, request_id: str) -> bool:
         return self._events[request_id][0] <= self._clock()

@@ -11,7 +11,6 @@ def test_the_first_event_of_an_id_is_remembered_for_its_time() -> None:
     assert (ended.get("a"), ended.get("b")) == (b"first", None)
     now = 10.0
     assert ended.get("a") is None
-    ended.note("b", b"x")
     ended.note("a", b"again")
     assert ended.get("a") == b"again"
 
