@@ -136,6 +136,8 @@ class PromptClient:
                 follower.ready.clear()
         except TimeoutError:
             message = f"no answer within {timeout_s:.1f} s"
+            if not stream.routed:
+                message += ": the prompt got no expert. The router is away or behind, or met its request id before"
             raise DeadlineExceeded(message, request_id=prompt.request_id) from None
         finally:
             try:

@@ -71,6 +71,10 @@ class PromptStream:
         self.pending.extend((*self._early, Completed(result)))
 
     @property
+    def routed(self) -> bool:
+        return self._routed is not None
+
+    @property
     def _coming(self) -> deque[Event]:
         return self._early if self._routed is None else self.pending
 

@@ -10,6 +10,7 @@ from coe._proto import events_pb2
 from coe.cli import servers
 from coe.client import prompts
 from coe.client.prompts import PromptClient
+from coe.platform import topics
 from coe.platform.bus.api import Bus, Outgoing
 from coe.platform.bus.memory import MemoryBus
 from coe.platform.errors import DeadlineExceeded, Unavailable
@@ -47,8 +48,20 @@ async def ask_as_a_command() -> None:
 
 async def test_the_cancellation_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prompts, "_CANCEL_S", 0.05)
-    with pytest.raises(DeadlineExceeded, match=r"no answer within 0\.1 s"):
+    with pytest.raises(DeadlineExceeded, match=r"no answer within 0\.1 s: the prompt got no expert"):
         await ask(Away())
+
+
+async def test_a_prompt_that_got_its_expert_is_not_said_to_have_none() -> None:
+    async with PromptClient(bus := MemoryBus()) as client:
+        prompt = events_pb2.PromptSubmitted(request_id="r", prompt="hello")
+        async with aclosing(client.submit(prompt, timeout_s=0.5)) as events:
+            routed = asyncio.ensure_future(anext(events))
+            await asyncio.sleep(0)
+            await bus.publish(Outgoing(topics.ASSIGNMENTS, "expert", events_pb2.PromptAssigned(prompt=prompt)))
+            await routed
+            with pytest.raises(DeadlineExceeded, match=r"no answer within 0\.5 s$"):
+                await anext(events)
 
 
 @pytest.mark.parametrize(("bus", "said"), [(Away(), "answers at 127.0.0.1:9 any more"), (MemoryBus(), "no answer")])
