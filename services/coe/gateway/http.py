@@ -139,7 +139,9 @@ class HttpApi:
     async def _answers(
         self, wanted: Asked, name: str, prompts: Sequence[PromptSubmitted], timeout_s: float
     ) -> Response:
-        results = await ends(self._prompts, prompts, timeout_s)
+        # More than one tenant may have would never be followed at once, however often it is asked for.
+        at_once = self._settings.max_streams_per_tenant or len(prompts)
+        results = await ends(self._prompts, prompts, timeout_s, at_once)
         # It may tell of a hundred thousand tokens: other answers go on meanwhile.
         return await asyncio.to_thread(answer_of, wanted, name, results)
 

@@ -26,9 +26,21 @@ def submitted(parts: Iterable[Asked], name: str, admit: Callable[..., PromptSubm
     return prompts
 
 
-async def ends(prompts: Prompts, asked: Sequence[PromptSubmitted], timeout_s: float) -> list[PromptCompleted]:
-    """The completion of each. Raises the CoEError of one that failed; the others are cancelled then."""
-    following = [asyncio.ensure_future(_end(prompts, prompt, timeout_s, n)) for n, prompt in enumerate(asked)]
+async def ends(
+    prompts: Prompts, asked: Sequence[PromptSubmitted], timeout_s: float, at_once: int
+) -> list[PromptCompleted]:
+    """The completion of each; so many of them are followed at a time, the others wait for these.
+
+    Raises the CoEError of one that failed; the others are cancelled then.
+    """
+    room, loop = asyncio.Semaphore(at_once), asyncio.get_running_loop()
+    until = loop.time() + timeout_s
+
+    async def end(index: int, prompt: PromptSubmitted) -> PromptCompleted:
+        async with room:
+            return await _end(prompts, prompt, until - loop.time(), index)
+
+    following = [asyncio.ensure_future(end(index, prompt)) for index, prompt in enumerate(asked)]
     try:
         # Who is cancelled here cancels them below, and once only: what a prompt's end takes is not to be cut off.
         done, _ = await asyncio.wait(following, return_when=asyncio.FIRST_EXCEPTION)
