@@ -1,11 +1,12 @@
 """Bundles that can't be used: why, and the command that mends each."""
 
+import os
 import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from coe.experts.bundle import MANIFEST
+from coe.experts.bundle import MANIFEST, TOKENIZER, WEIGHTS
 from coe.experts.manifest import ID_PATTERN, PACKING, has_old_packing, raw_manifest
 from coe.platform.errors import ArtifactError
 
@@ -46,6 +47,9 @@ def left_out(folder: Path, error: ArtifactError) -> LeftOut:
 
 def _mend(folder: Path, source: str, outdated: bool, synthetic: bool) -> str:
     name = folder.name
+    if _is_closed(folder):
+        # As good as it was: to remove it would lose it.
+        return f"chmod -R a+rX {shlex.quote(str(folder))}"
     if not re.fullmatch(ID_PATTERN, name):
         return f"rm -r {shlex.quote(str(folder))}"
     # Whatever is outdated gives way by itself.
@@ -55,6 +59,14 @@ def _mend(folder: Path, source: str, outdated: bool, synthetic: bool) -> str:
     elif source:
         steps.append(f"coe import {_importable(source)} --id {name}{' --synthetic' if synthetic else ''}")
     return " && ".join(steps) or f"coe experts remove {name}"
+
+
+def _is_closed(folder: Path) -> bool:
+    """It is there, and not ours to read."""
+    if not os.access(folder, os.R_OK | os.X_OK):
+        return True
+    files = (folder / name for name in (MANIFEST, TOKENIZER, WEIGHTS))
+    return any(file.exists() and not os.access(file, os.R_OK) for file in files)
 
 
 def _importable(source: str) -> str:

@@ -1,6 +1,9 @@
 """Experts that can't be used are told with the command that mends them, once."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -61,3 +64,25 @@ def test_the_log_says_each_once_until_it_changes(tmp_path: Path) -> None:
             assert catalogue.list() == catalogue.list() == []
     assert [line["expert"] for line in said] == ["a", "b"]
     assert said[0]["mend"] == "coe import hf:o/n --id a"
+
+
+_LOOK = """
+import sys
+from pathlib import Path
+from coe.experts.catalogue import Catalogue
+print(*(one.mend for one in Catalogue(Path(sys.argv[1])).look()[1]), sep="\\n")
+"""
+
+
+@pytest.mark.parametrize("closed", [".", MANIFEST])
+def test_an_expert_that_may_not_be_read_is_not_removed(tmp_path: Path, closed: str) -> None:
+    folder = tmp_path / "my expert"
+    write(folder, json.dumps({"packing": PACKING, "source": "hf:o/n"}))
+    (folder / closed).chmod(0)
+    rights = "-dac_override,-dac_read_search"
+    as_others = ["setpriv", f"--bounding-set={rights}", f"--inh-caps={rights}"] if os.geteuid() == 0 else []
+    done = subprocess.run(
+        [*as_others, sys.executable, "-c", _LOOK, tmp_path], capture_output=True, text=True, check=True
+    )
+    folder.chmod(0o700)
+    assert done.stdout.splitlines() == [f"chmod -R a+rX '{folder}'"]
