@@ -62,13 +62,14 @@ def plan(
         own = {"COE_METRICS_PORT": str(next(metrics_ports))}
         return ServiceSpec(name, package, take_port(preferred), {**common, **own, **env})
 
+    # In the order of their start, as their metrics' ports count.
     tiers = spec("memory-tier-manager", "memory_tier_manager", tiers_env)
+    router, mapper = spec("router", "router", {}), spec("mapper", "mapper", {})
     worker_env = {"COE_WORKER_TIER_MANAGER": tiers.address}
     workers = tuple(
         spec(name, "expert_worker", {**worker_env, "COE_WORKER_ID": name})
         for name in (f"expert-worker-{number}" for number in range(options.workers))
     )
     gateway = spec("gateway", "gateway", {"COE_GATEWAY_HTTP_PORT": str(http_port)}, options.gateway_port)
-    first = (tiers, spec("router", "router", {}), spec("mapper", "mapper", {}))
     http = f"127.0.0.1:{http_port}" if http_port else ""
-    return Plan(stages=(first, workers, (gateway,)), gateway=gateway.address, gateway_http=http)
+    return Plan(stages=((tiers, router, mapper), workers, (gateway,)), gateway=gateway.address, gateway_http=http)
