@@ -96,8 +96,8 @@ class Stack:
             raise ArtifactError(
                 "COE_KAFKA_SASL_MECHANISM needs COE_KAFKA_BOOTSTRAP: the broker of `coe up` asks nobody"
             )
-        self._check_ports()
         self._exit.enter_context(homes.claimed(self.home))
+        self._check_ports()
         homes.rotate_logs(self._logs)
         hosted = await prepare.prepare(self.home, self._options, self._on_step, self._on_warning)
         hbm_bytes = prepare.hbm_bytes(self._options, hosted)

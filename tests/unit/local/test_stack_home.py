@@ -31,6 +31,16 @@ async def test_a_port_that_was_named_is_the_one_or_none(
                 pytest.fail("it serves elsewhere")
 
 
+async def test_a_second_stack_hears_of_the_first_and_not_of_its_port(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as first, claimed(tmp_path):
+        monkeypatch.setenv("COE_STACK_GATEWAY_PORT", str(first.getsockname()[1]))
+        with pytest.raises(Unavailable, match="already runs"):
+            async with Stack(StackOptions(home=tmp_path)):
+                pytest.fail("it runs twice")
+
+
 def test_shared_memory_of_a_killed_stack_is_freed(tmp_path: Path) -> None:
     left = Path("/dev/shm") / arena_name(tmp_path)
     left.write_bytes(b"x")
