@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from coe.local.stackfile import running_stack
+from coe.local.stackfile import is_claimed, running_stack
 from coe.platform import logs
 from coe.platform.bus.api import Bus
 from coe.platform.bus.kafka import KafkaBus
@@ -43,7 +43,14 @@ def gateway_address(option: str | None) -> str:
 
 def stack_hint(option: str | None) -> str:
     """What to say after a server that nobody named did not answer."""
-    return "" if option or running_stack(CoreSettings().home) else "; no stack runs here: start one with `coe up`"
+    return "" if option or running_stack(CoreSettings().home) else f"; {no_stack()}"
+
+
+def no_stack() -> str:
+    """Why there is no stack to ask."""
+    if is_claimed(CoreSettings().home):
+        return "a stack starts here: ask again when `coe up` says where it listens"
+    return "no stack runs here: start one with `coe up`"
 
 
 def quiet_logs() -> None:
@@ -62,7 +69,7 @@ async def connect(kafka: str | None) -> AsyncIterator[Bus]:
     try:
         await bus.start()
     except Unavailable as error:
-        raise Unavailable(f"{error.message}{'' if named else stack_hint(None)}") from None
+        raise Unavailable(f"{error.message}{'' if named else f'; {no_stack()}'}") from None
     try:
         yield bus
     except DeadlineExceeded as error:

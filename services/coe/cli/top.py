@@ -15,7 +15,7 @@ from rich.table import Table
 from coe._proto import memory_tier_manager_pb2 as pb
 from coe._proto import memory_tier_manager_pb2_grpc
 from coe.cli.console import out, print_json
-from coe.cli.servers import host_port
+from coe.cli.servers import host_port, no_stack
 from coe.local.stackfile import running_stack
 from coe.memory_tier_manager import profiles
 from coe.platform import logs
@@ -67,7 +67,7 @@ def _stack_address() -> str:
     stack = running_stack(CoreSettings().home)
     service = stack.services.get("memory-tier-manager") if stack else None
     if service is None:
-        raise Unavailable("no stack runs here: start one with `coe up`, or give --address")
+        raise Unavailable(f"{no_stack()}, or give --address")
     return service.grpc
 
 

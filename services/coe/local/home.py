@@ -15,9 +15,9 @@ SHARED_MEMORY = Path("/dev/shm")
 @contextmanager
 def claimed(home: Path) -> Iterator[None]:
     """Nobody else runs a stack on this home meanwhile. Raises Unavailable when somebody does."""
-    run = home / "run"
-    run.mkdir(parents=True, exist_ok=True)
-    with (run / "stack.lock").open("a") as lock:
+    lock_path = stackfile.lock_path(home)
+    lock_path.parent.mkdir(parents=True, exist_ok=True)
+    with lock_path.open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

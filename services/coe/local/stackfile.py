@@ -1,5 +1,6 @@
 """run/stack.json: where the servers of a running stack are, for commands and other programs."""
 
+import fcntl
 import json
 import os
 from collections.abc import Mapping
@@ -36,6 +37,23 @@ class StackInfo:
 
 def path(home: Path) -> Path:
     return home / "run" / "stack.json"
+
+
+def lock_path(home: Path) -> Path:
+    """Who runs a stack there holds a lock on it."""
+    return home / "run" / "stack.lock"
+
+
+def is_claimed(home: Path) -> bool:
+    """Whether a stack starts, runs or ends there."""
+    try:
+        with lock_path(home).open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def write(info: StackInfo) -> None:
