@@ -4,6 +4,7 @@ What a setting means is the comment above it.
 """
 
 import ast
+import re
 import sys
 from inspect import getsource
 from pathlib import Path
@@ -30,9 +31,9 @@ _HEAD = """# Settings
 This page is made from the settings' classes (`python -m coe.local.settings_docs`).
 
 Settings are environment variables, read once when a process starts. One that can't be used ends it with a line that
-names it. Names and meanings stay within a major version ([releases and compatibility](operations/compatibility.md));
-defaults may improve. `coe up` gives its services their addresses, ports, names and the size of HBM, whatever the
-environment says of them.
+names it; one that is misspelt changes nothing, and `coe doctor` names it. Names and meanings stay within a major
+version ([releases and compatibility](operations/compatibility.md)); defaults may improve. `coe up` gives its services
+their addresses, ports, names and the size of HBM, whatever the environment says of them.
 """
 _PARTS: tuple[tuple[str, type[Settings]], ...] = (
     ("Every process, and the `coe` command", CoreSettings),
@@ -75,6 +76,11 @@ def settings(kind: type[Settings]) -> list[tuple[str, FieldInfo, str]]:
     """Name, definition and meaning of each setting of a class."""
     prefix, meanings = kind.model_config["env_prefix"], comments(dedent(getsource(kind)))
     return [(f"{prefix}{name}".upper(), field, meanings.get(name, "")) for name, field in kind.model_fields.items()]
+
+
+def names() -> set[str]:
+    """Of all settings, those outside of the classes too."""
+    return {name for _, kind in _PARTS for name, _, _ in settings(kind)} | set(re.findall(r"`(COE_\w+)`", _TAIL))
 
 
 def comments(source: str) -> dict[str, str]:

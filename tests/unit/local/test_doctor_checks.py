@@ -12,7 +12,9 @@ import pytest
 from coe.cli import doctor as command
 from coe.local import doctor
 from coe.local.doctor import Check, Level, machine
+from coe.local.doctor.home import home_check
 from coe.local.doctor.machine import huge_pages, open_files
+from coe.local.doctor.misspelt import misspelt_check
 from coe.local.doctor.software import software_checks, version_of
 
 
@@ -100,6 +102,7 @@ def test_a_low_limit_of_open_files_is_one_that_nobody_can_raise(
 _CAP_IPC_LOCK = 14
 _LOCKS = """
 import resource
+from coe.local.doctor.home import home_check
 from coe.local.doctor.machine import can_lock
 resource.setrlimit(resource.RLIMIT_MEMLOCK, (4096, 4096))
 print(can_lock(4096), can_lock(2**30))
@@ -115,6 +118,35 @@ def test_locked_memory_is_what_limit_and_privileges_allow_together(privileged: b
     without = ["setpriv", "--bounding-set=-ipc_lock", "--inh-caps=-ipc_lock"] if held and not privileged else []
     done = subprocess.run([*without, sys.executable, "-c", _LOCKS], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["True", str(privileged)]
+
+
+def test_a_setting_that_is_misspelt_is_named() -> None:
+    check = misspelt_check(["COE_STACK_WROKERS", "COE_WORKER_THREADS", "COE_GATEWAY", "COE_TEST_SOAK", "PATH"])
+    assert check.level is Level.WARNING
+    assert check.found == "COE_STACK_WROKERS is no setting, COE_STACK_WORKERS is one"
+    assert misspelt_check(["COE_NATIVE_ISA", "COE_KAFKA_SASL_PASSWORD_FILE"]).level is Level.GOOD
+
+
+def test_a_home_that_is_no_folder_is_found_before_it_is_looked_into(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "home"
+    file.touch()
+    monkeypatch.setenv("COE_HOME", str(file))
+    last = doctor.examine()[-1]
+    assert (last.name, last.level, last.found) == ("COE_HOME", Level.PROBLEM, f"{file} is no folder")
+
+
+@pytest.mark.parametrize(("closed", "mend"), [("home/run", "chown -R {} {}, or "), ("", "")])
+def test_a_home_that_is_not_ours_is_found_before_it_is_looked_into(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, closed: str, mend: str
+) -> None:
+    (tmp_path / closed).mkdir(parents=True, exist_ok=True)
+    # Root may do all that rights forbid.
+    monkeypatch.setattr(os, "access", lambda path, mode: mode == os.F_OK or path != tmp_path / closed)
+    check = home_check(tmp_path / "home")
+    assert (check.level, check.found) == (Level.PROBLEM, f"{tmp_path / closed} is not ours to write")
+    assert check.mend == mend.format(os.geteuid(), tmp_path / closed) + "set COE_HOME to another folder"
 
 
 def test_every_finding_that_is_not_good_says_the_mend() -> None:

@@ -1,4 +1,4 @@
-"""What the machine offers: memory, shared memory, huge pages, locking, ports, disk."""
+"""What the machine offers: memory, shared memory, huge pages, locking, open files."""
 
 import ctypes
 import mmap
@@ -11,15 +11,10 @@ from pathlib import Path
 import psutil
 
 from coe.local.doctor.check import Check, Level, judged
-from coe.local.options import StackOptions
-from coe.local.ports import is_free
-from coe.local.stackfile import running_stack
-from coe.platform.settings import CoreSettings
 
 _MIB = 2**20
 _LEAST_MEMORY = 4096 * _MIB
 _LEAST_SHARED = 1024 * _MIB
-_LEAST_DISK = 2048 * _MIB
 _LEAST_FILES = 4096
 _MLOCK_ONFAULT = 1
 # Linux that makes a huge page of small ones when it is asked to.
@@ -28,7 +23,7 @@ _SHARED_HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/shmem_enabled")
 
 
 def machine_checks() -> list[Check]:
-    return [_memory(), _shared_memory(), huge_pages(), locked_memory(), open_files(), _disk(), *_ports()]
+    return [_memory(), _shared_memory(), huge_pages(), locked_memory(), open_files()]
 
 
 def _memory() -> Check:
@@ -92,28 +87,6 @@ def open_files() -> Check:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     mend = f"the gateway takes no more callers than that: ulimit -Hn {_LEAST_FILES}, as root (docker: --ulimit nofile)"
     return judged("open files", most >= _LEAST_FILES, str(most), mend, otherwise=Level.WARNING)
-
-
-def _disk() -> Check:
-    home = CoreSettings().home
-    existing = next(folder for folder in (home, *home.absolute().parents) if folder.exists())
-    free = shutil.disk_usage(existing).free
-    mend = "free 2 GiB there, or set COE_HOME to a folder on another disk"
-    return judged("disk", free >= _LEAST_DISK, f"{_mib(free)} free for {home}", mend)
-
-
-def _ports() -> list[Check]:
-    options, stack = StackOptions(), running_stack(CoreSettings().home)
-    own = {address.rpartition(":")[2] for address in (stack.gateway, stack.gateway_http)} if stack else set()
-    wanted = {"gateway port": options.gateway_port, "gateway HTTP port": options.gateway_http_port}
-    mend = "in use: `coe up` takes another one and prints which, unless COE_STACK_GATEWAY_PORT or .._HTTP_PORT names it"
-    return [
-        Check(name, Level.GOOD, f"{port}, of the running stack")
-        if str(port) in own
-        else judged(name, is_free(port), f"{port}", mend, otherwise=Level.WARNING)
-        for name, port in wanted.items()
-        if port
-    ]
 
 
 def _mib(size: int) -> str:

@@ -1,0 +1,52 @@
+"""The folder of a stack: whether it is ours to use, its disk, and the ports that clients look for."""
+
+import os
+import shutil
+from pathlib import Path
+
+from coe.local.doctor.check import Check, Level, judged
+from coe.local.options import StackOptions
+from coe.local.ports import is_free
+from coe.local.stackfile import running_stack
+
+_MIB = 2**20
+_LEAST_DISK = 2048 * _MIB
+
+
+def home_check(home: Path) -> Check:
+    """Nothing in it can be looked at before this is good."""
+    name, elsewhere = "COE_HOME", "set COE_HOME to another folder"
+    home = home.absolute()
+    for folder in (_existing(home), home / "run", home / "experts"):
+        if os.path.lexists(folder) and not folder.is_dir():
+            return Check(name, Level.PROBLEM, f"{folder} is no folder", elsewhere)
+        if os.access(folder, os.F_OK) and not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+            # Of a folder above it, where it would be made, we want nothing.
+            ours = f"chown -R {os.geteuid()} {folder}, or " if folder.is_relative_to(home) else ""
+            return Check(name, Level.PROBLEM, f"{folder} is not ours to write", f"{ours}{elsewhere}")
+    return Check(name, Level.GOOD, str(home))
+
+
+def disk_check(home: Path) -> Check:
+    free = shutil.disk_usage(_existing(home.absolute())).free
+    mend = "free 2 GiB there, or set COE_HOME to a folder on another disk"
+    return judged("disk", free >= _LEAST_DISK, f"{free // _MIB} MiB free for {home}", mend)
+
+
+def port_checks(home: Path) -> list[Check]:
+    options, stack = StackOptions(), running_stack(home)
+    own = {address.rpartition(":")[2] for address in (stack.gateway, stack.gateway_http)} if stack else set()
+    wanted = {"gateway port": options.gateway_port, "gateway HTTP port": options.gateway_http_port}
+    mend = "in use: `coe up` takes another one and prints which, unless COE_STACK_GATEWAY_PORT or .._HTTP_PORT names it"
+    return [
+        Check(name, Level.GOOD, f"{port}, of the running stack")
+        if str(port) in own
+        else judged(name, is_free(port), f"{port}", mend, otherwise=Level.WARNING)
+        for name, port in wanted.items()
+        if port
+    ]
+
+
+def _existing(home: Path) -> Path:
+    """The home, or where it would be made."""
+    return next(folder for folder in (home, *home.parents) if os.access(folder, os.F_OK))
