@@ -143,7 +143,10 @@ def test_a_home_that_is_not_ours_is_found_before_it_is_looked_into(
 ) -> None:
     (tmp_path / closed).mkdir(parents=True, exist_ok=True)
     # Root may do all that rights forbid.
-    monkeypatch.setattr(os, "access", lambda path, mode: mode == os.F_OK or path != tmp_path / closed)
+    access, used = os.access, os.R_OK | os.W_OK | os.X_OK
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: access(path, mode) and (path, mode) != (tmp_path / closed, used)
+    )
     check = home_check(tmp_path / "home")
     assert (check.level, check.found) == (Level.PROBLEM, f"{tmp_path / closed} is not ours to write")
     assert check.mend == mend.format(os.geteuid(), tmp_path / closed) + "set COE_HOME to another folder"
