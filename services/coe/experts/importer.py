@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import re
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -44,8 +45,8 @@ def import_model(
     """Writes `experts_dir/expert_id`. The same model imported again is left as it is, unless its packing is outdated:
     then it gives way once the new one is complete.
 
-    Raises ArtifactError when the id is none or another model (or chat template) has it, the source is not usable, or
-    another process imports it now.
+    Raises ArtifactError when the id is none or another model (or chat template) has it, the source is not usable, the
+    disk has no room for it, or another process imports it now.
     """
     if not re.fullmatch(ID_PATTERN, expert_id):
         raise ArtifactError(f"{expert_id!r} is no id for an expert: lower-case letters, digits and dashes")
@@ -77,6 +78,7 @@ def _fill(partial: Path, source: ModelSource, expert_id: str, origin: str, progr
     chat_template.check(tokenizer.chat_template)
     writer = WeightsWriter(partial / WEIGHTS, partial / "journal")
     try:
+        _check_room(partial, total - len(writer.checksums) * CHUNK_BYTES)
         checksums = writer.write(pieces(source, planned, placed), total, progress, PACK_THREADS)
     finally:
         writer.close()
@@ -106,6 +108,16 @@ def _fill(partial: Path, source: ModelSource, expert_id: str, origin: str, progr
     )
     _write_synced(partial / TOKENIZER, text)
     _write_synced(partial / MANIFEST, manifest.model_dump_json(indent=1).encode())
+
+
+def _check_room(folder: Path, nbytes: int) -> None:
+    """At once, and not after an hour of packing."""
+    free = shutil.disk_usage(folder).free
+    if nbytes > free:
+        raise ArtifactError(
+            f"{folder.parent} has {free >> 20} MiB free and the import takes {nbytes >> 20} more: free some, "
+            "or set COE_HOME to a folder on another disk"
+        )
 
 
 def _manifest(**facts: Any) -> Manifest:

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -72,6 +73,16 @@ def test_every_tensor_is_there_without_loss(source: GgufSource, experts: Path, t
 def test_the_same_model_again_is_left_as_it_is(source: GgufSource, experts: Path) -> None:
     before = run(source, experts).weights_path.stat().st_mtime_ns
     assert run(source, experts).weights_path.stat().st_mtime_ns == before
+
+
+def test_a_disk_without_room_is_found_before_anything_is_packed(
+    source: GgufSource, experts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as full:
+        full.setattr(importer.shutil, "disk_usage", lambda _folder: SimpleNamespace(free=1 << 20))
+        with pytest.raises(ArtifactError, match="has 1 MiB free and the import takes"):
+            run(source, experts, progress=lambda done, total: pytest.fail("it packs"))
+    run(source, experts).verify()
 
 
 def test_another_model_does_not_take_the_id(source: GgufSource, experts: Path, tmp_path: Path) -> None:
