@@ -18,6 +18,7 @@ from coe.mapper.tenants import FILE_NAME as BUDGETS
 from coe.memory_tier_manager.settings import TiersSettings
 from coe.platform import topics
 from coe.platform.bus.kafka.connection import Connection
+from coe.platform.rpc.endpoint import LIVENESS
 from coe.platform.sasl import SaslSettings
 from coe.platform.settings import CoreSettings, GrpcSettings
 from support.helm import CHART, EVERYTHING, KUBERNETES, SECRETS, of_kind, render
@@ -97,7 +98,16 @@ def test_containers_are_unprivileged_bounded_and_probed(rendered: list[dict[str,
             assert {"startupProbe", "readinessProbe", "livenessProbe"} <= container.keys()
             # Health also says no while a service waits for Kafka: nothing to restart it for.
             assert "tcpSocket" in container["startupProbe"]
-            assert "tcpSocket" in container["livenessProbe"]
+            assert container["livenessProbe"].get("grpc", {}).get("service") in (None, LIVENESS)
+
+
+def test_who_hangs_is_restarted_where_the_kubelet_can_ask(helm: str) -> None:
+    for settings, asked in (
+        (VALUES["default"], {"gateway", "router", "mapper", "memory-tier-manager"}),
+        (EVERYTHING, {}),
+    ):
+        probes = {one["name"]: one.get("livenessProbe", {}) for one in containers(render(helm, settings))}
+        assert {name for name, probe in probes.items() if "grpc" in probe} == asked
 
 
 def test_every_setting_is_one_that_the_code_reads(rendered: list[dict[str, Any]]) -> None:

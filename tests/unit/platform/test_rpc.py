@@ -15,7 +15,7 @@ from coe._proto import gateway_pb2, gateway_pb2_grpc, mapper_pb2, mapper_pb2_grp
 from coe.platform.errors import DeadlineExceeded, ExpertNotFound, InternalError, PromptTooLarge, Unavailable
 from coe.platform.rpc import server
 from coe.platform.rpc.client import calls, channel
-from coe.platform.rpc.endpoint import Endpoint
+from coe.platform.rpc.endpoint import LIVENESS, Endpoint
 from coe.platform.rpc.options import MAX_MESSAGE_BYTES
 from coe.platform.settings import GrpcSettings
 
@@ -60,6 +60,17 @@ async def test_a_coe_error_arrives_as_itself(endpoint: Endpoint) -> None:
     with pytest.raises(ExpertNotFound, match="no such expert") as caught:
         await resolve(endpoint, "unknown")
     assert caught.value.details == {"expert_id": "x"}
+
+
+@pytest.mark.parametrize("serving", [True, False])
+async def test_who_waits_is_alive(endpoint: Endpoint, serving: bool) -> None:
+    await endpoint.set_serving(serving)
+    async with channel(endpoint.address) as to:
+        health = health_pb2_grpc.HealthStub(to)
+        alive = await health.Check(health_pb2.HealthCheckRequest(service=LIVENESS))
+        all_of_it = await health.Check(health_pb2.HealthCheckRequest())
+    assert alive.status == health_pb2.HealthCheckResponse.SERVING
+    assert (all_of_it.status == health_pb2.HealthCheckResponse.SERVING) is serving
 
 
 async def test_another_service_is_not_taken_for_the_one_that_was_asked(endpoint: Endpoint) -> None:

@@ -99,10 +99,14 @@ envFrom: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
 
-{{/* Probes of a container whose gRPC port is .port. The kubelet's own gRPC probe speaks no TLS. */}}
+{{/* Probes of a container whose gRPC port is .port. The kubelet's own gRPC probe speaks no TLS. A worker looks after itself. */}}
 {{- define "coe.probes" -}}
 {{- $check := ternary (dict "grpc" (dict "port" .port)) (dict "exec" (dict "command" (list "python" "-m" "coe.local.probe" (printf "127.0.0.1:%d" (int .port))))) (eq .root.Values.tls.grpc "off") -}}
-# Started and alive mean that the port answers: a service that waits for Kafka is not mended by a restart.
+{{- $alive := dict "tcpSocket" (dict "port" .port) -}}
+{{- if and (eq .root.Values.tls.grpc "off") (ne .name "expert-worker") -}}
+{{- $alive = dict "grpc" (dict "port" .port "service" "liveness") -}}
+{{- end -}}
+# Neither started nor alive asks for health: a service that waits for Kafka is not mended by a restart, one that hangs is.
 startupProbe:
   tcpSocket: {port: {{ .port }}}
   periodSeconds: 5
@@ -112,8 +116,9 @@ readinessProbe:
   periodSeconds: 5
   timeoutSeconds: 5
 livenessProbe:
-  tcpSocket: {port: {{ .port }}}
+  {{- toYaml $alive | nindent 2 }}
   periodSeconds: 10
+  timeoutSeconds: 5
   failureThreshold: 6
 {{- end }}
 

@@ -16,6 +16,8 @@ from coe.platform.tls import TlsSettings
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NEVER = 2**31 - 1
+# A name of health's own: SERVING as long as the event loop turns, whatever the service waits for.
+LIVENESS = "liveness"
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
@@ -35,6 +37,7 @@ class Endpoint:
         """Binds and announces the address. Raises Unavailable when the port is taken, ArtifactError for TLS files."""
         self._names = ["", *service_names]
         await self.set_serving(False)
+        await self._health.set(LIVENESS, _SERVING)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.server)
         reflection.enable_server_reflection((*service_names, health.SERVICE_NAME, reflection.SERVICE_NAME), self.server)
         wanted = f"{self._settings.host}:{self._settings.port}"
