@@ -102,10 +102,8 @@ def test_containers_are_unprivileged_bounded_and_probed(rendered: list[dict[str,
 
 
 def test_who_hangs_is_restarted_where_the_kubelet_can_ask(helm: str) -> None:
-    for settings, asked in (
-        (VALUES["default"], {"gateway", "router", "mapper", "memory-tier-manager"}),
-        (EVERYTHING, {}),
-    ):
+    everyone = {"gateway", "router", "mapper", "memory-tier-manager"}
+    for settings, asked in ((VALUES["default"], everyone), (EVERYTHING, set[str]())):
         probes = {one["name"]: one.get("livenessProbe", {}) for one in containers(render(helm, settings))}
         assert {name for name, probe in probes.items() if "grpc" in probe} == asked
 
