@@ -19,11 +19,18 @@ class Settings(BaseSettings):
             super().__init__(**given)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
-            name = f"{self.model_config['env_prefix']}{first['loc'][0] if first['loc'] else '*'}".upper()
+            name = self._variable(str(first["loc"][0] if first["loc"] else "*"))
             # Without the value, which may be a password.
             raise SystemExit(f"coe: {name}: {first['msg'].removeprefix('Value error, ')}") from None
         except SettingsError as error:
-            raise SystemExit(f"coe: {self.model_config['env_prefix']}*: {error}: JSON is wanted") from None
+            # Lists alone are read so. The library says which one in its message only.
+            field = re.search(r'field "(\w+)"', str(error))
+            name = self._variable(field[1] if field else "*")
+            raise SystemExit(f"""coe: {name}: a JSON list is wanted, as ["a", "b"]""") from None
+
+    @classmethod
+    def _variable(cls, field: str) -> str:
+        return f"{cls.model_config['env_prefix']}{field}".upper()
 
 
 def brokers(text: str) -> str:

@@ -41,7 +41,7 @@ def test_one_line_names_the_setting(
 
 def test_a_list_that_is_no_json_is_one_line_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COE_MAPPER_EXPERTS", "a,b")
-    with pytest.raises(SystemExit, match=r'^coe: COE_MAPPER_[^\n]+"experts"[^\n]+JSON is wanted$'):
+    with pytest.raises(SystemExit, match=r"^coe: COE_MAPPER_EXPERTS: a JSON list is wanted[^\n]+$"):
         MapperSettings()
 
 
