@@ -32,7 +32,7 @@ _EVENTS: dict[str, type] = {kind.__name__: kind for kind in ev.Event.__args__}
 
 
 class EventLog:
-    """`write` is buffered; call `flush` now and then."""
+    """`write` is buffered; call `flush` now and then. Raises ArtifactError when it can't begin."""
 
     def __init__(self, path: Path, tiers: Tiers, *, max_bytes: int) -> None:
         self._path = path
@@ -40,11 +40,14 @@ class EventLog:
         self._max_bytes = max_bytes
         # The last tick of an idle manager, not written yet.
         self._quiet = ""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_file():
-            self._set_aside()
-        # None: it has ended.
-        self._file: IO[str] | None = self._begin({}, whole=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.is_file():
+                self._set_aside()
+            # None: it has ended.
+            self._file: IO[str] | None = self._begin({}, whole=True)
+        except OSError as error:
+            raise ArtifactError(f"COE_TIERS_EVENT_LOG: {error.filename}: {error.strerror}") from error
 
     def write(self, event: ev.Event, now: float) -> None:
         with self._while_it_can() as file:

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Coroutine, Iterable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 import grpc.aio
 import uvloop
@@ -65,6 +65,8 @@ class MemoryTierManagerService:
     def register(self, server: grpc.aio.Server) -> list[str]:
         core, settings = self._core, self._settings
         self._publisher = ResidencyPublisher(core.redis_url, core.node, self._epoch)
+        # Nobody is served yet: this may block.
+        self._versions.meet(self._library.experts())
         self._arena = NativeArena(
             settings.arena or f"coe-{core.node}",
             settings.hbm_bytes,
@@ -72,8 +74,14 @@ class MemoryTierManagerService:
             threads=settings.copy_threads,
             bytes_per_second=settings.link_bytes_per_s,
         )
-        # Nobody is served yet: this may block.
-        self._versions.meet(self._library.experts())
+        with ExitStack() as unless_all_is_there:
+            unless_all_is_there.callback(self._arena.close)
+            self._open_tiers(server)
+            unless_all_is_there.pop_all()
+        return ["coe.v1.MemoryTierManager"]
+
+    def _open_tiers(self, server: grpc.aio.Server) -> None:
+        core, settings = self._core, self._settings
         hosted = self._versions.all()
         defaults = {found.key: found.nbytes for found in map(self._versions.last, settings.default_experts)}
         # Leases of one life of the manager have ids that no other life gives.
@@ -102,7 +110,6 @@ class MemoryTierManagerService:
             identity, self._tiers, self._runtime, calls, self._versions, self._watchers
         )
         memory_tier_manager_pb2_grpc.add_MemoryTierManagerServicer_to_server(self._servicer, server)
-        return ["coe.v1.MemoryTierManager"]
 
     async def start(self) -> None:
         await self._socket.start()

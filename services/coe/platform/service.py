@@ -100,11 +100,12 @@ async def serve(service: Service, rpc: GrpcSettings, stopping: asyncio.Event | N
             loop.add_signal_handler(number, stopping.set)
             cleanup.callback(loop.remove_signal_handler, number)
         endpoint = Endpoint(rpc)
-        await endpoint.start(service.register(endpoint.server))
-        _show_serving(service, serving=False)
-        _log.info("listening", service=service.name, grpc=endpoint.address)
+        registered = service.register(endpoint.server)
         # Also after a start that failed half-way or was interrupted: what was opened is closed.
         cleanup.push_async_callback(_shut_down, service, endpoint)
+        await endpoint.start(registered)
+        _show_serving(service, serving=False)
+        _log.info("listening", service=service.name, grpc=endpoint.address)
         if not await _finished(service.start(), stopping):
             return
         await _set_serving(service, endpoint, True)

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -302,6 +303,20 @@ async def test_two_managers_do_not_share_an_arena(manager: Stub, tiers: TiersPro
     _, hello = await attached(manager, "w")
     with pytest.raises(AssertionError, match="capacity"), tiers_process(home, arena=hello.arena, hbm_bytes=4 << 20):
         pass
+
+
+@pytest.mark.parametrize("why", ["can't listen", "COE_TIERS_EVENT_LOG"])
+def test_a_manager_that_can_not_start_leaves_no_memory_behind(home: Path, why: str) -> None:
+    arena = f"coe-test-{uuid.uuid4().hex[:8]}"
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        wrong = (
+            {"event_log": home / "tiny.gguf" / "log"}
+            if why == "COE_TIERS_EVENT_LOG"
+            else {"coe_grpc_port": other.getsockname()[1]}
+        )
+        with pytest.raises(AssertionError, match=why), tiers_process(home, hbm_bytes=4 << 20, arena=arena, **wrong):
+            pass
+    assert not list(Path("/dev/shm").glob(f"{arena}*"))
 
 
 @pytest.mark.parametrize(("hbm_bytes", "warns"), [(2 << 20, True), (4 << 20, False)])

@@ -184,6 +184,12 @@ def test_a_full_disk_ends_the_log_and_nothing_else() -> None:
     assert (line["path"], line["reason"]) == ("/dev/full", "No space left on device")
 
 
+def test_a_log_that_can_not_begin_names_its_setting(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ArtifactError, match=r"^COE_TIERS_EVENT_LOG: .*/file: File exists$"):
+        logged(tmp_path / "file" / "log")
+
+
 def test_a_log_that_can_not_begin_anew_ends(tmp_path: Path) -> None:
     (tmp_path / "log.1").mkdir()
     with capture_logs() as said:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Coroutine
@@ -62,6 +63,13 @@ async def test_a_failure_stops_what_was_started(probe: dict[str, BaseException])
     with pytest.raises(Unavailable):
         await serve(service, GrpcSettings(grace_s=0))
     assert service.steps == ["start", "stop"]
+
+
+async def test_a_port_that_is_taken_stops_what_was_registered() -> None:
+    service = Probe()
+    with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(Unavailable, match="can't listen"):
+        await serve(service, GrpcSettings(port=other.getsockname()[1], grace_s=0))
+    assert service.steps == ["stop"]
 
 
 class Talker(gateway_pb2_grpc.GatewayServicer, Probe):
