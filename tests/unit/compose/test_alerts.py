@@ -54,6 +54,10 @@ def tier(name: str, used: str, loaded: str) -> dict[str, str]:
     }
 
 
+def published(process: str) -> str:
+    return f'coe_residency_published{{instance="{process}"}}'
+
+
 # A prompt a second goes through, in two workers.
 HEALTHY = {
     **{serving(service): "1x60" for service in SERVICES},
@@ -69,6 +73,7 @@ HEALTHY = {
     "coe_expert_eviction_count_total": "0+1x60",
     **tier("hbm", "50x60", STEADY),
     **tier("ddr", "50x60", "50x60"),
+    **{published(process): "1x60" for process in "ab"},
 }
 # After a quarter of an hour nothing moves any more.
 STOPPED = "0+60x15 900x45"
@@ -161,6 +166,8 @@ SCENARIOS: dict[str, tuple[Mapping[str, str | None], set[str]]] = {
     "experts come and go": ({"coe_expert_eviction_count_total": "0+50x60"}, {"ExpertThrashing"}),
     "a step does not end": ({STEP_AGE: "0x30 60+60x5 300x25"}, {"StepHangs"}),
     "a step waits for weights": ({STEP_AGE: "0x40 60 60 0x20"}, set()),
+    "one of two nodes does not reach Redis": ({published("b"): "1x15 0x45"}, {"RedisAway"}),
+    "Redis is started anew": ({published("a"): "1x30 0x2 1x28", published("b"): "1x30 0x2 1x28"}, set()),
     "HBM is full": (tier("hbm", "100x60", STEADY), set()),
     "DDR holds all, with nothing left over": (tier("ddr", "100x60", "100x60"), set()),
     "DDR fills after the start": (tier("ddr", "0+2x45 90x15", "0+2x45 90x15"), set()),

@@ -14,6 +14,7 @@ from coe.platform import backoff
 from coe.platform.residency import view
 from coe.platform.residency.connection import connect, disconnect, raise_if_cancelled, why
 from coe.platform.residency.gauges import Gauges
+from coe.platform.telemetry import registry
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -100,7 +101,7 @@ class ResidencyPublisher:
             self._wake.set()
 
     async def _run(self) -> None:
-        failures = 0
+        failures, published = 0, registry.gauge("coe.residency.published")
         while True:
             try:
                 await self._write()
@@ -108,12 +109,14 @@ class ResidencyPublisher:
                 raise_if_cancelled()
                 # Whatever it is: residency is a hint, its publisher must not end.
                 failures += 1
+                published.set(0)
                 if failures == 1:
                     _log.warning("residency can't be published: Redis is away?", error=await why(self._url, error))
                 self._all_changed()
                 await asyncio.sleep(backoff.delay_s(failures, cap_s=view.SIGN_OF_LIFE_S))
                 continue
             raise_if_cancelled()
+            published.set(1)
             if failures:
                 failures = 0
                 _log.info("residency is published again")

@@ -161,6 +161,12 @@ METRICS = (
     ),
     Metric("coe.tier.disk_waits", "gauge", "{operation}", "Copies and reads of weights whose disks do not answer"),
     Metric("coe.tier.lru_age", "gauge", "s", "Since the last use of HBM's least recently used expert"),
+    Metric(
+        "coe.residency.published",
+        "gauge",
+        "{publisher}",
+        "1 while Redis takes what this worker or memory-tier manager publishes, 0 while it does not",
+    ),
     Metric("coe.lease.active", "gauge", "{lease}", "Leases held on experts in HBM"),
     Metric("coe.lease.waiting", "gauge", "{lease}", "Leases asked for that wait for room or for bytes"),
     Metric("coe.expert.eviction.count", "counter", "{expert}", "Experts that left HBM", ("reason",)),
