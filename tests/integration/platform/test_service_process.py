@@ -8,6 +8,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib import metadata
 from pathlib import Path
 
 import grpc.aio
@@ -61,6 +62,7 @@ async def test_health_follows_the_broker_and_metrics_are_served(tmp_path: Path) 
             assert serving(page) == 1
             assert 'coe_prompt_errors_total{error_type="probe"' in page
             assert 'service_name="coe-probe"' in page
+            assert f'service_version="{metadata.version("composition-of-experts")}"' in page
         await until_health(address, NOT_SERVING)
         assert serving(await fetched(metrics)) == 0
         process.terminate()

@@ -1,6 +1,7 @@
 """Trace and metric providers of a process, and their exporters when there is somewhere to export to."""
 
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from uuid import uuid4
 
@@ -44,7 +45,12 @@ def configure(service: str, settings: CoreSettings) -> Telemetry:
     # Of this process alone: of two workers of a node under one id a collector would make one, whose counters jump.
     instance = f"{settings.node}/{uuid4().hex[:8]}"
     resource = Resource.create(
-        {"service.name": f"coe-{service}", "service.namespace": "coe", "service.instance.id": instance}
+        {
+            "service.name": f"coe-{service}",
+            "service.namespace": "coe",
+            "service.instance.id": instance,
+            "service.version": metadata.version("composition-of-experts"),
+        }
     )
     exports = bool(settings.otlp_endpoint or settings.trace_file)
     # Which traces are recorded is decided before a span is made: see spans.
