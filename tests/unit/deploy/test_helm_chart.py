@@ -280,6 +280,22 @@ def test_pods_and_the_front_door_take_annotations(helm: str) -> None:
     assert annotated == {"release-gateway"}
 
 
+def test_every_part_may_choose_its_machines(helm: str) -> None:
+    parts = ("router", "mapper", "gateway", "node")
+    settings = {f"{part}.nodeSelector.kubernetes\\.io/arch": "amd64" for part in parts}
+    settings |= {f"{part}.tolerations[0].key": part for part in parts}
+    for workload in of_kind(render(helm, settings), "Deployment", "StatefulSet"):
+        pod = workload["spec"]["template"]["spec"]
+        assert pod["nodeSelector"] == {"kubernetes.io/arch": "amd64"}
+        assert workload["metadata"]["name"] == f"release-{pod['tolerations'][0]['key']}"
+
+
+@pytest.mark.parametrize(("settings", "kept"), [({}, "Retain"), ({"node.storage.whenDeleted": "Delete"}, "Delete")])
+def test_experts_outlive_the_release_unless_told_otherwise(helm: str, settings: dict[str, str], kept: str) -> None:
+    (node,) = of_kind(render(helm, settings), "StatefulSet")
+    assert node["spec"]["persistentVolumeClaimRetentionPolicy"] == {"whenDeleted": kept, "whenScaled": "Retain"}
+
+
 def test_budgets_of_tenants_are_where_the_mapper_looks(helm: str) -> None:
     documents = render(helm, EVERYTHING)
     (mapper,) = [one for one in containers(documents) if one["name"] == "mapper"]
