@@ -17,12 +17,17 @@ _QUIET = ("aiokafka", "opentelemetry", "httpx", "uvicorn.access")
 _REPEATING = "aiokafka"
 _EVERY_S = 30.0
 _MOST_REMEMBERED = 1000
+# So a broker tells that it still writes the end of the client's former transaction, and is asked again after a moment.
+# Where replicas do lack, whoever sends fails within seconds and says so.
+_ORDINARY = ("aiokafka.producer.sender", "NotEnoughReplicasError")
 # Of our own making.
 _LINES = ("exception", "stack")
 
 
 class Repeats(logging.Filter):
-    """Lets a line of such a library through once in `_EVERY_S`; the next one says how often it was `repeated`."""
+    """Lets a line of such a library through once in `_EVERY_S`; the next one says how often it was `repeated`. What is
+    no trouble at all is not let through.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
@@ -34,6 +39,8 @@ class Repeats(logging.Filter):
         if not record.name.startswith(_REPEATING):
             return True
         line, now = (record.name, record.levelno, record.getMessage()), self._clock()
+        if record.name == _ORDINARY[0] and _ORDINARY[1] in line[2]:
+            return False
         since, times = self._said.get(line, (now - _EVERY_S, 0))
         if now - since < _EVERY_S:
             self._said[line] = (since, times + 1)

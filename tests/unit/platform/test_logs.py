@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from aiokafka.errors import NotEnoughReplicasError, NotLeaderForPartitionError
 
 from coe.platform import logs
 
@@ -62,6 +63,9 @@ def test_what_a_library_repeats_is_said_once_in_a_while() -> None:
 
     assert said("aiokafka.client", "no node %s", 1)
     assert not said("aiokafka.client", "no node %s", 1)
+    # What a broker says of every busy producer.
+    assert not said("aiokafka.producer.sender", "%s, retrying. Error: %s", "topic", NotEnoughReplicasError)
+    assert said("aiokafka.producer.sender", "%s, retrying. Error: %s", "topic", NotLeaderForPartitionError)
     # Another line, and another library's.
     assert said("aiokafka.client", "no node %s", 2)
     assert all(said("coe.router", "the same") for _ in range(3))
