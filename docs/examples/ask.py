@@ -36,6 +36,8 @@ while time.time_ns() // 1_000_000 < deadline_ms + 10_000:
         continue
     event = json.loads(message.value())
     if message.topic() == "coe.completions.v1":
+        # What came so far stands alone.
+        print(file=sys.stderr)
         break
     # As it comes, and best effort. A higher "attempt" than before, or "sequence" 0 again, begins it anew.
     print(event.get("text", {}).get("text", ""), end="", file=sys.stderr, flush=True)

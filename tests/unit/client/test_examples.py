@@ -41,6 +41,39 @@ class TopicPartition:
 """
 
 
+# One that answers with a chunk and a terminal event.
+_ANSWERS = """
+import json
+
+class Message:
+    def __init__(self, key, topic, event): self._key, self._topic, self._value = key.encode(), topic, json.dumps(event)
+    def key(self): return self._key
+    def topic(self): return self._topic
+    def value(self): return self._value
+    def error(self): return None
+
+class Producer(Producer):
+    def produce(self, topic, value, key, headers):
+        sent.extend([
+            Message(key, "coe.tokens.v1", {"text": {"text": "Hi"}}),
+            Message(key, "coe.completions.v1", {"completion": {"text": "Hi"}}),
+        ])
+
+class Consumer(Consumer):
+    def poll(self, seconds): return sent.pop(0)
+
+sent = []
+"""
+
+
+def test_a_program_shows_the_answer_apart_from_what_came_of_it(tmp_path: Path) -> None:
+    (tmp_path / "confluent_kafka.py").write_text(_SILENT + _ANSWERS)
+    command = [sys.executable, str(DOCS / "examples" / "ask.py"), "127.0.0.1:9", "Hello"]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "Hi\n", "Hi\n")
+
+
 def test_a_program_does_not_wait_for_ever(tmp_path: Path) -> None:
     (tmp_path / "confluent_kafka.py").write_text(_SILENT)
     command = [sys.executable, str(DOCS / "examples" / "ask.py"), "127.0.0.1:9", "Hello"]
