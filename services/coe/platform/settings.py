@@ -2,10 +2,10 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 
@@ -27,6 +27,17 @@ class Settings(BaseSettings):
             field = re.search(r'field "(\w+)"', str(error))
             name = self._variable(field[1] if field else "*")
             raise SystemExit(f"""coe: {name}: a JSON list is wanted, as ["a", "b"]""") from None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_empty_paths(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """An empty path is none, and not the folder where the process happens to be."""
+        return {name: value for name, value in given.items() if value != "" or not cls._is_path(name)}
+
+    @classmethod
+    def _is_path(cls, field: str) -> bool:
+        kind = cls.model_fields[field].annotation if field in cls.model_fields else None
+        return Path in (kind, *get_args(kind))
 
     @classmethod
     def _variable(cls, field: str) -> str:

@@ -130,7 +130,7 @@ def test_a_process_ends_in_order_on_sigterm(tmp_path: Path) -> None:
 def test_a_process_that_can_not_export_says_so_in_one_line(tmp_path: Path) -> None:
     process = start_process(tmp_path / "ready", COE_TRACE_FILE=str(tmp_path))
     (line,) = process.communicate(timeout=30)[1].splitlines()
-    assert str(tmp_path) in json.loads(line)["reason"]
+    assert json.loads(line)["reason"] == f"COE_TRACE_FILE: {tmp_path}: Is a directory"
     assert process.returncode == 1
 
 

@@ -45,6 +45,15 @@ def test_a_list_that_is_no_json_is_one_line_too(monkeypatch: pytest.MonkeyPatch)
         MapperSettings()
 
 
+@pytest.mark.parametrize(("name", "kind"), [("COE_HOME", CoreSettings), ("COE_TIERS_EVENT_LOG", TiersSettings)])
+def test_an_empty_path_is_not_the_folder_that_one_happens_to_be_in(
+    monkeypatch: pytest.MonkeyPatch, name: str, kind: type[Settings]
+) -> None:
+    usual = kind()
+    monkeypatch.setenv(name, "")
+    assert kind() == usual
+
+
 def test_a_password_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COE_REDIS_URL", "redis://:hunter2@host:port/0")
     with pytest.raises(SystemExit) as ended:

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path
 from uuid import uuid4
 
 from opentelemetry import metrics, trace
@@ -61,7 +60,10 @@ def configure(service: str, settings: CoreSettings) -> Telemetry:
         exporter = OTLPSpanExporter(endpoint=settings.otlp_endpoint, insecure=insecure)
         traces.add_span_processor(BatchSpanProcessor(exporter))
     if settings.trace_file:
-        traces.add_span_processor(SimpleSpanProcessor(FileSpanExporter(Path(settings.trace_file))))
+        try:
+            traces.add_span_processor(SimpleSpanProcessor(FileSpanExporter(settings.trace_file)))
+        except OSError as error:
+            raise Unavailable(f"COE_TRACE_FILE: {settings.trace_file}: {error.strerror}") from None
     meters = MeterProvider(metric_readers=_readers(settings), resource=resource, shutdown_on_exit=False)
     trace.set_tracer_provider(traces)
     metrics.set_meter_provider(meters)
