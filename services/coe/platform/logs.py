@@ -13,8 +13,10 @@ LogFormat = Literal["json", "console"]
 
 # Chatty at INFO: each rebalance and each coordinator they find.
 _QUIET = ("aiokafka", "opentelemetry", "httpx", "uvicorn.access")
-# Says the same twenty times a second while the broker is away.
-_REPEATING = "aiokafka"
+# Says the same twenty times a second while the broker is away, and every few seconds while the collector is.
+_REPEATING = ("aiokafka", "opentelemetry")
+# Of whose lines each tells another number of seconds.
+_NUMBERED = "opentelemetry"
 _EVERY_S = 30.0
 _MOST_REMEMBERED = 1000
 # So a broker tells that it still writes the end of the client's former transaction, and is asked again after a moment.
@@ -38,7 +40,8 @@ class Repeats(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         if not record.name.startswith(_REPEATING):
             return True
-        line, now = (record.name, record.levelno, record.getMessage()), self._clock()
+        said = record.msg if record.name.startswith(_NUMBERED) else record.getMessage()
+        line, now = (record.name, record.levelno, said), self._clock()
         if record.name == _ORDINARY[0] and _ORDINARY[1] in line[2]:
             return False
         since, times = self._said.get(line, (now - _EVERY_S, 0))

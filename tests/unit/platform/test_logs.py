@@ -66,6 +66,8 @@ def test_what_a_library_repeats_is_said_once_in_a_while() -> None:
     # What a broker says of every busy producer.
     assert not said("aiokafka.producer.sender", "%s, retrying. Error: %s", "topic", NotEnoughReplicasError)
     assert said("aiokafka.producer.sender", "%s, retrying. Error: %s", "topic", NotLeaderForPartitionError)
+    assert said("opentelemetry.exporter", "retrying in %.2fs", 1.01)
+    assert not said("opentelemetry.exporter", "retrying in %.2fs", 0.98)
     # Another line, and another library's.
     assert said("aiokafka.client", "no node %s", 2)
     assert all(said("coe.router", "the same") for _ in range(3))
