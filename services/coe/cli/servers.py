@@ -74,7 +74,7 @@ async def connect(kafka: str | None) -> AsyncIterator[Bus]:
         yield bus
     except DeadlineExceeded as error:
         if await bus.healthy():
-            raise
+            raise DeadlineExceeded(f"{error.message}: `coe doctor --deploy` shows where prompts wait") from None
         raise Unavailable(f"{error.message}: no Kafka broker answers at {kafka_bootstrap(kafka)} any more") from None
     finally:
         await bus.stop()

@@ -31,9 +31,9 @@ _HEAD = """# Settings
 This page is made from the settings' classes (`python -m coe.local.settings_docs`).
 
 Settings are environment variables, read once when a process starts. One that can't be used ends it with a line that
-names it; one that is misspelt changes nothing, and `coe doctor` names it. Names and meanings stay within a major
-version ([releases and compatibility](operations/compatibility.md)); defaults may improve. `coe up` gives its services
-their addresses, ports, names and the size of HBM, whatever the environment says of them.
+names it; one that is misspelt changes nothing, and `coe doctor` names it. An empty path counts as not set. Names and
+meanings stay within a major version ([releases and compatibility](operations/compatibility.md)); defaults may improve.
+`coe up` gives its services their addresses, ports, names and the size of HBM, whatever the environment says of them.
 """
 _PARTS: tuple[tuple[str, type[Settings]], ...] = (
     ("Every process, and the `coe` command", CoreSettings),
