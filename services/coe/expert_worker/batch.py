@@ -133,6 +133,11 @@ class Batch:
         """None of its prompts is left."""
         return not (self.live or self.postponed)
 
+    @property
+    def prompts(self) -> list[Prompt]:
+        """Those that have not ended."""
+        return [*(sequence.prompt for sequence in self.live.values()), *self.postponed]
+
     def granted(self, grant: Grant, now: float) -> None:
         self.grant = self._uncharged = grant
         self.proven = self.recalled = self.outdated = False

@@ -31,10 +31,11 @@ from coe.expert_worker.effects import (
 from coe.expert_worker.expected import Expected
 from coe.expert_worker.prompt import Prompt
 from coe.expert_worker.resident import Resident
+from coe.expert_worker.waiting import Waiting
 from coe.platform.errors import CapacityExceeded, CoEError, LeaseLost, Unavailable
 from coe.platform.prompts import MAX_NAME_CHARS
 from coe.scheduling import Batch as Plan
-from coe.scheduling import Decision, ExpertQueues, QueuedPrompt, QueuePolicy, QueueView, Running
+from coe.scheduling import Decision, QueuePolicy, QueueView, Running
 
 # Cancellations that came before their prompt: as many are remembered.
 MAX_TOMBSTONES = 10_000
@@ -56,14 +57,13 @@ class WorkerLoop:
         max_failures: int = 3,
         chunk_s: float = 0.0,
     ) -> None:
-        self.queues = ExpertQueues()
+        self.waiting = Waiting()
         self.batch: Batch | None = None
         self._policy = policy
         self._expected = expected
         self._max_batch = max_batch
         self._max_failures = max_failures
         self._chunk_s = chunk_s
-        self._prompts: dict[str, Prompt] = {}
         self._plan: Plan | None = None
         self._stepped_at: float | None = None
         self._epoch: int | None = None
@@ -74,17 +74,15 @@ class WorkerLoop:
 
     @property
     def idle(self) -> bool:
-        return self.batch is None and not len(self.queues)
+        return self.batch is None and not len(self.waiting)
 
     def held(self) -> list[Prompt]:
         """Every prompt that has not ended."""
-        batch = self.batch
-        started = [*(sequence.prompt for sequence in batch.live.values()), *batch.postponed] if batch else []
-        return [*self._prompts.values(), *started]
+        return [*self.waiting, *self._started()]
 
     def depths(self) -> Counter[str]:
         """Prompts that have not ended, by expert."""
-        return Counter(prompt.expert_id for prompt in self.held())
+        return Counter(self.waiting.queues.depths()) + Counter(prompt.expert_id for prompt in self._started())
 
     def step_s(self, now: float) -> float:
         """So long the step under way has taken; 0 between two."""
@@ -104,21 +102,17 @@ class WorkerLoop:
         if prompt.deadline <= now:
             return [never_started(prompt, expired(prompt), now)]
         try:
-            self.queues.push(QueuedPrompt(prompt.key, prompt.expert_id, prompt.taken_at, prompt.deadline))
+            self.waiting.push(prompt)
         except CapacityExceeded as error:
             return [never_started(prompt, error, now)]
-        self._prompts[prompt.key] = prompt
         if (batch := self.batch) is not None and batch.expert_id == prompt.expert_id and batch.grant is not None:
             batch.outdated = batch.outdated or bool(batch.grant.bundle and batch.grant.bundle != prompt.bundle)
         return []
 
     def on_cancel(self, request_id: str, now: float) -> list[Effect]:
-        effects = [
-            effect
-            for prompt in self.held()
-            if prompt.request_id == request_id
-            for effect in self._end(prompt, cancelled(prompt), now)
-        ]
+        started = (prompt for prompt in self._started() if prompt.request_id == request_id)
+        asked = [*self.waiting.of_request(request_id), *started]
+        effects = [effect for prompt in asked for effect in self._end(prompt, cancelled(prompt), now)]
         # Anybody may write a cancellation; no prompt has a longer name.
         if not effects and len(request_id) <= MAX_NAME_CHARS:
             self._tombstones[request_id] = now
@@ -129,18 +123,17 @@ class WorkerLoop:
 
     def on_tick(self, now: float) -> list[Effect]:
         """Ends what is beyond its deadline, though nothing else happens. What a step computes waits for its end."""
-        late = [self._prompts[queued.key] for queued in self.queues.expire(now)]
+        effects: list[Effect] = [never_started(prompt, expired(prompt), now) for prompt in self.waiting.expire(now)]
         if (batch := self.batch) is not None:
-            late += [prompt for prompt in batch.postponed if prompt.deadline <= now]
-            if self._stepped_at is None:
-                late += [sequence.prompt for sequence in batch.live.values() if sequence.prompt.deadline <= now]
-        return [effect for prompt in late for effect in self._end(prompt, expired(prompt), now)]
+            started = batch.postponed if self._stepped_at is not None else batch.prompts
+            late = [prompt for prompt in started if prompt.deadline <= now]
+            effects += [effect for prompt in late for effect in self._end(prompt, expired(prompt), now)]
+        return effects
 
     def on_revoked(self, keys: Collection[str]) -> list[Effect]:
         """These prompts are another worker's now."""
         for key in keys:
-            self.queues.remove(key)
-            self._prompts.pop(key, None)
+            self.waiting.remove(key)
         if self.batch is not None:
             self.batch.postponed = [prompt for prompt in self.batch.postponed if prompt.key not in keys]
             for key in [key for key in self.batch.live if key in keys]:
@@ -174,8 +167,8 @@ class WorkerLoop:
         if self.batch is None or self.batch.expert_id != expert_id or self.batch.grant is not None:
             return []
         effects = self.batch.fail(error, now)
-        waiting = self.queues.take(expert_id, len(self.queues))
-        effects += [never_started(self._prompts.pop(queued.key), error, now) for queued in waiting]
+        waiting = self.waiting.take(expert_id, len(self.waiting))
+        effects += [never_started(prompt, error, now) for prompt in waiting]
         self.batch = None
         return [*effects, Discard(expert_id)]
 
@@ -199,13 +192,12 @@ class WorkerLoop:
 
     def drain(self) -> list[Effect]:
         """Hands back what has not started. What runs goes on to its end."""
-        self.queues = ExpertQueues()
-        self._prompts.clear()
+        self.waiting = Waiting()
         return []
 
     def lease_is_for(self, expert_id: str) -> Prompt | None:
         """The prompt that a lease on the expert is traced under: the one that came first of those waiting for it."""
-        return next((prompt for prompt in self._prompts.values() if prompt.expert_id == expert_id), None)
+        return self.waiting.first(expert_id)
 
     # Work.
 
@@ -217,7 +209,7 @@ class WorkerLoop:
         if batch is not None and batch.grant is not None:
             effects += self._run(batch, batch.grant, now)
         elif batch is not None and batch.empty:
-            wanted = self.queues.depth(batch.expert_id) > 0
+            wanted = self.waiting.queues.depth(batch.expert_id) > 0
             if not wanted or (self._resident.is_late(batch.expert_id, now) and self._in_time(now)):
                 # A load that only the lease asked for would be cancelled with it.
                 effects += [Prefetch(batch.expert_id)] if wanted else []
@@ -254,7 +246,7 @@ class WorkerLoop:
 
     def _decide(self, now: float, running: Running | None = None) -> Decision:
         view = QueueView(
-            queues=self.queues,
+            queues=self.waiting.queues,
             costs=self._expected.costs,
             popularity=self._expected.popularity,
             resident=self._resident.experts,
@@ -266,8 +258,9 @@ class WorkerLoop:
 
     def _in_time(self, now: float) -> list[str]:
         """Experts that are waited for and not late, those in HBM first, then who has waited longest."""
-        experts = [expert_id for expert_id in self.queues.experts() if not self._resident.is_late(expert_id, now)]
-        return sorted(experts, key=lambda one: (one not in self._resident.experts, self.queues.head(one).enqueued_at))
+        queues, resident = self.waiting.queues, self._resident
+        experts = [expert_id for expert_id in queues.experts() if not resident.is_late(expert_id, now)]
+        return sorted(experts, key=lambda one: (one not in resident.experts, queues.head(one).enqueued_at))
 
     def _rather_in_time(self, plan: Plan, now: float) -> Plan:
         """The plan, or another expert's prompts when its own is late."""
@@ -276,9 +269,7 @@ class WorkerLoop:
         return Plan(others[0], plan.count)
 
     def _take(self, plan: Plan | None) -> list[Prompt]:
-        if plan is None:
-            return []
-        return [self._prompts.pop(q.key) for q in self.queues.take(plan.expert, plan.count, plan.arrived_by)]
+        return [] if plan is None else self.waiting.take(plan.expert, plan.count, plan.arrived_by)
 
     def _prefetch(self, decision: Decision) -> list[Effect]:
         """Each expert is asked for once a batch: the tier manager says no when there is no room."""
@@ -286,12 +277,14 @@ class WorkerLoop:
         self._prefetched.update(wanted)
         return [Prefetch(expert_id, decision.forecast) for expert_id in wanted]
 
+    def _started(self) -> list[Prompt]:
+        return self.batch.prompts if self.batch is not None else []
+
     # Ends that nobody wanted.
 
     def _end(self, prompt: Prompt, error: CoEError, now: float) -> list[Effect]:
         """Ends a held prompt, wherever it is."""
-        if self._prompts.pop(prompt.key, None) is not None:
-            self.queues.remove(prompt.key)
+        if self.waiting.remove(prompt.key):
             return [never_started(prompt, error, now)]
         assert self.batch is not None
         if prompt.key in self.batch.live:

@@ -43,7 +43,7 @@ class ExpertWorkerServicer(expert_worker_pb2_grpc.ExpertWorkerServicer):
                     architecture=bundle.manifest.config.architecture,
                     params_b=bundle.manifest.parameters / 1e9,
                     weight_bytes=bundle.weights_bytes,
-                    queued=loop.queues.depth(bundle.id),
+                    queued=loop.waiting.queues.depth(bundle.id),
                     running=len(batch.live) if batch is not None and batch.expert_id == bundle.id else 0,
                 )
                 for bundle in await asyncio.to_thread(self._catalogue.list)

@@ -94,7 +94,7 @@ class WorkerMachine(RuleBasedStateMachine):
 
     @rule()
     def drain(self) -> None:
-        waiting = {prompt.key for prompt in self.world.loop.queues.arrivals()}
+        waiting = {prompt.key for prompt in self.world.loop.waiting}
         self.world.loop.drain()
         self.handed_back |= waiting
 
