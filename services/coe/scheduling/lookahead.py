@@ -87,7 +87,7 @@ class Lookahead:
         if seen != self._seen:
             others = self._known_visits(view, without=running.expert)
             self._seen, self._latest_start, self._foretold = seen, latest_start(by_due(others)), False
-            self._others = self._order(others, now + running.remaining_s, arrived_by) if others else []
+            self._others = self._order(others, now + running.remaining_s, arrived_by)
         prefetch = self._prefetch(view, self._others)
         forecast: tuple[NextUse, ...] = ()
         if prefetch and not self._foretold:
@@ -98,9 +98,7 @@ class Lookahead:
 
     def _joinable(self, view: QueueView, running: Running, now: float) -> int:
         """How many queued prompts of the running expert may join its batch without making another visit late."""
-        room = min(view.max_batch - running.live, view.queues.depth(running.expert))
-        if room <= 0 or not self._others:
-            return max(room, 0)
+        room = max(min(view.max_batch - running.live, view.queues.depth(running.expert)), 0)
         slack = self._latest_start - now
         if slack - running.remaining_s < -OVERLOAD * self.max_wait:
             return room

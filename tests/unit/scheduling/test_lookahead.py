@@ -89,6 +89,32 @@ def test_a_visit_ends_for_those_who_came_after_it_began() -> None:
     assert joined.join.arrived_by == 50.0
 
 
+def test_in_overload_a_round_takes_what_is_in_hbm_first_and_each_expert_once() -> None:
+    """Beyond the bound the order is the cheapest, not that of arrival: the round bounds it."""
+    policy = Lookahead(1.0)
+    assert chosen(policy, view([("a", 0.0), ("b", 5.0)], {"b"}), 50.0) == "b"
+    assert chosen(policy, view([("a", 0.0), ("b", 55.0)], {"b"}), 60.0) == "a"
+    began_anew = view([("b", 55.0), ("a", 61.0)], {"a"})
+    assert chosen(policy, began_anew, 70.0) == "a"
+
+
+def test_a_visit_takes_who_came_before_it_also_late_in_a_round() -> None:
+    policy = Lookahead(1.0)
+    assert chosen(policy, view([("a", 0.0), ("b", 5.0)], {"b"}), 50.0) == "b"
+    visit = policy.decide(view([("a", 0.0), ("a", 55.0)], {"b"}), 60.0).run
+    assert visit is not None
+    assert (visit.expert, visit.arrived_by) == ("a", 60.0)
+    joined = policy.decide(view([("b", 5.0), ("a", 58.0)], {"a"}, Running("a", 1, 1.0)), 61.0).join
+    assert joined is not None
+    assert (joined.expert, joined.arrived_by) == ("a", 60.0)
+
+
+def test_within_the_bound_who_came_after_a_round_began_may_be_first() -> None:
+    policy = Lookahead(20.0)
+    assert chosen(policy, view([("cold", 0.0), ("warm", 0.1)], {"warm"}), 0.2) == "warm"
+    assert chosen(policy, view([("cold", 0.0), ("warm", 0.4), ("warm", 0.4)], {"warm"}), 0.5) == "warm"
+
+
 @pytest.mark.parametrize("kind", ["zipf", "bursty"])
 @pytest.mark.parametrize("rate", [8.0, 20.0])
 def test_keeps_up_where_groups_without_a_bound_do(kind: str, rate: float) -> None:
@@ -177,6 +203,18 @@ def test_prefetches_what_comes_next_and_forecasts_it() -> None:
     assert use["a"] == 0.0
     assert use["b"] == 2.0
     assert use["b"] < use["c"] < use["z"] == float("inf")
+
+
+def test_a_visit_that_begins_forecasts_itself_and_prefetches_the_next() -> None:
+    prompts = [("a", 0.0), ("a", 0.0), ("b", 0.0), ("c", 0.0)]
+    decision = Lookahead(20.0, prefetch_depth=1).decide(view(prompts, {"z"}), 1.0)
+    assert decision.run is not None
+    assert (decision.run.expert, decision.prefetch) == ("a", ("b",))
+    a, b, c, z = decision.forecast
+    assert (a.expert, a.in_s) == ("a", 0.0)
+    assert (b.expert, b.in_s) == ("b", pytest.approx(2.2))
+    assert (c.expert, c.in_s) == ("c", pytest.approx(4.3))
+    assert (z.expert, z.in_s) == ("z", float("inf"))
 
 
 def test_joining_ends_where_another_would_be_late() -> None:

@@ -4,7 +4,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coe.scheduling import POLICIES, ExpertQueues, Exponential, LearnedCosts, Line, QueuedPrompt, QueueView, make_policy
+from coe.scheduling import (
+    POLICIES,
+    ExpertQueues,
+    Exponential,
+    LearnedCosts,
+    Line,
+    QueuedPrompt,
+    QueueView,
+    Running,
+    make_policy,
+)
 from coe.simulation.hardware import Hardware
 from coe.simulation.node import serve
 from coe.simulation.trace import KINDS, make_trace
@@ -42,6 +52,15 @@ def test_habits() -> None:
     assert decide("lru", line) == ("a", 2)
     assert decide("coserve", line) == ("a", 4)
     assert decide("coserve", line, last="b") == ("b", 4)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_nothing_begins_beside_a_batch_that_runs_nor_where_nobody_waits(policy: str) -> None:
+    queues, costs = ExpertQueues(), LearnedCosts(lambda _: 1, 4)
+    view = QueueView(queues, costs, Exponential(), set(), 4)
+    assert make_policy(policy).decide(view, 0.0).run is None
+    queues.push(QueuedPrompt("1", "a", 0.0))
+    assert make_policy(policy).decide(view._replace(running=Running("b", 1, 1.0)), 0.0).run is None
 
 
 def test_unknown_policy() -> None:
