@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from coe.mapper.cells import cell_names
 from coe.mapper.mapping import FALLBACK, Cell, Mapping, Plan
 from coe.mapper.mapping_file import dump_mapping, parse_mapping
 from coe.mapper.outcomes import Outcomes, read_outcomes
@@ -53,7 +54,7 @@ def build_mapping(
     outcomes = outcomes.of_models([expert.name for expert in pool])
     whole = [category.split("/")[0] for category in outcomes.categories]
     cells = _cells(whole, outcomes, min_support, shrinkage)
-    named = _parts(outcomes.categories)
+    named = cell_names(outcomes.categories, MIN_PART)
     parts = _cells(named, outcomes, min_support, shrinkage) if refined is None else _rows(refined)
     cells += [cell for cell in parts if cell.is_part]
     if len(cells) > len(set(whole)):
@@ -144,12 +145,6 @@ def _refine(outcomes: Outcomes, progress: Callable[[int, int], None]) -> tuple[Q
     seen = text_features(outcomes.prompts)
     fitted = fit_refiner(outcomes.categories, outcomes.scores, seen, inner, settings, progress=progress)
     return fitted.table, fitted.refiner
-
-
-def _parts(categories: Sequence[str]) -> list[str]:
-    """The whole name where enough prompts have it, else the category alone."""
-    counts = {name: categories.count(name) for name in set(categories)}
-    return [name if counts[name] >= MIN_PART else name.split("/")[0] for name in categories]
 
 
 def _cells(names: Sequence[str], outcomes: Outcomes, min_support: int, shrinkage: float) -> list[Cell]:
