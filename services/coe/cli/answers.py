@@ -109,7 +109,7 @@ def decision(category: str, confidence: float, expert_id: str) -> str:
 
 def figures(result: events_pb2.PromptCompleted) -> str:
     timings, usage, tiers = result.timings, result.usage, result.tiers
-    rate = usage.completion_tokens / timings.decode_s if timings.decode_s else 0.0
+    rate = max(usage.completion_tokens - 1, 0) / timings.decode_s if timings.decode_s else 0.0
     return (
         f"{usage.completion_tokens} tokens, first after {timings.time_to_first_token_s * 1000:.0f} ms, "
         f"then {rate:.0f} tokens/s; weights from {tiers.found_in} "
