@@ -235,6 +235,24 @@ def test_overload_makes_whole_visits_resident_first() -> None:
     assert joined.join is not None
 
 
+@pytest.mark.parametrize(("remaining_s", "joins"), [(2.0, False), (4.0, True)])
+def test_a_visit_is_whole_once_the_next_would_begin_late_by_a_quarter_of_max_wait(
+    remaining_s: float, joins: bool
+) -> None:
+    """`b` is due at 20, and the batch runs until 24 or 26: beyond 25 keeping to due times only adds switches."""
+    prompts = [("b", 0.0), ("a", 1.0)]
+    decision = Lookahead(20.0).decide(view(prompts, {"a", "b"}, Running("a", 1, remaining_s)), 22.0)
+    assert (decision.join is not None) == joins
+
+
+def test_a_forecast_is_told_once_until_something_changes() -> None:
+    policy, seen = Lookahead(20.0), view([("a", 0.0), ("b", 0.0)], {"a"}, Running("a", 1, 1.0))
+    assert policy.decide(seen, 1.0).forecast
+    assert not policy.decide(seen, 1.5).forecast
+    seen.queues.push(QueuedPrompt("new", "c", 2.0))
+    assert policy.decide(seen, 2.0).forecast
+
+
 def test_names_make_policies() -> None:
     assert make_policy("samba-coe").eviction == "lru"
     assert make_policy("lookahead", max_wait=3.0).decide(view([], set()), 0.0).run is None
