@@ -172,7 +172,6 @@ def resolve(
                 expected_quality=candidate.quality,
                 active_params_b=candidate.active_params_b,
             )
-            for rank, candidate in enumerate(choice.candidates)
-            if rank < policy.MOST_CANDIDATES or candidate.mapped == choice.mapped
+            for candidate in choice.candidates
         ],
     )

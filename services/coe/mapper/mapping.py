@@ -7,7 +7,7 @@ traffic shares that sum to 1, so that a budget holds whether or not the part of 
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -85,6 +85,16 @@ class Mapping:
             if name in known:
                 return known[name]
         return known[FALLBACK]
+
+    @cached_property
+    def ranked(self) -> dict[str, tuple[tuple[PoolExpert, float], ...]]:
+        """Of each cell the pool with its expected qualities there, best first; of equals the smaller."""
+        return {
+            cell.name: tuple(
+                sorted(zip(self.pool, cell.quality, strict=True), key=lambda pair: (-pair[1], pair[0].active_params_b))
+            )
+            for cell in self.cells
+        }
 
     def plan(self, limits: Limits, among: frozenset[str] | None = None) -> Plan:
         """Solves the mapping under other limits, with no experts but those `among`.

@@ -8,23 +8,25 @@ from coe._proto import common_pb2
 from coe.mapper.mapping import DEFAULT_BUDGET, Cell, Mapping, Plan
 from coe.platform.errors import ExpertNotFound, InvalidPrompt
 
-# Experts named as candidates in an assignment, best first, beside the chosen one.
+# Experts that are named as candidates, beside the chosen one.
 MOST_CANDIDATES = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """`expert_id` is the hosted bundle, empty when the mapped expert is not hosted."""
+    """An expert of the mapping, and what is expected of it."""
 
     mapped: str
-    expert_id: str
     quality: float
     active_params_b: float
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """`reason`: "category" (the mapping's expert), "default" (it is not hosted, another answers) or "requested"."""
+    """`reason`: "category" (the mapping's expert), "default" (it is not hosted, another answers) or "requested".
+
+    `candidates`: the best of the cell, best first, and the chosen one.
+    """
 
     expert_id: str
     mapped: str
@@ -93,27 +95,28 @@ def mapped(mapping: Mapping, category: str, part: str, budget: tuple[str, Plan],
     """
     name, plan = budget
     cell = mapping.cell(category, part)
-    candidates = _candidates(mapping, cell, hosted)
     wanted = plan.experts[cell.name]
-    bundle = hosted.bundle(wanted)
-    if bundle:
-        return Choice(bundle, wanted, "category", name, cell.name, candidates)
-    available = [candidate for candidate in candidates if candidate.expert_id]
+    bundle, expert, reason = hosted.bundle(wanted), wanted, "category"
+    if not bundle:
+        (bundle, expert), reason = _instead(mapping, cell, wanted, hosted), "default"
+    return Choice(bundle, expert, reason, name, cell.name, _candidates(mapping, cell, expert))
+
+
+def _instead(mapping: Mapping, cell: Cell, wanted: str, hosted: Hosted) -> tuple[str, str]:
+    """The bundle and the expert of the mapping that it stands for; any bundle when none stands for one."""
+    available = [expert for expert, _ in mapping.ranked[cell.name] if hosted.bundle(expert.name)]
     if available:
-        limit = next(candidate.active_params_b for candidate in candidates if candidate.mapped == wanted)
-        affordable = [candidate for candidate in available if candidate.active_params_b <= limit]
-        best = affordable[0] if affordable else min(available, key=lambda candidate: candidate.active_params_b)
-        return Choice(best.expert_id, best.mapped, "default", name, cell.name, candidates)
+        limit = next(expert.active_params_b for expert in mapping.pool if expert.name == wanted)
+        affordable = [expert for expert in available if expert.active_params_b <= limit]
+        best = affordable[0] if affordable else min(available, key=lambda expert: expert.active_params_b)
+        return hosted.bundle(best.name), best.name
     if hosted.ids:
-        any_bundle = min(hosted.ids)
-        return Choice(any_bundle, any_bundle, "default", name, cell.name, candidates)
+        return min(hosted.ids), min(hosted.ids)
     raise ExpertNotFound("no expert is hosted here: import one with `coe import`", mapped_expert=wanted)
 
 
-def _candidates(mapping: Mapping, cell: Cell, hosted: Hosted) -> tuple[Candidate, ...]:
-    """The pool by expected quality in the cell, best first."""
-    ranked = sorted(zip(cell.quality, mapping.pool, strict=True), key=lambda pair: (-pair[0], pair[1].active_params_b))
-    return tuple(
-        Candidate(expert.name, hosted.bundle(expert.name), quality, expert.active_params_b)
-        for quality, expert in ranked
-    )
+def _candidates(mapping: Mapping, cell: Cell, chosen: str) -> tuple[Candidate, ...]:
+    ranked = mapping.ranked[cell.name]
+    named = list(ranked[:MOST_CANDIDATES])
+    named += [pair for pair in ranked[MOST_CANDIDATES:] if pair[0].name == chosen]
+    return tuple(Candidate(expert.name, quality, expert.active_params_b) for expert, quality in named)

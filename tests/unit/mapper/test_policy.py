@@ -29,6 +29,22 @@ def test_the_mapped_experts_stand_in_answers() -> None:
     assert [candidate.mapped for candidate in choice.candidates] == ["large", "middle", "small"]
 
 
+def test_of_many_experts_the_best_are_candidates_and_the_chosen_one() -> None:
+    pool = tuple(PoolExpert(f"e{number}", float(number), 9.0) for number in range(1, 31))
+    cell = Cell("general", tuple(1 / expert.active_params_b for expert in pool), (9,) * 30, 1.0)
+    plan = Plan(Limits(), {"general": "e20"}, 0.05, 20, 20)
+    many = Mapping("v1", pool, (cell,), 8, {"quality": plan})
+    choice = mapped(many, "general", "", ("quality", plan), Hosted({"e20"}, {}))
+    assert [one.mapped for one in choice.candidates] == [*(f"e{number}" for number in range(1, 9)), "e20"]
+    among_the_best = mapped(many, "general", "", ("quality", plan), Hosted({"e3"}, {}))
+    assert [one.mapped for one in among_the_best.candidates] == [f"e{number}" for number in range(1, 9)]
+
+
+def test_equals_are_ranked_by_size() -> None:
+    equal = replace(MAPPING, cells=(replace(CELLS[0], quality=(0.5, 0.7, 0.7)), CELLS[1]))
+    assert [expert.name for expert, _ in equal.ranked["general"]] == ["middle", "large", "small"]
+
+
 def test_an_unknown_category_is_general() -> None:
     choice = mapped(MAPPING, "astrology", "", plan_for(MAPPING, "quality", None), Hosted({"middle"}, {}))
     assert (choice.mapped, choice.cell) == ("middle", "general")
@@ -50,6 +66,8 @@ def test_a_budget_is_not_exceeded_when_something_smaller_is_hosted() -> None:
 def test_a_bundle_outside_the_pool_is_better_than_no_answer() -> None:
     choice = mapped(MAPPING, "math", "", ("quality", QUALITY), Hosted({"b", "a"}, {}))
     assert (choice.expert_id, choice.mapped, choice.reason) == ("a", "a", "default")
+    choice = mapped(MAPPING, "math", "", ("quality", QUALITY), Hosted({"a"}, {"a": "gone"}))
+    assert (choice.expert_id, choice.mapped) == ("a", "a")
     with pytest.raises(ExpertNotFound, match="import"):
         mapped(MAPPING, "math", "", ("quality", QUALITY), Hosted(set(), {}))
 
