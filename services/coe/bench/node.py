@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -98,10 +98,12 @@ class Answered:
         return len(self.waits) / self.seconds
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class _Node:
-    address: str
-    meter: Meter = field(default_factory=Meter)
+    """`tasks`: the worker and its links, which go on until it is left."""
+
+    meter: Meter
+    tasks: Sequence["asyncio.Task[None]"]
 
 
 async def serve(
@@ -129,9 +131,11 @@ async def serve(
         async with _worker(setting, bus, address, policy_name) as node:
             began, cpu_began = time.monotonic(), time.process_time()
             produce = asyncio.create_task(_produce(bus, trace, ask, began))
-            done = await _completions(bus, len(trace), progress)
+            try:
+                done = await completions(bus, len(trace), progress, [produce, *node.tasks])
+            finally:
+                produce.cancel()
             seconds, cpu_s = time.monotonic() - began, time.process_time() - cpu_began
-            await produce
             moved = await _bytes_in(address)
     failed = [one.error.message for one in done if one.WhichOneof("outcome") == "error"]
     if failed:
@@ -152,7 +156,7 @@ async def serve(
 
 @asynccontextmanager
 async def _worker(setting: Setting, bus: MemoryBus, address: str, policy: str) -> AsyncIterator[_Node]:
-    node = _Node(address)
+    meter = Meter()
     engine = setting.engine()
     client = TierClient(address, "bench", lease_handle, acquire_timeout_s=120.0)
     costs = LearnedCosts(setting.hosted.weight_bytes, setting.max_batch)
@@ -161,7 +165,7 @@ async def _worker(setting: Setting, bus: MemoryBus, address: str, policy: str) -
         bus,
         client,
         # Copies, but each computes for itself.
-        Runners(lambda expert: Metered(expert, engine.runner(setting.hosted.bundle(expert), past=expert), node.meter)),
+        Runners(lambda expert: Metered(expert, engine.runner(setting.hosted.bundle(expert), past=expert), meter)),
         WorkerLoop(
             make_policy(policy, max_wait=setting.max_wait_s),
             Expected(costs, Exponential(), setting.max_batch),
@@ -194,15 +198,16 @@ async def _worker(setting: Setting, bus: MemoryBus, address: str, policy: str) -
         try:
             async with asyncio.timeout(ATTACH_S):
                 await there.wait()
-            yield node
+            yield _Node(meter, [running, *links])
         finally:
             await worker.drain(10.0)
-            await running
+            await asyncio.wait([running])
             for link in links:
                 link.cancel()
             await asyncio.gather(*links, return_exceptions=True)
             for arena in arenas:
                 arena.close()
+        running.result()
 
 
 async def _produce(bus: MemoryBus, trace: Trace, ask: Callable[[int], str], began: float) -> None:
@@ -221,7 +226,10 @@ async def _produce(bus: MemoryBus, trace: Trace, ask: Callable[[int], str], bega
         await bus.post(Outgoing(topics.ASSIGNMENTS, expert, message))
 
 
-async def _completions(bus: MemoryBus, count: int, progress: Callable[[int], None]) -> list[events_pb2.PromptCompleted]:
+async def completions(
+    bus: MemoryBus, count: int, progress: Callable[[int], None], tasks: Sequence["asyncio.Task[None]"]
+) -> list[events_pb2.PromptCompleted]:
+    """Raises what breaks one of the tasks that they come of."""
     done: list[events_pb2.PromptCompleted] = []
     logs = bus.broker.partitions(topics.COMPLETIONS)
     seen = [0] * len(logs)
@@ -232,6 +240,9 @@ async def _completions(bus: MemoryBus, count: int, progress: Callable[[int], Non
                 done += [codec.decode(record, events_pb2.PromptCompleted) for record in log[seen[partition] :]]
                 seen[partition] = len(log)
             progress(len(done) - before)
+            for task in tasks:
+                if task.done():
+                    task.result()
             # Not at every change of the broker: this is the process that is measured.
             await asyncio.sleep(LOOK_S)
     return done
