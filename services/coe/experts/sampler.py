@@ -1,6 +1,5 @@
 """Draws one token from one row of logits. All randomness of a sequence comes from its own seed."""
 
-import secrets
 from collections.abc import Iterator
 
 import numpy as np
@@ -24,8 +23,8 @@ class Sampler:
     ) -> None:
         self._params = params
         self._held = held
-        seed = secrets.randbits(64) if params.seed is None else params.seed
-        self._random = np.random.Generator(np.random.Philox(key=seed))
+        # Without a seed the system's entropy is one.
+        self._random = np.random.Generator(np.random.Philox(key=params.seed))
         self._seen: npt.NDArray[np.bool_] | None = None
         if params.repetition_penalty != 1:
             self._seen = np.zeros(vocabulary, np.bool_)

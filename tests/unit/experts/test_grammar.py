@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -109,6 +110,39 @@ def test_what_stays_compiled_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None
     for asked in (one, two, one, three, one, two):
         grammars.begin(asked, VOCABULARY)
     assert compiled == [one, two, three, two]
+
+
+def test_one_that_is_larger_than_what_stays_is_followed_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grammar_module, "MAX_KNOWN", 10)
+    for schema in ({"type": "integer"}, {"enum": ["a" * 60]}):
+        assert answer(schema).allowed().any()
+
+
+class Lost:
+    """A matcher that came to its limits."""
+
+    def is_error(self) -> bool:
+        return True
+
+    def get_error(self) -> str:
+        return "too complex\nand more"
+
+    def compute_bitmask(self) -> bytes:
+        return b""
+
+    def compute_ff_tokens(self) -> list[int]:
+        return []
+
+    def consume_token(self, token: int) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    "ask", [HeldAnswer.allowed, HeldAnswer.forced, lambda held: held.take(0)], ids=["allowed", "forced", "take"]
+)
+def test_what_turns_out_to_be_more_than_can_be_followed_is_an_error(ask: Callable[[HeldAnswer], object]) -> None:
+    with pytest.raises(InvalidPrompt, match=r"tools can't be followed: too complex$"):
+        ask(HeldAnswer(Lost(), "tools", VOCABULARY))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

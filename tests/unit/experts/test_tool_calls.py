@@ -42,8 +42,8 @@ def takes(answer: HeldAnswer, text: str) -> bool:
     return bool(answer.complete or answer.allowed()[EOS])
 
 
-def read(text: str, size: int = 3) -> tuple[str, tuple[ToolCall, ...]]:
-    reader = CallReader()
+def read(text: str, size: int = 3, *, calls_first: bool = False) -> tuple[str, tuple[ToolCall, ...]]:
+    reader = CallReader(calls_first=calls_first)
     parts = [reader.push(text[at : at + size]) for at in range(0, len(text), size)]
     return "".join((*parts, reader.flush())), reader.calls()
 
@@ -86,6 +86,8 @@ def test_beside_a_schema_an_answer_is_json_or_calls() -> None:
     assert takes(held(use, schema), '{"warm": true}')
     assert takes(held(use, schema), CALL)
     assert not takes(held(use, schema), "It is warm.")
+    with pytest.raises(InvalidPrompt, match="uniqueItems"):
+        held(use, '{"type": "array", "uniqueItems": true}')
     for broken in ("{", "[]", "3"):
         with pytest.raises(InvalidPrompt, match="json_schema"):
             use.grammar(broken)
@@ -94,9 +96,9 @@ def test_beside_a_schema_an_answer_is_json_or_calls() -> None:
 def test_json_that_spells_a_call_has_none() -> None:
     said = '{"note": "<tool_call>\\n", "arguments": {}}'
     for size in (1, 1000):
-        reader = CallReader(calls_first=True)
-        parts = [reader.push(said[at : at + size]) for at in range(0, len(said), size)]
-        assert ("".join((*parts, reader.flush())), reader.calls()) == (said, ())
+        assert read(said, size, calls_first=True) == (said, ())
+    reader = ToolUse((WEATHER,)).reader("{}")
+    assert (reader.push(said) + reader.flush(), reader.calls()) == (said, ())
     reader = CallReader(calls_first=True)
     assert (reader.push("") + reader.push(CALL), reader.calls()) == ("", (ROME,))
 
@@ -169,6 +171,7 @@ def test_an_answer_is_taken_apart_wherever_tokens_end(size: int) -> None:
     tricky = ToolCall("note", '{"text": "a \\"quoted\\" }\\n</tool_call> and <tool_call>", "n": {"m": [1, {}]}}')
     assert read(f"Let me <tool> see.\n{CALL}\n{tricky.spelled()}", size) == ("Let me <tool> see.\n", (ROME, tricky))
     assert read("No call <tool_cal", size) == ("No call <tool_cal", ())
+    assert read(f"{CALL}\n{tricky.spelled()}", size, calls_first=True) == ("", (ROME, tricky))
 
 
 def test_a_number_may_be_as_long_as_it_likes() -> None:
