@@ -1,9 +1,6 @@
 """Importing: whole, interrupted, refused."""
 
 import json
-import os
-from collections import OrderedDict
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,37 +9,17 @@ import numpy as np
 import pytest
 from gguf import GGMLQuantizationType, GGUFReader, GGUFWriter, dequantize
 
-from coe.experts import importer, manifest, tokenizer
 from coe.experts.bundle import Bundle
 from coe.experts.catalogue import Catalogue
 from coe.experts.gguf_source import GgufSource
 from coe.experts.hf_source import HfSource
 from coe.experts.importer import PARTIAL_PREFIX, import_model
-from coe.experts.manifest import CHUNK_BYTES, PACKING
-from coe.experts.tokenizer import ExpertTokenizer
+from coe.experts.manifest import CHUNK_BYTES
 from coe.native import packing
-from coe.platform.errors import ArtifactError, ChecksumMismatch, ExpertNotFound
+from coe.platform.errors import ArtifactError
+from integration.experts.tiny_import import MODEL, run
 from support.gguf_files import TinyModel, write_tiny_gguf
 from support.hf_folders import write_hf_folder
-
-# Large enough for several chunks of weights.
-MODEL = TinyModel(hidden=512, heads=8, kv_heads=2, head_dim=64, feed_forward=1536, layers=3)
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Iterator[GgufSource]:
-    opened = GgufSource.open(write_tiny_gguf(tmp_path / "tiny.gguf", MODEL))
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def experts(tmp_path: Path) -> Path:
-    return tmp_path / "experts"
-
-
-def run(source: GgufSource, experts: Path, expert_id: str = "tiny", progress: object = None) -> Bundle:
-    return import_model(source, experts, expert_id, origin="tiny.gguf", progress=progress or (lambda done, total: None))
 
 
 def test_every_tensor_is_there_without_loss(source: GgufSource, experts: Path, tmp_path: Path) -> None:
@@ -181,164 +158,12 @@ def test_a_damaged_leftover_is_written_again(source: GgufSource, experts: Path) 
     run(source, experts).verify()
 
 
-def test_leftovers_packed_another_way_are_worth_nothing(
-    source: GgufSource, experts: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def crash(done: int, total: int) -> None:
-        if done > 2 * CHUNK_BYTES:
-            raise InterruptedError
-
-    with pytest.raises(InterruptedError):
-        run(source, experts, progress=crash)
-    monkeypatch.setattr(importer, "PACKING", PACKING + 1)
-    monkeypatch.setattr(manifest, "PACKING", PACKING + 1)
-    done: list[int] = []
-    run(source, experts, progress=lambda at, total: done.append(at)).verify()
-    assert min(done) < CHUNK_BYTES
-
-
-def test_bundles_of_another_packing_are_refused_and_imported_anew(
-    source: GgufSource, experts: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run(source, experts)
-    catalogue = Catalogue(experts)
-    catalogue.replicate("tiny", 1)
-    monkeypatch.setattr(importer, "PACKING", PACKING + 1)
-    monkeypatch.setattr(manifest, "PACKING", PACKING + 1)
-    with pytest.raises(ArtifactError, match="import it again"):
-        catalogue.get("tiny")
-    assert catalogue.list() == []
-    assert run(source, experts).manifest.packing == PACKING + 1
-    assert catalogue.replicate("tiny", 1).manifest.packing == PACKING + 1
-    catalogue.get("tiny").verify()
-
-
-def test_another_models_outdated_bundle_is_left_alone(source: GgufSource, experts: Path, tmp_path: Path) -> None:
-    path = run(source, experts).path / "manifest.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"packing": PACKING - 1}))
-    other = GgufSource.open(write_tiny_gguf(tmp_path / "other.gguf", replace(MODEL, seed=1)))
-    try:
-        with pytest.raises(ArtifactError, match="another model"):
-            run(other, experts)
-    finally:
-        other.close()
-    assert (path.parent / "weights.coe").is_file()
-
-
-def test_an_outdated_bundle_gives_way_to_a_complete_one_only(source: GgufSource, experts: Path) -> None:
-    path = run(source, experts).path / "manifest.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"packing": PACKING - 1}))
-
-    def look(done: int, total: int) -> None:
-        assert path.is_file()
-        if done == total:
-            raise InterruptedError
-
-    with pytest.raises(InterruptedError):
-        run(source, experts, progress=look)
-    assert json.loads(path.read_text())["packing"] == PACKING - 1
-    run(source, experts).verify()
-
-
-def test_the_bundle_of_a_newer_version_is_left_alone(source: GgufSource, experts: Path) -> None:
-    path = run(source, experts).path / "manifest.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"packing": PACKING + 1}))
-    with pytest.raises(ArtifactError, match=f"{PACKING + 1}, which is newer than {PACKING}"):
-        run(source, experts)
-    assert path.is_file()
-
-
-def test_what_is_damaged_can_be_removed(source: GgufSource, experts: Path) -> None:
-    (run(source, experts).path / "manifest.json").write_text("{")
-    Catalogue(experts).remove("tiny")
-    assert list(experts.iterdir()) == []
-
-
 def test_two_importers_of_one_id_do_not_meet(source: GgufSource, experts: Path) -> None:
     def import_again(done: int, total: int) -> None:
         with pytest.raises(ArtifactError, match="another process"):
             run(source, experts)
 
     run(source, experts, progress=import_again)
-
-
-def test_damage_is_found(source: GgufSource, experts: Path) -> None:
-    bundle = run(source, experts)
-    with bundle.weights_path.open("r+b") as file:
-        file.seek(CHUNK_BYTES + 100)
-        file.write(b"x")
-    with pytest.raises(ChecksumMismatch, match=str(CHUNK_BYTES)):
-        bundle.verify()
-
-
-def test_a_bundle_without_its_tokenizer_says_so(
-    source: GgufSource, experts: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tokenizer, "_known", OrderedDict())
-    bundle = run(source, experts)
-    bundle.tokenizer_path.unlink()
-    with pytest.raises(ArtifactError, match=r"tokenizer\.json: No such file"):
-        ExpertTokenizer.of(bundle)
-
-
-def test_a_bundle_that_does_not_fit_its_manifest_is_refused(source: GgufSource, experts: Path) -> None:
-    bundle = run(source, experts)
-    path = bundle.path / "manifest.json"
-    good = path.read_text()
-    facts = json.loads(good)
-    for change in ({"version": 2}, {"weights_bytes": 5}, {"checksums": []}, {"id": "../up"}, {"surprise": 1}):
-        path.write_text(json.dumps(facts | change))
-        with pytest.raises(ArtifactError):
-            Bundle.open(bundle.path)
-    for change in ({"nbytes": 64}, {"rows": 1 << 40}, {"format": "q9"}):
-        tensors = facts["tensors"] | {"embedding": facts["tensors"]["embedding"] | change}
-        path.write_text(json.dumps(facts | {"tensors": tensors}))
-        with pytest.raises(ArtifactError, match=r"embedding|q9"):
-            Bundle.open(bundle.path)
-    path.write_text(good[:-20])
-    with pytest.raises(ArtifactError):
-        Bundle.open(bundle.path)
-
-
-def test_replicas_share_bytes_and_say_so(source: GgufSource, experts: Path) -> None:
-    original = run(source, experts)
-    catalogue = Catalogue(experts)
-    replica = catalogue.replicate("tiny", 2)
-    assert replica.id == "tiny@replica-2"
-    assert replica.manifest.replica_of == "tiny"
-    assert replica.weights_path.stat().st_ino == original.weights_path.stat().st_ino
-    assert replica.layout_key == original.layout_key
-    assert catalogue.replicate("tiny", 2).id == replica.id
-    catalogue.remove("tiny")
-    catalogue.get("tiny@replica-2").verify()
-    with pytest.raises(ExpertNotFound):
-        catalogue.get("tiny")
-    with pytest.raises(ExpertNotFound):
-        catalogue.get("../tiny@replica-2")
-
-
-def test_a_replica_of_weights_that_were_replaced_is_made_again(
-    source: GgufSource, experts: Path, tmp_path: Path
-) -> None:
-    run(source, experts)
-    catalogue = Catalogue(experts)
-    former = catalogue.replicate("tiny", 1)
-    catalogue.remove("tiny")
-    other = GgufSource.open(write_tiny_gguf(tmp_path / "other.gguf", TinyModel(seed=9)))
-    run(other, experts)
-    other.close()
-    replica = catalogue.replicate("tiny", 1)
-    assert replica.manifest.weights_digest != former.manifest.weights_digest
-    assert replica.weights_path.samefile(catalogue.get("tiny").weights_path)
-    replica.verify()
-
-
-def test_an_expert_that_only_has_a_replicas_name_is_left_alone(source: GgufSource, experts: Path) -> None:
-    run(source, experts)
-    own = run(source, experts, "tiny@replica-1")
-    with pytest.raises(ArtifactError, match="another expert"):
-        Catalogue(experts).replicate("tiny", 1)
-    own.verify()
 
 
 def test_layouts_differ_with_formats(tmp_path: Path, experts: Path) -> None:
@@ -349,14 +174,3 @@ def test_layouts_differ_with_formats(tmp_path: Path, experts: Path) -> None:
         keys.add(run(source, experts, f"tiny-{number}").layout_key)
         source.close()
     assert len(keys) == 2
-
-
-def test_what_a_killed_process_of_the_same_number_left_is_in_nobodys_way(source: GgufSource, experts: Path) -> None:
-    run(source, experts)
-    catalogue = Catalogue(experts)
-    for leftover in (f".removed-tiny-{os.getpid()}", f".replica-tiny@replica-1-{os.getpid()}"):
-        (experts / leftover).mkdir()
-        (experts / leftover / "weights.coe").write_bytes(b"half")
-    assert catalogue.replicate("tiny", 1).id == "tiny@replica-1"
-    catalogue.remove("tiny")
-    assert [path.name for path in experts.iterdir()] == ["tiny@replica-1"]

@@ -16,7 +16,7 @@ from coe.router import artifact as artifacts
 from coe.router import classifier
 from coe.router.training import seeds
 from unit.router import support
-from unit.router.test_training import WordEncoder, prompts
+from unit.router.small_training import WordEncoder, prompts
 
 RUN = CliRunner()
 
