@@ -80,6 +80,34 @@ def test_what_it_remembers_of_visits_changes_nothing(steps: list[tuple[float, in
     assert run(trace, max_wait) == anew
 
 
+class Priced:
+    """Of each expert, what a visit takes."""
+
+    def __init__(self, **seconds: float) -> None:
+        self.version = 0
+        self.seconds = seconds
+
+    def load_s(self, expert: str) -> float:
+        return 0.0
+
+    def run_s(self, expert: str, prompts: int) -> float:
+        return self.seconds[expert]
+
+
+def test_visits_are_worked_out_anew_when_costs_or_queues_are_others() -> None:
+    policy, costs = Lookahead(20.0), Priced(a=1.0, b=2.0)
+    seen = view([("a", 0.0), ("b", 0.0)], set())._replace(costs=costs)
+    assert chosen(policy, seen, 0.1) == "a"
+    costs.seconds["a"], costs.version = 3.0, 1
+    assert chosen(policy, seen, 0.2) == "b"
+    # After a drain as many changes may have been counted.
+    others = ExpertQueues()
+    for number, (expert, at) in enumerate([("a", 0.0), ("b", 0.19)]):
+        others.push(QueuedPrompt(str(number), expert, at))
+    costs.seconds["a"] = 2.1
+    assert chosen(policy, seen._replace(queues=others), 2.0) == "a"
+
+
 def test_a_visit_ends_for_those_who_came_after_it_began() -> None:
     """Beyond the bound, so that an expert that is always wanted does not keep the others waiting."""
     policy = Lookahead(1.0)
