@@ -7,6 +7,9 @@ from coe._proto import common_pb2
 from coe.platform.errors import CapacityExceeded
 from coe.router.handler import Classify
 
+# A text, and its answer.
+Call = tuple[str, asyncio.Future[common_pb2.RoutingDecision]]
+
 
 class MicroBatcher:
     """While one batch is classified in a thread, the next one gathers: no timer, no added wait when idle."""
@@ -14,12 +17,10 @@ class MicroBatcher:
     def __init__(self, classify: Classify, *, max_batch: int, max_waiting: int = 4096) -> None:
         self._classify = classify
         self._max_batch = max_batch
-        self._waiting: asyncio.Queue[tuple[str, asyncio.Future[common_pb2.RoutingDecision]]] = asyncio.Queue(
-            max_waiting
-        )
+        self._waiting: asyncio.Queue[Call] = asyncio.Queue(max_waiting)
 
     async def classify(self, text: str) -> common_pb2.RoutingDecision:
-        """Raises CapacityExceeded when too many texts wait already."""
+        """Raises CapacityExceeded when too many texts wait already, and what classifying this one raises."""
         answer: asyncio.Future[common_pb2.RoutingDecision] = asyncio.get_running_loop().create_future()
         try:
             self._waiting.put_nowait((text, answer))
@@ -38,8 +39,17 @@ class MicroBatcher:
             if batch:
                 await self._answer(batch)
 
-    async def _answer(self, batch: Sequence[tuple[str, asyncio.Future[common_pb2.RoutingDecision]]]) -> None:
-        decisions = await asyncio.to_thread(self._classify, [text for text, _ in batch])
+    async def _answer(self, batch: Sequence[Call]) -> None:
+        """A failure is that of the text alone that brings it about."""
+        try:
+            decisions = await asyncio.to_thread(self._classify, [text for text, _ in batch])
+        except Exception as error:
+            if len(batch) > 1:
+                for one in batch:
+                    await self._answer([one])
+            elif not batch[0][1].done():
+                batch[0][1].set_exception(error)
+            return
         for (_, answer), decision in zip(batch, decisions, strict=True):
             if not answer.done():
                 answer.set_result(decision)

@@ -26,12 +26,16 @@ class Reloader:
 
     def open(self) -> Classifier:
         """Blocks. Raises ArtifactError."""
-        path = self._locate()
         # Before it is read: it may change meanwhile.
-        self._seen = path, stamp(path)
+        path, _ = self._seen = self._look()
         classifier = self._open(path)
         self._version = classifier.version
         return classifier
+
+    def _look(self) -> tuple[Path, Stamp | None]:
+        """Blocks: the file system may take its time."""
+        path = self._locate()
+        return path, stamp(path)
 
     async def follow(self, take: Callable[[Classifier], None], every_s: float) -> None:
         """`take` gets each artifact that is opened again. Looks every `every_s` seconds until cancelled."""
@@ -41,8 +45,7 @@ class Reloader:
 
     async def check(self, take: Callable[[Classifier], None]) -> bool:
         """Whether there was a new artifact."""
-        path = self._locate()
-        found = stamp(path)
+        path, found = await asyncio.to_thread(self._look)
         if found is None or (path, found) == self._seen:
             return False
         before = self._version

@@ -39,6 +39,21 @@ async def test_calls_gather_while_a_batch_is_under_way() -> None:
     assert gate.batches == [["0", "2"], ["3", "4", "5"]]
 
 
+async def test_a_text_that_can_not_be_classified_fails_alone() -> None:
+    def classify(texts: Sequence[str]) -> list[RoutingDecision]:
+        if "bad" in texts:
+            raise ZeroDivisionError("bad")
+        return [RoutingDecision(category=text) for text in texts]
+
+    batcher = MicroBatcher(classify, max_batch=3)
+    runner = asyncio.create_task(batcher.run())
+    async with asyncio.timeout(10):
+        answers = await asyncio.gather(*map(batcher.classify, ("a", "bad", "b")), return_exceptions=True)
+        assert (await batcher.classify("c")).category == "c"
+    runner.cancel()
+    assert [a.category if isinstance(a, RoutingDecision) else type(a) for a in answers] == ["a", ZeroDivisionError, "b"]
+
+
 async def test_a_full_queue_refuses() -> None:
     batcher = MicroBatcher(Gate(), max_batch=3, max_waiting=1)
     waiting = asyncio.create_task(batcher.classify("first"))

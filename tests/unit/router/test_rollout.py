@@ -1,6 +1,7 @@
 """Shadow mode, canary share and hot reload."""
 
 import os
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
@@ -91,6 +92,18 @@ async def test_a_new_file_is_taken_into_use_and_a_bad_one_is_not(tmp_path: Path)
     path.write_text("v4444")
     os.utime(path, ns=(1, 1))
     assert await reloader.check(rollout.replace)
+
+
+async def test_a_file_system_that_takes_its_time_keeps_nobody_waiting(tmp_path: Path) -> None:
+    threads = []
+
+    def locate() -> Path:
+        threads.append(threading.current_thread())
+        return tmp_path / "router"
+
+    assert not await Reloader(locate, lambda path: always("math", "v1")).check(Rollout(always("math", "v1")).replace)
+    assert threads
+    assert threading.current_thread() not in threads
 
 
 async def test_a_change_while_the_service_starts_is_not_missed(tmp_path: Path) -> None:
