@@ -71,7 +71,7 @@ def command(
         presence_penalty=presence_penalty,
         seed=seed,
         stop=tuple(stop or ()),
-        json_schema=None if json_schema is None else json_schema.read_text(),
+        json_schema=None if json_schema is None else _text_of(json_schema),
     )
     messages = [{"role": "system", "content": system}] if system else []
     messages.append({"role": "user", "content": text})
@@ -84,6 +84,13 @@ def command(
     _report(expert, last, times, as_json)
     if last.error is not None:
         raise last.error
+
+
+def _text_of(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidPrompt(f"{file} is no text in UTF-8: {error}") from None
 
 
 def _stream(

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -142,19 +143,22 @@ def _conversations(rng: np.random.Generator, law: np.ndarray, prompts: int) -> n
 def read_trace(path: Path) -> Trace:
     """One object a line: {"arrival_s", "expert_id", "prompt_tokens", "output_tokens"}. Raises InvalidPrompt."""
     rows = []
-    with path.open() as lines:
+    with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             try:
-                row = json.loads(line)
-                rows.append(
-                    (
-                        float(row["arrival_s"]),
-                        str(row["expert_id"]),
-                        int(row["prompt_tokens"]),
-                        int(row["output_tokens"]),
-                    )
-                )
-            except (ValueError, KeyError, TypeError) as error:
+                rows += [_row(json.loads(line))] if line.strip() else []
+            except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
                 raise InvalidPrompt(f"{path}:{number} is no trace line: {error!r}") from error
+    if not rows:
+        raise InvalidPrompt(f"{path} holds no prompts")
     rows.sort()
     return Trace([row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows], [row[3] for row in rows])
+
+
+def _row(line: dict[str, Any]) -> tuple[float, str, int, int]:
+    arrival, asked, answered = float(line["arrival_s"]), int(line["prompt_tokens"]), int(line["output_tokens"])
+    if not 0 <= arrival < float("inf"):
+        raise ValueError("arrival_s must be seconds from the start")
+    if asked < 0 or answered < 1:
+        raise ValueError("prompt_tokens must be 0 or more, output_tokens 1 or more")
+    return arrival, str(line["expert_id"]), asked, answered

@@ -2,6 +2,7 @@
 
 import json
 from contextlib import nullcontext
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -44,6 +45,15 @@ def test_the_error_is_said_and_the_status_is_one(capsys: pytest.CaptureFixture[s
     assert ended.value.code == 1
     assert said.out == "Hel\n"
     assert said.err.endswith("coe: no number\n")
+
+
+def test_a_schema_that_is_no_text_is_said_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    schema = tmp_path / "schema.json"
+    schema.write_bytes(b"\xff{}")
+    with pytest.raises(SystemExit) as ended:
+        main(["generate", "--expert", "x", "--json-schema", str(schema), "Hello"])
+    assert ended.value.code == 1
+    assert "schema.json is no text in UTF-8" in capsys.readouterr().err
 
 
 def test_json_holds_the_error(capsys: pytest.CaptureFixture[str]) -> None:

@@ -255,6 +255,14 @@ def test_joining_ends_where_another_would_be_late() -> None:
     assert late.join is None
 
 
+@pytest.mark.parametrize(("queued", "joins"), [(4, True), (40, False)])
+def test_a_visit_of_many_batches_is_due_so_that_the_last_one_begins_in_time(queued: int, joins: bool) -> None:
+    """Forty take 5 s, of which the last batch's 1.4 are its own: the visit must begin by 16.9, not by 20.5."""
+    prompts = [*(("b", 0.5) for _ in range(queued)), ("a", 1.0)]
+    decision = Lookahead(20.0).decide(view(prompts, {"a", "b"}, Running("a", 1, 0.5)), 17.0)
+    assert (decision.join is not None) == joins
+
+
 def test_overload_makes_whole_visits_resident_first() -> None:
     prompts = [("a", 0.0), ("b", 0.1), *(("a", 0.2) for _ in range(30)), *(("b", 0.3) for _ in range(30))]
     policy = Lookahead(1.0)

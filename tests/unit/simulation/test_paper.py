@@ -6,14 +6,14 @@ import pytest
 from typer.testing import CliRunner
 
 from coe.cli.simulate import app
-from coe.platform.errors import CapacityExceeded, InvalidPrompt
+from coe.platform.errors import CapacityExceeded
 from coe.scheduling import make_policy
 from coe.simulation.cluster import place, simulate_cluster
 from coe.simulation.hardware import HOST, SN40L_NODE, with_budget
 from coe.simulation.node import serve
 from coe.simulation.offline import fewest_loads
 from coe.simulation.paper import paper_rows
-from coe.simulation.trace import Trace, make_trace, read_trace
+from coe.simulation.trace import Trace, make_trace
 
 
 def test_table_v_within_15_percent() -> None:
@@ -117,13 +117,3 @@ def test_a_trace_may_be_of_other_experts() -> None:
     others = [f"mine-{number}" for number in range(12)]
     assert drawn.of(others).experts == [f"mine-{int(name.removeprefix('expert-'))}" for name in drawn.experts]
     assert drawn.of(others).arrivals == drawn.arrivals
-
-
-def test_recorded_traces(tmp_path) -> None:
-    file = tmp_path / "trace.jsonl"
-    row = {"arrival_s": 1.0, "expert_id": "a", "prompt_tokens": 3, "output_tokens": 4}
-    file.write_text(json.dumps(row) + "\n" + json.dumps(row | {"arrival_s": 0.5, "expert_id": "b"}) + "\n")
-    assert read_trace(file).experts == ["b", "a"]
-    file.write_text('{"arrival_s": 1}\n')
-    with pytest.raises(InvalidPrompt, match=":1 is no trace line"):
-        read_trace(file)
