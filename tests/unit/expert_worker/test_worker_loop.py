@@ -82,6 +82,15 @@ def test_the_next_expert_is_prefetched_once_while_the_batch_runs() -> None:
     assert prefetched(world) == ["b"]
 
 
+def test_the_lease_is_asked_for_with_how_often_each_expert_is_wanted() -> None:
+    world = World()
+    world.submit(*(make_prompt(str(number), expert) for number, expert in enumerate("aaab")))
+    (acquire,) = world.log
+    assert isinstance(acquire, Acquire)
+    wanted = {use.expert: use.probability for use in acquire.forecast}
+    assert wanted == {"a": pytest.approx(0.75, abs=0.01), "b": pytest.approx(0.25, abs=0.01)}
+
+
 def test_a_resident_expert_is_not_prefetched() -> None:
     world = World(max_batch=1)
     world.loop.on_residency("b", 10, Residency.RESIDENT, world.now)

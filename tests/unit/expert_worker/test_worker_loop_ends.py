@@ -1,5 +1,8 @@
 """The loop: prompts that end without an answer, each alone."""
 
+import pytest
+
+from coe.expert_worker import loop
 from coe.expert_worker.effects import Answer, Discard
 from coe.platform.errors import (
     Cancelled,
@@ -50,6 +53,18 @@ def test_a_cancellation_is_of_what_was_submitted_before_it() -> None:
     assert isinstance(error(world, "waited"), Cancelled)
     world.run_out()
     assert answer(world, "again").completion_tokens == 1
+
+
+def test_of_cancellations_that_came_before_their_prompts_the_last_are_remembered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(loop, "MAX_TOMBSTONES", 2)
+    world = World()
+    for name in ("first", "again", "first", "last"):
+        world.apply(world.loop.on_cancel(name, world.now))
+    world.submit(*map(make_prompt, ("first", "again", "last")))
+    world.run_out()
+    assert {key for key, end in world.finished.items() if isinstance(end.result, Cancelled)} == {"first", "last"}
 
 
 def test_no_cancellation_is_remembered_by_a_name_that_no_prompt_may_have() -> None:

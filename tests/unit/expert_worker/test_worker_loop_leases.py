@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from coe.expert_worker.effects import Abandon, Acquire, Discard, Grant, Prefetch, Release, Residency
 from coe.platform.errors import (
     ChecksumMismatch,
@@ -147,14 +149,26 @@ def test_who_comes_after_an_import_waits_for_the_new_weights() -> None:
     world.submit(replace(make_prompt("1", tokens=3), bundle="old"))
     world.grant("hbm", bundle="old")
     world.finish_step()
-    world.submit(replace(make_prompt("2"), bundle="new"), replace(make_prompt("3"), bundle="old"))
+    world.submit(replace(make_prompt("2"), bundle="new"))
     world.finish_step()
+    world.submit(replace(make_prompt("3"), bundle="old"))
     world.finish_step()
     assert list(world.finished) == ["1"]
     assert world.asked == ["a"]
     world.grant("disk", bundle="new")
     world.run_out()
     assert {key: answer(world, key).text for key in "23"} == {"2": "t", "3": "t"}
+
+
+@pytest.mark.parametrize("leased", ["same", ""], ids=["same", "unknown"])
+def test_who_comes_while_nothing_was_imported_joins(leased: str) -> None:
+    world = World(max_batch=4)
+    world.submit(replace(make_prompt("1", tokens=3), bundle="same"))
+    world.grant("hbm", bundle=leased)
+    world.finish_step()
+    world.submit(replace(make_prompt("2"), bundle="same"))
+    world.finish_step()
+    assert [prompt.key for _, prompt in world.joined] == ["1", "2"]
 
 
 def test_a_lease_on_weights_that_were_replaced_is_asked_for_again_and_nobody_lost() -> None:
