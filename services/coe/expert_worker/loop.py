@@ -10,7 +10,7 @@ waiting: others go before them.
 Call `advance` after each burst of events: only it starts work.
 """
 
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Collection
 
 from coe.expert_worker.batch import Batch, cancelled, expired, never_started
@@ -31,16 +31,11 @@ from coe.expert_worker.effects import (
 from coe.expert_worker.expected import Expected
 from coe.expert_worker.prompt import Prompt
 from coe.expert_worker.resident import Resident
+from coe.expert_worker.tombstones import Tombstones
 from coe.expert_worker.waiting import Waiting
 from coe.platform.errors import CapacityExceeded, CoEError, LeaseLost, Unavailable
-from coe.platform.prompts import MAX_NAME_CHARS
 from coe.scheduling import Batch as Plan
 from coe.scheduling import Decision, QueuePolicy, QueueView, Running
-
-# Cancellations that came before their prompt: as many are remembered.
-MAX_TOMBSTONES = 10_000
-# A prompt that was submitted so long after the cancellation of its name is another one. Clocks differ by less.
-TOMBSTONE_S = 60.0
 
 
 class WorkerLoop:
@@ -70,7 +65,7 @@ class WorkerLoop:
         self._resident = Resident(expected.costs.load_s)
         self._prefetched: set[str] = set()
         self._last: str | None = None
-        self._tombstones: OrderedDict[str, float] = OrderedDict()
+        self._tombstones = Tombstones()
 
     @property
     def idle(self) -> bool:
@@ -96,8 +91,7 @@ class WorkerLoop:
 
     def on_prompt(self, prompt: Prompt, now: float) -> list[Effect]:
         self._expected.popularity.observe(prompt.expert_id)
-        cancelled_at = self._tombstones.pop(prompt.request_id, None)
-        if cancelled_at is not None and prompt.submitted_at <= cancelled_at + TOMBSTONE_S:
+        if self._tombstones.take(prompt):
             return [never_started(prompt, cancelled(prompt), now)]
         if prompt.deadline <= now:
             return [never_started(prompt, expired(prompt), now)]
@@ -113,12 +107,8 @@ class WorkerLoop:
         started = (prompt for prompt in self._started() if prompt.request_id == request_id)
         asked = [*self.waiting.of_request(request_id), *started]
         effects = [effect for prompt in asked for effect in self._end(prompt, cancelled(prompt), now)]
-        # Anybody may write a cancellation; no prompt has a longer name.
-        if not effects and len(request_id) <= MAX_NAME_CHARS:
-            self._tombstones[request_id] = now
-            self._tombstones.move_to_end(request_id)
-            if len(self._tombstones) > MAX_TOMBSTONES:
-                self._tombstones.popitem(last=False)
+        if not effects:
+            self._tombstones.add(request_id, now)
         return effects
 
     def on_tick(self, now: float) -> list[Effect]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from coe.expert_worker import loop
+from coe.expert_worker import tombstones
 from coe.expert_worker.effects import Answer, Discard
 from coe.platform.errors import (
     Cancelled,
@@ -58,7 +58,7 @@ def test_a_cancellation_is_of_what_was_submitted_before_it() -> None:
 def test_of_cancellations_that_came_before_their_prompts_the_last_are_remembered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(loop, "MAX_TOMBSTONES", 2)
+    monkeypatch.setattr(tombstones, "MAX_TOMBSTONES", 2)
     world = World()
     for name in ("first", "again", "first", "last"):
         world.apply(world.loop.on_cancel(name, world.now))
