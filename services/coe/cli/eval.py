@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from coe.cli.console import err, out, print_json, say, say_left_out, short_progress
-from coe.platform.errors import CoEError
+from coe.cli.extras import train_extra
 
 app = typer.Typer(invoke_without_command=True)
 
@@ -27,12 +27,10 @@ def evaluate(
     """Score the composition beside every baseline, with its frontier over budgets of active parameters."""
     if context.invoked_subcommand is not None:
         return
-    try:
+    with train_extra("evaluation"):
         from coe.evaluation.report import write_report
         from coe.evaluation.run import evaluate_files
         from coe.evaluation.summary import as_json, closing_lines, systems_table
-    except ModuleNotFoundError as error:
-        raise CoEError(f"evaluation needs the extra `train` ({error.name} is missing)") from error
     if report is not None:
         report.mkdir(parents=True, exist_ok=True)
     with short_progress() as progress:
@@ -58,11 +56,9 @@ def transfer(
     json: Annotated[bool, typer.Option("--json", help="One JSON object, see docs/evaluation.md.")] = False,
 ) -> None:
     """Score the composition on sources that it was not fitted on: each is left out in turn, without a budget."""
-    try:
+    with train_extra("evaluation"):
         from coe.evaluation.run import transfer_file
         from coe.evaluation.summary import transfer_json, transfer_lines, transfer_table
-    except ModuleNotFoundError as error:
-        raise CoEError(f"evaluation needs the extra `train` ({error.name} is missing)") from error
     with short_progress() as progress:
         result, unknown = transfer_file(outcomes, by=by, experts=experts, seed=seed, progress=progress)
     say_left_out(unknown)

@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.table import Table
 
 from coe.cli.console import out, print_json, say, say_left_out, short_progress
+from coe.cli.extras import train_extra
 from coe.cli.router import serving
 from coe.mapper.mapping import FALLBACK, Mapping
 from coe.mapper.refiner_file import FILE_NAME as REFINER
@@ -27,7 +28,7 @@ def train_and_write(
     parts: bool = True,
 ) -> None:
     """Raises ArtifactError for unusable files, InvalidPrompt when no expert fits a budget."""
-    with short_progress() as bar:
+    with train_extra("learning parts of categories (--no-parts does without)"), short_progress() as bar:
         task = bar.add_task("Learning parts of categories", total=None)
         trained = train_mapping(
             outcomes,

@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.progress import Progress, TaskID
 
 from coe.cli.console import out, print_json, short_progress
+from coe.cli.extras import train_extra
 from coe.encoder import EncoderSpec, open_encoder
 from coe.platform.errors import ArtifactError, CoEError, InvalidPrompt
 from coe.platform.settings import CoreSettings
@@ -24,7 +25,7 @@ def train_router(
     data: Path, others: Sequence[Path], path: Path, *, encoder: Path | None, seed: int, as_json: bool
 ) -> None:
     """Trains on labelled prompts, writes the artifact, prints the validation figures."""
-    with _training_extra():
+    with train_extra("training"):
         from coe.router.training.build import build
         from coe.router.training.data import load
         from coe.router.training.others import load_others
@@ -53,7 +54,7 @@ def add_categories(
     specifications: Sequence[str], base: Path, path: Path, *, encoder: Path | None, seed: int, as_json: bool
 ) -> None:
     """Adds NAME=FOLDER categories to the artifact at `base`, writes it to `path`."""
-    with _training_extra():
+    with train_extra("training"):
         from coe.router.training.gate import add_category, read_folder
     artifact = artifacts.load(base)
     kind = artifact.encoder
@@ -99,14 +100,6 @@ def bench_router(*, as_json: bool) -> None:
 def serving() -> Path:
     """The artifact that a router of this user serves with."""
     return RouterSettings().artifact or artifacts.locate(CoreSettings().home)
-
-
-@contextmanager
-def _training_extra() -> Iterator[None]:
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise CoEError(f"training needs the extra `train` ({error.name} is missing)") from error
 
 
 class _Bars:

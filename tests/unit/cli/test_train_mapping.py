@@ -1,6 +1,7 @@
 """`coe train mapping` as a user runs it who has outcomes and a router that were not made for each other."""
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from coe.cli import train
+from coe.platform.errors import CoEError
 from coe.router import artifact as artifacts
 from unit.router import support
 
@@ -46,6 +48,14 @@ def test_categories_of_the_router_that_have_no_outcomes_are_named(home: Path) ->
     trained = RUN.invoke(train.app, ["mapping", "--outcomes", outcomes(home, "general"), "--no-parts", "--json"])
     assert trained.exit_code == 0, trained.output
     assert trained.stderr == "Answered as general, for there are no outcomes of them: gardening\n"
+
+
+def test_where_packages_are_missing_the_extra_is_named(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "coe.mapper.refiner_fit", None)
+    path = outcomes(home, "math", "coding")
+    with pytest.raises(CoEError, match=r"--no-parts does without.* needs the extra `train`"):
+        RUN.invoke(train.app, ["mapping", "--outcomes", path], catch_exceptions=False)
+    assert RUN.invoke(train.app, ["mapping", "--outcomes", path, "--no-parts"]).exit_code == 0
 
 
 def test_a_folder_is_no_file_to_write(home: Path) -> None:
