@@ -122,6 +122,16 @@ def test_a_recalled_expert_is_given_back_though_its_prompts_go_on() -> None:
     assert set(world.finished) == {"1", "2"}
 
 
+def test_others_that_leave_are_no_matter_of_this_batch() -> None:
+    world = World(max_batch=2)
+    world.submit(make_prompt("1", "a", tokens=3))
+    world.grant()
+    world.apply(world.loop.on_residency("b", 10, Residency.LEAVING, world.now))
+    world.submit(make_prompt("2", "a"))
+    world.finish_step()
+    assert [prompt.key for _, prompt in world.joined] == ["1", "2"]
+
+
 def test_an_expert_that_is_recalled_no_more_takes_prompts_again() -> None:
     world = World(max_batch=2)
     world.submit(make_prompt("1", "a", tokens=3))
@@ -152,6 +162,18 @@ def test_a_prompt_without_room_waits_for_a_sequence_to_end_and_keeps_its_numberi
     assert all(isinstance(finish.result, Answer) for finish in world.finished.values())
     assert list(world.finished) == ["1", "2", "3"]
     assert all(numbers == list(range(len(numbers))) for numbers in world.chunks.values())
+
+
+def test_nobody_passes_a_prompt_without_room() -> None:
+    world = World(max_batch=4, room=1)
+    world.submit(make_prompt("1", tokens=3), make_prompt("2"))
+    world.grant()
+    world.finish_step()
+    world.submit(make_prompt("3"))
+    world.finish_step()
+    assert [prompt.key for _, prompt in world.joined] == ["1", "2"]
+    world.run_out()
+    assert list(world.finished) == ["1", "2", "3"]
 
 
 @pytest.mark.parametrize("others", [(), ("3",)])

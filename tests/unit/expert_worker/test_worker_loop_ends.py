@@ -23,6 +23,7 @@ def test_an_expired_deadline_ends_waiting_and_running_prompts() -> None:
     world.now = 5.0
     world.apply(world.loop.on_tick(world.now))
     assert isinstance(error(world, "wait"), DeadlineExceeded)
+    assert "run" not in world.finished, "its step is under way"
     world.run_out()
     assert isinstance(error(world, "run"), DeadlineExceeded)
     assert answer(world, "fine").completion_tokens == 1
@@ -110,6 +111,16 @@ def test_revoked_prompts_leave_without_an_event() -> None:
     assert world.outcomes == {}
     assert world.engine == {"a": {}}
     assert world.loop.idle
+
+
+def test_a_prompt_without_room_that_is_revoked_leaves_too() -> None:
+    world = World(max_batch=4, room=1)
+    world.submit(make_prompt("1", tokens=3), make_prompt("2"), make_prompt("3"))
+    world.grant()
+    world.finish_step()
+    world.loop.on_revoked({"2"})
+    world.run_out()
+    assert world.outcomes == {"1": 1, "3": 1}
 
 
 def test_drain_finishes_what_runs_and_hands_back_the_rest() -> None:

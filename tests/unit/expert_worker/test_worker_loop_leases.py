@@ -40,6 +40,18 @@ def test_a_grant_that_crosses_its_abandonment_is_released() -> None:
     assert world.loop.on_granted("a", grant, world.now) == [Release("a", grant)]
 
 
+def test_a_refusal_that_crosses_its_abandonment_is_nobody_s() -> None:
+    world = World()
+    refusal = ChecksumMismatch("chunk 3 of a")
+    assert world.loop.on_refused("a", refusal, world.now) == []
+    world.submit(make_prompt("1", "b"), make_prompt("2", "a"))
+    assert world.loop.on_refused("a", refusal, world.now) == []
+    world.grant()
+    assert world.loop.on_refused("b", refusal, world.now) == []
+    world.run_out()
+    assert all(answer(world, key) for key in "12")
+
+
 def test_weights_that_are_late_keep_nobody_else_waiting_and_go_on_loading() -> None:
     world = World()
     world.submit(make_prompt("hung", "a"))
@@ -55,6 +67,11 @@ def test_weights_that_are_late_keep_nobody_else_waiting_and_go_on_loading() -> N
     world.finish_step()
     assert "other" in world.finished
     assert world.asked == ["a"], "nobody else waits"
+    before = len(world.log)
+    world.now = 9.0
+    world.advance()
+    assert len(world.log) == before, "it is not asked for anew"
+    world.now = 1.5
     world.submit(make_prompt("third", "c", at=1.5), make_prompt("fourth", "b", at=1.5))
     world.apply(world.loop.on_residency("b", 10, Residency.RESIDENT, world.now))
     world.run_out()

@@ -76,6 +76,7 @@ class World:
     room: int = 100
     now: float = 0.0
     epoch: int = 1
+    expected: Expected = field(init=False)
     loop: WorkerLoop = field(init=False)
     asked: list[str] = field(default_factory=list)
     step: Step | None = None
@@ -92,9 +93,9 @@ class World:
 
     def __post_init__(self) -> None:
         costs = LearnedCosts(lambda _: 10, self.max_batch, base_s=2.0, per_prompt_s=0.1)
-        expected = Expected(costs, Exponential(), self.max_batch)
+        self.expected = Expected(costs, Exponential(), self.max_batch)
         policy = make_policy(self.policy, max_wait=self.max_wait_s)
-        self.loop = WorkerLoop(policy, expected, max_batch=self.max_batch)
+        self.loop = WorkerLoop(policy, self.expected, max_batch=self.max_batch)
 
     def submit(self, *prompts: Prompt) -> None:
         for prompt in prompts:
