@@ -1,5 +1,7 @@
 """The loop: who runs, beside whom, and who is next."""
 
+from dataclasses import replace
+
 import pytest
 
 from coe.expert_worker.effects import Acquire, Answer, Prefetch, Release, Residency, Step
@@ -19,6 +21,42 @@ def test_one_prompt_is_leased_run_and_answered_once() -> None:
     assert world.chunks["1"] == [0, 1, 2, 3], "loading, then the text, numbered without gaps"
     assert isinstance(world.log[-1], Release)
     assert world.loop.idle
+
+
+def test_it_is_idle_when_nobody_waits_and_nobody_runs() -> None:
+    world = World()
+    assert world.loop.idle
+    world.loop.on_prompt(make_prompt("1"), world.now)
+    assert not world.loop.idle
+    world.advance()
+    world.grant()
+    assert not world.loop.waiting
+    assert not world.loop.idle
+    world.finish_step()
+    assert world.loop.idle
+
+
+def test_depths_are_of_prompts_that_wait_or_run() -> None:
+    world = World(max_batch=1)
+    world.submit(*(make_prompt(str(number), expert, tokens=2) for number, expert in enumerate("aab")))
+    world.grant()
+    assert world.loop.depths() == {"a": 2, "b": 1}
+    world.run_out()
+    assert world.loop.depths() == {}
+
+
+def test_a_step_is_timed_and_overdue_with_the_deadline_of_who_runs() -> None:
+    world = World(max_batch=2)
+    assert (world.loop.step_s(7.0), world.loop.is_overdue(7.0)) == (0.0, False)
+    world.submit(make_prompt("1", tokens=2), make_prompt("2", tokens=2, deadline=3.0), make_prompt("3", deadline=2.0))
+    world.now = 1.0
+    world.grant()
+    assert world.loop.step_s(2.5) == 1.5
+    assert not world.loop.is_overdue(2.5)
+    assert world.loop.is_overdue(3.0)
+    world.finish_step()
+    world.run_out()
+    assert world.loop.step_s(9.0) == 0.0
 
 
 def test_prompts_of_one_expert_share_a_batch_and_others_join_as_sequences_end() -> None:
@@ -99,6 +137,23 @@ def test_a_resident_expert_is_not_prefetched() -> None:
     assert "b" not in prefetched(world)
 
 
+def test_what_a_former_tier_manager_had_in_memory_is_prefetched() -> None:
+    world = World(max_batch=1)
+    world.loop.on_attached(1)
+    for expert in "ab":
+        world.loop.on_residency(expert, 10, Residency.RESIDENT, world.now)
+    world.loop.on_attached(1)
+    world.submit(make_prompt("1", "a", tokens=3), make_prompt("2", "b"))
+    world.grant()
+    assert prefetched(world) == []
+    world.epoch = 2
+    world.leases.clear()
+    world.loop.on_attached(2)
+    world.finish_step()
+    world.grant()
+    assert prefetched(world) == ["b"]
+
+
 def test_the_policy_by_name_decides_the_order() -> None:
     world = World(max_batch=2, policy="samba-coe")
     world.submit(make_prompt("1", "a"), make_prompt("2", "b", at=0.1), make_prompt("3", "a", at=0.2))
@@ -122,12 +177,13 @@ def test_a_recalled_expert_is_given_back_though_its_prompts_go_on() -> None:
     assert set(world.finished) == {"1", "2"}
 
 
-def test_others_that_leave_are_no_matter_of_this_batch() -> None:
+def test_others_that_leave_or_are_imported_are_no_matter_of_this_batch() -> None:
     world = World(max_batch=2)
     world.submit(make_prompt("1", "a", tokens=3))
-    world.grant()
+    world.grant(bundle="known")
     world.apply(world.loop.on_residency("b", 10, Residency.LEAVING, world.now))
-    world.submit(make_prompt("2", "a"))
+    world.submit(replace(make_prompt("other", "b"), bundle="new"))
+    world.submit(replace(make_prompt("2", "a"), bundle="known"))
     world.finish_step()
     assert [prompt.key for _, prompt in world.joined] == ["1", "2"]
 

@@ -45,6 +45,16 @@ def test_cancellation_reaches_waiting_running_and_coming_prompts() -> None:
     assert world.engine == {"a": {}}
 
 
+def test_a_cancellation_that_met_its_prompt_is_no_other_ones() -> None:
+    world = World()
+    world.submit(make_prompt("1", request_id="r"))
+    world.apply(world.loop.on_cancel("r", world.now))
+    world.submit(make_prompt("2", request_id="r"))
+    world.run_out()
+    assert isinstance(error(world, "1"), Cancelled)
+    assert answer(world, "2").text == "t"
+
+
 def test_a_cancellation_is_of_what_was_submitted_before_it() -> None:
     world = World()
     world.apply(world.loop.on_cancel("waited", world.now))

@@ -52,6 +52,17 @@ def test_a_refusal_that_crosses_its_abandonment_is_nobody_s() -> None:
     assert all(answer(world, key) for key in "12")
 
 
+def test_a_grant_that_another_batch_did_not_ask_for_is_released() -> None:
+    world = World()
+    world.submit(make_prompt("1", "b"))
+    late = Grant(9, handle=7, epoch=1, found_in="hbm")
+    assert world.loop.on_granted("a", late, world.now) == [Release("a", late)]
+    world.grant()
+    assert world.loop.on_granted("b", late, world.now) == [Release("b", late)]
+    world.run_out()
+    assert answer(world, "1")
+
+
 def test_weights_that_are_late_keep_nobody_else_waiting_and_go_on_loading() -> None:
     world = World()
     world.submit(make_prompt("hung", "a"))
@@ -134,6 +145,30 @@ def test_a_lease_that_is_lost_again_and_again_ends_the_prompts() -> None:
         world.finish_step(LeaseLost("stale lease"))
     assert isinstance(error(world, "1"), LeaseLost)
     assert world.loop.idle
+
+
+def test_leases_that_are_lost_now_and_then_end_nobody() -> None:
+    world = World()
+    world.submit(make_prompt("1", tokens=12))
+    world.grant()
+    for _ in range(5):
+        world.finish_step()
+        world.finish_step(LeaseLost("stale lease"))
+        world.grant()
+        world.finish_step(LeaseLost("stale lease"))
+        world.grant()
+    world.run_out()
+    assert answer(world, "1").completion_tokens == 12
+
+
+def test_a_fault_after_a_step_that_succeeded_is_no_load_s() -> None:
+    world = World()
+    world.submit(make_prompt("1", tokens=3))
+    world.grant("ddr")
+    world.finish_step()
+    world.finish_step(InternalError("the graph failed"))
+    assert isinstance(error(world, "1"), InternalError)
+    assert world.asked == []
 
 
 def test_a_new_epoch_voids_the_lease_without_a_step_on_it() -> None:

@@ -28,6 +28,7 @@ def test_the_time_of_a_copy_is_told_to_the_prompt_that_caused_it() -> None:
     world.submit(make_prompt("1"))
     world.loop.on_residency("a", 10, Residency.LOADING, 1.0)
     world.grant()
-    world.loop.on_residency("a", 10, Residency.RESIDENT, 1.5)
+    for residency in (Residency.RESIDENT, Residency.LEAVING, Residency.RESIDENT):
+        world.loop.on_residency("a", 10, residency, 1.5)
     world.run_out()
     assert world.finished["1"].spent.copy_s == 0.5
