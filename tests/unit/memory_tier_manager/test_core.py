@@ -47,6 +47,7 @@ def test_resident_is_found_in_hbm_and_dropped_is_found_in_ddr(world: World) -> N
 def test_leased_experts_stay_and_the_acquire_waits(world: World) -> None:
     first, second = world.acquire("w1", "a"), world.acquire("w1", "b")
     world.settle()
+    world.now = 1.0
     third = world.acquire("w2", "c")
     assert third not in world.answers
     world.now = 3.0
@@ -54,7 +55,7 @@ def test_leased_experts_stay_and_the_acquire_waits(world: World) -> None:
     assert world.freeing.keys() == {"b"}
     assert third not in world.answers, "bytes being freed are not promised"
     world.end_free("b")
-    assert world.grant(third).waited_s == 3.0
+    assert world.grant(third).waited_s == 2.0
     assert world.evicted == ["b"]
     world.release(first)
 
@@ -102,6 +103,47 @@ def test_new_leases_do_not_pass_who_has_waited_too_long(world: World) -> None:
     world.release(waiting)
     world.settle()
     world.grant(behind)
+
+
+def test_whoever_has_waited_too_long_gets_room_again_and_again(world: World) -> None:
+    for turn in range(3):
+        holding = world.acquire("w1", "a")
+        world.settle()
+        waiting = world.acquire("w2", "big")
+        world.now += 5.0
+        world.send(ev.Tick())
+        behind = world.acquire("w1", "a")
+        assert behind not in world.answers, turn
+        world.release(holding)
+        world.settle()
+        world.release(waiting)
+        world.settle()
+        world.release(behind)
+
+
+def test_pinned_experts_are_recalled_only_where_others_do_not_suffice() -> None:
+    world = World.of(SIZES, hbm=8)
+    world.attach("w1", "w2")
+    world.send(ev.Pin(90, "a", 4, pinned=True))
+    for expert in "ab":
+        world.acquire("w1", expert)
+        world.now += 1.0
+    world.settle()
+    world.acquire("w2", "c")
+    world.now += 5.0
+    world.send(ev.Tick())
+    assert [entry.expert for entry in world.tiers.hbm.entries.values() if entry.recalled] == ["b"]
+
+
+def test_what_is_asked_for_is_copied_before_what_is_only_expected() -> None:
+    world = World.of(SIZES, hbm=12)
+    world.attach("w1")
+    for expert in "abc":
+        world.prefetch("w1", expert, may_evict=False)
+    asked = world.acquire("w1", "c")
+    world.end_copy(expert="a")
+    assert world.copying.keys() == {"c"}
+    world.grant(asked)
 
 
 def test_who_gives_up_waiting_recalls_nothing(world: World) -> None:
