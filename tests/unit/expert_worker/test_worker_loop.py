@@ -120,6 +120,13 @@ def test_the_next_expert_is_prefetched_once_while_the_batch_runs() -> None:
     assert prefetched(world) == ["b"]
 
 
+def test_what_did_not_come_is_prefetched_again_beside_the_next_batch() -> None:
+    world = World(max_batch=1)
+    world.submit(*(make_prompt(expert, expert, tokens=3) for expert in "abc"))
+    world.run_out()
+    assert prefetched(world) == ["b", "c", "c"]
+
+
 def test_the_lease_is_asked_for_with_how_often_each_expert_is_wanted() -> None:
     world = World()
     world.submit(*(make_prompt(str(number), expert) for number, expert in enumerate("aaab")))

@@ -21,6 +21,7 @@ def test_a_lease_that_nobody_waits_for_any_more_is_not_waited_for() -> None:
     world.apply(world.loop.on_cancel("r", world.now))
     world.advance()
     assert world.log[-3:-1] == [Abandon("a"), Discard("a")]
+    assert Prefetch("a") not in world.log
     assert world.asked == ["b"]
     world.now = 2.0
     world.advance()
@@ -70,6 +71,7 @@ def test_weights_that_are_late_keep_nobody_else_waiting_and_go_on_loading() -> N
     world.now = 0.5
     world.submit(make_prompt("other", "b", at=0.5))
     assert world.asked == ["a"], "it may come yet"
+    assert Abandon("a") not in world.log
     world.now = 1.5
     world.advance()
     assert world.asked == ["b"]

@@ -128,14 +128,16 @@ def test_pins_beyond_the_tier_are_refused(world: World) -> None:
 
 
 def test_idle_experts_leave_after_their_time() -> None:
-    world = World.of(SIZES, hbm=8, idle_ttl_s=10.0)
+    world = World.of(SIZES, hbm=8, idle_ttl_s=10.0, defaults=("b",))
     world.attach("w1")
-    world.release(world.acquire("w1", "a"))
+    held = world.acquire("w1", "a")
     world.settle()
-    world.now = 10.5
-    world.send(ev.Tick())
-    world.settle()
-    assert not world.resident()
+    world.now = 3.0
+    world.release(held)
+    for world.now, resident in ((12.5, {"a", "b"}), (13.5, {"b"})):
+        world.send(ev.Tick())
+        world.settle()
+        assert world.resident() == resident
 
 
 def test_defaults_return_when_the_rush_is_over() -> None:
