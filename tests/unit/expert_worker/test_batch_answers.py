@@ -65,12 +65,15 @@ def test_what_comes_soon_after_a_chunk_goes_along_with_the_next_one(
     for number, (text, passed) in enumerate(steps, 1):
         now += passed
         finish = "length" if number == len(steps) else None
-        emission = FakeEmission("1", text, 1, 3, number, finish, "", logprobs=(A,))
+        told = TokenLogprob(str(number).encode(), -1.0, ())
+        emission = FakeEmission("1", text, 1, 3, number, finish, "", logprobs=(told,))
         for effect in batch.on_emissions([emission], now):
             if isinstance(effect, Text):
                 assert finish or not sent or now - sent[-1][0] >= chunk_s
                 sent.append((now, effect))
     spoken = [text for text, _ in steps if text]
+    likelihoods = [int(told.token) for _, text in sent for told in text.logprobs]
+    assert likelihoods == list(range(1, len(likelihoods) + 1)), "each is told once"
     assert [text.sequence for _, text in sent] == list(range(len(sent)))
     if sent:
         assert "".join(text.text for _, text in sent) == "".join(spoken)

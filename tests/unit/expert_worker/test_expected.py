@@ -33,6 +33,14 @@ def test_the_loop_learns_how_long_answers_are() -> None:
     assert remaining_s(world, 1000) / remaining_s(world, 1) == pytest.approx(8, rel=0.02)
 
 
+def test_the_loop_learns_what_batches_take() -> None:
+    world = World()
+    for number in range(60):
+        world.submit(make_prompt(str(number), tokens=4, at=world.now))
+        world.run_out(seconds_a_step=0.5)
+    assert world.expected.costs.run_s("any", 1) == pytest.approx(2.0)
+
+
 def test_the_loop_learns_what_loads_take() -> None:
     world = World()
     world.loop.on_residency("b", 10, Residency.LOADING, 1.0)

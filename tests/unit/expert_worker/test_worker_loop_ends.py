@@ -3,14 +3,15 @@
 import pytest
 
 from coe.expert_worker import tombstones
-from coe.expert_worker.effects import Answer, Discard
+from coe.expert_worker.effects import Answer, Discard, StepDone
 from coe.platform.errors import (
     Cancelled,
     DeadlineExceeded,
     InternalError,
+    InvalidPrompt,
     NumericalError,
 )
-from unit.expert_worker.worker_world import World, answer, error, make_prompt
+from unit.expert_worker.worker_world import FakeEmission, World, answer, error, make_prompt
 
 
 def test_an_expired_deadline_ends_waiting_and_running_prompts() -> None:
@@ -121,6 +122,28 @@ def test_revoked_prompts_leave_without_an_event() -> None:
     assert world.outcomes == {}
     assert world.engine == {"a": {}}
     assert world.loop.idle
+
+
+def test_a_prompt_without_room_can_be_cancelled() -> None:
+    world = World(max_batch=4, room=1)
+    world.submit(make_prompt("1", tokens=3), make_prompt("2"))
+    world.grant()
+    world.finish_step()
+    world.apply(world.loop.on_cancel("2", world.now))
+    assert isinstance(error(world, "2"), Cancelled)
+    world.run_out()
+    assert world.outcomes == {"1": 1, "2": 1}
+
+
+def test_a_prompt_that_the_engine_refuses_ends_whoever_runs_beside_it() -> None:
+    world = World(max_batch=4)
+    world.submit(make_prompt("1", tokens=3), make_prompt("2"))
+    world.grant()
+    world.step = None
+    refused = [("2", InvalidPrompt("longer than the context"))]
+    world.apply(world.loop.on_step(StepDone("a", [FakeEmission("1", "t", 1, 3, 1, None, "")], refused), world.now))
+    assert isinstance(error(world, "2"), InvalidPrompt)
+    assert "1" not in world.finished
 
 
 def test_a_prompt_without_room_that_is_revoked_leaves_too() -> None:

@@ -1,18 +1,47 @@
 """The loop: what a prompt's time went to, and what its weights cost."""
 
-from coe.expert_worker.effects import Residency
-from unit.expert_worker.worker_world import World, make_prompt
+from dataclasses import replace
+
+from coe.expert_worker.batch import Batch
+from coe.expert_worker.effects import Finish, Grant, Residency
+from unit.expert_worker.worker_world import FakeEmission, World, make_prompt
 
 
 def test_times_of_a_prompt_add_up() -> None:
-    world = World()
-    world.submit(make_prompt("1", tokens=3))
-    world.now = 2.0
+    """What it took to get here counts for its first token and in all."""
+    world = World(max_batch=1, now=10.0)
+    world.submit(*(replace(make_prompt(key, tokens=3, at=10.0), submitted_at=8.0) for key in ("1", "2")))
+    world.now = 12.0
     world.grant()
     world.run_out(seconds_a_step=1.0)
-    spent = world.finished["1"].spent
-    assert (spent.queue_s, spent.load_s, spent.prefill_s, spent.decode_s, spent.total_s) == (0.0, 2.0, 1.0, 2.0, 5.0)
-    assert (spent.found_in, spent.bytes_copied, spent.time_to_first_token_s) == ("ddr", 10, 3.0)
+    first, second = (world.finished[key].spent for key in ("1", "2"))
+    assert (first.queue_s, first.load_s, first.prefill_s, first.decode_s, first.total_s) == (0.0, 2.0, 1.0, 2.0, 7.0)
+    assert (first.found_in, first.bytes_copied, first.time_to_first_token_s) == ("ddr", 10, 5.0)
+    assert (second.queue_s, second.load_s, second.prefill_s, second.decode_s, second.total_s) == (3, 2, 1, 2, 10)
+    assert (second.bytes_copied, second.copy_s, second.modelled_copy_s) == (0, 0.0, 0.0)
+
+
+def test_times_of_a_prompt_that_got_no_token() -> None:
+    world = World(max_batch=1, now=10.0)
+    world.submit(*(replace(make_prompt(key, tokens=3, at=10.0), submitted_at=8.0) for key in ("runs", "waits")))
+    world.now = 12.0
+    world.grant()
+    world.now = 13.0
+    for key in ("runs", "waits"):
+        world.apply(world.loop.on_cancel(key, world.now))
+    runs, waits = (world.finished[key].spent for key in ("runs", "waits"))
+    assert (runs.prefill_s, runs.decode_s, runs.time_to_first_token_s, runs.total_s) == (1.0, 0.0, 0.0, 5.0)
+    assert (waits.queue_s, waits.load_s, waits.total_s) == (3.0, 0.0, 5.0)
+
+
+def test_a_step_without_a_token_is_of_the_prefill() -> None:
+    batch = Batch("a", 0.0)
+    batch.granted(Grant(1, 1, 1, "hbm"), 0.0)
+    batch.join(make_prompt("1"), 0.0)
+    batch.on_emissions([FakeEmission("1", "", 0, 3, 0, None, "")], 1.0)
+    (finished,) = batch.on_emissions([FakeEmission("1", "t", 1, 3, 1, "stop", "t")], 3.0)
+    assert isinstance(finished, Finish)
+    assert (finished.spent.prefill_s, finished.spent.decode_s) == (3.0, 0.0)
 
 
 def test_a_copy_is_charged_to_one_prompt() -> None:
