@@ -2,8 +2,8 @@
 
 import pytest
 
-from coe.expert_worker.batch import Sequence
-from coe.expert_worker.effects import Residency
+from coe.expert_worker.batch import Batch, Sequence
+from coe.expert_worker.effects import Grant, Residency
 from coe.expert_worker.expected import Expected
 from coe.scheduling import Exponential, LearnedCosts
 from unit.expert_worker.worker_world import World, make_prompt
@@ -31,6 +31,33 @@ def test_the_loop_learns_how_long_answers_are() -> None:
         world.submit(make_prompt(str(number), tokens=8, at=world.now))
         world.run_out(seconds_a_step=0.1)
     assert remaining_s(world, 1000) / remaining_s(world, 1) == pytest.approx(8, rel=0.02)
+
+
+def test_what_remains_is_of_the_one_that_has_most_to_say() -> None:
+    expected = Expected(LearnedCosts(lambda _: 0, 4), Exponential(), 4)
+    for _ in range(50):
+        expected.saw_step(2, 4, 0.1)
+    live = [Sequence(make_prompt(str(most), tokens=most), 0.0, 0.0, "hbm", None, tokens=4) for most in (10, 6)]
+    # Each of two sequences had two tokens in 0.1 s: another one takes half of it, and six are left.
+    assert expected.remaining_s(live) == pytest.approx(0.3)
+    live[0].tokens = live[1].tokens = 100
+    assert expected.remaining_s(live) == pytest.approx(0.05), "it goes on, so one more"
+    assert expected.remaining_s([]) == 0.0
+
+
+def test_a_batch_that_refilled_itself_counts_as_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, float]] = []
+    costs = LearnedCosts(lambda _: 0, 2)
+    monkeypatch.setattr(costs, "observe_batch", lambda prompts, seconds: seen.append((prompts, seconds)))
+    expected = Expected(costs, Exponential(), 2)
+    batch = Batch("a", 0.0)
+    batch.granted(Grant(1, 1, 1, "hbm"), 1.0)
+    expected.saw_batch(batch, 7.0)
+    batch.served = 5
+    expected.saw_batch(batch, 1.0)
+    assert seen == [], "of nobody, and of no time, there is nothing to learn"
+    expected.saw_batch(batch, 7.0)
+    assert seen == [(2, 2.0)]
 
 
 def test_the_loop_learns_what_batches_take() -> None:

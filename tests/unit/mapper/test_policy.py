@@ -59,8 +59,9 @@ def test_when_it_is_not_hosted_the_best_that_is_no_larger_answers(hosted: set[st
 def test_a_budget_is_not_exceeded_when_something_smaller_is_hosted() -> None:
     choice = mapped(MAPPING, "general", "", ("quality", QUALITY), Hosted({"large", "small"}, {}))
     assert choice.mapped == "small"
-    choice = mapped(MAPPING, "general", "", ("quality", QUALITY), Hosted({"large"}, {}))
-    assert choice.mapped == "large"
+    economy = replace(QUALITY, experts={"general": "small", "math": "small"})
+    choice = mapped(MAPPING, "general", "", ("economy", economy), Hosted({"large", "middle"}, {}))
+    assert choice.mapped == "middle", "the smallest, where nothing is as small"
 
 
 def test_a_bundle_outside_the_pool_is_better_than_no_answer() -> None:
@@ -75,6 +76,7 @@ def test_a_bundle_outside_the_pool_is_better_than_no_answer() -> None:
 def test_a_requested_expert_is_a_bundle_or_a_mapped_name() -> None:
     hosted = Hosted({"tiny"}, {"large": "tiny", "small": "gone"})
     assert requested("tiny", hosted).mapped == "tiny"
+    assert requested("large", Hosted({"large", "tiny"}, {"large": "tiny"})).expert_id == "large"
     assert requested("large", hosted).expert_id == "tiny"
     for unknown in ("small", "other"):
         with pytest.raises(ExpertNotFound, match=unknown):
