@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from gguf import GGMLQuantizationType, GGUFReader, GGUFWriter, dequantize
 
+from coe.experts import importer
 from coe.experts.bundle import Bundle
 from coe.experts.catalogue import Catalogue
 from coe.experts.gguf_source import GgufSource
