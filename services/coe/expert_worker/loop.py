@@ -231,7 +231,7 @@ class WorkerLoop:
             return [*effects, Release(batch.expert_id, grant)]
         leave, batch.leaving = batch.leaving, []
         self._stepped_at = now
-        closed = not (batch.postponed or self.queues.depth(batch.expert_id))
+        closed = not (batch.postponed or self.waiting.queues.depth(batch.expert_id))
         return [*effects, Step(batch.expert_id, grant, joined, leave, closed), *self._prefetch(decision)]
 
     def _decide(self, now: float, running: Running | None = None) -> Decision:
