@@ -57,6 +57,7 @@ def test_leased_experts_stay_and_the_acquire_waits(world: World) -> None:
     world.end_free("b")
     assert world.grant(third).waited_s == 2.0
     assert world.evicted == ["b"]
+    assert world.tiers.hbm.evictions == 1
     world.release(first)
 
 
@@ -133,17 +134,6 @@ def test_pinned_experts_are_recalled_only_where_others_do_not_suffice() -> None:
     world.now += 5.0
     world.send(ev.Tick())
     assert [entry.expert for entry in world.tiers.hbm.entries.values() if entry.recalled] == ["b"]
-
-
-def test_what_is_asked_for_is_copied_before_what_is_only_expected() -> None:
-    world = World.of(SIZES, hbm=12)
-    world.attach("w1")
-    for expert in "abc":
-        world.prefetch("w1", expert, may_evict=False)
-    asked = world.acquire("w1", "c")
-    world.end_copy(expert="a")
-    assert world.copying.keys() == {"c"}
-    world.grant(asked)
 
 
 def test_who_gives_up_waiting_recalls_nothing(world: World) -> None:

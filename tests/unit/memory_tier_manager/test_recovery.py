@@ -55,6 +55,16 @@ def test_nothing_leaves_before_its_lessee_could_come(world: World) -> None:
     world.grant(waiting)
 
 
+def test_what_was_imported_anew_meanwhile_stays_until_its_lessee_could_come(world: World) -> None:
+    world.crash()
+    world.import_anew("a", 4)
+    assert world.resident() == {"a", "b"}
+    world.now += 5.0
+    world.send(ev.Tick())
+    world.settle()
+    assert "a" not in world.resident()
+
+
 def test_a_lease_shown_too_late_is_refused(world: World) -> None:
     held = world.crash()
     world.now += 5.0

@@ -34,12 +34,14 @@ def test_a_stranger_s_forecast_counts_for_nothing(world: World) -> None:
     assert world.tiers.forecasts.next_use("a") == float("inf")
 
 
-def test_an_acquire_makes_a_prefetch_urgent(world: World) -> None:
-    world.acquire("w1", "a")
-    world.prefetch("w1", "b", may_evict=False)
-    request = world.acquire("w2", "b", resident=True)
+def test_an_acquire_makes_a_prefetch_urgent() -> None:
+    world = World.of(SIZES, hbm=12)
+    world.attach("w1")
+    for expert in "abc":
+        world.prefetch("w1", expert, may_evict=False)
+    request = world.acquire("w1", "c", resident=True)
     world.end_copy()
-    assert world.copying.keys() == {"b"}
+    assert world.copying.keys() == {"c"}
     world.end_copy()
     world.grant(request)
 
@@ -121,6 +123,12 @@ def test_a_pinned_expert_stays_when_there_is_no_room_beside_it(world: World) -> 
     assert world.evicted == []
 
 
+def test_what_is_pinned_may_be_pinned_again(world: World) -> None:
+    for request in (90, 91):
+        world.send(ev.Pin(request, "big", 8, pinned=True))
+        assert world.answers[request] == fx.Done(request)
+
+
 def test_pins_beyond_the_tier_are_refused(world: World) -> None:
     world.send(ev.Pin(90, "big", 8, pinned=True))
     world.send(ev.Pin(91, "a", 4, pinned=True))
@@ -138,6 +146,20 @@ def test_idle_experts_leave_after_their_time() -> None:
         world.send(ev.Tick())
         world.settle()
         assert world.resident() == resident
+
+
+def test_defaults_take_no_room_that_a_request_waits_for() -> None:
+    world = World.of({"a": 4, "b": 4, "big": 8, "large": 8}, hbm=8, defaults=("a",))
+    world.attach("w1", "w2", "w3")
+    big = world.acquire("w1", "big")
+    world.settle()
+    small, large = world.acquire("w2", "b"), world.acquire("w3", "large")
+    world.release(big)
+    world.settle()
+    assert world.resident() == {"b"}
+    world.release(small)
+    world.settle()
+    world.grant(large)
 
 
 def test_defaults_return_when_the_rush_is_over() -> None:
