@@ -27,6 +27,7 @@ def filled(hands: Hands, *attempts: int) -> int:
 
 def test_nobody_who_comes_for_the_first_time_is_counted() -> None:
     assert filled(Hands(8), *[0] * 10_000) == 10_000
+    assert filled(Hands(3), *[0] * 100) == 100
 
 
 def test_each_time_there_are_an_eighth_as_many() -> None:
@@ -44,6 +45,7 @@ def test_the_one_that_came_back_most_decides() -> None:
     for offset in range(1, 8):
         hands.drop(record(offset))
     assert hands.has_room(5)
+    assert filled(hands, *[0] * 100) == 100, "who had come back is gone"
 
 
 def test_what_was_dropped_twice_or_never_taken_is_no_matter() -> None:

@@ -160,6 +160,24 @@ def test_only_experts_of_partitions_that_moved_move(partitions: int, moved: set[
         assert before_place.worker == after_place.worker or after_place.worker == "new"
 
 
+def test_a_worker_that_comes_is_chosen_from_the_next_view_on() -> None:
+    """Places are worked out once for an expert, and anew when partitions move."""
+    alone = dict.fromkeys(range(64), "old")
+    made = replicas(Cluster(64, alone))
+    before = made.choose("expert", "affinity", 0.0)
+    shared = {partition: "old" if partition == before.partition else "new" for partition in alone}
+    made.saw(Cluster(64, shared, resident={"new": {"expert"}}))
+    after = made.choose("expert", "affinity", 10.0)
+    assert after.partition is not None
+    assert shared[after.partition] == "new"
+
+
+def test_a_queue_that_is_seen_spreads_an_expert() -> None:
+    made = replicas(Cluster(64, FOUR, {worker: {"expert": 20} for worker in set(FOUR.values())}))
+    chosen = {worker_of(made.choose("expert", str(number), 10.0 * number)) for number in range(40)}
+    assert chosen == set(FOUR.values())
+
+
 def test_without_a_view_the_hash_decides() -> None:
     chosen = Replicas(RULE)
     assert chosen.choose("expert", "a", 0.0) == (0, None)

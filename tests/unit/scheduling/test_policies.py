@@ -98,6 +98,34 @@ def test_costs_are_learned() -> None:
     assert costs.load_s("x") == pytest.approx(0.25, rel=0.01)
 
 
+def test_what_says_nothing_of_the_link_is_not_learned_from() -> None:
+    costs = LearnedCosts(lambda _: 1000, 8)
+    expected = costs.load_s("x")
+    costs.observe_load(0, 1.0)
+    costs.observe_load(1000, 0.0)
+    assert (costs.load_s("x"), costs.version) == (expected, 0)
+
+
+def test_costs_are_of_another_version_whenever_they_change() -> None:
+    costs = LearnedCosts(lambda _: 1000, 8)
+    versions = [costs.version]
+    for _ in range(2):
+        costs.observe_load(1000, 0.25)
+        versions.append(costs.version)
+        costs.observe_batch(4, 1.0)
+        versions.append(costs.version)
+    assert len(set(versions)) == len(versions)
+
+
+def test_popularity_halves_with_its_half_life() -> None:
+    popularity = Exponential(half_life=2.0)
+    for expert in "abc":
+        popularity.observe(expert)
+    # Weights are 1, the root of 2, and 2.
+    shares = [popularity.probability(expert) for expert in "abcd"]
+    assert shares == pytest.approx([1 / 4.4142, 1.4142 / 4.4142, 2 / 4.4142, 0.0], rel=1e-3)
+
+
 def test_popularity_follows_the_stream() -> None:
     popularity = Exponential(half_life=10.0)
     for expert in ["a"] * 50 + ["b"] * 30:
