@@ -144,6 +144,26 @@ def test_an_old_view_sends_not_everybody_to_the_same_worker() -> None:
     assert max(sent.values()) < 60
 
 
+def test_prompts_of_a_cold_expert_follow_the_first_one_that_left_its_place() -> None:
+    """It is loaded once, there, though others are as free."""
+    made = replicas(Cluster(64, FOUR, {first_place("cold"): {"another": 100}}))
+    chosen = {worker_of(made.choose("cold", f"r{number}", 0.0)) for number in range(4)}
+    assert len(chosen) == 1
+    assert first_place("cold") not in chosen
+
+
+def test_replicas_come_with_a_full_queue_and_go_half_a_queue_later() -> None:
+    """All workers have the expert and cost the same, so that each prompt keeps to its place."""
+    made, counts = Replicas(RULE), []
+    names = sorted(set(FOUR.values()))
+    for look, queued in enumerate([15, 16, 40, 24, 23, 8, 7]):
+        waiting = {worker: {"hot" if worker == names[0] else "other": queued} for worker in names}
+        made.saw(Cluster(64, FOUR, waiting, {worker: {"hot"} for worker in names}))
+        places = {made.choose("hot", f"r{number}", 100.0 * look + number).partition for number in range(60)}
+        counts.append(len(places))
+    assert counts == [1, 2, 3, 3, 2, 2, 1]
+
+
 def test_what_was_just_assigned_counts_until_the_view_has_it() -> None:
     chosen = replicas(Cluster(64, FOUR))
     burst = [worker_of(chosen.choose("burst", f"r{number}", 0.0)) for number in range(200)]
