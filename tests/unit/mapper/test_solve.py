@@ -107,6 +107,17 @@ def test_a_cell_without_a_share_has_the_best_expert_that_alone_keeps_to_the_budg
     assert solution.chosen[1] == expert
 
 
+@pytest.mark.parametrize(
+    ("limits", "expert"),
+    [(Limits(), 2), (Limits(hosted_params_b=10.0), 0), (Limits(penalty=0.2, active_params_b=20), 1)],
+)
+def test_a_cell_without_a_share_has_one_of_those_hosted_and_the_best_for_its_parameters(
+    limits: Limits, expert: int
+) -> None:
+    quality, active = np.array([[9.0, 0.1, 0.1], [0.1, 0.8, 0.9]]), np.array([10.0, 1.0, 3.0])
+    assert list(solve(quality, np.array([1.0, 0.0]), active, active, limits).chosen) == [0, expert]
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_the_best_plan_is_found_however_little_better_it_is(seed: int) -> None:
     random = np.random.default_rng(seed)
