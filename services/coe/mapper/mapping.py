@@ -101,10 +101,14 @@ class Mapping:
 
         Raises InvalidPrompt when nothing fits.
         """
-        found = _plan(self.pool, self.cells, self.min_support, limits, among)
+        found = _plan(self._problem, limits, among)
         if isinstance(found, InvalidPrompt):
             raise InvalidPrompt(found.message, **found.details)
         return found
+
+    @cached_property
+    def _problem(self) -> "_Problem":
+        return _Problem(self.pool, self.cells, self.min_support)
 
     def plan_within(self, active_params_b: float) -> Plan:
         """As `plan`, of what is hosted: if that was limited, of the experts of named budgets, and by the same limit."""
@@ -116,17 +120,27 @@ class Mapping:
         return self.plan(Limits(active_params_b, max(bounds)), hosted)
 
 
+@dataclass(frozen=True)
+class _Problem:
+    """What plans are solved of. Hashed once: with hundreds of experts that takes as long as all else for a prompt."""
+
+    pool: tuple[PoolExpert, ...]
+    cells: tuple[Cell, ...]
+    min_support: int
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.pool, self.cells, self.min_support))
+
+
 @lru_cache(CACHED_PLANS)
-def _plan(
-    pool: tuple[PoolExpert, ...],
-    cells: tuple[Cell, ...],
-    min_support: int,
-    limits: Limits,
-    among: frozenset[str] | None,
-) -> Plan | InvalidPrompt:
+def _plan(problem: _Problem, limits: Limits, among: frozenset[str] | None) -> Plan | InvalidPrompt:
     """That nothing fits is kept as well: finding it out costs as much."""
     try:
-        return _solved(pool, cells, min_support, limits, among)
+        return _solved(problem.pool, problem.cells, problem.min_support, limits, among)
     except InvalidPrompt as error:
         return error.with_traceback(None)
 

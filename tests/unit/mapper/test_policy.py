@@ -116,6 +116,15 @@ def test_figures_that_come_to_the_same_are_solved_once(solved: list[float | None
     assert solved == [70.0, 27.3, 0.0]
 
 
+def test_a_plan_that_is_known_is_found_without_going_over_the_mapping(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = replace(MAPPING, min_support=4)
+    first = plan_for(own, "", 30.0)
+    hashed: list[Cell] = []
+    monkeypatch.setattr(Cell, "__hash__", lambda cell: hashed.append(cell) or 0)
+    assert plan_for(own, "", 30.0) == first
+    assert hashed == []
+
+
 def test_where_hosting_is_limited_a_number_chooses_of_what_is_hosted() -> None:
     def limited(bound: float | None, *plans: dict[str, str]) -> Mapping:
         budgets = {str(number): Plan(Limits(None, bound), plan, 0.9, 70, 77) for number, plan in enumerate(plans)}
