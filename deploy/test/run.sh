@@ -57,10 +57,15 @@ kubernetes=$(tools/kubernetes.sh)
 helm=$(command -v helm || echo "${XDG_CACHE_HOME:-$HOME/.cache}/coe/tools/helm")
 missing=""
 for package in containernetworking-plugins iptables iproute2 openssl; do
-    dpkg-query -W "$package" >/dev/null 2>&1 || missing="$missing $package"
+    # dpkg knows of packages that others recommend, too.
+    [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing="$missing $package"
 done
-# shellcheck disable=SC2086
-[ -z "$missing" ] || DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >"$state/apt.log" 2>&1
+if [ -n "$missing" ]; then
+    apt-get update -qq
+    # shellcheck disable=SC2086
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >"$state/apt.log" 2>&1 ||
+        { tail -5 "$state/apt.log"; exit 1; }
+fi
 
 say "container engine"
 unless_skipped engine_start
