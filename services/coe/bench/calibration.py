@@ -1,6 +1,6 @@
 """This machine as the simulator sees it, measured the way it is used: more experts than its caches hold, in turn, so
-that each visit reads weights from memory; copies as the memory-tier manager makes them, beside steps; and a short trace
-over the real worker for what lies between steps.
+that each visit reads weights from memory; copies as the memory-tier manager makes them, beside steps; and short traces
+over the real worker for what lies between steps, and what a load takes from them.
 """
 
 import os
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from coe.bench.loads import loads
 from coe.bench.node import Setting
 from coe.bench.samples import BESIDE_TOKENS, Samples
 from coe.bench.visits import visit
@@ -48,6 +49,7 @@ async def calibrate(setting: Setting, experts: Sequence[str], largest: int) -> S
         rig.copies(samples)
     visits = (*VISITS, *(size for size in LARGE_VISITS if size <= largest))
     await visit(setting, experts, visits, samples)
+    await loads(setting, experts[:EXPERTS], ROOM, samples)
     return samples
 
 

@@ -24,7 +24,8 @@ class Samples:
     without what lies between them; `prefill`: a visit's first step, by its tokens.
 
     Copies: `again`, `first` of an expert, into memory that was `fresh`; `touched`: a first step of BESIDE_TOKENS that
-    reads such memory; `beside`: how long a copy took, and by how much longer the steps made meanwhile.
+    reads such memory; `beside`: how long a copy took, and by how much longer the steps made meanwhile. `loads`: by how
+    much longer the real worker's steps took for each load, with all that is done for one.
     `between` two steps of an expert that compute prompts; at a `switch` to another; `taken`: taking a prompt in.
     `woken`: by how much longer a visit of one prompt took after a pause than another's right after it.
     """
@@ -37,6 +38,7 @@ class Samples:
     fresh: list[float] = field(default_factory=list)
     touched: list[float] = field(default_factory=list)
     beside: list[tuple[float, float]] = field(default_factory=list)
+    loads: list[float] = field(default_factory=list)
     between: list[float] = field(default_factory=list)
     switch: list[float] = field(default_factory=list)
     taken: list[float] = field(default_factory=list)
@@ -54,8 +56,9 @@ class Samples:
 
 def fitted(samples: Samples, expert_bytes: int) -> Hardware:
     """Of means, as it is them that add up. Raises Unavailable when a sample is missing."""
-    decode, prefill = _curve(samples.decode), _curve(samples.prefill)
+    decode, prefill = curve(samples.decode), curve(samples.prefill)
     copied_s, lost_s = (sum(column) for column in zip(*samples.beside, strict=True))
+    copying = min(max(lost_s / copied_s, 0.0), 0.95)
     measured = Measured(
         decode=decode,
         prefill=prefill,
@@ -66,12 +69,13 @@ def fitted(samples: Samples, expert_bytes: int) -> Hardware:
         first_link=expert_bytes / _mean(samples.first),
         fresh_link=expert_bytes / _mean(samples.fresh),
         touch_s=max(_mean(samples.touched) - at(prefill, BESIDE_TOKENS), 0.0),
-        copying=min(max(lost_s / copied_s, 0.0), 0.95),
+        copying=copying,
+        ask_s=max(_mean(samples.loads) - copying * _mean(samples.again), 0.0),
     )
     return replace(HOST, link=expert_bytes / _mean(samples.again), measured=measured)
 
 
-def _curve(by_size: dict[int, list[float]]) -> Curve:
+def curve(by_size: dict[int, list[float]]) -> Curve:
     """A larger step never takes less: what seems so is evened out."""
     sizes = sorted(by_size)
     means = [_mean(by_size[size]) for size in sizes]

@@ -39,5 +39,6 @@ def run(threads: int, as_json: bool) -> None:
         f"between steps {measured.between_s * 1e3:.1f} ms, experts {measured.switch_s * 1e3:.1f} ms; a prompt "
         f"{measured.prompt_s * 1e3:.1f} ms; link {machine.link / 1e9:.1f} GB/s, an expert's first copy "
         f"{measured.first_link / 1e9:.1f}, into new memory {measured.fresh_link / 1e9:.1f} and a first read of it "
-        f"{measured.touch_s * 1e3:.0f} ms; a copy takes {measured.copying:.0%} of execution meanwhile"
+        f"{measured.touch_s * 1e3:.0f} ms; a copy takes {measured.copying:.0%} of execution meanwhile, "
+        f"and a load {measured.ask_s * 1e3:.1f} ms of it beside"
     )

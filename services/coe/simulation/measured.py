@@ -19,7 +19,8 @@ class Measured:
     (template, tokenizer); `wake_s`: how much longer a visit takes after a pause, in which others had the caches.
     `first_link`: bytes a second of an expert's first copy (read into DDR, checked); `fresh_link`: of one into memory
     of HBM that was never used; `touch_s`: how much longer the first step takes that reads such memory.
-    `copying`: the part of execution that a copy under way takes, as it runs on the same cores.
+    `copying`: the part of execution that a copy under way takes, as it runs on the same cores; `ask_s`: what else a
+    load takes of it, on which worker and manager agree.
     """
 
     decode: Curve
@@ -32,6 +33,7 @@ class Measured:
     fresh_link: float
     touch_s: float
     copying: float
+    ask_s: float = 0.0
 
     def slower(self, times: float) -> "Measured":
         """The same machine when it executes so many times slower. Copies are as they were."""
@@ -48,6 +50,7 @@ class Measured:
             prompt_s=self.prompt_s * times,
             wake_s=self.wake_s * times,
             touch_s=self.touch_s * times,
+            ask_s=self.ask_s * times,
         )
 
     @classmethod

@@ -98,6 +98,8 @@ class Node:
         self._copying = measured.copying if measured else 0.0
         self._switch_s = measured.switch_s if measured else 0.0
         self._woken = True
+        # Loads that execution has paid for.
+        self._paid = 0
         # Experts that have computed what their prompts begin with.
         self._begun: set[str] = set()
         self._now = 0.0
@@ -234,7 +236,8 @@ class Node:
         known = shared if expert in self._begun else 0
         self._begun.add(expert)
         tokens = [max(1, trace.prompt_tokens[index] - known) for index in joined]
-        seconds = measured.prompt_s * len(joined)
+        seconds = measured.prompt_s * len(joined) + measured.ask_s * (self._hbm.loads - self._paid)
+        self._paid = self._hbm.loads
         if self._woken:
             self._woken = False
             seconds += measured.wake_s

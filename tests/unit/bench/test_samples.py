@@ -19,6 +19,7 @@ def samples() -> Samples:
     found.fresh += [0.5]
     found.touched += [0.050]
     found.beside += [(0.1, 0.05), (0.3, 0.15)]
+    found.loads += [0.070]
     found.between += [0.001]
     found.switch += [0.002]
     found.taken += [0.003]
@@ -39,6 +40,8 @@ def test_the_machine_that_was_measured() -> None:
     assert measured.prefill == ((BESIDE_TOKENS, pytest.approx(0.030)),)
     assert measured.touch_s == pytest.approx(0.020)
     assert measured.copying == pytest.approx(0.5)
+    # Beside half of the copy's time.
+    assert measured.ask_s == pytest.approx(0.020)
     assert measured.wake_s == pytest.approx(0.010)
 
 

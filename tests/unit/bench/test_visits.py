@@ -2,6 +2,7 @@
 
 import pytest
 
+from coe.bench.loads import lost_s
 from coe.bench.meter import Span
 from coe.bench.samples import Samples
 from coe.bench.visits import ANSWER_TOKENS, PAIRS, read
@@ -35,3 +36,14 @@ def test_a_few_steps_make_no_pitch() -> None:
     samples = Samples()
     read([span for spans in (*pairs, visit("a", 100.0, 4, steps=5)) for span in spans], 0, samples)
     assert 4 not in samples.decode
+
+
+def test_what_loads_take_is_told_by_first_steps_of_lone_prompts() -> None:
+    skipped, late, several, on_time = (
+        visit("a", 0.0),
+        visit("b", 50.0, step_s=3.0),
+        visit("c", 99.0, 2),
+        visit("d", 150.0),
+    )
+    spans = [span for one in (skipped, late, several, on_time) for span in one]
+    assert lost_s(spans, 1, alone_s=1.0) == pytest.approx(2.0)

@@ -63,6 +63,14 @@ def test_the_copy_of_new_memory_may_be_what_lasts() -> None:
     assert visit(Trace([0.0], ["a"], [16], [5]), slow) == pytest.approx(0.25 + 100.0 + 4 * 1.0)
 
 
+def test_what_a_load_takes_of_execution_is_paid_once() -> None:
+    """Two visits, one of which the expert is still there for."""
+    asking = replace(MACHINE, measured=replace(MEASURED, ask_s=10.0))
+    trace = Trace([0.0, 1000.0], ["a", "a"], [16, 16], [5, 5])
+    assert visit(trace, asking) == pytest.approx(visit(trace))
+    assert visit(Trace([0.0], ["a"], [16], [5]), asking) == pytest.approx(10.0 + visit(Trace([0.0], ["a"], [16], [5])))
+
+
 def test_prompts_that_begin_alike_compute_it_once() -> None:
     """In one step, the first prompt whole and the rest of the second."""
     both = Trace([0.0, 0.0], ["a", "a"], [16, 16], [4, 4], shared_tokens=9)
