@@ -101,8 +101,9 @@ load: setup ## an open-loop load test on a stack of its own, with a report in bu
 	@$(PY) -m loadtest run --profile $(or $(PROFILE),load) --transport $(or $(TRANSPORT),kafka) \
 		--report build/load/$(or $(PROFILE),load)-$(or $(TRANSPORT),kafka).html $(if $(BASELINE),--save-baseline)
 
+# Tracebacks as Python's own: to show more pytest parses the sources, in which CPython 3.11 may fail by itself (SystemError).
 chaos: setup ## kill parts of a stack under load; nothing may be lost or answered twice
-	@$(BIN)/pytest -m chaos tests/chaos $(PYTEST_ARGS)
+	@$(BIN)/pytest -m chaos tests/chaos --tb=native $(PYTEST_ARGS)
 
 soak: setup ## load for an hour: memory, open files, threads and latency must not grow
 	@$(PY) -m loadtest run --profile soak
