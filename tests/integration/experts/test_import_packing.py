@@ -1,7 +1,6 @@
 """Bundles and leftovers that another version packed."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,8 +10,7 @@ from coe.experts.catalogue import Catalogue
 from coe.experts.gguf_source import GgufSource
 from coe.experts.manifest import CHUNK_BYTES, PACKING
 from coe.platform.errors import ArtifactError
-from integration.experts.tiny_import import MODEL, run
-from support.gguf_files import write_tiny_gguf
+from integration.experts.tiny_import import run
 
 
 def test_leftovers_packed_another_way_are_worth_nothing(
@@ -47,15 +45,11 @@ def test_bundles_of_another_packing_are_refused_and_imported_anew(
     catalogue.get("tiny").verify()
 
 
-def test_another_models_outdated_bundle_is_left_alone(source: GgufSource, experts: Path, tmp_path: Path) -> None:
+def test_another_models_outdated_bundle_is_left_alone(source: GgufSource, another: GgufSource, experts: Path) -> None:
     path = run(source, experts).path / "manifest.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"packing": PACKING - 1}))
-    other = GgufSource.open(write_tiny_gguf(tmp_path / "other.gguf", replace(MODEL, seed=1)))
-    try:
-        with pytest.raises(ArtifactError, match="another model"):
-            run(other, experts)
-    finally:
-        other.close()
+    with pytest.raises(ArtifactError, match="another model"):
+        run(another, experts)
     assert (path.parent / "weights.coe").is_file()
 
 
