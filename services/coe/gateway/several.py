@@ -1,4 +1,4 @@
-"""The prompts of one request: followed together, and given up together."""
+"""A request for several answers, a prompt for each: followed together, and given up together."""
 
 import asyncio
 import time
@@ -11,7 +11,6 @@ from coe._proto.events_pb2 import PromptCompleted, PromptSubmitted
 from coe.client.events import Completed
 from coe.gateway.decision import decision_headers, explanation
 from coe.gateway.dialects.asked import Asked, Head
-from coe.gateway.dialects.choices import together
 from coe.gateway.reading import Reading, give_up
 from coe.gateway.tenants import Prompts
 from coe.platform.errors import CoEError
@@ -56,7 +55,7 @@ def answer_of(wanted: Asked, name: str, results: Sequence[PromptCompleted]) -> R
         why = {"coe": explanation(result.routing, result.assignment)} if part.explain else {}
         answers.append(part.whole(result, Head(name, result.assignment.expert_id, created, why)))
     headers = [decision_headers(result.routing, result.assignment).items() for result in results]
-    return JSONResponse(together(answers, wanted.model), headers=dict(set(headers[0]).intersection(*headers[1:])))
+    return JSONResponse(wanted.together(answers), headers=dict(set(headers[0]).intersection(*headers[1:])))
 
 
 async def _end(prompts: Prompts, prompt: PromptSubmitted, timeout_s: float, index: int) -> PromptCompleted:

@@ -47,6 +47,14 @@ async def test_several_prompts_are_answered_in_their_order(http: httpx.AsyncClie
     assert spelt["choices"] == choices
 
 
+async def test_several_answers_to_one_prompt(http: httpx.AsyncClient) -> None:
+    answer = (await http.post(COMPLETIONS, json={"prompt": "eno", "n": 2, "temperature": 1})).json()
+    assert [(one["index"], one["text"]) for one in answer["choices"]] == [(0, "one"), (1, "one")]
+    one = (await http.post(COMPLETIONS, json={"prompt": "eno"})).json()["usage"]
+    assert answer["usage"]["prompt_tokens"] == one["prompt_tokens"]
+    assert answer["usage"]["completion_tokens"] == 2 * one["completion_tokens"]
+
+
 @pytest.mark.parametrize(
     ("body", "status", "code"),
     [

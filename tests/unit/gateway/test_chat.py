@@ -56,7 +56,9 @@ def test_developer_messages_are_system_messages_and_parts_are_joined() -> None:
 @pytest.mark.parametrize(
     "extra",
     [
-        {"n": 2},
+        {"n": 65, "temperature": 1},
+        {"n": 0},
+        {"n": 2, "temperature": 1, "stream": True},
         {"tools": [{"type": "custom", "custom": {"name": "f"}}]},
         {"tools": [{"type": "function", "function": {"name": "f", "parameters": "{}"}}]},
         {"tools": [{"type": "function", "function": {"name": "f"}}], "tool_choice": "always"},
@@ -237,3 +239,28 @@ def test_an_answer_names_the_expert_that_ran() -> None:
         },
         "coe": "why",
     }
+
+
+def test_several_answers_are_prompts_of_their_own_seeds_and_choices_of_one_answer() -> None:
+    request = ChatRequest.model_validate({"messages": HELLO, "n": 3, "temperature": 0.5, "seed": -1, "max_tokens": 7})
+    prompts = [part.to_prompt() for part in request.apart()]
+    assert [prompt.sampling.seed for prompt in prompts] == [2**64 - 1, 0, 1]
+    assert {(prompt.messages[0].content, prompt.sampling.max_tokens) for prompt in prompts} == {("hello", 7)}
+    answer = request.together([whole(text=text, finish_reason="stop") for text in "xyz"])
+    assert [(one["index"], one["message"]["content"]) for one in answer["choices"]] == [(0, "x"), (1, "y"), (2, "z")]
+    # The prompt is counted once.
+    assert answer["usage"] == {
+        "prompt_tokens": 3,
+        "completion_tokens": 3,
+        "total_tokens": 6,
+        "prompt_tokens_details": {"cached_tokens": 2},
+    }
+    unseeded = ChatRequest.model_validate({"messages": HELLO, "n": 2, "temperature": 0.5}).apart()
+    assert not any(part.to_prompt().sampling.HasField("seed") for part in unseeded)
+
+
+@pytest.mark.parametrize("extra", [{}, {"temperature": 0}])
+def test_several_answers_that_would_be_alike_are_refused(extra: dict[str, object]) -> None:
+    with pytest.raises(ValidationError) as caught:
+        ChatRequest.model_validate({"messages": HELLO, "n": 2} | extra)
+    assert invalid(caught.value).message.startswith("n: answers of temperature 0")

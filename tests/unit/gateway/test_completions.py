@@ -9,8 +9,8 @@ from pydantic import ValidationError
 
 from coe._proto import common_pb2, events_pb2
 from coe.gateway.dialects.asked import Head
-from coe.gateway.dialects.choices import together
-from coe.gateway.dialects.completions import MAX_PROMPTS, CompletionRequest
+from coe.gateway.dialects.choices import MAX_CHOICES
+from coe.gateway.dialects.completions import CompletionRequest
 from coe.platform.errors import Unavailable
 
 HEAD = Head("r", "expert", 1, {})
@@ -53,7 +53,7 @@ def test_the_text_goes_on_as_it_is() -> None:
     [
         ({"prompt": ["a", "b"], "stream": True}, "prompt"),
         ({"prompt": ["a", [1]], "model": "expert"}, "prompt"),
-        ({"prompt": ["a"] * (MAX_PROMPTS + 1)}, "prompt"),
+        ({"prompt": ["a"] * (MAX_CHOICES + 1)}, "prompt"),
         ({"prompt": [1, 2]}, "prompt"),
         ({"prompt": [[1, 2]], "model": "coe-economy"}, "prompt"),
         ({"prompt": [-1], "model": "expert"}, "prompt"),
@@ -63,7 +63,7 @@ def test_the_text_goes_on_as_it_is() -> None:
         ({"prompt": 5}, "prompt"),
         ({"prompt": []}, "prompt"),
         ({"prompt": None}, "prompt"),
-        ({"n": 2}, "n"),
+        ({"prompt": ["a", "b"], "n": MAX_CHOICES // 2 + 1, "temperature": 1}, "prompt"),
         ({"best_of": 2}, "best_of"),
         ({"suffix": "x"}, "suffix"),
         ({"logprobs": 21}, "logprobs"),
@@ -188,7 +188,7 @@ def test_several_prompts_are_one_answer() -> None:
     assert {part.to_prompt().sampling.max_tokens for part in parts} == {3}
     heads = [Head("r", expert, 1, {"coe": expert}) for expert in ("one", "two")]
     answers = [part.whole(ended(text), head) for part, text, head in zip(parts, ("x", "y"), heads, strict=True)]
-    answer = together(answers, request.model)
+    answer = request.together(answers)
     assert (answer["id"], answer["model"], "coe" in answer) == ("cmpl-r", "coe-auto", False)
     told = [(choice["index"], choice["text"], choice["coe"]) for choice in answer["choices"]]
     assert told == [(0, "x", "one"), (1, "y", "two")]
@@ -198,6 +198,17 @@ def test_several_prompts_are_one_answer() -> None:
         "total_tokens": 10,
         "prompt_tokens_details": {"cached_tokens": 2},
     }
-    assert together(answers[:1] * 2, request.model)["model"] == "one"
+    assert request.together(answers[:1] * 2)["model"] == "one"
     ids = asked(prompt=[[1, 2], [3]], model="expert")
     assert [list(part.to_prompt().token_ids) for part in ids.apart()] == [[1, 2], [3]]
+
+
+def test_several_answers_to_several_prompts_stand_by_prompt() -> None:
+    parts = asked(prompt=["a", "b"], n=2, temperature=1, seed=2**64 - 1).apart()
+    prompts = [part.to_prompt() for part in parts]
+    assert [(prompt.prompt, prompt.sampling.seed) for prompt in prompts] == [
+        ("a", 2**64 - 1),
+        ("a", 0),
+        ("b", 2**64 - 1),
+        ("b", 0),
+    ]

@@ -1,10 +1,11 @@
 """What a request has in every dialect, and what its answer needs of it.
 
-Fields of an API that we can't honour (n > 1, images ...) are refused rather than ignored, unless their value asks for
+Fields of an API that we can't honour (images, audio ...) are refused rather than ignored, unless their value asks for
 nothing. Null is the same as no field.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
@@ -80,8 +81,13 @@ class Asked(Given, ABC):
     explain: bool = False
 
     def apart(self) -> list[Self]:
-        """A request for each of its prompts: all but these are of one."""
+        """A request for each of its answers."""
         return [self]
+
+    def together(self, answers: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """One answer of those to its parts."""
+        (only,) = answers
+        return only
 
     @abstractmethod
     def to_prompt(self) -> events_pb2.PromptSubmitted: ...

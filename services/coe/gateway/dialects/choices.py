@@ -1,8 +1,10 @@
-"""What the dialects have in common whose answers are a list of choices: one for each prompt."""
+"""What the dialects have in common whose answers are a list of choices: `n` for each prompt."""
 
 from abc import ABC
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Self
+
+from pydantic import Field, ValidationInfo, field_validator
 
 from coe._proto import common_pb2, events_pb2
 from coe.gateway.dialects.asked import Asked, Head, Nothing, Tokens
@@ -11,15 +13,49 @@ from coe.gateway.refusals import error_body
 from coe.gateway.sse import event
 from coe.platform.errors import CoEError
 
+# Of one request: each is as much work as a request's only one.
+MAX_CHOICES = 64
+
 
 class ChoiceRequest(Asked, ABC):
     """A request for a list of choices."""
 
     max_tokens: Tokens | None = None
     response_format: Format | None = None
+    n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] = 1
     # Accepted only at the value that changes nothing.
-    n: Literal[1] = 1
     logit_bias: Nothing | None = None
+
+    @field_validator("n")
+    @classmethod
+    def _that_differ(cls, n: int, asked: ValidationInfo) -> int:
+        if n > 1 and not asked.data.get("temperature"):
+            raise ValueError("answers of temperature 0, the default, are all alike: only 1 is given")
+        if n > 1 and asked.data.get("stream"):
+            raise ValueError("several answers are not streamed")
+        return n
+
+    def apart(self) -> list[Self]:
+        """A request for each answer, with a seed of its own: the one that was given, and those that follow it."""
+        if self.n == 1:
+            return [self]
+        seeds = [None if self.seed is None else (self.seed + index) % 2**64 for index in range(self.n)]
+        return [self.model_copy(update={"n": 1, "seed": seed}) for seed in seeds]
+
+    def together(self, answers: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """In the order of `apart`. It is that of the model that was asked for where several experts answered."""
+        models = {answer["model"] for answer in answers}
+        choices = [
+            choice | {"index": index} | ({"coe": answer["coe"]} if "coe" in answer else {})
+            for index, answer in enumerate(answers)
+            for choice in answer["choices"]
+        ]
+        return {
+            **{name: answers[0][name] for name in ("id", "object", "created")},
+            "model": models.pop() if len(models) == 1 else self.model,
+            "choices": choices,
+            "usage": _usage_of([answer["usage"] for answer in answers], self.n),
+        }
 
     @property
     def json_schema(self) -> str | None:
@@ -37,20 +73,10 @@ def whole(
     return envelope(head, kind, prefix) | {"choices": [choice], "usage": usage(result.usage)} | head.why
 
 
-def together(answers: Sequence[dict[str, Any]], model: str) -> dict[str, Any]:
-    """One answer of several. It is the `model`'s where they are of different experts."""
-    models = {answer["model"] for answer in answers}
-    choices = [
-        choice | {"index": index} | ({"coe": answer["coe"]} if "coe" in answer else {})
-        for index, answer in enumerate(answers)
-        for choice in answer["choices"]
-    ]
-    return {
-        **{name: answers[0][name] for name in ("id", "object", "created")},
-        "model": models.pop() if len(models) == 1 else model,
-        "choices": choices,
-        "usage": _sum([answer["usage"] for answer in answers]),
-    }
+def _usage_of(answers: Sequence[dict[str, Any]], n: int) -> dict[str, Any]:
+    """A prompt is counted once, whatever the number of its answers."""
+    prompts, written = _sum(answers[::n]), _sum(answers)["completion_tokens"]
+    return prompts | {"completion_tokens": written, "total_tokens": prompts["prompt_tokens"] + written}
 
 
 def _sum(counts: Sequence[dict[str, Any]]) -> dict[str, Any]:

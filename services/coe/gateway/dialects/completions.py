@@ -8,15 +8,13 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from coe._proto import common_pb2, events_pb2
 from coe.gateway.dialects.asked import Head
-from coe.gateway.dialects.choices import ChoiceRequest, Chunks, whole
+from coe.gateway.dialects.choices import MAX_CHOICES, ChoiceRequest, Chunks, whole
 from coe.gateway.dialects.logprobs import TopLogprobs
 from coe.gateway.models import ROUTED
 from coe.platform.errors import Unavailable
 
 # As that API has it.
 DEFAULT_TOKENS = 16
-# Of one request: each is as much work as a request's only one.
-MAX_PROMPTS = 64
 FORM = ("text_completion", "cmpl")
 
 
@@ -24,8 +22,6 @@ def _given(prompt: object) -> list[str] | list[list[int]]:
     several: list[Any] = prompt if isinstance(prompt, list) and not _is_ids(prompt) else [prompt]
     if not several or not (all(isinstance(one, str) for one in several) or all(map(_is_ids, several))):
         raise ValueError("a text is wanted, or a list of token ids, or a list of texts or of such lists")
-    if len(several) > MAX_PROMPTS:
-        raise ValueError(f"a request may have {MAX_PROMPTS} prompts, not {len(several)}")
     return several
 
 
@@ -52,6 +48,8 @@ class CompletionRequest(ChoiceRequest):
             raise ValueError("token ids are of one expert's tokenizer: name that expert as the model")
         if len(given) > 1 and asked.data.get("stream"):
             raise ValueError("the answers to several are not streamed")
+        if (choices := len(given) * asked.data.get("n", 1)) > MAX_CHOICES:
+            raise ValueError(f"a request may have {MAX_CHOICES} answers, not {choices}")
         return given
 
     @field_validator("echo")
@@ -72,7 +70,8 @@ class CompletionRequest(ChoiceRequest):
         return self.echo and self.logprobs is not None
 
     def apart(self) -> list[Self]:
-        return [self.model_copy(update={"prompt": [one]}) for one in self.prompt]
+        answers = super().apart()
+        return [part.model_copy(update={"prompt": [one]}) for one in self.prompt for part in answers]
 
     def to_prompt(self) -> events_pb2.PromptSubmitted:
         prompt = self.prompt_of(max_tokens=self.max_tokens, json_schema=self.json_schema, top_logprobs=self.logprobs)
