@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coe.router.policy import GENERAL, Thresholds, decide, empty
+from coe.router.policy import GENERAL, Decision, Thresholds, decide, empty
 
 CATEGORIES = ("coding", "general", "math")
 THRESHOLDS = Thresholds(confidence=0.5, out_of_distribution=0.8)
@@ -19,6 +19,7 @@ THRESHOLDS = Thresholds(confidence=0.5, out_of_distribution=0.8)
         ([0.7, 0.2, 0.1], 0.9, GENERAL, "out_of_distribution"),
         ([0.4, 0.3, 0.3], 0.9, GENERAL, "out_of_distribution"),
         ([0.2, 0.7, 0.1], 0.1, GENERAL, ""),
+        ([0.5, 0.3, 0.2], 0.1, "coding", ""),
     ],
 )
 def test_decisions(probabilities: list[float], strangeness: float, category: str, reason: str) -> None:
@@ -28,7 +29,7 @@ def test_decisions(probabilities: list[float], strangeness: float, category: str
 
 
 def test_nothing_to_classify_goes_to_general() -> None:
-    assert (empty().category, empty().fallback_reason) == (GENERAL, "empty_prompt")
+    assert empty() == Decision(GENERAL, 0.0, (), "empty_prompt", 1.0)
 
 
 scores = st.lists(st.floats(0.01, 1), min_size=3, max_size=3).map(lambda raw: [value / sum(raw) for value in raw])
