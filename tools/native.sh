@@ -4,14 +4,14 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-python=${PYTHON:-$(test -x .venv/bin/python && echo .venv/bin/python || echo python3)}
+python=${PYTHON:-$(test -x .venv/bin/python && echo "$PWD/.venv/bin/python" || command -v python3)}
 source_dir=services/coe/native
 tests_dir=tests/unit/native/cc
 
 configure() { # folder, further options
   local folder=$1
   shift
-  cmake -S "$source_dir" -B "$folder" -G Ninja -DPython_EXECUTABLE="$PWD/$python" "$@" >"$folder.log" 2>&1 ||
+  cmake -S "$source_dir" -B "$folder" -G Ninja -DPython_EXECUTABLE="$python" "$@" >"$folder.log" 2>&1 ||
     { cat "$folder.log" >&2; exit 1; }
 }
 
