@@ -6,7 +6,7 @@ from it alone. Sources of the switches: the models' reports and their public con
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 Activation = Literal["silu", "gelu"]
 
@@ -33,13 +33,13 @@ class ModelConfig(BaseModel):
     vocabulary: Size
     context_length: PositiveInt = Field(le=1 << 40)
     norm_epsilon: float
-    rope_theta: float
+    rope_theta: PositiveFloat
     # How many of a head's dimensions rotate.
     rope_dim: PositiveInt = Field(multiple_of=2)
     # Divisors of the rotary frequencies, one for each pair: Llama 3.1's scaling, or Gemma 3's linear one. Empty: none.
-    rope_factors: tuple[float, ...] = ()
+    rope_factors: tuple[PositiveFloat, ...] = ()
     # Base of the layers with a sliding window where it differs (Gemma 3), else 0.
-    local_rope_theta: float = 0.0
+    local_rope_theta: NonNegativeFloat = 0.0
     # Tokens that a local layer sees, itself included. 0: every layer sees all.
     window: int = Field(default=0, ge=0, le=1 << 40)
     # One layer in so many is global: the last of each group. 1 with a window: all are local.
