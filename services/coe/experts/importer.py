@@ -32,11 +32,12 @@ from coe.experts.tokenizer_file import load_tokenizer
 from coe.experts.weights_writer import Progress, WeightsWriter
 from coe.native import packing
 from coe.platform.errors import ArtifactError
+from coe.platform.processors import processors
 
 # Directories of unfinished imports start so; a catalogue never shows them.
 PARTIAL_PREFIX = ".partial-"
 # Packing is numpy's work, which runs beside itself; beyond a few threads memory is the limit.
-PACK_THREADS = min(os.cpu_count() or 1, 8)
+PACK_THREADS = min(processors(), 8)
 
 
 def import_model(

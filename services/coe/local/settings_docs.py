@@ -67,8 +67,8 @@ _KINDS: dict[Any, str] = {
     bool: "true or false",
     Path: "path",
 }
-# Of the machine.
-_COMPUTED = {"COE_WORKER_THREADS": "its processors"}
+# Of the process.
+_COMPUTED = {"COE_WORKER_THREADS": "processors it may use"}
 _UNITS = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 
 
