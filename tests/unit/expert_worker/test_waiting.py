@@ -65,6 +65,7 @@ class WaitingMachine(RuleBasedStateMachine):
         assert waiting.queues.depths() == Counter(prompt.expert_id for prompt in model)
         for request_id in "xyz":
             assert waiting.of_request(request_id) == [one for one in model if one.request_id == request_id]
+        assert waiting._of_request.keys() == {prompt.request_id for prompt in model}  # nothing is left of those gone
         for expert in "ab":
             assert waiting.first(expert) == next((one for one in model if one.expert_id == expert), None)
 
