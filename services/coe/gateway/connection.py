@@ -19,7 +19,8 @@ SPREAD = 0.1
 
 class Connection(H11Protocol):
     """Closed when no request begins within `HEAD_S` after it was opened, or after more came of the next one's head;
-    when what was sent is not taken for `UNREAD_S`; and behind an answer once it is `max_age_s` old, 0: never.
+    when what was sent is not taken for `UNREAD_S`; behind an answer once it is `max_age_s` old, 0: never; and behind
+    the answer to a request that tells its length in two ways.
     """
 
     _late: asyncio.TimerHandle | None = None
@@ -37,10 +38,15 @@ class Connection(H11Protocol):
 
     def handle_events(self) -> None:
         super().handle_events()
-        beginning = self.cycle is not None and not self.cycle.response_started
-        if beginning and self.loop.time() >= self._old_at and CLOSE_HEADER not in self.headers:
+        if self.cycle is None or self.cycle.response_started or CLOSE_HEADER in self.headers:
+            return
+        if self.loop.time() >= self._old_at or self._has_two_lengths():
             # As if the client had asked for it, which uvicorn does.
             self.headers.append(CLOSE_HEADER)
+
+    def _has_two_lengths(self) -> bool:
+        """A proxy that took the other one takes what follows for the rest of the body (RFC 9112, 6.1)."""
+        return {b"content-length", b"transfer-encoding"} <= {name for name, _ in self.headers}
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)

@@ -113,3 +113,13 @@ async def test_a_younger_one_is_kept(age_s: float) -> None:
     async with served(hello, age_s) as opened:
         for _ in range(2):
             assert b"connection" not in await said(opened)
+
+
+async def test_what_a_proxy_may_take_for_a_body_is_no_request() -> None:
+    """The length that is said twice ends the body here, where another would read on."""
+    two_lengths = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1000\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"
+    async with served(hello) as (reader, writer):
+        writer.write(two_lengths + GET)
+        answers = await asyncio.wait_for(reader.read(), WAIT_S)
+    assert answers.count(b"HTTP/1.1 200") == 1
+    assert b"\r\nconnection: close" in answers
