@@ -3,7 +3,7 @@
 import asyncio
 import signal
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Annotated
 
 import typer
@@ -13,8 +13,10 @@ from coe.cli.console import err, print_json, say
 from coe.cli.servers import quiet_logs
 from coe.local.options import StackOptions
 from coe.local.stack import Stack
+from coe.local.stackfile import StackInfo
 from coe.local.supervisor import State, Supervised
 from coe.local.view import table
+from coe.platform.residency.connection import without_login
 
 _REFRESH_S = 1.0
 
@@ -60,7 +62,7 @@ async def _report_events(options: StackOptions) -> None:
         print_json({"event": "warning", "what": what})
 
     async with Stack(options, on_change=changed, on_step=step, on_warning=warning) as stack:
-        print_json({"event": "ready", **asdict(stack.info)})
+        print_json({"event": "ready", **asdict(_for_people(stack.info))})
         await stack.run_until_failed()
 
 
@@ -91,7 +93,12 @@ async def _refresh(live: Live, stack: Stack) -> None:
         await asyncio.sleep(_REFRESH_S)
 
 
+def _for_people(info: StackInfo) -> StackInfo:
+    """What is printed stays in terminals and journals."""
+    return replace(info, redis_url=without_login(info.redis_url))
+
+
 def _say_where(stack: Stack) -> None:
-    info = stack.info
+    info = _for_people(stack.info)
     say(f"Kafka {info.kafka_bootstrap}   Redis {info.redis_url}   gRPC {info.gateway}   HTTP {info.gateway_http}")
     say(f'Try: coe submit "What is the derivative of x^2?"    Ctrl-C stops. Logs: {stack.home}/run/logs')

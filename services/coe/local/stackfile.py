@@ -61,6 +61,9 @@ def write(info: StackInfo) -> None:
     target = path(Path(info.home))
     target.parent.mkdir(parents=True, exist_ok=True)
     scratch = target.with_suffix(".tmp")
+    scratch.unlink(missing_ok=True)
+    # A password is its owner's alone.
+    scratch.touch(mode=0o600 if "@" in info.redis_url else 0o666)
     scratch.write_text(json.dumps(asdict(info), indent=2) + "\n")
     scratch.replace(target)
 

@@ -22,6 +22,15 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     assert stackfile.running_stack(tmp_path) is None
 
 
+@pytest.mark.parametrize(("login", "others_may_read"), [("", True), ("user:secret@", False)])
+def test_a_password_is_its_owners_alone(tmp_path: Path, login: str, others_may_read: bool) -> None:
+    written = replace(info(tmp_path), redis_url=f"redis://{login}cache:6379/0")
+    for _ in range(2):
+        stackfile.write(written)
+        assert bool(stackfile.path(tmp_path).stat().st_mode & 0o044) is others_may_read
+    assert stackfile.running_stack(tmp_path) == written
+
+
 def test_the_file_of_a_process_that_died_counts_for_nothing(tmp_path: Path) -> None:
     stackfile.write(replace(info(tmp_path), pid_created=1.0))
     assert stackfile.running_stack(tmp_path) is None

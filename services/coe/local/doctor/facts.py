@@ -33,7 +33,7 @@ from coe.platform import topics
 from coe.platform.bus.kafka.connection import Connection
 from coe.platform.errors import CoEError
 from coe.platform.residency import ResidencyReader
-from coe.platform.residency.connection import connect, disconnect, why
+from coe.platform.residency.connection import connect, disconnect, why, without_login
 from coe.platform.rpc.client import bare_channel, tls_trouble
 
 _TIMEOUT_S = 15.0
@@ -72,12 +72,6 @@ async def _trouble(address: str) -> str:
         # Of our own certificates.
         return error.message
     return await tls_trouble(address) or f"no answer from {address}"
-
-
-def _hidden(url: str) -> str:
-    """Without user and password."""
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 async def _kafka(bootstrap: str) -> KafkaFacts:
@@ -142,7 +136,7 @@ async def _redis(url: str) -> RedisFacts:
                 hinders = "takes no writes"
                 await client.set("coe:doctor", "", px=1)
     except (RedisError, RedisClusterException, OSError, TimeoutError) as error:
-        return RedisFacts(error=f"{_hidden(url)} {hinders}: {await why(url, error)}")
+        return RedisFacts(error=f"{without_login(url)} {hinders}: {await why(url, error)}")
     finally:
         await disconnect(client)
     reader = ResidencyReader(url)

@@ -79,6 +79,12 @@ def connect(url: str) -> Any:
     return sentinel.master_for(name, **options, **once, **security, **_who(parts))
 
 
+def without_login(url: str) -> str:
+    """As people may see it: without user and password."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
 def raise_if_cancelled() -> None:
     """To be called after the client was: it writes by asyncio.wait_for, which before Python 3.12 loses a cancellation
     that comes as it ends.
