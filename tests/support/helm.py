@@ -64,14 +64,14 @@ def tool(name: str) -> str:
     return found
 
 
-def render(helm: str, values: Mapping[str, str], chart: Path = CHART) -> Documents:
+def render(helm: str, values: Mapping[str, str], chart: Path = CHART, release: str = "release") -> Documents:
     """Values are strings where they look like numbers in `extraEnv`, as everywhere in an environment."""
     settings = [
         part
         for name, value in values.items()
         for part in ("--set-string" if "Env[" in name else "--set", f"{name}={value}")
     ]
-    command = [helm, "template", "release", str(chart), "--namespace", "models", "--kube-version", KUBERNETES]
+    command = [helm, "template", release, str(chart), "--namespace", "models", "--kube-version", KUBERNETES]
     done = subprocess.run([*command, *settings], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
     return [document for document in yaml.safe_load_all(done.stdout) if document]

@@ -88,6 +88,16 @@ def test_objects_belong_together(rendered: list[dict[str, Any]]) -> None:
         assert (target["kind"], target["name"]) in {(one["kind"], one["metadata"]["name"]) for one in workloads}
 
 
+def test_the_longest_release_name_has_pods(helm: str) -> None:
+    """Helm's longest. Kubernetes' bounds: of a name that is a host's, and of the label `controller-revision-hash`."""
+    documents = render(helm, EVERYTHING, release="r" * 53)
+    named = {(one["kind"], one["metadata"]["name"]) for one in documents}
+    assert len(named) == len(documents)
+    assert max(len(name) for _, name in named) <= 63
+    (node,) = of_kind(documents, "StatefulSet")
+    assert len(f"{node['metadata']['name']}-{2**32 - 1}") <= 63
+
+
 def test_containers_are_unprivileged_bounded_and_probed(rendered: list[dict[str, Any]]) -> None:
     for container in containers(rendered):
         security = container["securityContext"]
@@ -179,6 +189,11 @@ def test_scaling_follows_topics_that_exist(helm: str) -> None:
         assert triggers["kafka"]["offsetResetPolicy"] == ours["auto_offset_reset"]
         # By itself KEDA speaks as to brokers of 1.0.
         assert triggers["kafka"]["version"] == "2.5.0"
+        if "prometheus" in triggers:
+            # Another release of the namespace waits for itself.
+            (pods,) = re.findall(r'pod=~"(.+?)"', triggers["prometheus"]["query"])
+            assert re.fullmatch(pods, f"{document['spec']['scaleTargetRef']['name']}-0")
+            assert not re.fullmatch(pods, "other-node-0")
 
 
 def test_secrets_are_read_where_they_are(helm: str) -> None:

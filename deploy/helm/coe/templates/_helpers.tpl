@@ -14,7 +14,9 @@ helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version }}
 {{- end }}
 
 {{- define "coe.fullname" -}}
-{{ printf "%s-%s" .root.Release.Name .name | trunc 63 | trimSuffix "-" }}
+{{- /* Of a long release's name the beginning. Pods of a StatefulSet bear its name and a hash of ten in one label, which takes 63. */}}
+{{- $most := ternary 52 63 (eq .name "node") -}}
+{{ printf "%s-%s" (.root.Release.Name | trunc (int (sub $most (add1 (len .name))))) .name }}
 {{- end }}
 
 {{- define "coe.image" -}}
