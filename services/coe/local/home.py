@@ -1,6 +1,5 @@
 """The folder of a stack: one stack at a time in it, logs of the last two runs, nothing left from one that died."""
 
-import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,10 +16,10 @@ def claimed(home: Path) -> Iterator[None]:
     """Nobody else runs a stack on this home meanwhile. Raises Unavailable when somebody does."""
     lock_path = stackfile.lock_path(home)
     lock_path.parent.mkdir(parents=True, exist_ok=True)
-    with lock_path.open("a") as lock:
+    with lock_path.open("ab") as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            stackfile.claim(lock)
+        except OSError:
             raise Unavailable(f"a stack already runs on {home}: stop it, or set COE_HOME to another folder") from None
         clear(home)
         try:

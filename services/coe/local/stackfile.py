@@ -3,13 +3,18 @@
 import fcntl
 import json
 import os
+import struct
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 import psutil
 
 from coe.platform.errors import Unavailable
+
+# `struct flock`: one lock on the whole file for writing.
+_ALONE = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -44,16 +49,19 @@ def lock_path(home: Path) -> Path:
     return home / "run" / "stack.lock"
 
 
+def claim(lock: BinaryIO) -> None:
+    """Locks the file for as long as it is open. Raises OSError when it is locked already."""
+    fcntl.fcntl(lock, fcntl.F_OFD_SETLK, _ALONE)
+
+
 def is_claimed(home: Path) -> bool:
-    """Whether a stack starts, runs or ends there."""
+    """Whether a stack starts, runs or ends there. Only looks: a lock, however short, might refuse a stack its start."""
     try:
-        with lock_path(home).open() as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        with lock_path(home).open("rb") as lock:
+            found = fcntl.fcntl(lock, fcntl.F_OFD_GETLK, _ALONE)
     except OSError:
         return False
-    return False
+    return struct.unpack_from("h", found) != (fcntl.F_UNLCK,)
 
 
 def write(info: StackInfo) -> None:

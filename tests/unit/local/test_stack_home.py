@@ -1,6 +1,8 @@
 """One stack at a time on a home, and nothing left from one that was killed."""
 
 import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from coe.local.home import claimed, rotate_logs
 from coe.local.options import StackOptions
 from coe.local.plan import arena_name
 from coe.local.stack import Stack
+from coe.local.stackfile import is_claimed
 from coe.platform.errors import Unavailable
 
 
@@ -17,6 +20,25 @@ def test_a_second_stack_is_refused(tmp_path: Path) -> None:
         pass
     with claimed(tmp_path):
         pass
+
+
+def test_whoever_looks_for_a_stack_keeps_none_from_starting(tmp_path: Path) -> None:
+    with claimed(tmp_path):
+        pass
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.is_set():
+            is_claimed(tmp_path)
+
+    with ThreadPoolExecutor() as pool:
+        pool.submit(look)
+        try:
+            for _ in range(1000):
+                with claimed(tmp_path):
+                    assert is_claimed(tmp_path)
+        finally:
+            over.set()
 
 
 @pytest.mark.parametrize("name", ["gateway_port", "gateway_http_port"])
