@@ -61,6 +61,18 @@ async def test_an_older_life_of_a_node_is_ignored(redis_url: str, reader: Reside
         assert set(view.nodes["n"].experts) == {"new"}
 
 
+async def test_a_life_that_began_by_a_clock_set_back_is_seen_once_the_one_before_is_gone(
+    redis_url: str, reader: ResidencyReader
+) -> None:
+    async with ResidencyPublisher(redis_url, "n", 2) as before:
+        before.publish(expert("before"))
+        await until(reader, lambda view: "n" in view.nodes)
+    async with ResidencyPublisher(redis_url, "n", 1) as publisher:
+        publisher.publish(expert("now"))
+        view = await until(reader, lambda view: "n" in view.nodes)
+        assert set(view.nodes["n"].experts) == {"now"}
+
+
 async def test_lost_data_is_published_again(redis_url: str, reader: ResidencyReader) -> None:
     async with ResidencyPublisher(redis_url, "n", 1) as publisher, redis.asyncio.Redis.from_url(redis_url) as client:
         publisher.publish(expert("a"))

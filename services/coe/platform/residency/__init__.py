@@ -11,8 +11,8 @@ Keys, all with values of the messages of protos/coe/v1:
 | | | `partitions` -> `<since, ms>:<numbers>`, its partitions of the assignments topic |
 
 The hashes live for 15 s beyond their publisher's last sign of life. An epoch is one life of a node's memory-tier
-manager: a publisher of an older epoch writes to a key that nobody reads any more. Redis may lose everything at any
-time: publishers notice within 5 s and write all again.
+manager: while the newest lives, a publisher of an older epoch writes to a key that nobody reads. Redis may lose
+everything at any time: publishers notice within 5 s and write all again.
 """
 
 from coe.platform.residency.publisher import ResidencyPublisher

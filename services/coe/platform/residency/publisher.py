@@ -153,10 +153,19 @@ class ResidencyPublisher:
 
     async def _register(self, key: str) -> None:
         if key == view.node_key(self._node, self._epoch):
-            # GT: an older life of the node never takes its name back.
-            await self._redis.zadd(view.EPOCHS, {self._node: self._epoch}, gt=True)
+            await self._take_name()
         else:
             await self._redis.sadd(view.WORKERS, key.removeprefix("coe:queues:{").removesuffix("}"))
+
+    async def _take_name(self) -> None:
+        """An older life of the node never takes it from one that lives."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.zadd(view.EPOCHS, {self._node: self._epoch}, gt=True)
+            pipe.zscore(view.EPOCHS, self._node)
+            _, newest = await pipe.execute()
+        if newest > self._epoch and not await self._redis.exists(view.node_key(self._node, int(newest))):
+            # The clock was set back since that one began.
+            await self._redis.zadd(view.EPOCHS, {self._node: self._epoch})
 
     def _all_changed(self) -> None:
         self._changed = {key: set(fields) for key, fields in self._state.items()}
