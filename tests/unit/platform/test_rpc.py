@@ -12,7 +12,14 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from structlog.testing import capture_logs
 
 from coe._proto import gateway_pb2, gateway_pb2_grpc, mapper_pb2, mapper_pb2_grpc, router_pb2, router_pb2_grpc
-from coe.platform.errors import DeadlineExceeded, ExpertNotFound, InternalError, PromptTooLarge, Unavailable
+from coe.platform.errors import (
+    DeadlineExceeded,
+    ExpertNotFound,
+    InternalError,
+    PromptTooLarge,
+    Unavailable,
+    UndecodableMessage,
+)
 from coe.platform.rpc import server
 from coe.platform.rpc.client import calls, channel
 from coe.platform.rpc.endpoint import LIVENESS, Endpoint
@@ -60,6 +67,16 @@ async def test_a_coe_error_arrives_as_itself(endpoint: Endpoint) -> None:
     with pytest.raises(ExpertNotFound, match="no such expert") as caught:
         await resolve(endpoint, "unknown")
     assert caught.value.details == {"expert_id": "x"}
+
+
+@pytest.mark.parametrize("method", ["/coe.v1.Mapper/Resolve", "/coe.v1.Gateway/Generate"])
+async def test_bytes_that_are_no_message_are_refused_and_not_logged_as_a_fault(
+    endpoint: Endpoint, method: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with channel(endpoint.address) as to:
+        with pytest.raises(UndecodableMessage), calls():
+            await to.unary_stream(method)(b"\xff").read()
+    assert not [record for record in caplog.records if record.exc_info]
 
 
 @pytest.mark.parametrize("serving", [True, False])

@@ -9,12 +9,13 @@ from typing import Any
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind, format_trace_id
 from opentelemetry.util.types import AttributeValue
 
 from coe.platform import logs
-from coe.platform.errors import CoEError, InternalError
+from coe.platform.errors import CoEError, InternalError, UndecodableMessage
 from coe.platform.rpc.status import from_call, to_grpc
 from coe.platform.telemetry import names, registry, spans, w3c
 
@@ -47,27 +48,31 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
             if handler.response_streaming
             else (grpc.unary_unary_rpc_method_handler, _unary, handler.unary_unary)
         )
-        return make(wrap(inner, method.lstrip("/")), handler.request_deserializer, handler.response_serializer)
+        # The request is read here: gRPC would log a traceback for bytes that are none.
+        answer = wrap(inner, method.lstrip("/"), handler.request_deserializer)
+        return make(answer, response_serializer=handler.response_serializer)
 
 
-def _unary(inner: Callable[..., Awaitable[Any]], method: str) -> Callable[..., Awaitable[Any]]:
-    async def answer(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+def _unary(
+    inner: Callable[..., Awaitable[Any]], method: str, read: Callable[[bytes], Any]
+) -> Callable[..., Awaitable[Any]]:
+    async def answer(request: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         with _span(method, context) as call:
             try:
-                return await inner(request, context)
+                return await inner(_message(request, read), context)
             except Exception as error:
                 await _abort(error, context, call, method)
 
     return answer
 
 
-def _stream(inner: Callable[..., Any], method: str) -> Callable[..., Awaitable[None]]:
+def _stream(inner: Callable[..., Any], method: str, read: Callable[[bytes], Any]) -> Callable[..., Awaitable[None]]:
     """Written here: gRPC leaves a generator whose call ends while it writes to the garbage collector."""
 
-    async def write(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+    async def write(request: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         with _span(method, context) as call:
             try:
-                async with aclosing(inner(request, context)) as responses:
+                async with aclosing(inner(_message(request, read), context)) as responses:
                     async for response in responses:
                         await context.write(response)
             except grpc.aio.BaseError:
@@ -77,6 +82,13 @@ def _stream(inner: Callable[..., Any], method: str) -> Callable[..., Awaitable[N
                 await _abort(error, context, call, method)
 
     return write
+
+
+def _message(request: bytes, read: Callable[[bytes], Any]) -> Any:
+    try:
+        return read(request)
+    except DecodeError:
+        raise UndecodableMessage("the request is not the bytes of the method's message") from None
 
 
 async def _abort(error: Exception, context: grpc.aio.ServicerContext[Any, Any], call: "_Call", method: str) -> None:
