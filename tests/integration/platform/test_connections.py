@@ -6,13 +6,13 @@ import warnings
 from uuid import uuid4
 
 import pytest
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import RequestTimedOutError
 
 from coe.platform.bus.api import TopicSpec
 from coe.platform.bus.kafka import KafkaBus
-from coe.platform.bus.kafka.client import closing, stop_consumer
+from coe.platform.bus.kafka.client import closing, stop_consumer, stop_producer
 
 pytestmark = pytest.mark.kafka
 
@@ -73,6 +73,32 @@ async def test_a_stop_that_is_given_up_ends_all_the_same(kafka_bootstrap: str) -
     client = consumer._client
     await stop_consumer(consumer, timeout_s=0)
     assert not any(connection.connected() for connection in client._conns.values())
+    await asyncio.wait(asyncio.all_tasks() - before or {asyncio.create_task(turns(1))}, timeout=10)
+    assert asyncio.all_tasks() <= before
+
+
+async def test_a_producer_that_can_not_deliver_ends_all_the_same(
+    kafka_bootstrap: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topic = f"topic-{uuid4().hex}"
+    bus = KafkaBus(kafka_bootstrap, source="coe/test", start_timeout_s=30, ensure=[TopicSpec(topic, 1)])
+    await bus.start()
+    await bus.stop()
+    asked = asyncio.Event()
+
+    async def hangs(node_id: int, request: object, **options: object) -> None:
+        asked.set()
+        await asyncio.Event().wait()
+
+    before = asyncio.all_tasks()
+    producer = closing(AIOKafkaProducer(bootstrap_servers=kafka_bootstrap))
+    await producer.start()
+    await producer.client.set_topics([topic])
+    monkeypatch.setattr(producer.client, "send", hangs)
+    await producer.send(topic, b"one under way")
+    await asked.wait()
+    await producer.send(topic, b"one behind it")
+    await stop_producer(producer, timeout_s=0)
     await asyncio.wait(asyncio.all_tasks() - before or {asyncio.create_task(turns(1))}, timeout=10)
     assert asyncio.all_tasks() <= before
 

@@ -11,6 +11,7 @@ leaves running is ended here.
 
 import asyncio
 from collections.abc import Coroutine
+from itertools import chain
 from typing import Any, TypeVar
 
 import structlog
@@ -18,6 +19,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import AIOKafkaClient, ConnectionGroup
 from aiokafka.conn import CloseReason
+from aiokafka.producer.message_accumulator import MessageAccumulator
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -84,7 +86,14 @@ async def stop_producer(producer: AIOKafkaProducer, timeout_s: float = STOP_TIME
     except Exception:
         # What failed was reported to whoever awaited the send.
         await _end(producer._sender.sender_task)
+        _give_up(producer._message_accumulator)
         await producer.client.close()
+
+
+def _give_up(accumulator: MessageAccumulator) -> None:
+    """The stop's flush, a task of its own, waits for what nobody sends any more."""
+    for batch in chain(accumulator._pending_batches, *accumulator._batches.values()):
+        batch.future.cancel()
 
 
 async def stop_consumer(consumer: AIOKafkaConsumer, timeout_s: float = STOP_TIMEOUT_S) -> None:
