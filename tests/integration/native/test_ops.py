@@ -206,6 +206,13 @@ def test_what_does_not_fit_is_named(deploy: Deploy) -> None:
         session("TieredLinear", {"x": FLOAT2}, offset=0, format="f32", rows=1 << 32, cols=1 << 30)
     with pytest.raises(Exception, match="multiple of 8 outputs"):
         session("TieredLinear", {"x": FLOAT2}, activation="silu_gate", **{**shape, "rows": 24})
+    heads = {"layer": 0, "num_heads": 2, "num_kv_heads": 1, "head_dim": 16, "block_size": 16, "scale": 0.25}
+    step = {"qkv": FLOAT2, "positions": INT1, "sequence_ids": INT1, "table": (INT1[0], 2), "kv": (FLOAT2[0], 6)}
+    with pytest.raises(Exception, match="at most 65536"):
+        session("PagedAttention", step, rope_theta=1e4, **{**heads, "num_heads": (1 << 60) + 1})
+    for theta, factor in ((float("nan"), 1.0), (0.0, 1.0), (1e4, float("nan")), (1e4, -1.0), (1e4, float("inf"))):
+        with pytest.raises(Exception, match="must be positive numbers"):
+            session("PagedAttention", step, rope_theta=theta, rope_factors=[factor] * 8, **heads)
 
 
 def test_a_stale_generation_always_fails(deploy: Deploy, arena: native.HbmArena) -> None:

@@ -237,6 +237,12 @@ TEST(AttentionBits, AKeyThatIsNoNumberIsNoticedUnderACap) {
   }
 }
 
+TEST(AttentionShape, RefusesHeadsWhoseWidthIsBeyondAnyMemory) {
+  const AttentionShape shape{.heads = (size_t{1} << 60) + 1, .kv_heads = 1, .head_dim = 16, .block_size = 16};
+  EXPECT_EQ(shape.qkv_width(), 48);  // of one head: it fits a tensor
+  EXPECT_FALSE(shape.validate().ok());
+}
+
 TEST(AttentionPlan, RefusesWhatWouldLeaveTheCache) {
   const AttentionShape shape{.layer = 0, .heads = 2, .kv_heads = 1, .head_dim = 16, .block_size = 16};
   const KvCache kv{nullptr, KvType::kF32, 1, 4};

@@ -65,6 +65,8 @@ float to_bytes(const float* x, size_t n, int8_t* out) {
 }  // namespace
 
 Status AttentionShape::validate() const {
+  constexpr size_t kMostHeads = size_t{1} << 16;  // widths are products of it
+  if (heads > kMostHeads) return invalid("num_heads is at most 65536");
   if (heads == 0 || kv_heads == 0 || heads % kv_heads != 0)
     return invalid("num_heads must be a multiple of num_kv_heads");
   if (head_dim == 0 || head_dim % 16 != 0 || head_dim > AttentionTile::kMaxHeadDim)
