@@ -306,6 +306,10 @@ TEST_P(FusedLinear, Gates) {
         const double up = dot(w, x, t, r + 24);
         ASSERT_NEAR(out[t * 24 + r], act * up, 1e-4 * (std::fabs(act * up) + 1));
       }
+    const auto residual = random_floats(tokens * 24, 8);
+    auto added = residual;
+    run_linear(crew, op, x.data(), tokens, added.data(), added.data(), scratch);
+    for (size_t i = 0; i < added.size(); ++i) ASSERT_EQ(added[i], out[i] + residual[i]);
   }
 }
 

@@ -74,7 +74,7 @@ void plain_panels(const Linear& op, const Activations& x, size_t token, size_t c
 }
 
 void gate_panels(const Linear& op, const Activations& x, size_t token, size_t count, size_t begin, size_t end,
-                 float* out) {
+                 const float* residual, float* out) {
   const size_t n = op.outputs();
   const size_t first = begin * kPanel;
   const size_t width = (end - begin) * kPanel;
@@ -86,8 +86,12 @@ void gate_panels(const Linear& op, const Activations& x, size_t token, size_t co
   multiply(op, x, token, count, begin, end, gate - first, width);
   multiply(op, x, token, count, begin + offset, end + offset, up - first - n, width);
   auto* combine = op.activation == Activation::kSiluGate ? kernels().silu_gate : kernels().gelu_gate;
-  for (size_t t = 0; t < count; ++t)
-    combine(gate + t * width, up + t * width, width, out + (token + t) * op.stride() + first);
+  for (size_t t = 0; t < count; ++t) {
+    const size_t at = (token + t) * op.stride() + first;
+    float* gated = residual == nullptr ? out + at : gate + t * width;  // the residual may be `out` itself
+    combine(gate + t * width, up + t * width, width, gated);
+    for (size_t r = 0; residual != nullptr && r < width; ++r) out[at + r] = gated[r] + residual[at + r];
+  }
 }
 
 }  // namespace
@@ -152,7 +156,7 @@ void run_panels(const Linear& op, const Activations& x, size_t token, size_t cou
   if (op.activation == Activation::kNone) {
     plain_panels(op, x, token, count, begin, end, residual, out);
   } else {
-    gate_panels(op, x, token, count, begin, end, out);
+    gate_panels(op, x, token, count, begin, end, residual, out);
   }
 }
 
