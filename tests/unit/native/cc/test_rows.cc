@@ -53,6 +53,26 @@ TEST(Rows, QuantisedBlocksAreWithinHalfAStep) {
   }
 }
 
+TEST(Rows, BlocksOfNextToNothingAreNothingOnEveryInstructionSet) {
+  const auto expect_nothing = [](auto quantise, auto integer, const std::vector<float>& x) {
+    decltype(integer) q[32];
+    float scale[1];
+    float sum16[2];
+    float sum32[1];
+    quantise(x.data(), {q, scale, sum16, sum32, 32});
+    for (const auto whole : q) ASSERT_EQ(whole, 0);
+    ASSERT_EQ(sum32[0], 0.0F);
+  };
+  for (const Isa isa : instruction_sets())
+    for (const float largest : {1e-45F, 1e-38F, 9e-35F}) {
+      std::vector<float> x(32, largest);
+      x[1] = 0;
+      x[2] = -largest;
+      expect_nothing(kernels(isa).quantise, int16_t{}, x);
+      expect_nothing(kernels(isa).bytes, int8_t{}, x);
+    }
+}
+
 TEST(Rows, WhatIsNoNumberIsNotLostWhereverItStands) {
   const float infinity = std::numeric_limits<float>::infinity();
   for (const Isa isa : instruction_sets())

@@ -176,14 +176,16 @@ inline bool any_is_no_number(V8 v) {
 
 // How a block of activations is rounded to integers of at most `most`: value = step * integer. `largest` is its largest
 // value, `check` the sums of each value less itself: comparing drops what is no number, but then neither is the step.
-// There are no integers for such a block: its values are to be taken for 0.
+// There are no integers for such a block: its values are to be taken for 0. So are those of a block whose largest is
+// next to nothing, with no inverse that a float holds.
 struct Rounding {
+  static constexpr float kNothing = 1e-34F;
   float step;
   float inverse;
 
   Rounding(float largest, V8 check, float most = kLargestQuant)
       : step(any_is_no_number(check) ? __builtin_nanf("") : largest * (1.0F / most)),
-        inverse(largest > 0.0F ? most / largest : 0.0F) {}
+        inverse(largest > kNothing ? most / largest : 0.0F) {}
   [[nodiscard]] bool is_none() const { return step != step; }
 };
 
