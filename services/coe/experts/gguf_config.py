@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from coe.experts.config import MAX_HEAD_DIM, ModelConfig
 from coe.experts.gguf_file import GgufFile, Value
+from coe.experts.invalid import first_problem
 from coe.platform.errors import ArtifactError
 
 SUPPORTED = ("llama", "qwen2", "qwen3", "gemma2", "gemma3")
@@ -68,9 +69,7 @@ def read_config(file: GgufFile, rope_factors: tuple[float, ...] = ()) -> ModelCo
     try:
         return ModelConfig(**values)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = "".join(f"{part}: " for part in first["loc"][:1])
-        raise ArtifactError(f"the model's dimensions make no sense: {where}{first['msg']}") from error
+        raise ArtifactError(f"the model's dimensions make no sense: {first_problem(error)}") from error
 
 
 def _gemma(keys: "_Keys", architecture: str, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from coe.experts.config import MAX_HEAD_DIM, ModelConfig
+from coe.experts.invalid import first_problem
 from coe.platform.errors import ArtifactError
 
 # model_type -> (architecture, layers a group of alternating windows has).
@@ -44,9 +45,7 @@ def read_hf_config(document: Mapping[str, Any]) -> ModelConfig:
     try:
         return ModelConfig(**_values({**DEFAULTS.get(kind, {}), **text}, *FAMILIES[kind]))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = "".join(f"{part}: " for part in first["loc"][:1])
-        raise ArtifactError(f"config.json makes no sense: {where}{first['msg']}") from error
+        raise ArtifactError(f"config.json makes no sense: {first_problem(error)}") from error
     except (AttributeError, LookupError, TypeError, ValueError, ArithmeticError) as error:
         raise ArtifactError(f"config.json is missing a value or has a wrong one: {error!r}") from error
 

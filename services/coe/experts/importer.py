@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from coe.experts import chat_template
 from coe.experts.bundle import MANIFEST, TOKENIZER, WEIGHTS, Bundle, tokenizer_digest
 from coe.experts.catalogue import discard
+from coe.experts.invalid import first_problem
 from coe.experts.layout import PlannedTensor, place, plan_tensors
 from coe.experts.manifest import (
     CHUNK_BYTES,
@@ -125,9 +126,7 @@ def _manifest(**facts: Any) -> Manifest:
     try:
         return Manifest(**facts)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ArtifactError(f"the model can't be described: {where}: {first['msg']}") from error
+        raise ArtifactError(f"the model can't be described: {first_problem(error)}") from error
 
 
 def _quantisation(planned: list[PlannedTensor]) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from coe.experts.config import ModelConfig
+from coe.experts.invalid import first_problem
 from coe.native.packing import packed_nbytes
 from coe.platform.errors import ArtifactError
 
@@ -143,7 +144,4 @@ def read_manifest(path: Path) -> Manifest:
     except OSError as error:
         raise ArtifactError(f"can't read {path}: {error.strerror}") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "manifest"
-        reason = first["msg"].removeprefix("Value error, ")
-        raise ArtifactError(f"{path} is no valid manifest: {where}: {reason}") from error
+        raise ArtifactError(f"{path} is no valid manifest: {first_problem(error)}") from error

@@ -232,7 +232,7 @@ def test_what_a_config_of_gemma_leaves_out_is_its_familys() -> None:
         ({"num_hidden_layers": -1}, "no sense"),
         ({"head_dim": 24}, "head_dim.*multiple of 16"),
         ({"head_dim": -16}, "no sense|wrong"),
-        ({"num_key_value_heads": 3}, "evenly"),
+        ({"num_key_value_heads": 3}, "no sense: 4 heads can't share 3 .* evenly"),
         ({"rope_theta": 0}, "rope_theta.*greater than 0"),
         ({"rope_scaling": {"rope_type": "linear", "factor": -8}}, "rope_factors.*greater than 0"),
         ({"sliding_window": 4096}, "sliding window"),
