@@ -133,6 +133,29 @@ def test_an_idle_layout_gives_its_memory_to_another(kv: SharedKv) -> None:
     assert len(one.cache) == 0
 
 
+@pytest.mark.parametrize(("limit", "blocks"), [(300, 10), (1000, 3), (399, 3)])
+def test_neither_the_budget_nor_the_blocks_are_exceeded(limit: int, blocks: int) -> None:
+    pool = BlockPool(KvBudget(limit), block_bytes=100, block_tokens=4, blocks=blocks)
+    assert pool.most_tokens == 12
+    assert pool.can_reserve(12)
+    assert not pool.can_reserve(13)
+    taken = pool.reserve(9)
+    assert taken == [0, 1, 2]
+    assert not pool.can_reserve(1)
+    pool.release(taken[1:])
+    assert pool.can_reserve(8)
+    assert not pool.can_reserve(9)
+
+
+def test_what_is_given_back_twice_or_taken_without_room_is_noticed() -> None:
+    pool = BlockPool(KvBudget(200), block_bytes=100, block_tokens=4, blocks=9)
+    with pytest.raises(AssertionError, match="300 bytes taken, 200 left"):
+        pool.reserve(12)
+    pool.release([*pool.reserve(8)[:1], 0])
+    with pytest.raises(AssertionError, match="2 free and 0 used of 2"):
+        pool.check_integrity()
+
+
 def test_the_lowest_free_block_goes_first(kv: SharedKv) -> None:
     expert = expert_of(kv)
     first = expert.reserve([1], 8)
