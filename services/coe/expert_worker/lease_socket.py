@@ -52,7 +52,9 @@ class LeaseSocket:
         parent = spans.current()
         if not parent.trace_flags.sampled:
             return await self._exchange(call)
-        with spans.start(method, SpanKind.CLIENT, parent, lambda: {names.RPC_METHOD: method}) as span:
+        with spans.start(
+            method, SpanKind.CLIENT, parent, lambda: {names.RPC_SYSTEM: "coe", names.RPC_METHOD: method}
+        ) as span:
             call.traceparent = dict(w3c.headers(span.get_span_context()))[w3c.TRACEPARENT]
             return await self._exchange(call)
 

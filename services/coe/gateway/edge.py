@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from uuid import uuid4
 
 from opentelemetry import trace
-from opentelemetry.trace import SpanKind
+from opentelemetry.trace import SpanKind, StatusCode
 from opentelemetry.util.types import AttributeValue
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
@@ -41,7 +41,7 @@ class Edge:
         state = scope.setdefault("state", {})
         state["request_id"] = request_id(headers)
         method = _method(scope["method"])
-        attributes: dict[str, AttributeValue] = {names.HTTP_METHOD: method}
+        attributes: dict[str, AttributeValue] = {names.HTTP_METHOD: method, names.URL_SCHEME: scope["scheme"]}
         if route := _route(self._routes, scope):
             attributes[names.HTTP_ROUTE] = route
         status = 0
@@ -55,8 +55,9 @@ class Edge:
 
         started = time.perf_counter()
         parent = w3c.parse(headers.get)
-        span = spans.start(f"{method} {route}".rstrip(), SpanKind.SERVER, parent, attributes.copy)
-        with trace.use_span(span, end_on_exit=True, record_exception=False):
+        asked = {**attributes, names.URL_PATH: scope["path"]}
+        span = spans.start(f"{method} {route}".rstrip(), SpanKind.SERVER, parent, lambda: asked)
+        with trace.use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False):
             try:
                 await self._app(scope, receive, answer)
             except asyncio.CancelledError:
@@ -68,6 +69,7 @@ class Edge:
             except Exception as error:
                 _log.error("a request failed unexpectedly", request_id=state["request_id"], exc_info=error)
                 if status:  # nothing can be said in place of what was begun
+                    span.set_status(StatusCode.ERROR)
                     raise
                 await failed(Request(scope))(scope, receive, answer)
             finally:
@@ -77,6 +79,8 @@ class Edge:
                     attributes[names.ERROR_TYPE] = code
                 span.set_attributes(attributes)
                 registry.histogram("http.server.request.duration").record(time.perf_counter() - started, attributes)
+                if status >= 500:
+                    span.set_status(StatusCode.ERROR)
                 if status >= 400:
                     say = _log.warning if status >= 500 else _log.info
                     say("a request was refused", request_id=state["request_id"], status=status, code=code, route=route)

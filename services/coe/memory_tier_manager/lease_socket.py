@@ -159,7 +159,7 @@ def _span(traceparent: str, method: str) -> Span | None:
     if not traceparent:
         return None
     parent = w3c.parse(lambda name: traceparent if name == w3c.TRACEPARENT else None)
-    return spans.start(method, SpanKind.SERVER, parent, lambda: {names.RPC_METHOD: method})
+    return spans.start(method, SpanKind.SERVER, parent, lambda: {names.RPC_SYSTEM: "coe", names.RPC_METHOD: method})
 
 
 def _same_user(transport: asyncio.Transport) -> bool:

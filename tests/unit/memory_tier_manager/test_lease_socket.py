@@ -167,6 +167,7 @@ async def test_a_recorded_trace_goes_along(client: Client) -> None:
                 await client.acquire(wish("nobody"), WAIT_S)
         found = recorded.get_finished_spans()
         assert edges(found) == {("process", name), (name, name)}
+        assert all((span.attributes or {})["rpc.system.name"] == "coe" for span in found if span.name == name)
         failed = [span for span in found if span.attributes and span.attributes.get("error.type") == "expert_not_found"]
         assert [span.kind for span in failed] == [SpanKind.SERVER]
     finally:

@@ -11,12 +11,13 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind, StatusCode
 
 from coe._proto import events_pb2, mapper_pb2, mapper_pb2_grpc
 from coe.platform import topics
 from coe.platform.bus.api import Outcome, Outgoing, Record, Subscription
 from coe.platform.bus.memory import MemoryBus
-from coe.platform.errors import ExpertNotFound
+from coe.platform.errors import ExpertNotFound, Unavailable
 from coe.platform.rpc.client import calls, channel
 from coe.platform.rpc.endpoint import Endpoint
 from coe.platform.settings import GrpcSettings
@@ -37,6 +38,8 @@ def spans() -> Iterator[InMemorySpanExporter]:
 
 class Mapper(mapper_pb2_grpc.MapperServicer):
     async def Resolve(self, request: mapper_pb2.ResolveRequest, context: Any) -> mapper_pb2.ResolveResponse:
+        if request.expert_id == "away":
+            raise Unavailable("away")
         if request.expert_id:
             raise ExpertNotFound("no such expert")
         return mapper_pb2.ResolveResponse()
@@ -105,14 +108,41 @@ async def test_a_failed_call_says_so_on_both_sides(spans: InMemorySpanExporter) 
         with pytest.raises(ExpertNotFound):
             await resolve(to)
     await endpoint.stop()
-    server, client = spans.get_finished_spans()
+    sides = {span.kind: span for span in spans.get_finished_spans()}
+    server, client = sides[SpanKind.SERVER], sides[SpanKind.CLIENT]
     assert (server.attributes or {})["error.type"] == "expert_not_found"
     assert (client.attributes or {})["rpc.response.status_code"] == "NOT_FOUND"
+    # By the conventions: a caller's mistake is no failure of the server, and every one is the call's.
+    assert [span.status.status_code for span in (server, client)] == [StatusCode.UNSET, StatusCode.ERROR]
 
 
-async def resolve(to: Any) -> None:
+async def test_a_call_that_the_server_failed_fails_its_span(spans: InMemorySpanExporter) -> None:
+    endpoint = Endpoint(GrpcSettings(grace_s=0))
+    mapper_pb2_grpc.add_MapperServicer_to_server(Mapper(), endpoint.server)
+    await endpoint.start(["coe.v1.Mapper"])
+    async with channel(endpoint.address) as to:
+        with pytest.raises(Unavailable):
+            await resolve(to, "away")
+    await endpoint.stop()
+    (server,) = (span for span in spans.get_finished_spans() if span.kind is SpanKind.SERVER)
+    assert server.status.status_code is StatusCode.ERROR
+    assert not server.status.description
+
+
+async def test_what_goes_wrong_on_the_way_of_a_record_is_not_its_end(spans: InMemorySpanExporter) -> None:
+    """A lease that is asked for again, a chunk that the broker does not take."""
+    record = Record("t", 0, 0, None, b"", (), 0)
+    messaging.start_record(record, "g")
+    with pytest.raises(Unavailable), messaging.handling(record):
+        raise Unavailable("the broker is away")
+    messaging.end_record(record)
+    (span,) = spans.get_finished_spans()
+    assert span.status.status_code is StatusCode.UNSET
+
+
+async def resolve(to: Any, expert_id: str = "x") -> None:
     with calls():
-        await mapper_pb2_grpc.MapperStub(to).Resolve(mapper_pb2.ResolveRequest(expert_id="x"))
+        await mapper_pb2_grpc.MapperStub(to).Resolve(mapper_pb2.ResolveRequest(expert_id=expert_id))
 
 
 async def test_a_record_that_ended_with_an_error_marks_its_span(spans: InMemorySpanExporter) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Self, cast
 import grpc
 import grpc.aio
 from opentelemetry import trace
-from opentelemetry.trace import SpanKind
+from opentelemetry.trace import SpanKind, StatusCode
 from opentelemetry.util.types import AttributeValue
 
 from coe.platform.renewed import Renewed
@@ -123,6 +123,7 @@ class _UnaryCalls(grpc.aio.UnaryUnaryClientInterceptor):
                 attributes[names.RPC_STATUS] = code.name
                 if code is not grpc.StatusCode.OK:
                     attributes[names.ERROR_TYPE] = code.name
+                    span.set_status(StatusCode.ERROR)
                 span.set_attributes(attributes)
                 registry.histogram("rpc.client.call.duration").record(time.perf_counter() - started, attributes)
             return call

@@ -11,7 +11,7 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 from opentelemetry import trace
-from opentelemetry.trace import Span, SpanKind, format_trace_id
+from opentelemetry.trace import Span, SpanKind, StatusCode, format_trace_id
 from opentelemetry.util.types import AttributeValue
 
 from coe.platform import logs
@@ -20,6 +20,8 @@ from coe.platform.rpc.status import from_call, to_grpc
 from coe.platform.telemetry import names, registry, spans, w3c
 
 _log = logs.get(__name__)
+# What the conventions take for a server's failure; the others are its caller's.
+_FAILED = ("UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS")
 # Health is asked for every second: no spans of it.
 _UNTRACED = ("/grpc.health.", "/grpc.reflection.")
 # A caller gives up when the deadline passes by its clock. By ours that is sooner: the request was on its way first, and
@@ -121,7 +123,7 @@ def _span(method: str, context: grpc.aio.ServicerContext[Any, Any]) -> "Iterator
     metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
     attributes: dict[str, AttributeValue] = {names.RPC_SYSTEM: "grpc", names.RPC_METHOD: method}
     span = spans.start(method, SpanKind.SERVER, w3c.parse(metadata.get), lambda: attributes)
-    with trace.use_span(span, end_on_exit=True, record_exception=False):
+    with trace.use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False):
         call = _Call(span)
         try:
             yield call
@@ -133,6 +135,8 @@ def _span(method: str, context: grpc.aio.ServicerContext[Any, Any]) -> "Iterator
         finally:
             attributes |= {names.RPC_STATUS: call.status, **({names.ERROR_TYPE: call.error} if call.error else {})}
             span.set_attributes(attributes)
+            if call.status in _FAILED:
+                span.set_status(StatusCode.ERROR)
             registry.histogram("rpc.server.call.duration").record(time.perf_counter() - started, attributes)
 
 

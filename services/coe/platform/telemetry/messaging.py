@@ -84,8 +84,11 @@ def record_span(record: Record) -> Span:
 
 @contextmanager
 def handling(record: Record) -> Iterator[Span]:
-    """Makes the record's span the current one: what is sent, called and logged in the block belongs to it."""
-    with trace.use_span(record_span(record), end_on_exit=False, record_exception=False) as span:
+    """Makes the record's span the current one: what is sent, called and logged in the block belongs to it.
+
+    What fails there need not fail the record: `mark_failed` says so.
+    """
+    with trace.use_span(record_span(record), record_exception=False, set_status_on_exception=False) as span:
         yield span
 
 

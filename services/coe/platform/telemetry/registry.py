@@ -197,7 +197,7 @@ METRICS = (
         "histogram",
         "s",
         "Requests over HTTP, to the end of the answer",
-        (names.HTTP_METHOD, names.HTTP_ROUTE, names.HTTP_STATUS, names.ERROR_TYPE),
+        (names.HTTP_METHOD, names.URL_SCHEME, names.HTTP_ROUTE, names.HTTP_STATUS, names.ERROR_TYPE),
         SECONDS,
     ),
     Metric("rpc.server.call.duration", "histogram", "s", "Calls served", (*_RPC, names.ERROR_TYPE), SECONDS),
