@@ -7,6 +7,24 @@ from pathlib import Path
 # The chart's: Helm packages nothing that lies outside of it, and compose can read anywhere.
 FOLDER = Path(__file__).resolve().parents[2] / "deploy" / "helm" / "coe" / "files" / "dashboards"
 _WIDTH, _HEIGHT, _COLUMNS = 8, 8, 3
+# Whatever it is called in the Grafana that shows them.
+_SOURCE = {"type": "prometheus", "uid": "${datasource}"}
+_VARIABLES = [
+    {"name": "datasource", "label": "Prometheus", "type": "datasource", "query": "prometheus"},
+    {
+        "name": "namespace",
+        "label": "Namespace",
+        "type": "query",
+        "datasource": _SOURCE,
+        "query": "label_values(coe_service_serving, namespace)",
+        # When the time range changes.
+        "refresh": 2,
+        "multi": True,
+        "includeAll": True,
+        "allValue": ".*",
+        "current": {"text": "All", "value": "$__all"},
+    },
+]
 
 
 @dataclass(frozen=True)
@@ -19,21 +37,30 @@ class Panel:
     unit: str = "short"
 
 
+def of(metric: str, *where: str) -> str:
+    """Of the namespaces that are looked at. Without Kubernetes there is no such label, which `.*` matches too."""
+    matchers = ", ".join(('namespace=~"$namespace"', *where))
+    return f"{metric}{{{matchers}}}"
+
+
 def quantiles(metric: str, by: str = "") -> str:
     """The 95th percentile of a histogram in seconds, by a label."""
     labels = f"le, {by}" if by else "le"
-    return f"histogram_quantile(0.95, sum by ({labels}) (rate({metric}_seconds_bucket[$__rate_interval])))"
+    return f"histogram_quantile(0.95, sum by ({labels}) (rate({of(f'{metric}_seconds_bucket')}[$__rate_interval])))"
 
 
-def rate(metric: str, by: str = "") -> str:
-    return f"sum by ({by}) (rate({metric}[$__rate_interval]))" if by else f"sum(rate({metric}[$__rate_interval]))"
+def rate(metric: str, by: str = "", *where: str) -> str:
+    each = f"(rate({of(metric, *where)}[$__rate_interval]))"
+    return f"sum by ({by}) {each}" if by else f"sum{each}"
 
 
 # A counter is not there before it first counts.
 _HITS, _MISSES = (f"({rate(f'coe_cache_{what}_total')} or vector(0))" for what in ("hit", "miss"))
-_FAILED = '{}_duration_seconds_count{{error_type!=""}}'
-_INPUT = 'gen_ai_client_token_usage_sum{gen_ai_token_type="input"}'
+_INPUT = rate("gen_ai_client_token_usage_sum", "", 'gen_ai_token_type="input"')
+_FAILED = ("error_type", 'error_type!=""')
 _EXPERT = "gen_ai_request_model"
+# Of each node: fetched in Kubernetes it is known by its pod, through a collector by its process.
+_TIER = "{{coe_tier_name}} {{pod}}{{service_instance_id}}"
 DASHBOARDS = {
     "Overview": [
         Panel(
@@ -46,26 +73,26 @@ DASHBOARDS = {
         Panel("Time a token, 95 %", quantiles("gen_ai_server_time_per_output_token"), "p95", "s"),
         Panel("Whole answer, 95 %", quantiles("gen_ai_server_request_duration"), "p95", "s"),
         Panel("Queue wait, 95 %", quantiles("coe_queue_wait_duration"), "p95", "s"),
-        Panel("Serving", "max by (coe_service_name) (coe_service_serving)", "{{coe_service_name}}"),
+        Panel("Serving", f"max by (coe_service_name) ({of('coe_service_serving')})", "{{coe_service_name}}"),
         Panel(
             "Left to read",
-            "max by (messaging_consumer_group_name) (coe_consumer_lag)",
+            f"max by (messaging_consumer_group_name) ({of('coe_consumer_lag')})",
             "{{messaging_consumer_group_name}}",
         ),
         Panel("Tokens", rate("gen_ai_client_token_usage_sum", "gen_ai_token_type"), "{{gen_ai_token_type}}", "short"),
-        Panel("Step under way", "max by (coe_worker_id) (coe_step_age_seconds)", "{{coe_worker_id}}", "s"),
+        Panel("Step under way", f"max by (coe_worker_id) ({of('coe_step_age_seconds')})", "{{coe_worker_id}}", "s"),
     ],
     "Tiers": [
-        Panel("Used", "coe_tier_used_bytes", "{{coe_tier_name}}", "bytes"),
-        Panel("Budget", "coe_tier_capacity_bytes", "{{coe_tier_name}}", "bytes"),
+        Panel("Used", of("coe_tier_used_bytes"), _TIER, "bytes"),
+        Panel("Budget", of("coe_tier_capacity_bytes"), _TIER, "bytes"),
         Panel("Found in HBM", f"{_HITS} / ({_HITS} + {_MISSES})", "share", "percentunit"),
         Panel("Load into HBM, 95 %", quantiles("coe_expert_load_duration"), "p95", "s"),
         Panel("Wait for room, 95 %", quantiles("coe_expert_load_queue_duration"), "p95", "s"),
         Panel("Evictions", rate("coe_expert_eviction_count_total", "reason"), "{{reason}}", "ops"),
         Panel("Age at eviction, 95 %", quantiles("coe_expert_age_at_eviction"), "p95", "s"),
         Panel("Switches", rate("coe_expert_switch_count_total"), "switches", "ops"),
-        Panel("Leases that wait", "sum(coe_lease_waiting)", "leases"),
-        Panel("Disks that do not answer", "sum(coe_tier_disk_waits)", "copies and reads"),
+        Panel("Leases that wait", f"sum({of('coe_lease_waiting')})", "leases"),
+        Panel("Disks that do not answer", f"sum({of('coe_tier_disk_waits')})", "copies and reads"),
     ],
     "Routing": [
         Panel(
@@ -78,8 +105,10 @@ DASHBOARDS = {
         Panel("Experts chosen", rate("coe_mapper_decisions_total", "coe_expert_id"), "{{coe_expert_id}}", "reqps"),
         Panel("Errors", rate("coe_prompt_errors_total", "error_type"), "{{error_type}}", "reqps"),
         Panel("Dead letters", rate("coe_dead_letters_total", "error_type"), "{{error_type}}", "reqps"),
-        Panel("Errors over HTTP", rate(_FAILED.format("http_server_request"), "error_type"), "{{error_type}}", "reqps"),
-        Panel("Errors over gRPC", rate(_FAILED.format("rpc_server_call"), "error_type"), "{{error_type}}", "reqps"),
+        Panel(
+            "Errors over HTTP", rate("http_server_request_duration_seconds_count", *_FAILED), "{{error_type}}", "reqps"
+        ),
+        Panel("Errors over gRPC", rate("rpc_server_call_duration_seconds_count", *_FAILED), "{{error_type}}", "reqps"),
     ],
     "Experts": [
         Panel("Prompts", rate("gen_ai_server_request_duration_seconds_count", _EXPERT), f"{{{{{_EXPERT}}}}}", "reqps"),
@@ -93,7 +122,7 @@ DASHBOARDS = {
         Panel("Not in HBM", rate("coe_cache_miss_total", "coe_expert_id"), "{{coe_expert_id}}", "ops"),
         Panel(
             "Of prompts, computed before",
-            f"{rate('coe_tokens_cached_total')} / {rate(_INPUT)}",
+            f"{rate('coe_tokens_cached_total')} / {_INPUT}",
             "share of tokens",
             "percentunit",
         ),
@@ -103,7 +132,7 @@ DASHBOARDS = {
             "share of guesses",
             "percentunit",
         ),
-        Panel("Held by a worker", "sum by (coe_worker_id) (coe_queue_depth)", "{{coe_worker_id}}"),
+        Panel("Held by a worker", f"sum by (coe_worker_id) ({of('coe_queue_depth')})", "{{coe_worker_id}}"),
     ],
 }
 
@@ -116,21 +145,21 @@ def dashboard(title: str, panels: list[Panel]) -> dict[str, object]:
         "schemaVersion": 41,
         "refresh": "10s",
         "time": {"from": "now-30m", "to": "now"},
+        "templating": {"list": _VARIABLES},
         "panels": [_panel(number, panel) for number, panel in enumerate(panels)],
     }
 
 
 def _panel(number: int, panel: Panel) -> dict[str, object]:
     row, column = divmod(number, _COLUMNS)
-    source = {"type": "prometheus", "uid": "prometheus"}
     return {
         "id": number + 1,
         "type": "timeseries",
         "title": panel.title,
-        "datasource": source,
+        "datasource": _SOURCE,
         "gridPos": {"x": column * _WIDTH, "y": row * _HEIGHT, "w": _WIDTH, "h": _HEIGHT},
         "fieldConfig": {"defaults": {"unit": panel.unit, "min": 0}, "overrides": []},
-        "targets": [{"refId": "A", "datasource": source, "expr": panel.expr, "legendFormat": panel.legend}],
+        "targets": [{"refId": "A", "datasource": _SOURCE, "expr": panel.expr, "legendFormat": panel.legend}],
     }
 
 

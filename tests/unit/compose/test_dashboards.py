@@ -1,8 +1,10 @@
 """Prometheus' own promtool evaluates what the dashboards show."""
 
 import json
+import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -16,8 +18,19 @@ PANELS = [
 ]
 
 
-def expression(panel: dict[str, list[dict[str, str]]]) -> str:
-    return panel["targets"][0]["expr"].replace("$__rate_interval", "5m")
+def expression(panel: dict[str, Any]) -> str:
+    """With all namespaces, as it is at first."""
+    return panel["targets"][0]["expr"].replace("$__rate_interval", "5m").replace("$namespace", ".*")
+
+
+def test_panels_show_what_is_chosen_above_them() -> None:
+    """Of the namespaces, from the Prometheus: a Grafana may know several of each."""
+    for panel in PANELS:
+        (target,) = panel["targets"]
+        assert target["datasource"]["uid"] == panel["datasource"]["uid"] == "${datasource}"
+        metrics = re.findall(r"\b(?:coe|gen_ai|http|rpc)_[a-z_]+(?=[{\[])", target["expr"])
+        assert metrics
+        assert target["expr"].count('namespace=~"$namespace"') == len(metrics), panel["title"]
 
 
 def test_every_expression_is_one(promtool: str, tmp_path: Path) -> None:
