@@ -31,6 +31,7 @@ async def test_transactions_work_and_data_survive_a_restart(tmp_path: Path) -> N
         async with consumer:
             record = await consumer.getone()
     assert record.value == b"kept"
+    assert (tmp_path / "data").stat().st_mode & 0o777 == 0o700
 
 
 async def test_a_broker_that_was_killed_starts_again(tmp_path: Path) -> None:

@@ -66,7 +66,8 @@ class KafkaServer(LocalServer):
     async def start(self) -> None:
         java, jars = _java(), await artifacts.fetched()
         data = self._directory / DATA
-        data.mkdir(parents=True, exist_ok=True)
+        # Prompts and answers lie there, also while nobody serves them.
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
         (self._directory / _SETTINGS).write_text(properties(self._node))
         quick = _archive_options() if self._java_options is None else self._java_options
         options = [*java_options(self._node), f"-Dlog4j2.configurationFile={_LOG_CONFIG}", "-cp", f"{jars}/*"]
