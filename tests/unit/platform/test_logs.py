@@ -53,6 +53,20 @@ def test_a_line_is_one_object() -> None:
     assert facts["exception"][0]["exc_type"] == "ValueError"
 
 
+COLOURED = r"""
+import logging
+from coe.platform import logs
+logs.configure("probe")
+logging.getLogger("uvicorn.error").info("Uvicorn runs", extra={"color_message": "\x1b[1mUvicorn\x1b[0m runs"})
+"""
+
+
+def test_a_line_is_for_programs() -> None:
+    written = subprocess.run([sys.executable, "-c", COLOURED], capture_output=True, text=True, check=True).stderr
+    assert "Uvicorn runs" in written
+    assert "color" not in written
+
+
 def test_what_a_library_repeats_is_said_once_in_a_while() -> None:
     now = 0.0
     repeats = logs.Repeats(clock=lambda: now)
