@@ -6,6 +6,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -128,7 +129,7 @@ async def _run(profile: Profile, transport: str, api_key: str) -> Run:
 
             if profile.bounds.most_growth is not None and not stack.services:
                 say(f"{profile.name}: what a stack elsewhere holds is not seen, only how late it answers")
-            speed = baseline.speed()
+            speed, began = baseline.speed(), datetime.now(UTC)
             before = cost.measure(stack)
             async with watched(stack.redis_url) as tiers, growth.watched(stack, profile) as looks:
                 samples = await run(profile, way, ended)
@@ -143,6 +144,7 @@ async def _run(profile: Profile, transport: str, api_key: str) -> Run:
         tuple(steps(profile, samples)),
         growth=tuple(growth.growths(profile, looks, samples)),
         ended=tuple(growth.ended(looks)),
+        began=began,
     )
     return Run(result, samples, tiers, speed)
 

@@ -2,14 +2,13 @@
 
 from collections.abc import Iterable, Sequence
 from html import escape
-from os import cpu_count
 
 from loadtest import plots
 from loadtest.baseline import accepted
 from loadtest.growth import COLUMNS, Growth
 from loadtest.loadprofile import Bounds
 from loadtest.recorder import Sample
-from loadtest.report import Result
+from loadtest.report import CORES, VERSION, Result
 from loadtest.steps import Step
 from loadtest.tiers import TierPoint
 
@@ -33,9 +32,10 @@ def render(
     found, saturated_at = result.steps, result.saturated_at
     parts = [
         f'<h1>{title}</h1><p class="about">{escape(result.profile.about)}</p>',
+        f'<p class="about">{_origin(result)}</p>',
         _verdict(result),
         _facts(result, saturated_at),
-        f"<p>{result.limit(saturated_at, cpu_count() or 1)}</p>" if saturated_at is not None else "",
+        f"<p>{result.limit(saturated_at, CORES)}</p>" if saturated_at is not None else "",
         *(_steps(found, saturated_at) if len(found) > 1 else ()),
         "<h2>Over time</h2>",
         plots.over_time(samples, tiers),
@@ -55,6 +55,12 @@ def render(
     ]
     body = "\n".join(parts)
     return f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>{body}\n'
+
+
+def _origin(result: Result) -> str:
+    """What one looks for on a page of last month."""
+    began = f"{result.began:%Y-%m-%d %H:%M} UTC, " if result.began else ""
+    return f"{began}composition-of-experts {escape(VERSION)}, {CORES} cores"
 
 
 def _verdict(result: Result) -> str:

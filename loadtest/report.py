@@ -2,6 +2,9 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from os import cpu_count
 
 from rich.console import Console
 from rich.markup import escape
@@ -17,6 +20,8 @@ from loadtest.steps import Step, saturation
 _LATE_MS = 1000.0
 # A share of a core above which nothing is left to speak of.
 _USED_UP = 0.85
+# Of the generator and its machine, which are the stack's too unless that is elsewhere.
+VERSION, CORES = version("composition-of-experts"), cpu_count() or 1
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,8 @@ class Result:
     growth: tuple[Growth, ...] = ()
     # Services that ended while they were looked at.
     ended: tuple[str, ...] = ()
+    # When the first prompt was due.
+    began: datetime | None = None
 
     @property
     def stack_cpu_ms(self) -> dict[str, float]:
@@ -108,6 +115,9 @@ class Result:
         return {
             "profile": self.profile.name,
             "transport": self.transport,
+            "began": self.began.astimezone(UTC).isoformat(timespec="seconds") if self.began else None,
+            "version": VERSION,
+            "cores": CORES,
             **asdict(self.summary),
             "cost": self.cost,
             "cpu_ms_per_prompt": self.cpu_ms_per_prompt,

@@ -2,6 +2,9 @@
 
 import io
 import json
+from datetime import UTC, datetime
+from importlib.metadata import version
+from os import cpu_count
 
 import pytest
 from rich.console import Console
@@ -26,6 +29,15 @@ def printed(shown: Result) -> str:
     text = io.StringIO()
     print_result(Console(file=text, width=120), shown)
     return text.getvalue()
+
+
+def test_a_report_says_when_and_with_what() -> None:
+    began = datetime(2026, 5, 4, 3, 2, 1, tzinfo=UTC)
+    shown = Result(PROFILE, "kafka", summarise([Sample(0.1, 0, 0.1, 0.2)]), {}, began=began)
+    made = version("composition-of-experts")
+    told = shown.to_json()
+    assert (told["began"], told["version"], told["cores"]) == ("2026-05-04T03:02:01+00:00", made, cpu_count())
+    assert f"2026-05-04 03:02 UTC, composition-of-experts {made}, {cpu_count()} cores" in page.render(shown, [])
 
 
 def test_a_run_that_answers_nothing_has_a_report() -> None:
