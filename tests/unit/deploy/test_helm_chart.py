@@ -148,6 +148,18 @@ def test_a_node_shares_memory_that_holds_its_hbm_tier(rendered: list[dict[str, A
     assert all(len(name) <= 15 for name in names)
 
 
+@pytest.mark.parametrize(
+    ("shared", "hbm", "needed"), [("1Gi", 1022 << 20, 0), ("1Gi", (1022 << 20) + 1, 1026), ("96Mi", 96 << 20, 98)]
+)
+def test_hbm_that_its_memory_does_not_hold_is_refused(helm: str, shared: str, hbm: int, needed: int) -> None:
+    values = {"node.sharedMemory": shared, "node.hbmBytes": str(hbm)}
+    if not needed:
+        assert render(helm, values)
+        return
+    with pytest.raises(AssertionError, match=rf"node\.sharedMemory is {shared}, node\.hbmBytes need {needed}Mi of it"):
+        render(helm, values)
+
+
 def test_metrics_of_every_container_are_fetched(helm: str) -> None:
     documents = render(helm, EVERYTHING)
     (monitor,) = of_kind(documents, "ServiceMonitor")

@@ -104,7 +104,8 @@ def test_redis(facts: RedisFacts, kind: str, levels: list[Level]) -> None:
 
 
 def test_memory_and_services() -> None:
-    assert memory_check(2**30, 2**30).level is Level.GOOD
+    assert memory_check(2**30 + 2**21, 2**30).level is Level.GOOD
+    assert memory_check(2**30, 2**30).level is Level.PROBLEM, "what the arena says of itself has no room"
     assert memory_check(64 * 2**20, 2**30).level is Level.PROBLEM
     assert memory_check(1, 2, DEFAULT_TIER).level is Level.WARNING, "perhaps no node is to run here"
     assert "as node-0 says" in memory_check(1, 2, "as node-0 says").found

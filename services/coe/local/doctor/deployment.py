@@ -5,9 +5,12 @@ from dataclasses import dataclass, field, replace
 
 from coe.local.doctor.check import Check, Level, judged
 from coe.local.doctor.groups import GroupFacts
+from coe.memory_tier_manager.extents import rounded
 from coe.platform.bus.api import TopicSpec
 
 _SAFE_REPLICAS = 3
+# What an arena says of its 1,024 slots, before their bytes.
+_RECORDS = 2 << 20
 # Where the brokers keep committed offsets and transactions, once there were some: without these nothing is answered.
 BROKERS_OWN = (TopicSpec("__consumer_offsets", 1), TopicSpec("__transaction_state", 1))
 
@@ -144,10 +147,11 @@ def memory_check(shared_bytes: int, hbm_bytes: int, whose: str = "") -> Check:
 
     By default nobody may want a tier here: this may be any place that reaches the broker.
     """
+    needed = rounded(hbm_bytes) + _RECORDS
     mend = "docker: --shm-size; Kubernetes: node.sharedMemory; else mount -o remount,size=... /dev/shm"
-    found = f"{shared_bytes >> 20} MiB, the HBM tier takes {hbm_bytes >> 20} MiB{f' ({whose})' if whose else ''}"
+    found = f"{shared_bytes >> 20} MiB, the HBM tier takes {needed >> 20} MiB{f' ({whose})' if whose else ''}"
     level = Level.WARNING if whose == DEFAULT_TIER else Level.PROBLEM
-    return judged("/dev/shm", shared_bytes >= hbm_bytes, found, mend, otherwise=level)
+    return judged("/dev/shm", shared_bytes >= needed, found, mend, otherwise=level)
 
 
 def service_checks(troubles: Mapping[str, str]) -> list[Check]:
