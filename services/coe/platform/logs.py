@@ -4,6 +4,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, MutableMapping
+from functools import partial
 from typing import Any, Literal
 
 import structlog
@@ -59,7 +60,7 @@ class Repeats(logging.Filter):
 def configure(service: str, *, level: str = "INFO", form: LogFormat = "json") -> None:
     """Sends structlog's and the standard library's records through one formatter to stderr."""
     shared: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
+        partial(_add_service, service),
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -71,7 +72,6 @@ def configure(service: str, *, level: str = "INFO", form: LogFormat = "json") ->
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
-    structlog.contextvars.bind_contextvars(service=service)
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(Repeats())
     handler.setFormatter(
@@ -113,6 +113,14 @@ def _escape(_logger: object, _method: str, event: MutableMapping[str, Any]) -> M
     for name, value in event.items():
         if isinstance(value, str) and not value.isprintable() and name not in _LINES:
             event[name] = value.encode("unicode_escape").decode()
+    return event
+
+
+def _add_service(
+    service: str, _logger: object, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """To lines of every thread, gRPC's own too."""
+    event.setdefault("service", service)
     return event
 
 

@@ -53,6 +53,22 @@ def test_a_line_is_one_object() -> None:
     assert facts["exception"][0]["exc_type"] == "ValueError"
 
 
+THREADED = """
+import logging, threading
+from coe.platform import logs
+logs.configure("probe")
+thread = threading.Thread(target=logging.getLogger("elsewhere").info, args=("there",))
+thread.start()
+thread.join()
+"""
+
+
+def test_every_thread_says_whose_it_is() -> None:
+    """gRPC reads certificates in one of its own."""
+    written = subprocess.run([sys.executable, "-c", THREADED], capture_output=True, text=True, check=True).stderr
+    assert json.loads(written)["service"] == "probe"
+
+
 COLOURED = r"""
 import logging
 from coe.platform import logs
