@@ -346,6 +346,18 @@ def test_alerts_and_dashboards_are_those_of_compose(helm: str, tmp_path: Path) -
     assert config["data"] == files
 
 
+def test_a_chart_of_a_build_has_labels(helm: str, tmp_path: Path) -> None:
+    """Versions may have a plus, labels not."""
+    built = ["--version", "0.1.0+g1a2b3c", "--app-version", "0.1.1.dev9+g1a2b3c"]
+    subprocess.run(
+        [helm, "package", str(CHART), *built, "--destination", str(tmp_path)], check=True, capture_output=True
+    )
+    (package,) = tmp_path.glob("coe-*.tgz")
+    for document in render(helm, {"image.tag": "g1a2b3c"}, package):
+        assert document["metadata"]["labels"]["helm.sh/chart"] == "coe-0.1.0_g1a2b3c"
+        assert document["metadata"]["labels"]["app.kubernetes.io/version"] == "0.1.1.dev9_g1a2b3c"
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
