@@ -1,8 +1,11 @@
 """Settings of the worker, from COE_WORKER_* environment variables."""
 
+import os
+from contextlib import suppress
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import SettingsConfigDict
 
 from coe.expert_worker.batch import CHUNK_S
@@ -16,6 +19,20 @@ from coe.platform.settings import Settings
 
 def _number(text: object) -> object:
     return int(text) if isinstance(text, str) and text.isdecimal() else text
+
+
+# What a container may take. Missing outside of one; "max": as much as there is.
+_LIMIT = Path("/sys/fs/cgroup/memory.max")
+
+
+def _fitting(nbytes: int) -> int:
+    """Raises ValueError where the machine, or the container, has less memory: it would end the worker in use."""
+    most = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    with suppress(OSError, ValueError):
+        most = min(most, int(_LIMIT.read_text()))
+    if nbytes > most:
+        raise ValueError(f"{nbytes} bytes are more than the {most} bytes of memory that are there")
+    return nbytes
 
 
 class WorkerSettings(Settings):
@@ -36,7 +53,7 @@ class WorkerSettings(Settings):
     # Sequences that generate together, as far as `kv_bytes` holds their tokens.
     max_batch: Annotated[int, Field(ge=1)] = 64
     # For keys and values of all sequences.
-    kv_bytes: Annotated[int, Field(ge=1 << 20)] = 512 << 20
+    kv_bytes: Annotated[int, Field(ge=1 << 20), AfterValidator(_fitting)] = 512 << 20
     # How keys and values are kept: f16 holds twice the tokens of f32 in the same bytes, i8 nearly four times as many.
     kv_format: KvFormat = "f16"
     # Bits of the activations that layers multiply. With 8, prompts and steps of several sequences take two thirds to

@@ -1,7 +1,10 @@
 """What the worker's settings take from the environment."""
 
+from pathlib import Path
+
 import pytest
 
+from coe.expert_worker import settings
 from coe.expert_worker.settings import WorkerSettings
 from coe.experts import activation_bits
 
@@ -23,3 +26,23 @@ def test_other_bits_are_refused_by_name(monkeypatch: pytest.MonkeyPatch, wrong: 
 def test_tiles_keep_sixteen(monkeypatch: pytest.MonkeyPatch, isa: str, bits: int) -> None:
     monkeypatch.setattr(activation_bits, "instruction_set", lambda: isa)
     assert (activation_bits.used(8), activation_bits.used(16)) == (bits, 16)
+
+
+def test_a_cache_that_memory_can_not_hold_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COE_WORKER_KV_BYTES", str(1 << 60))
+    with pytest.raises(SystemExit, match=r"^coe: COE_WORKER_KV_BYTES: 1152921504606846976 bytes are more than"):
+        WorkerSettings()
+
+
+@pytest.mark.parametrize(("limit", "fits"), [("max", True), (str(2 << 30), True), (str(256 << 20), False)])
+def test_a_container_has_the_memory_that_it_may_take(
+    limit: str, fits: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "memory.max").write_text(f"{limit}\n")
+    monkeypatch.setattr(settings, "_LIMIT", tmp_path / "memory.max")
+    monkeypatch.setenv("COE_WORKER_KV_BYTES", str(512 << 20))
+    if fits:
+        assert WorkerSettings().kv_bytes == 512 << 20
+        return
+    with pytest.raises(SystemExit, match="the 268435456 bytes of memory"):
+        WorkerSettings()
