@@ -127,10 +127,11 @@ def findings(evaluation: Evaluation, seed: int) -> list[str]:
     area = {name: interval.mean for name, interval in evaluation.area.items()}
     own = evaluation.area["coe"]
     best = max(area, key=lambda name: area[name])
+    names = {"coe": "the composition", "knn": "nearest neighbours", "category": "the category map"}
     lines.append(
         f"Over all budgets the area under the composition's curve is {own.mean:.4f} "
         f"({own.low:.3f} to {own.high:.3f}; nearest neighbours "
         f"{area['knn']:.4f}, category map {area['category']:.4f}, random mixing {area['random mixing']:.4f}); "
-        f"the largest is that of {'the composition' if best == 'coe' else best}."
+        f"the largest is that of {names.get(best, best)}."
     )
     return lines

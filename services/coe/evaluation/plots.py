@@ -37,17 +37,18 @@ def frontier_figure(evaluation: Evaluation, seed: int) -> Figure:
         if kind == "coe":
             intervals = [bootstrap(point.scores, seed=seed) for point in points]
             low, high = [interval.low for interval in intervals], [interval.high for interval in intervals]
-            axes.fill_between(x, low, high, color=colour, alpha=0.12, linewidth=0)
+            axes.fill_between(x, low, high, color=colour, alpha=0.12, linewidth=0, label="its 95 % interval")
     floor = _floor(evaluation)
+    singles = [system for system in evaluation.systems if system.kind == "single" and system.score >= floor]
+    x, y = [single.active_params_b for single in singles], [single.score for single in singles]
+    axes.plot(x, y, "D", color=INK, markersize=5, label="one expert for everything")
     for system in evaluation.systems:
-        if system.kind == "single" and system.score >= floor:
-            axes.plot(system.active_params_b, system.score, "D", color=INK, markersize=5)
-        elif system.kind == "oracle":
+        if system.kind == "oracle":
             axes.plot(system.active_params_b, system.score, "*", color="#b91c1c", markersize=13, label="oracle")
     axes.set_xlabel("average active parameters a prompt, billions")
     axes.set_ylabel("mean score on the test prompts")
     _plain(axes)
-    _name_singles(axes, [s for s in evaluation.systems if s.kind == "single" and s.score >= floor])
+    _name_singles(axes, singles)
     figure.legend(frameon=False, fontsize=9, loc="outside lower center", ncols=3)
     return figure
 
@@ -64,47 +65,56 @@ def _floor(evaluation: Evaluation) -> float:
 
 
 def _name_singles(axes: Any, singles: Sequence[System]) -> None:
-    """Names beside the points: towards the middle of the picture, and apart where points are close."""
+    """Names beside the points, towards the middle of the picture. One that would cover another is left out."""
     low, high = axes.get_ylim()
     left, right = axes.get_xlim()
-    apart = 0.035 * (high - low)
-    last = {True: -1.0, False: -1.0}
-    for system in sorted(singles, key=lambda single: single.score):
-        to_left = system.active_params_b > (left + right) / 2
-        height = max(system.score - apart, last[to_left] + apart)
-        last[to_left] = height
-        axes.annotate(
-            system.name.rpartition("/")[2],
-            (system.active_params_b, height),
-            (-8 if to_left else 8, 0),
-            textcoords="offset points",
-            ha="right" if to_left else "left",
-            va="center",
-            fontsize=8,
-            color=MUTED,
-        )
+    line, letter = 0.035 * (high - low), 0.0075 * (right - left)
+    # From, to and height of what is there already.
+    taken = [(s.active_params_b - letter, s.active_params_b + letter, s.score) for s in singles]
+    for system in sorted(singles, key=lambda single: -single.score):
+        name, x = system.name.rpartition("/")[2], system.active_params_b
+        to_left = x > (left + right) / 2
+        reach = letter * (len(name) + 2)
+        begin, end = (x - reach, x) if to_left else (x, x + reach)
+        for height in (system.score - line, system.score + line):
+            if any(begin < to and end > start and abs(height - at) < 0.9 * line for start, to, at in taken):
+                continue
+            taken.append((begin, end, height))
+            axes.annotate(
+                name,
+                (x, height),
+                (-8 if to_left else 8, 0),
+                textcoords="offset points",
+                ha="right" if to_left else "left",
+                va="center",
+                fontsize=8,
+                color=MUTED,
+            )
+            break
 
 
 def shares_figure(evaluation: Evaluation) -> Figure:
-    """Which experts the composition uses under each budget."""
-    figure = Figure(figsize=(9.5, 0.7 + 0.55 * len(evaluation.frontier)), layout="constrained")
+    """Which experts the composition uses under each budget; those that it never uses are not in it."""
+    labels = [_budget(point) for point in evaluation.frontier]
+    shares = {
+        size: [float((point.active == size).mean()) for point in evaluation.frontier]
+        for size in sorted({expert.active_params_b for expert in evaluation.pool})
+    }
+    used = [size for size, parts in shares.items() if any(parts)]
+    figure = Figure(figsize=(9.5, max(0.7 + 0.55 * len(labels), 0.3 + 0.2 * len(used))), layout="constrained")
     axes = figure.add_subplot()
     colours = mpl.colormaps["viridis"]
-    ordered = sorted(evaluation.pool, key=lambda expert: expert.active_params_b)
-    labels = [_budget(point) for point in evaluation.frontier]
     left = [0.0] * len(labels)
-    for index, expert in enumerate(ordered):
-        shares = [float((point.active == expert.active_params_b).mean()) for point in evaluation.frontier]
-        same = sum(other.active_params_b == expert.active_params_b for other in ordered)
-        if same > 1 and any(other.active_params_b == expert.active_params_b for other in ordered[:index]):
-            continue
-        name = f"{same} experts" if same > 1 else expert.name.rpartition("/")[2]
-        label = f"{expert.active_params_b:g} B, {name}"
-        axes.barh(labels, shares, left=left, color=colours(index / max(1, len(ordered) - 1)), label=label)
-        left = [total + share for total, share in zip(left, shares, strict=True)]
+    for index, size in enumerate(used):
+        names = [expert.name.rpartition("/")[2] for expert in evaluation.pool if expert.active_params_b == size]
+        label = f"{size:g} B, {names[0] if len(names) == 1 else f'{len(names)} experts'}"
+        colour = colours(index / max(1, len(used) - 1))
+        axes.barh(labels, shares[size], left=left, color=colour, edgecolor="white", linewidth=0.8, label=label)
+        left = [total + share for total, share in zip(left, shares[size], strict=True)]
+    axes.set_xlim(0, 1)
     axes.set_xlabel("share of the test prompts by the size of the expert that answers")
     _plain(axes)
-    axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    figure.legend(frameon=False, fontsize=8, loc="outside right upper")
     return figure
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from coe.evaluation.evaluate import Evaluation, Part, evaluate
-from coe.evaluation.metrics import paired_bootstrap
+from coe.evaluation.facts import findings
+from coe.evaluation.metrics import Interval, paired_bootstrap
 from coe.evaluation.pairs import judge_pair
 from coe.evaluation.report import write_report
 from coe.evaluation.summary import as_json, closing_lines, systems_table
@@ -81,8 +82,16 @@ def test_the_report_stands_alone(evaluation: Evaluation, tmp_path: Path) -> None
     page = write_report(evaluation, tmp_path / "report", 0).read_text()
     assert not re.search(r'(?:src|href)="(?!data:)', page)
     assert "org/large" in page
+    # A table that is wider than the page is scrolled with keys too.
+    assert page.count('class="scroll" tabindex="0" role="region" aria-label=') == page.count("<table>")
     for name in ("frontier.png", "frontier.svg", "shares.png", "shares.svg"):
         assert (tmp_path / "report" / name).stat().st_size > 1000
+
+
+def test_findings_name_the_family_with_the_largest_area(evaluation: Evaluation) -> None:
+    most = Interval(0.99, 0.98, 1.0)
+    changed = replace(evaluation, area=evaluation.area | {"knn": most})
+    assert findings(changed, 0)[-1].endswith("the largest is that of nearest neighbours.")
 
 
 def test_people_get_a_table(evaluation: Evaluation) -> None:
