@@ -61,7 +61,7 @@ def solve(
         chosen = programme.chosen_experts(
             value, share, active, total, limits.active_params_b, limits.hosted_params_b, allowed
         )
-    chosen = _smallest_of_equals(chosen, quality, active, allowed)
+    chosen = _smallest_of_equals(chosen, quality, active, allowed, limits)
     rare = share == 0
     if rare.any():
         chosen[rare] = _each_alone(chosen, quality[rare], active, limits, allowed[rare])
@@ -95,12 +95,22 @@ def _each_alone(
 
 
 def _smallest_of_equals(
-    chosen: NDArray[np.int64], quality: NDArray[np.float64], active: NDArray[np.float64], allowed: NDArray[np.bool_]
+    chosen: NDArray[np.int64],
+    quality: NDArray[np.float64],
+    active: NDArray[np.float64],
+    allowed: NDArray[np.bool_],
+    limits: Limits,
 ) -> NDArray[np.int64]:
-    """Among hosted experts as good as the chosen one, the one with fewest active parameters."""
-    hosted = np.zeros(len(active), bool)
-    hosted[chosen] = True
+    """Among experts as good as the chosen one, the one with fewest active parameters, rather one that is hosted anyway.
+
+    Where hosting is limited, only those count that are hosted.
+    """
+    hosted = np.isin(np.arange(len(active)), chosen)
     best = quality[np.arange(len(chosen)), chosen]
-    equal = allowed & hosted[None, :] & (quality >= best[:, None] - TIE)
-    smallest: NDArray[np.int64] = np.where(equal, active[None, :], np.inf).argmin(1)
-    return smallest
+    equal = allowed & (quality >= best[:, None] - TIE)
+    if limits.hosted_params_b is not None:
+        equal &= hosted
+    size = np.where(equal, active, np.inf)
+    smallest = size == size.min(1, keepdims=True)
+    first: NDArray[np.int64] = np.where(smallest, 1 + hosted, 0).argmax(1)
+    return first

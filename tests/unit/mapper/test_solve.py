@@ -98,6 +98,17 @@ def test_equal_quality_goes_to_the_smaller_expert() -> None:
     assert solution.active_params_b == 5.0
 
 
+@pytest.mark.parametrize("budget", [None, 8.0])
+def test_where_all_are_as_good_the_smallest_answers_everything(budget: float | None) -> None:
+    size = np.array([9.0, 1.0, 3.0])
+    assert list(solve(np.full((2, 3), 0.5), np.array([0.5, 0.5]), size, size, Limits(budget)).chosen) == [1, 1]
+
+
+def test_of_equals_of_one_size_the_one_that_is_hosted_anyway() -> None:
+    quality, size = np.array([[0.5, 0.5 + 1e-10, 0.0], [0.1, 0.9, 0.0]]), np.array([3.0, 3.0, 1.0])
+    assert list(solve(quality, np.array([0.5, 0.5]), size, size, Limits()).chosen) == [1, 1]
+
+
 @pytest.mark.parametrize(("budget", "expert"), [(None, 2), (9.0, 2), (5.0, 1), (1.5, 0)])
 def test_a_cell_without_a_share_has_the_best_expert_that_alone_keeps_to_the_budget(
     budget: float | None, expert: int
