@@ -87,7 +87,8 @@ def read(
 def read_lines(file: Path) -> list[tuple[int, dict[str, Any]]]:
     lines: list[tuple[int, dict[str, Any]]] = []
     try:
-        text = file.read_text(encoding="utf-8")
+        # Some editors begin a file with a byte order mark.
+        text = file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise InvalidPrompt(f"{file} is no text in UTF-8: {error}") from None
     # Only a line feed ends a line: a prompt may hold what else Unicode takes for one.

@@ -68,7 +68,7 @@ def read_outcomes(path: Path) -> Outcomes:
             if line.strip():
                 try:
                     rows.append(_checked(json.loads(line)))
-                except ValueError as error:
+                except (ValueError, RecursionError) as error:
                     raise ArtifactError(f"{path.name}, line {number}: {error}", path=path, line=number) from None
     if not rows:
         raise ArtifactError(f"The outcome file {path.name} is empty", path=path)
@@ -91,5 +91,5 @@ def _checked(row: object) -> dict[str, Any]:
         raise ValueError("the field 'scores' must map at least one model to a score")
     for model, score in scores.items():
         if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:
-            raise ValueError(f"the score of {model!r} must be a number from 0 to 1, not {score!r}")
+            raise ValueError(f"the score of {model!r} must be a number from 0 to 1, not {json.dumps(score)}")
     return row

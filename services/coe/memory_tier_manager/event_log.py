@@ -131,7 +131,7 @@ def decode(line: str) -> tuple[ev.Event, float]:
         if fields.get("error"):
             fields["error"] = from_code(**fields["error"])
         return kind(**fields), now
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"no event of this version: {error!r}") from error
 
 
@@ -139,6 +139,8 @@ def read(path: Path) -> tuple[Tiers, Iterator[tuple[ev.Event, float]]]:
     """Tiers as they were when the log began, and its events. Raises ArtifactError, also while iterating."""
     try:
         lines = path.read_text().splitlines()
+        if not lines:
+            raise ArtifactError(f"the event log {path} is empty")
         head = json.loads(lines[0])
         tiers = Tiers(Limits(**head["limits"]), EVICTION[head["eviction"]], head["defaults"], head["first_lease"])
         whole = head["whole"]
@@ -146,7 +148,7 @@ def read(path: Path) -> tuple[Tiers, Iterator[tuple[ev.Event, float]]]:
             snapshot.put(tiers, head["state"])
     except OSError as error:
         raise ArtifactError(f"cannot read the event log {path}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
         raise ArtifactError(f"{path} is no event log of this version: {error}") from error
     if not whole:
         raise ArtifactError(f"{path} began while weights were on the move: an older part of the log was dropped")

@@ -115,7 +115,7 @@ def read_calibration(path: Path) -> Hardware:
         if fields.get("measured") is not None:
             fields["measured"] = Measured.of(fields["measured"])
         return Hardware(**fields)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ArtifactError(f"{path} is no calibration: {error}") from error
 
 

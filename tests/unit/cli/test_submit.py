@@ -57,6 +57,12 @@ def test_a_line_that_is_no_prompt_is_named(tmp_path: Path, line: str) -> None:
         list(read(None, file, "", "", 7))
 
 
+def test_a_byte_order_mark_and_line_ends_of_windows_are_no_part_of_a_prompt(tmp_path: Path) -> None:
+    file = tmp_path / "prompts.jsonl"
+    file.write_bytes('{"prompt": "a"}\r\n{"prompt": "b"}\r\n'.encode("utf-8-sig"))
+    assert [prompt.prompt for prompt in read(None, file, "", "", None)] == ["a", "b"]
+
+
 def test_a_line_ends_with_a_line_feed_only(tmp_path: Path) -> None:
     file = tmp_path / "prompts.jsonl"
     file.write_text('{"prompt": "a\u2028b\x85"}\n', encoding="utf-8")

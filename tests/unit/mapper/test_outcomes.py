@@ -40,6 +40,8 @@ def test_other_models_become_gaps(tmp_path: Path) -> None:
         ({**ROW, "scores": {"a": 1.5}}, "number from 0 to 1"),
         ({**ROW, "scores": {"a": True}}, "number from 0 to 1"),
         ({**ROW, "scores": {"a": "1"}}, "number from 0 to 1"),
+        ({**ROW, "scores": {"a": None}}, "number from 0 to 1, not null"),
+        ({**ROW, "scores": {"a": float("nan")}}, "number from 0 to 1, not NaN"),
     ],
 )
 def test_says_which_line_is_wrong(tmp_path: Path, row: object, message: str) -> None:
@@ -66,6 +68,9 @@ def test_refuses_what_is_not_json_lines(tmp_path: Path) -> None:
     path = tmp_path / "o.jsonl"
     path.write_text("{")
     with pytest.raises(ArtifactError, match="line 1"):
+        read_outcomes(path)
+    path.write_text("[" * 100_000)
+    with pytest.raises(ArtifactError, match=r"line 1: .*recursion"):
         read_outcomes(path)
     path.write_text("\n")
     with pytest.raises(ArtifactError, match="empty"):

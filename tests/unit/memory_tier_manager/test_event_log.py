@@ -204,6 +204,10 @@ def test_a_log_that_can_not_begin_anew_ends(tmp_path: Path) -> None:
 def test_a_log_that_cannot_be_read_is_told_from_one_that_is_none(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="cannot read the event log"):
         event_log.read(tmp_path / "absent")
-    (tmp_path / "other").write_text("{}\n")
-    with pytest.raises(ArtifactError, match="is no event log of this version"):
+    for other in ("{}\n", "[" * 100_000):
+        (tmp_path / "other").write_text(other)
+        with pytest.raises(ArtifactError, match="is no event log of this version"):
+            event_log.read(tmp_path / "other")
+    (tmp_path / "other").write_text("")
+    with pytest.raises(ArtifactError, match="is empty"):
         event_log.read(tmp_path / "other")

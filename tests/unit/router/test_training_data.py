@@ -37,10 +37,12 @@ def test_rows_become_prompts(tmp_path: Path) -> None:
         (b'{"prompt": "a"}\n\n\xff', "line 3: 'utf-8' codec"),
         (b"[]", "line 1: a JSON object is wanted"),
         (b"null", "line 1: a JSON object is wanted"),
+        (b"[" * 100_000, "line 1: .*recursion"),
         (b'{"domain": "law"}', "line 1: the field 'prompt' must be a string"),
         (b'{"prompt": null, "domain": "law"}', "line 1: the field 'prompt' must be a string"),
         (b'{"prompt": "a", "domain": ["law"]}', "line 1: the field 'domain' must be a string"),
     ],
+    ids=range(9),
 )
 def test_a_bad_file_is_named_with_its_line(content: bytes, message: str, tmp_path: Path) -> None:
     path = tmp_path / "prompts.jsonl"

@@ -103,7 +103,8 @@ def test_a_calibration_is_read_as_it_was_printed(tmp_path) -> None:
     file = tmp_path / "calibration.json"
     file.write_text(json.dumps({"hardware": asdict(machine)}))
     assert read_calibration(file) == machine
-    for broken in ({}, {"hardware": asdict(machine) | {"measured": {"decode": 1}}}):
-        file.write_text(json.dumps(broken))
+    without = {"hardware": asdict(machine) | {"measured": {"decode": 1}}}
+    for broken in ("{}", json.dumps(without), "[" * 100_000):
+        file.write_text(broken)
         with pytest.raises(ArtifactError):
             read_calibration(file)

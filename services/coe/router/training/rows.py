@@ -20,7 +20,7 @@ def read(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise bad_line(path, number, str(error)) from None
         if not isinstance(row, dict):
             raise bad_line(path, number, "a JSON object is wanted")
