@@ -2,6 +2,7 @@
 
 import json
 import sys
+from codecs import lookup
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -25,9 +26,15 @@ def short_progress() -> Progress:
 def print_json(value: dict[str, object] | Message) -> None:
     """One line of JSON on stdout, flushed so that a reader of the pipe sees it at once."""
     if isinstance(value, Message):
-        value = MessageToDict(value, preserving_proto_field_name=True)
-    sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+        value = fields(value)
+    unicode = lookup(sys.stdout.encoding or "utf-8").name == "utf-8"
+    sys.stdout.write(json.dumps(value, ensure_ascii=not unicode) + "\n")
     sys.stdout.flush()
+
+
+def fields(message: Message) -> dict[str, object]:
+    """As on the topics: by the fields' own names, also those whose value is zero or empty."""
+    return MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
 
 
 def say(line: str) -> None:

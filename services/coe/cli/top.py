@@ -7,14 +7,13 @@ from time import monotonic
 from typing import Annotated
 
 import typer
-from google.protobuf.json_format import MessageToDict
 from rich.console import Group
 from rich.live import Live
 from rich.table import Table
 
 from coe._proto import memory_tier_manager_pb2 as pb
 from coe._proto import memory_tier_manager_pb2_grpc
-from coe.cli.console import out, print_json
+from coe.cli.console import fields, out, print_json
 from coe.cli.servers import host_port, no_stack
 from coe.local.stackfile import running_stack
 from coe.memory_tier_manager import profiles
@@ -91,7 +90,7 @@ async def _watch(address: str, interval: float, once: bool, as_json: bool) -> No
                     why = await tls_trouble(address) or error.message
                     raise Unavailable(f"no memory-tier manager answers at {address}: {why}") from None
                 if as_json:
-                    print_json({**MessageToDict(listed, preserving_proto_field_name=True), "moved": _moved(listed)})
+                    print_json({**fields(listed), "moved": _moved(listed)})
                 else:
                     node = (await reader.snapshot()).nodes.get(listed.node)
                     view = page(listed, rates, max(looked - since, 1e-3), node.queues if node else {})
