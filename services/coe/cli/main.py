@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module, metadata
 from inspect import getdoc
+from io import TextIOWrapper
 from types import FrameType
 from typing import Annotated
 
@@ -87,6 +88,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # `nohup` has the latter ignored, and so it stays.
         if signal.getsignal(number) == signal.SIG_DFL:
             signal.signal(number, _interrupt)
+    if isinstance(sys.stdout, TextIOWrapper):
+        # What a terminal's or file's encoding has no letters for is escaped, as it is on stderr.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         build(arguments)(args=list(arguments))
     except CoEError as error:
