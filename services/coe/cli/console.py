@@ -10,6 +10,7 @@ from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from rich.console import Console
 from rich.progress import Progress
+from rich.table import Column
 
 # A pipe or a log file has no width of its own: wide enough for the tables.
 PIPE_WIDTH = 160
@@ -21,6 +22,11 @@ err = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() el
 def short_progress() -> Progress:
     """Bars that vanish when the work is done. None at all in a log: it would get an empty line instead."""
     return Progress(console=err, transient=True, disable=not err.is_terminal)
+
+
+def whole(name: str) -> Column:
+    """A column of names: on a narrow terminal they are broken, not cut short, for they differ at their ends."""
+    return Column(name, overflow="fold")
 
 
 def print_json(value: dict[str, object] | Message) -> None:

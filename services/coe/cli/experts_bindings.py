@@ -7,7 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from coe.cli.catalogue import catalogue
-from coe.cli.console import out, print_json, say
+from coe.cli.console import out, print_json, say, whole
 from coe.mapper import bindings as files
 from coe.mapper import mapping_file
 from coe.mapper.settings import MapperSettings
@@ -21,7 +21,7 @@ def bindings(as_json: Annotated[bool, typer.Option("--json", help="One object a 
     settings = MapperSettings()
     pool = mapping_file.load_mapping(settings.mapping or mapping_file.locate(home)).pool
     hosted = settings.experts or {bundle.id for bundle in catalogue().list()}
-    table = Table("expert of the mapping", "billions of parameters", "answered by")
+    table = Table(whole("expert of the mapping"), "billions of parameters", whole("answered by"))
     for expert in pool:
         bundle = bound.get(expert.name, expert.name)
         answers = bundle if bundle in hosted else None

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from coe.cli.console import out, print_json
+from coe.cli.console import out, print_json, whole
 from coe.experts.hf_config import read_hf_config
 from coe.experts.kv_format import KvFormat
 from coe.experts.plan import ExpertPlan, fit, plan_expert
@@ -69,7 +69,7 @@ def _facts(needs: ExpertPlan, tiers: TierProfile, hbm_bytes: int, ddr_bytes: int
 
 
 def _table(rows: list[dict[str, object]]) -> Table:
-    columns = ("expert", "parameters", "GB a tier", "KV kB a token", "KV GB full context", "tiers", "fit in DDR")
+    columns = (whole("expert"), "parameters", "GB a tier", "KV kB a token", "KV GB full context", "tiers", "fit in DDR")
     table = Table(*columns, "fit in HBM", "KV tokens beside", "switch", title=f"weights in {rows[0]['format']}")
     for row in rows:
         path = Path(str(row["config"]))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from coe.cli.console import out, print_json, say, say_left_out, short_progress
+from coe.cli.console import out, print_json, say, say_left_out, short_progress, whole
 from coe.cli.extras import train_extra
 from coe.cli.router import serving
 from coe.mapper.mapping import FALLBACK, Mapping
@@ -86,7 +86,7 @@ def _summary(mapping: Mapping, path: Path) -> dict[str, object]:
 
 
 def _table(mapping: Mapping) -> Table:
-    table = Table("category", "share", "outcomes", *mapping.budgets)
+    table = Table(whole("category"), "share", "outcomes", *map(whole, mapping.budgets))
     for cell in mapping.cells:
         experts = [_short(plan.experts[cell.name]) for plan in mapping.budgets.values()]
         support = f"({max(cell.support)} pooled)" if cell.pooled else str(max(cell.support))

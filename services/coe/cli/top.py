@@ -13,7 +13,7 @@ from rich.table import Table
 
 from coe._proto import memory_tier_manager_pb2 as pb
 from coe._proto import memory_tier_manager_pb2_grpc
-from coe.cli.console import fields, out, print_json
+from coe.cli.console import fields, out, print_json, whole
 from coe.cli.servers import host_port, no_stack
 from coe.local.stackfile import running_stack
 from coe.memory_tier_manager import profiles
@@ -127,7 +127,7 @@ def page(
     for depths in queues.values():
         for expert_id, depth in depths.items():
             waiting[expert_id] = waiting.get(expert_id, 0) + depth
-    experts = Table("expert", "tier", "state", "slot", "leases", "queue", "pinned", "MiB")
+    experts = Table(whole("expert"), "tier", "state", "slot", "leases", "queue", "pinned", "MiB")
     order = sorted(listed.experts, key=lambda e: (-e.tier, -waiting.get(e.expert_id, 0), -e.last_used_ms))
     for expert in order[:40]:
         experts.add_row(

@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from math import isnan
 
-from rich.table import Table
+from rich.table import Column, Table
 
 from coe.evaluation.evaluate import Evaluation
 from coe.evaluation.metrics import Interval, bootstrap, paired_bootstrap
@@ -45,7 +45,7 @@ def _figure(value: float) -> float | None:
 def systems_table(evaluation: Evaluation, seed: int) -> Table:
     """Every system, by kind, with its interval and cost."""
     title = f"{evaluation.dataset}: fitted on {evaluation.train_prompts} prompts, scored on {evaluation.test_prompts}"
-    table = Table("system", "score", "95 % interval", "avg active B", "prompts scored", title=title)
+    table = Table(Column("system", overflow="fold"), "score", "95 % interval", "avg active B", "prompts scored", title=title)
     kind = ""
     for system in evaluation.systems:
         if kind and system.kind != kind:
@@ -116,7 +116,8 @@ def transfer_json(transfer: Transfer) -> dict[str, object]:
 
 
 def transfer_table(transfer: Transfer) -> Table:
-    table = Table("left out", "prompts", "best single elsewhere", "its score", "category map", "CoE")
+    source, single = (Column(name, overflow="fold") for name in ("left out", "best single elsewhere"))
+    table = Table(source, "prompts", single, "its score", "category map", "CoE")
     for row in transfer.rows:
         scores = [f"{score:.4f}" for score in (row.single_score, row.plain, row.refined)]
         table.add_row(row.source, str(row.prompts), row.single, *scores)

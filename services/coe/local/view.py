@@ -20,7 +20,7 @@ def table(processes: Iterable[Supervised]) -> Table:
     """One row a process: its state, where it listens, and the memory that it holds."""
     shown = Table(box=None, pad_edge=False, header_style="dim")
     for name in ("", "state", "address"):
-        shown.add_column(name)
+        shown.add_column(name, overflow="fold")  # names and addresses are shown whole
     for name in ("pid", "memory MiB", "restarts"):
         shown.add_column(name, justify="right")
     for process in processes:

@@ -43,5 +43,16 @@ def test_bytes_moved_in_the_time_of_other_machines() -> None:
     assert "moved 7.00 GB into DDR, 400.00 GB into HBM: 3.00 s on sn40l, 1.40 s on sn40l-node" in shown(now, now, 1.0)
 
 
+def test_experts_are_told_apart_on_a_narrow_terminal() -> None:
+    listed = look()
+    listed.experts[0].expert_id = "smollm2-135m@replica-1"
+    console = Console(width=60, file=io.StringIO())
+    with console.capture() as captured:
+        console.print(page(listed, Rates(), 1.0, {}))
+    experts = captured.get().partition("moved")[2]
+    cells = [line.split("│")[1].strip() for line in experts.splitlines() if line.startswith("│")]
+    assert "".join(cells) == "smollm2-135m@replica-1"
+
+
 def test_a_manager_that_gave_no_lease_has_no_rates() -> None:
     assert "hits - now, - ever" in shown(look(), look(), 1.0)
