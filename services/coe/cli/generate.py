@@ -88,7 +88,7 @@ def command(
 
 def _text_of(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8")
+        return file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise InvalidPrompt(f"{file} is no text in UTF-8: {error}") from None
 

@@ -45,7 +45,8 @@ def _figure(value: float) -> float | None:
 def systems_table(evaluation: Evaluation, seed: int) -> Table:
     """Every system, by kind, with its interval and cost."""
     title = f"{evaluation.dataset}: fitted on {evaluation.train_prompts} prompts, scored on {evaluation.test_prompts}"
-    table = Table(Column("system", overflow="fold"), "score", "95 % interval", "avg active B", "prompts scored", title=title)
+    name = Column("system", overflow="fold")
+    table = Table(name, "score", "95 % interval", "avg active B", "prompts scored", title=title)
     kind = ""
     for system in evaluation.systems:
         if kind and system.kind != kind:

@@ -38,7 +38,7 @@ def place(shares: Sequence[float], nodes: int, room: int) -> list[list[int]]:
     Heaviest first onto the least loaded node with room; `room` is experts a node can store.
     """
     if len(shares) > nodes * room:
-        raise CapacityExceeded(f"{len(shares)} experts do not fit {nodes} nodes of {room}")
+        raise CapacityExceeded(f"{len(shares)} experts do not fit: a node stores {room}, and there are {nodes}")
     replicas = [min(nodes, max(1, math.ceil(share * nodes / 0.5))) for share in shares]
     load = [(0.0, node) for node in range(nodes)]
     stored = [0] * nodes

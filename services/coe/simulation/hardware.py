@@ -115,7 +115,11 @@ def read_calibration(path: Path) -> Hardware:
         if fields.get("measured") is not None:
             fields["measured"] = Measured.of(fields["measured"])
         return Hardware(**fields)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except OSError as error:
+        raise ArtifactError(f"can't read {path}: {error.strerror}") from error
+    except KeyError as error:
+        raise ArtifactError(f"{path} is no calibration: it has no {error}") from error
+    except (ValueError, TypeError, RecursionError) as error:
         raise ArtifactError(f"{path} is no calibration: {error}") from error
 
 

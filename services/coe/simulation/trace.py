@@ -147,8 +147,11 @@ def read_trace(path: Path) -> Trace:
         for number, line in enumerate(lines, 1):
             try:
                 rows += [_row(json.loads(line))] if line.strip() else []
-            except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-                raise InvalidPrompt(f"{path}:{number} is no trace line: {error!r}") from error
+            except KeyError as error:
+                raise InvalidPrompt(f"{path}:{number} is no trace line: it has no {error}") from None
+            except (ValueError, TypeError, OverflowError, RecursionError) as error:
+                # Not its repr, which holds the whole line where that is no text.
+                raise InvalidPrompt(f"{path}:{number} is no trace line: {error}") from None
     if not rows:
         raise InvalidPrompt(f"{path} holds no prompts")
     rows.sort()

@@ -56,6 +56,15 @@ def test_a_schema_that_is_no_text_is_said_in_one_line(tmp_path: Path, capsys: py
     assert "schema.json is no text in UTF-8" in capsys.readouterr().err
 
 
+def test_a_schema_may_begin_with_a_byte_order_mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    schema, given = tmp_path / "schema.json", list[str]()
+    schema.write_text('{"type": "integer"}', encoding="utf-8-sig")
+    monkeypatch.setattr(generate, "SamplingParams", lambda **params: given.append(params["json_schema"]))
+    with pytest.raises(SystemExit):
+        main(["generate", "--expert", "x", "--json-schema", str(schema), "Hello"])
+    assert given == ['{"type": "integer"}']
+
+
 def test_json_holds_the_error(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["generate", "--expert", "x", "--json", "Hello"])

@@ -31,7 +31,7 @@ def test_a_slow_link_breaks_first() -> None:
 
 
 def test_experts_that_do_not_fit() -> None:
-    with pytest.raises(CapacityExceeded):
+    with pytest.raises(CapacityExceeded, match=r"500 experts do not fit: a node stores \d+, and there are \d+"):
         plan(wish(SLOW_LINK, 500), lambda rate: None)
 
 
