@@ -119,7 +119,7 @@ class SharedKv:
 
     def release(self, expert: ExpertKv, reservation: Reservation, computed: Sequence[int]) -> None:
         with self._lock:
-            surplus = expert.cache.adopt(list(reservation.path), computed, reservation.blocks)
+            surplus = expert.cache.adopt(reservation.path, computed, reservation.blocks)
             self._remember(expert)
             expert.owner.pool.release(surplus)
 

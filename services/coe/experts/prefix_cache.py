@@ -70,27 +70,27 @@ class PrefixCache:
             cached.users -= 1
         self._rest(path)
 
-    def adopt(self, path: list[CachedBlock], ids: Sequence[int], blocks: Sequence[int]) -> list[int]:
+    def adopt(self, path: Sequence[CachedBlock], ids: Sequence[int], blocks: Sequence[int]) -> list[int]:
         """Takes over the whole blocks of a finished sequence, whose `path` it stops using.
 
         `ids` are its computed tokens, `blocks` all its blocks, those of the path first. Returns the blocks to free:
         what is not whole, and what is known already.
         """
         self.unuse(path)
-        path = list(path)
-        known = len(path)
+        longer = list(path)
+        known = len(longer)
         whole = len(ids) // self._block_tokens
         surplus = list(blocks[max(known, whole) :])
         for index in range(known, whole):
             tokens = tuple(ids[index * self._block_tokens : (index + 1) * self._block_tokens])
-            siblings = self._children(path)
+            siblings = self._children(longer)
             if tokens in siblings:
                 surplus.append(blocks[index])
             else:
-                siblings[tokens] = CachedBlock(blocks[index], tokens, path[-1] if path else None)
+                siblings[tokens] = CachedBlock(blocks[index], tokens, longer[-1] if longer else None)
                 self._known += 1
-            path.append(siblings[tokens])
-        self._rest(path)
+            longer.append(siblings[tokens])
+        self._rest(longer)
         return surplus
 
     def forget(self, path: Sequence[CachedBlock]) -> list[int]:

@@ -34,3 +34,23 @@ def test_what_others_use_is_not_forgotten() -> None:
     assert cache.forget(first) == [11]
     cache.unuse(other)
     assert cache.evict() == 10
+
+
+def test_what_is_in_use_gives_no_way() -> None:
+    cache = PrefixCache(2)
+    assert cache.adopt([], [1, 2, 3, 4], [10, 11]) == []
+    one, two = cache.match([1, 2, 3, 4, 5]), cache.match([1, 2, 3, 4, 6])
+    assert cache.evict() is None
+    cache.unuse(one)
+    assert cache.evict() is None
+    cache.unuse(two)
+    assert [cache.evict() for _ in range(3)] == [11, 10, None]
+
+
+def test_a_past_that_grew_gives_way_from_its_end() -> None:
+    cache = PrefixCache(2)
+    assert cache.adopt([], [1, 2], [10]) == []
+    path = cache.match([1, 2, 3, 4])
+    assert cache.adopt(path, [1, 2, 3, 4], [10, 11]) == []
+    assert [cached.block for cached in path] == [10]
+    assert [cache.evict() for _ in range(3)] == [11, 10, None]
