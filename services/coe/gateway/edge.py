@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from coe.gateway.refusals import failed, refuse
 from coe.platform import logs
-from coe.platform.errors import Unavailable
+from coe.platform.errors import Unavailable, from_code
 from coe.platform.telemetry import names, registry, spans, w3c
 
 _log = logs.get(__name__)
@@ -41,7 +41,10 @@ class Edge:
         state = scope.setdefault("state", {})
         state["request_id"] = request_id(headers)
         method = _method(scope["method"])
-        attributes: dict[str, AttributeValue] = {names.HTTP_METHOD: method, names.URL_SCHEME: scope["scheme"]}
+        attributes: dict[str, AttributeValue] = {
+            names.HTTP_METHOD: method,
+            names.URL_SCHEME: scope.get("scheme", "http"),
+        }
         if route := _route(self._routes, scope):
             attributes[names.HTTP_ROUTE] = route
         status = 0
@@ -79,7 +82,9 @@ class Edge:
                     attributes[names.ERROR_TYPE] = code
                 span.set_attributes(attributes)
                 registry.histogram("http.server.request.duration").record(time.perf_counter() - started, attributes)
-                if status >= 500:
+                # What a stream ends with came too late for the head.
+                ended = from_code(code, "").http_status if code and status < 400 else status
+                if ended >= 500:
                     span.set_status(StatusCode.ERROR)
                 if status >= 400:
                     say = _log.warning if status >= 500 else _log.info

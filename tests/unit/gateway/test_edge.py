@@ -34,12 +34,21 @@ async def answer(request: Request) -> Response:
             raise Unavailable("Kafka is away")
         case "bug":
             raise KeyError("a prompt")
+        case "unavailable" | "cancelled" as code:  # a stream that has begun ends so
+            request.state.error = code
     return Response()
 
 
 @pytest.mark.parametrize(
     ("name", "status", "is_ours"),
-    [("there", 200, False), ("missing", 404, False), ("away", 503, True), ("bug", 500, True)],
+    [
+        ("there", 200, False),
+        ("missing", 404, False),
+        ("away", 503, True),
+        ("bug", 500, True),
+        ("unavailable", 200, True),
+        ("cancelled", 200, False),
+    ],
 )
 async def test_only_what_the_gateway_fails_is_an_error(
     spans: InMemorySpanExporter, name: str, status: int, is_ours: bool
