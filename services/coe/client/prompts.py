@@ -36,6 +36,8 @@ Publish = Callable[[events_pb2.PromptSubmitted], Awaitable[None]]
 _CANCEL_S = 2.0
 # That the broker takes no prompt is told so long before the deadline: at the deadline itself callers over gRPC hang up.
 _TELL_S = 1.0
+# A broker that has had a prompt for less may be well: who gives up sooner is told of that deadline alone.
+_SILENT_S = 1.0
 # Of one id, while their ends are remembered.
 _MOST_RUNS = 100
 FOLLOWED = (topics.ASSIGNMENTS, topics.TOKENS, topics.COMPLETIONS)
@@ -123,6 +125,9 @@ class PromptClient:
                 await _within(limit, self._put(_to_publish(prompt, name, timeout_s), digest))
             except TimeoutError:
                 overdue = True
+                if timeout_s < _SILENT_S:
+                    message = f"the Kafka broker did not take the prompt within {timeout_s:.3f} s"
+                    raise DeadlineExceeded(message, request_id=prompt.request_id) from None
                 message = "the Kafka broker did not take the prompt in time: it does not answer"
                 raise Unavailable(message, request_id=prompt.request_id) from None
             while True:

@@ -77,7 +77,13 @@ async def test_a_command_says_that_the_broker_went_away(
 async def test_a_broker_that_takes_no_prompt_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
     # Nothing is cancelled there.
     monkeypatch.setattr(prompts, "_CANCEL_S", float("inf"))
+    monkeypatch.setattr(prompts, "_SILENT_S", 0.01)
     with pytest.raises(Unavailable, match="broker did not take the prompt in time: it does not answer"):
+        await ask(Hanging())
+
+
+async def test_who_gives_up_at_once_does_not_blame_the_broker() -> None:
+    with pytest.raises(DeadlineExceeded, match=r"did not take the prompt within 0\.050 s"):
         await ask(Hanging())
 
 
