@@ -128,6 +128,12 @@ def show(figures: Mapping[str, object], as_json: bool) -> None:
         if isinstance(value, dict):
             out.print(name)
             for part, figure in value.items():
-                out.print(f"  {part:50} {figure}")
+                out.print(f"  {part:50} {_said(figure)}")
         else:
-            out.print(f"{name:24} {value}")
+            out.print(f"{name:24} {_said(value)}")
+
+
+def _said(figure: object) -> str:
+    if isinstance(figure, dict):
+        return ", ".join(f"{name} {_said(value)}" for name, value in figure.items())
+    return f"{figure:.4g}" if isinstance(figure, float) else str(figure)

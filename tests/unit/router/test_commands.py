@@ -117,3 +117,10 @@ def test_domains_that_are_no_category_are_named(home: Path) -> None:
     assert shown.exit_code == 0, shown.output
     assert shown.stderr == "Domains that are no category of the router, and count as strange: Maths\n"
     assert f"  {known} " in shown.stdout
+
+
+def test_people_get_figures_that_can_be_read(capsys: pytest.CaptureFixture[str]) -> None:
+    part = {"n": 8, "accuracy": 2 / 3}
+    command.show({"n": 298, "accuracy": 295 / 298, "by_domain": {"coding": part}}, as_json=False)
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert lines == ["n 298", "accuracy 0.9899", "by_domain", "coding n 8, accuracy 0.6667"]
