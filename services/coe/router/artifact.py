@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, deserialize
-from safetensors.numpy import save_file
+from safetensors.numpy import save as serialized
 
 from coe.platform.errors import ArtifactError
 from coe.router.model import Detectors, Heads, Neighbours, RouterModel, Temperature
@@ -65,7 +65,7 @@ def locate(home: Path) -> Path:
 
 
 def save(path: Path, artifact: Artifact) -> str:
-    """Writes the file in one step; returns the version."""
+    """Writes the file in one step; returns the version. Raises OSError."""
     model = artifact.model
     vectors = model.neighbours.prototypes
     scale = np.abs(vectors).max(1, keepdims=True) / INT8_MAX
@@ -99,7 +99,8 @@ def save(path: Path, artifact: Artifact) -> str:
     checksum = _checksum(header, tensors)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    save_file(tensors, partial, {"format": FORMAT, "router": header, "checksum": checksum})
+    # Written by us: of a full disk safetensors makes an error of its own.
+    partial.write_bytes(serialized(tensors, {"format": FORMAT, "router": header, "checksum": checksum}))
     partial.chmod(0o644)
     partial.replace(path)
     return _version(checksum)

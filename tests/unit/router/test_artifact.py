@@ -36,6 +36,12 @@ def test_round_trip(path: Path) -> None:
     np.testing.assert_allclose(after.out_of_distribution, before.out_of_distribution, atol=0.02)
 
 
+def test_a_full_disk_is_an_error_of_the_system(tmp_path: Path) -> None:
+    (tmp_path / "router.partial").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left on device"):
+        artifacts.save(tmp_path / "router.safetensors", support.artifact())
+
+
 def test_the_version_names_the_content(path: Path, tmp_path: Path) -> None:
     assert artifacts.save(tmp_path / "again", support.artifact()) == artifacts.load(path).version
     assert artifacts.save(tmp_path / "other", support.artifact("other")) != artifacts.load(path).version
