@@ -102,7 +102,7 @@ def _found(good: Sequence[Sample], length: float, bins: int) -> Callable[[Axes],
         axes.hist(times, bins=bins, range=(0, length), stacked=True, color=colours, label=names)
         if changed := switches(list(good)):
             axes.plot(changed, [0] * len(changed), "|", ms=10, color="#222", label="switch of expert")
-        axes.set_ylabel("weights found in")
+        axes.set_ylabel("prompts, weights in")
 
     return draw
 
