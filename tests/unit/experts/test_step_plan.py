@@ -126,6 +126,16 @@ def test_others_blocks_stand_in_front_of_its_own() -> None:
     assert [(chunk.first, chunk.blocks) for chunk in chunks] == [(0, (0, 1)), (4, (0, 3, 4)), (8, (0, 3, 7))]
 
 
+def test_nobody_begins_behind_another_past_or_another_beginning() -> None:
+    """Though a chunk of those has more of the same tokens than the one that it follows."""
+    theirs = {"another past": prompt(14, blocks=(0, 1, 2, 3), kv=object())}
+    theirs["another beginning"] = One([9] * 4 + list(range(4, 14)), blocks=(0, 1, 2, 3))
+    for why, long in theirs.items():
+        followed, follower = prompt(9, computed=4, blocks=(4, 5, 6)), prompt(14, computed=4, blocks=(7, 8, 9, 10))
+        chunks = plan(long, followed, follower)
+        assert [(chunk.first, chunk.blocks[:2]) for chunk in chunks] == [(0, (0, 1)), (4, (4, 5)), (8, (4, 5))], why
+
+
 def test_what_a_step_has_no_room_for_is_waited_for() -> None:
     long = PREFILL_TOKENS_BESIDE_DECODES + BLOCK
     live = decoding(), decoding()
