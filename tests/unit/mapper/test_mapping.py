@@ -1,6 +1,9 @@
 """From outcomes to a mapping and its file."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,6 +32,24 @@ def mapping() -> Mapping:
         POOL,
         balanced_b=35,
     )
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (lambda one: {"pool": (*one.pool, one.pool[0])}, "twice"),
+        (lambda one: {"cells": (*one.cells, one.cells[0])}, "twice"),
+        (lambda one: {"cells": tuple(replace(cell, share=0.0) for cell in one.cells)}, "no category with outcomes"),
+        (lambda one: {"cells": tuple(cell for cell in one.cells if cell.name != "general")}, "no category 'general'"),
+        (lambda one: {"cells": one.cells[1:]}, "must give each category an expert of the pool"),
+        (lambda one: {"pool": one.pool[:1]}, "must give each category an expert of the pool"),
+    ],
+)
+def test_a_mapping_that_contradicts_itself_is_refused(
+    mapping: Mapping, change: Callable[[Mapping], dict[str, Any]], match: str
+) -> None:
+    with pytest.raises(ArtifactError, match=match):
+        replace(mapping, **change(mapping))
 
 
 def test_every_router_category_has_an_expert_under_every_budget(mapping: Mapping) -> None:
