@@ -8,10 +8,11 @@ from typing import Annotated
 import typer
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from aiokafka.errors import KafkaError
+from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 
 from coe._proto import events_pb2
-from coe.cli.console import fields, out, print_json
+from coe.cli.console import out, print_json
 from coe.cli.servers import connect, kafka_bootstrap
 from coe.local.reading import between
 from coe.platform import topics
@@ -74,7 +75,7 @@ def _content(record: Record, topic: str) -> dict[str, object]:
     """Decoded where it can be; its text, else its bytes, where not."""
     try:
         if topic in _KINDS:
-            return {"message": fields(decode(record, _KINDS[topic]))}
+            return {"message": MessageToDict(decode(record, _KINDS[topic]), preserving_proto_field_name=True)}
     except UndecodableMessage:
         pass
     try:
