@@ -6,11 +6,13 @@ from coe.expert_worker import tombstones
 from coe.expert_worker.effects import Answer, Discard, StepDone
 from coe.platform.errors import (
     Cancelled,
+    CapacityExceeded,
     DeadlineExceeded,
     InternalError,
     InvalidPrompt,
     NumericalError,
 )
+from coe.scheduling import ExpertQueues
 from unit.expert_worker.worker_world import FakeEmission, World, answer, error, make_prompt
 
 
@@ -88,6 +90,15 @@ def test_no_cancellation_is_remembered_by_a_name_that_no_prompt_may_have() -> No
     assert isinstance(error(world, longest), Cancelled)
     world.run_out()
     assert answer(world, longer).completion_tokens == 1
+
+
+def test_a_prompt_that_finds_no_room_to_wait_ends_alone() -> None:
+    world = World()
+    world.loop.waiting.queues = ExpertQueues(capacity=1)
+    world.submit(make_prompt("1"), make_prompt("2"))
+    assert isinstance(error(world, "2"), CapacityExceeded)
+    world.run_out()
+    assert answer(world, "1").text == "t"
 
 
 def test_an_engine_fault_ends_the_sequences_of_its_expert_only() -> None:

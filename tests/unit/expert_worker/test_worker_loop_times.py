@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from coe.expert_worker.batch import Batch
 from coe.expert_worker.effects import Finish, Grant, Residency
 from unit.expert_worker.worker_world import FakeEmission, World, make_prompt
@@ -61,3 +63,20 @@ def test_the_time_of_a_copy_is_told_to_the_prompt_that_caused_it() -> None:
         world.loop.on_residency("a", 10, residency, 1.5)
     world.run_out()
     assert world.finished["1"].spent.copy_s == 0.5
+
+
+def test_what_loads_steps_answers_and_batches_took_is_learned(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    costs, seen = world.expected.costs, []
+    for name in ("saw_step", "saw_answer"):
+        monkeypatch.setattr(world.expected, name, lambda *given, name=name: seen.append((name, *given)))
+    world.submit(make_prompt("1", tokens=3), make_prompt("2", tokens=2))
+    world.loop.on_residency("a", 10, Residency.LOADING, 0.0)
+    world.loop.on_residency("a", 10, Residency.RESIDENT, 5.0)
+    assert costs.load_s("a") == 5.0
+    world.now, unseen_s = 5.0, costs.run_s("a", 2)
+    world.grant()
+    world.run_out(seconds_a_step=1.0)
+    # The first step is of the prompts.
+    assert seen == [("saw_step", 2, 2, 1.0), ("saw_answer", 2), ("saw_step", 1, 1, 1.0), ("saw_answer", 3)]
+    assert costs.run_s("a", 2) > unseen_s
