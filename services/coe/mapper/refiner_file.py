@@ -51,8 +51,18 @@ def dump_refiner(refiner: Refiner) -> tuple[bytes, str]:
     }
     tensors = {name: np.ascontiguousarray(tensor, np.float32) for name, tensor in tensors.items()}
     facts = {"cells": refiner.cells, "parts": refiner.parts, "features": NAMES}
-    content = save(tensors, {"format": FORMAT, "refiner": json.dumps(facts, ensure_ascii=False)})
+    content = _ordered(save(tensors, {"format": FORMAT, "refiner": json.dumps(facts, ensure_ascii=False)}))
     return content, hashlib.sha256(content).hexdigest()
+
+
+def _ordered(content: bytes) -> bytes:
+    """safetensors writes its metadata in another order each time. What was learnt alike is to have one digest."""
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at multiples of eight
+    return len(text).to_bytes(8, "little") + text + content[8 + length :]
 
 
 def load_refiner(path: Path, sha256: str) -> Refiner:

@@ -78,6 +78,10 @@ def test_a_file_gives_the_same_parts(refined: Refined, world: World, tmp_path: P
     assert loaded.refine("math", texts) == refined.refiner.refine("math", texts)
 
 
+def test_what_is_learnt_alike_has_one_digest(refined: Refined) -> None:
+    assert len({dump_refiner(refined.refiner)[1] for _ in range(20)}) == 1
+
+
 def test_a_file_of_another_mapping_or_a_damaged_one_is_refused(refined: Refined, tmp_path: Path) -> None:
     path = tmp_path / "r.safetensors"
     content, digest = dump_refiner(refined.refiner)
