@@ -1,8 +1,6 @@
 """Settings of the worker, from COE_WORKER_* environment variables."""
 
 import os
-from contextlib import suppress
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -13,6 +11,7 @@ from coe.expert_worker.intake import MAX_ATTEMPTS
 from coe.experts.activation_bits import ActivationBits
 from coe.experts.kv_format import KvFormat
 from coe.experts.step_plan import GUESSES
+from coe.platform.cgroup import limits
 from coe.platform.processors import processors
 from coe.platform.settings import Settings
 
@@ -21,15 +20,10 @@ def _number(text: object) -> object:
     return int(text) if isinstance(text, str) and text.isdecimal() else text
 
 
-# What a container may take. Missing outside of one; "max": as much as there is.
-_LIMIT = Path("/sys/fs/cgroup/memory.max")
-
-
 def _fitting(nbytes: int) -> int:
     """Raises ValueError where the machine, or the container, has less memory: it would end the worker in use."""
-    most = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    with suppress(OSError, ValueError):
-        most = min(most, int(_LIMIT.read_text()))
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    most = min([machine, *(int(limit) for limit in limits("memory.max") if limit.isdecimal())])
     if nbytes > most:
         raise ValueError(f"{nbytes} bytes are more than the {most} bytes of memory that are there")
     return nbytes

@@ -1,7 +1,5 @@
 """What the worker's settings take from the environment."""
 
-from pathlib import Path
-
 import pytest
 
 from coe.expert_worker import settings
@@ -35,11 +33,8 @@ def test_a_cache_that_memory_can_not_hold_is_refused(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(("limit", "fits"), [("max", True), (str(2 << 30), True), (str(256 << 20), False)])
-def test_a_container_has_the_memory_that_it_may_take(
-    limit: str, fits: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "memory.max").write_text(f"{limit}\n")
-    monkeypatch.setattr(settings, "_LIMIT", tmp_path / "memory.max")
+def test_a_container_has_the_memory_that_it_may_take(limit: str, fits: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings, "limits", {"memory.max": ["max", limit]}.__getitem__)
     monkeypatch.setenv("COE_WORKER_KV_BYTES", str(512 << 20))
     if fits:
         assert WorkerSettings().kv_bytes == 512 << 20
