@@ -17,6 +17,15 @@ from coe.platform.bus.kafka.client import closing, stop_consumer, stop_producer
 pytestmark = pytest.mark.kafka
 
 
+async def new_topic(bootstrap: str) -> str:
+    """Of one partition."""
+    topic = f"topic-{uuid4().hex}"
+    bus = KafkaBus(bootstrap, source="coe/test", start_timeout_s=30, ensure=[TopicSpec(topic, 1)])
+    await bus.start()
+    await bus.stop()
+    return topic
+
+
 async def turns(count: int) -> None:
     for _ in range(count):
         await asyncio.sleep(0)
@@ -63,10 +72,7 @@ async def test_a_connection_that_the_broker_ended_is_closed_before_the_next(kafk
 
 
 async def test_a_stop_that_is_given_up_ends_all_the_same(kafka_bootstrap: str) -> None:
-    topic = f"topic-{uuid4().hex}"
-    bus = KafkaBus(kafka_bootstrap, source="coe/test", start_timeout_s=30, ensure=[TopicSpec(topic, 1)])
-    await bus.start()
-    await bus.stop()
+    topic = await new_topic(kafka_bootstrap)
     before = asyncio.all_tasks()
     consumer = closing(AIOKafkaConsumer(topic, bootstrap_servers=kafka_bootstrap, group_id=topic))
     await consumer.start()
@@ -80,10 +86,7 @@ async def test_a_stop_that_is_given_up_ends_all_the_same(kafka_bootstrap: str) -
 async def test_a_producer_that_can_not_deliver_ends_all_the_same(
     kafka_bootstrap: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    topic = f"topic-{uuid4().hex}"
-    bus = KafkaBus(kafka_bootstrap, source="coe/test", start_timeout_s=30, ensure=[TopicSpec(topic, 1)])
-    await bus.start()
-    await bus.stop()
+    topic = await new_topic(kafka_bootstrap)
     asked = asyncio.Event()
 
     async def hangs(node_id: int, request: object, **options: object) -> None:
@@ -107,10 +110,7 @@ async def test_a_stop_right_after_a_fetch_failed_is_an_ordinary_one(
     kafka_bootstrap: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """aiokafka's fetch task pauses then; its end must neither reach the caller nor leave the client open."""
-    topic = f"topic-{uuid4().hex}"
-    bus = KafkaBus(kafka_bootstrap, source="coe/test", start_timeout_s=30, ensure=[TopicSpec(topic, 1)])
-    await bus.start()
-    await bus.stop()
+    topic = await new_topic(kafka_bootstrap)
     failed = asyncio.Event()
 
     async def fails(node_id: int, request: object, **options: object) -> object:
@@ -130,10 +130,7 @@ async def test_a_stop_right_after_a_fetch_failed_is_an_ordinary_one(
 
 
 async def test_a_cancellation_of_a_stop_goes_on_to_the_caller(kafka_bootstrap: str) -> None:
-    topic = f"topic-{uuid4().hex}"
-    bus = KafkaBus(kafka_bootstrap, source="coe/test", start_timeout_s=30, ensure=[TopicSpec(topic, 1)])
-    await bus.start()
-    await bus.stop()
+    topic = await new_topic(kafka_bootstrap)
     consumer = closing(AIOKafkaConsumer(topic, bootstrap_servers=kafka_bootstrap, group_id=topic))
     await consumer.start()
     client = consumer._client

@@ -2,10 +2,12 @@
 
 import asyncio
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import grpc.aio
 import pytest
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
@@ -100,14 +102,22 @@ async def test_a_prompt_is_one_trace(spans: InMemorySpanExporter) -> None:
         assert trace.format_trace_id(trace_id) in (record.header("traceparent") or "")
 
 
-async def test_a_failed_call_says_so_on_both_sides(spans: InMemorySpanExporter) -> None:
+@asynccontextmanager
+async def mapper() -> AsyncIterator[grpc.aio.Channel]:
     endpoint = Endpoint(GrpcSettings(grace_s=0))
     mapper_pb2_grpc.add_MapperServicer_to_server(Mapper(), endpoint.server)
     await endpoint.start(["coe.v1.Mapper"])
-    async with channel(endpoint.address) as to:
+    try:
+        async with channel(endpoint.address) as to:
+            yield to
+    finally:
+        await endpoint.stop()
+
+
+async def test_a_failed_call_says_so_on_both_sides(spans: InMemorySpanExporter) -> None:
+    async with mapper() as to:
         with pytest.raises(ExpertNotFound):
             await resolve(to)
-    await endpoint.stop()
     sides = {span.kind: span for span in spans.get_finished_spans()}
     server, client = sides[SpanKind.SERVER], sides[SpanKind.CLIENT]
     assert (server.attributes or {})["error.type"] == "expert_not_found"
@@ -117,13 +127,9 @@ async def test_a_failed_call_says_so_on_both_sides(spans: InMemorySpanExporter) 
 
 
 async def test_a_call_that_the_server_failed_fails_its_span(spans: InMemorySpanExporter) -> None:
-    endpoint = Endpoint(GrpcSettings(grace_s=0))
-    mapper_pb2_grpc.add_MapperServicer_to_server(Mapper(), endpoint.server)
-    await endpoint.start(["coe.v1.Mapper"])
-    async with channel(endpoint.address) as to:
+    async with mapper() as to:
         with pytest.raises(Unavailable):
             await resolve(to, "away")
-    await endpoint.stop()
     (server,) = (span for span in spans.get_finished_spans() if span.kind is SpanKind.SERVER)
     assert server.status.status_code is StatusCode.ERROR
     assert not server.status.description
