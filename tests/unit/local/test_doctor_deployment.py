@@ -1,5 +1,8 @@
 """What is found of a deployment, and what the doctor says to it."""
 
+import os
+from pathlib import Path
+
 import pytest
 
 from coe.local.doctor.check import Level
@@ -15,6 +18,7 @@ from coe.local.doctor.deployment import (
     service_checks,
 )
 from coe.local.doctor.groups import GroupFacts
+from coe.native import HbmArena
 from coe.platform import topics
 from coe.platform.bus.api import TopicSpec
 
@@ -101,6 +105,15 @@ def test_one_broker_is_a_warning_and_none_a_problem() -> None:
 )
 def test_redis(facts: RedisFacts, kind: str, levels: list[Level]) -> None:
     assert [check.level for check in redis_checks(facts, kind)] == levels
+
+
+def test_an_arena_takes_no_more_than_is_asked_for() -> None:
+    """The chart asks for as much."""
+    name, hbm_bytes = f"coe-test-{os.getpid()}-doctor", (8 << 20) + 1
+    with HbmArena.create(name, hbm_bytes):
+        nbytes = (Path("/dev/shm") / name).stat().st_size
+    assert memory_check(nbytes, hbm_bytes).level is Level.GOOD
+    assert memory_check(nbytes - 1, hbm_bytes).level is Level.PROBLEM
 
 
 def test_memory_and_services() -> None:
