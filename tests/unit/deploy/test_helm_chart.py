@@ -311,10 +311,17 @@ def test_every_part_may_choose_its_machines(helm: str) -> None:
     parts = ("router", "mapper", "gateway", "node")
     settings = {f"{part}.nodeSelector.kubernetes\\.io/arch": "amd64" for part in parts}
     settings |= {f"{part}.tolerations[0].key": part for part in parts}
+    rule = (
+        "affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0].matchFields[0].key"
+    )
+    settings |= {f"{part}.{rule}": part for part in parts}
+    settings |= {f"{part}.priorityClassName": part for part in parts}
     for workload in of_kind(render(helm, settings), "Deployment", "StatefulSet"):
         pod = workload["spec"]["template"]["spec"]
         assert pod["nodeSelector"] == {"kubernetes.io/arch": "amd64"}
-        assert workload["metadata"]["name"] == f"release-{pod['tolerations'][0]['key']}"
+        (term,) = pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+        chosen = {pod["tolerations"][0]["key"], term["matchFields"][0]["key"], pod["priorityClassName"]}
+        assert {f"release-{part}" for part in chosen} == {workload["metadata"]["name"]}
 
 
 @pytest.mark.parametrize(("settings", "kept"), [({}, "Retain"), ({"node.storage.whenDeleted": "Delete"}, "Delete")])
