@@ -43,8 +43,9 @@ CHATML = (
 )
 
 
-def write_tiny_gguf(path: Path, model: TinyModel) -> Path:
-    writer = GGUFWriter(path, model.family)
+def write_tiny_gguf(path: Path, model: TinyModel, *, tensors_per_part: int = 0) -> Path:
+    """Writes `path`, or with `tensors_per_part` its parts, and returns the first file."""
+    writer = GGUFWriter(path, model.family, split_max_tensors=tensors_per_part)
     write_metadata(writer, model)
     write_vocabulary(writer, model.pre)
     for name, weights, is_vector in _weights(model):
@@ -55,7 +56,7 @@ def write_tiny_gguf(path: Path, model: TinyModel) -> Path:
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    return path
+    return path if path.exists() else min(path.parent.glob(f"{path.stem}-*.gguf"))
 
 
 # Bytes of a block of 256 columns, where its float16 scale and minimum lie, and what random quants are in units of the

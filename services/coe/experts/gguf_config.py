@@ -6,7 +6,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from coe.experts.config import MAX_HEAD_DIM, ModelConfig
-from coe.experts.gguf_file import GgufFile, Value
+from coe.experts.gguf_file import Value
+from coe.experts.gguf_model import GgufModel
 from coe.experts.invalid import first_problem
 from coe.platform.errors import ArtifactError
 
@@ -20,9 +21,9 @@ GEMMA3_PATTERN = 6
 GEMMA_DEFAULTS = {"gemma2": (4096, 50.0, 30.0), "gemma3": (0, 0.0, 0.0)}
 
 
-def read_config(file: GgufFile, rope_factors: tuple[float, ...] = ()) -> ModelConfig:
+def read_config(model: GgufModel, rope_factors: tuple[float, ...] = ()) -> ModelConfig:
     """`rope_factors`: the content of `rope_freqs.weight` when the file has one."""
-    metadata = file.metadata
+    metadata = model.metadata
     architecture = metadata.get("general.architecture")
     if architecture not in SUPPORTED:
         raise ArtifactError(f"architecture {architecture!r} is not supported; these are: {', '.join(SUPPORTED)}")
@@ -37,7 +38,7 @@ def read_config(file: GgufFile, rope_factors: tuple[float, ...] = ()) -> ModelCo
     head_dim = keys.integer("attention.key_length", hidden // heads)
     if keys.integer("attention.value_length", head_dim) != head_dim:
         raise ArtifactError("keys and values of different width are not supported")
-    embedding = file.tensors.get("token_embd.weight")
+    embedding = model.tensors.get("token_embd.weight")
     if embedding is None:
         raise ArtifactError("the file has no token_embd.weight")
     rope_dim = keys.integer("rope.dimension_count", head_dim)
@@ -58,8 +59,8 @@ def read_config(file: GgufFile, rope_factors: tuple[float, ...] = ()) -> ModelCo
         "rope_dim": rope_dim,
         "rope_factors": rope_factors or _linear_factors(keys, rope_dim),
         "attention_scale": head_dim**-0.5,
-        "tied": "output.weight" not in file.tensors,
-        "qkv_bias": "blk.0.attn_q.bias" in file.tensors,
+        "tied": "output.weight" not in model.tensors,
+        "qkv_bias": "blk.0.attn_q.bias" in model.tensors,
         "qk_norm": architecture in ("qwen3", "gemma3"),
     }
     if architecture == "llama" and (rope_dim != head_dim or values["qkv_bias"]):

@@ -1,4 +1,4 @@
-"""A GGUF file as a ModelSource."""
+"""A GGUF model as a ModelSource."""
 
 from pathlib import Path
 from typing import Self
@@ -7,7 +7,8 @@ import numpy as np
 
 from coe.experts.fingerprint import fingerprint
 from coe.experts.gguf_config import read_config
-from coe.experts.gguf_file import GgufFile, GgufTensor
+from coe.experts.gguf_file import GgufTensor
+from coe.experts.gguf_model import GgufModel
 from coe.experts.gguf_tokenizer import caution, read_tokenizer
 from coe.experts.source import ModelCard, SourceTensor, TokenizerSpec
 from coe.platform.errors import ArtifactError
@@ -19,65 +20,60 @@ ROPE_FACTORS = "rope_freqs.weight"
 class GgufSource:
     """Rows of Llama's q and k come out of the file's interleaved rotary order into halves."""
 
-    def __init__(self, file: GgufFile) -> None:
-        self._file = file
-        self.path = file.path
-        parts = file.metadata.get("split.count", 1)
-        if parts != 1:
-            raise ArtifactError(
-                f"{file.path.name} is one of {parts} files of a model: put them together first, "
-                "with llama.cpp's `llama-gguf-split --merge FIRST-FILE.gguf WHOLE.gguf`"
-            )
-        self.config = read_config(file, self._rope_factors())
-        self.tensors = {name: _described(tensor) for name, tensor in file.tensors.items() if name != ROPE_FACTORS}
+    def __init__(self, model: GgufModel) -> None:
+        self._model = model
+        self.path = model.path
+        self.config = read_config(model, self._rope_factors())
+        self.tensors = {name: _described(tensor) for name, tensor in model.tensors.items() if name != ROPE_FACTORS}
         self.card = ModelCard(
-            name=self._text("general.name") or file.path.stem,
+            name=self._text("general.name") or model.name,
             licence=self._text("general.license"),
             description=self._text("general.description"),
-            fingerprint=_fingerprint(file),
+            fingerprint=_fingerprint(model),
             parameters=sum(tensor.rows * tensor.cols for tensor in self.tensors.values()),
-            caution=caution(file.metadata),
+            caution=caution(model.metadata),
         )
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        file = GgufFile.open(path)
+        """`path` may be any part of a model in parts."""
+        model = GgufModel.open(path)
         try:
-            return cls(file)
+            return cls(model)
         except BaseException:
-            file.close()
+            model.close()
             raise
 
     def tokenizer(self) -> TokenizerSpec:
-        return read_tokenizer(self._file.metadata)
+        return read_tokenizer(self._model.metadata)
 
     def read_rows(self, tensor: SourceTensor, start: int, stop: int) -> np.ndarray:
-        stored = self._file.tensors[tensor.name]
+        stored = self._model.tensors[tensor.name]
         if not self._is_interleaved(tensor.name):
-            return self._file.read_rows(stored, start, stop)
+            return self._model.read_rows(stored, start, stop)
         head = self.config.head_dim
         first, last = start // head * head, -(-stop // head) * head
-        rows = self._file.read_rows(stored, first, min(last, stored.rows))
+        rows = self._model.read_rows(stored, first, min(last, stored.rows))
         halves = rows.reshape(-1, head // 2, 2, stored.row_bytes).swapaxes(1, 2).reshape(rows.shape)
         return halves[start - first : stop - first]
 
     def close(self) -> None:
-        self._file.close()
+        self._model.close()
 
     def _is_interleaved(self, name: str) -> bool:
         kind = name.rsplit(".", 2)[-2]
         return self.config.architecture == "llama" and kind in ("attn_q", "attn_k")
 
     def _rope_factors(self) -> tuple[float, ...]:
-        tensor = self._file.tensors.get(ROPE_FACTORS)
+        tensor = self._model.tensors.get(ROPE_FACTORS)
         if tensor is None:
             return ()
         if tensor.kind != "f32" or tensor.nbytes > 1 << 16:
             raise ArtifactError(f"{ROPE_FACTORS} is no small float32 vector")
-        return tuple(self._file.read_rows(tensor, 0, tensor.rows).view(np.float32).ravel().tolist())
+        return tuple(self._model.read_rows(tensor, 0, tensor.rows).view(np.float32).ravel().tolist())
 
     def _text(self, key: str) -> str:
-        value = self._file.metadata.get(key, "")
+        value = self._model.metadata.get(key, "")
         return value if isinstance(value, str) else ""
 
 
@@ -87,12 +83,12 @@ def _described(tensor: GgufTensor) -> SourceTensor:
     return SourceTensor(tensor.name, tensor.kind, tensor.rows, tensor.cols)
 
 
-def _fingerprint(file: GgufFile) -> str:
-    facts = f"{file.path.stat().st_size} {list(file.tensors.values())}"
+def _fingerprint(model: GgufModel) -> str:
+    facts = f"{model.nbytes} {list(model.tensors.values())}"
     return fingerprint(
         facts,
         (
-            (tensor.name, tensor.rows, lambda row, tensor=tensor: file.read_rows(tensor, row, row + 1))  # type: ignore[misc]
-            for tensor in file.tensors.values()
+            (tensor.name, tensor.rows, lambda row, tensor=tensor: model.read_rows(tensor, row, row + 1))  # type: ignore[misc]
+            for tensor in model.tensors.values()
         ),
     )

@@ -17,6 +17,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
 )
 
+from coe.experts.gguf_model import part_names
 from coe.experts.gguf_source import GgufSource
 from coe.experts.hf_source import HfSource
 from coe.experts.source import ModelSource
@@ -101,7 +102,7 @@ def _package(name: str) -> Distribution:
 
 
 def downloaded(name: str) -> Path:
-    """The local copy of a model of the hub: a folder, or one GGUF file. Only users who ask come here."""
+    """Fetches a model from the hub: a folder, or a GGUF file with all parts of its model. Only `hf:` comes here."""
     organisation, _, rest = name.partition("/")
     model, _, file = rest.partition("/")
     if not model or (file and not file.endswith(".gguf")):
@@ -109,7 +110,8 @@ def downloaded(name: str) -> Path:
     repository = f"{organisation}/{model}"
     try:
         if file:
-            return Path(huggingface_hub.hf_hub_download(repository, file))
+            parts = [Path(huggingface_hub.hf_hub_download(repository, part)) for part in part_names(file)]
+            return parts[0]
         return Path(huggingface_hub.snapshot_download(repository, allow_patterns=HUB_FILES))
     except (RepositoryNotFoundError, RemoteEntryNotFoundError) as error:
         raise ArtifactError(f"hf:{name} could not be fetched: {_missing(error)}") from error
