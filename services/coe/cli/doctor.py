@@ -1,4 +1,4 @@
-"""`coe doctor`: what is missing on this machine or in a deployment, and the mend."""
+"""`coe doctor`: what is missing on this machine or in a deployment, and the fix."""
 
 import asyncio
 import sys
@@ -69,5 +69,5 @@ async def _deployment(named: list[str]) -> list[Check]:
 
 def _print(check: Check) -> None:
     out.print(f"{_SIGNS[check.level]} {check.name}: {escape(check.found)}", soft_wrap=True)
-    if check.mend:
-        out.print(f"    [dim]mend:[/] {escape(check.mend)}", soft_wrap=True)
+    if check.fix:
+        out.print(f"    [dim]fix:[/] {escape(check.fix)}", soft_wrap=True)

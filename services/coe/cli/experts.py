@@ -49,7 +49,7 @@ def verify(
 ) -> None:
     """Reads whole bundles and compares them with their checksums.
 
-    Exit status 1 when one is damaged, with the command that mends it.
+    Exit status 1 when one is damaged, with the command that fixes it.
     """
     bundles, damaged = ([find_expert(expert_id)], []) if expert_id else catalogue().look()
     damaged = [*damaged]
@@ -68,9 +68,9 @@ def verify(
                 out.print(f"{bundle.id}: {bundle.weights_bytes:,} bytes are as they were imported")
     for one in damaged:
         if as_json:
-            print_json({"id": one.expert_id, "reason": one.reason, "mend": one.mend})
+            print_json({"id": one.expert_id, "reason": one.reason, "fix": one.fix})
         else:
-            say(f"{one.expert_id}: {one.reason}; to mend it: {one.mend}")
+            say(f"{one.expert_id}: {one.reason}; to fix it: {one.fix}")
     if damaged:
         sys.exit(1)
     if not bundles:

@@ -32,7 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "replay": ("coe.cli.replay", "Live through a memory-tier manager's event log again."),
     "dead-letters": ("coe.cli.dead_letters", "Show what could not be handled, and why."),
     "bench": ("coe.cli.bench", "Measure, and print the figures as JSON."),
-    "doctor": ("coe.cli.doctor", "Check every prerequisite and say the mend."),
+    "doctor": ("coe.cli.doctor", "Check every prerequisite and say the fix."),
 }
 
 

@@ -27,7 +27,7 @@ class Catalogue:
         bundles, others = self.look()
         for one in others:
             if one not in self._told:
-                _log.warning("an expert is left out", expert=one.expert_id, reason=one.reason, mend=one.mend)
+                _log.warning("an expert is left out", expert=one.expert_id, reason=one.reason, fix=one.fix)
         self._told = set(others)
         return [*bundles]
 

@@ -1,4 +1,4 @@
-"""Bundles that can't be used: why, and the command that mends each."""
+"""Bundles that can't be used: why, and the command that fixes each."""
 
 import os
 import re
@@ -19,12 +19,12 @@ class LeftOut:
 
     expert_id: str
     reason: str
-    mend: str
+    fix: str
     outdated: bool
     source: str
 
     def __str__(self) -> str:
-        return f"expert {self.expert_id} is left out: {self.reason}; to mend it: {self.mend}"
+        return f"expert {self.expert_id} is left out: {self.reason}; to fix it: {self.fix}"
 
     @property
     def replica(self) -> tuple[str, int] | None:
@@ -42,10 +42,10 @@ def left_out(folder: Path, error: ArtifactError) -> LeftOut:
     source = facts.get("source")
     source = source if isinstance(source, str) and source.isprintable() else ""
     synthetic = facts.get("synthetic") is True
-    return LeftOut(folder.name, reason, _mend(folder, source, outdated, synthetic), outdated, source)
+    return LeftOut(folder.name, reason, _fix(folder, source, outdated, synthetic), outdated, source)
 
 
-def _mend(folder: Path, source: str, outdated: bool, synthetic: bool) -> str:
+def _fix(folder: Path, source: str, outdated: bool, synthetic: bool) -> str:
     name = folder.name
     if _is_closed(folder):
         # As good as it was: to remove it would lose it.

@@ -71,7 +71,7 @@ def _opened(path: Path, origin: str) -> Iterator[Located]:
 
 
 def _why_no_folder(folder: Path, origin: str) -> str:
-    """Of a folder without config.json: what it is instead, and the mend."""
+    """Of a folder without config.json: what it is instead, and the fix."""
     if (folder / "adapter_config.json").is_file():
         return f"{origin} is an adapter: merge it into its model first, and import the folder of the whole"
     if origin.startswith(HUB_PREFIX):

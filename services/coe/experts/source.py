@@ -29,7 +29,7 @@ class ModelCard:
     # Tells two sources apart when an import is resumed or repeated (coe.experts.fingerprint).
     fingerprint: str
     parameters: int
-    # What may make the expert worse than its model, and the mend.
+    # What may make the expert worse than its model, and the fix.
     caution: str = ""
 
 

@@ -106,7 +106,7 @@ async def handshake(host: str, port: int, context: ssl.SSLContext, protocols: Se
 
 
 def lasts(trouble: str) -> bool:
-    """Whether waiting can't mend it."""
+    """Whether waiting can't fix it."""
     return bool(trouble) and not trouble.startswith("it closes the connection")
 
 

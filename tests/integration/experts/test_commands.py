@@ -85,10 +85,10 @@ def test_a_file_that_does_not_say_how_words_are_cut_is_named_with_a_mend(
     assert json.loads(said.out)["id"] == "tiny"
     assert said.err.startswith("tiny: the file does not say how its tokenizer cuts words")
     assert said.err.count("\n") == 1
-    mended = tmp_path / "mended.gguf"
-    mend = Path(sys.executable).with_name("gguf-new-metadata")
-    subprocess.run([mend, "--pre-tokenizer", "llama-bpe", path, mended], check=True, capture_output=True)
-    assert coe("import", str(mended), "--id", "mended") == 0
+    fixed = tmp_path / "fixed.gguf"
+    fix = Path(sys.executable).with_name("gguf-new-metadata")
+    subprocess.run([fix, "--pre-tokenizer", "llama-bpe", path, fixed], check=True, capture_output=True)
+    assert coe("import", str(fixed), "--id", "fixed") == 0
     assert capsys.readouterr().err == ""
 
 
@@ -108,15 +108,15 @@ def test_damage_is_found_and_mended_by_the_command_that_is_said(
     (home / "experts" / "other").mkdir()
     capsys.readouterr()
     assert coe("experts", "verify", "--json") == 1
-    mends = {line["id"]: line["mend"] for line in map(json.loads, capsys.readouterr().out.splitlines())}
-    assert mends == {
+    fixes = {line["id"]: line["fix"] for line in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert fixes == {
         "other": "coe experts remove other",
         "tiny": "coe experts remove tiny && coe import /PATH/TO/tiny.gguf --id tiny",
         "tiny@replica-1": "coe experts remove tiny@replica-1 && coe experts replicate tiny --count 1",
     }
     assert coe("experts", "verify", "tiny") == 1
-    assert f"is damaged at byte 0; to mend it: {mends['tiny']}\n" in capsys.readouterr().err
-    for step in " && ".join(mends.values()).replace("/PATH/TO", str(tmp_path)).split(" && "):
+    assert f"is damaged at byte 0; to fix it: {fixes['tiny']}\n" in capsys.readouterr().err
+    for step in " && ".join(fixes.values()).replace("/PATH/TO", str(tmp_path)).split(" && "):
         assert coe(*step.split()[1:]) == 0
     assert coe("experts", "verify") == 0
 

@@ -58,7 +58,7 @@ async def test_a_new_broker_and_a_cluster(tmp_path: Path) -> None:
         found = {check.name: check for check in await examine_deployment(kafka.bootstrap, redis.url, {})}
         assert found["topic coe.prompts.v1"].level is Level.GOOD
         assert found["topic coe.completions.v1"].level is Level.PROBLEM
-        assert found["topic coe.completions.v1"].mend.endswith("max.message.bytes=2097152")
+        assert found["topic coe.completions.v1"].fix.endswith("max.message.bytes=2097152")
         assert found["topic __transaction_state"].level is Level.GOOD
         assert found["Kafka brokers"].level is Level.WARNING
         assert found["group coe-router"].level is Level.PROBLEM

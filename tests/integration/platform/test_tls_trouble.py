@@ -1,4 +1,4 @@
-"""Wrong certificates and wrong ports, for real: each is one line that says what is wrong and where to mend it."""
+"""Wrong certificates and wrong ports, for real: each is one line that says what is wrong and where to fix it."""
 
 import asyncio
 import contextlib

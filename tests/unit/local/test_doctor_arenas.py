@@ -63,7 +63,7 @@ def test_what_a_killed_manager_left_is_found_and_removed_with_its_socket(name: s
     check = arena_check()
     assert check.level is Level.WARNING
     assert name in check.found
-    assert "--clean" in check.mend
+    assert "--clean" in check.fix
     assert remove(name)
     assert not list(SHARED_MEMORY.glob(f"{name}*"))
 

@@ -1,4 +1,4 @@
-"""The doctor finds what is missing and says the mend."""
+"""The doctor finds what is missing and says the fix."""
 
 import json
 import os
@@ -63,7 +63,7 @@ def test_the_java_that_is_looked_at_is_the_one_that_would_run(tmp_path: Path, mo
     monkeypatch.setenv("JAVA_HOME", str(tmp_path / "old"))
     (check,) = (check for check in software_checks() if check.name == "java")
     assert (check.level, check.found) == (Level.PROBLEM, "11.0.1")
-    assert "JAVA_HOME" in check.mend
+    assert "JAVA_HOME" in check.fix
     monkeypatch.setenv("JAVA_HOME", "")
     (check,) = (check for check in software_checks() if check.name == "java")
     assert (check.level, check.found) == (Level.GOOD, "17.0.1")
@@ -137,9 +137,9 @@ def test_a_home_that_is_no_folder_is_found_before_it_is_looked_into(
     assert (last.name, last.level, last.found) == ("COE_HOME", Level.PROBLEM, f"{file} is no folder")
 
 
-@pytest.mark.parametrize(("closed", "mend"), [("home/run", "chown -R {} {}, or "), ("", "")])
+@pytest.mark.parametrize(("closed", "fix"), [("home/run", "chown -R {} {}, or "), ("", "")])
 def test_a_home_that_is_not_ours_is_found_before_it_is_looked_into(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, closed: str, mend: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, closed: str, fix: str
 ) -> None:
     (tmp_path / closed).mkdir(parents=True, exist_ok=True)
     # Root may do all that rights forbid.
@@ -149,12 +149,12 @@ def test_a_home_that_is_not_ours_is_found_before_it_is_looked_into(
     )
     check = home_check(tmp_path / "home")
     assert (check.level, check.found) == (Level.PROBLEM, f"{tmp_path / closed} is not ours to write")
-    assert check.mend == mend.format(os.geteuid(), tmp_path / closed) + "set COE_HOME to another folder"
+    assert check.fix == fix.format(os.geteuid(), tmp_path / closed) + "set COE_HOME to another folder"
 
 
 def test_every_finding_that_is_not_good_says_the_mend() -> None:
     checks = doctor.examine()
-    assert all(bool(check.mend) == (check.level is not Level.GOOD) for check in checks)
+    assert all(bool(check.fix) == (check.level is not Level.GOOD) for check in checks)
     assert len({check.name for check in checks}) == len(checks)
 
 
@@ -163,4 +163,4 @@ def test_problems_make_the_command_fail(monkeypatch: pytest.MonkeyPatch, capsys:
     with pytest.raises(SystemExit, match="1"):
         command.command(as_json=True)
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert lines[1] == {"name": "b", "level": "problem", "found": "2", "mend": "3"}
+    assert lines[1] == {"name": "b", "level": "problem", "found": "2", "fix": "3"}

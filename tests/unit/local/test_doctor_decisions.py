@@ -25,7 +25,7 @@ def test_a_bundle_that_is_not_here_is_a_warning(tmp_path: Path) -> None:
     write_bindings(tmp_path / FILE_NAME, {name: "nowhere"})
     check = mapper_checks(tmp_path)[-1]
     assert (check.level, check.found) == (Level.WARNING, f"{name} is to be answered by nowhere, which is not hosted")
-    assert str(tmp_path / FILE_NAME) in check.mend
+    assert str(tmp_path / FILE_NAME) in check.fix
 
 
 def test_a_router_artifact_that_breaks_the_start_is_named_with_the_mend(tmp_path: Path) -> None:
@@ -35,11 +35,11 @@ def test_a_router_artifact_that_breaks_the_start_is_named_with_the_mend(tmp_path
     check = router_check(tmp_path)
     assert (check.name, check.level) == ("router artifact", Level.PROBLEM)
     assert check.found.startswith(f"{trained}: ")
-    assert "coe train router" in check.mend
+    assert "coe train router" in check.fix
 
 
 @pytest.mark.parametrize(
-    ("file", "text", "name", "mend"),
+    ("file", "text", "name", "fix"),
     [
         # Whoever is told to remove his bindings for the sake of a damaged mapping loses them for nothing.
         ("artifacts/mapping.yaml", "format: 1\n", "mapping", "coe train mapping"),
@@ -50,7 +50,7 @@ def test_a_router_artifact_that_breaks_the_start_is_named_with_the_mend(tmp_path
     ],
 )
 def test_the_file_at_fault_is_named_with_its_own_mend(
-    tmp_path: Path, file: str, text: str, name: str, mend: str
+    tmp_path: Path, file: str, text: str, name: str, fix: str
 ) -> None:
     path = tmp_path / file
     path.parent.mkdir(exist_ok=True)
@@ -59,4 +59,4 @@ def test_the_file_at_fault_is_named_with_its_own_mend(
     assert (check.name, check.level) == (name, Level.PROBLEM)
     assert check.found.startswith(f"{path}: ")
     assert "\n" not in check.found
-    assert mend in check.mend
+    assert fix in check.fix

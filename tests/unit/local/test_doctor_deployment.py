@@ -43,7 +43,7 @@ def test_topics(found: TopicFacts | None, level: Level) -> None:
     brokers, topic = kafka_checks(facts, [SPEC])
     assert brokers.level is Level.GOOD
     assert topic.level is level
-    assert bool(topic.mend) is (level is not Level.GOOD)
+    assert bool(topic.fix) is (level is not Level.GOOD)
 
 
 def test_where_brokers_keep_transactions_is_as_safe_as_the_prompts() -> None:
@@ -70,7 +70,7 @@ def test_a_topic_that_would_lose_prompts_is_a_problem(config: dict[str, str], wr
     _, topic = kafka_checks(facts, [spec])
     assert topic.level is (Level.PROBLEM if wrong else Level.GOOD)
     if wrong:
-        assert topic.mend.endswith(f" --entity-name {spec.name} --add-config {wrong}={spec.config[wrong]}")
+        assert topic.fix.endswith(f" --entity-name {spec.name} --add-config {wrong}={spec.config[wrong]}")
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_prompts_that_nobody_reads_are_a_problem(members: int, left: int, level:
     _, check = kafka_checks(facts, [])
     assert (check.name, check.level) == ("group coe-router", level)
     assert check.found == f"{members} members, {left} records of coe.prompts.v1 left"
-    assert bool(check.mend) is (level is not Level.GOOD)
+    assert bool(check.fix) is (level is not Level.GOOD)
 
 
 def test_one_broker_is_a_warning_and_none_a_problem() -> None:

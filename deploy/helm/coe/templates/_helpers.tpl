@@ -124,7 +124,7 @@ envFrom: {{- toYaml . | nindent 2 }}
 {{- if and (eq .root.Values.tls.grpc "off") (ne .name "expert-worker") -}}
 {{- $alive = dict "grpc" (dict "port" .port "service" "liveness") -}}
 {{- end -}}
-# Neither started nor alive asks for health: a service that waits for Kafka is not mended by a restart, one that hangs is.
+# Neither started nor alive asks for health: a service that waits for Kafka is not fixed by a restart, one that hangs is.
 startupProbe:
   tcpSocket: {port: {{ .port }}}
   periodSeconds: 5

@@ -46,8 +46,8 @@ def remove(name: str, folder: Path = SHARED_MEMORY) -> bool:
 def arena_check(folder: Path = SHARED_MEMORY) -> Check:
     left = left_arenas(folder)
     listed = ", ".join(f"{arena.name} ({arena.nbytes // 2**20} MiB)" for arena in left)
-    mend = "of managers that were killed: `coe doctor --clean` removes them"
-    return judged("arenas", not left, listed or "none left behind", mend, otherwise=Level.WARNING)
+    fix = "of managers that were killed: `coe doctor --clean` removes them"
+    return judged("arenas", not left, listed or "none left behind", fix, otherwise=Level.WARNING)
 
 
 def _arenas(folder: Path) -> Iterator[Path]:

@@ -14,14 +14,14 @@ class Level(StrEnum):
 
 @dataclass(frozen=True)
 class Check:
-    """`found` says what is there; `mend` what to do, empty when all is good."""
+    """`found` says what is there; `fix` what to do, empty when all is good."""
 
     name: str
     level: Level
     found: str
-    mend: str = ""
+    fix: str = ""
 
 
-def judged(name: str, good: bool, found: str, mend: str, *, otherwise: Level = Level.PROBLEM) -> Check:
-    """A check that is good, or else of level `otherwise` with its mend."""
-    return Check(name, Level.GOOD, found) if good else Check(name, otherwise, found, mend)
+def judged(name: str, good: bool, found: str, fix: str, *, otherwise: Level = Level.PROBLEM) -> Check:
+    """A check that is good, or else of level `otherwise` with its fix."""
+    return Check(name, Level.GOOD, found) if good else Check(name, otherwise, found, fix)

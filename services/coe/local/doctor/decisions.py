@@ -11,9 +11,9 @@ from coe.platform.errors import ArtifactError
 from coe.router.settings import RouterSettings
 
 _ROUTER = "router artifact"
-_MENDS = {
-    bindings.FILE_NAME: "mend the file, or remove it: `coe up` makes one",
-    tenants.FILE_NAME: "mend the file, or remove it: prompts that name no budget have none then",
+_FIXES = {
+    bindings.FILE_NAME: "fix the file, or remove it: `coe up` makes one",
+    tenants.FILE_NAME: "fix the file, or remove it: prompts that name no budget have none then",
 }
 
 
@@ -39,21 +39,21 @@ def mapper_checks(home: Path) -> list[Check]:
 
 
 def _bindings(state: State, home: Path) -> Check:
-    name, mend = bindings.FILE_NAME, f"import the bundle (coe import), or change {home / bindings.FILE_NAME}"
+    name, fix = bindings.FILE_NAME, f"import the bundle (coe import), or change {home / bindings.FILE_NAME}"
     bound, hosted = state.hosted.bindings, state.hosted.ids
     mapped = [expert.name for expert in state.mapping.pool]
     lines = bindings.nobody(bound, mapped, hosted) + bindings.without_effect(bound, mapped, hosted)
     if not bound and not lines:
         return Check(name, Level.GOOD, "none: the experts of the mapping answer under their own names")
     found = "; ".join(lines) or f"{len(bound)} experts of the mapping, each with a bundle"
-    return judged(name, not lines, found, mend, otherwise=Level.WARNING)
+    return judged(name, not lines, found, fix, otherwise=Level.WARNING)
 
 
 def _damaged(error: ArtifactError, what: str) -> Check:
     """Under the name of the file that is at fault, where the error tells it."""
     path = error.details.get("path", "")
-    name = Path(path).name if Path(path).name in _MENDS else what
+    name = Path(path).name if Path(path).name in _FIXES else what
     train = "router" if what == _ROUTER else "mapping"
-    mend = _MENDS.get(name, f"train it again (coe train {train}), or move it away: the packaged one serves then")
+    fix = _FIXES.get(name, f"train it again (coe train {train}), or move it away: the packaged one serves then")
     found = " ".join(error.message.split())
-    return Check(name, Level.PROBLEM, f"{path}: {found}" if path else found, mend)
+    return Check(name, Level.PROBLEM, f"{path}: {found}" if path else found, fix)

@@ -78,10 +78,10 @@ def _group(name: str, found: GroupFacts) -> Check:
     """Prompts that wait are no fault while somebody reads them: then their number says where they queue."""
     level = Level.GOOD if found.members else Level.PROBLEM if found.left else Level.WARNING
     said = f"{found.members} members, {found.left} records of {found.topic} left"
-    mend = (
+    fix = (
         "" if found.members else f"nobody reads {found.topic}: is that service running, with this COE_KAFKA_BOOTSTRAP?"
     )
-    return Check(f"group {name}", level, said, mend)
+    return Check(f"group {name}", level, said, fix)
 
 
 def _topic(spec: TopicSpec, found: TopicFacts | None, brokers: int) -> Check:
@@ -95,13 +95,13 @@ def _topic(spec: TopicSpec, found: TopicFacts | None, brokers: int) -> Check:
         return Check(name, Level.PROBLEM, said, f"{spec.partitions} partitions are needed: kafka-topics.sh --alter")
     if found.in_sync < max(1, found.min_in_sync):
         return Check(
-            name, Level.PROBLEM, said, f"writes wait for {found.min_in_sync} replicas in sync: mend the brokers"
+            name, Level.PROBLEM, said, f"writes wait for {found.min_in_sync} replicas in sync: fix the brokers"
         )
     if wrong := _wrong_config(spec.config, found.config):
         settings = ",".join(f"{key}={spec.config[key]}" for key in wrong)
         said = ", ".join([said, *(f"{key} {found.config[key]}" for key in wrong)])
-        mend = f"kafka-configs.sh --alter --entity-type topics --entity-name {spec.name} --add-config {settings}"
-        return Check(name, Level.PROBLEM, said, mend)
+        fix = f"kafka-configs.sh --alter --entity-type topics --entity-name {spec.name} --add-config {settings}"
+        return Check(name, Level.PROBLEM, said, fix)
     if found.in_sync < found.replicas:
         return Check(name, Level.WARNING, said, "a replica lags or its broker is away")
     if found.replicas < min(_SAFE_REPLICAS, brokers):
@@ -125,18 +125,18 @@ def _wrong_config(wanted: Mapping[str, str], found: Mapping[str, str]) -> list[s
 def redis_checks(facts: RedisFacts, url_kind: str) -> list[Check]:
     """`url_kind`: cluster, sentinel, or "" for one server, as COE_REDIS_URL says."""
     if facts.error:
-        mend = "prompts are answered without it, less well placed: set COE_REDIS_URL, look at the server"
-        return [Check("Redis", Level.WARNING, facts.error, mend)]
+        fix = "prompts are answered without it, less well placed: set COE_REDIS_URL, look at the server"
+        return [Check("Redis", Level.WARNING, facts.error, fix)]
     fits = (facts.mode == "cluster") == (url_kind == "cluster")
-    mend = "the URL begins with redis+cluster:// for a cluster, and for nothing else"
+    fix = "the URL begins with redis+cluster:// for a cluster, and for nothing else"
     found = f"{facts.version}, {facts.mode}" + (" behind sentinels" if url_kind == "sentinel" else "")
-    checks = [judged("Redis", fits, found, mend)]
+    checks = [judged("Redis", fits, found, fix)]
     if facts.mode == "cluster":
         covered = "all slots served" if facts.slots_covered else "slots without a server"
         checks.append(judged("Redis cluster", facts.slots_covered, covered, "redis-cli --cluster fix"))
     nodes = ", ".join(facts.nodes) or "none"
-    mend = "no memory-tier manager publishes: is one running, with this COE_REDIS_URL?"
-    return [*checks, judged("nodes seen in Redis", bool(facts.nodes), nodes, mend, otherwise=Level.WARNING)]
+    fix = "no memory-tier manager publishes: is one running, with this COE_REDIS_URL?"
+    return [*checks, judged("nodes seen in Redis", bool(facts.nodes), nodes, fix, otherwise=Level.WARNING)]
 
 
 DEFAULT_TIER = "the default of COE_TIERS_HBM_BYTES"
@@ -148,16 +148,16 @@ def memory_check(shared_bytes: int, hbm_bytes: int, whose: str = "") -> Check:
     By default nobody may want a tier here: this may be any place that reaches the broker.
     """
     needed = rounded(hbm_bytes) + _RECORDS
-    mend = "docker: --shm-size; Kubernetes: node.sharedMemory; else mount -o remount,size=... /dev/shm"
+    fix = "docker: --shm-size; Kubernetes: node.sharedMemory; else mount -o remount,size=... /dev/shm"
     found = f"{shared_bytes >> 20} MiB, the HBM tier takes {needed >> 20} MiB{f' ({whose})' if whose else ''}"
     level = Level.WARNING if whose == DEFAULT_TIER else Level.PROBLEM
-    return judged("/dev/shm", shared_bytes >= needed, found, mend, otherwise=level)
+    return judged("/dev/shm", shared_bytes >= needed, found, fix, otherwise=level)
 
 
 def service_checks(troubles: Mapping[str, str]) -> list[Check]:
     """`troubles`: why each service does not serve; empty for one that does."""
-    mend = "its log says why; one that runs and does not answer hangs: end it with SIGKILL, it is started again"
-    return [judged(name, not why, f"not serving: {why}" if why else "serving", mend) for name, why in troubles.items()]
+    fix = "its log says why; one that runs and does not answer hangs: end it with SIGKILL, it is started again"
+    return [judged(name, not why, f"not serving: {why}" if why else "serving", fix) for name, why in troubles.items()]
 
 
 def hbm_tier(facts: RedisFacts, node: str, given: int | None, default: int) -> tuple[int, str]:

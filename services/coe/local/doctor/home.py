@@ -29,19 +29,19 @@ def home_check(home: Path) -> Check:
 
 def disk_check(home: Path) -> Check:
     free = shutil.disk_usage(_existing(home.absolute())).free
-    mend = "free 2 GiB there, or set COE_HOME to a folder on another disk"
-    return judged("disk", free >= _LEAST_DISK, f"{free // _MIB} MiB free for {home}", mend)
+    fix = "free 2 GiB there, or set COE_HOME to a folder on another disk"
+    return judged("disk", free >= _LEAST_DISK, f"{free // _MIB} MiB free for {home}", fix)
 
 
 def port_checks(home: Path) -> list[Check]:
     options, stack = StackOptions(), running_stack(home)
     own = {address.rpartition(":")[2] for address in (stack.gateway, stack.gateway_http)} if stack else set()
     wanted = {"gateway port": options.gateway_port, "gateway HTTP port": options.gateway_http_port}
-    mend = "in use: `coe up` takes another one and prints which, unless COE_STACK_GATEWAY_PORT or .._HTTP_PORT names it"
+    fix = "in use: `coe up` takes another one and prints which, unless COE_STACK_GATEWAY_PORT or .._HTTP_PORT names it"
     return [
         Check(name, Level.GOOD, f"{port}, of the running stack")
         if str(port) in own
-        else judged(name, is_free(port), f"{port}", mend, otherwise=Level.WARNING)
+        else judged(name, is_free(port), f"{port}", fix, otherwise=Level.WARNING)
         for name, port in wanted.items()
         if port
     ]

@@ -32,12 +32,12 @@ def _memory() -> Check:
 
 
 def _shared_memory() -> Check:
-    mend = "the HBM tier lives there: mount -o remount,size=4g /dev/shm (docker: --shm-size)"
+    fix = "the HBM tier lives there: mount -o remount,size=4g /dev/shm (docker: --shm-size)"
     try:
         free = shutil.disk_usage("/dev/shm").free
     except FileNotFoundError:
-        return Check("/dev/shm", Level.PROBLEM, "missing", mend)
-    return judged("/dev/shm", free >= _LEAST_SHARED, f"{_mib(free)} free", mend)
+        return Check("/dev/shm", Level.PROBLEM, "missing", fix)
+    return judged("/dev/shm", free >= _LEAST_SHARED, f"{_mib(free)} free", fix)
 
 
 def huge_pages() -> Check:
@@ -52,8 +52,8 @@ def huge_pages() -> Check:
     asked_for = mode == "never" and _kernel() >= _COLLAPSES
     good = asked_for or mode in ("advise", "always", "within_size", "force")
     found = f"{mode}, but to be had one by one" if asked_for else mode
-    mend = f"faster expert switches: echo advise > {_SHARED_HUGE_PAGES}"
-    return judged("huge pages in shared memory", good, found, mend, otherwise=Level.WARNING)
+    fix = f"faster expert switches: echo advise > {_SHARED_HUGE_PAGES}"
+    return judged("huge pages in shared memory", good, found, fix, otherwise=Level.WARNING)
 
 
 def _kernel() -> tuple[int, ...]:
@@ -67,8 +67,8 @@ def locked_memory() -> Check:
     good = can_lock(_LEAST_SHARED)
     if good and not unlimited and soft < _LEAST_SHARED:
         found = f"{found}, which our privileges lift"
-    mend = "the DDR tier can't lock its weights in memory: ulimit -l unlimited (or CAP_IPC_LOCK)"
-    return judged("locked memory", good, found, mend, otherwise=Level.WARNING)
+    fix = "the DDR tier can't lock its weights in memory: ulimit -l unlimited (or CAP_IPC_LOCK)"
+    return judged("locked memory", good, found, fix, otherwise=Level.WARNING)
 
 
 def can_lock(nbytes: int) -> bool:
@@ -85,8 +85,8 @@ def can_lock(nbytes: int) -> bool:
 def open_files() -> Check:
     """The hard limit: gateway, load generator, broker and Redis raise the soft one themselves."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    mend = f"the gateway takes no more callers than that: ulimit -Hn {_LEAST_FILES}, as root (docker: --ulimit nofile)"
-    return judged("open files", most >= _LEAST_FILES, str(most), mend, otherwise=Level.WARNING)
+    fix = f"the gateway takes no more callers than that: ulimit -Hn {_LEAST_FILES}, as root (docker: --ulimit nofile)"
+    return judged("open files", most >= _LEAST_FILES, str(most), fix, otherwise=Level.WARNING)
 
 
 def _mib(size: int) -> str:

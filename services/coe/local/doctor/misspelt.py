@@ -18,5 +18,5 @@ def misspelt_check(environment: Iterable[str]) -> Check:
     unknown = sorted(name for name in environment if name.startswith("COE_") and name not in known)
     meant = {name: found[0] for name in unknown if (found := get_close_matches(name, known, 1, _ALIKE))}
     said = ", ".join(f"{name} is no setting, {known_as} is one" for name, known_as in meant.items())
-    mend = "the environment that services start with: docs/settings.md lists what they read"
-    return judged("settings", not meant, said or "none misspelt", mend, otherwise=Level.WARNING)
+    fix = "the environment that services start with: docs/settings.md lists what they read"
+    return judged("settings", not meant, said or "none misspelt", fix, otherwise=Level.WARNING)

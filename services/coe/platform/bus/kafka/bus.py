@@ -69,7 +69,7 @@ class KafkaBus:
                         await self.stop()
                     why, lasts = await self._connection.trouble()
                     if lasts:
-                        # Waiting mends no certificate, and no password.
+                        # Waiting fixes no certificate, and no password.
                         raise Unavailable(f"no connection with a Kafka broker: {why}")
                     pause = backoff.delay_s(failures)
                     self._on_wait(why)

@@ -73,7 +73,7 @@ class Connection:
         }
 
     async def trouble(self) -> tuple[str, bool]:
-        """Why a broker's name, the encryption or our name there fails, and whether waiting can't mend that.
+        """Why a broker's name, the encryption or our name there fails, and whether waiting can't fix that.
 
         aiokafka only logs it. Empty when none fails, or nobody answers.
         """
