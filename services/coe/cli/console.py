@@ -20,17 +20,17 @@ err = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() el
 
 
 def short_progress() -> Progress:
-    """Bars that vanish when the work is done. None at all in a log: it would get an empty line instead."""
+    """Progress bars that vanish when the work is done. Nothing is drawn when the output is a log file."""
     return Progress(console=err, transient=True, disable=not err.is_terminal)
 
 
 def whole(name: str) -> Column:
-    """A column of names: on a narrow terminal they are broken, not cut short, for they differ at their ends."""
+    """A column of names. On a narrow terminal they wrap, because cut short they may all look alike."""
     return Column(name, overflow="fold")
 
 
 def print_json(value: dict[str, object] | Message) -> None:
-    """One line of JSON on stdout, flushed so that a reader of the pipe sees it at once."""
+    """One line of JSON on stdout, flushed so that readers of the pipe see it at once."""
     if isinstance(value, Message):
         value = fields(value)
     unicode = lookup(sys.stdout.encoding or "utf-8").name == "utf-8"
@@ -44,7 +44,7 @@ def fields(message: Message) -> dict[str, object]:
 
 
 def say(line: str) -> None:
-    """One line on stderr, as it is and unbroken: it may hold a command to be copied."""
+    """One line on stderr, not wrapped, because it may contain a command to copy."""
     err.print(line, markup=False, soft_wrap=True)
 
 
@@ -55,6 +55,6 @@ def say_left_out(models: Sequence[str]) -> None:
 
 
 def fail(message: str, status: int = 1) -> NoReturn:
-    """Ends the command with one clear line on stderr."""
+    """Exits the command with one clear line on stderr."""
     sys.stderr.write(f"coe: {message}\n")
     sys.exit(status)

@@ -1,4 +1,4 @@
-"""`coe dead-letters`: what router, mapper and workers could not handle, as it was, and why."""
+"""`coe dead-letters`: the original messages that router, mapper and workers could not handle, and why."""
 
 import asyncio
 import base64
@@ -29,10 +29,12 @@ _KINDS: dict[str, type[Message]] = {
 
 
 def command(
-    kafka: Annotated[str | None, typer.Option(help="Bootstrap servers; default: the running stack's.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One object a line, with the message itself.")] = False,
+    kafka: Annotated[str | None, typer.Option(help="Bootstrap servers. Default: the running stack's.")] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object per line, including the message itself.")
+    ] = False,
 ) -> None:
-    """Oldest first, as long as the topic keeps them (a week). With --json also the messages, which may hold prompts."""
+    """Oldest first, as far back as the topic retains them (a week). With --json also the messages and their prompts."""
     asyncio.run(_show(kafka, as_json))
 
 
@@ -72,7 +74,7 @@ def _print(letter: ConsumerRecord, as_json: bool) -> None:
 
 
 def _content(record: Record, topic: str) -> dict[str, object]:
-    """Decoded where it can be; its text, else its bytes, where not."""
+    """Decoded if possible, otherwise as text or raw bytes."""
     try:
         if topic in _KINDS:
             return {"message": MessageToDict(decode(record, _KINDS[topic]), preserving_proto_field_name=True)}

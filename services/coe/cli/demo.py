@@ -1,4 +1,4 @@
-"""`coe demo`: the main job, seen from outside. An ordinary Kafka producer writes prompts, the answers are read back."""
+"""`coe demo`: the main path from outside. An ordinary Kafka producer writes prompts and reads back the answers."""
 
 import asyncio
 import json
@@ -42,11 +42,11 @@ PROMPTS = {
 
 
 def command(
-    max_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of an answer.")] = 48,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for all answers.")] = 180.0,
-    as_json: Annotated[bool, typer.Option("--json", help="One PromptCompleted a line.")] = False,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Maximum number of tokens per answer.")] = 48,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for all answers.")] = 180.0,
+    as_json: Annotated[bool, typer.Option("--json", help="One PromptCompleted per line, as JSON.")] = False,
 ) -> None:
-    """Starts a stack of its own, sends the prompts, prints answers and a table, stops everything."""
+    """Starts a temporary stack, sends the prompts, prints the answers and a summary, and stops everything."""
     quiet_logs()
     answers = asyncio.run(demo(max_tokens, timeout, as_json))
     if any(answer.failed for answer in answers):

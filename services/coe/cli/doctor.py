@@ -22,17 +22,18 @@ _SIGNS = {Level.GOOD: "[green]✓[/]", Level.WARNING: "[yellow]![/]", Level.PROB
 
 def command(
     deploy: Annotated[
-        bool, typer.Option("--deploy", help="Look at a deployment: topics, replicas, Redis, services, limits.")
+        bool, typer.Option("--deploy", help="Check a deployment: topics, replicas, Redis, services, limits.")
     ] = False,
     service: Annotated[
-        list[str] | None, typer.Option(help="With --deploy: NAME=HOST:PORT to ask for its health; repeat it.")
+        list[str] | None,
+        typer.Option(help="With --deploy: NAME=HOST:PORT of a service whose health to check; may be repeated."),
     ] = None,
     clean: Annotated[
-        bool, typer.Option("--clean", help="Only remove arenas of managers that were killed from /dev/shm.")
+        bool, typer.Option("--clean", help="Only remove the arenas that killed managers left in /dev/shm.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One check a line.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per check.")] = False,
 ) -> None:
-    """Checks every prerequisite. Exit status 1 when something does not work.
+    """Check every prerequisite. Exits with status 1 if something does not work.
 
     With --clean: what a living manager owns, or a worker has mapped, stays.
 

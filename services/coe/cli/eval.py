@@ -1,4 +1,4 @@
-"""`coe eval`: judges router and mapping on outcome data."""
+"""`coe eval`: evaluates the router and the mapping on outcome data."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,17 +14,17 @@ app = typer.Typer(invoke_without_command=True)
 @app.callback()
 def evaluate(
     context: typer.Context,
-    outcomes: Annotated[Path | None, typer.Option(help="One file: fitted on a part, scored on the rest.")] = None,
-    train: Annotated[Path | None, typer.Option(help="Outcomes to fit on; with --test.")] = None,
-    test: Annotated[Path | None, typer.Option(help="Outcomes to score on; with --train.")] = None,
-    experts: Annotated[Path | None, typer.Option(help="Parameters of the models, YAML.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the split, the folds and the bootstrap.")] = 0,
-    json: Annotated[bool, typer.Option("--json", help="One JSON object, see docs/evaluation.md.")] = False,
+    outcomes: Annotated[Path | None, typer.Option(help="One file: fit on one part, score on the rest.")] = None,
+    train: Annotated[Path | None, typer.Option(help="Outcomes to fit on; requires --test.")] = None,
+    test: Annotated[Path | None, typer.Option(help="Outcomes to score on; requires --train.")] = None,
+    experts: Annotated[Path | None, typer.Option(help="YAML file with the models' parameter counts.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the split, the folds and the bootstrap.")] = 0,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object (see docs/evaluation.md).")] = False,
     report: Annotated[
-        Path | None, typer.Option(file_okay=False, writable=True, help="Folder for report.html and the plots.")
+        Path | None, typer.Option(file_okay=False, writable=True, help="Folder for report.html and its plots.")
     ] = None,
 ) -> None:
-    """Score the composition beside every baseline, with its frontier over budgets of active parameters."""
+    """Score the composition against every baseline, with its frontier over active-parameter budgets."""
     if context.invoked_subcommand is not None:
         return
     with train_extra("evaluation"):
@@ -49,13 +49,13 @@ def evaluate(
 
 @app.command()
 def transfer(
-    outcomes: Annotated[Path, typer.Option(help="Outcomes of several sources, JSON lines.")],
-    by: Annotated[Literal["dataset", "category"], typer.Option(help="What a source is.")] = "dataset",
-    experts: Annotated[Path | None, typer.Option(help="Parameters of the models, YAML.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the fit and the bootstrap.")] = 0,
-    json: Annotated[bool, typer.Option("--json", help="One JSON object, see docs/evaluation.md.")] = False,
+    outcomes: Annotated[Path, typer.Option(help="Outcomes from several sources, as JSON lines.")],
+    by: Annotated[Literal["dataset", "category"], typer.Option(help="What counts as a source.")] = "dataset",
+    experts: Annotated[Path | None, typer.Option(help="YAML file with the models' parameter counts.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the fit and the bootstrap.")] = 0,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object (see docs/evaluation.md).")] = False,
 ) -> None:
-    """Score the composition on sources that it was not fitted on: each is left out in turn, without a budget."""
+    """Score the composition on unseen sources: each is left out in turn, without a budget."""
     with train_extra("evaluation"):
         from coe.evaluation.run import transfer_file
         from coe.evaluation.summary import transfer_json, transfer_lines, transfer_table
@@ -74,12 +74,12 @@ def transfer(
 def router(
     test: Annotated[
         Path | None,
-        typer.Option(help="Prompts, JSON lines with `prompt` and `domain`. Without: the figures of its validation."),
+        typer.Option(help="JSON lines with `prompt` and `domain`. Default: show the artifact's validation results."),
     ] = None,
-    artifact: Annotated[Path | None, typer.Option(help="A router artifact. Default: the one that serves.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="One JSON object, see docs/evaluation.md.")] = False,
+    artifact: Annotated[Path | None, typer.Option(help="A router artifact. Default: the one in use.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object (see docs/evaluation.md).")] = False,
 ) -> None:
-    """Score the router: accuracy, calibration, coverage, and how well it knows what it does not know."""
+    """Score the router: accuracy, calibration, coverage, and out-of-distribution detection."""
     from coe.cli.router import serving, show
     from coe.router.classifier import open_classifier
     from coe.router.evaluate import evaluate as judge

@@ -18,13 +18,13 @@ app = typer.Typer(no_args_is_help=True)
 app.command()(plan)
 app.command()(bindings)
 
-ExpertId = Annotated[str, typer.Argument(help="Id of the expert.")]
-AsJson = Annotated[bool, typer.Option("--json", help="One object a line.")]
+ExpertId = Annotated[str, typer.Argument(help="Expert id.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object per line.")]
 
 
 @app.command("list")
 def list_(as_json: AsJson = False) -> None:
-    """All experts that are hosted here."""
+    """List the experts hosted here."""
     bundles, others = catalogue().look()
     for bundle in bundles:
         _print(bundle, as_json)
@@ -36,7 +36,7 @@ def list_(as_json: AsJson = False) -> None:
 
 @app.command()
 def show(expert_id: ExpertId) -> None:
-    """The manifest of an expert, without its tensor table, as JSON."""
+    """Print an expert's manifest as JSON, without the tensor table."""
     bundle = find_expert(expert_id)
     facts = bundle.manifest.model_dump(mode="json", exclude={"tensors", "checksums"})
     print_json({**facts, "layout_key": bundle.layout_key, "path": str(bundle.path)})
@@ -44,12 +44,12 @@ def show(expert_id: ExpertId) -> None:
 
 @app.command()
 def verify(
-    expert_id: Annotated[str, typer.Argument(help="Id of the expert; all experts, if empty.")] = "",
+    expert_id: Annotated[str, typer.Argument(help="Id of the expert. Default: all experts.")] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Reads whole bundles and compares them with their checksums.
+    """Read whole bundles and compare them with their checksums.
 
-    Exit status 1 when one is damaged, with the command that fixes it.
+    Exits with status 1 if one is damaged, and prints the command that fixes it.
     """
     bundles, damaged = ([find_expert(expert_id)], []) if expert_id else catalogue().look()
     damaged = [*damaged]
@@ -70,7 +70,7 @@ def verify(
         if as_json:
             print_json({"id": one.expert_id, "reason": one.reason, "fix": one.fix})
         else:
-            say(f"{one.expert_id}: {one.reason}; to fix it: {one.fix}")
+            say(f"{one.expert_id}: {one.reason}; fix: {one.fix}")
     if damaged:
         sys.exit(1)
     if not bundles:
@@ -79,17 +79,17 @@ def verify(
 
 @app.command()
 def remove(expert_id: ExpertId) -> None:
-    """Deletes an expert. Replicas that share its weights keep them."""
+    """Delete an expert. Replicas that share its weights keep them."""
     catalogue().remove(expert_id)
 
 
 @app.command()
 def replicate(
     expert_id: ExpertId,
-    count: Annotated[int, typer.Option(min=1, max=4096, help="How many replicas there shall be.")] = 1,
+    count: Annotated[int, typer.Option(min=1, max=4096, help="Total number of replicas.")] = 1,
     as_json: AsJson = False,
 ) -> None:
-    """Makes ID@replica-1, ID@replica-2, ...: the same weights under other ids, at no cost in disk space."""
+    """Create ID@replica-1, ID@replica-2, ...: the same weights under other ids, without using more disk space."""
     for number in range(1, count + 1):
         _print(catalogue().replicate(expert_id, number), as_json)
 

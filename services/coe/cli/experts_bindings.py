@@ -14,8 +14,8 @@ from coe.mapper.settings import MapperSettings
 from coe.platform.settings import CoreSettings
 
 
-def bindings(as_json: Annotated[bool, typer.Option("--json", help="One object a line.")] = False) -> None:
-    """Names of the mapping's experts, and the bundle that bindings.yaml gives each. What binds nothing is said."""
+def bindings(as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line.")] = False) -> None:
+    """Show each expert of the mapping with the bundle that answers for it, and bindings without effect."""
     home = CoreSettings().home
     bound = files.read_bindings(home / files.FILE_NAME)
     settings = MapperSettings()

@@ -1,4 +1,4 @@
-"""`coe experts plan`: what experts of given shapes take in each tier. No weights are read."""
+"""`coe experts plan`: the memory that experts of given shapes need in each tier. No weights are read."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -20,18 +20,20 @@ GB = 1e9
 
 
 def plan(
-    configs: Annotated[list[Path], typer.Argument(help="config.json of Hugging Face models.", metavar="CONFIG...")],
+    configs: Annotated[
+        list[Path], typer.Argument(help="config.json files of Hugging Face models.", metavar="CONFIG...")
+    ],
     weight_format: Annotated[str, typer.Option("--format", help="q4_k, q8_0, bf16 ...")] = "bf16",
-    kv_format: Annotated[KvFormat, typer.Option("--kv", help="How keys and values are kept.")] = "f32",
-    profile: Annotated[list[str], typer.Option(help="Tiers to plan for; may be given often.")] = [  # noqa: B006
+    kv_format: Annotated[KvFormat, typer.Option("--kv", help="Format of the KV cache.")] = "f32",
+    profile: Annotated[list[str], typer.Option(help="Hardware profile to plan for; may be repeated.")] = [  # noqa: B006
         "sn40l",
         "sn40l-node",
     ],
-    hbm_bytes: Annotated[int, typer.Option(min=0, help="HBM instead of the profile's.")] = 0,
-    ddr_bytes: Annotated[int, typer.Option(min=0, help="DDR instead of the profile's.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="One object a line.")] = False,
+    hbm_bytes: Annotated[int, typer.Option(min=0, help="HBM bytes, overriding the profile's.")] = 0,
+    ddr_bytes: Annotated[int, typer.Option(min=0, help="DDR bytes, overriding the profile's.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line.")] = False,
 ) -> None:
-    """What an expert of each shape takes in each tier, and how many of them fit. No weights are read."""
+    """Show the memory that experts of each shape need in each tier, and how many fit. No weights are read."""
     if weight_format not in packing.FORMATS:
         raise ArtifactError(f"format {weight_format!r} is unknown; these are: {', '.join(packing.FORMATS)}")
     if unknown := set(profile) - set(PROFILES):

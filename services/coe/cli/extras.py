@@ -1,4 +1,4 @@
-"""Commands that need more than what is installed by default."""
+"""Commands that need optional dependencies."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from coe.platform.errors import CoEError
 
 @contextmanager
 def train_extra(what: str) -> Iterator[None]:
-    """Around what imports packages of the extra `train`. Raises CoEError when one is missing: `what` needs them."""
+    """Wrap imports of packages from the extra `train`. Raises CoEError, naming `what`, when one is missing."""
     try:
         yield
     except ModuleNotFoundError as error:

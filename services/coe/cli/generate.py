@@ -1,4 +1,4 @@
-"""`coe generate`: one expert in this process, without services: arena, load, engine."""
+"""`coe generate`: runs one expert in this process, without services: arena, load, engine."""
 
 import sys
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ REQUEST = "generate"
 
 @dataclass
 class _Times:
-    """Seconds by part; the first token ends prefill."""
+    """Seconds by phase; prefill ends with the first token."""
 
     load: float = 0.0
     prefill: float = 0.0
@@ -32,27 +32,38 @@ class _Times:
 
 
 def command(
-    text: Annotated[str, typer.Argument(help="What to say to the expert.")],
-    expert: Annotated[str, typer.Option(help="Id of the expert (coe experts list).")],
+    text: Annotated[str, typer.Argument(help="The prompt.")],
+    expert: Annotated[str, typer.Option(help="Expert id (see `coe experts list`).")],
     max_tokens: MaxTokens = None,
-    temperature: Annotated[float, typer.Option(help="0 takes the likeliest token each time.")] = 0.0,
-    top_p: Annotated[float, typer.Option(help="Draw from the likeliest tokens that reach this probability.")] = 1.0,
-    top_k: Annotated[int, typer.Option(help="Draw from so many likeliest tokens; 0 from all.")] = 0,
-    min_p: Annotated[float, typer.Option(help="Draw from tokens at least so likely against the likeliest.")] = 0.0,
-    repetition_penalty: Annotated[float, typer.Option(help="Above 1 repeats less.")] = 1.0,
-    frequency_penalty: Annotated[float, typer.Option(help="Taken off a token's logit each time it is drawn.")] = 0.0,
-    presence_penalty: Annotated[float, typer.Option(help="Taken off the logit of each token that was drawn.")] = 0.0,
-    seed: Annotated[int | None, typer.Option(min=0, help="The same seed draws the same answer.")] = None,
-    stop: Annotated[list[str] | None, typer.Option(help="End before this text; may be given often.")] = None,
+    temperature: Annotated[float, typer.Option(help="0: greedy decoding.")] = 0.0,
+    top_p: Annotated[
+        float, typer.Option(help="Sample from the most likely tokens whose probabilities add up to this.")
+    ] = 1.0,
+    top_k: Annotated[int, typer.Option(help="Sample from this many most likely tokens; 0: all.")] = 0,
+    min_p: Annotated[
+        float, typer.Option(help="Sample from tokens at least this likely, relative to the most likely one.")
+    ] = 0.0,
+    repetition_penalty: Annotated[float, typer.Option(help="Values above 1 reduce repetition.")] = 1.0,
+    frequency_penalty: Annotated[
+        float, typer.Option(help="Subtracted from a token's logit for each time it was sampled.")
+    ] = 0.0,
+    presence_penalty: Annotated[
+        float, typer.Option(help="Subtracted from the logit of every token sampled so far.")
+    ] = 0.0,
+    seed: Annotated[int | None, typer.Option(min=0, help="The same seed gives the same answer.")] = None,
+    stop: Annotated[list[str] | None, typer.Option(help="Stop before this text; may be repeated.")] = None,
     json_schema: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="The answer is JSON of the schema in this file.")
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Constrain the answer to the JSON schema in this file."),
     ] = None,
-    system: Annotated[str, typer.Option(help="A system message.")] = "",
-    raw: Annotated[bool, typer.Option("--raw", help="The expert goes on with the text, by no chat template.")] = False,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of a step.")] = processors(),
-    as_json: Annotated[bool, typer.Option("--json", help="One object a step, then one with the figures.")] = False,
+    system: Annotated[str, typer.Option(help="System message.")] = "",
+    raw: Annotated[bool, typer.Option("--raw", help="Continue the text as is, without a chat template.")] = False,
+    threads: Annotated[int, typer.Option(min=1, help="Threads per step.")] = processors(),
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object per step, then one with the timings.")
+    ] = False,
 ) -> None:
-    """Streams the answer to stdout, and what it took to stderr. Exit status 1 when it ended with an error."""
+    """Streams the answer to stdout and timings to stderr. Exits with status 1 if the prompt failed."""
     if not text.strip():
         raise InvalidPrompt("the prompt is empty")
     for what, given in (("the prompt", text), ("--system", system), *(("--stop", one) for one in stop or ())):

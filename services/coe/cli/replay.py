@@ -1,4 +1,4 @@
-"""`coe replay LOG`: lives through a tier manager's event log again, checking its state after every step."""
+"""`coe replay LOG`: replays a tier manager's event log, checking its state after every step."""
 
 from collections import Counter
 from pathlib import Path
@@ -13,11 +13,11 @@ from coe.memory_tier_manager.tiers import Tier
 
 
 def command(
-    log: Annotated[Path, typer.Argument(help="Written by a manager with COE_TIERS_EVENT_LOG.")],
-    expert: Annotated[str, typer.Option(help="Only what concerns this expert.")] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="One object a line.")] = False,
+    log: Annotated[Path, typer.Argument(help="An event log, written by a manager with COE_TIERS_EVENT_LOG.")],
+    expert: Annotated[str, typer.Option(help="Show only events of this expert.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line.")] = False,
 ) -> None:
-    """Show what happened to experts and leases, and why."""
+    """Shows what happened to experts and leases, and why."""
     tiers, events = event_log.read(log)
     counts: Counter[str] = Counter()
     before = (tiers.ddr.bytes_in, tiers.hbm.bytes_in)

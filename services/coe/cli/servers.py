@@ -1,4 +1,4 @@
-"""Which servers a command talks to: its option, else COE_* settings, else the running stack's, else the defaults."""
+"""Which servers a command talks to: from its option, else COE_* settings, the running stack, or the defaults."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -27,7 +27,7 @@ def kafka_bootstrap(option: str | None) -> str:
 
 
 def host_port(option: str, address: str) -> str:
-    """The address that `option` was given. Raises InvalidPrompt when it is none."""
+    """The address given to `option`. Raises InvalidPrompt if it is not one."""
     try:
         return brokers(address)
     except ValueError:
@@ -42,26 +42,26 @@ def gateway_address(option: str | None) -> str:
 
 
 def stack_hint(option: str | None) -> str:
-    """What to say after a server that nobody named did not answer."""
+    """What to print when a server that the user did not name does not answer."""
     return "" if option or running_stack(CoreSettings().home) else f"; {no_stack()}"
 
 
 def no_stack() -> str:
-    """Why there is no stack to ask."""
+    """Why no stack is available."""
     if is_claimed(CoreSettings().home):
         return "a stack starts here: ask again when `coe up` says where it listens"
     return "no stack runs here: start one with `coe up`"
 
 
 def quiet_logs() -> None:
-    """A command says what failed in one line of its own: logs only for who sets COE_LOG_LEVEL, and on stderr."""
+    """A command reports failures in one line of its own, so logs go to stderr, and only if COE_LOG_LEVEL is set."""
     core = CoreSettings()
     logs.configure("cli", level=core.log_level if "log_level" in core.model_fields_set else "CRITICAL", form="console")
 
 
 @asynccontextmanager
 async def connect(kafka: str | None) -> AsyncIterator[Bus]:
-    """A started bus of the command line. Raises Unavailable when no broker answers."""
+    """A started bus for a command. Raises Unavailable if no broker answers."""
     quiet_logs()
     settings = CoreSettings()
     named = kafka or "kafka_bootstrap" in settings.model_fields_set or running_stack(settings.home)

@@ -1,4 +1,4 @@
-"""`coe simulate`: policies over traces, the SN40L paper's table, clusters that do not exist yet."""
+"""`coe simulate`: policies over traces, the SN40L paper's table, capacity planning for clusters."""
 
 import asyncio
 import time
@@ -24,8 +24,8 @@ from coe.simulation.plan import Wish, overlapping
 from coe.simulation.trace import KINDS, Trace, make_trace, read_trace
 
 app = typer.Typer(no_args_is_help=True)
-Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
-Seed = Annotated[int, typer.Option(min=0, help="The same seed draws the same traces.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object per line.")]
+Seed = Annotated[int, typer.Option(min=0, help="The same seed generates the same traces.")]
 Machine = Annotated[str, typer.Option(help=f"One of {', '.join(HARDWARE)}.")]
 
 BATCH = "Sequences that generate together."
@@ -55,19 +55,19 @@ def paper(as_json: Json = False) -> None:
 @app.command()
 def policies(
     trace: Annotated[str, typer.Option(help=f"{', '.join(KINDS)}, or a file of JSON lines.")] = "zipf",
-    prompts: Annotated[int, typer.Option(min=1, help="Of a trace that is drawn.")] = 4000,
-    experts: Annotated[int, typer.Option(min=1, help="Of a trace that is drawn.")] = 48,
-    room: Annotated[int, typer.Option(min=1, help="Experts that HBM holds.")] = 8,
-    expert_mb: Annotated[float, typer.Option(min=0.001, help="Size of an expert, in megabytes.")] = 97.0,
+    prompts: Annotated[int, typer.Option(min=1, help="For generated traces.")] = 4000,
+    experts: Annotated[int, typer.Option(min=1, help="For generated traces.")] = 48,
+    room: Annotated[int, typer.Option(min=1, help="Number of experts that fit in HBM.")] = 8,
+    expert_mb: Annotated[float, typer.Option(min=0.001, help="Expert size in megabytes.")] = 97.0,
     machine: Machine = "host",
     calibration: Annotated[
-        Path | None, typer.Option(help="Of `coe bench calibrate --json`; instead of a machine.")
+        Path | None, typer.Option(help="Output of `coe bench calibrate --json`, used instead of a machine profile.")
     ] = None,
-    link: Annotated[float, typer.Option(min=0.0, help="Bytes a second into HBM; 0: the machine's.")] = 0.0,
-    rate: Annotated[float, typer.Option(min=0.0, help="Prompts a second; 0: all at the start.")] = 0.0,
+    link: Annotated[float, typer.Option(min=0.0, help="Bytes/s into HBM; 0: the machine's.")] = 0.0,
+    rate: Annotated[float, typer.Option(min=0.0, help="Prompts/s; 0: all queued at the start.")] = 0.0,
     max_batch: Annotated[int, typer.Option(min=1, help=BATCH)] = 64,
-    max_wait: Annotated[float, typer.Option(min=0.0, help="Ageing bound, seconds.")] = 20.0,
-    policy: Annotated[list[str] | None, typer.Option(help="May be given several times.")] = None,
+    max_wait: Annotated[float, typer.Option(min=0.0, help="Ageing bound in seconds.")] = 20.0,
+    policy: Annotated[list[str] | None, typer.Option(help="Policy to compare; may be repeated.")] = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -130,16 +130,16 @@ def _trace(name: str, prompts: int, experts: int, rate: float, seed: int) -> Tra
 
 @app.command()
 def validate(
-    traces: Annotated[str, typer.Option(help="With commas between.")] = "zipf,bursty,drift,multi-turn,tenants",
-    prompts: Annotated[int, typer.Option(min=10, help="Of each trace, served twice.")] = 120,
+    traces: Annotated[str, typer.Option(help="Comma-separated traces.")] = "zipf,bursty,drift,multi-turn,tenants",
+    prompts: Annotated[int, typer.Option(min=10, help="Prompts per trace; each trace is served twice.")] = 120,
     policy: Annotated[str, typer.Option(help=f"One of {', '.join(POLICIES)}.")] = "lookahead",
     max_batch: Annotated[int, typer.Option(min=4, help=BATCH)] = 64,
-    max_wait: Annotated[float, typer.Option(min=0.1, help="Ageing bound, seconds.")] = 20.0,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of a step.")] = processors(),
+    max_wait: Annotated[float, typer.Option(min=0.1, help="Ageing bound in seconds.")] = 20.0,
+    threads: Annotated[int, typer.Option(min=1, help="Threads per step.")] = processors(),
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Run traces on real experts and in the simulator of this machine, and compare."""
+    """Run traces on real experts and in the simulator of this machine, and compare the results."""
     kinds = traces.split(",")
     known("policy", [policy], POLICIES)
     known("trace", kinds, KINDS)
@@ -162,20 +162,24 @@ def validate(
 
 @app.command()
 def plan(
-    nodes: Annotated[int, typer.Option(min=1, help="Machines of the cluster.")] = 100,
-    experts: Annotated[int, typer.Option(min=1, help="Hosted by all nodes together.")] = 10_000,
-    expert_gb: Annotated[float, typer.Option(min=0.001, help="Size of an expert, in gigabytes.")] = 13.476,
+    nodes: Annotated[int, typer.Option(min=1, help="Number of machines.")] = 100,
+    experts: Annotated[int, typer.Option(min=1, help="Experts hosted by the whole cluster.")] = 10_000,
+    expert_gb: Annotated[float, typer.Option(min=0.001, help="Expert size in gigabytes.")] = 13.476,
     machine: Machine = "sn40l-node",
     policy: Annotated[str, typer.Option(help=f"One of {', '.join(POLICIES)}.")] = "lookahead",
-    prompts: Annotated[int, typer.Option(min=1, help="Simulated at each rate.")] = 50_000,
-    p99: Annotated[float, typer.Option(min=0.001, help="Of the whole answer, seconds: what is still good.")] = 5.0,
-    node_hour: Annotated[float, typer.Option(min=0.0, help="What a node costs an hour; 0: count hours.")] = 0.0,
+    prompts: Annotated[int, typer.Option(min=1, help="Prompts simulated at each rate.")] = 50_000,
+    p99: Annotated[
+        float, typer.Option(min=0.001, help="Highest acceptable p99 of the complete answer, in seconds.")
+    ] = 5.0,
+    node_hour: Annotated[
+        float, typer.Option(min=0.0, help="Price of a node-hour; 0: report hours instead of cost.")
+    ] = 0.0,
     max_batch: Annotated[int, typer.Option(min=1, help=BATCH)] = 16,
-    max_wait: Annotated[float, typer.Option(min=0.0, help="Ageing bound, seconds.")] = 2.0,
+    max_wait: Annotated[float, typer.Option(min=0.0, help="Ageing bound in seconds.")] = 2.0,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Plan a cluster: the highest rate at a latency, cost by rate, and what breaks beyond it."""
+    """Plan a cluster: the highest rate within a latency, cost by rate, and what breaks beyond it."""
     known("policy", [policy], POLICIES)
     from coe.cli import simulate_plan
 

@@ -1,4 +1,4 @@
-"""`coe submit`: produce prompts to Kafka and stream what comes back."""
+"""`coe submit`: produces prompts to Kafka and streams the answers back."""
 
 import asyncio
 import json
@@ -23,18 +23,20 @@ BUDGETS = ("quality", "balanced", "economy")
 
 
 def command(
-    text: Annotated[str | None, typer.Argument(help="The prompt; - reads it from standard input.")] = None,
-    file: Annotated[Path | None, typer.Option(help="One prompt a line: PromptSubmitted as JSON.")] = None,
-    expert: Annotated[str, typer.Option(help="Ask for this expert instead of routing.")] = "",
-    budget: Annotated[str, typer.Option(help="quality, balanced or economy, or billions of parameters.")] = "",
+    text: Annotated[str | None, typer.Argument(help="The prompt; - reads it from stdin.")] = None,
+    file: Annotated[Path | None, typer.Option(help="File with one PromptSubmitted per line, as JSON.")] = None,
+    expert: Annotated[str, typer.Option(help="Use this expert instead of routing.")] = "",
+    budget: Annotated[
+        str, typer.Option(help="quality, balanced, economy, or a number of parameters in billions.")
+    ] = "",
     max_tokens: MaxTokens = None,
     timeout: Annotated[
-        float, typer.Option(min=0.1, help="Seconds until a prompt is given up; also its deadline.")
+        float, typer.Option(min=0.1, help="Seconds to wait for each prompt; also its deadline.")
     ] = 120.0,
-    kafka: Annotated[str | None, typer.Option(help="Bootstrap servers; default: the running stack's.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One PromptCompleted a line.")] = False,
+    kafka: Annotated[str | None, typer.Option(help="Bootstrap servers. Default: the running stack's.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One PromptCompleted per line, as JSON.")] = False,
 ) -> None:
-    """Exit status 1 when a prompt ended with an error. On a terminal an answer appears as it comes, else at its end."""
+    """Exits with status 1 if a prompt failed. Answers stream to a terminal, but go to a pipe or file when complete."""
     prompts = list(read(text, file, expert, budget, max_tokens))
     answers = asyncio.run(submit(prompts, timeout, kafka, as_json))
     if any(answer.failed for answer in answers):

@@ -49,13 +49,13 @@ class Rates:
 
 def command(
     address: Annotated[
-        str, typer.Option(help="host:port of a memory-tier manager; the running stack's if empty.")
+        str, typer.Option(help="host:port of a memory-tier manager. Default: the running stack's.")
     ] = "",
-    interval: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 1.0,
-    once: Annotated[bool, typer.Option(help="Look once.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One object a look.")] = False,
+    interval: Annotated[float, typer.Option(min=0.1, help="Seconds between updates.")] = 1.0,
+    once: Annotated[bool, typer.Option(help="Print one snapshot and exit.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per update.")] = False,
 ) -> None:
-    """Watch tiers, slots, leases, queues, hit rates, loads and evictions."""
+    """Shows tiers, slots, leases, queues, hit rates, loads and evictions."""
     # A Redis that is away would fill the screen: the queues are missing then, and that shows.
     logs.configure("top", level="ERROR", form="console")
     where = host_port("--address", address) if address else _stack_address()

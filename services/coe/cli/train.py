@@ -1,4 +1,4 @@
-"""`coe train`: makes the artifacts that router and mapper serve with."""
+"""`coe train`: creates the artifacts that router and mapper use."""
 
 from pathlib import Path
 from typing import Annotated
@@ -20,22 +20,23 @@ def train() -> None:
 @app.command()
 def router(
     data: Annotated[
-        Path | None, typer.Option(help="Labelled prompts, JSON lines with `prompt`, `domain`, `source`, `language`.")
+        Path | None, typer.Option(help="Labelled prompts, as JSON lines with `prompt`, `domain`, `source`, `language`.")
     ] = None,
     others: Annotated[
-        list[Path] | None, typer.Option(help="Outcome data with prompts of these and of other domains, to learn from.")
+        list[Path] | None, typer.Option(help="Additional outcome data whose prompts to learn from; may be repeated.")
     ] = None,
     add_category: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=FOLDER", help="Add a category to the artifact in use instead.")
+        list[str] | None,
+        typer.Option(metavar="NAME=FOLDER", help="Instead, add a category to the artifact in use; may be repeated."),
     ] = None,
     out_dir: Annotated[
-        Path | None, typer.Option("--out", file_okay=False, help="Folder for the artifact. Default: COE_HOME.")
+        Path | None, typer.Option("--out", file_okay=False, help="Output folder. Default: in COE_HOME.")
     ] = None,
-    encoder: Annotated[Path | None, typer.Option(help="Folder with an ONNX encoder.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed trains the same artifact.")] = 0,
+    encoder: Annotated[Path | None, typer.Option(help="Folder of an ONNX encoder.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same artifact.")] = 0,
     json: AsJson = False,
 ) -> None:
-    """Train the router, or add a category to it. Prints the validation figures."""
+    """Train the router, or add a category to it, and print validation results."""
     from coe.cli import router as command
     from coe.router import artifact as artifacts
 
@@ -52,20 +53,24 @@ def router(
 
 @app.command()
 def mapping(
-    outcomes: Annotated[Path, typer.Option(help="What each model scored on each prompt, JSON lines.")],
-    budget: Annotated[float, typer.Option(help="Average active parameters of `balanced`, billions.")] = 31.0,
-    economy: Annotated[float, typer.Option(help="Average active parameters of `economy`, billions.")] = 15.0,
+    outcomes: Annotated[Path, typer.Option(help="Each model's score on each prompt, as JSON lines.")],
+    budget: Annotated[
+        float, typer.Option(help="Average active parameters of the `balanced` budget, in billions.")
+    ] = 31.0,
+    economy: Annotated[
+        float, typer.Option(help="Average active parameters of the `economy` budget, in billions.")
+    ] = 15.0,
     hosted: Annotated[
-        float | None, typer.Option(help="Most total parameters of each budget's experts, billions.")
+        float | None, typer.Option(help="Limit on the total parameters of the hosted experts, in billions.")
     ] = None,
-    experts: Annotated[Path | None, typer.Option(help="Parameters of the models, YAML.")] = None,
-    parts: Annotated[bool, typer.Option(help="Learn parts of categories (needs the extra `train`).")] = True,
+    experts: Annotated[Path | None, typer.Option(help="YAML file with the models' parameter counts.")] = None,
+    parts: Annotated[bool, typer.Option(help="Learn sub-categories (requires the extra `train`).")] = True,
     out_path: Annotated[
-        Path | None, typer.Option("--out", dir_okay=False, help="The file to write. Default: in COE_HOME.")
+        Path | None, typer.Option("--out", dir_okay=False, help="Output file. Default: in COE_HOME.")
     ] = None,
     json: AsJson = False,
 ) -> None:
-    """Solve the mapping of categories to experts under budgets of parameters."""
+    """Solve the mapping of categories to experts under parameter budgets."""
     from coe.cli.mapping import train_and_write
 
     path = out_path or CoreSettings().home / "artifacts" / "mapping.yaml"

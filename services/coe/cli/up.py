@@ -22,10 +22,10 @@ _REFRESH_S = 1.0
 
 
 def command(
-    workers: Annotated[int | None, typer.Option(min=1, help="Expert workers to run.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One event a line instead of the live view.")] = False,
+    workers: Annotated[int | None, typer.Option(min=1, help="Number of expert workers.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON event per line instead of the live view.")] = False,
 ) -> None:
-    """Starts broker, Redis, services and gateway on loopback ports and shows them. Ctrl-C drains and stops.
+    """Starts broker, Redis, services and gateway on loopback ports and shows their status. Ctrl-C drains and stops.
 
     COE_KAFKA_BOOTSTRAP and COE_REDIS_URL name servers to use instead of starting them; COE_STACK_* set the rest.
     """
@@ -35,7 +35,7 @@ def command(
 
 
 async def _up(options: StackOptions, as_json: bool) -> None:
-    """Returns after a signal; raises Unavailable when the stack failed."""
+    """Returns after a signal. Raises Unavailable if the stack failed."""
     work = asyncio.create_task(_report_events(options) if as_json else _show(options))
     # What else ends a command comes as this one (main.py).
     asyncio.get_running_loop().add_signal_handler(signal.SIGINT, work.cancel)
@@ -67,7 +67,7 @@ async def _report_events(options: StackOptions) -> None:
 
 
 async def _show(options: StackOptions) -> None:
-    """A table on a terminal; on a file or pipe, a line for every change."""
+    """A live table on a terminal; one line per change in a file or pipe."""
 
     def changed(process: Supervised) -> None:
         # Why one failed is what the command ends with.

@@ -24,7 +24,7 @@ class LeftOut:
     source: str
 
     def __str__(self) -> str:
-        return f"expert {self.expert_id} is left out: {self.reason}; to fix it: {self.fix}"
+        return f"expert {self.expert_id} is left out: {self.reason}; fix: {self.fix}"
 
     @property
     def replica(self) -> tuple[str, int] | None:

@@ -115,7 +115,7 @@ def test_damage_is_found_and_mended_by_the_command_that_is_said(
         "tiny@replica-1": "coe experts remove tiny@replica-1 && coe experts replicate tiny --count 1",
     }
     assert coe("experts", "verify", "tiny") == 1
-    assert f"is damaged at byte 0; to fix it: {fixes['tiny']}\n" in capsys.readouterr().err
+    assert f"is damaged at byte 0; fix: {fixes['tiny']}\n" in capsys.readouterr().err
     for step in " && ".join(fixes.values()).replace("/PATH/TO", str(tmp_path)).split(" && "):
         assert coe(*step.split()[1:]) == 0
     assert coe("experts", "verify") == 0

@@ -92,7 +92,7 @@ async def test_shared_memory_is_held_against_the_tier_that_runs(redis_url: str) 
         async def is_a_problem() -> bool:
             checks = await examine_deployment("127.0.0.1:1", redis_url, {}, "large")
             (shared,) = [check for check in checks if check.name == "/dev/shm"]
-            return shared.level is Level.PROBLEM and "as large says" in shared.found
+            return shared.level is Level.PROBLEM and "as reported by large" in shared.found
 
         await until(is_a_problem)
 

@@ -22,7 +22,7 @@ def test_with_some_the_error_names_them(
     (tmp_path / "experts").symlink_to(smollm2_bundle.path.parent)
     monkeypatch.setenv("COE_HOME", str(tmp_path))
     assert find_expert(smollm2_bundle.id).manifest == smollm2_bundle.manifest
-    with pytest.raises(ExpertNotFound, match="there are smollm2-135m"):
+    with pytest.raises(ExpertNotFound, match="available: smollm2-135m"):
         find_expert("x")
 
 

@@ -79,7 +79,7 @@ def test_help_of_a_command_says_all_that_it_does(capsys: pytest.CaptureFixture[s
         cli.main(["submit", "--help"])
     printed = capsys.readouterr().out
     assert cli.COMMANDS["submit"][1] in printed
-    assert "Exit status 1" in printed
+    assert "Exits with status 1" in printed
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The doctor finds what is missing and says the fix."""
+"""The doctor finds what is missing and suggests a fix."""
 
 import json
 import os
@@ -49,7 +49,7 @@ def test_missing_and_old_programs_have_a_mend(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     checks = {check.name: check for check in software_checks()}
     assert checks["java"] == Check(
-        "java", Level.PROBLEM, "11.0.1", "17 or newer: apt-get install openjdk-17-jre-headless"
+        "java", Level.PROBLEM, "11.0.1", "17 or newer is needed: apt-get install openjdk-17-jre-headless"
     )
     assert checks["mvn"] == Check("mvn", Level.WARNING, "missing", "apt-get install maven")
     assert checks["Kafka"].level is Level.WARNING
@@ -123,7 +123,7 @@ def test_locked_memory_is_what_limit_and_privileges_allow_together(privileged: b
 def test_a_setting_that_is_misspelt_is_named() -> None:
     check = misspelt_check(["COE_STACK_WROKERS", "COE_WORKER_THREADS", "COE_GATEWAY", "COE_TEST_SOAK", "PATH"])
     assert check.level is Level.WARNING
-    assert check.found == "COE_STACK_WROKERS is no setting, COE_STACK_WORKERS is one"
+    assert check.found == "COE_STACK_WROKERS is not a setting; did you mean COE_STACK_WORKERS?"
     assert misspelt_check(["COE_NATIVE_ISA", "COE_KAFKA_SASL_PASSWORD_FILE"]).level is Level.GOOD
 
 
@@ -134,7 +134,7 @@ def test_a_home_that_is_no_folder_is_found_before_it_is_looked_into(
     file.touch()
     monkeypatch.setenv("COE_HOME", str(file))
     last = doctor.examine()[-1]
-    assert (last.name, last.level, last.found) == ("COE_HOME", Level.PROBLEM, f"{file} is no folder")
+    assert (last.name, last.level, last.found) == ("COE_HOME", Level.PROBLEM, f"{file} is not a folder")
 
 
 @pytest.mark.parametrize(("closed", "fix"), [("home/run", "chown -R {} {}, or "), ("", "")])
@@ -148,7 +148,7 @@ def test_a_home_that_is_not_ours_is_found_before_it_is_looked_into(
         os, "access", lambda path, mode: access(path, mode) and (path, mode) != (tmp_path / closed, used)
     )
     check = home_check(tmp_path / "home")
-    assert (check.level, check.found) == (Level.PROBLEM, f"{tmp_path / closed} is not ours to write")
+    assert (check.level, check.found) == (Level.PROBLEM, f"{tmp_path / closed} is not writable")
     assert check.fix == fix.format(os.geteuid(), tmp_path / closed) + "set COE_HOME to another folder"
 
 

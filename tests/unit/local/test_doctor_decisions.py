@@ -43,8 +43,8 @@ def test_a_router_artifact_that_breaks_the_start_is_named_with_the_mend(tmp_path
     [
         # Whoever is told to remove his bindings for the sake of a damaged mapping loses them for nothing.
         ("artifacts/mapping.yaml", "format: 1\n", "mapping", "coe train mapping"),
-        (FILE_NAME, "- a list\n", FILE_NAME, "`coe up` makes one"),
-        (FILE_NAME, "a: b\n\tc: d\n", FILE_NAME, "`coe up` makes one"),
+        (FILE_NAME, "- a list\n", FILE_NAME, "let `coe up` create a new one"),
+        (FILE_NAME, "a: b\n\tc: d\n", FILE_NAME, "let `coe up` create a new one"),
         ("budgets.yaml", "acme: []\n", "budgets.yaml", "prompts that name no budget"),
         ("budgets.yaml", "acme: cheap\n", "budgets.yaml", "prompts that name no budget"),
     ],

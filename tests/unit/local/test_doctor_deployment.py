@@ -81,7 +81,7 @@ def test_prompts_that_nobody_reads_are_a_problem(members: int, left: int, level:
     facts = KafkaFacts(3, groups={"coe-router": GroupFacts("coe.prompts.v1", members, left)})
     _, check = kafka_checks(facts, [])
     assert (check.name, check.level) == ("group coe-router", level)
-    assert check.found == f"{members} members, {left} records of coe.prompts.v1 left"
+    assert check.found == f"{members} members, {left} records of coe.prompts.v1 unprocessed"
     assert bool(check.fix) is (level is not Level.GOOD)
 
 
@@ -121,7 +121,7 @@ def test_memory_and_services() -> None:
     assert memory_check(2**30, 2**30).level is Level.PROBLEM, "what the arena says of itself has no room"
     assert memory_check(64 * 2**20, 2**30).level is Level.PROBLEM
     assert memory_check(1, 2, DEFAULT_TIER).level is Level.WARNING, "perhaps no node is to run here"
-    assert "as node-0 says" in memory_check(1, 2, "as node-0 says").found
+    assert "as reported by node-0" in memory_check(1, 2, "as reported by node-0").found
     good, bad = service_checks({"a": "", "b": "its certificate has expired"})
     assert (good.level, bad.level) == (Level.GOOD, Level.PROBLEM)
     assert bad.found == "not serving: its certificate has expired"
@@ -130,5 +130,5 @@ def test_memory_and_services() -> None:
 def test_the_hbm_tier_is_what_is_set_else_what_runs_else_what_would() -> None:
     facts = RedisFacts("standalone", "valkey 9", hbm_bytes={"node-0": 3})
     assert hbm_tier(facts, "node-0", 2, 1) == (2, "COE_TIERS_HBM_BYTES")
-    assert hbm_tier(facts, "node-0", None, 1) == (3, "as node-0 says")
+    assert hbm_tier(facts, "node-0", None, 1) == (3, "as reported by node-0")
     assert hbm_tier(facts, "laptop", None, 1)[0] == 1

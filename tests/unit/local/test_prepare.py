@@ -55,7 +55,7 @@ async def test_an_outdated_expert_of_a_user_is_warned_of_with_its_mend(smollm2_b
     assert [bundle.id for bundle in hosted] == [EXPERT_ID]
     assert warned == [
         f"expert mine is left out: its weights are packed as of version 1, not {PACKING}; "
-        "to fix it: coe import hf:org/mine --id mine"
+        "fix: coe import hf:org/mine --id mine"
     ]
 
 

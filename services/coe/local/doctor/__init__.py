@@ -1,4 +1,4 @@
-"""What the embedded stack needs of a machine: each prerequisite looked at, and the fix when it is not met."""
+"""Checks every prerequisite of the embedded stack on this machine, with a fix for each that is not met."""
 
 import os
 
@@ -16,7 +16,7 @@ __all__ = ["Check", "Level", "examine"]
 
 
 def examine() -> list[Check]:
-    """All checks, in the order in which they are best fixed."""
+    """All checks, in the order in which problems are best fixed."""
     home = CoreSettings().home
     checks = [*software_checks(), misspelt_check(os.environ), *machine_checks(), arena_check(), home_check(home)]
     if checks[-1].level is Level.PROBLEM:

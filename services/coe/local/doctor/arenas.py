@@ -1,4 +1,4 @@
-"""HBM arenas that killed managers left in shared memory: found, and removed when nobody has use for them.
+"""Finds HBM arenas that killed managers left in shared memory, and removes those that are no longer used.
 
 The kernel knows the owner, which holds a lock on the arena as long as it lives. An arena without one that a worker has
 mapped, as /proc shows, is left alone: generations run on it, and the next manager adopts it.
@@ -46,7 +46,7 @@ def remove(name: str, folder: Path = SHARED_MEMORY) -> bool:
 def arena_check(folder: Path = SHARED_MEMORY) -> Check:
     left = left_arenas(folder)
     listed = ", ".join(f"{arena.name} ({arena.nbytes // 2**20} MiB)" for arena in left)
-    fix = "of managers that were killed: `coe doctor --clean` removes them"
+    fix = "left by managers that were killed: `coe doctor --clean` removes them"
     return judged("arenas", not left, listed or "none left behind", fix, otherwise=Level.WARNING)
 
 

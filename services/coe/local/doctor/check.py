@@ -1,4 +1,4 @@
-"""The result of one look."""
+"""The result of one check."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -14,7 +14,7 @@ class Level(StrEnum):
 
 @dataclass(frozen=True)
 class Check:
-    """`found` says what is there; `fix` what to do, empty when all is good."""
+    """`found` describes the current state; `fix` says what to do about it, and is empty when all is well."""
 
     name: str
     level: Level
@@ -23,5 +23,5 @@ class Check:
 
 
 def judged(name: str, good: bool, found: str, fix: str, *, otherwise: Level = Level.PROBLEM) -> Check:
-    """A check that is good, or else of level `otherwise` with its fix."""
+    """A check that is GOOD, or of level `otherwise` with its fix."""
     return Check(name, Level.GOOD, found) if good else Check(name, otherwise, found, fix)

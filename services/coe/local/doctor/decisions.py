@@ -1,4 +1,4 @@
-"""Whether router and mapper can start from the files they decide by, and the mapper's name experts that are here."""
+"""Whether the decision files of router and mapper can be loaded, and whether the mapped experts are hosted here."""
 
 from importlib import import_module
 from pathlib import Path
@@ -12,8 +12,8 @@ from coe.router.settings import RouterSettings
 
 _ROUTER = "router artifact"
 _FIXES = {
-    bindings.FILE_NAME: "fix the file, or remove it: `coe up` makes one",
-    tenants.FILE_NAME: "fix the file, or remove it: prompts that name no budget have none then",
+    bindings.FILE_NAME: "fix the file, or remove it and let `coe up` create a new one",
+    tenants.FILE_NAME: "fix the file, or remove it (prompts that name no budget then have none)",
 }
 
 
@@ -39,13 +39,13 @@ def mapper_checks(home: Path) -> list[Check]:
 
 
 def _bindings(state: State, home: Path) -> Check:
-    name, fix = bindings.FILE_NAME, f"import the bundle (coe import), or change {home / bindings.FILE_NAME}"
+    name, fix = bindings.FILE_NAME, f"import the bundle (coe import), or edit {home / bindings.FILE_NAME}"
     bound, hosted = state.hosted.bindings, state.hosted.ids
     mapped = [expert.name for expert in state.mapping.pool]
     lines = bindings.nobody(bound, mapped, hosted) + bindings.without_effect(bound, mapped, hosted)
     if not bound and not lines:
-        return Check(name, Level.GOOD, "none: the experts of the mapping answer under their own names")
-    found = "; ".join(lines) or f"{len(bound)} experts of the mapping, each with a bundle"
+        return Check(name, Level.GOOD, "none: the mapping's experts answer under their own names")
+    found = "; ".join(lines) or f"{len(bound)} experts of the mapping, all with a bundle"
     return judged(name, not lines, found, fix, otherwise=Level.WARNING)
 
 
@@ -54,6 +54,6 @@ def _damaged(error: ArtifactError, what: str) -> Check:
     path = error.details.get("path", "")
     name = Path(path).name if Path(path).name in _FIXES else what
     train = "router" if what == _ROUTER else "mapping"
-    fix = _FIXES.get(name, f"train it again (coe train {train}), or move it away: the packaged one serves then")
+    fix = _FIXES.get(name, f"retrain it (coe train {train}), or move it away to use the packaged one")
     found = " ".join(error.message.split())
     return Check(name, Level.PROBLEM, f"{path}: {found}" if path else found, fix)

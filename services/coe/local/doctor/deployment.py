@@ -61,7 +61,7 @@ def kafka_checks(facts: KafkaFacts, wanted: Sequence[TopicSpec]) -> list[Check]:
                 "start the stack (coe up), or set COE_KAFKA_BOOTSTRAP, COE_KAFKA_SECURITY and COE_KAFKA_SASL_*",
             )
         ]
-    few = "with fewer than 3 brokers the loss of one loses what it held"
+    few = "with fewer than 3 brokers, losing one loses its data"
     checks = [
         judged("Kafka brokers", facts.brokers >= _SAFE_REPLICAS, str(facts.brokers), few, otherwise=Level.WARNING)
     ]
@@ -77,9 +77,11 @@ def kafka_checks(facts: KafkaFacts, wanted: Sequence[TopicSpec]) -> list[Check]:
 def _group(name: str, found: GroupFacts) -> Check:
     """Prompts that wait are no fault while somebody reads them: then their number says where they queue."""
     level = Level.GOOD if found.members else Level.PROBLEM if found.left else Level.WARNING
-    said = f"{found.members} members, {found.left} records of {found.topic} left"
+    said = f"{found.members} members, {found.left} records of {found.topic} unprocessed"
     fix = (
-        "" if found.members else f"nobody reads {found.topic}: is that service running, with this COE_KAFKA_BOOTSTRAP?"
+        ""
+        if found.members
+        else f"no consumer reads {found.topic}: is that service running with this COE_KAFKA_BOOTSTRAP?"
     )
     return Check(f"group {name}", level, said, fix)
 
@@ -88,14 +90,20 @@ def _topic(spec: TopicSpec, found: TopicFacts | None, brokers: int) -> Check:
     name = f"topic {spec.name}"
     if found is None:
         return Check(
-            name, Level.PROBLEM, "missing", "restart any service: it makes it at its start, if the broker lets it"
+            name,
+            Level.PROBLEM,
+            "missing",
+            "restart any service: it creates the topic on startup if the broker allows it",
         )
     said = f"{found.partitions} partitions, {found.replicas} replicas, {found.in_sync} in sync"
     if found.partitions < spec.partitions:
-        return Check(name, Level.PROBLEM, said, f"{spec.partitions} partitions are needed: kafka-topics.sh --alter")
+        return Check(name, Level.PROBLEM, said, f"{spec.partitions} partitions are required: kafka-topics.sh --alter")
     if found.in_sync < max(1, found.min_in_sync):
         return Check(
-            name, Level.PROBLEM, said, f"writes wait for {found.min_in_sync} replicas in sync: fix the brokers"
+            name,
+            Level.PROBLEM,
+            said,
+            f"writes block until {found.min_in_sync} replicas are in sync: repair the brokers",
         )
     if wrong := _wrong_config(spec.config, found.config):
         settings = ",".join(f"{key}={spec.config[key]}" for key in wrong)
@@ -103,9 +111,9 @@ def _topic(spec: TopicSpec, found: TopicFacts | None, brokers: int) -> Check:
         fix = f"kafka-configs.sh --alter --entity-type topics --entity-name {spec.name} --add-config {settings}"
         return Check(name, Level.PROBLEM, said, fix)
     if found.in_sync < found.replicas:
-        return Check(name, Level.WARNING, said, "a replica lags or its broker is away")
+        return Check(name, Level.WARNING, said, "a replica lags or its broker is down")
     if found.replicas < min(_SAFE_REPLICAS, brokers):
-        return Check(name, Level.WARNING, said, "kafka-reassign-partitions.sh gives it more replicas")
+        return Check(name, Level.WARNING, said, "add replicas with kafka-reassign-partitions.sh")
     if found.replicas >= _SAFE_REPLICAS and found.min_in_sync == 1:
         return Check(name, Level.WARNING, f"{said}, min.insync.replicas 1", "set min.insync.replicas to 2")
     return Check(name, Level.GOOD, said)
@@ -125,17 +133,17 @@ def _wrong_config(wanted: Mapping[str, str], found: Mapping[str, str]) -> list[s
 def redis_checks(facts: RedisFacts, url_kind: str) -> list[Check]:
     """`url_kind`: cluster, sentinel, or "" for one server, as COE_REDIS_URL says."""
     if facts.error:
-        fix = "prompts are answered without it, less well placed: set COE_REDIS_URL, look at the server"
+        fix = "prompts are answered without it but placed less well: set COE_REDIS_URL or check the server"
         return [Check("Redis", Level.WARNING, facts.error, fix)]
     fits = (facts.mode == "cluster") == (url_kind == "cluster")
-    fix = "the URL begins with redis+cluster:// for a cluster, and for nothing else"
+    fix = "use redis+cluster:// in the URL for a cluster, and only for a cluster"
     found = f"{facts.version}, {facts.mode}" + (" behind sentinels" if url_kind == "sentinel" else "")
     checks = [judged("Redis", fits, found, fix)]
     if facts.mode == "cluster":
-        covered = "all slots served" if facts.slots_covered else "slots without a server"
+        covered = "all slots served" if facts.slots_covered else "some slots have no server"
         checks.append(judged("Redis cluster", facts.slots_covered, covered, "redis-cli --cluster fix"))
     nodes = ", ".join(facts.nodes) or "none"
-    fix = "no memory-tier manager publishes: is one running, with this COE_REDIS_URL?"
+    fix = "no memory-tier manager publishes its state: is one running with this COE_REDIS_URL?"
     return [*checks, judged("nodes seen in Redis", bool(facts.nodes), nodes, fix, otherwise=Level.WARNING)]
 
 
@@ -149,14 +157,14 @@ def memory_check(shared_bytes: int, hbm_bytes: int, whose: str = "") -> Check:
     """
     needed = rounded(hbm_bytes) + _RECORDS
     fix = "docker: --shm-size; Kubernetes: node.sharedMemory; else mount -o remount,size=... /dev/shm"
-    found = f"{shared_bytes >> 20} MiB, the HBM tier takes {needed >> 20} MiB{f' ({whose})' if whose else ''}"
+    found = f"{shared_bytes >> 20} MiB; the HBM tier needs {needed >> 20} MiB{f' ({whose})' if whose else ''}"
     level = Level.WARNING if whose == DEFAULT_TIER else Level.PROBLEM
     return judged("/dev/shm", shared_bytes >= needed, found, fix, otherwise=level)
 
 
 def service_checks(troubles: Mapping[str, str]) -> list[Check]:
     """`troubles`: why each service does not serve; empty for one that does."""
-    fix = "its log says why; one that runs and does not answer hangs: end it with SIGKILL, it is started again"
+    fix = "see its log; if it runs but does not answer, it hangs: kill it (SIGKILL) and it is restarted"
     return [judged(name, not why, f"not serving: {why}" if why else "serving", fix) for name, why in troubles.items()]
 
 
@@ -167,5 +175,5 @@ def hbm_tier(facts: RedisFacts, node: str, given: int | None, default: int) -> t
     if given is not None:
         return given, "COE_TIERS_HBM_BYTES"
     if node in facts.hbm_bytes:
-        return facts.hbm_bytes[node], f"as {node} says"
+        return facts.hbm_bytes[node], f"as reported by {node}"
     return default, DEFAULT_TIER

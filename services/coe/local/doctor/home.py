@@ -19,11 +19,11 @@ def home_check(home: Path) -> Check:
     home = home.absolute()
     for folder in (_existing(home), home / "run", home / "experts"):
         if os.path.lexists(folder) and not folder.is_dir():
-            return Check(name, Level.PROBLEM, f"{folder} is no folder", elsewhere)
+            return Check(name, Level.PROBLEM, f"{folder} is not a folder", elsewhere)
         if os.access(folder, os.F_OK) and not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
             # Of a folder above it, where it would be made, we want nothing.
             ours = f"chown -R {os.geteuid()} {folder}, or " if folder.is_relative_to(home) else ""
-            return Check(name, Level.PROBLEM, f"{folder} is not ours to write", f"{ours}{elsewhere}")
+            return Check(name, Level.PROBLEM, f"{folder} is not writable", f"{ours}{elsewhere}")
     return Check(name, Level.GOOD, str(home))
 
 
@@ -37,9 +37,9 @@ def port_checks(home: Path) -> list[Check]:
     options, stack = StackOptions(), running_stack(home)
     own = {address.rpartition(":")[2] for address in (stack.gateway, stack.gateway_http)} if stack else set()
     wanted = {"gateway port": options.gateway_port, "gateway HTTP port": options.gateway_http_port}
-    fix = "in use: `coe up` takes another one and prints which, unless COE_STACK_GATEWAY_PORT or .._HTTP_PORT names it"
+    fix = "in use: `coe up` picks and prints another port unless COE_STACK_GATEWAY_PORT or .._HTTP_PORT names this one"
     return [
-        Check(name, Level.GOOD, f"{port}, of the running stack")
+        Check(name, Level.GOOD, f"{port}, used by the running stack")
         if str(port) in own
         else judged(name, is_free(port), f"{port}", fix, otherwise=Level.WARNING)
         for name, port in wanted.items()

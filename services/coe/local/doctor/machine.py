@@ -1,4 +1,4 @@
-"""What the machine offers: memory, shared memory, huge pages, locking, open files."""
+"""The machine's resources: memory, shared memory, huge pages, locked memory, open files."""
 
 import ctypes
 import mmap
@@ -28,7 +28,9 @@ def machine_checks() -> list[Check]:
 
 def _memory() -> Check:
     available = psutil.virtual_memory().available
-    return judged("memory", available >= _LEAST_MEMORY, f"{_mib(available)} available", "free some: 4 GiB are needed")
+    return judged(
+        "memory", available >= _LEAST_MEMORY, f"{_mib(available)} available", "free some memory: 4 GiB are needed"
+    )
 
 
 def _shared_memory() -> Check:
@@ -51,8 +53,8 @@ def huge_pages() -> Check:
     mode = line.partition("[")[2].partition("]")[0]
     asked_for = mode == "never" and _kernel() >= _COLLAPSES
     good = asked_for or mode in ("advise", "always", "within_size", "force")
-    found = f"{mode}, but to be had one by one" if asked_for else mode
-    fix = f"faster expert switches: echo advise > {_SHARED_HUGE_PAGES}"
+    found = f"{mode}, but available on request" if asked_for else mode
+    fix = f"for faster expert switches: echo advise > {_SHARED_HUGE_PAGES}"
     return judged("huge pages in shared memory", good, found, fix, otherwise=Level.WARNING)
 
 
@@ -66,8 +68,8 @@ def locked_memory() -> Check:
     found = "unlimited" if unlimited else _mib(soft)
     good = can_lock(_LEAST_SHARED)
     if good and not unlimited and soft < _LEAST_SHARED:
-        found = f"{found}, which our privileges lift"
-    fix = "the DDR tier can't lock its weights in memory: ulimit -l unlimited (or CAP_IPC_LOCK)"
+        found = f"{found}, but this process is exempt from it"
+    fix = "the DDR tier can't lock its weights in memory: ulimit -l unlimited (or grant CAP_IPC_LOCK)"
     return judged("locked memory", good, found, fix, otherwise=Level.WARNING)
 
 
@@ -85,7 +87,7 @@ def can_lock(nbytes: int) -> bool:
 def open_files() -> Check:
     """The hard limit: gateway, load generator, broker and Redis raise the soft one themselves."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    fix = f"the gateway takes no more callers than that: ulimit -Hn {_LEAST_FILES}, as root (docker: --ulimit nofile)"
+    fix = f"this limits the gateway's callers: as root, ulimit -Hn {_LEAST_FILES} (docker: --ulimit nofile)"
     return judged("open files", most >= _LEAST_FILES, str(most), fix, otherwise=Level.WARNING)
 
 

@@ -1,4 +1,4 @@
-"""Variables that look like settings and are none: they change nothing, and nothing else says so."""
+"""Environment variables that look like settings but are not. Nothing else would report that they have no effect."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -17,6 +17,6 @@ def misspelt_check(environment: Iterable[str]) -> Check:
         return Check("settings", Level.PROBLEM, str(error), "make setup")
     unknown = sorted(name for name in environment if name.startswith("COE_") and name not in known)
     meant = {name: found[0] for name in unknown if (found := get_close_matches(name, known, 1, _ALIKE))}
-    said = ", ".join(f"{name} is no setting, {known_as} is one" for name, known_as in meant.items())
-    fix = "the environment that services start with: docs/settings.md lists what they read"
-    return judged("settings", not meant, said or "none misspelt", fix, otherwise=Level.WARNING)
+    said = ", ".join(f"{name} is not a setting; did you mean {known_as}?" for name, known_as in meant.items())
+    fix = "correct the services' environment; docs/settings.md lists all settings"
+    return judged("settings", not meant, said or "no misspelt names", fix, otherwise=Level.WARNING)

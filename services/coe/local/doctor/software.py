@@ -45,13 +45,15 @@ def _python() -> Check:
 def _tool(program: str, least: tuple[int, ...], package: str, missing: Level) -> Check:
     fix = f"apt-get install {package}"
     if program == "java" and (home := os.environ.get("JAVA_HOME")):
-        fix = f"set JAVA_HOME ({home}) to a Java 17, or to nothing"
+        fix = f"set JAVA_HOME ({home}) to a Java 17, or unset it"
     path = find_java() if program == "java" else shutil.which(program)
     if path is None:
         return Check(program, missing, "missing", fix)
     found = version_of(path)
     needed = ".".join(map(str, least))
-    return judged(program, found >= least, ".".join(map(str, found)), f"{needed} or newer: {fix}", otherwise=missing)
+    return judged(
+        program, found >= least, ".".join(map(str, found)), f"{needed} or newer is needed: {fix}", otherwise=missing
+    )
 
 
 def version_of(program: str) -> tuple[int, ...]:
@@ -78,7 +80,7 @@ def _packages() -> Check:
         if requirement.marker is None or requirement.marker.evaluate({"extra": "local"})
         if (problem := _unmet(requirement))
     ]
-    return judged("Python packages", not wrong, ", ".join(wrong) or f"{len(wanted)} requirements looked at", _SETUP)
+    return judged("Python packages", not wrong, ", ".join(wrong) or f"{len(wanted)} requirements checked", _SETUP)
 
 
 def _unmet(requirement: Requirement) -> str:
@@ -92,7 +94,7 @@ def _unmet(requirement: Requirement) -> str:
 
 def _kafka() -> Check:
     found = f"{artifacts.version()} in {artifacts.cache_dir()}"
-    fix = "`coe up` fetches it with Maven (a proxy or mirror is named in ~/.m2/settings.xml), or: make kafka"
+    fix = "`coe up` or `make kafka` fetches it with Maven (set proxies and mirrors in ~/.m2/settings.xml)"
     return judged("Kafka", artifacts.is_fetched(), found, fix, otherwise=Level.WARNING)
 
 
