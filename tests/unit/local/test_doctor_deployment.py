@@ -110,8 +110,9 @@ def test_redis(facts: RedisFacts, kind: str, levels: list[Level]) -> None:
 def test_an_arena_takes_no_more_than_is_asked_for() -> None:
     """The chart asks for as much."""
     name, hbm_bytes = f"coe-test-{os.getpid()}-doctor", (8 << 20) + 1
-    with HbmArena.create(name, hbm_bytes):
+    with HbmArena.create(name, hbm_bytes) as arena:
         nbytes = (Path("/dev/shm") / name).stat().st_size
+        arena.unlink()
     assert memory_check(nbytes, hbm_bytes).level is Level.GOOD
     assert memory_check(nbytes - 1, hbm_bytes).level is Level.PROBLEM
 
