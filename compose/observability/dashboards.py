@@ -38,7 +38,7 @@ class Panel:
 
 
 def of(metric: str, *where: str) -> str:
-    """Of the namespaces that are looked at. Without Kubernetes there is no such label, which `.*` matches too."""
+    """Restricted to the selected namespaces. Outside Kubernetes the label is absent, which `.*` matches too."""
     matchers = ", ".join(('namespace=~"$namespace"', *where))
     return f"{metric}{{{matchers}}}"
 
@@ -64,35 +64,40 @@ _TIER = "{{coe_tier_name}} {{pod}}{{service_instance_id}}"
 DASHBOARDS = {
     "Overview": [
         Panel(
-            "Prompts ended",
+            "Prompts finished",
             rate("gen_ai_server_request_duration_seconds_count", "error_type"),
             "{{error_type}}",
             "reqps",
         ),
-        Panel("First token, 95 %", quantiles("gen_ai_server_time_to_first_token"), "p95", "s"),
-        Panel("Time a token, 95 %", quantiles("gen_ai_server_time_per_output_token"), "p95", "s"),
-        Panel("Whole answer, 95 %", quantiles("gen_ai_server_request_duration"), "p95", "s"),
-        Panel("Queue wait, 95 %", quantiles("coe_queue_wait_duration"), "p95", "s"),
+        Panel("Time to first token, p95", quantiles("gen_ai_server_time_to_first_token"), "p95", "s"),
+        Panel("Time per token, p95", quantiles("gen_ai_server_time_per_output_token"), "p95", "s"),
+        Panel("Whole answer, p95", quantiles("gen_ai_server_request_duration"), "p95", "s"),
+        Panel("Queue wait, p95", quantiles("coe_queue_wait_duration"), "p95", "s"),
         Panel("Serving", f"max by (coe_service_name) ({of('coe_service_serving')})", "{{coe_service_name}}"),
         Panel(
-            "Left to read",
+            "Consumer lag",
             f"max by (messaging_consumer_group_name) ({of('coe_consumer_lag')})",
             "{{messaging_consumer_group_name}}",
         ),
         Panel("Tokens", rate("gen_ai_client_token_usage_sum", "gen_ai_token_type"), "{{gen_ai_token_type}}", "short"),
-        Panel("Step under way", f"max by (coe_worker_id) ({of('coe_step_age_seconds')})", "{{coe_worker_id}}", "s"),
+        Panel(
+            "Duration of the current step",
+            f"max by (coe_worker_id) ({of('coe_step_age_seconds')})",
+            "{{coe_worker_id}}",
+            "s",
+        ),
     ],
     "Tiers": [
         Panel("Used", of("coe_tier_used_bytes"), _TIER, "bytes"),
-        Panel("Budget", of("coe_tier_capacity_bytes"), _TIER, "bytes"),
-        Panel("Found in HBM", f"{_HITS} / ({_HITS} + {_MISSES})", "share", "percentunit"),
-        Panel("Load into HBM, 95 %", quantiles("coe_expert_load_duration"), "p95", "s"),
-        Panel("Wait for room, 95 %", quantiles("coe_expert_load_queue_duration"), "p95", "s"),
+        Panel("Capacity", of("coe_tier_capacity_bytes"), _TIER, "bytes"),
+        Panel("HBM hit rate", f"{_HITS} / ({_HITS} + {_MISSES})", "share", "percentunit"),
+        Panel("Load into HBM, p95", quantiles("coe_expert_load_duration"), "p95", "s"),
+        Panel("Wait for room, p95", quantiles("coe_expert_load_queue_duration"), "p95", "s"),
         Panel("Evictions", rate("coe_expert_eviction_count_total", "reason"), "{{reason}}", "ops"),
-        Panel("Age at eviction, 95 %", quantiles("coe_expert_age_at_eviction"), "p95", "s"),
+        Panel("Age at eviction, p95", quantiles("coe_expert_age_at_eviction"), "p95", "s"),
         Panel("Switches", rate("coe_expert_switch_count_total"), "switches", "ops"),
-        Panel("Leases that wait", f"sum({of('coe_lease_waiting')})", "leases"),
-        Panel("Disks that do not answer", f"sum({of('coe_tier_disk_waits')})", "copies and reads"),
+        Panel("Waiting leases", f"sum({of('coe_lease_waiting')})", "leases"),
+        Panel("Unresponsive disks", f"sum({of('coe_tier_disk_waits')})", "copies and reads"),
     ],
     "Routing": [
         Panel(
@@ -101,7 +106,7 @@ DASHBOARDS = {
         Panel(
             "Fallbacks", rate("coe_router_decisions_total", "coe_router_fallback"), "{{coe_router_fallback}}", "reqps"
         ),
-        Panel("Routing, 95 %", quantiles("coe_router_duration"), "p95", "s"),
+        Panel("Routing, p95", quantiles("coe_router_duration"), "p95", "s"),
         Panel("Experts chosen", rate("coe_mapper_decisions_total", "coe_expert_id"), "{{coe_expert_id}}", "reqps"),
         Panel("Errors", rate("coe_prompt_errors_total", "error_type"), "{{error_type}}", "reqps"),
         Panel("Dead letters", rate("coe_dead_letters_total", "error_type"), "{{error_type}}", "reqps"),
@@ -112,27 +117,32 @@ DASHBOARDS = {
     ],
     "Experts": [
         Panel("Prompts", rate("gen_ai_server_request_duration_seconds_count", _EXPERT), f"{{{{{_EXPERT}}}}}", "reqps"),
-        Panel("First token, 95 %", quantiles("gen_ai_server_time_to_first_token", _EXPERT), f"{{{{{_EXPERT}}}}}", "s"),
         Panel(
-            "Wait for weights, 95 %",
+            "Time to first token, p95",
+            quantiles("gen_ai_server_time_to_first_token", _EXPERT),
+            f"{{{{{_EXPERT}}}}}",
+            "s",
+        ),
+        Panel(
+            "Wait for weights, p95",
             quantiles("coe_expert_load_wait_duration", "coe_expert_id"),
             "{{coe_expert_id}}",
             "s",
         ),
-        Panel("Not in HBM", rate("coe_cache_miss_total", "coe_expert_id"), "{{coe_expert_id}}", "ops"),
+        Panel("HBM misses", rate("coe_cache_miss_total", "coe_expert_id"), "{{coe_expert_id}}", "ops"),
         Panel(
-            "Of prompts, computed before",
+            "Prompt tokens reused",
             f"{rate('coe_tokens_cached_total')} / {_INPUT}",
             "share of tokens",
             "percentunit",
         ),
         Panel(
-            "Guesses that came",
+            "Guesses accepted",
             f"{rate('coe_tokens_guessed_right_total')} / {rate('coe_tokens_guessed_total')}",
             "share of guesses",
             "percentunit",
         ),
-        Panel("Held by a worker", f"sum by (coe_worker_id) ({of('coe_queue_depth')})", "{{coe_worker_id}}"),
+        Panel("Prompts per worker", f"sum by (coe_worker_id) ({of('coe_queue_depth')})", "{{coe_worker_id}}"),
     ],
 }
 

@@ -34,47 +34,48 @@ class WorkerSettings(Settings):
 
     model_config = SettingsConfigDict(env_prefix="COE_WORKER_")
 
-    # Unique among the workers of a cluster.
+    # Must be unique among the workers of a cluster.
     id: str = "expert-worker-0"
     # host:port of the node's memory-tier manager.
     tier_manager: str = "127.0.0.1:7040"
     # Consumer group on the assignments topic.
     group: str = "coe-expert-worker"
-    # Prompts taken off the topic and not ended: what the scheduling policy can choose from.
+    # Maximum number of unfinished prompts taken from the topic: what the scheduling policy can choose from.
     max_in_flight: Annotated[int, Field(ge=1)] = 1024
-    # How often a prompt is handed out before it ends with an error: it may be what ends the workers that have it.
+    # How many times a prompt is handed to a worker before it fails: it may be what kills the workers.
     max_attempts: Annotated[int, Field(ge=1, le=100)] = MAX_ATTEMPTS
-    # Sequences that generate together, as far as `kv_bytes` holds their tokens.
+    # Maximum number of sequences generated together, as far as `kv_bytes` can hold their tokens.
     max_batch: Annotated[int, Field(ge=1)] = 64
-    # For keys and values of all sequences.
+    # Size of the KV cache for all sequences.
     kv_bytes: Annotated[int, Field(ge=1 << 20), AfterValidator(_fitting)] = 512 << 20
-    # How keys and values are kept: f16 holds twice the tokens of f32 in the same bytes, i8 nearly four times as many.
+    # Format of keys and values. f16 holds twice as many tokens as f32 in the same space, i8 almost four times as many.
     kv_format: KvFormat = "f16"
-    # Bits of the activations that layers multiply. With 8, prompts and steps of several sequences take two thirds to
-    # four fifths of the time; with AMX 16 are used all the same. Logits are then as far off as other runtimes', and
-    # half of all greedy answers are others.
+    # Bits of the activations multiplied in layers. With 8, prefill and multi-sequence steps take two thirds to four
+    # fifths of the time (no effect with AMX, which keeps 16); logits then deviate as in other runtimes, and half of
+    # all greedy answers differ.
     activation_bits: Annotated[ActivationBits, BeforeValidator(_number)] = 16
-    # Who may begin with what was computed for another prompt: everybody, or prompts of the same tenant alone, so that
-    # nobody can tell from the time or the usage of an answer how others' prompts begin.
+    # Which prompts may reuse computed prefixes: any, or only those of the same tenant. The latter prevents callers
+    # from inferring, from the time or usage of an answer, how others' prompts begin.
     shared_past: Literal["all", "tenant"] = "all"
-    # Tokens that a step of one sequence guesses, and fewer one of several: those that followed when the last ones stood
-    # together before. Wrong guesses cost a little time, and answers are the same; 0: none.
+    # Maximum number of tokens that a single-sequence step guesses ahead (fewer with several sequences): those that
+    # followed the latest tokens when they last occurred. Answers are unaffected; wrong guesses cost a little time. 0:
+    # off.
     guesses: Annotated[int, Field(ge=0, le=16)] = GUESSES
-    # So many seconds lie between the chunks of a stream at least: tokens that come sooner go along with the next one.
-    # Each chunk is a message, which the broker and the gateway handle; 0: one a step.
+    # Minimum number of seconds between chunks of a stream; tokens in between go with the next chunk. Every chunk is a
+    # message that the broker and the gateway must handle. 0: one per step.
     chunk_s: Annotated[float, Field(ge=0, le=1)] = CHUNK_S
-    # Of a step.
+    # Threads per step.
     threads: Annotated[int, Field(ge=1)] = processors()
-    # A policy of coe.scheduling.
+    # Scheduling policy (see coe.scheduling).
     policy: Literal["fifo", "samba-coe", "lru", "coserve", "lookahead"] = "lookahead"
-    # Ageing bound of the lookahead policy, seconds.
+    # Ageing bound of the lookahead policy, in seconds.
     max_wait_s: Annotated[float, Field(gt=0)] = 20.0
-    # Seconds that a batch waits for its lease, over restarts of the manager, before its prompts end with an error.
+    # Seconds that a batch waits for its lease, across manager restarts, before its prompts fail.
     acquire_timeout_s: Annotated[float, Field(gt=0)] = 60.0
-    # Seconds that a step may take before the worker ends itself, so that others get its prompts; 0: for ever. A step
-    # may build a graph, and waits for weights: a minute where none of their bytes come.
+    # Seconds that a step may take before the worker exits, so that other workers get its prompts. A step may include
+    # building a graph and waiting for weights (up to a minute without progress). 0: no limit.
     step_timeout_s: Annotated[float, Field(ge=0, le=86_400)] = 300.0
-    # Seconds that running prompts may go on after the signal to stop.
+    # Seconds that running prompts get to finish after the signal to stop.
     grace_s: Annotated[float, Field(ge=0)] = 8.0
-    # Serves the expert `echo`, which gives the prompt back. For load tests of the pipeline only.
+    # Serves the expert `echo`, which returns the prompt. For load tests of the pipeline only.
     allow_echo: bool = False

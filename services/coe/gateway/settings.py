@@ -14,31 +14,31 @@ class GatewaySettings(Settings):
 
     model_config = SettingsConfigDict(env_prefix="COE_GATEWAY_")
 
-    # Where the HTTP API listens.
+    # Address the HTTP API listens on.
     http_host: str = "127.0.0.1"
     # 0: no HTTP API.
     http_port: Port = 0
-    # What the HTTP API serves and our clients expect. "mutual": callers need a certificate that COE_TLS_CA signed.
+    # TLS of the HTTP API. "mutual": callers need a certificate signed by COE_TLS_CA.
     http_tls: Literal["off", "server", "mutual"] = "off"
-    # `TENANT: KEY` or `TENANT: [KEY, ...]` a line, YAML, read again when it changes: callers show one of these keys.
-    # Without a file everybody may call, and says of himself which tenant he is.
+    # YAML file with `TENANT: KEY` or `TENANT: [KEY, ...]` per line, reloaded when it changes. Callers must present one
+    # of these keys. Without a file anyone may call, and callers name their own tenant.
     api_keys_file: Path | None = None
-    # Web pages of these origins (commas between them, "*" for all) may call the HTTP API.
+    # Origins whose web pages may call the HTTP API, comma-separated; "*" for all.
     cors_origins: str = ""
-    # A prompt whose client names no deadline gets this one, in seconds.
+    # Deadline, in seconds, of prompts whose client names none.
     default_deadline_s: float = Field(default=120.0, gt=0, allow_inf_nan=False)
-    # No prompt gets a longer one.
+    # Maximum deadline, in seconds.
     max_deadline_s: float = Field(default=600.0, gt=0, allow_inf_nan=False)
-    # Seconds that the head of a streamed HTTP answer waits for the first text, once the prompt has its expert: an error
-    # until then has its own status.
+    # Seconds for which the head of a streamed HTTP answer waits for the first text once the prompt has its expert, so
+    # that errors until then have their own status.
     hold_s: float = Field(default=5.0, ge=0, allow_inf_nan=False)
-    # A request id that comes again within so many seconds after its terminal event has that event again, as far as the
-    # gateway remembers (32 MiB). 0: it is submitted again. Set it with COE_ROUTER_DUPLICATES_S: an id that the router
-    # alone remembers is dropped there, and who asked waits until the deadline.
+    # A request id that is used again within this many seconds of its terminal event gets the same event again, as long
+    # as the gateway remembers it (32 MiB). 0: it is submitted again. Change it together with COE_ROUTER_DUPLICATES_S:
+    # an id that only the router remembers is dropped there, and its caller waits until the deadline.
     duplicates_s: float = Field(default=600.0, ge=0, allow_inf_nan=False)
-    # Prompts followed at once; more are refused with CapacityExceeded.
+    # Maximum number of prompts followed at once; more are refused with CapacityExceeded.
     max_streams: int = Field(default=10_000, ge=1)
-    # Those of one tenant. 0: as many as of all.
+    # The same per tenant. 0: no separate limit.
     max_streams_per_tenant: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")

@@ -13,23 +13,25 @@ class StackOptions(Settings):
 
     model_config = SettingsConfigDict(env_prefix="COE_STACK_")
 
-    # COE_HOME when not given, which is where the other commands look for it.
+    # None: COE_HOME, which is where the other commands look.
     home: Path | None = None
-    # Expert workers.
+    # Number of expert workers.
     workers: int = Field(default=1, ge=1, le=64)
-    # Bundles of the packaged expert to host when COE_HOME has none: the original and copies under names of their own.
+    # Number of bundles of the packaged expert to create if COE_HOME has none: the original and copies under their own
+    # names.
     replicas: int = Field(default=5, ge=1, le=1024)
-    # Bytes of the HBM tier. None: room for three of the largest expert hosted.
+    # Size of the HBM tier in bytes. None: room for three of the largest hosted expert.
     hbm_bytes: int | None = Field(default=None, ge=2 * 2**20)
-    # Bytes of the DDR tier. None: the memory-tier manager's own default.
+    # Size of the DDR tier in bytes. None: the memory-tier manager's default.
     ddr_bytes: int | None = Field(default=None, ge=1)
-    # Where the gateway serves gRPC. While nobody named it, a free one is taken when somebody listens there.
+    # Port of the gateway's gRPC server. Unless set explicitly, a free port is used if this one is taken.
     gateway_port: Port = 7000
-    # The same of its HTTP API. 0: none.
+    # The same for its HTTP API. 0: none.
     gateway_http_port: Port = 8080
-    # Seconds that one server may take to start. Generous: the first start on a small machine reads cold files.
+    # Seconds that each server may take to start. Generous, because the first start on a small machine reads cold
+    # files.
     start_timeout_s: float = Field(default=120.0, gt=0)
-    # Seconds between asking a service to end and ending it by force.
+    # Seconds between asking a service to stop and killing it.
     grace_s: float = Field(default=15.0, ge=0)
-    # Of the services.
+    # Log level of the services.
     log_level: LogLevel = "INFO"

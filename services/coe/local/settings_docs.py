@@ -1,6 +1,6 @@
 """Writes docs/settings.md from the settings' classes: `python -m coe.local.settings_docs > docs/settings.md`.
 
-What a setting means is the comment above it.
+The description of a setting is the comment above its field.
 """
 
 import ast
@@ -28,18 +28,18 @@ from coe.router.settings import RouterSettings
 
 _HEAD = """# Settings
 
-This page is made from the settings' classes (`python -m coe.local.settings_docs`).
+This page is generated from the settings classes (`python -m coe.local.settings_docs`).
 
-Settings are environment variables, read once when a process starts. One that can't be used ends it with a line that
-names it; one that is misspelt changes nothing, and `coe doctor` names it. An empty path counts as not set. Names and
-meanings stay within a major version ([releases and compatibility](operations/compatibility.md)); defaults may improve.
-`coe up` gives its services their addresses, ports, names and the size of HBM, whatever the environment says of them.
+Settings are environment variables, read once at startup. An invalid value stops the process with a line that names the
+setting. A misspelt name has no effect; `coe doctor` reports it. An empty path counts as unset. Names and meanings are
+stable within a major version ([releases and compatibility](operations/compatibility.md)); defaults may improve.
+`coe up` sets its services' addresses, ports, names and HBM size itself, regardless of the environment.
 """
 _PARTS: tuple[tuple[str, type[Settings]], ...] = (
     ("Every process, and the `coe` command", CoreSettings),
-    ("The gRPC server of every service", GrpcSettings),
-    ("Certificates (PEM files) of every process", TlsSettings),
-    ("Who we are to the Kafka brokers", SaslSettings),
+    ("gRPC server of every service", GrpcSettings),
+    ("TLS certificates (PEM files) of every process", TlsSettings),
+    ("Authentication to the Kafka brokers", SaslSettings),
     ("Router", RouterSettings),
     ("Mapper", MapperSettings),
     ("Expert worker", WorkerSettings),
@@ -48,15 +48,15 @@ _PARTS: tuple[tuple[str, type[Settings]], ...] = (
     ("`coe up` and `coe demo`", StackOptions),
 )
 _TAIL = """
-## Outside of these classes
+## Other variables
 
-| name | what |
+| name | description |
 |---|---|
-| `COE_NATIVE_LIBRARY` | Path of `libcoe_native.so`, instead of the one that was installed. |
-| `COE_NATIVE_ISA` | `portable`, `avx2`, `avx512` or `amx`: the kernels use no later instruction set than this. |
-| `COE_NATIVE_EXACT` | `1`: every product of matrices is exact, for comparisons with other runtimes. |
-| `COE_GATEWAY`, `COE_GATEWAY_HTTP` | The gateway that the load generator asks, where it starts no stack of its own. |
-| `COE_API_KEY` | What `coe chat` and the load generator show a gateway that asks for a key. |
+| `COE_NATIVE_LIBRARY` | Path of `libcoe_native.so`, instead of the installed one. |
+| `COE_NATIVE_ISA` | `portable`, `avx2`, `avx512` or `amx`: the newest instruction set that kernels may use. |
+| `COE_NATIVE_EXACT` | `1`: all matrix products are exact, for comparisons with other runtimes. |
+| `COE_GATEWAY`, `COE_GATEWAY_HTTP` | The gateway that the load generator uses if it does not start its own stack. |
+| `COE_API_KEY` | API key that `coe chat` and the load generator send to the gateway. |
 """
 _SIGNS = {Ge: ("at least", "ge"), Gt: ("above", "gt"), Le: ("at most", "le"), Lt: ("below", "lt")}
 _KINDS: dict[Any, str] = {
@@ -127,7 +127,7 @@ def default(name: str, field: FieldInfo) -> str:
 def markdown() -> str:
     page = [_HEAD]
     for title, kind in _PARTS:
-        page.append(f"\n## {title}\n\n| name | values | default | what |\n|---|---|---|---|\n")
+        page.append(f"\n## {title}\n\n| name | values | default | description |\n|---|---|---|---|\n")
         page += [
             f"| `{name}` | {values(field)} | {default(name, field)} | {meaning} |\n"
             for name, field, meaning in settings(kind)

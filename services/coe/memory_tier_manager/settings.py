@@ -16,38 +16,40 @@ class TiersSettings(Settings):
 
     model_config = SettingsConfigDict(env_prefix="COE_TIERS_")
 
-    # Of the HBM tier: the shared memory that workers read weights from.
+    # Size of the HBM tier: the shared memory from which workers read weights.
     hbm_bytes: int = Field(default=1 * GIB, ge=2 * 1024**2)
-    # Of the DDR tier: weights locked in memory. An expert that does not fit is read from disk for each load.
+    # Size of the DDR tier: weights locked in memory. An expert that does not fit is read from disk for every load.
     ddr_bytes: int = Field(default=4 * GIB, ge=0)
-    # What the tiers cost: this machine, or published figures of an SN40L socket or node, which are reported beside.
+    # Costs of the tiers: this machine's, or published figures of an SN40L socket or node, which are then reported as
+    # well.
     profile: Literal["host", "sn40l", "sn40l-node"] = "host"
-    # Name of the shared-memory arena. Empty: made of the node's name.
+    # Name of the shared-memory arena. Empty: derived from the node's name.
     arena: str = ""
-    # Who leaves HBM for another.
+    # Which experts leave HBM first.
     eviction: Literal["lru", "fifo", "probability", "next-use"] = "next-use"
-    # Slows copies into HBM to this many bytes a second. 0: as fast as the machine.
+    # Limits copies into HBM to this many bytes per second. 0: no limit.
     link_bytes_per_s: float = Field(default=0.0, ge=0)
-    # Of the copies into HBM.
+    # Threads per copy into HBM.
     copy_threads: int = Field(default=2, ge=1)
-    # Experts to hold in HBM whenever there is room: loaded at start, and again when the rush is over.
+    # Experts to keep in HBM whenever there is room: loaded at startup, and again when demand for others subsides.
     default_experts: list[str] = Field(default=[])
-    # An expert that was not used for so many seconds leaves HBM. 0: never.
+    # An expert unused for this many seconds leaves HBM. 0: never.
     idle_ttl_s: float = Field(default=0.0, ge=0)
-    # What a manager that died left in HBM stays so many seconds for workers that hold leases on it and come again.
+    # Seconds for which experts left in HBM by a dead manager stay there, so that workers can reclaim their leases.
     claim_s: float = Field(default=5.0, ge=0)
-    # Who waits so many seconds for room in HBM gets it before anyone gets a new lease on what is in its place.
+    # A request that has waited this many seconds for room in HBM takes precedence over new leases on the experts in
+    # its way.
     recall_s: float = Field(default=5.0, ge=0)
-    # The first layers of an expert that left HBM, as a share of its weights, may stay in room that nothing else needs.
+    # Share of an evicted expert's weights (its first layers) that may stay in otherwise unused HBM.
     part_share: float = Field(default=0.0, ge=0, le=0.5)
-    # Seconds that an expert's load may take.
+    # Seconds that loading an expert may take.
     load_timeout_s: float = Field(default=60.0, gt=0)
-    # Requests that may wait for room.
+    # Maximum number of requests waiting for room.
     max_waiting: int = Field(default=1024, ge=1)
-    # Most experts in HBM at once.
+    # Maximum number of experts in HBM.
     slots: int = Field(default=1024, ge=1, le=65536)
-    # A file for the events of the run loop, which `coe replay` reads; that of the manager before becomes NAME.1. None:
-    # no log.
+    # File for the run loop's events, to be read by `coe replay`. The previous manager's log becomes NAME.1. None: no
+    # log.
     event_log: Path | None = None
-    # A log that has grown to so many bytes becomes NAME.1, and another begins.
+    # Size at which the event log is rotated to NAME.1.
     event_log_bytes: int = Field(default=64 * 1024**2, ge=4096)

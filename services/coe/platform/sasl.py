@@ -17,13 +17,13 @@ class SaslSettings(Settings):
 
     model_config = SettingsConfigDict(env_prefix="COE_KAFKA_SASL_", env_ignore_empty=True)
 
-    # How brokers ask clients who they are. Empty: they don't, or by certificate alone.
+    # How to authenticate to the brokers. Empty: not at all, or by certificate only.
     mechanism: Mechanism = ""
-    # Who we are there.
+    # User name.
     username: str = ""
-    # Never logged. Either this or a file.
+    # Password; never logged. Set either this or the file.
     password: SecretStr | None = None
-    # Holds the password, without its last line break. Read for each new client.
+    # File containing the password (a trailing newline is ignored). Read for every new client.
     password_file: Path | None = None
 
     def check(self) -> None:

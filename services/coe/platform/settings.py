@@ -77,29 +77,30 @@ class CoreSettings(Settings):
 
     model_config = SettingsConfigDict(env_prefix="COE_")
 
-    # HOST:PORT, several separated by commas.
+    # HOST:PORT, or several, comma-separated.
     kafka_bootstrap: Annotated[str, AfterValidator(brokers)] = "127.0.0.1:9092"
-    # "SSL": encrypted, with the certificates of COE_TLS_* (platform/tls.py). Who we are there: platform/sasl.py.
+    # "SSL": TLS with the certificates of COE_TLS_* (platform/tls.py). For authentication see platform/sasl.py.
     kafka_security: Literal["PLAINTEXT", "SSL"] = "PLAINTEXT"
-    # Also `redis+cluster://`, `redis+sentinel://`, and `rediss` in place of `redis` (platform/residency/connection.py).
+    # Also `redis+cluster://` and `redis+sentinel://`, with `rediss` instead of `redis` for TLS
+    # (platform/residency/connection.py).
     redis_url: Annotated[str, AfterValidator(_redis)] = "redis://127.0.0.1:6379/0"
-    # Experts, and artifacts that were trained here.
+    # Experts, and artifacts trained on this machine.
     home: Path = Field(default_factory=_home)
-    # A name for this machine in residency and telemetry; processes that share memory share it.
+    # Name of this machine in residency and telemetry; shared by all processes that share its memory.
     node: str = "node-0"
-    # Nothing below it is logged.
+    # Minimum level of log messages.
     log_level: LogLevel = "INFO"
-    # "json": one object a line. "console": for eyes.
+    # "json": one object per line. "console": human-readable.
     log_format: Literal["json", "console"] = "json"
-    # OTLP over gRPC. Empty: nothing is exported.
+    # OTLP endpoint (gRPC). Empty: nothing is exported.
     otlp_endpoint: str = ""
-    # Most traces that are begun in a second when there is somewhere to export them to.
+    # Maximum number of traces started per second, if there is somewhere to export them to.
     traces_per_s: float = Field(default=10.0, gt=0)
-    # Spans as JSON lines, appended to this file. Several processes may share it.
+    # File to which spans are appended as JSON lines. Several processes may share it.
     trace_file: Path | None = None
-    # Prometheus metrics over HTTP. 0: off.
+    # Port for Prometheus metrics over HTTP. 0: off.
     metrics_port: Port = 0
-    # Most bytes of prompt text that any part accepts.
+    # Maximum size of a prompt's text, in every service.
     max_prompt_bytes: int = Field(default=256 * 1024, ge=1)
 
     @property
@@ -112,16 +113,16 @@ class GrpcSettings(Settings):
 
     model_config = SettingsConfigDict(env_prefix="COE_GRPC_")
 
-    # Where the server listens; metrics are served there too.
+    # Address the server listens on, also for metrics.
     host: str = "127.0.0.1"
-    # 0: a free one.
+    # 0: any free port.
     port: Port = 0
-    # What this process serves and how it calls others. "mutual": callers need a certificate that COE_TLS_CA signed.
+    # TLS for serving and for calling other services. "mutual": callers need a certificate signed by COE_TLS_CA.
     tls: Literal["off", "server", "mutual"] = "off"
-    # Seconds that calls under way get at shutdown, the gateway's over HTTP too.
+    # Seconds that running calls get at shutdown, including the gateway's HTTP requests.
     grace_s: float = Field(default=10.0, ge=0)
-    # Seconds after which a client is asked to connect anew, the gateway's over HTTP too, so that a balancer of
-    # connections may give it to a replica that came since. Calls under way are let end. 0: never.
+    # Seconds after which clients are asked to reconnect (the gateway's HTTP clients too), so that load balancers can
+    # move them to new replicas. Running calls complete. 0: never.
     max_connection_age_s: float = Field(default=0.0, ge=0, le=86_400)
-    # Written once the port is bound: "host:port" in one line. For whoever starts services on port 0.
+    # File that receives "host:port" in one line once the port is bound, for supervisors that start services on port 0.
     ready_file: Path | None = None

@@ -28,11 +28,11 @@ class TlsSettings(Settings):
 
     model_config = SettingsConfigDict(env_prefix="COE_TLS_", env_ignore_empty=True)
 
-    # Whom to trust: authorities that signed the certificates of the other side. None: the system's.
+    # Trusted certificate authorities for the other side's certificates. None: the system's.
     ca: Path | None = None
-    # Who we are. Servers need it, clients may show it.
+    # This process's certificate. Required for servers, optional for clients.
     cert: Path | None = None
-    # None: the key is in the file of the certificate.
+    # None: the key is in the certificate file.
     key: Path | None = None
 
     def check(self) -> None:

@@ -12,24 +12,24 @@ from coe.platform.settings import Settings
 class RouterSettings(Settings):
     model_config = SettingsConfigDict(env_prefix="COE_ROUTER_")
 
-    # None: the one trained here (COE_HOME/artifacts/router.safetensors), else the one that came with the package.
+    # None: the one trained here (COE_HOME/artifacts/router.safetensors) or, if there is none, the packaged one.
     artifact: Path | None = None
-    # A folder with the ONNX encoder that the artifact was trained with. None: the packaged all-MiniLM-L6-v2.
+    # Folder of the ONNX encoder that the artifact was trained with. None: the packaged all-MiniLM-L6-v2.
     encoder: Path | None = None
-    # An artifact to try: it judges every prompt, differences are logged, and it decides the canary share of them.
+    # Artifact on trial: it classifies every prompt too, differences are logged, and it decides for the canary share.
     candidate: Path | None = None
-    # The share of prompts that the candidate decides.
+    # Share of prompts that the candidate decides.
     canary_share: Annotated[float, Field(ge=0, le=1)] = 0.0
-    # Seconds between two looks at the files of artifact and candidate for a change. 0: never.
+    # Seconds between checks for changed artifact and candidate files. 0: never.
     reload_s: Annotated[float, Field(ge=0)] = 5.0
-    # A request id that comes again within so many seconds is the same prompt, and not answered again (where Redis
-    # answers). 0: every record is a prompt of its own.
+    # A request id seen again within this many seconds is the same prompt and is not answered again (requires Redis).
+    # 0: every record is a new prompt.
     duplicates_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 600.0
-    # Of the encoder.
+    # Threads of the encoder.
     threads: Annotated[int, Field(ge=1)] = 1
-    # Most prompts that are classified together.
+    # Maximum number of prompts classified together.
     max_batch: Annotated[int, Field(ge=1)] = 64
-    # For load tests only: a category for every prompt instead of the encoder's, refused unless it is allowed.
+    # For load tests only: a fixed category instead of the encoder's. Refused unless allowed below.
     fixed_category: str = ""
     # Allows COE_ROUTER_FIXED_CATEGORY.
     allow_fixed: bool = False

@@ -47,7 +47,7 @@ def test_the_share_found_in_hbm(
 ) -> None:
     """A counter is not there before it first counts."""
     counted = {"coe_cache_hit_total": hits, "coe_cache_miss_total": misses}
-    expr = next(expression(panel) for panel in PANELS if panel["title"] == "Found in HBM")
+    expr = next(expression(panel) for panel in PANELS if panel["title"] == "HBM hit rate")
     test = {
         "interval": "1m",
         "input_series": [{"series": name, "values": values} for name, values in counted.items() if values],
