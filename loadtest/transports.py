@@ -89,7 +89,7 @@ def _address(named: str, variable: str) -> str:
         raise InvalidPrompt(f"it is not known where the load goes: set {variable}")
     if "/" in named:
         # A URL, which has a port at its end too.
-        raise InvalidPrompt(f"{variable} {named}: HOST:PORT is wanted")
+        raise InvalidPrompt(f"{variable} {named}: must be HOST:PORT")
     return host_port(variable, named)
 
 

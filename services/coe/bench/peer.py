@@ -71,7 +71,7 @@ class Peer:
             self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()
         except BrokenPipeError:
-            raise Unavailable(f"the peer {self.column} ended: {self._last_words()}") from None
+            raise Unavailable(f"the peer {self.column} exited: {self._last_words()}") from None
         answer = self._answer()
         if "error" in answer:
             raise Unavailable(f"the peer {self.column} can't: {answer['error']}")
@@ -85,7 +85,7 @@ class Peer:
                 raise Unavailable(f"the peer {self.column} gave no answer in {ANSWER_TIMEOUT_S:.0f} s")
         line = self._process.stdout.readline()
         if not line:
-            raise Unavailable(f"the peer {self.column} ended: {self._last_words()}")
+            raise Unavailable(f"the peer {self.column} exited: {self._last_words()}")
         answer: dict[str, Any] = json.loads(line)
         return answer
 

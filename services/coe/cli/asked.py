@@ -23,7 +23,7 @@ MaxTokens = Annotated[
 def utf8(text: str, what: str) -> str:
     """The text. Raises InvalidPrompt if the bytes given to `what` are not valid UTF-8."""
     if any("\ud800" <= character <= "\udfff" for character in text):
-        raise InvalidPrompt(f"{what} is no text in UTF-8")
+        raise InvalidPrompt(f"{what} is not UTF-8 text")
     return text
 
 
@@ -31,4 +31,4 @@ def known(what: str, names: Iterable[str], all_: Collection[str]) -> None:
     """Raises InvalidPrompt for an unknown name, before any work is done."""
     for name in names:
         if name not in all_:
-            raise InvalidPrompt(f"no {what} {name!r}: one of {', '.join(all_)}")
+            raise InvalidPrompt(f"unknown {what} {name!r}: must be one of {', '.join(all_)}")

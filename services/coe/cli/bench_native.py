@@ -26,7 +26,7 @@ def imported(model: str) -> Iterator[tuple[Bundle, GgufSource]]:
     """The GGUF model as a bundle of its own, for as long as the benchmark runs."""
     with tempfile.TemporaryDirectory(prefix="coe-bench-") as folder, locate(model) as located:
         if not isinstance(located.source, GgufSource):
-            raise ArtifactError(f"{model} is no GGUF model: the peers could not run the same file")
+            raise ArtifactError(f"{model} is not a GGUF model: the peers could not run the same file")
         bundle = import_model(
             located.source, Path(folder), located.suggested_id, origin=located.origin, progress=lambda done, total: None
         )

@@ -43,7 +43,7 @@ def command(
 def authorization(api_key: str) -> Metadata:
     """Raises InvalidPrompt for something that cannot be a key."""
     if not (api_key.isascii() and api_key.isprintable()):
-        raise InvalidPrompt("COE_API_KEY is no key: it has characters that a header can't hold")
+        raise InvalidPrompt("COE_API_KEY is not a valid key: it has characters that are not allowed in a header")
     return (("authorization", f"Bearer {api_key}"),) if api_key else ()
 
 
@@ -88,7 +88,7 @@ def ask() -> str:
         try:
             return utf8(input("you> "), "what was typed").strip()
         except (InvalidPrompt, UnicodeDecodeError):
-            err.print(trouble(InvalidPrompt("what was typed is no text in UTF-8")))
+            err.print(trouble(InvalidPrompt("what was typed is not UTF-8 text")))
         except EOFError:
             # Nobody pressed Enter: the shell's prompt would follow ours.
             sys.stdout.write("\n")

@@ -41,7 +41,7 @@ def command(
     """
     quiet_logs()
     if service and not deploy:
-        raise InvalidPrompt("--service is of --deploy: give both")
+        raise InvalidPrompt("--service requires --deploy")
     if clean:
         for arena in left_arenas():
             if remove(arena.name):
@@ -61,7 +61,7 @@ async def _deployment(named: list[str]) -> list[Check]:
     for text in named:
         name, equals, address = text.partition("=")
         if not equals or ":" not in address:
-            raise InvalidPrompt(f"--service {text}: NAME=HOST:PORT is wanted")
+            raise InvalidPrompt(f"--service {text}: must be NAME=HOST:PORT")
         services[name] = address
     given = "redis_url" in settings.model_fields_set or stack is None
     redis = settings.redis_url if given or stack is None else stack.redis_url

@@ -101,7 +101,7 @@ def _text_of(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InvalidPrompt(f"{file} is no text in UTF-8: {error}") from None
+        raise InvalidPrompt(f"{file} is not UTF-8 text: {error}") from None
 
 
 def _stream(

@@ -31,7 +31,7 @@ def host_port(option: str, address: str) -> str:
     try:
         return brokers(address)
     except ValueError:
-        raise InvalidPrompt(f"{option} {address}: HOST:PORT is wanted") from None
+        raise InvalidPrompt(f"{option} {address}: must be HOST:PORT") from None
 
 
 def gateway_address(option: str | None) -> str:

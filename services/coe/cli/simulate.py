@@ -124,7 +124,7 @@ def _trace(name: str, prompts: int, experts: int, rate: float, seed: int) -> Tra
     elif Path(name).is_file():
         drawn = read_trace(Path(name))
     else:
-        raise InvalidPrompt(f"no trace {name!r}: {', '.join(KINDS)}, or a file")
+        raise InvalidPrompt(f"unknown trace {name!r}: {', '.join(KINDS)}, or a file")
     return drawn if rate else drawn.paced(0)
 
 

@@ -92,14 +92,16 @@ def read_lines(file: Path) -> list[tuple[int, dict[str, Any]]]:
         # Some editors begin a file with a byte order mark.
         text = file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InvalidPrompt(f"{file} is no text in UTF-8: {error}") from None
+        raise InvalidPrompt(f"{file} is not UTF-8 text: {error}") from None
     # Only a line feed ends a line: a prompt may hold what else Unicode takes for one.
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             try:
                 fields = json.loads(line)
             except json.JSONDecodeError as error:
-                raise InvalidPrompt(f"{file}, line {number}: no JSON at column {error.colno}: {error.msg}") from None
+                raise InvalidPrompt(
+                    f"{file}, line {number}: invalid JSON at column {error.colno}: {error.msg}"
+                ) from None
             except RecursionError:
                 raise InvalidPrompt(f"{file}, line {number}: nested too deeply") from None
             except ValueError:
@@ -109,7 +111,7 @@ def read_lines(file: Path) -> list[tuple[int, dict[str, Any]]]:
                 raise InvalidPrompt(f'{file}, line {number}: a JSON object is wanted, as {{"prompt": "Hello"}}')
             lines.append((number, fields))
     if not lines:
-        raise InvalidPrompt(f"{file} holds no prompts")
+        raise InvalidPrompt(f"{file} contains no prompts")
     return lines
 
 
@@ -118,7 +120,7 @@ def typed(text: str) -> str:
     try:
         return utf8(sys.stdin.read() if text == "-" else text, "the prompt")
     except UnicodeDecodeError:
-        raise InvalidPrompt("the prompt is no text in UTF-8") from None
+        raise InvalidPrompt("the prompt is not UTF-8 text") from None
 
 
 def parse_budget(budget: str) -> common_pb2.Budget | None:

@@ -136,7 +136,7 @@ class PromptClient:
                 if stream.done:
                     return
                 if self._reader is None or self._reader.done():
-                    raise Unavailable("the answer topics can't be read any more", request_id=prompt.request_id)
+                    raise Unavailable("the answer topics can no longer be read", request_id=prompt.request_id)
                 await _within(deadline, follower.ready.wait())
                 follower.ready.clear()
         except TimeoutError:
@@ -192,7 +192,7 @@ class PromptClient:
 
     async def _cancel(self, request_id: str, digest: str) -> None:
         """Nobody reads the answer any more. Best effort: the prompt's deadline bounds what a lost message costs."""
-        reason = "the client went away"
+        reason = "the client disconnected"
         end = events_pb2.PromptCompleted(request_id=request_id, error=Cancelled(reason).to_proto())
         self._note_end(request_id, digest, end.SerializeToString())
         cancelled = events_pb2.PromptCancelled(request_id=request_id, reason=reason)

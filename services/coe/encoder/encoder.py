@@ -68,7 +68,7 @@ class Encoder:
         try:
             self._tokenizer = Tokenizer.from_file(str(tokenizer))
         except Exception as error:  # nothing narrower is raised
-            raise ArtifactError(f"{tokenizer} is no tokenizer: {error}", encoder=name) from error
+            raise ArtifactError(f"{tokenizer} is not a tokenizer: {error}", encoder=name) from error
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
 

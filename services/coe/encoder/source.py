@@ -49,7 +49,7 @@ def open_encoder(spec: EncoderSpec | None = None) -> Encoder:
     tokenizer = _required(folder / "tokenizer.json")
     exported = folder / "model.onnx"
     if spec.layers and exported.is_file():
-        raise ArtifactError("An exported encoder runs all its layers: it can't be cut", folder=folder)
+        raise ArtifactError("An exported encoder runs all its layers: it can't be truncated", folder=folder)
     weights = exported if exported.is_file() else _required(folder / "model.safetensors")
     digest = hashlib.sha256()
     sources = (weights, tokenizer) if weights == exported else (weights, tokenizer, _required(folder / "config.json"))

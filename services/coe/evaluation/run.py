@@ -86,7 +86,7 @@ def transfer_file(
     outcomes = outcomes.of_models([expert.name for expert in pool]).scored()
     sources = outcomes.datasets if by == "dataset" else outcomes.categories
     if len(set(sources)) < 2:
-        raise ArtifactError(f"all prompts of {path.name} have the same {by}: nothing can be left out")
+        raise ArtifactError(f"all prompts of {path.name} have the same {by}: nothing can be held out")
     source_of = np.array(sources)
     for source in sorted(set(sources)):
         _check_enough(*(outcomes.rows(np.flatnonzero(part)) for part in (source_of != source, source_of == source)))
@@ -123,7 +123,7 @@ def _of_both(
     kept = [expert for expert, both in zip(pool, in_both, strict=True) if both]
     missing = [name for name, both in zip(names, in_both, strict=True) if not both]
     if not kept:
-        raise ArtifactError(f"no model has outcomes to fit on and to judge on: {', '.join(missing)}")
+        raise ArtifactError(f"no model has outcomes both to fit on and to score on: {', '.join(missing)}")
     if missing:
         line = f"Left out, outcomes only to fit on or only to judge on: {', '.join(missing)}"
         progress.console.print(line, markup=False)

@@ -39,9 +39,9 @@ class BoundArena:
             # One arena is always bound: this has no experts, as many slots, and a few megabytes.
             nothing = HbmArena.create(f"coe-nothing-{uuid.uuid4().hex[:12]}", 1, self._arena.slots)
         except CoEError as error:
-            _log.warning("the memory of an arena that is gone is not given back", reason=error.message)
+            _log.warning("the memory of a removed arena could not be released", reason=error.message)
             return
-        _log.info("an arena is gone: its memory is given back", arena=self._arena.name)
+        _log.info("released the memory of a removed arena", arena=self._arena.name)
         nothing.unlink()
         self._follow(nothing)
         self._is_nothing = True

@@ -43,7 +43,7 @@ class Bounded:
             began, result = self._calls.get(name, (time.monotonic(), None))
             if result is None:
                 if len(self._calls) >= self._max_calls:
-                    raise TierLoadError(f"{name}: {len(self._calls)} calls hang already")
+                    raise TierLoadError(f"{name}: {len(self._calls)} calls are already hanging")
                 result = Future()
                 self._calls[name] = (began, result)
                 self._start(_Call(name, work, result))
@@ -51,7 +51,7 @@ class Bounded:
             value: T = result.result(max(began + self._patience_s - time.monotonic(), 0.0))
             return value
         except TimeoutError:
-            raise TierLoadError(f"{name}: the file system does not answer") from None
+            raise TierLoadError(f"{name}: the file system is not responding") from None
 
     def _start(self, call: _Call) -> None:
         self._waiting.put(call)

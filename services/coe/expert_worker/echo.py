@@ -48,13 +48,15 @@ class EchoRunner:
 
     def add(self, request_id: str, conversation: Conversation, sampling: SamplingParams) -> None:
         if sampling.json_schema is not None:
-            raise InvalidPrompt("the echo expert gives text back: it follows no json_schema", param="json_schema")
+            raise InvalidPrompt("the echo expert returns its prompt: json_schema is not supported", param="json_schema")
         if conversation.tools is not None:
-            raise InvalidPrompt("the echo expert gives text back: it calls no tools", param="tools")
+            raise InvalidPrompt("the echo expert returns its prompt: tools are not supported", param="tools")
         if sampling.top_logprobs is not None:
-            raise InvalidPrompt("the echo expert gives text back: nothing is likely", param="top_logprobs")
+            raise InvalidPrompt(
+                "the echo expert returns its prompt: log-probabilities are not supported", param="top_logprobs"
+            )
         if conversation.token_ids:
-            raise InvalidPrompt("the echo expert gives text back: it knows no tokens", param="token_ids")
+            raise InvalidPrompt("the echo expert returns its prompt: token ids are not supported", param="token_ids")
         self._texts[request_id] = conversation.turns[-1]["content"]
 
     def step(self, lease: int) -> list[EchoEmission]:

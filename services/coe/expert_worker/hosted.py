@@ -59,7 +59,7 @@ class HostedExperts:
             return 0
 
     def list(self) -> list[Bundle]:
-        """Takes its time: not for the loop's thread. Raises TierLoadError when the file system does not answer."""
+        """Takes its time: not for the loop's thread. Raises TierLoadError when the file system is not responding."""
         return self._lists.call("listing experts", self._catalogue.list)
 
     def _is_echo(self, expert_id: str) -> bool:

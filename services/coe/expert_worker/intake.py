@@ -42,7 +42,7 @@ class Intake:
         try:
             assigned = decode(record)
             if attempt >= self._max_attempts:
-                raise InternalError(f"{attempt} workers in succession had the prompt and did not end it")
+                raise InternalError(f"{attempt} workers in succession did not finish the prompt")
             prompts.check(assigned.prompt, max_bytes=self._max_prompt_bytes)
             bundle = self._known(assigned.assignment.expert_id)
             key = next(self._keys)

@@ -93,14 +93,14 @@ class Runners:
         known, runner = self._open.get(expert_id, ("", None))
         if runner is not None and known != bundle:
             if runner.live:
-                raise LeaseLost("the expert was imported anew while it was generating", expert_id=expert_id)
+                raise LeaseLost("the expert was re-imported during generation", expert_id=expert_id)
             self.discard(expert_id)
             runner = None
         if runner is None:
             runner = self._make(expert_id)
             if bundle and self._bundle_of(expert_id) != bundle:
                 _close(expert_id, runner)
-                raise LeaseLost("the expert was imported anew when it was leased", expert_id=expert_id)
+                raise LeaseLost("the expert was re-imported while being leased", expert_id=expert_id)
             self._open[expert_id] = (bundle, runner)
         self._open.move_to_end(expert_id)
         while len(self._open) > MAX_OPEN:

@@ -89,7 +89,7 @@ class ExpertWorkerService:
         """Raises ArtifactError when the native library is missing."""
         settings = self._settings
         if activation_bits.used(settings.activation_bits) != settings.activation_bits:
-            _log.warning("activations keep 16 bits: 8 would be no quicker on this processor")
+            _log.warning("activations keep 16 bits: 8 would not be faster on this processor")
         self._engine = Engine(
             threads=settings.threads,
             kv_bytes=settings.kv_bytes,

@@ -25,7 +25,7 @@ def _fitting(nbytes: int) -> int:
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     most = min([machine, *(int(limit) for limit in limits("memory.max") if limit.isdecimal())])
     if nbytes > most:
-        raise ValueError(f"{nbytes} bytes are more than the {most} bytes of memory that are there")
+        raise ValueError(f"{nbytes} bytes exceed the {most} bytes of available memory")
     return nbytes
 
 

@@ -136,7 +136,7 @@ class TierClient:
             try:
                 async with asyncio.timeout_at(deadline):
                     await self._attached.wait()
-                    reason = "they did not get into HBM in time" if reason is _AWAY else reason
+                    reason = "they were not loaded into HBM in time" if reason is _AWAY else reason
                     return await self._acquire_once(wish, deadline)
             except TimeoutError:
                 raise self._too_long(wish.expert_id, reason) from None
@@ -225,13 +225,13 @@ class TierClient:
             with calls():
                 await self._manager.Release(pb.ReleaseRequest(worker_id=request.worker_id, call=request.call))
         except CoEError as error:
-            _log.warning("a call was not taken back", expert=request.expert_id, reason=error.message)
+            _log.warning("a call could not be withdrawn", expert=request.expert_id, reason=error.message)
         try:
             lease = (await asking).lease
             with calls():
                 await self._manager.Release(pb.ReleaseRequest(worker_id=request.worker_id, lease_id=lease.lease_id))
         except CoEError as error:
-            _log.info("a call that was taken back ended", expert=request.expert_id, reason=error.message)
+            _log.info("a withdrawn call ended", expert=request.expert_id, reason=error.message)
         finally:
             asking.cancel()
 
@@ -242,7 +242,7 @@ class TierClient:
         try:
             self._socket = await LeaseSocket.connect(path)
         except OSError as error:
-            _log.info("leases go over gRPC: no lease socket of the manager's here", reason=str(error))
+            _log.info("leases use gRPC: the manager has no lease socket here", reason=str(error))
 
     def _disconnect(self) -> None:
         if self._socket is not None:
@@ -250,7 +250,7 @@ class TierClient:
             self._socket = None
 
     def _too_long(self, expert_id: str, reason: str) -> TierLoadError:
-        message = f"the weights of {expert_id} could not be had within {self._acquire_timeout_s:.0f} s: {reason}"
+        message = f"the weights of {expert_id} were not available within {self._acquire_timeout_s:.0f} s: {reason}"
         return TierLoadError(message, expert_id=expert_id)
 
 

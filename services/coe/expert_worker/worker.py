@@ -281,7 +281,7 @@ class Worker:
         except asyncio.CancelledError:
             if asyncio.current_task() is self._asking:
                 raise
-            _log.info("a lease is not wanted any more", expert=wish.expert_id)
+            _log.info("a lease is no longer wanted", expert=wish.expert_id)
         except CoEError as error:
             self.post(partial(self.loop.on_refused, wish.expert_id, error))
         else:

@@ -27,7 +27,7 @@ class Catalogue:
         bundles, others = self.look()
         for one in others:
             if one not in self._told:
-                _log.warning("an expert is left out", expert=one.expert_id, reason=one.reason, fix=one.fix)
+                _log.warning("an expert is unavailable", expert=one.expert_id, reason=one.reason, fix=one.fix)
         self._told = set(others)
         return [*bundles]
 
@@ -63,7 +63,7 @@ class Catalogue:
         target = self.directory / replica_id
         if target.exists() and (is_outdated(target / MANIFEST) or not _are_linked(target, bundle.path)):
             if raw_manifest(target / MANIFEST).get("replica_of", expert_id) != expert_id:
-                raise ArtifactError(f"{replica_id} is no replica but another expert", expert_id=replica_id)
+                raise ArtifactError(f"{replica_id} is not a replica but another expert", expert_id=replica_id)
             discard(target)
         if target.exists():
             return Bundle.open(target)
@@ -86,7 +86,7 @@ class Catalogue:
     def _path(self, expert_id: str) -> Path:
         path = self.directory / expert_id
         if not re.fullmatch(ID_PATTERN, expert_id) or not path.is_dir():
-            raise ExpertNotFound(f"no expert {expert_id!r} is hosted here", expert_id=expert_id)
+            raise ExpertNotFound(f"expert {expert_id!r} is not hosted here", expert_id=expert_id)
         return path
 
 

@@ -63,14 +63,14 @@ def render(
             for part in parts:
                 size += len(part)
                 if size > MAX_RENDERED:
-                    raise InvalidPrompt("the chat template makes the conversation too long")
+                    raise InvalidPrompt("the chat template expands the conversation too much")
                 text.append(part)
     except InvalidPrompt:
         raise
     except MemoryError:
-        raise InvalidPrompt("the expert's chat template takes too much memory for this conversation") from None
+        raise InvalidPrompt("the expert's chat template needs too much memory for this conversation") from None
     except Exception as error:  # a template is foreign code: it may raise anything
-        raise InvalidPrompt(f"the expert's chat template can't take this conversation: {error}") from error
+        raise InvalidPrompt(f"the expert's chat template rejects this conversation: {error}") from error
     return "".join(text)
 
 

@@ -70,7 +70,7 @@ def read_config(model: GgufModel, rope_factors: tuple[float, ...] = ()) -> Model
     try:
         return ModelConfig(**values)
     except ValidationError as error:
-        raise ArtifactError(f"the model's dimensions make no sense: {first_problem(error)}") from error
+        raise ArtifactError(f"the model's dimensions are inconsistent: {first_problem(error)}") from error
 
 
 def _gemma(keys: "_Keys", architecture: str, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -113,11 +113,11 @@ class _Keys:
         if isinstance(value, list) and value and all(item == value[0] for item in value):
             value = value[0]
         if not isinstance(value, int):
-            raise ArtifactError(f"metadata {self.architecture}.{key} is missing or no integer")
+            raise ArtifactError(f"metadata {self.architecture}.{key} is missing or not an integer")
         return value
 
     def number(self, key: str, default: float | None = None) -> float:
         value = self.metadata.get(f"{self.architecture}.{key}", default)
         if not isinstance(value, int | float):
-            raise ArtifactError(f"metadata {self.architecture}.{key} is missing or no number")
+            raise ArtifactError(f"metadata {self.architecture}.{key} is missing or not a number")
         return float(value)

@@ -116,7 +116,7 @@ class _Header:
         described = [self._tensor() for _ in range(tensor_count)]
         alignment = metadata.get("general.alignment", DEFAULT_ALIGNMENT)
         if not isinstance(alignment, int) or not 1 <= alignment <= 1 << 20 or alignment & (alignment - 1):
-            raise self._error("its alignment is no power of two")
+            raise self._error("its alignment is not a power of two")
         return metadata, self._placed(described, alignment)
 
     def _placed(self, described: list[GgufTensor], alignment: int) -> dict[str, GgufTensor]:
@@ -189,7 +189,7 @@ class _Header:
         try:
             return self._take(size).decode()
         except UnicodeDecodeError:
-            raise self._error("a string is no UTF-8") from None
+            raise self._error("a string is not UTF-8") from None
 
     def _scalar(self, form: str) -> int | float | bool:
         value: int | float | bool = struct.unpack(form, self._take(struct.calcsize(form)))[0]
@@ -207,4 +207,4 @@ class _Header:
         return self._size - at
 
     def _error(self, reason: str) -> ArtifactError:
-        return ArtifactError(f"{self._path.name} is no usable GGUF file: {reason}", path=self._path)
+        return ArtifactError(f"{self._path.name} is not a usable GGUF file: {reason}", path=self._path)

@@ -69,7 +69,7 @@ class GgufSource:
         if tensor is None:
             return ()
         if tensor.kind != "f32" or tensor.nbytes > 1 << 16:
-            raise ArtifactError(f"{ROPE_FACTORS} is no small float32 vector")
+            raise ArtifactError(f"{ROPE_FACTORS} is not a small float32 vector")
         return tuple(self._model.read_rows(tensor, 0, tensor.rows).view(np.float32).ravel().tolist())
 
     def _text(self, key: str) -> str:

@@ -39,7 +39,7 @@ class Grammar:
             text = LLMatcher.grammar_from_json_schema(json.dumps(parsed), overrides=WHITESPACE)
             return cls(text, "json_schema")
         except (ValueError, RecursionError) as error:
-            raise InvalidPrompt(f"json_schema is no JSON: {error}", param="json_schema") from error
+            raise InvalidPrompt(f"json_schema is not JSON: {error}", param="json_schema") from error
 
 
 class Grammars:

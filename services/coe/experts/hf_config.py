@@ -45,7 +45,7 @@ def read_hf_config(document: Mapping[str, Any]) -> ModelConfig:
     try:
         return ModelConfig(**_values({**DEFAULTS.get(kind, {}), **text}, *FAMILIES[kind]))
     except ValidationError as error:
-        raise ArtifactError(f"config.json makes no sense: {first_problem(error)}") from error
+        raise ArtifactError(f"config.json is inconsistent: {first_problem(error)}") from error
     except (AttributeError, LookupError, TypeError, ValueError, ArithmeticError) as error:
         raise ArtifactError(f"config.json is missing a value or has a wrong one: {error!r}") from error
 

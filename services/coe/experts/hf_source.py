@@ -154,7 +154,7 @@ def as_float32(raw: np.ndarray, kind: str) -> np.ndarray:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Raises ArtifactError when this is no JSON object of sane size."""
+    """Raises ArtifactError when this is not a JSON object of sane size."""
     try:
         if path.stat().st_size > MAX_JSON_BYTES:
             raise ArtifactError(f"{path} is too large")
@@ -162,15 +162,15 @@ def read_json(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ArtifactError(f"can't read {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
-        raise ArtifactError(f"{path} is no JSON") from error
+        raise ArtifactError(f"{path} is not JSON") from error
     if not isinstance(document, dict):
-        raise ArtifactError(f"{path} is no JSON object")
+        raise ArtifactError(f"{path} is not a JSON object")
     return document
 
 
 def _name(document: Mapping[str, Any]) -> str:
     path = document.get("_name_or_path")
-    # What is no text in UTF-8 can't be written down again.
+    # What is not UTF-8 text can't be written down again.
     return Path(path.encode(errors="replace").decode()).name if isinstance(path, str) else ""
 
 

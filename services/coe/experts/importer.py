@@ -51,7 +51,7 @@ def import_model(
     disk has no room for it, or another process imports it now.
     """
     if not re.fullmatch(ID_PATTERN, expert_id):
-        raise ArtifactError(f"{expert_id!r} is no id for an expert: lower-case letters, digits and dashes")
+        raise ArtifactError(f"{expert_id!r} is not a valid expert id: use lower-case letters, digits and dashes")
     target = experts_dir / expert_id
     if target.exists() and not _gives_way(target, source, expert_id):
         return _unchanged(target, source)
@@ -142,7 +142,9 @@ def _gives_way(target: Path, source: ModelSource, expert_id: str) -> bool:
     """Whether this model is there, packed by an older version. Raises ArtifactError when another one is."""
     facts = raw_manifest(target / MANIFEST)
     if facts and facts.get("fingerprint") != source.card.fingerprint:
-        raise ArtifactError(f"expert {expert_id} exists already and is another model: remove it or choose another id")
+        raise ArtifactError(
+            f"expert {expert_id} already exists and is a different model: remove it or choose another id"
+        )
     return has_old_packing(facts)  # if not, opening it says what it is
 
 
@@ -158,7 +160,7 @@ def _unchanged(target: Path, source: ModelSource) -> Bundle:
         "another tokenizer": not _same_tokenizer(bundle.tokenizer_path, found.json),
     }
     if differs := next((what for what, is_so in another.items() if is_so), None):
-        raise ArtifactError(f"expert {bundle.id} exists already with {differs}: remove it first")
+        raise ArtifactError(f"expert {bundle.id} already exists with {differs}: remove it first")
     return bundle
 
 

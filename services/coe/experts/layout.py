@@ -51,9 +51,11 @@ def plan_tensors(config: ModelConfig, tensors: Mapping[str, SourceTensor]) -> li
     planned = list(_Planner(config, find).plan())
     for unused in (name for name in tensors if name not in used):
         if unused.endswith(".bias"):
-            raise ArtifactError(f"the model has {unused}: biases other than of query, key and value are not supported")
+            raise ArtifactError(
+                f"the model has {unused}: biases other than those of query, key and value are not supported"
+            )
         if unused.startswith("blk."):
-            raise ArtifactError(f"the model has {unused}, which its configuration has no place for")
+            raise ArtifactError(f"the model has {unused}, which its configuration does not provide for")
     return planned
 
 

@@ -60,7 +60,7 @@ class LayoutSession:
             outputs = self._session.run_with_ort_values(["likeliest", "peaks"] if greedy else ["logits"], feeds)
         except Exception as error:  # ONNX Runtime has a class an error code, without a common one
             if STALE_LEASE in str(error):
-                raise LeaseLost("the expert's slot was given to another while it was generating") from error
+                raise LeaseLost("the expert's slot was reassigned during generation") from error
             raise InternalError(f"the graph failed: {error}") from error
         # By their index: ending an iteration over these values costs a C++ exception.
         if greedy:

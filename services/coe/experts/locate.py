@@ -94,7 +94,7 @@ def _size_label(parameters: int) -> str:
 
 def _package(name: str) -> Distribution:
     if not name:
-        raise ArtifactError("pypi: names no package: write pypi:PACKAGE")
+        raise ArtifactError("pypi: needs a package name: pypi:PACKAGE")
     try:
         return distribution(name)
     except PackageNotFoundError:
@@ -106,7 +106,7 @@ def downloaded(name: str) -> Path:
     organisation, _, rest = name.partition("/")
     model, _, file = rest.partition("/")
     if not model or (file and not file.endswith(".gguf")):
-        raise ArtifactError(f"hf:{name} is no model: write hf:ORG/NAME or hf:ORG/NAME/FILE.gguf")
+        raise ArtifactError(f"hf:{name} is not a model: use hf:ORG/NAME or hf:ORG/NAME/FILE.gguf")
     repository = f"{organisation}/{model}"
     try:
         if file:
@@ -141,4 +141,4 @@ def _packaged_gguf(package: Distribution, scratch: Path) -> Path:
             module = import_module(file.parts[0])
             if hasattr(module, "assemble"):
                 return Path(module.assemble(scratch / "model.gguf"))
-    raise ArtifactError(f"package {package.name} carries no GGUF file")
+    raise ArtifactError(f"package {package.name} contains no GGUF file")

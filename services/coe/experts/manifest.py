@@ -91,7 +91,7 @@ class Manifest(BaseModel):
         placed = list(self.tensors.values())
         for name, tensor in self.tensors.items():
             if not tensor.is_whole:
-                raise ValueError(f"{name} has {tensor.nbytes} bytes, which its format and shape do not take")
+                raise ValueError(f"{name} has {tensor.nbytes} bytes, which does not match its format and shape")
         if not placed or any(one.offset + one.nbytes > two.offset for one, two in pairwise(placed)):
             raise ValueError("tensors overlap or are missing")
         if placed[-1].offset + placed[-1].nbytes > self.weights_bytes:
@@ -144,4 +144,4 @@ def read_manifest(path: Path) -> Manifest:
     except OSError as error:
         raise ArtifactError(f"can't read {path}: {error.strerror}") from error
     except ValidationError as error:
-        raise ArtifactError(f"{path} is no valid manifest: {first_problem(error)}") from error
+        raise ArtifactError(f"{path} is not a valid manifest: {first_problem(error)}") from error

@@ -75,5 +75,5 @@ def _rows(source: ModelSource, sources: tuple[SourceTensor, ...], start: int, st
 def _vector(source: ModelSource, tensor: PlannedTensor) -> Bytes:
     raw = np.concatenate([source.read_rows(part, 0, 1) for part in tensor.sources], axis=1).reshape(-1)
     if not np.isfinite(raw.view(np.float32)).all():
-        raise ArtifactError(f"{tensor.name}: a value is no finite number: the file is damaged")
+        raise ArtifactError(f"{tensor.name}: a value is not finite: the file is damaged")
     return raw

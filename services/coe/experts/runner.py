@@ -94,7 +94,7 @@ class Runner:
         sequence.kv = kv = self._kv.apart(past, batch_invariant=sequence.batch_invariant)
         with self._lock:
             if request_id in self._sequences:
-                raise InvalidPrompt(f"request {request_id} is being generated already")
+                raise InvalidPrompt(f"request {request_id} is already being generated")
             if len(self._sequences) >= self._max_batch:
                 raise CapacityExceeded(f"the expert's batch of {self._max_batch} is full")
             # Only what is computed for a prompt can tell of its tokens.
@@ -207,7 +207,7 @@ class Runner:
         sequence.kv.discard(self._reservations.pop(sequence.request_id))
         if sequence.cancelled:
             return None
-        return sequence.fail(NumericalError("what the expert computed for this prompt is no number"))
+        return sequence.fail(NumericalError("the expert's results for this prompt are not numbers (NaN)"))
 
     def _drop_cancelled(self) -> None:
         for sequence in [sequence for sequence in self._sequences.values() if sequence.cancelled]:

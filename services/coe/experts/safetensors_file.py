@@ -77,7 +77,7 @@ class SafetensorsFile:
         except (ValueError, RecursionError):
             raise self._error("its header is no JSON") from None
         if not isinstance(header, dict):
-            raise self._error("its header is no JSON object")
+            raise self._error("its header is not a JSON object")
         spans = []
         tensors = {}
         for name, entry in header.items():
@@ -111,4 +111,4 @@ class SafetensorsFile:
         return StoredTensor(name, kind, rows, cols, offset)
 
     def _error(self, reason: str) -> ArtifactError:
-        return ArtifactError(f"{self.path.name} is no usable safetensors file: {reason}", path=self.path)
+        return ArtifactError(f"{self.path.name} is not a usable safetensors file: {reason}", path=self.path)

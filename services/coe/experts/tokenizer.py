@@ -92,7 +92,7 @@ class ExpertTokenizer:
         if self._facts.add_bos and bos is not None and ids[:1] != [bos]:
             ids.insert(0, bos)
         if not ids:
-            raise InvalidPrompt("the prompt is empty, and this expert has no chat template to make one of it")
+            raise InvalidPrompt("the prompt is empty, and this expert has no chat template to create one from it")
         return ids
 
     def written(self, token: int) -> bytes:

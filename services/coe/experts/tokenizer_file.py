@@ -25,7 +25,7 @@ def load_tokenizer(data: str) -> tuple[Tokenizer, dict[str, Any]]:
         raise ArtifactError(f"tokenizer.json can't be read: {error}") from error
     except BaseException as error:
         if type(error).__name__ == "PanicException":  # of Rust; it has no base class but this
-            raise ArtifactError("tokenizer.json can't be read: the library gave up") from error
+            raise ArtifactError("tokenizer.json can't be read: the library panicked") from error
         raise
 
 
@@ -38,7 +38,7 @@ def _checked(data: str) -> dict[str, Any]:
         ids = [*model["vocab"].values(), *(token["id"] for token in added)]
         contents = [token["content"] for token in added]
     except (AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
-        raise ArtifactError(f"tokenizer.json is no tokenizer: {error!r}") from error
+        raise ArtifactError(f"tokenizer.json is not a tokenizer: {error!r}") from error
     if not all(type(token) is int and 0 <= token < MAX_TOKENS for token in ids):
         raise ArtifactError("tokenizer.json has a token with an impossible id")
     if not all(isinstance(content, str) for content in contents):

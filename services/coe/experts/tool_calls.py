@@ -159,8 +159,8 @@ def _parsed(json_schema: str) -> dict[str, Any]:
     try:
         schema = json.loads(json_schema)
     except (ValueError, RecursionError) as error:
-        raise InvalidPrompt(f"json_schema is no JSON: {error}", param="json_schema") from error
+        raise InvalidPrompt(f"json_schema is not JSON: {error}", param="json_schema") from error
     if not isinstance(schema, dict):
-        raise InvalidPrompt("json_schema must be an object beside tools", param="json_schema")
+        raise InvalidPrompt("json_schema must be an object when there are tools", param="json_schema")
     close(schema)
     return schema

@@ -27,7 +27,7 @@ async def parse(request: Request, form: type[Form], max_prompt_bytes: int) -> Fo
             # JSON may need up to six bytes for one of text; the text itself is measured at admission.
             body = await _read(request, 6 * max_prompt_bytes)
     except ClientDisconnect:
-        raise Cancelled("the client went away") from None
+        raise Cancelled("the client disconnected") from None
     except TimeoutError:
         raise HTTPException(408, f"the body did not come within {_BODY_S:.0f} s") from None
     try:
@@ -55,5 +55,5 @@ def asked_s(request: Request) -> float | None:
     except ValueError:
         seconds = math.nan
     if not 0 < seconds < math.inf:
-        raise InvalidPrompt(f"{TIMEOUT}: a number of seconds is wanted", param=TIMEOUT)
+        raise InvalidPrompt(f"{TIMEOUT}: must be a number of seconds", param=TIMEOUT)
     return seconds

@@ -66,7 +66,7 @@ class Edge:
             except asyncio.CancelledError:
                 # By the server, whose grace is over.
                 if not status:
-                    error = Unavailable("the gateway stops: ask again")
+                    error = Unavailable("the gateway is stopping: try again")
                     await refuse(Request(scope), error)(scope, receive, answer)
                 raise
             except Exception as error:

@@ -37,7 +37,7 @@ async def while_connected(request: Request, answer: Awaitable[Response]) -> Resp
     try:
         await asyncio.wait({working, gone}, return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
-            raise Cancelled("the client went away")
+            raise Cancelled("the client disconnected")
         return working.result()
     finally:
         await asyncio.gather(give_up(working), give_up(gone))

@@ -88,8 +88,10 @@ class HttpApi:
         name = request.path_params["name"]
         if name not in ROUTED and name not in (hosted := await self._hosted()):
             if not hosted:
-                raise Unavailable("which experts are hosted is not known now: Redis is away, or no node is there yet")
-            raise ExpertNotFound(f"no expert {name!r} is hosted here")
+                raise Unavailable(
+                    "the hosted experts are currently unknown: Redis is unreachable, or no node has started yet"
+                )
+            raise ExpertNotFound(f"expert {name!r} is not hosted here")
         return JSONResponse(model_card(name, self._since))
 
     async def _hosted(self) -> list[str]:

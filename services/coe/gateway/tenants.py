@@ -28,7 +28,9 @@ class TenantPrompts:
         """Raises CapacityExceeded for one prompt too many."""
         tenant = prompt.tenant
         if tenant and self._followed[tenant] >= self._most:
-            raise CapacityExceeded(f"{self._most} prompts of {tenant!r} are under way: no more at once", tenant=tenant)
+            raise CapacityExceeded(
+                f"{self._most} prompts of {tenant!r} are already running, the maximum", tenant=tenant
+            )
         self._followed[tenant] += 1
         try:
             async with aclosing(self._prompts.submit(prompt, timeout_s=timeout_s)) as events:

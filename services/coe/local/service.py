@@ -56,5 +56,5 @@ class ServiceProcess(LocalServer):
         if await serves(self.spec.address):
             return True
         if await accepts("127.0.0.1", self.spec.port) and lasts(why := await tls_trouble(self.spec.address)):
-            raise Unavailable(f"no encrypted connection with {self.spec.name} at {self.spec.address}: {why}")
+            raise Unavailable(f"no TLS connection to {self.spec.name} at {self.spec.address}: {why}")
         return False

@@ -114,7 +114,9 @@ class Stack:
         for name in ("gateway_port", "gateway_http_port"):
             port = getattr(self._options, name)
             if name in self._options.model_fields_set and port and not is_free(port):
-                raise Unavailable(f"port {port} is taken: end what listens there, or change COE_STACK_{name.upper()}")
+                raise Unavailable(
+                    f"port {port} is taken: stop the process that uses it, or change COE_STACK_{name.upper()}"
+                )
 
     async def _start_servers(self) -> Servers:
         """Broker and Redis, unless the settings name others; then the topics."""

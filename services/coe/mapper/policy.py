@@ -53,7 +53,7 @@ def requested(expert_id: str, hosted: Hosted) -> Choice:
     """The expert that the client named: a hosted bundle, or a mapped expert with one. Raises ExpertNotFound."""
     bundle = expert_id if expert_id in hosted.ids else hosted.bundle(expert_id)
     if not bundle:
-        raise ExpertNotFound(f"no expert {expert_id!r} is hosted here", expert_id=expert_id)
+        raise ExpertNotFound(f"expert {expert_id!r} is not hosted here", expert_id=expert_id)
     return Choice(bundle, expert_id, "requested", "", "")
 
 
@@ -71,7 +71,7 @@ def plan_for(mapping: Mapping, name: str, active_params_b: float | None) -> tupl
         return f"{active_params_b:g}B", mapping.plan_within(_limit(mapping, active_params_b))
     name = name or DEFAULT_BUDGET
     if name not in mapping.budgets:
-        raise InvalidPrompt(f"no budget {name!r}: use {', '.join(mapping.budgets)} or a number", budget=name)
+        raise InvalidPrompt(f"unknown budget {name!r}: use {', '.join(mapping.budgets)} or a number", budget=name)
     return name, mapping.budgets[name]
 
 
@@ -112,7 +112,7 @@ def _instead(mapping: Mapping, cell: Cell, wanted: str, hosted: Hosted) -> tuple
         return hosted.bundle(best.name), best.name
     if hosted.ids:
         return min(hosted.ids), min(hosted.ids)
-    raise ExpertNotFound("no expert is hosted here: import one with `coe import`", mapped_expert=wanted)
+    raise ExpertNotFound("no experts are hosted here: import one with `coe import`", mapped_expert=wanted)
 
 
 def _candidates(mapping: Mapping, cell: Cell, chosen: str) -> tuple[Candidate, ...]:

@@ -87,7 +87,7 @@ def _build(tensors: Mapping[str, NDArray[np.float32]], facts: dict[str, object])
     if not isinstance(cells, list) or not isinstance(parts, list):
         raise ValueError("cells and parts must be lists")
     if facts["features"] != list(NAMES):
-        raise ValueError("it reads other signs of a prompt than this version: solve the mapping again")
+        raise ValueError("it uses other features of a prompt than this version: solve the mapping again")
     return Refiner(
         heads=CellHeads(tuple(cells), tensors["heads.weight"], tensors["heads.bias"]),
         parts=tuple(tuple(names) for names in parts),

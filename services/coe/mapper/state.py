@@ -74,11 +74,11 @@ class StateFiles:
             self._state = self._read()
         except CoEError as error:
             self._seen = stamps
-            _log.error("mapping not reloaded, the old one stays", reason=error.message, **error.details)
+            _log.error("mapping not reloaded, the old one stays in use", reason=error.message, **error.details)
             return False
         except OSError as error:
             # Of a file that was there just now: the next look may find it again.
-            _log.warning("mapping not reloaded, the old one stays", reason=str(error))
+            _log.warning("mapping not reloaded, the old one stays in use", reason=str(error))
             return False
         self._seen = stamps
         _log.info("mapping reloaded", version=self._state.mapping.version, experts=len(self._state.hosted.ids))
@@ -114,7 +114,7 @@ class StateFiles:
         except CoEError as error:
             if self._state is None:
                 raise
-            _log.error("candidate not reloaded, the old one stays", reason=error.message, **error.details)
+            _log.error("candidate not reloaded, the old one stays in use", reason=error.message, **error.details)
             return self._state.candidate
 
     def _solved(self, path: Path) -> Solved:

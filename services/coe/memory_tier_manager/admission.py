@@ -82,7 +82,7 @@ class Admission:
 
     def refuse_all_of(self, worker: str) -> None:
         for request in [request for request, pending in self.pending.items() if pending.asked.worker == worker]:
-            self.refuse(request, errors.Unavailable("the worker is gone", worker=worker))
+            self.refuse(request, errors.Unavailable("the worker left", worker=worker))
 
     def refuse_all_for(self, expert: str, error: errors.CoEError) -> None:
         for request in [request for request, pending in self.pending.items() if pending.asked.expert == expert]:
@@ -91,7 +91,7 @@ class Admission:
     def refuse_late(self, now: float) -> None:
         for request in [request for request, pending in self.pending.items() if pending.asked.deadline <= now]:
             expert = name_of(self.pending[request].asked.expert)
-            self.refuse(request, errors.DeadlineExceeded(f"{expert} did not get into HBM in time", expert=expert))
+            self.refuse(request, errors.DeadlineExceeded(f"{expert} was not loaded into HBM in time", expert=expert))
 
     @property
     def waits(self) -> bool:
@@ -183,7 +183,7 @@ class Admission:
             message = f"{name_of(event.expert)} can't be loaded: {hanging} copies wait for disks that don't answer"
             return errors.TierLoadError(message, expert=name_of(event.expert))
         if len(self.line) >= limits.max_waiting:
-            return errors.CapacityExceeded(f"{len(self.line)} requests wait for room in HBM already")
+            return errors.CapacityExceeded(f"{len(self.line)} requests are already waiting for room in HBM")
         return None
 
     def _join(self, request: int, entry: HbmEntry, now: float) -> None:

@@ -68,7 +68,7 @@ class Copies:
 
     def _opens_slowly(self, effect: fx.StartCopy) -> None:
         if self._opening.get(effect.expert) is effect and self._hbm.copying == effect.expert:
-            _log.warning("a copy waits for its file to open", expert=effect.expert)
+            _log.warning("a copy is waiting for its file to open", expert=effect.expert)
             self._feedback.post(ev.CopyWaits(effect.expert, 0))
 
     def _begin(self, effect: fx.StartCopy, source: Source | CoEError) -> None:
@@ -93,12 +93,12 @@ class Copies:
     def _started(self, effect: fx.StartCopy, source: Source | CoEError) -> Copy:
         expert = effect.expert
         if expert in self._cancelled or self._stopped:
-            raise Cancelled("the load was cancelled, or the memory-tier manager stops")
+            raise Cancelled("the load was cancelled, or the memory-tier manager is stopping")
         if isinstance(source, CoEError):
             raise source
         if not effect.part_of and source.nbytes != effect.nbytes:
             self._reads.forget(effect.source)
-            raise TierLoadError(f"{expert} was imported anew meanwhile: try again", expert=expert)
+            raise TierLoadError(f"{expert} was re-imported in the meantime: try again", expert=expert)
         nbytes = effect.nbytes if effect.part_of else None
         return self._arena.copy(effect.slot, effect.offset, source, nbytes, effect.part_slot)
 
@@ -123,7 +123,7 @@ class Copies:
     def _pace(self, effect: fx.StartCopy, copy: Copy, rate: float) -> None:
         self._link_rate = max(self._link_rate, rate)
         if rate <= SLOW * self._link_rate and self._hbm.copying == effect.expert:
-            _log.warning("a copy waits for its disk", expert=effect.expert, bytes_per_s=round(rate))
+            _log.warning("a copy is waiting for its disk", expert=effect.expert, bytes_per_s=round(rate))
             self._feedback.post(ev.CopyWaits(effect.expert, copy.generation))
 
     def _over(self, effect: fx.StartCopy, copy: Copy) -> None:

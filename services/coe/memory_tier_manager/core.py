@@ -143,7 +143,7 @@ class Tiers:
 
     def _cancel_acquire(self, event: ev.CancelAcquire, now: float) -> None:
         if event.request in self.pending:
-            self._admission.refuse(event.request, errors.Cancelled("the caller gave up"))
+            self._admission.refuse(event.request, errors.Cancelled("the caller is no longer waiting"))
 
     def _release(self, event: ev.Release, now: float) -> None:
         lease = self.leases.end(event.lease, event.worker)
@@ -207,9 +207,9 @@ class Tiers:
         if event.by != event.expert:
             expert = name_of(event.expert)
             error = (
-                errors.TierLoadError(f"{expert} was imported anew meanwhile: try again", expert=expert)
+                errors.TierLoadError(f"{expert} was re-imported in the meantime: try again", expert=expert)
                 if event.by
-                else errors.ExpertNotFound(f"no expert {expert!r} is hosted here", expert_id=expert)
+                else errors.ExpertNotFound(f"expert {expert!r} is not hosted here", expert_id=expert)
             )
             self._admission.refuse_all_for(event.expert, error)
 

@@ -38,7 +38,7 @@ class DdrTier:
     def admit(self, expert: str, nbytes: int, now: float) -> list[str] | None:
         """Makes an entry; returns whom to drop for it. None when it can't fit beside what is in use."""
         if expert in self.entries:
-            raise ValueError(f"{expert} is in DDR already")
+            raise ValueError(f"{expert} is already in DDR")
         idle = sorted(
             (name for name, entry in self.entries.items() if entry.ready and not entry.copies),
             key=lambda name: self.entries[name].last_used,

@@ -50,7 +50,7 @@ class DdrReads:
     def _begin(self, expert: str, source: Source | CoEError) -> None:
         self._feedback.ended.set()
         if self._stopped:
-            source = Cancelled("the memory-tier manager stops")
+            source = Cancelled("the memory-tier manager is stopping")
         if isinstance(source, CoEError):
             _log.warning("an expert can't be read into DDR", expert=expert, reason=source.message)
             self._feedback.post(ev.InDdr(expert, ok=False))

@@ -76,7 +76,7 @@ class EventLog:
         try:
             yield self._file
         except OSError as error:
-            _log.warning("the event log can't be written: it ends here", path=str(self._path), reason=error.strerror)
+            _log.warning("the event log can't be written and ends here", path=str(self._path), reason=error.strerror)
             file, self._file = self._file, None
             if file is not None:
                 with suppress(OSError):
@@ -122,7 +122,7 @@ def encode(event: ev.Event, now: float) -> str:
 
 
 def decode(line: str) -> tuple[ev.Event, float]:
-    """Raises ValueError for a line that is no event of this version."""
+    """Raises ValueError for a line that is not an event of this version."""
     try:
         fields = json.loads(line)
         kind, now = _EVENTS[fields.pop("event")], float(fields.pop("t"))
@@ -132,7 +132,7 @@ def decode(line: str) -> tuple[ev.Event, float]:
             fields["error"] = from_code(**fields["error"])
         return kind(**fields), now
     except (KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"no event of this version: {error!r}") from error
+        raise ValueError(f"not an event of this version: {error!r}") from error
 
 
 def read(path: Path) -> tuple[Tiers, Iterator[tuple[ev.Event, float]]]:
@@ -149,9 +149,9 @@ def read(path: Path) -> tuple[Tiers, Iterator[tuple[ev.Event, float]]]:
     except OSError as error:
         raise ArtifactError(f"cannot read the event log {path}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
-        raise ArtifactError(f"{path} is no event log of this version: {error}") from error
+        raise ArtifactError(f"{path} is not an event log of this version: {error}") from error
     if not whole:
-        raise ArtifactError(f"{path} began while weights were on the move: an older part of the log was dropped")
+        raise ArtifactError(f"{path} starts while weights were moving: an older part of the log was dropped")
     return tiers, _events(path, lines)
 
 

@@ -73,7 +73,7 @@ class _Connection:
         try:
             call = pb.LeaseCall.FromString(frame)
         except DecodeError:
-            _log.warning("a frame on the lease socket is no LeaseCall")
+            _log.warning("a frame on the lease socket is not a LeaseCall")
             self.frames.close()
             return
         what = call.WhichOneof("what")
@@ -88,10 +88,10 @@ class _Connection:
         span = _span(call.traceparent, _METHODS[what])
         number = call.call
         if len(self._pending) >= MAX_CALLS:
-            self._answer(number, CapacityExceeded(f"{MAX_CALLS} calls of this connection wait already"), span)
+            self._answer(number, CapacityExceeded(f"{MAX_CALLS} calls of this connection are already waiting"), span)
             return
         if number in self._pending:
-            _log.warning("a call on the lease socket has the number of another one")
+            _log.warning("a call on the lease socket reuses the number of another call")
             self.frames.close()
             return
         event = (

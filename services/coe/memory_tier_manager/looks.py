@@ -52,7 +52,7 @@ class Looks:
                 loop.call_soon_threadsafe(end, answer)
 
         def refuse() -> None:
-            loop.call_soon(on_answer, TierLoadError(f"{name}: too many file systems do not answer"))
+            loop.call_soon(on_answer, TierLoadError(f"{name}: too many file systems are not responding"))
 
         self._threads.submit(name, work, refuse)
 
@@ -70,7 +70,7 @@ class Looks:
                 result: T = await asyncio.shield(answer)
                 return result
         except TimeoutError:
-            raise TierLoadError(f"{name}: the file system does not answer") from None
+            raise TierLoadError(f"{name}: the file system is not responding") from None
 
     def _answered(self, name: str, result: object) -> None:
         _, answer = self._asked.pop(name)

@@ -131,7 +131,7 @@ class BundleLibrary:
             raise TierLoadError(f"{bundle.weights_path} can't be loaded: {error}", expert=expert) from error
         if self._bundles.changed([expert]):
             file.close()
-            raise TierLoadError(f"{expert} was imported anew meanwhile: try again", expert=expert)
+            raise TierLoadError(f"{expert} was re-imported in the meantime: try again", expert=expert)
         return VerifiedOnce(file, bundle.weights_tag)
 
     def look(self, expert: str) -> Facts:

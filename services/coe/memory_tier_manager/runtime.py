@@ -137,7 +137,7 @@ class Runtime:
         """Stops copies and closes files; the arena is its owner's."""
         while self._answers:
             # Who asked may ask the next manager.
-            self._resolve(next(iter(self._answers)), Unavailable("the memory-tier manager stops"))
+            self._resolve(next(iter(self._answers)), Unavailable("the memory-tier manager is stopping"))
         self._copies.stop()
         self._reads.stop()
         self._looks.stop()

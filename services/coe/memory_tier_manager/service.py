@@ -102,7 +102,7 @@ class MemoryTierManagerService:
         )
         # Before the first worker can come: its leases may be on what is there.
         if residents := self._arena.found({found.tag: (found.key, found.nbytes) for found in hosted}):
-            _log.info("the arena of a manager that died goes on", experts=[found.expert for found in residents])
+            _log.info("adopted the arena of a manager that died", experts=[found.expert for found in residents])
             self._runtime.post(ev.Adopt(tuple(residents)))
         calls = Calls(identity, self._runtime, self._versions)
         self._socket = LeaseSocket(socket, calls, self._runtime)
@@ -131,7 +131,7 @@ class MemoryTierManagerService:
     def _warn_of_defaults(self, sizes: Iterable[int]) -> None:
         hbm = self._tiers.hbm
         if (nbytes := sum(map(hbm.extents.rounded, sizes))) > hbm.budget.capacity:
-            _log.warning("the default experts don't fit HBM together", bytes=nbytes, hbm_bytes=hbm.budget.capacity)
+            _log.warning("the default experts don't fit in HBM together", bytes=nbytes, hbm_bytes=hbm.budget.capacity)
 
     def _limits(self) -> Limits:
         settings = self._settings

@@ -104,7 +104,7 @@ class MemoryTierManagerServicer(memory_tier_manager_pb2_grpc.MemoryTierManagerSe
             raise InvalidPrompt("a worker must have a name")
         if self._stopping.is_set():
             # The arena goes before the last call can: who maps it then finds none.
-            raise Unavailable("the memory-tier manager stops")
+            raise Unavailable("the memory-tier manager is stopping")
         attachment = next(self._attachments)
         async with process_end(request.pid, request.pid_space) as ended:
             self._runtime.post(self._calls.attach(request, attachment))
@@ -121,7 +121,7 @@ class MemoryTierManagerServicer(memory_tier_manager_pb2_grpc.MemoryTierManagerSe
                 await _first(ended, self._stopping)
             finally:
                 self._runtime.post(ev.Detach(request.worker_id, attachment))
-                _log.info("a worker is gone", worker=request.worker_id, pid=request.pid)
+                _log.info("a worker left", worker=request.worker_id, pid=request.pid)
 
     def _change(self, expert: str) -> pb.WatchResidencyResponse:
         self._version += 1

@@ -60,5 +60,5 @@ class Sources:
             result = TierLoadError(f"the weights of {expert} can't be opened: {result}", expert=expert)
         for then in self._wanted.pop(expert):
             if expert not in self._open and not isinstance(result, CoEError):
-                result = TierLoadError(f"the weights of {expert} were closed meanwhile: try again", expert=expert)
+                result = TierLoadError(f"the weights of {expert} were closed in the meantime: try again", expert=expert)
             then(result)

@@ -64,13 +64,13 @@ class Versions:
         """
         known = self.known(expert, weights) or await self._look(expert)
         if weights and known.tag != weights:
-            raise TierLoadError(f"{expert} was imported anew meanwhile: try again", expert=expert)
+            raise TierLoadError(f"{expert} was re-imported in the meantime: try again", expert=expert)
         return known
 
     def last(self, expert: str) -> Version:
         """As it was seen last, though it be gone. Raises ExpertNotFound when it was never seen."""
         if expert not in self._now:
-            raise ExpertNotFound(f"no expert {expert!r} is hosted here", expert_id=expert)
+            raise ExpertNotFound(f"expert {expert!r} is not hosted here", expert_id=expert)
         return self._now[expert]
 
     def key(self, expert: str) -> str:
@@ -79,11 +79,11 @@ class Versions:
         return known.key if known is not None else expert
 
     async def hosted(self) -> dict[str, Version]:
-        """All experts; those that were seen last when the file system does not answer."""
+        """All experts; those that were seen last when the file system is not responding."""
         try:
             return await self.learn(await self._looks.ask("listing experts", self._library.experts, patience_s=LIST_S))
         except TierLoadError as error:
-            _log.warning("experts are not listed anew", reason=error.message)
+            _log.warning("the list of experts could not be refreshed", reason=error.message)
             return {expert: version for expert, version in self._now.items() if not version.gone}
 
     def all(self) -> list[Version]:
@@ -123,7 +123,7 @@ class Versions:
         source = self._library.open(expert)
         if key in self._tags and source.tag != self._tags[key]:
             source.close()
-            raise TierLoadError(f"{expert} was imported anew meanwhile: try again", expert=expert)
+            raise TierLoadError(f"{expert} was re-imported in the meantime: try again", expert=expert)
         return source
 
     async def _look(self, expert: str) -> Version:
@@ -133,7 +133,7 @@ class Versions:
             known = self._now.get(expert)
             if known is not None and not known.gone:
                 self._now[expert] = replace(known, gone=True)
-                _log.info("an expert is gone", expert=expert)
+                _log.info("an expert was removed", expert=expert)
                 self._on_replaced(Replaced(known.key, "", 0))
             raise
         return self._is(expert, facts)
@@ -147,6 +147,6 @@ class Versions:
         self._tags[key] = facts.tag
         version = self._now[expert] = Version(key, facts.tag, facts.nbytes)
         if known is not None:
-            _log.info("an expert was imported anew", expert=expert, key=key)
+            _log.info("an expert was re-imported", expert=expert, key=key)
             self._on_replaced(Replaced(known.key, key, facts.nbytes))
         return version

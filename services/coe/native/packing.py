@@ -103,7 +103,7 @@ def _require_numbers(fmt: str, bits: npt.NDArray[Any]) -> None:
     """Infinities are none either: what they are multiplied with is lost."""
     exponent = bits.dtype.type(_EXPONENTS[fmt])
     if ((bits & exponent) == exponent).any():
-        raise ValueError("a weight, or the scale of a block, is no finite number: the file is damaged")
+        raise ValueError("a weight or block scale is not finite: the file is damaged")
 
 
 def _require(fmt: str, cols: int) -> None:

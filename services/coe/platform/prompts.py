@@ -24,7 +24,7 @@ def check(prompt: events_pb2.PromptSubmitted, *, max_bytes: int) -> None:
     check_text(prompt.prompt, prompt.messages, prompt.tools, max_bytes=max_bytes)
     tools.check(prompt)
     if prompt.raw and (prompt.messages or prompt.tools):
-        raise InvalidPrompt("raw: only a prompt is gone on with as it is, no messages and no tools", param="raw")
+        raise InvalidPrompt("raw: requires a prompt, without messages or tools", param="raw")
     if prompt.token_ids:
         _check_tokens(prompt, max_bytes)
         return
@@ -35,7 +35,7 @@ def check(prompt: events_pb2.PromptSubmitted, *, max_bytes: int) -> None:
 
 def _check_tokens(prompt: events_pb2.PromptSubmitted, max_bytes: int) -> None:
     if prompt.prompt or prompt.messages or prompt.tools:
-        raise InvalidPrompt("token_ids: they are the whole prompt, without text, messages and tools", param="token_ids")
+        raise InvalidPrompt("token_ids: must be the whole prompt, without text, messages or tools", param="token_ids")
     if not prompt.expert_id:
         message = "token_ids: they are of one expert's tokenizer, and the prompt names no expert"
         raise InvalidPrompt(message, param="token_ids")

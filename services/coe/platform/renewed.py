@@ -33,7 +33,7 @@ class Renewed(Generic[Made]):
         try:
             self.made = self._make()
         except (ArtifactError, OSError) as error:
-            _log.error("%s not read again, the old ones stay", self._what, extra={"reason": str(error)})
+            _log.error("%s not reloaded, the old ones stay in use", self._what, extra={"reason": str(error)})
             return None
         _log.info("%s read again", self._what)
         return self.made

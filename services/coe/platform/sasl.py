@@ -37,7 +37,7 @@ class SaslSettings(Settings):
         if not self.mechanism:
             given = sorted(self.model_fields_set - {"mechanism"})
             if given:
-                raise ArtifactError(f"COE_KAFKA_SASL_{given[0].upper()} is set and COE_KAFKA_SASL_MECHANISM is not")
+                raise ArtifactError(f"COE_KAFKA_SASL_{given[0].upper()} is set but COE_KAFKA_SASL_MECHANISM is not")
             return {}
         if not self.username:
             raise ArtifactError(f"COE_KAFKA_SASL_MECHANISM={self.mechanism} needs COE_KAFKA_SASL_USERNAME")
@@ -65,7 +65,7 @@ def _read(path: Path) -> str:
     except OSError as error:
         raise ArtifactError(f"{name} can't be read: {error.strerror}", path=path) from None
     except UnicodeDecodeError:
-        raise ArtifactError(f"{name} is no UTF-8 text", path=path) from None
+        raise ArtifactError(f"{name} is not UTF-8 text", path=path) from None
     if not found:
         raise ArtifactError(f"{name} is empty", path=path)
     return found

@@ -147,7 +147,7 @@ async def _run_tasks(service: Service, endpoint: Endpoint, stopping: asyncio.Eve
         await _set_serving(service, endpoint, False)
         for task in done - {signalled}:
             task.result()
-            raise RuntimeError("a background task of the service ended by itself")
+            raise RuntimeError("a background task of the service ended unexpectedly")
     finally:
         for task in (signalled, *tasks):
             task.cancel()

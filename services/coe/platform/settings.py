@@ -49,7 +49,7 @@ def brokers(text: str) -> str:
     for address in text.split(","):
         host, _, port = address.strip().rpartition(":")
         if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
-            raise ValueError("HOST:PORT is wanted, several separated by commas")
+            raise ValueError("must be HOST:PORT, or several, comma-separated")
     return text
 
 
@@ -58,9 +58,9 @@ def _redis(url: str) -> str:
     hosts = parts.netloc.rpartition("@")[2].split(",")
     known = re.fullmatch(r"rediss?(\+cluster|\+sentinel)?", parts.scheme)
     if not known or not all(re.fullmatch(r"(\[.+\]|[^:]+)(:\d+)?", host.strip()) for host in hosts):
-        raise ValueError("redis://HOST:PORT/DB, redis+cluster:// or redis+sentinel:// is wanted")
+        raise ValueError("must be redis://HOST:PORT/DB, redis+cluster:// or redis+sentinel://")
     if known[1] == "+sentinel" and not parts.path.strip("/"):
-        raise ValueError("redis+sentinel://HOST:PORT/MASTER is wanted")
+        raise ValueError("must be redis+sentinel://HOST:PORT/MASTER")
     return url
 
 

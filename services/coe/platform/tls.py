@@ -100,7 +100,7 @@ class TlsSettings(Settings):
             raise _unusable("COE_TLS_CA", self.ca, error, "holds no certificates in PEM") from None
         if self.cert is None:
             if self.key is not None:
-                raise ArtifactError(f"COE_TLS_KEY ({self.key}) is set and COE_TLS_CERT is not")
+                raise ArtifactError(f"COE_TLS_KEY ({self.key}) is set but COE_TLS_CERT is not")
             return context
         for name, path, wanted in (
             ("COE_TLS_CERT", self.cert, "CERTIFICATE"),
@@ -141,7 +141,7 @@ def _refused(cert: Path, key: Path, error: OSError) -> ArtifactError:
     if getattr(error, "reason", None) == "KEY_VALUES_MISMATCH":
         return ArtifactError(f"COE_TLS_KEY: {key} is not the key of the certificate {cert}", cert=cert, key=key)
     if b"ENCRYPTED" in key.read_bytes():
-        return ArtifactError(f"COE_TLS_KEY: {key} has a passphrase: a key without one is wanted", key=key)
+        return ArtifactError(f"COE_TLS_KEY: {key} has a passphrase, which is not supported", key=key)
     return ArtifactError(f"COE_TLS_CERT, COE_TLS_KEY: {cert} or {key} is damaged: {error}", cert=cert, key=key)
 
 

@@ -25,7 +25,9 @@ def check(prompt: events_pb2.PromptSubmitted) -> None:
         raise InvalidPrompt(f"tools: more than {MAX_TOOLS}", param="tools")
     for name, count in Counter(tool.name for tool in prompt.tools).items():
         if not NAME.fullmatch(name):
-            raise InvalidPrompt(f"tools: {name[:80]!r} is no name: up to 64 letters, digits, _ and -", param="tools")
+            raise InvalidPrompt(
+                f"tools: {name[:80]!r} is not a valid name: up to 64 letters, digits, _ and -", param="tools"
+            )
         if count > 1:
             raise InvalidPrompt(f"tools: {count} are named {name!r}", param="tools")
     if sum(len(tool.parameters) for tool in prompt.tools) > MAX_SCHEMA_CHARS:
@@ -44,10 +46,14 @@ def check_calls(messages: Sequence[common_pb2.ChatMessage]) -> None:
     """Raises InvalidPrompt."""
     for message in messages:
         if message.tool_calls and message.role != "assistant":
-            raise InvalidPrompt(f"messages: only the assistant has tool_calls, not {message.role!r}", param="messages")
+            raise InvalidPrompt(
+                f"messages: only the assistant may have tool_calls, not {message.role!r}", param="messages"
+            )
         for call in message.tool_calls:
             if not NAME.fullmatch(call.name):
-                raise InvalidPrompt(f"messages: a call of {call.name[:80]!r}, which is no name", param="messages")
+                raise InvalidPrompt(
+                    f"messages: a call of {call.name[:80]!r}, which is not a valid name", param="messages"
+                )
             arguments(call)
 
 
@@ -57,7 +63,7 @@ def arguments_schema(tool: common_pb2.Tool) -> dict[str, Any]:
         return NO_ARGUMENTS
     schema = _object(tool.parameters)
     if schema is None or schema.get("type", "object") != "object":
-        raise InvalidPrompt(f"tools: {tool.name}'s parameters are no JSON schema of an object", param="tools")
+        raise InvalidPrompt(f"tools: {tool.name}'s parameters are not a JSON schema of an object", param="tools")
     return {**schema, "type": "object"}
 
 

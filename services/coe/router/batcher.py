@@ -25,7 +25,9 @@ class MicroBatcher:
         try:
             self._waiting.put_nowait((text, answer))
         except asyncio.QueueFull:
-            raise CapacityExceeded("too many prompts wait for the router", waiting=self._waiting.qsize()) from None
+            raise CapacityExceeded(
+                "too many prompts are waiting for the router", waiting=self._waiting.qsize()
+            ) from None
         return await answer
 
     async def run(self) -> None:

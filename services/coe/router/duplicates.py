@@ -77,7 +77,7 @@ class Duplicates:
             self._away_until = self._clock() + _PAUSE_S
             return [False] * len(prompts)
         if self._away_until:
-            _log.info("prompts that are submitted twice are told again")
+            _log.info("duplicate prompts are detected again")
             self._away_until = 0.0
         return [
             is_duplicate(Place(record.partition, record.offset), first)

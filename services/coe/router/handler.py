@@ -91,7 +91,11 @@ class RouteHandler:
         again = [(index, name) for (index, name), duplicate in zip(named, found, strict=True) if duplicate]
         if again:
             registry.counter("coe.router.duplicates").add(len(again))
-            _log.info("prompts came again", prompts=len(again), request_ids=[name for _, name in again[:_NAMED]])
+            _log.info(
+                "dropped prompts that were submitted twice",
+                prompts=len(again),
+                request_ids=[name for _, name in again[:_NAMED]],
+            )
         return {index for index, _ in again}
 
     def _accept(self, read: _Read) -> _Accepted | Outcome:

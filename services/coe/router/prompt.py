@@ -20,7 +20,7 @@ MOST_WAITED_MS = 7 * 24 * 3_600_000
 def validate(prompt: events_pb2.PromptSubmitted, *, max_bytes: int) -> None:
     """Raises InvalidPrompt or PromptTooLarge when the prompt can't be answered."""
     if not prompt.request_id:
-        raise InvalidPrompt("the prompt has no request_id, so its answer would have no name")
+        raise InvalidPrompt("the prompt has no request_id, so its answer could not be identified")
     prompts.check(prompt, max_bytes=max_bytes)
 
 

@@ -44,11 +44,11 @@ class ExpertQueues:
         return key in self._arrivals
 
     def push(self, prompt: QueuedPrompt) -> None:
-        """Raises CapacityExceeded when full, ValueError when the key is queued already."""
+        """Raises CapacityExceeded when full, ValueError when the key is already queued."""
         if len(self._arrivals) >= self._capacity:
-            raise CapacityExceeded(f"{self._capacity} prompts wait already", queued=len(self._arrivals))
+            raise CapacityExceeded(f"{self._capacity} prompts are already waiting", queued=len(self._arrivals))
         if prompt.key in self._arrivals:
-            raise ValueError(f"prompt {prompt.key} is queued already")
+            raise ValueError(f"prompt {prompt.key} is already queued")
         self._arrivals[prompt.key] = prompt
         queue = self._queues.get(prompt.expert)
         if queue is None:

@@ -118,9 +118,9 @@ def read_calibration(path: Path) -> Hardware:
     except OSError as error:
         raise ArtifactError(f"can't read {path}: {error.strerror}") from error
     except KeyError as error:
-        raise ArtifactError(f"{path} is no calibration: it has no {error}") from error
+        raise ArtifactError(f"{path} is not a calibration: it has no {error}") from error
     except (ValueError, TypeError, RecursionError) as error:
-        raise ArtifactError(f"{path} is no calibration: {error}") from error
+        raise ArtifactError(f"{path} is not a calibration: {error}") from error
 
 
 HARDWARE = {machine.name: machine for machine in (HOST, SN40L_SOCKET, SN40L_NODE, DGX_A100, DGX_H100)}

@@ -109,7 +109,7 @@ def make_trace(
         case "cyclic":
             chosen = np.arange(prompts) % experts
         case _:
-            raise InvalidPrompt(f"no kind of trace {kind!r}: one of {', '.join(KINDS)}")
+            raise InvalidPrompt(f"unknown kind of trace {kind!r}: one of {', '.join(KINDS)}")
     called = names(experts)
     return Trace(
         np.cumsum(gaps).tolist(),
@@ -148,12 +148,12 @@ def read_trace(path: Path) -> Trace:
             try:
                 rows += [_row(json.loads(line))] if line.strip() else []
             except KeyError as error:
-                raise InvalidPrompt(f"{path}:{number} is no trace line: it has no {error}") from None
+                raise InvalidPrompt(f"{path}:{number} is not a trace line: it has no {error}") from None
             except (ValueError, TypeError, OverflowError, RecursionError) as error:
                 # Not its repr, which holds the whole line where that is no text.
-                raise InvalidPrompt(f"{path}:{number} is no trace line: {error}") from None
+                raise InvalidPrompt(f"{path}:{number} is not a trace line: {error}") from None
     if not rows:
-        raise InvalidPrompt(f"{path} holds no prompts")
+        raise InvalidPrompt(f"{path} contains no prompts")
     rows.sort()
     return Trace([row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows], [row[3] for row in rows])
 

@@ -126,8 +126,8 @@ def test_damage_is_found_and_mended_by_the_command_that_is_said(
     [
         (("import", "/nowhere/model.gguf"), "there is no /nowhere/model.gguf"),
         (("import", "pypi:no-such-package-of-ours"), "is not installed"),
-        (("generate", "--expert", "absent", "hello"), "no expert 'absent'"),
-        (("experts", "verify", "../etc"), "no expert"),
+        (("generate", "--expert", "absent", "hello"), "expert 'absent' is not hosted"),
+        (("experts", "verify", "../etc"), "is not hosted"),
     ],
 )
 def test_failures_are_one_clear_line(
@@ -143,7 +143,7 @@ def test_a_foreign_file_is_refused(home: Path, tmp_path: Path, capsys: pytest.Ca
     path = tmp_path / "model.gguf"
     path.write_bytes(b"PK\x03\x04" + bytes(100))
     assert coe("import", str(path)) == 1
-    assert "no usable GGUF file" in capsys.readouterr().err
+    assert "not a usable GGUF file" in capsys.readouterr().err
     assert not any(home.rglob("*"))
 
 

@@ -41,8 +41,8 @@ async def test_no_expert_is_denied_while_none_is_known(prompts: PromptClient) ->
         ({"tools": [{"type": "web_search"}]}, "tools.0.type", "only 'function' is supported"),
         ({"top-k": 1}, "top-k", "not supported"),
         ({"tool_choice": "always"}, "tool_choice", "only 'none', 'auto' or 'required' is supported"),
-        ({"n": 2}, "n", "answers of temperature 0, the default, are all alike: only 1 is given"),
-        ({"top_logprobs": 1}, "top_logprobs", "needs logprobs: true"),
+        ({"n": 2}, "n", "all answers are the same at temperature 0, the default: only 1 is possible"),
+        ({"top_logprobs": 1}, "top_logprobs", "requires logprobs: true"),
         ({"stop": 5}, "stop", "Input should be a valid array"),
         ({"messages": [{"role": "user", "content": None}]}, "messages.0", "a message needs content"),
         (

@@ -62,9 +62,9 @@ async def test_a_new_broker_and_a_cluster(tmp_path: Path) -> None:
         assert found["topic __transaction_state"].level is Level.GOOD
         assert found["Kafka brokers"].level is Level.WARNING
         assert found["group coe-router"].level is Level.PROBLEM
-        assert found["group coe-router"].found == "0 members, 3 records of coe.prompts.v1 left"
+        assert found["group coe-router"].found == "0 members, 3 records of coe.prompts.v1 unprocessed"
         assert found["group coe-mapper"].level is Level.WARNING
-        assert found["group coe-expert-worker"].found == "0 members, 1 records of coe.assignments.v1 left"
+        assert found["group coe-expert-worker"].found == "0 members, 1 records of coe.assignments.v1 unprocessed"
 
 
 async def _made(bootstrap: str, topic: NewTopic) -> None:

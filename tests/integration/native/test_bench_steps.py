@@ -70,5 +70,5 @@ def test_what_is_no_build_of_the_library_is_said(
     (tmp_path / "libother.so").write_text("no library")
     assert bench("--model", model, "--against", str(tmp_path / "libother.so"), *CASES, *QUICK) == 1
     said = capsys.readouterr().err
-    assert "the peer against ended" in said
+    assert "the peer against exited" in said
     assert "libother.so" in said

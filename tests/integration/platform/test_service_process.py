@@ -89,4 +89,4 @@ async def test_a_port_for_metrics_that_is_taken_is_named() -> None:
         _, said = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode == 1
     (line,) = said.decode().splitlines()
-    assert json.loads(line)["reason"] == f"COE_METRICS_PORT: 127.0.0.1:{port} can't be had: Address already in use"
+    assert json.loads(line)["reason"] == f"COE_METRICS_PORT: 127.0.0.1:{port} can't be bound: Address already in use"

@@ -56,7 +56,7 @@ async def test_kafka(made: Certificates, tmp_path: Path, monkeypatch: pytest.Mon
         with monkeypatch.context() as trusting_others:
             others = certificates.make(tmp_path / "others")
             trusting_others.setenv("COE_TLS_CA", others.environment["COE_TLS_CA"])
-            with pytest.raises(Unavailable, match=r"no connection with a Kafka broker: .*certificate is not signed"):
+            with pytest.raises(Unavailable, match=r"no connection to a Kafka broker: .*certificate is not signed"):
                 await stranger.start()
         with monkeypatch.context() as unasked:
             unasked.setenv("COE_KAFKA_SECURITY", "PLAINTEXT")

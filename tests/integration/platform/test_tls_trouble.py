@@ -210,13 +210,13 @@ async def test_files_that_cannot_be_used(made: Certificates, others: Certificate
         ({"ca": tmp_path / "none"}, f"COE_TLS_CA: {tmp_path / 'none'} can't be read: No such file or directory"),
         ({"ca": tmp_path}, f"COE_TLS_CA: {tmp_path} can't be read: Is a directory"),
         ({"ca": tmp_path / "empty"}, f"COE_TLS_CA: {tmp_path / 'empty'} holds no certificates in PEM"),
-        ({"key": key}, f"COE_TLS_KEY ({key}) is set and COE_TLS_CERT is not"),
+        ({"key": key}, f"COE_TLS_KEY ({key}) is set but COE_TLS_CERT is not"),
         ({"cert": cert}, f"COE_TLS_KEY: {cert} holds no private key in PEM"),
         ({"cert": tmp_path, "key": key}, f"COE_TLS_CERT: {tmp_path} can't be read: Is a directory"),
         ({"cert": key, "key": key}, f"COE_TLS_CERT: {key} holds no certificate in PEM"),
         ({"cert": cert, "key": ca}, f"COE_TLS_KEY: {ca} holds no private key in PEM"),
         ({"cert": cert, "key": others.folder / "test.key"}, "test.key is not the key of the certificate"),
-        ({"cert": cert, "key": locked}, f"COE_TLS_KEY: {locked} has a passphrase: a key without one is wanted"),
+        ({"cert": cert, "key": locked}, f"COE_TLS_KEY: {locked} has a passphrase, which is not supported"),
     ):
         with pytest.raises(ArtifactError) as raised:
             TlsSettings(**given).check()

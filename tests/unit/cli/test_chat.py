@@ -15,14 +15,14 @@ def test_bytes_that_are_no_text_are_said_and_asked_again(
     typed = io.TextIOWrapper(Slowly(b"\xff\n", b" hello\n"), encoding="utf-8", errors=errors)
     monkeypatch.setattr("sys.stdin", typed)
     assert [chat.ask(), chat.ask()] == ["hello", ""]
-    assert capsys.readouterr().err == "invalid_prompt: what was typed is no text in UTF-8\n"
+    assert capsys.readouterr().err == "invalid_prompt: what was typed is not UTF-8 text\n"
 
 
 def test_a_key_is_shown_as_a_bearer_and_what_can_be_none_is_refused() -> None:
     assert chat.authorization("sk-1") == (("authorization", "Bearer sk-1"),)
     assert chat.authorization("") == ()
     for wrong in ("schlüssel", "sk-1\n"):
-        with pytest.raises(InvalidPrompt, match="COE_API_KEY is no key"):
+        with pytest.raises(InvalidPrompt, match="COE_API_KEY is not a valid key"):
             chat.authorization(wrong)
 
 

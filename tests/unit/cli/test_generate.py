@@ -53,7 +53,7 @@ def test_a_schema_that_is_no_text_is_said_in_one_line(tmp_path: Path, capsys: py
     with pytest.raises(SystemExit) as ended:
         main(["generate", "--expert", "x", "--json-schema", str(schema), "Hello"])
     assert ended.value.code == 1
-    assert "schema.json is no text in UTF-8" in capsys.readouterr().err
+    assert "schema.json is not UTF-8 text" in capsys.readouterr().err
 
 
 def test_a_schema_may_begin_with_a_byte_order_mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

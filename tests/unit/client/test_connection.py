@@ -40,6 +40,6 @@ def test_every_error_that_is_promised_can_be_caught(documented: object) -> None:
 
 
 async def test_an_address_that_is_none_is_told_at_once() -> None:
-    with pytest.raises(ValueError, match="HOST:PORT is wanted"):
+    with pytest.raises(ValueError, match="must be HOST:PORT"):
         async with connect("nowhere"):
             pass

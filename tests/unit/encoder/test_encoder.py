@@ -130,7 +130,7 @@ def test_any_onnx_encoder_folder(encoder: Encoder, tmp_path: Path, monkeypatch: 
     exported = open_encoder(EncoderSpec(folder=tmp_path))
     np.testing.assert_array_equal(exported.encode(TEXTS), packaged.encode(TEXTS))
     assert exported.fingerprint != packaged.fingerprint
-    with pytest.raises(ArtifactError, match="can't be cut"):
+    with pytest.raises(ArtifactError, match="can't be truncated"):
         open_encoder(EncoderSpec(folder=tmp_path, layers=3))
 
 

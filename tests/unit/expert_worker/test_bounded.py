@@ -40,7 +40,7 @@ def test_a_call_that_hangs_is_given_up_and_not_made_again_before_it_ends() -> No
         return 1
 
     for _ in range(3):
-        with pytest.raises(TierLoadError, match="a: the file system does not answer"):
+        with pytest.raises(TierLoadError, match="a: the file system is not responding"):
             calls.call("a", hang)
     calls._patience_s = WAIT_S  # a busy machine may take its time for what does not hang
     assert calls.call("b", lambda: 2) == 2, "others are answered"
@@ -55,7 +55,7 @@ def test_no_more_hang_than_may() -> None:
     for number in range(3):
         with pytest.raises(TierLoadError):
             calls.call(str(number), lambda: gate.wait(WAIT_S))
-    with pytest.raises(TierLoadError, match="3 calls hang already"):
+    with pytest.raises(TierLoadError, match="3 calls are already hanging"):
         calls.call("more", lambda: 1)
     gate.set()
     until_over(calls)

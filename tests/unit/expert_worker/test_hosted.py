@@ -68,9 +68,9 @@ def test_a_mount_that_answers_no_more_leaves_experts_as_they_were(
     monkeypatch.setattr(KnownBundles, "get", get)
     assert hosted.check("good") == "7"
     assert hosted.weight_bytes("good") == 7
-    with pytest.raises(TierLoadError, match="does not answer"):
+    with pytest.raises(TierLoadError, match="is not responding"):
         hosted.look("good")
-    with pytest.raises(TierLoadError, match="does not answer"):
+    with pytest.raises(TierLoadError, match="is not responding"):
         hosted.check("bad")
     assert hosted.weight_bytes("bad") == 0
     answers.set()

@@ -28,7 +28,7 @@ def test_tiles_keep_sixteen(monkeypatch: pytest.MonkeyPatch, isa: str, bits: int
 
 def test_a_cache_that_memory_can_not_hold_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COE_WORKER_KV_BYTES", str(1 << 60))
-    with pytest.raises(SystemExit, match=r"^coe: COE_WORKER_KV_BYTES: 1152921504606846976 bytes are more than"):
+    with pytest.raises(SystemExit, match=r"^coe: COE_WORKER_KV_BYTES: 1152921504606846976 bytes exceed"):
         WorkerSettings()
 
 
@@ -39,5 +39,5 @@ def test_a_container_has_the_memory_that_it_may_take(limit: str, fits: bool, mon
     if fits:
         assert WorkerSettings().kv_bytes == 512 << 20
         return
-    with pytest.raises(SystemExit, match="the 268435456 bytes of memory"):
+    with pytest.raises(SystemExit, match="the 268435456 bytes of available memory"):
         WorkerSettings()

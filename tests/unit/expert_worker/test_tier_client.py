@@ -182,7 +182,7 @@ async def test_a_lease_that_crosses_its_caller_s_leaving_is_given_back(why: str)
             with pytest.raises(asyncio.CancelledError):
                 await asking
         else:
-            with pytest.raises(TierLoadError, match="not get into HBM in time"):
+            with pytest.raises(TierLoadError, match="not loaded into HBM in time"):
                 await asking
         taken_back = await manager.released.get()
         assert (taken_back.call, taken_back.lease_id) == (manager.acquired[0].call, 0)

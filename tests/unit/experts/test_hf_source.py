@@ -178,7 +178,7 @@ def test_weights_that_the_config_has_no_place_for_are_refused(folder: Path) -> N
     (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 1}))
     source = HfSource(folder)
     source.close()
-    with pytest.raises(ArtifactError, match=r"has blk\.1\..*, which its configuration has no place for"):
+    with pytest.raises(ArtifactError, match=r"has blk\.1\..*, which its configuration does not provide for"):
         plan_tensors(source.config, source.tensors)
 
 
@@ -226,13 +226,13 @@ def test_what_a_config_of_gemma_leaves_out_is_its_familys() -> None:
     ("change", "match"),
     [
         ({"model_type": "bert"}, "not supported"),
-        ({"hidden_size": "wide"}, "makes no sense|wrong"),
-        ({"num_attention_heads": 0}, "wrong|no sense"),
+        ({"hidden_size": "wide"}, "is inconsistent|wrong"),
+        ({"num_attention_heads": 0}, "wrong|inconsistent"),
         ({"rope_scaling": {"rope_type": "yarn", "factor": 4}}, "yarn"),
-        ({"num_hidden_layers": -1}, "no sense"),
+        ({"num_hidden_layers": -1}, "inconsistent"),
         ({"head_dim": 24}, "head_dim.*multiple of 16"),
-        ({"head_dim": -16}, "no sense|wrong"),
-        ({"num_key_value_heads": 3}, "no sense: 4 heads can't share 3 .* evenly"),
+        ({"head_dim": -16}, "inconsistent|wrong"),
+        ({"num_key_value_heads": 3}, "inconsistent: 4 heads can't share 3 .* evenly"),
         ({"rope_theta": 0}, "rope_theta.*greater than 0"),
         ({"rope_scaling": {"rope_type": "linear", "factor": -8}}, "rope_factors.*greater than 0"),
         ({"sliding_window": 4096}, "sliding window"),

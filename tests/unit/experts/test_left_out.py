@@ -53,7 +53,7 @@ def test_a_damaged_expert_is_removed_first(tmp_path: Path, name: str, text: str,
     write(tmp_path / name, text)
     _, (one,) = Catalogue(tmp_path).look()
     assert (one.outdated, one.fix) == (False, fix.format(tmp_path))
-    assert "is no valid manifest" in one.reason
+    assert "is not a valid manifest" in one.reason
 
 
 def test_the_log_says_each_once_until_it_changes(tmp_path: Path) -> None:

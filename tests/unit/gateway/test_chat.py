@@ -263,4 +263,4 @@ def test_several_answers_are_prompts_of_their_own_seeds_and_choices_of_one_answe
 def test_several_answers_that_would_be_alike_are_refused(extra: dict[str, object]) -> None:
     with pytest.raises(ValidationError) as caught:
         ChatRequest.model_validate({"messages": HELLO, "n": 2} | extra)
-    assert invalid(caught.value).message.startswith("n: answers of temperature 0")
+    assert invalid(caught.value).message.startswith("n: all answers are the same at temperature 0")

@@ -45,7 +45,7 @@ async def test_they_are_fetched_once_and_held_against_their_checksums(
 
 async def test_what_hinders_maven_is_said(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     maven(cache, monkeypatch, "echo '[INFO] begins'; echo '[ERROR] Unknown host'; echo '[ERROR] more'; exit 1")
-    with pytest.raises(Unavailable, match=r"Maven could not bring Kafka [\d.]+: \[ERROR\] Unknown host$"):
+    with pytest.raises(Unavailable, match=r"Maven could not fetch Kafka [\d.]+: \[ERROR\] Unknown host$"):
         await artifacts.fetched()
     assert not artifacts.cache_dir().exists()
 

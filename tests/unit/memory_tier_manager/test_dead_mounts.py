@@ -131,7 +131,7 @@ async def test_others_are_leased_while_a_name_is_not_answered_for(node: Node, cl
     dead = asyncio.create_task(client.acquire(wish("dead"), WAIT_S))
     assert (await client.acquire(wish("a"), WAIT_S)).lease.expert_id == "a"
     assert not dead.done()
-    with pytest.raises(TierLoadError, match="file system does not answer"):
+    with pytest.raises(TierLoadError, match="file system is not responding"):
         await dead
     assert len(node.tiers.leases.of_worker("w")) == 1
 
@@ -186,7 +186,7 @@ async def test_a_question_is_asked_once_and_refused_at_once_while_it_is_overdue(
 
     first, second = (asyncio.create_task(looks.ask("q", question)) for _ in range(2))
     for task in (first, second):
-        with pytest.raises(TierLoadError, match="q: the file system does not answer"):
+        with pytest.raises(TierLoadError, match="q: the file system is not responding"):
             await task
     with pytest.raises(TierLoadError):
         await looks.ask("q", question)

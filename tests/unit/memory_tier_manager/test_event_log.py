@@ -206,7 +206,7 @@ def test_a_log_that_cannot_be_read_is_told_from_one_that_is_none(tmp_path: Path)
         event_log.read(tmp_path / "absent")
     for other in ("{}\n", "[" * 100_000):
         (tmp_path / "other").write_text(other)
-        with pytest.raises(ArtifactError, match="is no event log of this version"):
+        with pytest.raises(ArtifactError, match="is not an event log of this version"):
             event_log.read(tmp_path / "other")
     (tmp_path / "other").write_text("")
     with pytest.raises(ArtifactError, match="is empty"):

@@ -30,6 +30,6 @@ def test_a_changed_file_is_read_again_and_one_that_can_not_be_used_changes_nothi
         broken()
         caplog.clear()
         assert (renewed.renew(), renewed.renew(), renewed.made) == (None, None, "another")
-        assert caplog.messages == ["texts not read again, the old ones stay"]
+        assert caplog.messages == ["texts not reloaded, the old ones stay in use"]
     file.write_text("a third")
     assert renewed.renew() == "a third"

@@ -57,8 +57,8 @@ def test_the_password_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"USERNAME": "coe"}, "COE_KAFKA_SASL_USERNAME is set and COE_KAFKA_SASL_MECHANISM is not"),
-        ({"PASSWORD": SECRET}, "COE_KAFKA_SASL_PASSWORD is set and COE_KAFKA_SASL_MECHANISM is not"),
+        ({"USERNAME": "coe"}, "COE_KAFKA_SASL_USERNAME is set but COE_KAFKA_SASL_MECHANISM is not"),
+        ({"PASSWORD": SECRET}, "COE_KAFKA_SASL_PASSWORD is set but COE_KAFKA_SASL_MECHANISM is not"),
         ({"MECHANISM": "PLAIN"}, "needs COE_KAFKA_SASL_USERNAME"),
         ({"MECHANISM": "PLAIN", "USERNAME": "coe"}, "needs one of COE_KAFKA_SASL_PASSWORD and _PASSWORD_FILE"),
         (

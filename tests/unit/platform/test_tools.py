@@ -77,7 +77,7 @@ def test_calls_in_a_conversation_have_arguments(arguments: str) -> None:
 
 
 def test_calls_in_a_conversation_name_what_was_called() -> None:
-    with pytest.raises(InvalidPrompt, match="which is no name"):
+    with pytest.raises(InvalidPrompt, match="which is not a valid name"):
         conversation(common_pb2.ChatMessage(role="assistant", tool_calls=[common_pb2.ToolCall(arguments="{}")]), RESULT)
 
 

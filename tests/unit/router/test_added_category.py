@@ -23,7 +23,7 @@ def test_a_category_is_added_without_training_the_others(trained: Trained, encod
     with pytest.raises(ArtifactError, match="at least"):
         add_category(base, "gardening", texts[:3], encoder)
     for name in ("gardening/roses", " ", "a\ud800"):
-        with pytest.raises(ArtifactError, match="is no name for a category"):
+        with pytest.raises(ArtifactError, match="is not a valid category name"):
             add_category(base, name, texts, encoder)
 
 

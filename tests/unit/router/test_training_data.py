@@ -32,7 +32,7 @@ def test_rows_become_prompts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "holds no prompts"),
+        (b"", "contains no prompts"),
         (b'{"prompt": "a"}\nnonsense', "prompts.jsonl, line 2: Expecting value"),
         (b'{"prompt": "a"}\n\n\xff', "line 3: 'utf-8' codec"),
         (b"[]", "line 1: a JSON object is wanted"),
@@ -112,5 +112,5 @@ def test_a_folder_of_prompts(tmp_path: Path) -> None:
     (tmp_path / "b.jsonl").write_text('{"prompt": "three"}\n')
     (tmp_path / "readme.md").write_text("not a prompt")
     assert read_folder(tmp_path) == ["one", "two", "three"]
-    with pytest.raises(ArtifactError, match="no folder"):
+    with pytest.raises(ArtifactError, match="not a folder"):
         read_folder(tmp_path / "none")

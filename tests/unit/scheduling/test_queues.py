@@ -82,7 +82,7 @@ def test_is_bounded() -> None:
 def test_a_key_waits_once() -> None:
     queues = ExpertQueues()
     queues.push(QueuedPrompt("a", "x", 0.0))
-    with pytest.raises(ValueError, match="queued already"):
+    with pytest.raises(ValueError, match="already queued"):
         queues.push(QueuedPrompt("a", "y", 1.0))
 
 

@@ -106,7 +106,7 @@ def test_a_calibration_is_read_as_it_was_printed(tmp_path) -> None:
     without = {"hardware": asdict(machine) | {"measured": {"decode": 1}}}
     for broken in ("{}", json.dumps(without), "[" * 100_000):
         file.write_text(broken)
-        with pytest.raises(ArtifactError, match="is no calibration"):
+        with pytest.raises(ArtifactError, match="is not a calibration"):
             read_calibration(file)
     with pytest.raises(ArtifactError, match=r"can't read .*: No such file"):
         read_calibration(tmp_path / "none.json")

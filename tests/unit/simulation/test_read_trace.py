@@ -45,7 +45,7 @@ def test_prompts_are_in_order_of_arrival(tmp_path: Path) -> None:
 def test_a_line_that_is_none_is_named(tmp_path: Path, line: bytes) -> None:
     path = tmp_path / "trace.jsonl"
     path.write_bytes(json.dumps(FINE).encode() + b"\n" + line + b"\n")
-    with pytest.raises(InvalidPrompt, match=r"trace\.jsonl:2 is no trace line") as refused:
+    with pytest.raises(InvalidPrompt, match=r"trace\.jsonl:2 is not a trace line") as refused:
         read_trace(path)
     assert len(refused.value.message) < 300
 
@@ -53,5 +53,5 @@ def test_a_line_that_is_none_is_named(tmp_path: Path, line: bytes) -> None:
 def test_a_trace_of_nothing_is_none(tmp_path: Path) -> None:
     path = tmp_path / "trace.jsonl"
     path.write_text("\n")
-    with pytest.raises(InvalidPrompt, match="holds no prompts"):
+    with pytest.raises(InvalidPrompt, match="contains no prompts"):
         read_trace(path)

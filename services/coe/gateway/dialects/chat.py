@@ -78,7 +78,7 @@ class ChatRequest(ChoiceRequest):
     @classmethod
     def _beside_logprobs(cls, top: int, asked: ValidationInfo) -> int:
         if top and not asked.data.get("logprobs"):
-            raise ValueError("needs logprobs: true")
+            raise ValueError("requires logprobs: true")
         return top
 
     def to_prompt(self) -> events_pb2.PromptSubmitted:

@@ -30,9 +30,9 @@ class ChoiceRequest(Asked, ABC):
     @classmethod
     def _that_differ(cls, n: int, asked: ValidationInfo) -> int:
         if n > 1 and not asked.data.get("temperature"):
-            raise ValueError("answers of temperature 0, the default, are all alike: only 1 is given")
+            raise ValueError("all answers are the same at temperature 0, the default: only 1 is possible")
         if n > 1 and asked.data.get("stream"):
-            raise ValueError("several answers are not streamed")
+            raise ValueError("several answers can't be streamed")
         return n
 
     def apart(self) -> list[Self]:

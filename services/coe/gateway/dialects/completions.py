@@ -21,7 +21,7 @@ FORM = ("text_completion", "cmpl")
 def _given(prompt: object) -> list[str] | list[list[int]]:
     several: list[Any] = prompt if isinstance(prompt, list) and not _is_ids(prompt) else [prompt]
     if not several or not (all(isinstance(one, str) for one in several) or all(map(_is_ids, several))):
-        raise ValueError("a text is wanted, or a list of token ids, or a list of texts or of such lists")
+        raise ValueError("must be a text, a list of token ids, or a list of either")
     return several
 
 
@@ -45,11 +45,11 @@ class CompletionRequest(ChoiceRequest):
     def _prompts(cls, prompt: object, asked: ValidationInfo) -> list[str] | list[list[int]]:
         given = _given(prompt)
         if not isinstance(given[0], str) and asked.data.get("model") in ROUTED:
-            raise ValueError("token ids are of one expert's tokenizer: name that expert as the model")
+            raise ValueError("token ids belong to one expert's tokenizer: name that expert as the model")
         if len(given) > 1 and asked.data.get("stream"):
-            raise ValueError("the answers to several are not streamed")
+            raise ValueError("several prompts can't be streamed")
         if (choices := len(given) * asked.data.get("n", 1)) > MAX_CHOICES:
-            raise ValueError(f"a request may have {MAX_CHOICES} answers, not {choices}")
+            raise ValueError(f"a request may have at most {MAX_CHOICES} answers, not {choices}")
         return given
 
     @field_validator("echo")
@@ -57,11 +57,11 @@ class CompletionRequest(ChoiceRequest):
     def _of_what_is_known(cls, echo: bool, asked: ValidationInfo) -> bool:
         told = asked.data.get("logprobs") is not None
         if asked.data.get("max_tokens") == 0 and not (echo and told):
-            raise ValueError("max_tokens may be 0 beside echo and logprobs only")
+            raise ValueError("max_tokens may be 0 only with echo and logprobs")
         if echo and told and asked.data.get("stream"):
-            raise ValueError("not streamed beside logprobs")
+            raise ValueError("can't be streamed with logprobs")
         if echo and not told and not isinstance(asked.data.get("prompt", [""])[0], str):
-            raise ValueError("the text of token ids is known beside logprobs only")
+            raise ValueError("requires logprobs if the prompt is token ids")
         return echo
 
     @property
@@ -87,7 +87,7 @@ class CompletionRequest(ChoiceRequest):
     def whole(self, result: events_pb2.PromptCompleted, head: Head) -> dict[str, Any]:
         answer = result.completion
         if self.scored and not answer.prompt_logprobs:
-            raise Unavailable("a worker of an older version answered, which tells nothing of the prompt's tokens")
+            raise Unavailable("a worker of an older version answered, without log-probabilities of the prompt")
         echoed = self._echoed(answer.prompt_logprobs)
         logprobs = None
         if self.logprobs is not None:

@@ -63,7 +63,7 @@ async def fetched() -> Path:
                 if not is_fetched():
                     await _copy_dependencies(target)
     except TimeoutError:
-        raise Unavailable(f"Maven did not bring Kafka {version()} within {_FETCH_TIMEOUT_S:.0f} s") from None
+        raise Unavailable(f"Maven did not fetch Kafka {version()} within {_FETCH_TIMEOUT_S:.0f} s") from None
     return target
 
 
@@ -96,7 +96,7 @@ async def _copy_dependencies(target: Path) -> None:
         if status != 0:
             lines = log.read_text(errors="replace").splitlines()
             reason = next((line for line in lines if "ERROR" in line), "no reason given")
-            raise Unavailable(f"Maven could not bring Kafka {version()}: {reason}")
+            raise Unavailable(f"Maven could not fetch Kafka {version()}: {reason}")
         _put_in_place(jars, target)
 
 

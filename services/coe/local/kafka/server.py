@@ -93,7 +93,7 @@ class KafkaServer(LocalServer):
                 cwd=self._directory,
             )
         except subprocess.TimeoutExpired:
-            raise Unavailable(f"Kafka's storage tool did not end within {_FORMAT_TIMEOUT_S} s") from None
+            raise Unavailable(f"Kafka's storage tool did not finish within {_FORMAT_TIMEOUT_S} s") from None
         if done.returncode != 0:
             reason = next(iter((done.stderr or done.stdout).strip().splitlines()), "no reason given")
             raise Unavailable(f"Kafka's storage could not be formatted: {reason}")

@@ -22,7 +22,7 @@ async def handle(handler: BatchHandler, records: Sequence[Record]) -> Sequence[O
     except Exception as error:
         if len(records) == 1:
             return [_failed(records[0], error)]
-        _log.warning("a batch failed, its records are handled one by one", records=len(records), error=repr(error))
+        _log.warning("a batch failed; its records are handled one by one", records=len(records), error=repr(error))
     return [(await handle(handler, [record]))[0] for record in records]
 
 

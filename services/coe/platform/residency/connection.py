@@ -57,7 +57,7 @@ def connect(url: str) -> Any:
     if not kind:
         return Redis.from_url(url, **options, **once, **security)
     if base not in ("redis", "rediss") or kind not in _PORTS:
-        raise ArtifactError(f"{parts.scheme}:// is no Redis that we know", setting="COE_REDIS_URL")
+        raise ArtifactError(f"{parts.scheme}:// is not a supported Redis URL", setting="COE_REDIS_URL")
     if base == "rediss":
         security["ssl"] = True
     hosts = _hosts(parts, _PORTS[kind])
@@ -129,7 +129,7 @@ def _hosts(parts: SplitResult, default_port: int) -> list[tuple[str, int]]:
         try:
             found.append((host.strip("[]"), int(port or default_port)))
         except ValueError:
-            raise ArtifactError(f"{text!r} is no HOST:PORT", setting="COE_REDIS_URL") from None
+            raise ArtifactError(f"{text!r} is not HOST:PORT", setting="COE_REDIS_URL") from None
     return found
 
 

@@ -111,7 +111,9 @@ class ResidencyPublisher:
                 failures += 1
                 published.set(0)
                 if failures == 1:
-                    _log.warning("residency can't be published: Redis is away?", error=await why(self._url, error))
+                    _log.warning(
+                        "residency can't be published: is Redis unreachable?", error=await why(self._url, error)
+                    )
                 self._all_changed()
                 await asyncio.sleep(backoff.delay_s(failures, cap_s=view.SIGN_OF_LIFE_S))
                 continue

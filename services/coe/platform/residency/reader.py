@@ -43,7 +43,7 @@ class ResidencyReader:
                 self._view, age = view.ClusterView(), _PAUSE_S
                 if not self._away:
                     self._away = True
-                    _log.warning("residency can't be read: going on without it", error=await why(self._url, error))
+                    _log.warning("residency can't be read: continuing without it", error=await why(self._url, error))
             raise_if_cancelled()
             self._valid_until = time.monotonic() + age
             return self._view

@@ -22,7 +22,7 @@ def observe(record: Record, outcome: Outcome) -> None:
         registry.counter("coe.dead_letters").add(1, attributes)
         if not outcome.publish:
             with messaging.handling(record):
-                _log.warning("a message that names no prompt was set aside", code=code, **_place(record))
+                _log.warning("a message without a request id became a dead letter", code=code, **_place(record))
 
 
 def _observe(record: Record, message: ProtobufMessage) -> None:

@@ -82,5 +82,5 @@ def _readers(settings: CoreSettings) -> list[MetricReader]:
         try:
             start_http_server(port, addr=host)
         except OSError as error:
-            raise Unavailable(f"COE_METRICS_PORT: {host}:{port} can't be had: {error.strerror}") from None
+            raise Unavailable(f"COE_METRICS_PORT: {host}:{port} can't be bound: {error.strerror}") from None
     return readers

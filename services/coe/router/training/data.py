@@ -29,7 +29,7 @@ def load(path: Path, unlabelled: frozenset[str] = UNLABELLED, *, every_domain: b
     """
     prompts = [_parse(row, number, path, unlabelled, every_domain) for number, row in rows.read(path)]
     if not prompts:
-        raise ArtifactError(f"{path} holds no prompts", path=path)
+        raise ArtifactError(f"{path} contains no prompts", path=path)
     return prompts
 
 

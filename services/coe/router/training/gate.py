@@ -24,10 +24,12 @@ LINES, OBJECTS = ".txt", ".jsonl"
 def read_folder(folder: Path) -> list[str]:
     """The distinct prompts of a folder: one a line in `*.txt`, and `prompt` in `*.jsonl`. Raises ArtifactError."""
     if not folder.is_dir():
-        raise ArtifactError(f"{folder} is no folder", folder=folder)
+        raise ArtifactError(f"{folder} is not a folder", folder=folder)
     files = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in (LINES, OBJECTS)]
     if not files:
-        raise ArtifactError(f"{folder} has no *.txt (a prompt a line) and no *.jsonl (with `prompt`)", folder=folder)
+        raise ArtifactError(
+            f"{folder} has no *.txt (one prompt per line) and no *.jsonl (with `prompt`)", folder=folder
+        )
     texts: dict[str, None] = {}
     for path in files:
         found = _lines(path) if path.suffix.lower() == LINES else [prompt.text for prompt in load(path)]
@@ -40,7 +42,7 @@ def _lines(path: Path) -> list[str]:
         # Some editors begin a file with a byte order mark.
         return path.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
-        raise ArtifactError(f"{path} is no text in UTF-8: {error}", path=path) from None
+        raise ArtifactError(f"{path} is not UTF-8 text: {error}", path=path) from None
 
 
 def add_category(artifact: Artifact, name: str, texts: Sequence[str], encoder: Encoder, *, seed: int = 0) -> Artifact:
@@ -51,7 +53,9 @@ def add_category(artifact: Artifact, name: str, texts: Sequence[str], encoder: E
     would be taken for a part of another.
     """
     if "/" in name or not name.isprintable() or not name.strip():
-        raise ArtifactError(f"{name!r} is no name for a category: what follows a / names a part of one", category=name)
+        raise ArtifactError(
+            f"{name!r} is not a valid category name: a / separates a category from its sub-category", category=name
+        )
     model = _without(artifact.model, name)
     if len(texts) < MIN_PROMPTS:
         raise ArtifactError(f"a category needs at least {MIN_PROMPTS} prompts, {name} has {len(texts)}", category=name)

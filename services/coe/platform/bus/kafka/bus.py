@@ -70,7 +70,7 @@ class KafkaBus:
                     why, lasts = await self._connection.trouble()
                     if lasts:
                         # Waiting fixes no certificate, and no password.
-                        raise Unavailable(f"no connection with a Kafka broker: {why}")
+                        raise Unavailable(f"no connection to a Kafka broker: {why}")
                     pause = backoff.delay_s(failures)
                     self._on_wait(why)
                     # That nothing connects says no more than the line itself.
@@ -83,7 +83,7 @@ class KafkaBus:
         except TimeoutError:
             await self.stop()
             if why:
-                raise Unavailable(f"no connection with a Kafka broker: {why}") from None
+                raise Unavailable(f"no connection to a Kafka broker: {why}") from None
             # That nothing connects says no more than this does.
             reason = f": {last}" if last and not isinstance(last, KafkaConnectionError) else ""
             raise Unavailable(f"no Kafka broker answers at {self._connection.bootstrap}{reason}") from None

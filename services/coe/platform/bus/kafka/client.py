@@ -104,7 +104,7 @@ async def stop_consumer(consumer: AIOKafkaConsumer, timeout_s: float = STOP_TIME
     except BaseException as error:
         ours = isinstance(error, Exception) or _nobodys(error)
         if ours:
-            _log.warning("a consumer's stop was given up", error=repr(error))
+            _log.warning("stopping a consumer timed out", error=repr(error))
         await _abandon(consumer)
         if not ours:
             raise

@@ -26,8 +26,8 @@ async def watch_lag(admin: Admin, subscription: Subscription) -> None:
                 lag = await admin.lag(subscription.group, subscription.topic)
             registry.gauge("coe.consumer.lag").set(lag, attributes)
         except (KafkaError, OSError, TimeoutError) as error:
-            _log.debug("the lag can't be asked for", group=subscription.group, error=repr(error))
+            _log.debug("the consumer lag can't be determined", group=subscription.group, error=repr(error))
         except Exception as error:
             # aiokafka also asserts. A figure is no reason to end.
-            _log.warning("the lag can't be asked for", group=subscription.group, exc_info=error)
+            _log.warning("the consumer lag can't be determined", group=subscription.group, exc_info=error)
         await asyncio.sleep(PERIOD_S)

@@ -194,4 +194,4 @@ async def _bounded(work: Awaitable[object], timeout_s: float) -> None:
         async with asyncio.timeout(timeout_s):
             await work
     except Exception as error:
-        _log.warning("a step of the shutdown was given up", error=repr(error))
+        _log.warning("a step of the shutdown timed out", error=repr(error))

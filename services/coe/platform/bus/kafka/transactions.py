@@ -98,7 +98,7 @@ class Transactions:
                 lead.fenced = True
                 await self._serve(producer, lead)
             except (*EXPELLED, ProducerFenced) as error:
-                _log.info("others had the partitions", group=self._group, error=repr(error))
+                _log.info("the partitions moved to another process", group=self._group, error=repr(error))
                 self._lose(kept=False)
                 expelled, pause = isinstance(error, EXPELLED), _FENCED_PAUSE_S
             except Exception as error:
