@@ -1,12 +1,15 @@
-"""Scheduling policies: pure, shared by the worker's run loop and the simulator, named in settings.
+"""Scheduling policies: which expert runs next, with which prompts, and what to prefetch meanwhile.
 
-| name | order | batches | a copy and its run | prefetch | eviction |
+A policy is a pure function of the queues and the clock (`policy.py` has the interface), so the worker's run loop and
+the simulator share the same code. Settings select a policy by name:
+
+| name | order | batches | copy and run | prefetch | eviction |
 |---|---|---|---|---|---|
-| `fifo` | arrival | one prompt | in turn | no | first in, first out |
-| `samba-coe` | arrival | one prompt | in turn | no | least recently used |
-| `lru` | arrival | neighbours of one expert | together | no | least recently used |
-| `coserve` | groups by expert, as formed | closed | in turn | no | lowest probability |
-| `lookahead` | groups by expert, ageing bound | continuous | together | next two | farthest use, probability, LRU |
+| `fifo` | arrival | one prompt | sequential | no | first in, first out |
+| `samba-coe` | arrival | one prompt | sequential | no | least recently used |
+| `lru` | arrival | consecutive prompts of one expert | overlapped | no | least recently used |
+| `coserve` | groups by expert, in order of formation | closed | sequential | no | lowest probability |
+| `lookahead` | groups by expert, ageing bound | continuous | overlapped | next two | farthest use, probability, LRU |
 """
 
 from coe.scheduling.estimates import Exponential, LearnedCosts, Line

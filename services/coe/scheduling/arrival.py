@@ -1,4 +1,4 @@
-"""Policies that serve prompts in the order of their arrival, as shipped systems do."""
+"""Policies that serve prompts in order of arrival, as shipped systems do."""
 
 from abc import ABC, abstractmethod
 from itertools import islice, takewhile
@@ -7,7 +7,7 @@ from coe.scheduling.policy import IDLE, Batch, Decision, QueueView
 
 
 class _InOrder(ABC):
-    """Whoever came first is next, and nothing is prefetched."""
+    """Runs the expert of the oldest prompt next, and prefetches nothing."""
 
     copy_first: bool
 
@@ -23,7 +23,7 @@ class _InOrder(ABC):
 
     @abstractmethod
     def _together(self, view: QueueView, expert: str) -> int:
-        """How many of the expert's prompts make the batch."""
+        """How many of the expert's prompts go into the batch."""
 
 
 class OneByOne(_InOrder):
@@ -40,7 +40,7 @@ class OneByOne(_InOrder):
 
 
 class HeadRun(_InOrder):
-    """Prompts at the head of the line that want the same expert share a batch."""
+    """Consecutive prompts at the head of the queue that want the same expert share a batch."""
 
     copy_first = False
 

@@ -1,8 +1,8 @@
-"""CoServe's queue (arXiv 2503.02354, section 3.2): a prompt joins the group that waits for the same expert.
+"""CoServe's queue (arXiv 2503.02354, section 3.2): a prompt joins the group waiting for the same expert.
 
-Groups are served in the order they were formed, each to its end, in batches of at most the worker's size. As
-published, a batch is closed once it runs, its expert is switched in before, and nothing is prefetched. Experts are
-evicted by lowest expected use.
+Groups are served to completion in the order they were formed, in batches of at most the worker's batch size. As
+published, a batch is closed once it runs, its expert is loaded before it starts, and nothing is prefetched. The expert
+with the lowest expected use is evicted first.
 """
 
 from coe.scheduling.policy import IDLE, Batch, Decision, NextUse, QueueView

@@ -1,11 +1,11 @@
-"""Estimates that policies plan with, learned from what was measured."""
+"""Estimates that policies plan with, learned from measurements: expert popularity, batch times and load times."""
 
 import math
 from collections.abc import Callable
 
 
 class Exponential:
-    """Share of prompts per expert; a prompt's weight halves every `half_life` prompts after it."""
+    """Each expert's share of the prompts, exponentially decayed: a prompt's weight halves every `half_life` prompts."""
 
     def __init__(self, half_life: float = 500.0) -> None:
         self._growth = 2.0 ** (1.0 / half_life)
@@ -30,8 +30,8 @@ class Exponential:
 
 
 class Line:
-    """Seconds as base + each * n, fitted by least squares to what passes; a measurement's weight falls by `forget` with
-    each new one. Neither is ever negative."""
+    """Seconds as base + each * n, an online least-squares fit. Every new measurement multiplies the weight of all
+    earlier ones by `forget`. `base` and `each` are never negative."""
 
     def __init__(self, base: float, each: float, forget: float = 0.98) -> None:
         self.base = base
@@ -57,7 +57,7 @@ class Line:
 
 
 class LearnedCosts:
-    """Batch time base_s + per_prompt_s * n (CoServe's K n + B), load time bytes / bandwidth, fitted as they pass."""
+    """Batch time as base_s + per_prompt_s * n (CoServe's K n + B) and load time as bytes / bandwidth, fitted online."""
 
     def __init__(
         self,

@@ -1,16 +1,19 @@
-"""Our policy: the queue is the future, so group by expert, prefetch what runs next, and tell the evictor what is far.
+"""This project's policy. The queue shows the near future, so group prompts by expert, prefetch the experts that run
+next, and tell the tier manager which resident experts are not needed soon.
 
-A *visit* serves the prompts of one expert. Which visit comes next is the one that answers most prompts a second (an
-expert in HBM costs no load, a long queue shares one), the more so the longer its oldest prompt has waited, and as long
-as every other visit can still begin in time: a prompt is due `max_wait` after it arrived. `latest_start` is the classic
-backward pass of earliest-deadline-first scheduling. When that leaves no choice the earliest due visit runs.
+A *visit* serves the queued prompts of one expert. The next visit is the one that answers the most prompts per second
+(an expert in HBM costs no load, and a long queue shares one load), weighted by how long its oldest prompt has waited,
+provided that every other visit can still begin in time. A prompt is due `max_wait` after its arrival; `latest_start` is
+the classic backward pass of earliest-deadline-first scheduling. When no candidate leaves the others enough time, the
+visit with the earliest due time runs.
 
 Two bounds follow, both tested over random traces:
-* while prompts served one by one in order of arrival would begin within `max_wait`, they do here too, give or take
-  the generation that is running;
-* always, overloaded or not: a prompt that has waited `max_wait` is served in this round or the next one. A round visits
-  each expert once that was waited for when it began, and a visit takes the prompts that came before it. Where prompts
-  come faster than groups of `max_wait` can be answered, rounds and groups grow until they are fast enough.
+* As long as serving prompts one by one in order of arrival would start each within `max_wait`, this policy does too,
+  give or take the generation in progress.
+* Always, even under overload: a prompt that has waited `max_wait` is served in the current round or the next. A round
+  visits, once each, the experts that had prompts waiting when it began, and a visit takes the prompts that arrived
+  before it. If prompts arrive faster than groups collected over `max_wait` can be answered, rounds and groups grow
+  until throughput keeps up.
 """
 
 from collections.abc import Iterable
@@ -20,21 +23,22 @@ from operator import attrgetter
 from coe.scheduling.policy import IDLE, Batch, Decision, NextUse, QueueView, Running
 from coe.scheduling.queues import ExpertQueues
 
-# Predicted lateness, as a part of max_wait, from which the worker is taken to be overloaded: keeping to due times would
-# then only add switches, so visits are made whole, in rounds.
+# Predicted lateness, as a fraction of max_wait, above which the worker counts as overloaded. Honouring due times would
+# then only add switches, so whole visits are made in rounds.
 OVERLOAD = 0.25
-# Visits that are tried, best first, before the earliest due one is taken.
+# Visits to try, best first, before falling back to the one due first.
 CANDIDATES = 4
-# A visit whose oldest prompt has waited max_wait / PATIENCE counts as if it answered four times as many prompts a
-# second, after twice that nine times: in simulation that lowers mean and p99 of all waits.
+# A visit whose oldest prompt has waited max_wait / PATIENCE counts as if it answered four times as many prompts per
+# second; after twice that wait, nine times as many. In simulation this lowers the mean and the p99 wait.
 PATIENCE = 20.0
 
 
 @dataclass(slots=True)
 class Visit:
-    """Serving the queue of one expert, whose oldest prompt came at `head`.
+    """Serving the queue of one expert, whose oldest prompt arrived at `head`.
 
-    `due`: when it must begin; `cost`: seconds with its load, if any; `per_prompt`: its part of them.
+    `due`: when it must begin. `cost`: its seconds, including the load if one is needed. `per_prompt`: `cost` divided by
+    the number of prompts. `mark`: the state of the queue that this was computed from (`ExpertQueues.marks`).
     """
 
     expert: str
@@ -54,10 +58,10 @@ class Lookahead:
     def __init__(self, max_wait: float = 20.0, prefetch_depth: int = 2) -> None:
         self.max_wait = max_wait
         self.prefetch_depth = prefetch_depth
-        # What was last seen to wait beside the running expert, in the order of its visits.
+        # The state of the other experts' queues at the last look, and their visits in the order they would run.
         self._seen: tuple[str, int, ExpertQueues] | None = None
         self._others: list[Visit] = []
-        # Visits as they were last seen, by expert: good as long as queue, costs and residency are the same.
+        # Cached visits by expert, valid while queue, costs and residency are unchanged.
         self._visits: dict[str, Visit] = {}
         self._good_for: tuple[ExpertQueues, int] | None = None
         self._foretold = False
@@ -82,7 +86,7 @@ class Lookahead:
         return Decision(run=batch, prefetch=self._prefetch(view, order[1:]), forecast=self._forecast(view, order, 0.0))
 
     def _while_running(self, view: QueueView, running: Running, now: float, arrived_by: float) -> Decision:
-        # Asked at every step: what waits for other experts is only looked at again when it has changed.
+        # Called at every step, so the other experts' queues are examined again only when they have changed.
         seen = (running.expert, view.queues.changes_beside(running.expert), view.queues)
         if seen != self._seen:
             others = self._known_visits(view, without=running.expert)
@@ -107,7 +111,7 @@ class Lookahead:
         return room
 
     def _known_visits(self, view: QueueView, without: str | None = None) -> list[Visit]:
-        """One for each expert that is waited for. Only those whose queue or residency has changed are worked out."""
+        """A visit for each expert with waiting prompts; recomputed only where queue or residency has changed."""
         queues, resident = view.queues, view.resident
         if self._good_for is None or self._good_for[0] is not queues or self._good_for[1] != view.costs.version:
             self._visits.clear()
@@ -126,14 +130,14 @@ class Lookahead:
         run_s = view.costs.run_s(expert, prompts)
         due = head + self.max_wait
         if prompts > view.max_batch:
-            # The last batch begins late in the visit, and its prompts have waited nearly as long as the first.
+            # The last batch begins late in the visit, and its prompts have waited nearly as long as the first ones.
             due = min(due, tail + self.max_wait - (run_s - view.costs.run_s(expert, view.max_batch)))
         resident = expert in view.resident
         cost = max(run_s if resident else run_s + view.costs.load_s(expert), 1e-9)
         return Visit(expert, head, due, cost, resident, cost / prompts, mark)
 
     def _order(self, visits: list[Visit], begin: float, arrived_by: float) -> list[Visit]:
-        """All visits, the one to make at time `begin` first, the others as they would follow as things stand."""
+        """All visits: first the one to make at time `begin`, then the others in the order they would follow."""
         due_order = by_due(visits)
         late = begin - latest_start(due_order)
         if late > OVERLOAD * self.max_wait:
@@ -166,7 +170,7 @@ def by_due(visits: Iterable[Visit]) -> list[Visit]:
 
 
 def latest_start(due_order: Iterable[Visit], without: Visit | None = None) -> float:
-    """The latest time at which the first visit can begin so that all, in this order, begin by their due times."""
+    """The latest time at which the first visit can begin so that every visit, in this order, begins when it is due."""
     start, before = float("inf"), 0.0
     for visit in due_order:
         if visit is not without:

@@ -1,4 +1,4 @@
-"""Policies by the names that settings and commands use."""
+"""Creates a policy by the name that settings and commands use."""
 
 from coe.scheduling.arrival import HeadRun, OneByOne
 from coe.scheduling.coserve import CoServe
@@ -9,7 +9,7 @@ POLICIES = ("fifo", "samba-coe", "lru", "coserve", "lookahead")
 
 
 def make_policy(name: str, *, max_wait: float = 20.0, prefetch_depth: int = 2) -> QueuePolicy:
-    """Raises ValueError for an unknown name. `max_wait` (seconds) and `prefetch_depth` are lookahead's."""
+    """`max_wait` (seconds) and `prefetch_depth` apply to `lookahead` only. Raises ValueError for an unknown name."""
     match name:
         case "fifo":
             return OneByOne("fifo", eviction="fifo")

@@ -1,8 +1,8 @@
-"""The port between a worker's run loop (or the simulator's) and the policy that orders its queues.
+"""The interface between a run loop (the worker's or the simulator's) and the policy that orders its queues.
 
-The loop asks `decide` whenever something changed: a prompt arrived, a step ended, a load ended, a batch ended. The
-policy reads the view and answers; it does no I/O and reads no clock. Named tuples, because millions of
-them are made when a trace is simulated.
+The loop calls `decide` whenever something has changed: a prompt arrived, or a step, a load or a batch ended. The policy
+reads the view and returns a decision; it does no I/O and reads no clock. Views and decisions are named tuples because
+simulating a trace creates millions of them.
 """
 
 from collections.abc import Set as AbstractSet
@@ -13,13 +13,13 @@ from coe.scheduling.queues import ExpertQueues
 
 
 class Costs(Protocol):
-    """What things are expected to take, in seconds. `version` is another one whenever it expects something else."""
+    """Expected durations in seconds. `version` changes whenever an estimate does."""
 
     @property
     def version(self) -> int: ...
 
     def load_s(self, expert: str) -> float:
-        """Bringing the expert into HBM when it is not there."""
+        """Loading the expert into HBM."""
         ...
 
     def run_s(self, expert: str, prompts: int) -> float:
@@ -29,12 +29,12 @@ class Costs(Protocol):
 
 class Popularity(Protocol):
     def probability(self, expert: str) -> float:
-        """Share of coming prompts that are expected to want the expert."""
+        """The expected share of future prompts that will want the expert."""
         ...
 
 
 class Running(NamedTuple):
-    """The expert that executes now. `remaining_s`: until its live prompts have ended, as far as can be told."""
+    """The expert that is generating. `remaining_s`: estimated seconds until its `live` sequences have ended."""
 
     expert: str
     live: int
@@ -42,7 +42,7 @@ class Running(NamedTuple):
 
 
 class QueueView(NamedTuple):
-    """What a policy may know. `resident`: experts in HBM, or on the way there. `last`: the expert that ran last."""
+    """All a policy gets to see. `resident`: experts in HBM or loading into it. `last`: the expert that ran last."""
 
     queues: ExpertQueues
     costs: Costs
@@ -63,7 +63,7 @@ class Batch:
 
 
 class NextUse(NamedTuple):
-    """When an expert will be wanted next: `in_s` seconds from now (inf: no prompt waits for it)."""
+    """When an expert will be needed next: `in_s` seconds from now (inf: no prompt is waiting for it)."""
 
     expert: str
     in_s: float
@@ -73,11 +73,11 @@ class NextUse(NamedTuple):
 class Decision(NamedTuple):
     """What to do now.
 
-    * `run`: start this batch (only when nothing runs).
-    * `join`: add this batch to the running one, at the next step (only while something runs).
-    * `prefetch`: experts to bring into HBM meanwhile, the soonest needed first.
-    * `forecast`: goes to the tier manager with the next acquire or prefetch, so that it evicts the right expert;
-      empty when there is nothing new to say, or the policy's eviction does not look ahead.
+    * `run`: start this batch (only when nothing is running).
+    * `join`: add this batch to the running one at the next step (only while something is running).
+    * `prefetch`: experts to load into HBM meanwhile, the one needed soonest first.
+    * `forecast`: sent to the tier manager with the next acquire or prefetch, so that it evicts the right expert; empty
+      when there is nothing new to report, or when the policy's eviction does not look ahead.
     """
 
     run: Batch | None = None
@@ -90,9 +90,9 @@ IDLE = Decision()
 
 
 class QueuePolicy(Protocol):
-    """`eviction` names the policy that the tier manager should evict by (coe.memory_tier_manager.eviction).
+    """`eviction`: the eviction policy that the tier manager should use (coe.memory_tier_manager.eviction).
 
-    `copy_first`: a batch begins when its expert is in HBM, whole; else it runs behind the copy.
+    `copy_first`: a batch begins only once its expert is completely in HBM; otherwise it overlaps with the copy.
     """
 
     name: str

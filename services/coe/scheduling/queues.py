@@ -1,4 +1,4 @@
-"""Prompts that wait on one worker: a queue per expert, and the order of arrival over all of them."""
+"""The prompts waiting on one worker: a queue per expert, plus the order of arrival across all of them."""
 
 import heapq
 from collections import OrderedDict
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 from coe.platform.errors import CapacityExceeded
 
-# So many deadlines are kept whether their prompts still wait or not.
+# Slack before the deadline heap is purged of entries whose prompts no longer wait.
 MIN_DEADLINES = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class QueuedPrompt:
-    """`key` names the prompt to its owner. Times are seconds of one monotonic clock; `deadline` inf means none."""
+    """`key` identifies the prompt to its owner. Times are seconds on one monotonic clock; `deadline` inf: none."""
 
     key: str
     expert: str
@@ -22,7 +22,7 @@ class QueuedPrompt:
 
 
 class ExpertQueues:
-    """Bounded. Every operation is O(1), or O(log n) where a deadline is involved.
+    """Bounded. Every operation on a prompt is O(1), or O(log n) where a deadline is involved.
 
     Prompts must be pushed in order of `enqueued_at`.
     """
@@ -34,7 +34,7 @@ class ExpertQueues:
         self._deadlines: list[tuple[float, str]] = []
         self._changes = 0
         self._changes_of: dict[str, int] = {}
-        # Of each expert that is waited for: what `_changes` was when its queue changed last.
+        # For each expert with waiting prompts: the value of `_changes` when its queue last changed.
         self._marks: dict[str, int] = {}
 
     def __len__(self) -> int:
@@ -73,7 +73,7 @@ class ExpertQueues:
         return taken
 
     def remove(self, key: str) -> QueuedPrompt | None:
-        """Removes one prompt (its client went away); None when it does not wait here."""
+        """Removes and returns one prompt (its client disconnected, say); None if it is not queued."""
         prompt = self._arrivals.get(key)
         if prompt is not None:
             self._drop(self._queues[prompt.expert], prompt)
@@ -106,11 +106,12 @@ class ExpertQueues:
         return next(iter(self._queues[expert].values()))
 
     def marks(self) -> Mapping[str, int]:
-        """Of each expert that is waited for, a number that is another one whenever its queue has changed."""
+        """For each expert with waiting prompts, a number that changes whenever its queue does."""
         return self._marks
 
     def group(self, expert: str) -> tuple[int, float, float]:
-        """How many prompts wait for the expert, when the oldest and the youngest came. KeyError when none waits."""
+        """The number of prompts waiting for the expert, and the arrival times of the oldest and the newest. KeyError
+        when none waits."""
         queue = self._queues[expert]
         oldest = next(iter(queue.values()))
         youngest = oldest if len(queue) == 1 else next(reversed(queue.values()))
@@ -128,7 +129,7 @@ class ExpertQueues:
         return next(iter(self._arrivals.values()), None)
 
     def _forget_deadlines(self) -> None:
-        """Of prompts that wait no more: theirs may be days away."""
+        """Purges the deadlines of prompts that no longer wait: they may lie days ahead."""
         self._deadlines = [(deadline, key) for deadline, key in self._deadlines if key in self._arrivals]
         heapq.heapify(self._deadlines)
 
