@@ -1,4 +1,4 @@
-"""The sequences of the expert that runs: who is live, what each has got, what each has cost. Pure."""
+"""The batch of the running expert: its live sequences, what each has generated, and what each has cost. Pure."""
 
 import math
 from collections.abc import Iterable
@@ -9,13 +9,13 @@ from coe.expert_worker.prompt import Prompt
 from coe.experts.logprobs import TokenLogprob
 from coe.platform.errors import Cancelled, CoEError, DeadlineExceeded
 
-# Seconds between the chunks of a stream: nobody reads faster, and each is a message for broker and gateway.
+# Minimum seconds between chunks of a stream: nobody reads faster, and each chunk is a message to broker and gateway.
 CHUNK_S = 0.02
 
 
 @dataclass(slots=True)
 class Sequence:
-    """One live prompt. The weights' copy is charged to the one prompt that joined first after it was asked for."""
+    """One live prompt. The copy of the weights is charged to a single prompt: the first to join after the lease."""
 
     prompt: Prompt
     started_at: float
@@ -25,12 +25,12 @@ class Sequence:
     first_token_at: float | None = None
     chunks: int = 0
     tokens: int = 0
-    # Of its tokens, for who asked; so many of them were sent.
+    # Log probabilities of its tokens, if requested, and how many of them have been sent.
     logprobs: list[TokenLogprob] = field(default_factory=list)
     logprobs_sent: int = 0
     guessed: int = 0
     right: int = 0
-    # Of its stream: what is not sent yet, and when something last was.
+    # Stream text not yet sent, and when the last chunk was.
     held: str = ""
     held_tokens: int = 0
     sent_at: float = -math.inf
@@ -47,7 +47,7 @@ class Sequence:
             self.held_tokens += emission.tokens
 
     def chunk(self, now: float) -> Text:
-        """What comes next of its stream."""
+        """The next chunk of its stream."""
         told = tuple(self.logprobs[self.logprobs_sent :])
         text = Text(self.prompt, self.chunks, self.held, self.held_tokens, told)
         self.held, self.held_tokens, self.sent_at = "", 0, now
@@ -86,7 +86,7 @@ class Sequence:
 
 
 def never_started(prompt: Prompt, error: CoEError, now: float) -> Finish:
-    """The end of a prompt that only waited."""
+    """Ends a prompt that never ran."""
     return Finish(prompt, error, Spent(queue_s=now - prompt.taken_at, total_s=now - prompt.submitted_at))
 
 
@@ -99,8 +99,8 @@ def expired(prompt: Prompt) -> DeadlineExceeded:
 
 
 class Batch:
-    """`grant` is None while the lease is asked for. `leaving`: sequences that the runner must still drop. `chunk_s`: so
-    many seconds lie between the chunks of a stream at least.
+    """`grant` is None while the lease is pending. `leaving`: sequences that the runner has yet to drop. `chunk_s`: the
+    minimum number of seconds between chunks of a stream.
     """
 
     def __init__(self, expert_id: str, asked_at: float, chunk_s: float = 0.0) -> None:
@@ -109,20 +109,20 @@ class Batch:
         self.live: dict[str, Sequence] = {}
         self.leaving: list[str] = []
         self.grant: Grant | None = None
-        # Prompts that the runner had no room for: they join when a sequence ends.
+        # Prompts that the runner had no room for: they join once a sequence has ended.
         self.postponed: list[Prompt] = []
         self._ended_since_postponed = False
         # Whether a step succeeded since the lease was granted.
         self.proven = False
-        # Seconds that the copy of the weights took, once it ended.
+        # Seconds that copying the weights took, once the copy has ended.
         self.copy_s = 0.0
-        # Another worker waits for this expert's room: the batch ends with who is in it.
+        # Another worker is waiting for the room that this expert occupies: the batch admits no more prompts.
         self.recalled = False
-        # The expert has another bundle by now, which who came since is to be answered by.
+        # The expert was reimported; prompts that have arrived since must be answered by the new bundle.
         self.outdated = False
-        # Prompts that ended here.
+        # Prompts that have ended in this batch.
         self.served = 0
-        # Lost leases since the last step that succeeded.
+        # Failed steps since the last one that succeeded.
         self.failures = 0
         self._asked_at = asked_at
         self.granted_at = asked_at
@@ -130,12 +130,12 @@ class Batch:
 
     @property
     def empty(self) -> bool:
-        """None of its prompts is left."""
+        """No prompt is left in it."""
         return not (self.live or self.postponed)
 
     @property
     def prompts(self) -> list[Prompt]:
-        """Those that have not ended."""
+        """Its prompts that have not ended."""
         return [*(sequence.prompt for sequence in self.live.values()), *self.postponed]
 
     def granted(self, grant: Grant, now: float) -> None:
@@ -148,7 +148,7 @@ class Batch:
         self._asked_at = now
 
     def join(self, prompt: Prompt, now: float) -> list[Effect]:
-        """Returns a Loading event when the prompt waits for weights."""
+        """Returns a Loading effect if the prompt had to wait for weights."""
         assert self.grant is not None
         waited = prompt.taken_at <= self.granted_at
         sequence = Sequence(
@@ -171,13 +171,13 @@ class Batch:
         for emission in emissions:
             sequence = self.live.get(emission.request_id)
             if sequence is None:
-                continue  # cancelled while the step ran
+                continue  # ended while the step ran: cancelled, say
             if emission.error is not None:
                 effects += self.abandon(emission.request_id, emission.error, now)
                 continue
             sequence.heard(emission, now)
             last = emission.finish_reason is not None
-            # An answer that comes whole needs no stream: its completion follows at once.
+            # An answer that is already complete needs no stream: its completion follows at once.
             if sequence.held and (sequence.chunks if last else now - sequence.sent_at >= self._chunk_s):
                 effects.append(sequence.chunk(now))
             if emission.finish_reason is not None:
@@ -190,37 +190,37 @@ class Batch:
         return self._end(key, error, now)
 
     def postpone(self, key: str) -> None:
-        """Takes back a sequence that the runner has no room for."""
+        """Sets aside a sequence that the runner has no room for."""
         sequence = self.live.pop(key)
         self.postponed.append(replace(sequence.prompt, chunks=sequence.chunks))
         self._ended_since_postponed = False
 
     def take_postponed(self) -> list[Prompt]:
-        """Those that may have room now."""
+        """The postponed prompts, if there may be room for them now."""
         if self.live and not self._ended_since_postponed:
             return []
         postponed, self.postponed = self.postponed, []
         return postponed
 
     def abort(self, key: str, error: CoEError, now: float) -> list[Effect]:
-        """Ends a sequence that the runner must drop before its next step."""
+        """Ends a sequence; the runner must drop it before the next step."""
         self.leaving.append(key)
         return self.abandon(key, error, now)
 
     def abandon(self, key: str, error: CoEError, now: float) -> list[Effect]:
-        """Ends a sequence without an answer: what is held of its stream is all that its reader gets beside."""
+        """Ends a sequence with an error, after sending the stream text that was still held."""
         sequence = self.live[key]
         rest: list[Effect] = [sequence.chunk(now)] if sequence.held else []
         return [*rest, self._end(key, error, now)]
 
     def forget(self, key: str) -> None:
-        """Drops a sequence without an event: another worker answers."""
+        """Drops a sequence without a terminal event: another worker answers it."""
         self.leaving.append(key)
         del self.live[key]
         self._ended_since_postponed = True
 
     def fail(self, error: CoEError, now: float) -> list[Effect]:
-        """Ends every sequence; their runner is gone."""
+        """Ends every sequence with the error; their runner is gone."""
         self.leaving.clear()
         postponed, self.postponed = self.postponed, []
         ends = [effect for key in list(self.live) for effect in self.abandon(key, error, now)]

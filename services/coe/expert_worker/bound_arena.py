@@ -1,4 +1,4 @@
-"""The arena that the graph reads its weights from. All in the engine's thread, between two steps, but for `gone`."""
+"""The arena that the graph reads its weights from. Except for `gone`, called in the engine's thread between steps."""
 
 import uuid
 from pathlib import Path
@@ -12,36 +12,36 @@ SHARED_MEMORY = Path("/dev/shm")
 
 
 class BoundArena:
-    """One at a time. An arena whose manager stopped has lost its name, but keeps its memory while somebody maps it:
-    the next manager may have no room for its own before we let go."""
+    """Binds one arena at a time. When a manager stops, its arena loses its name but keeps its memory for as long as
+    some process maps it. The next manager may have no room for its own arena until we unmap the old one."""
 
     def __init__(self) -> None:
         self._arena: HbmArena | None = None
-        # It is one that nobody but us has seen.
+        # Whether the bound arena is our own empty placeholder.
         self._is_nothing = False
 
     @property
     def gone(self) -> bool:
-        """It has no name any more: no manager will go on with it, and every lease on it is stale."""
+        """The arena's name is gone: no manager will take it over, and every lease on it is stale."""
         arena = self._arena
         return arena is not None and not self._is_nothing and not (SHARED_MEMORY / arena.name.lstrip("/")).exists()
 
     def bind(self, name: str) -> None:
-        """From the next step on, leases are looked up in this arena."""
+        """Leases are looked up in this arena from the next step on."""
         self._follow(HbmArena.attach(name))
         self._is_nothing = False
 
     def let_go(self) -> None:
-        """If it is gone, all leases are stale from now on, and its memory can be given back."""
+        """If the arena is gone, unmaps it, so that its memory can be freed. All leases are stale from then on."""
         if self._arena is None or not self.gone:
             return
         try:
-            # One arena is always bound: this has no experts, as many slots, and a few megabytes.
+            # An arena must always be bound. This one has no experts, as many slots, and takes a few megabytes.
             nothing = HbmArena.create(f"coe-nothing-{uuid.uuid4().hex[:12]}", 1, self._arena.slots)
         except CoEError as error:
-            _log.warning("the memory of a removed arena could not be released", reason=error.message)
+            _log.warning("cannot release the memory of a removed arena", reason=error.message)
             return
-        _log.info("released the memory of a removed arena", arena=self._arena.name)
+        _log.info("arena was removed: releasing its memory", arena=self._arena.name)
         nothing.unlink()
         self._follow(nothing)
         self._is_nothing = True

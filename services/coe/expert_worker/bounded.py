@@ -1,6 +1,6 @@
-"""Calls that may hang, as those that ask a file system do: each in a thread, and waited for no longer than a while.
+"""Runs calls that may hang, such as file-system lookups, in threads, and waits for each only a limited time.
 
-The threads are daemons: a pool of the standard library would wait for one that hangs when the process ends.
+The threads are daemons: at exit, a pool of the standard library would wait for a thread that hangs.
 """
 
 import threading
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 from coe.platform.errors import TierLoadError
 
 T = TypeVar("T")
-# A thread that has nothing to do for so long ends.
+# An idle thread ends after this many seconds.
 IDLE_S = 10.0
 
 
@@ -24,21 +24,24 @@ class _Call(NamedTuple):
 
 
 class Bounded:
-    """Safe in any thread. `max_calls`: that are under way at a time; those that hang stay."""
+    """Thread-safe. `max_calls`: the most calls in progress at a time, hanging ones included."""
 
     def __init__(self, *, patience_s: float = 0.5, max_calls: int = 16) -> None:
         self._patience_s = patience_s
         self._max_calls = max_calls
         self._lock = threading.Lock()
-        # By name: when it was called, and what comes of it.
+        # Calls in progress, by name: when each began, and its future result.
         self._calls: dict[str, tuple[float, Future[Any]]] = {}
         self._waiting: SimpleQueue[_Call] = SimpleQueue()
-        # Threads that no waiting call is for.
+        # Idle threads, minus the calls already queued for them.
         self._idle = 0
 
     def call(self, name: str, work: Callable[[], T]) -> T:
-        """Who calls under the same name meanwhile gets the same result. Raises what `work` raises; TierLoadError when
-        it takes too long, and at once while it is overdue or too many are."""
+        """Runs `work` and returns its result. Calls under the same name while it runs share that result.
+
+        Raises whatever `work` raises, and TierLoadError when it takes too long. While it is overdue, or too many calls
+        are in progress, raises TierLoadError at once.
+        """
         with self._lock:
             began, result = self._calls.get(name, (time.monotonic(), None))
             if result is None:
@@ -66,7 +69,7 @@ class Bounded:
                 call = self._waiting.get(timeout=IDLE_S)
             except Empty:
                 with self._lock:
-                    # Otherwise a call came for it just now.
+                    # If none is idle, a call has just been queued for this thread.
                     if self._idle:
                         self._idle -= 1
                         return
@@ -80,7 +83,7 @@ class Bounded:
             value = call.work()
         except BaseException as error:
             failure = error
-        # First: who calls when this result is known wants a newer one.
+        # Before the result is published: whoever calls after that wants a fresh result.
         with self._lock:
             del self._calls[call.name]
             self._idle += 1

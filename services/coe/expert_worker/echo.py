@@ -1,6 +1,6 @@
-"""The expert `echo` gives the prompt back, its words counted as tokens. It needs no weights and no lease.
+"""The expert `echo` returns the prompt as its answer, counting words as tokens. It needs no weights and no lease.
 
-For load tests of the pipeline: refused unless the worker allows it.
+For load tests of the pipeline; refused unless the worker allows it.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from coe.experts.tool_calls import ToolCall
 from coe.platform.errors import CoEError, InvalidPrompt
 
 EXPERT_ID = "echo"
-# Epoch 0: valid whatever the tier manager does.
+# Epoch 0: valid whatever happens to the tier manager.
 GRANT = Grant(lease_id=0, handle=0, epoch=0, found_in="hbm")
 
 
@@ -37,7 +37,7 @@ class EchoEmission:
 
 
 class EchoRunner:
-    """Answers whatever joined with the next step."""
+    """Answers every prompt in the step after it joined."""
 
     def __init__(self) -> None:
         self._texts: dict[str, str] = {}
@@ -48,15 +48,15 @@ class EchoRunner:
 
     def add(self, request_id: str, conversation: Conversation, sampling: SamplingParams) -> None:
         if sampling.json_schema is not None:
-            raise InvalidPrompt("the echo expert returns its prompt: json_schema is not supported", param="json_schema")
-        if conversation.tools is not None:
-            raise InvalidPrompt("the echo expert returns its prompt: tools are not supported", param="tools")
-        if sampling.top_logprobs is not None:
             raise InvalidPrompt(
-                "the echo expert returns its prompt: log-probabilities are not supported", param="top_logprobs"
+                "the echo expert only returns the prompt: it does not support json_schema", param="json_schema"
             )
+        if conversation.tools is not None:
+            raise InvalidPrompt("the echo expert only returns the prompt: it does not support tools", param="tools")
+        if sampling.top_logprobs is not None:
+            raise InvalidPrompt("the echo expert only returns the prompt: it has no logprobs", param="top_logprobs")
         if conversation.token_ids:
-            raise InvalidPrompt("the echo expert returns its prompt: token ids are not supported", param="token_ids")
+            raise InvalidPrompt("the echo expert only returns the prompt: it has no tokenizer", param="token_ids")
         self._texts[request_id] = conversation.turns[-1]["content"]
 
     def step(self, lease: int) -> list[EchoEmission]:
@@ -71,7 +71,7 @@ class EchoRunner:
 
 
 class LeasesWithEcho:
-    """Leases of real experts from `leases`; echo's cost nothing."""
+    """Grants leases on `echo` itself; passes everything else on to `leases`."""
 
     def __init__(self, leases: LeaseSource) -> None:
         self._leases = leases

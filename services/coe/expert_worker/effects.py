@@ -1,4 +1,4 @@
-"""What the loop asks the outside world to do, and what it hears back. Plain values: the loop itself does no I/O."""
+"""What the loop asks the outside world to do (effects) and what it gets back. Plain values: the loop does no I/O."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from coe.scheduling import NextUse
 
 
 class Emission(Protocol):
-    """What one step of an expert made for one sequence (coe.experts.Emission)."""
+    """What one step produced for one sequence (coe.experts.Emission)."""
 
     @property
     def request_id(self) -> str: ...
@@ -47,9 +47,9 @@ class Emission(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """A lease on an expert's bytes. `handle` is what the graph reads; `found_in` is "hbm", "ddr" or "disk".
+    """A lease on an expert's bytes. `handle` is what the graph reads them by; `found_in` is "hbm", "ddr" or "disk".
 
-    `bundle`: which bundle of the expert they belong to (Bundle.identity); empty: nobody knows.
+    `bundle`: the bundle that the bytes belong to (Bundle.identity); empty if unknown.
     """
 
     lease_id: int
@@ -62,12 +62,12 @@ class Grant:
 
 
 class Residency(Enum):
-    """Where an expert's weights are, as far as HBM is concerned."""
+    """Whether an expert's weights are in HBM."""
 
     ABSENT = "absent"
     LOADING = "loading"
     RESIDENT = "resident"
-    # It goes as soon as nobody has a lease on it: somebody waits for its room.
+    # Evicted as soon as its leases have ended: a request is waiting for its room.
     LEAVING = "leaving"
 
 
@@ -88,8 +88,8 @@ class LeaseSource(Protocol):
 class Acquire:
     """Ask for a lease. Answered by `on_granted` or, after the lease source's own retries, `on_refused`.
 
-    `forecast`: when experts are wanted next, so that the right one is evicted. `until_resident`: the grant comes when
-    the copy has ended; after a step that failed, so that a load that fails is the answer.
+    `forecast`: when experts will be needed next, so that the right one is evicted. `until_resident`: grant only once
+    the copy has ended. Used after a failed step, so that a failed load is reported instead of failing the next step.
     """
 
     expert_id: str
@@ -99,7 +99,7 @@ class Acquire:
 
 @dataclass(frozen=True, slots=True)
 class Abandon:
-    """Nobody waits for the lease any more that was asked for. It is not answered; a grant on its way is released."""
+    """The pending lease is no longer wanted. This gets no answer; a grant already on its way is released."""
 
     expert_id: str
 
@@ -118,9 +118,9 @@ class Prefetch:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step of the expert's runner, after these joined and these left. Answered by `on_step`.
+    """One step of the expert's runner, after `join` have joined and `leave` have left. Answered by `on_step`.
 
-    `closed`: nobody waits for the place of a sequence that ends.
+    `closed`: no prompt is waiting to take the place of a sequence that ends.
     """
 
     expert_id: str
@@ -130,7 +130,7 @@ class Step:
     closed: bool = False
 
     def following(self, done: "StepDone") -> "Step | None":
-        """The next one of those that are left, when nothing is to decide before it."""
+        """The next step, if nothing has to be decided before it."""
         ended = any(emission.finish_reason is not None for emission in done.emissions)
         goes_on = (self.closed and done.live > 0) if ended else bool(done.emissions)
         if done.error or done.refused or not goes_on:
@@ -140,14 +140,14 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Discard:
-    """Throw the expert's runner away: it failed, or nothing runs in it any more."""
+    """Discard the expert's runner: it failed, or its lease was refused or abandoned."""
 
     expert_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class Loading:
-    """The prompt waits for weights that were found in `tier`."""
+    """The prompt had to wait for weights that were found in `tier`."""
 
     prompt: Prompt
     sequence: int
@@ -165,7 +165,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """Seconds of one prompt, and what its weights cost. Zero where the prompt did not get that far."""
+    """Where one prompt's seconds went, and what loading its weights cost. Zero for stages it did not reach."""
 
     queue_s: float = 0.0
     load_s: float = 0.0
@@ -187,12 +187,12 @@ class Answer:
     completion_tokens: int
     tool_calls: Sequence[ToolCall] = ()
     logprobs: Sequence[TokenLogprob] = ()
-    # Tokens that its steps guessed, and how many of them came.
+    # Tokens guessed speculatively, and how many of the guesses were right.
     guessed: int = 0
     right: int = 0
-    # Of its prompt, those that were not computed for it.
+    # Prompt tokens whose keys and values were reused instead of computed.
     cached_tokens: int = 0
-    # Of its prompt's tokens, for who asked.
+    # Log probabilities of the prompt's tokens, if requested.
     prompt_logprobs: Sequence[TokenLogprob] = ()
 
 
@@ -210,8 +210,8 @@ Effect = Acquire | Abandon | Release | Prefetch | Step | Discard | Loading | Tex
 
 @dataclass(frozen=True, slots=True)
 class StepDone:
-    """How a step went. `refused`: prompts that could not join. `error`: the step failed, for all the sequences.
-    `live`: those that have not ended. `went_on`: nothing was to decide, and their next step is under way.
+    """How a step went. `refused`: prompts that could not join. `error`: the step failed for all sequences. `live`: the
+    number of sequences that have not ended. `went_on`: nothing had to be decided, so the next step has already begun.
     """
 
     expert_id: str

@@ -1,7 +1,7 @@
-"""The engine's thread: one step after the other, and what comes between two of them.
+"""The thread that runs the engine: steps, one at a time, and work that must happen between two steps.
 
-A step that leaves nothing to decide is followed by the next one at once, while the loop still looks at what came of it:
-until something happens (`interrupt`), which takes effect between two steps, or the loop falls behind.
+If a step leaves nothing to decide, the next one starts at once, while the event loop still processes the results of the
+last. This goes on until an event interrupts it (`interrupt` takes effect between two steps) or the loop falls behind.
 """
 
 import asyncio
@@ -17,12 +17,12 @@ from dataclasses import replace
 from coe.expert_worker.effects import Step, StepDone
 from coe.expert_worker.runners import Runners
 
-# For so long a thread may keep the interpreter from another that wants it. Python's own 5 ms are a whole step.
+# Interpreter switch interval. Python's default, 5 ms, is as long as a whole step.
 HANDOVER_S = 0.0001
 
 
 class EngineThread:
-    """In the loop's thread: `on_step` with how a step went, `on_failure` with what the engine can't survive."""
+    """Calls back in the event loop's thread: `on_step` with each step's result, `on_failure` with a fatal error."""
 
     def __init__(
         self, runners: Runners, on_step: Callable[[StepDone], None], on_failure: Callable[[BaseException], None]
@@ -30,11 +30,11 @@ class EngineThread:
         self._runners = runners
         self._on_step = on_step
         self._on_failure = on_failure
-        # What comes of a step is of no trace that an event came with.
+        # Results are handled in this context, so that they don't inherit the trace of an unrelated event.
         self._context = copy_context()
         self._thread: int | None = None
         self._may_go_on = False
-        # Results, each counted by one thread.
+        # Results sent (counted by the engine's thread) and received (by the loop's): equal when the loop keeps up.
         self._told = 0
         self._heard = 0
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="engine", initializer=self._begin)
@@ -44,7 +44,7 @@ class EngineThread:
         self._pool.submit(self._step, step, asyncio.get_running_loop())
 
     def interrupt(self) -> None:
-        """The step under way is the last one until `step` is called."""
+        """Stops after the current step, until `step` is called again."""
         self._may_go_on = False
 
     def discard(self, expert_id: str) -> None:
@@ -52,18 +52,18 @@ class EngineThread:
         self._pool.submit(self._runners.discard, expert_id)
 
     def between_steps(self, work: Callable[[], None]) -> Coroutine[object, object, None]:
-        """Before any step that is asked for later."""
+        """Runs `work` before any step requested later."""
         self.interrupt()
         return _result(asyncio.wrap_future(self._pool.submit(work)))
 
     def close(self) -> None:
-        """Waits for the step under way."""
+        """Waits for the current step, then closes the runners."""
         self.interrupt()
         self._pool.submit(self._runners.close)
         self._pool.shutdown(wait=True)
 
     def stack(self) -> str:
-        """Where it is now, for the log."""
+        """The thread's current stack, for the log."""
         frame = sys._current_frames().get(self._thread or 0)
         return "".join(traceback.format_stack(frame)) if frame is not None else ""
 
@@ -76,11 +76,11 @@ class EngineThread:
             while following is not None:
                 following = self._tell(following, self._runners.step(following), loop)
         except BaseException as error:
-            # Nobody looks at the future, and the loop would wait for the step for ever.
+            # Nobody awaits the future, so without this the loop would wait for the step for ever.
             loop.call_soon_threadsafe(self._on_failure, error)
 
     def _tell(self, step: Step, done: StepDone, loop: asyncio.AbstractEventLoop) -> Step | None:
-        """Returns the step to go on with."""
+        """Sends the result to the loop. Returns the next step, if it can start at once."""
         following = step.following(done) if self._may_go_on and self._told == self._heard else None
         self._told += 1
         loop.call_soon_threadsafe(self._hear, replace(done, went_on=following is not None), context=self._context)
@@ -93,7 +93,7 @@ class EngineThread:
 
 @contextmanager
 def quick_handovers() -> Iterator[None]:
-    """The engine's thread must not wait for the interpreter while the loop's sends what the step before drew."""
+    """Shortens the switch interval: the engine must not wait for the interpreter while the loop sends out tokens."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(HANDOVER_S)
     try:

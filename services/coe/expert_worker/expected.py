@@ -1,4 +1,4 @@
-"""What the loop expects of the near future, learned from what it saw: seconds a step, tokens an answer. Pure."""
+"""Estimates learned from what the loop has seen: seconds per step, tokens per answer, costs per batch. Pure."""
 
 import math
 from collections.abc import Iterable
@@ -16,24 +16,24 @@ class Expected:
         self.costs = costs
         self.popularity = popularity
         self._max_batch = max_batch
-        # Seconds until each of so many sequences has another token.
+        # Seconds per token as a function of the batch size.
         self._step = Line(0.02, 0.0)
         self._tokens = 32.0
 
     def remaining_s(self, live: Iterable[Sequence]) -> float:
-        """Until the last of these sequences ends, if they get as long as answers usually get."""
+        """Seconds until the last of these sequences ends, assuming answers of typical length."""
         left = [min(self._tokens, sequence.prompt.sampling.max_tokens) - sequence.tokens for sequence in live]
         return max(1.0, *left) * self._step.at(len(left)) if left else 0.0
 
     def saw_step(self, sequences: int, tokens: int, seconds: float) -> None:
-        """A step in which each of these sequences got tokens, together so many, and none its first."""
+        """A pure decode step: `sequences` sequences generated `tokens` tokens in all, none of them a first token."""
         self._step.observe(sequences, seconds * sequences / tokens)
 
     def saw_answer(self, tokens: int) -> None:
         self._tokens += WEIGHT * (tokens - self._tokens)
 
     def saw_batch(self, batch: Batch, now: float) -> None:
-        """A batch that refilled itself counts as several full ones, each with its part of the time."""
+        """A batch that was refilled as it ran counts as several full batches, each with its share of the time."""
         if batch.served and now > batch.granted_at:
             rounds = math.ceil(batch.served / self._max_batch)
             self.costs.observe_batch(math.ceil(batch.served / rounds), (now - batch.granted_at) / rounds)

@@ -1,9 +1,9 @@
-"""How many prompts a worker may have in hand: the fewer, the more often one of them has come back.
+"""Limits how many prompts a worker holds at once: the more often one of them was redelivered, the fewer.
 
-What ends a worker comes back with all that was in hand beside it, and each of these was handed out once more. Were they
-always together, all would come to their last attempt with the one that does it. So whoever comes back has an eighth as
-many beside it each time, and is alone for its last attempts: nobody else comes that far. Drains and rebalances hand out
-anew too: once or twice costs nothing.
+A prompt that crashes its worker is redelivered together with every prompt the worker held, and each of those has used
+an attempt. If they always travelled together, all would reach their last attempt along with the culprit. So with each
+redelivery a prompt shares the worker with an eighth as many others, and for its last attempts it is alone: innocent
+prompts never get that far. Drains and rebalances redeliver prompts too; one or two redeliveries change nothing.
 """
 
 import asyncio
@@ -11,24 +11,24 @@ from contextlib import suppress
 
 from coe.platform.bus.api import Record
 
-# Attempts that a prompt is alone for.
+# For this many attempts, the last ones, a prompt is alone.
 ALONE = 3
-# How long others are kept waiting: who asks for no prompts for five minutes leaves its group.
+# How long to hold back other prompts: a consumer that does not poll for five minutes leaves its group.
 HOLD_S = 120.0
 
 
 class Hands:
-    """`max_attempts`: so often a prompt is handed out."""
+    """`max_attempts`: how often a prompt is delivered before it ends with an error."""
 
     def __init__(self, max_attempts: int) -> None:
         self._max_attempts = max_attempts
         self._held: set[tuple[int, int]] = set()
-        # Those among them that were handed out before: how often.
+        # The redelivered ones among them, with their number of previous attempts.
         self._back: dict[tuple[int, int], int] = {}
         self._dropped = asyncio.Event()
 
     async def room(self, attempt: int = 0) -> None:
-        """Returns when there is room (`has_room`), or after HOLD_S."""
+        """Waits until there is room (`has_room`), but at most HOLD_S."""
         if self.has_room(attempt):
             return
         with suppress(TimeoutError):
@@ -38,7 +38,7 @@ class Hands:
                     await self._dropped.wait()
 
     def has_room(self, attempt: int = 0) -> bool:
-        """For one more that was handed out so often before."""
+        """Whether there is room for one more prompt with this number of previous attempts."""
         most = max(attempt, *self._back.values(), 0)
         return not most or len(self._held) < 8 ** max(self._max_attempts - ALONE - most, 0)
 
@@ -49,7 +49,7 @@ class Hands:
             self._back[place] = attempt
 
     def drop(self, record: Record) -> None:
-        """It has ended, or is another worker's now."""
+        """The prompt has ended, or now belongs to another worker."""
         place = record.partition, record.offset
         self._held.discard(place)
         self._back.pop(place, None)

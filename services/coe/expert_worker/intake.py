@@ -1,4 +1,4 @@
-"""From a record to a prompt that can run, or to the terminal error that ends it at once."""
+"""Turns a record of the assignments topic into a prompt that can run, or into the terminal error that answers it."""
 
 import time
 from collections.abc import Callable
@@ -12,13 +12,14 @@ from coe.platform.bus.api import Outcome, Record
 from coe.platform.errors import CoEError, InternalError
 from coe.platform.terminal import error_outcome
 
-# Drains and rebalances count too.
+# Deliveries to workers before a prompt ends with an error. Drains and rebalances count too.
 MAX_ATTEMPTS = 8
 
 
 class Intake:
-    """`known` says which bundle an expert has, or raises the CoEError of one that this worker can't run. `clock` is the
-    loop's. `max_attempts`: so often a prompt is handed out; one that came no further may be what ends the workers."""
+    """`known` returns the identity of an expert's bundle, or raises CoEError if this worker can't run it. `clock` is
+    the loop's. `max_attempts`: a prompt delivered this often without ending may be what crashes the workers, and ends
+    with an error."""
 
     def __init__(
         self,
@@ -42,7 +43,7 @@ class Intake:
         try:
             assigned = decode(record)
             if attempt >= self._max_attempts:
-                raise InternalError(f"{attempt} workers in succession did not finish the prompt")
+                raise InternalError(f"{attempt} workers in succession took the prompt and none answered it")
             prompts.check(assigned.prompt, max_bytes=self._max_prompt_bytes)
             bundle = self._known(assigned.assignment.expert_id)
             key = next(self._keys)
@@ -58,5 +59,5 @@ class Intake:
                 worker=self._worker,
                 now_ms=now_ms,
             )
-            # Set aside for whoever wants to know what it does to a worker.
+            # Kept as a dead letter too, to find out what it does to a worker.
             return replace(ended, dead_letter=error) if isinstance(error, InternalError) else ended

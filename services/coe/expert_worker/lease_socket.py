@@ -1,4 +1,4 @@
-"""The tier manager's lease socket, from the worker's side: acquire, release and prefetch as frames."""
+"""The worker's end of the tier manager's lease socket: acquire, release and prefetch as frames."""
 
 import asyncio
 import itertools
@@ -15,7 +15,7 @@ Answer = pb.AcquireResponse | pb.PrefetchResponse
 
 
 class LeaseSocket:
-    """One connection. Calls raise CoEError, Unavailable when the connection breaks."""
+    """One connection. Calls raise CoEError; Unavailable if the connection breaks."""
 
     def __init__(self) -> None:
         self._frames = Frames(self._on_frame, self._on_end)
@@ -26,7 +26,7 @@ class LeaseSocket:
 
     @classmethod
     async def connect(cls, path: str) -> "LeaseSocket":
-        """Raises OSError when this process can't see the socket: it can't see the arena then either."""
+        """Raises OSError if this process can't reach the socket; it can't reach the arena then either."""
         connection = cls()
         await asyncio.get_running_loop().create_unix_connection(lambda: connection._frames, path)
         connection.open = True
@@ -95,7 +95,7 @@ class LeaseSocket:
             answer.set_exception(from_proto(message.error))
 
     def _give_back(self, answer: Answer) -> None:
-        """The caller left while the answer was on its way."""
+        """Releases a lease whose caller left while the answer was on its way."""
         if isinstance(answer, pb.AcquireResponse):
             self.release(pb.ReleaseRequest(worker_id=self._worker_id, lease_id=answer.lease.lease_id))
 

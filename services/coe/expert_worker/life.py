@@ -1,11 +1,11 @@
-"""The worker's life: its tasks, whether it drains, and what broke it."""
+"""The worker's lifecycle: its tasks, whether it is draining, and the failure that stopped it."""
 
 import asyncio
 from collections.abc import Coroutine
 
 
 class Life:
-    """`over`: the worker is to end, drained or broken."""
+    """`over` is set when the worker is to stop, because it has drained or because a task failed."""
 
     def __init__(self) -> None:
         self.draining = False
@@ -15,7 +15,7 @@ class Life:
         self._failure: BaseException | None = None
 
     def spawn(self, work: Coroutine[object, object, None]) -> "asyncio.Task[None]":
-        """A task whose failure breaks the worker."""
+        """Starts a task whose failure stops the worker."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._done)
@@ -32,14 +32,15 @@ class Life:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def check(self) -> None:
-        """Raises what broke the worker."""
+        """Raises the failure that stopped the worker, if any."""
         if self._failure is not None:
             raise self._failure
 
     def _done(self, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
         if task.cancelled():
-            # Nobody asked for it: a client let a cancellation of its own out. Better to end than to fall silent.
+            # Nobody cancelled it from outside: some client leaked a cancellation of its own. Better to stop than to
+            # fall silent.
             if not self.draining and not self.over.is_set():
                 self.fail(RuntimeError("a task of the worker was cancelled from within"))
         elif (error := task.exception()) is not None:

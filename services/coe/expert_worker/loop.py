@@ -1,13 +1,13 @@
-"""The worker's one state machine: events in, effects out. No I/O, no clock, no awaits; owned by one task.
+"""The worker's state machine: events in, effects out. No I/O, no clock, no awaits; owned by one task.
 
-Every prompt given to `on_prompt` ends in exactly one of: a `Finish` effect; `on_revoked` or `drain`, which hand it back
-to the topic. One expert runs at a time, chosen by the scheduling policy (coe.scheduling): its prompts share a batch,
-which others of its queue join as the policy allows. When the batch has run out, the next expert is leased. One step is
-under way at most, or a run of them between which nothing is to decide; what arrives meanwhile changes the state and
-takes effect with the next step. Prompts whose expert's weights are late (their disk may not answer) keep nobody
-waiting: others go before them.
+Every prompt passed to `on_prompt` ends in exactly one way: with a `Finish` effect, or handed back to the topic by
+`on_revoked` or `drain`. One expert runs at a time, chosen by the scheduling policy (coe.scheduling). Its prompts share
+a batch, which further prompts from its queue join as the policy allows; when the batch is empty, the next expert is
+leased. At most one step is in progress, or an uninterrupted run of steps that needs no decision in between. Events that
+arrive meanwhile change the state and take effect at the next step. An expert whose weights are late (its disk may not
+be responding) blocks nobody: other experts run first.
 
-Call `advance` after each burst of events: only it starts work.
+Call `advance` after each burst of events: nothing else starts work.
 """
 
 from collections import Counter
@@ -39,8 +39,8 @@ from coe.scheduling import Decision, QueuePolicy, QueueView, Running
 
 
 class WorkerLoop:
-    """`max_batch`: sequences that run together. `max_failures`: steps in a row that may lose their lease. `chunk_s`:
-    see Batch.
+    """`max_batch`: the most sequences in a batch. `max_failures`: how many steps in a row may lose their lease.
+    `chunk_s`: see Batch.
     """
 
     def __init__(
@@ -80,11 +80,11 @@ class WorkerLoop:
         return Counter(self.waiting.queues.depths()) + Counter(prompt.expert_id for prompt in self._started())
 
     def step_s(self, now: float) -> float:
-        """So long the step under way has taken; 0 between two."""
+        """Seconds since the current step began; 0 between steps."""
         return now - self._stepped_at if self._stepped_at is not None else 0.0
 
     def is_overdue(self, now: float) -> bool:
-        """Whether a sequence that runs is beyond its deadline: it ends when the step does."""
+        """Whether a running sequence is past its deadline: it ends when the current step does."""
         return self.batch is not None and any(one.prompt.deadline <= now for one in self.batch.live.values())
 
     # Events.
@@ -112,7 +112,7 @@ class WorkerLoop:
         return effects
 
     def on_tick(self, now: float) -> list[Effect]:
-        """Ends what is beyond its deadline, though nothing else happens. What a step computes waits for its end."""
+        """Ends prompts past their deadline, even if nothing else happens. Sequences in a step end after it."""
         effects: list[Effect] = [never_started(prompt, expired(prompt), now) for prompt in self.waiting.expire(now)]
         if (batch := self.batch) is not None:
             started = batch.postponed if self._stepped_at is not None else batch.prompts
@@ -121,7 +121,7 @@ class WorkerLoop:
         return effects
 
     def on_revoked(self, keys: Collection[str]) -> list[Effect]:
-        """These prompts are another worker's now."""
+        """These prompts now belong to another worker."""
         for key in keys:
             self.waiting.remove(key)
         if self.batch is not None:
@@ -140,7 +140,7 @@ class WorkerLoop:
         return []
 
     def on_attached(self, epoch: int) -> list[Effect]:
-        """The tier manager answers, maybe another incarnation of it: leases of older epochs are void."""
+        """Attached to the tier manager, possibly a restarted one: leases of earlier epochs are void."""
         if epoch != self._epoch:
             self._epoch = epoch
             self._resident.forget()
@@ -153,7 +153,7 @@ class WorkerLoop:
         return []
 
     def on_refused(self, expert_id: str, error: CoEError, now: float) -> list[Effect]:
-        """No lease can be had: whatever waits for this expert ends with the error."""
+        """No lease is available: every prompt waiting for this expert ends with the error."""
         if self.batch is None or self.batch.expert_id != expert_id or self.batch.grant is not None:
             return []
         effects = self.batch.fail(error, now)
@@ -181,12 +181,12 @@ class WorkerLoop:
         return effects
 
     def drain(self) -> list[Effect]:
-        """Hands back what has not started. What runs goes on to its end."""
+        """Hands back prompts that have not started; running ones finish."""
         self.waiting = Waiting()
         return []
 
     def lease_is_for(self, expert_id: str) -> Prompt | None:
-        """The prompt that a lease on the expert is traced under: the one that came first of those waiting for it."""
+        """The prompt whose trace a lease on the expert belongs to: the oldest one waiting for it."""
         return self.waiting.first(expert_id)
 
     # Work.
@@ -201,7 +201,7 @@ class WorkerLoop:
         elif batch is not None and batch.empty:
             wanted = self.waiting.queues.depth(batch.expert_id) > 0
             if not wanted or (self._resident.is_late(batch.expert_id, now) and self._in_time(now)):
-                # A load that only the lease asked for would be cancelled with it.
+                # Abandoning the lease cancels a load that only it asked for; the prefetch keeps the load going.
                 effects += [Prefetch(batch.expert_id)] if wanted else []
                 effects += [Abandon(batch.expert_id), Discard(batch.expert_id)]
                 self.batch = None
@@ -247,13 +247,13 @@ class WorkerLoop:
         return self._policy.decide(view, now)
 
     def _in_time(self, now: float) -> list[str]:
-        """Experts that are waited for and not late, those in HBM first, then who has waited longest."""
+        """Experts with waiting prompts whose weights are not late: those in HBM first, then by their oldest prompt."""
         queues, resident = self.waiting.queues, self._resident
         experts = [expert_id for expert_id in queues.experts() if not resident.is_late(expert_id, now)]
         return sorted(experts, key=lambda one: (one not in resident.experts, queues.head(one).enqueued_at))
 
     def _rather_in_time(self, plan: Plan, now: float) -> Plan:
-        """The plan, or another expert's prompts when its own is late."""
+        """The plan itself, or another expert's prompts if the plan's expert is late."""
         if not self._resident.is_late(plan.expert, now) or not (others := self._in_time(now)):
             return plan
         return Plan(others[0], plan.count)
@@ -262,7 +262,7 @@ class WorkerLoop:
         return [] if plan is None else self.waiting.take(plan.expert, plan.count, plan.arrived_by)
 
     def _prefetch(self, decision: Decision) -> list[Effect]:
-        """Each expert is asked for once a batch: the tier manager says no when there is no room."""
+        """Asks for each expert once per batch: the tier manager ignores a prefetch that there is no room for."""
         wanted = [expert_id for expert_id in decision.prefetch if expert_id not in self._prefetched]
         self._prefetched.update(wanted)
         return [Prefetch(expert_id, decision.forecast) for expert_id in wanted]
@@ -270,10 +270,10 @@ class WorkerLoop:
     def _started(self) -> list[Prompt]:
         return self.batch.prompts if self.batch is not None else []
 
-    # Ends that nobody wanted.
+    # Ends other than an answer.
 
     def _end(self, prompt: Prompt, error: CoEError, now: float) -> list[Effect]:
-        """Ends a held prompt, wherever it is."""
+        """Ends a prompt that is waiting, live or postponed."""
         if self.waiting.remove(prompt.key):
             return [never_started(prompt, error, now)]
         assert self.batch is not None
@@ -285,7 +285,7 @@ class WorkerLoop:
     def _on_refusals(self, batch: Batch, done: StepDone, now: float) -> list[Effect]:
         effects: list[Effect] = []
         refused = {key for key, _ in done.refused}
-        # Who left during the step had its room still.
+        # A sequence that left during the step still occupied its room.
         others = bool(batch.leaving) or not batch.live.keys() <= refused
         for key, error in done.refused:
             if key not in batch.live:
@@ -300,7 +300,7 @@ class WorkerLoop:
         assert batch.grant is not None
         release = Release(batch.expert_id, batch.grant)
         batch.failures += 1
-        # The graph can't tell why bytes that it waited for did not come: the next lease says.
+        # The graph can't tell why the bytes it waited for did not arrive; the next lease reports the reason.
         loading = not batch.proven and batch.grant.found_in != "hbm"
         if (loading or isinstance(error, LeaseLost | Unavailable)) and batch.failures <= self._max_failures:
             batch.lost(now)

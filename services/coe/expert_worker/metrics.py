@@ -1,4 +1,4 @@
-"""What the worker measures: OpenTelemetry metrics, and what a prompt's span says about its generation."""
+"""The worker's OpenTelemetry metrics, and the attributes of a prompt's span."""
 
 from opentelemetry.trace import Span
 
@@ -10,7 +10,7 @@ _PROVIDER = "coe"
 
 
 class WorkerMetrics:
-    """Instruments of one worker."""
+    """The instruments of one worker."""
 
     def __init__(self) -> None:
         self._duration = histogram("gen_ai.server.request.duration")
@@ -36,7 +36,7 @@ class WorkerMetrics:
             self._last = expert_id
 
     def finished(self, finish: Finish, span: Span) -> None:
-        """Records the end of a prompt, also on its span."""
+        """Records the end of a prompt, in metrics and on its span."""
         expert, spent, result = finish.prompt.expert_id, finish.spent, finish.result
         attributes = {
             names.GEN_AI_OPERATION: "chat",

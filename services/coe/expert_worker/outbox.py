@@ -1,4 +1,4 @@
-"""What leaves the worker: the chunks of an answer, in order, then its end."""
+"""Sends what leaves the worker: the chunks of each answer, in order, then its terminal event."""
 
 import asyncio
 import time
@@ -15,12 +15,13 @@ from coe.platform.errors import CoEError
 from coe.platform.telemetry import messaging
 
 _log = logs.get(__name__)
-# Stream chunks that may wait for the broker. More are dropped: the completion has the text.
+# The most stream chunks that may wait for the broker. Further ones are dropped: the completion has the whole text.
 MAX_CHUNKS = 10_000
 
 
 class Outbox:
-    """`identity` may change. `on_ended`: a terminal event is out, or another worker answers."""
+    """`identity` may be replaced at any time. `on_ended` is called when a terminal event has been committed, or when
+    the prompt turned out to belong to another worker."""
 
     def __init__(
         self,
@@ -38,7 +39,7 @@ class Outbox:
         self._hands = hands
         self._on_ended = on_ended
         self._waiting: asyncio.Queue[Finish | Loading | Text] = asyncio.Queue()
-        # Terminal events on their way.
+        # Terminal events being sent.
         self._ending: set[asyncio.Task[None]] = set()
 
     @property
@@ -50,7 +51,7 @@ class Outbox:
             self._waiting.put_nowait(effect)
 
     async def send(self, consumer: ParallelConsumer) -> None:
-        """In order: the chunks of an answer are with the broker's client before its end is on the way."""
+        """Sends in order: the Kafka client has all chunks of an answer before its terminal event is sent."""
         while True:
             effect = await self._waiting.get()
             if isinstance(effect, Finish):
@@ -62,7 +63,7 @@ class Outbox:
                 with messaging.handling(effect.prompt.record):
                     await self._bus.publisher.post(chunk(effect))
             except CoEError as error:
-                _log.warning("a stream chunk was not sent", request=effect.prompt.request_id, reason=error.message)
+                _log.warning("stream chunk not sent", request=effect.prompt.request_id, reason=error.message)
 
     def end(self, consumer: ParallelConsumer, record: Record, result: Outcome) -> None:
         task = self._life.spawn(self._complete(consumer, record, result))
@@ -71,7 +72,7 @@ class Outbox:
 
     async def _complete(self, consumer: ParallelConsumer, record: Record, result: Outcome) -> None:
         if not await consumer.complete(record, result):
-            _log.info("a prompt went to another worker", partition=record.partition, offset=record.offset)
+            _log.info("prompt moved to another worker", partition=record.partition, offset=record.offset)
         self._hands.drop(record)
 
     def _ended(self, task: "asyncio.Task[None]") -> None:

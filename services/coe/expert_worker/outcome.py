@@ -1,4 +1,4 @@
-"""The terminal event of a prompt, from how it ended. Pure."""
+"""Builds the messages that answer a prompt: stream chunks and the terminal event. Pure."""
 
 import hashlib
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from coe.platform.terminal import error_outcome
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Where a prompt ran. `tier_profile` is the manager's, empty until it was heard of."""
+    """Where a prompt ran. `tier_profile` is the tier manager's; empty until the worker has attached."""
 
     worker: str
     node: str
@@ -55,7 +55,7 @@ def outcome(finish: Finish, identity: Identity, now_ms: int) -> Outcome:
 
 
 def chunk(effect: Loading | Text) -> Outgoing:
-    """A message of the token stream."""
+    """A message for the tokens topic."""
     prompt = effect.prompt
     message = events_pb2.TokenChunk(request_id=prompt.request_id, attempt=prompt.attempt, sequence=effect.sequence)
     if isinstance(effect, Text):
@@ -89,7 +89,7 @@ def _logprob(one: TokenLogprob) -> common_pb2.TokenLogprob:
 
 
 def call_id(request_id: str, index: int) -> str:
-    """Unique in a conversation, and the same when the prompt is answered again."""
+    """Unique within a conversation, and the same whenever this prompt is answered again."""
     return f"call_{hashlib.blake2b(f'{request_id}/{index}'.encode(), digest_size=12).hexdigest()}"
 
 

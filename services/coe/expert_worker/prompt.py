@@ -1,4 +1,4 @@
-"""A prompt as the worker holds it, made from a record of the assignments topic."""
+"""A prompt as the worker holds it, decoded from a record of the assignments topic."""
 
 import math
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ from coe.platform.errors import UndecodableMessage
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prompt:
-    """One assigned prompt. Times are seconds on the clock that the loop is given, which is not the wall clock.
+    """One assigned prompt. Times are seconds on the loop's clock, which is not the wall clock.
 
-    `key` is unique in this process: a client may use a request id twice, and a record may come twice.
+    `key` is unique in this process: a client may reuse a request id, and a record may be delivered twice.
     """
 
     key: str
@@ -26,11 +26,11 @@ class Prompt:
     submitted_at: float
     deadline: float
     sampling: SamplingParams
-    # Stream chunks already sent: the prompt joined before, and had to go back to its queue.
+    # Stream chunks already sent, if the prompt had joined a batch before and was postponed.
     chunks: int = 0
-    # Of its expert when it came (Bundle.identity).
+    # The identity of its expert's bundle when it arrived (Bundle.identity).
     bundle: str = ""
-    # Its answer is.
+    # Whether to answer in JSON.
     in_json: bool = False
 
     @property
@@ -43,7 +43,7 @@ class Prompt:
 
 
 def decode(record: Record) -> events_pb2.PromptAssigned:
-    """Raises UndecodableMessage, also when the message names no request or no expert."""
+    """Raises UndecodableMessage, also when the message lacks a request id or an expert."""
     assigned = codec.decode(record, events_pb2.PromptAssigned)
     if not assigned.prompt.request_id:
         raise UndecodableMessage("the assignment has no request id")
@@ -62,7 +62,7 @@ def admit(
     wall_ms: int,
     bundle: str = "",
 ) -> Prompt:
-    """Places the prompt's wall-clock times on the loop's clock: `now` and `wall_ms` are the same instant.
+    """Converts the prompt's wall-clock times to the loop's clock: `now` and `wall_ms` are the same instant.
 
     Raises InvalidPrompt for a sampling value outside its range.
     """

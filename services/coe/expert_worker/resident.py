@@ -1,16 +1,16 @@
-"""Which experts are in HBM or on their way there, as the tier manager tells, and whose weights are late. Pure."""
+"""Which experts are in HBM or loading into it, as reported by the tier manager, and which loads are late. Pure."""
 
 from collections.abc import Callable
 
 from coe.expert_worker.effects import Residency
 
-# A load is late when it has taken so long, and LATE_TIMES what it should: its disk may not answer.
+# A load is late after LATE_S seconds or LATE_TIMES its expected time, whichever is longer: its disk may be hanging.
 LATE_S = 1.0
 LATE_TIMES = 3
 
 
 class Resident:
-    """`load_s`: how many seconds an expert's load should take. `experts`: in HBM, or on their way."""
+    """`load_s`: the expected seconds of an expert's load. `experts`: those in HBM or loading into it."""
 
     def __init__(self, load_s: Callable[[str], float]) -> None:
         self.experts: set[str] = set()
@@ -18,12 +18,12 @@ class Resident:
         self._loading: dict[str, float] = {}
 
     def forget(self) -> None:
-        """Another tier manager: what the former one told is void."""
+        """The tier manager was replaced: what the previous one reported is void."""
         self.experts.clear()
         self._loading.clear()
 
     def changed(self, expert_id: str, residency: Residency, now: float) -> float | None:
-        """Returns the seconds that a load has taken which has just ended well."""
+        """Returns the duration of a load if it has just succeeded."""
         if residency in (Residency.ABSENT, Residency.LEAVING):
             self.experts.discard(expert_id)
         else:

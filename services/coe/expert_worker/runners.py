@@ -1,4 +1,4 @@
-"""The engine's side of a step: opens runners, lets sequences join and leave, steps. Blocking: runs in one thread."""
+"""The engine's side of a step: opens runners, adds and removes sequences, and steps. Blocking; runs in one thread."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ from coe.platform import logs
 from coe.platform.errors import CoEError, InternalError, LeaseLost
 
 _log = logs.get(__name__)
-# Open runners hold a tokenizer and little else.
+# Open runners to keep. Each holds a tokenizer and little else.
 MAX_OPEN = 64
 
 
@@ -31,10 +31,10 @@ class Runner(Protocol):
 
 
 class Runners:
-    """`make` opens the runner of an expert, `bundle_of` says with which bundle (Bundle.identity).
+    """`make` opens an expert's runner; `bundle_of` returns the identity of its current bundle (Bundle.identity).
 
-    A runner is of one bundle: when a lease is on another's weights, the next one is made. `tenants_apart`: no tenant's
-    prompt begins with what was computed for another's.
+    A runner belongs to one bundle and is replaced when a lease is on the weights of another. `tenants_apart`: a prompt
+    never reuses keys and values computed for another tenant's prompts.
     """
 
     def __init__(
@@ -50,13 +50,13 @@ class Runners:
         self._open: OrderedDict[str, tuple[str, Runner]] = OrderedDict()
 
     def step(self, step: Step) -> StepDone:
-        """Never raises: a fault is the result."""
+        """Never raises: failures are part of the result."""
         for key in step.leave if step.expert_id in self._open else ():
             self._open[step.expert_id][1].cancel(key)
         try:
             runner = self._runner(step.expert_id, step.grant.bundle)
         except Exception as error:
-            # Nobody joined, and what did not join must not be waited for.
+            # No prompt joined, so all are refused: the loop must not wait for them.
             fault = _fault(step.expert_id, error)
             refused = [(prompt.key, fault) for prompt in step.join]
             answered = refused and not isinstance(fault, LeaseLost)
@@ -75,7 +75,7 @@ class Runners:
             try:
                 past = asked.tenant if self._tenants_apart else ""
                 runner.add(prompt.key, Conversation.from_proto(asked, past), prompt.sampling)
-            except BaseException as error:  # a panic of the tokenizer is no Exception
+            except BaseException as error:  # a panic in the tokenizer is not an Exception
                 refused.append((prompt.key, _fault(step.expert_id, error)))
         return refused
 
@@ -89,18 +89,18 @@ class Runners:
             self.discard(expert_id)
 
     def _runner(self, expert_id: str, bundle: str) -> Runner:
-        """Raises LeaseLost when the lease is not on the weights that it would run with."""
+        """Raises LeaseLost when the lease is not on the weights of the runner's bundle."""
         known, runner = self._open.get(expert_id, ("", None))
         if runner is not None and known != bundle:
             if runner.live:
-                raise LeaseLost("the expert was re-imported during generation", expert_id=expert_id)
+                raise LeaseLost("the expert was reimported while it was generating", expert_id=expert_id)
             self.discard(expert_id)
             runner = None
         if runner is None:
             runner = self._make(expert_id)
             if bundle and self._bundle_of(expert_id) != bundle:
                 _close(expert_id, runner)
-                raise LeaseLost("the expert was re-imported while being leased", expert_id=expert_id)
+                raise LeaseLost("the expert was reimported while it was being leased", expert_id=expert_id)
             self._open[expert_id] = (bundle, runner)
         self._open.move_to_end(expert_id)
         while len(self._open) > MAX_OPEN:
@@ -113,12 +113,12 @@ def _fault(expert_id: str, error: BaseException) -> CoEError:
     if isinstance(error, CoEError):
         return error
     _log.error("the engine failed", expert=expert_id, exc_info=error)
-    return InternalError("the expert failed while it generated", expert_id=expert_id)
+    return InternalError("the expert failed during generation", expert_id=expert_id)
 
 
 def _close(expert_id: str, runner: Runner) -> None:
-    """A runner that failed may fail to close too: its expert starts anew all the same."""
+    """A runner that failed may also fail to close; its expert gets a new runner all the same."""
     try:
         runner.close()
     except Exception as error:
-        _log.error("a runner could not be closed", expert=expert_id, exc_info=error)
+        _log.error("cannot close a runner", expert=expert_id, exc_info=error)

@@ -53,7 +53,7 @@ class ExpertWorkerService:
             acquire_timeout_s=settings.acquire_timeout_s,
             bundle_of=self._hosted.bundle,
         )
-        # Of the node's residency, the worker publishes its own queues only: they have no epoch.
+        # The worker publishes only its own queues, which have no epoch; the tier manager publishes residency.
         self._residency = ResidencyPublisher(core.redis_url, core.node, epoch=0)
         self._arena = BoundArena()
         costs = LearnedCosts(self._hosted.weight_bytes, settings.max_batch)
@@ -76,7 +76,7 @@ class ExpertWorkerService:
             watchdog=Watchdog(settings.step_timeout_s, worker=settings.id),
         )
         self._worker_run: asyncio.Task[None] | None = None
-        # Kept up until the last sequence has ended: leases end with the attach stream.
+        # Kept until the last sequence has ended, because leases end with the attach stream.
         self._links: list[asyncio.Task[None]] = []
         self._open = AsyncExitStack()
 
@@ -125,7 +125,7 @@ class ExpertWorkerService:
         await self._open.aclose()
 
     async def _watch(self) -> None:
-        """Fails when the worker or a link does. A drained worker stays up for health checks."""
+        """Fails if the worker or a link fails. A drained worker keeps answering health checks."""
         assert self._worker_run is not None
         await asyncio.wait({self._worker_run, *self._links}, return_when=asyncio.FIRST_COMPLETED)
         for task in (self._worker_run, *self._links):
@@ -138,20 +138,20 @@ class ExpertWorkerService:
         if expert_id == echo.EXPERT_ID:
             return echo.EchoRunner()
         assert self._engine is not None
-        # Not as it was seen last: its tokenizer is read from where nothing may answer.
+        # `look`, not the bundle as last seen: its tokenizer is read from a file system that may be unresponsive.
         return self._engine.runner(self._hosted.look(expert_id))
 
     def _on_attached(self, response: tiers_pb.AttachResponse) -> None:
         self._worker.attached(response.epoch, response.tier_profile, lambda: self._arena.bind(response.arena))
 
     def _on_broken(self) -> None:
-        """Again and again, until a manager answers."""
+        """Called for every failed attempt, until a manager answers."""
         if self._arena.gone and not self._worker.draining:
             self._worker.between_steps(self._arena.let_go)
 
 
 def main() -> None:
-    # Between two steps the engine waits for the event loop: uvloop's wake-ups are the shorter ones.
+    # The engine waits for the event loop between two steps, and uvloop wakes up faster than asyncio's own loop.
     run(ExpertWorkerService(CoreSettings(), WorkerSettings()), uvloop.new_event_loop)
 
 

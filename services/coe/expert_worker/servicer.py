@@ -1,4 +1,4 @@
-"""gRPC of the worker: what it can run and how much waits, and an orderly end."""
+"""The worker's gRPC service: lists its experts with their queues, and drains the worker."""
 
 import asyncio
 from collections.abc import Iterable
@@ -11,12 +11,12 @@ from coe._proto import expert_worker_pb2_grpc
 from coe.expert_worker.loop import WorkerLoop
 from coe.experts.bundle import Bundle
 
-# Of a caller's deadline, what is kept for the answer's way back.
+# Part of a caller's deadline reserved for returning the answer.
 _ANSWER_S = 1.0
 
 
 class Drainable(Protocol):
-    """The worker, as far as gRPC callers reach it."""
+    """The part of the worker that gRPC callers can reach."""
 
     loop: WorkerLoop
 
@@ -53,7 +53,7 @@ class ExpertWorkerServicer(expert_worker_pb2_grpc.ExpertWorkerServicer):
     async def Drain(
         self, request: pb.DrainRequest, context: grpc.aio.ServicerContext[pb.DrainRequest, pb.DrainResponse]
     ) -> pb.DrainResponse:
-        """Within the caller's deadline, if it has one, so that the answer comes before it."""
+        """Drains within the caller's deadline, if there is one, so that the answer arrives in time."""
         left = context.time_remaining()
         grace_s = self._drain_grace_s if left is None else left - min(_ANSWER_S, left / 4)
         return pb.DrainResponse(finished=await self._worker.drain(grace_s))

@@ -1,6 +1,6 @@
-"""The tier manager as the worker sees it: stays attached over gRPC, gets and gives back leases.
+"""The worker's client of the tier manager: keeps an attach stream open over gRPC, acquires and releases leases.
 
-Leases go over the manager's lease socket when it is on this host, else over gRPC too.
+Lease calls use the manager's lease socket when it is on this host, otherwise gRPC.
 """
 
 import asyncio
@@ -23,9 +23,9 @@ from coe.scheduling import NextUse
 
 _log = logs.get(__name__)
 _FIRST_RETRY_S, _MAX_RETRY_S = 0.05, 1.0
-# A call that was taken back is listened to for so much longer than its caller would have waited.
+# After a call's caller has left, its answer is still awaited for this long beyond the caller's timeout.
 _LISTEN_S = 10.0
-_AWAY = "the memory-tier manager does not answer"
+_AWAY = "the memory-tier manager is unreachable"
 _TIERS = {pb.TIER_HBM: "hbm", pb.TIER_DDR: "ddr", pb.TIER_DISK: "disk"}
 
 OnAttached = Callable[[pb.AttachResponse], None]
@@ -35,10 +35,11 @@ BundleOf = Callable[[str], Bundle]
 
 
 class TierClient:
-    """`lease_handle(slot, generation)` makes what the graph reads (coe.native.lease_handle). `open` it in the loop.
+    """`lease_handle(slot, generation)` makes the handle that the graph reads (coe.native.lease_handle). `open` the
+    client in the event loop.
 
-    `bundle_of`: the bundle that an expert is to be run with now: leases are on its weights and no others. None: on
-    whichever the manager knows.
+    `bundle_of`: returns the bundle that an expert must run with; leases are then on exactly its weights. None: leases
+    are on the weights that the manager knows.
     """
 
     def __init__(
@@ -59,10 +60,10 @@ class TierClient:
         # Whether the manager has ever answered.
         self._met = False
         self._socket: LeaseSocket | None = None
-        # Leases not given back yet: shown to the manager when it, or the stream, has broken.
+        # Leases not yet released. Presented again when the stream, or the manager, has been restarted.
         self._held: dict[int, pb.Lease] = {}
         self._calls = itertools.count(1)
-        # Calls over gRPC whose callers have left, until they are answered.
+        # gRPC calls whose callers have left, until they are answered.
         self._left: set[asyncio.Task[None]] = set()
 
     @property
@@ -83,8 +84,8 @@ class TierClient:
                 await asyncio.gather(*left, return_exceptions=True)
 
     async def stay_attached(self, on_attached: OnAttached, on_broken: Callable[[], None] = lambda: None) -> None:
-        """Until cancelled. The stream holds our leases: when it breaks, the next one presents them again. `on_broken`
-        hears of each attempt that has ended."""
+        """Runs until cancelled. Our leases last as long as the stream; when it breaks, the next one presents them
+        again. `on_broken` is called after each attempt that ended."""
 
         async def attach() -> None:
             try:
@@ -106,7 +107,7 @@ class TierClient:
             except Unavailable as error:
                 if self._met:
                     raise
-                # It may be the encryption, and gRPC says of most of that that a socket was closed.
+                # TLS may be the cause, and gRPC reports most TLS failures as a closed socket.
                 raise Unavailable(await tls_trouble(self._address) or error.message) from None
             finally:
                 self._attached.clear()
@@ -116,7 +117,7 @@ class TierClient:
         await _again("the tier manager's attach stream", attach)
 
     async def watch(self, on_residency: OnResidency) -> None:
-        """Until cancelled."""
+        """Reports residency changes until cancelled."""
 
         async def follow() -> None:
             await self._attached.wait()
@@ -128,7 +129,7 @@ class TierClient:
         await _again("the tier manager's residency stream", follow)
 
     async def acquire(self, wish: Acquire) -> Grant:
-        """Tries again while the manager is away or full. Raises TierLoadError when that takes too long."""
+        """Retries while the manager is unreachable or full. Raises TierLoadError when that takes too long."""
         deadline = asyncio.get_running_loop().time() + self._acquire_timeout_s
         delay = _FIRST_RETRY_S
         reason = _AWAY
@@ -136,7 +137,7 @@ class TierClient:
             try:
                 async with asyncio.timeout_at(deadline):
                     await self._attached.wait()
-                    reason = "they were not loaded into HBM in time" if reason is _AWAY else reason
+                    reason = "they were not in HBM in time" if reason is _AWAY else reason
                     return await self._acquire_once(wish, deadline)
             except TimeoutError:
                 raise self._too_long(wish.expert_id, reason) from None
@@ -150,7 +151,7 @@ class TierClient:
             delay = min(2 * delay, _MAX_RETRY_S)
 
     async def release(self, grant: Grant) -> None:
-        """Best effort: a lease that can't be given back ends with the attach stream."""
+        """Best effort: a lease that can't be released ends with the attach stream."""
         self._held.pop(grant.lease_id, None)
         request = pb.ReleaseRequest(worker_id=self._worker_id, lease_id=grant.lease_id)
         if self._socket is not None and self._socket.open:
@@ -160,10 +161,10 @@ class TierClient:
             with calls():
                 await self._manager.Release(request)
         except CoEError as error:
-            _log.warning("a lease was not released", lease=grant.lease_id, reason=error.message)
+            _log.warning("cannot release a lease", lease=grant.lease_id, reason=error.message)
 
     async def prefetch(self, wish: Prefetch) -> None:
-        """Best effort: without it the expert loads when it is acquired."""
+        """Best effort: without a prefetch, the expert is loaded when it is acquired."""
         request = pb.PrefetchRequest(
             worker_id=self._worker_id, expert_id=wish.expert_id, may_evict=True, forecast=_forecast(wish.forecast)
         )
@@ -174,7 +175,7 @@ class TierClient:
             with calls():
                 await self._manager.Prefetch(request)
         except CoEError as error:
-            _log.info("not prefetched", expert=wish.expert_id, reason=error.message)
+            _log.info("prefetch failed", expert=wish.expert_id, reason=error.message)
 
     async def _acquire_once(self, wish: Acquire, deadline: float) -> Grant:
         request = pb.AcquireRequest(
@@ -204,7 +205,8 @@ class TierClient:
         )
 
     async def _acquire_over_grpc(self, request: pb.AcquireRequest, timeout_s: float) -> pb.AcquireResponse:
-        """A caller that leaves says so in a message: were its call cancelled, a lease on its way back would be lost."""
+        """If the caller leaves, tells the manager so by a message instead of cancelling the call: cancelling would lose
+        a lease that is already on its way back."""
         request.call = next(self._calls)
         asking = asyncio.create_task(self._ask(request, timeout_s + _LISTEN_S))
         try:
@@ -225,13 +227,13 @@ class TierClient:
             with calls():
                 await self._manager.Release(pb.ReleaseRequest(worker_id=request.worker_id, call=request.call))
         except CoEError as error:
-            _log.warning("a call could not be withdrawn", expert=request.expert_id, reason=error.message)
+            _log.warning("cannot withdraw an acquire call", expert=request.expert_id, reason=error.message)
         try:
             lease = (await asking).lease
             with calls():
                 await self._manager.Release(pb.ReleaseRequest(worker_id=request.worker_id, lease_id=lease.lease_id))
         except CoEError as error:
-            _log.info("a withdrawn call ended", expert=request.expert_id, reason=error.message)
+            _log.info("withdrawn acquire call ended", expert=request.expert_id, reason=error.message)
         finally:
             asking.cancel()
 
@@ -242,7 +244,7 @@ class TierClient:
         try:
             self._socket = await LeaseSocket.connect(path)
         except OSError as error:
-            _log.info("leases use gRPC: the manager has no lease socket here", reason=str(error))
+            _log.info("cannot reach the manager's lease socket: using gRPC for leases", reason=str(error))
 
     def _disconnect(self) -> None:
         if self._socket is not None:
@@ -250,7 +252,7 @@ class TierClient:
             self._socket = None
 
     def _too_long(self, expert_id: str, reason: str) -> TierLoadError:
-        message = f"the weights of {expert_id} were not available within {self._acquire_timeout_s:.0f} s: {reason}"
+        message = f"no lease on the weights of {expert_id} within {self._acquire_timeout_s:.0f} s: {reason}"
         return TierLoadError(message, expert_id=expert_id)
 
 
@@ -269,7 +271,7 @@ def _residency(expert: pb.ExpertResidency) -> Residency:
 
 
 async def _again(what: str, work: Callable[[], Awaitable[None]]) -> NoReturn:
-    """Works until cancelled. When it ends or fails with a CoEError it starts anew, a little later."""
+    """Runs `work` until cancelled, restarting it with backoff when it returns or raises CoEError."""
     delay = _FIRST_RETRY_S
     last = ""
     while True:

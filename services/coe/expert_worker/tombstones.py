@@ -1,23 +1,23 @@
-"""Cancellations that came before their prompts. Pure."""
+"""Remembers cancellations that arrived before their prompts. Pure."""
 
 from collections import OrderedDict
 
 from coe.expert_worker.prompt import Prompt
 from coe.platform.prompts import MAX_NAME_CHARS
 
-# As many are remembered.
+# How many cancellations are remembered.
 MAX_TOMBSTONES = 10_000
-# A prompt that was submitted so long after the cancellation of its name is another one. Clocks differ by less.
+# A prompt submitted this long after a cancellation of its request id is a different prompt. Clocks differ by less.
 TOMBSTONE_S = 60.0
 
 
 class Tombstones:
     def __init__(self) -> None:
-        # By request id: when it was cancelled last.
+        # The time of the latest cancellation, by request id.
         self._cancelled_at: OrderedDict[str, float] = OrderedDict()
 
     def add(self, request_id: str, now: float) -> None:
-        # Anybody may write a cancellation; no prompt has a longer name.
+        # Anyone may write to the topic, but no prompt has a longer id.
         if len(request_id) > MAX_NAME_CHARS:
             return
         self._cancelled_at[request_id] = now
@@ -26,6 +26,6 @@ class Tombstones:
             self._cancelled_at.popitem(last=False)
 
     def take(self, prompt: Prompt) -> bool:
-        """Whether it was cancelled before it came. One cancellation is one prompt's."""
+        """Whether the prompt was cancelled before it arrived. A cancellation applies to one prompt only."""
         cancelled_at = self._cancelled_at.pop(prompt.request_id, None)
         return cancelled_at is not None and prompt.submitted_at <= cancelled_at + TOMBSTONE_S

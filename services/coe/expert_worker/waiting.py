@@ -1,4 +1,4 @@
-"""Prompts that have not started: queued by expert for the scheduling policy, found by key and by request id. Pure."""
+"""Prompts that have not started: queued by expert for the policy, and indexed by key and by request id. Pure."""
 
 from collections.abc import Iterator
 
@@ -7,13 +7,13 @@ from coe.scheduling import ExpertQueues, QueuedPrompt
 
 
 class Waiting:
-    """Bounded. Nothing takes longer the more wait, but O(log n) where a deadline is involved, and going over all."""
+    """Bounded. Operations on one prompt take O(1), or O(log n) where a deadline is involved."""
 
     def __init__(self) -> None:
-        # What the policy sees of them.
+        # The part that the policy sees.
         self.queues = ExpertQueues()
         self._prompts: dict[str, Prompt] = {}
-        # By request id, then by key: a client may use an id twice.
+        # By request id, then by key: a client may reuse an id.
         self._of_request: dict[str, dict[str, Prompt]] = {}
 
     def __len__(self) -> int:
@@ -34,11 +34,11 @@ class Waiting:
         return [self._forget(queued.key) for queued in self.queues.take(expert_id, count, arrived_by)]
 
     def expire(self, now: float) -> list[Prompt]:
-        """Removes and returns those whose deadline has passed."""
+        """Removes and returns the prompts whose deadline has passed."""
         return [self._forget(queued.key) for queued in self.queues.expire(now)]
 
     def remove(self, key: str) -> bool:
-        """Whether it waited here."""
+        """Removes a prompt. Returns whether it was waiting here."""
         if self.queues.remove(key) is None:
             return False
         self._forget(key)
@@ -48,7 +48,7 @@ class Waiting:
         return list(self._of_request.get(request_id, {}).values())
 
     def first(self, expert_id: str) -> Prompt | None:
-        """The expert's oldest."""
+        """The expert's oldest waiting prompt."""
         return self._prompts[self.queues.head(expert_id).key] if self.queues.depth(expert_id) else None
 
     def _forget(self, key: str) -> Prompt:

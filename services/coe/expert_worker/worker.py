@@ -1,4 +1,9 @@
-"""The loop's outside: feeds it events and carries out its effects."""
+"""The I/O around the state machine: feeds WorkerLoop events and carries out its effects.
+
+Events come from the assignments and cancellations topics, the engine's thread, the tier client and a timer. They are
+queued in an inbox and handled in bursts on the event loop, so the state machine needs no locks. Effects go to the lease
+source, the engine and the outbox.
+"""
 
 import asyncio
 import time
@@ -44,19 +49,19 @@ from coe.platform.errors import CoEError
 from coe.platform.telemetry import messaging
 
 _log = logs.get(__name__)
-# How often deadlines, lost partitions and a step that hangs are looked for.
+# Seconds between checks for passed deadlines, revoked partitions and a hanging step.
 TICK_S = 0.25
-# Prompts of a step that hangs, in the log.
+# How many prompts of a hanging step the log names.
 MAX_NAMED = 8
 
 Event = Callable[[float], list[Effect]]
 
 
 class Worker:
-    """`known` says which bundle an expert has, or raises the CoEError of one that can't run here.
+    """`known` returns the identity of an expert's bundle, or raises CoEError if the expert can't run here.
 
-    `on_queue` hears four times a second how many prompts each expert has here, waiting or running, and which partitions
-    the worker has.
+    `on_queue` is called every TICK_S with the number of prompts, waiting or running, per expert, and the worker's
+    partitions.
     """
 
     def __init__(
@@ -90,18 +95,18 @@ class Worker:
             max_attempts=max_attempts,
         )
         self._hands = Hands(max_attempts)
-        # Bounded by what feeds them: the bus's max_in_flight, one step, one lease, one tick.
+        # Bounded by its sources: the bus's max_in_flight, one step, one lease, one tick.
         self._inbox: deque[Event] = deque()
         self._handling_soon = False
-        # What is carried out is of no trace that an event came with.
+        # Effects run in this context, so that they don't inherit the trace of the event that caused them.
         self._context = copy_context()
         self._life = Life()
         self._outbox = Outbox(bus, identity, self._metrics, self._life, self._hands, self._ended)
         self._engine = EngineThread(runners, self._stepped, self._life.fail)
         self._taking: asyncio.Task[None] | None = None
-        # Who was in the last step when it began: whoever is cancelled meanwhile may be what it hangs on.
+        # The sequences in the last step when it began. One cancelled since may still be the one the step hangs on.
         self._in_step: list[Sequence] = []
-        # The lease that is waited for.
+        # The request for the pending lease.
         self._asking: asyncio.Task[None] | None = None
 
     @property
@@ -109,7 +114,7 @@ class Worker:
         return self._life.draining
 
     async def run(self) -> None:
-        """Until drained. Raises what broke it."""
+        """Runs until drained. Raises the failure that stopped the worker, if any."""
         with quick_handovers(), self._watchdog.watching():
             try:
                 async with self._bus.parallel(self._subscription) as consumer:
@@ -126,9 +131,8 @@ class Worker:
                 await asyncio.to_thread(self._engine.close)
 
     async def drain(self, grace_s: float) -> int:
-        """Stops taking prompts, lets running ones end within the grace, hands back the others; `run` then returns.
-
-        Returns how many were running.
+        """Stops taking prompts, hands back those that have not started, and lets running ones finish within the grace
+        period. `run` then returns. Returns how many were running.
         """
         running = len(self.loop.batch.live) if self.loop.batch else 0
         if not self.draining:
@@ -143,7 +147,7 @@ class Worker:
         return running
 
     def post(self, event: Event) -> None:
-        """The event's function runs soon, together with others of this moment, with the time as its argument."""
+        """Schedules the event's function, to be called with the current time, together with other pending events."""
         self._engine.interrupt()
         self._inbox.append(event)
         if not self._handling_soon:
@@ -151,7 +155,7 @@ class Worker:
             asyncio.get_running_loop().call_soon(self._handle, context=self._context)
 
     def attached(self, epoch: int, tier_profile: str, bind: Callable[[], None]) -> None:
-        """The tier manager answers. `bind` maps its arena: in the engine's thread, between two steps."""
+        """Attached to the tier manager. `bind` maps its arena, in the engine's thread between two steps."""
 
         def event(now: float) -> list[Effect]:
             self._outbox.identity = replace(self._outbox.identity, tier_profile=tier_profile)
@@ -161,7 +165,7 @@ class Worker:
         self.post(event)
 
     def between_steps(self, work: Callable[[], None]) -> None:
-        """In the engine's thread. What it raises breaks the worker."""
+        """Runs `work` in the engine's thread between two steps. An exception it raises stops the worker."""
         self._life.spawn(self._engine.between_steps(work))
 
     def residency_changed(self, expert_id: str, nbytes: int, residency: Residency) -> None:
@@ -176,12 +180,13 @@ class Worker:
             if isinstance(received, Prompt):
                 await self._hands.room(attempt)
                 self._hands.take(record, attempt)
-                # It may end the worker at its first step, and who has it next must know that we had it.
+                # Start only once the attempt is recorded: the prompt may crash the worker at its first step, and the
+                # next worker must know that we had it.
                 if (counted := consumer.counted(record)) is None:
                     self.post(partial(self.loop.on_prompt, received))
                 else:
                     counted.add_done_callback(partial(self._come, received))
-                # Before the next one is handed out, for that counts.
+                # Wait before asking for the next record: being handed out counts as an attempt.
                 await self._hands.room()
             else:
                 self._outbox.end(consumer, record, received)
@@ -231,7 +236,7 @@ class Worker:
 
     def _ended(self) -> None:
         if self.draining:
-            # The loop may have been at rest already, waiting for this.
+            # Wakes the loop, which may be idle already and waiting only for this.
             self.post(lambda now: [])
 
     def _handle(self) -> None:
@@ -281,7 +286,7 @@ class Worker:
         except asyncio.CancelledError:
             if asyncio.current_task() is self._asking:
                 raise
-            _log.info("a lease is no longer wanted", expert=wish.expert_id)
+            _log.info("pending lease request abandoned", expert=wish.expert_id)
         except CoEError as error:
             self.post(partial(self.loop.on_refused, wish.expert_id, error))
         else:
