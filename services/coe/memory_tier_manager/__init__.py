@@ -1,5 +1,5 @@
-"""The memory-tier manager of a node: which expert's weights are on disk, in DDR, in HBM, and who holds a lease.
+"""The memory-tier manager of a node: which experts' weights are on disk, in DDR and in HBM, and who holds leases.
 
-One run loop owns all state: `Tiers.handle(event, now)` returns effects, `Runtime` performs them and feeds back what
-came of it. Everything that decides is pure; docs/memory-and-scheduling.md says which module decides what.
+One run loop owns all state. `Tiers.handle(event, now)` returns effects; `Runtime` performs them and feeds their results
+back as events. All decisions are made by pure code; docs/memory-and-scheduling.md lists which module decides what.
 """

@@ -1,4 +1,4 @@
-"""Acquires: who gets a lease now, who waits for bytes, who waits for room, who is refused."""
+"""Decides on acquires: which requests get a lease now, wait for bytes, wait for room, or are refused."""
 
 from collections.abc import Container
 
@@ -15,19 +15,19 @@ from coe.platform import errors
 
 
 class Admission:
-    """A request waits in the line until its expert is in HBM or on its way there, then among that entry's waiters until
-    its bytes have come; it is answered exactly once."""
+    """A request waits in `line` until its expert is in HBM or loading into it, then among that entry's waiters until
+    its bytes have arrived. It is answered exactly once."""
 
     def __init__(self, state: TierState) -> None:
         self.pending: dict[int, Pending] = {}
         self.line: list[int] = []
-        # The request that experts are to leave for when their leases have ended.
+        # The request that experts are being recalled for: they leave when their leases have ended.
         self._recalled_for: int | None = None
         self._state = state
         self._out = state.out
 
     def wanted(self) -> set[str]:
-        """Experts that requests in the line wait for, those apart that are to leave before."""
+        """Experts that requests in the line are waiting for, except those recalled."""
         entries = self._state.hbm.entries
         experts = {self.pending[request].asked.expert for request in self.line}
         return {expert for expert in experts if expert not in entries or not entries[expert].recalled}
@@ -47,9 +47,10 @@ class Admission:
             self.line.append(event.request)
 
     def serve(self, now: float) -> None:
-        """Gives room to those who wait for it, in their order.
+        """Gives room to the requests waiting for it, in order.
 
-        Those whose expert came meanwhile pass them, and those who wait for something else than room hold nobody up.
+        Requests whose expert has arrived meanwhile overtake them. Requests waiting for something other than room block
+        nobody.
         """
         state, blocked = self._state, False
         for request in list(self.line):
@@ -65,7 +66,7 @@ class Admission:
                 blocked = blocked or self._waits_for_room(asked)
 
     def refuse(self, request: int, error: errors.CoEError) -> None:
-        """Answers a pending request with an error; a load that only it wanted is cancelled."""
+        """Answers a pending request with an error. Cancels a load that only this request wanted."""
         state, pending = self._state, self.pending.pop(request)
         self._out.append(fx.Reject(request, error))
         if not pending.lease:
@@ -98,19 +99,22 @@ class Admission:
         return bool(self.line) or self._recalled_for is not None
 
     def recall(self, now: float) -> None:
-        """Who has waited long enough for room is not passed any more by leases on what is in its place."""
+        """Recalls experts for the first request that has waited for room long enough.
+
+        Recalled experts give no new leases until that request is served, so it can't be overtaken any longer.
+        """
         waiting = (request for request in self.line if self._waits_for_room(self.pending[request].asked))
         first = next(waiting, None)
         if self._recalled_for is not None and first != self._recalled_for:
             self._recalled_for = None
             self._mark_recalled(set())
             self.serve(now)
-            first = None  # the next event looks again
+            first = None  # recall for the next request, if any, at the next event
         if first is None or self._recalled_for is not None:
             return
         state, pending = self._state, self.pending[first]
         if now - pending.arrived >= state.limits.recall_s:
-            # Pinned ones only where it must be, for they are loaded anew elsewhere.
+            # Pinned experts only if unavoidable, because they must be reloaded elsewhere.
             for pinned in (False, True):
                 leaving = state.candidates({pending.asked.expert}, pinned=pinned, leased=True)
                 found = victims(pending.asked.nbytes, leaving, state.hbm.when_freed(), state.weights.policy)
@@ -127,7 +131,7 @@ class Admission:
                 self._state.weights.changed(entry)
 
     def answer(self, entry: HbmEntry) -> None:
-        """Grants what can be granted to those who wait for this entry's bytes."""
+        """Grants the leases of waiters that can start with the bytes that have arrived."""
         for request in list(entry.waiters):
             pending = self.pending[request]
             behind_copy = entry.moves and not pending.asked.resident
@@ -150,7 +154,7 @@ class Admission:
             )
 
     def fail(self, entry: HbmEntry, error: errors.CoEError) -> None:
-        """Everyone who waits for the load hears why; leases on it are void (the slot's generation moves on)."""
+        """Rejects every waiter of the load with the error. Ends leases on it (the slot's generation changes)."""
         for request in entry.waiters:
             del self.pending[request]
             self._out.append(fx.Reject(request, error))
@@ -159,11 +163,11 @@ class Admission:
             self._state.leases.end(lease.lease)
 
     def check_integrity(self) -> None:
-        """AssertionError when a request would never be answered, or twice."""
+        """Raises AssertionError if a request would never be answered, or answered twice."""
         line = [request for request, pending in self.pending.items() if not pending.lease]
         assert sorted(line) == sorted(self.line)
         waiters = [request for entry in self._state.hbm.entries.values() for request in entry.waiters]
-        assert sorted([*waiters, *line]) == sorted(self.pending), "a request nobody will answer"
+        assert sorted([*waiters, *line]) == sorted(self.pending), "a request that nobody will answer"
 
     def _refusal(self, event: ev.Acquire, attached: Container[str]) -> errors.CoEError | None:
         hbm, limits = self._state.hbm, self._state.limits
@@ -173,21 +177,21 @@ class Admission:
         if not hbm.can_hold(event.nbytes):
             expert = name_of(event.expert)
             return errors.ExpertTooLarge(
-                f"{expert} has {event.nbytes} bytes, HBM holds {hbm.budget.capacity}", expert=expert
+                f"{expert} has {event.nbytes} bytes, but HBM holds only {hbm.budget.capacity}", expert=expert
             )
         if entry is not None and entry.hangs:
-            message = f"{name_of(event.expert)} can't be loaded: its disk does not answer"
+            message = f"cannot load {name_of(event.expert)}: its disk is not responding"
             return errors.TierLoadError(message, expert=name_of(event.expert))
         hanging = sum(other.hangs for other in hbm.entries.values())
         if entry is None and hanging >= limits.max_aside and not self._state.ddr.has(event.expert):
-            message = f"{name_of(event.expert)} can't be loaded: {hanging} copies wait for disks that don't answer"
+            message = f"cannot load {name_of(event.expert)}: {hanging} copies wait for disks that are not responding"
             return errors.TierLoadError(message, expert=name_of(event.expert))
         if len(self.line) >= limits.max_waiting:
             return errors.CapacityExceeded(f"{len(self.line)} requests are already waiting for room in HBM")
         return None
 
     def _join(self, request: int, entry: HbmEntry, now: float) -> None:
-        """The expert is in HBM or on its way: the lease begins now, the answer may have to wait for bytes."""
+        """The expert is in HBM or loading: starts the lease now, though the answer may have to wait for bytes."""
         state, pending = self._state, self.pending[request]
         pending.lease = state.leases.grant(pending.asked.worker, entry.expert).lease
         pending.served = now
@@ -202,9 +206,9 @@ class Admission:
         state.used.add(entry.expert)
 
     def _room(self, asked: ev.Acquire, now: float) -> bool:
-        """Whether there is room now; makes it if it can. The first layers of the expert itself leave last.
+        """Makes room if possible; returns whether there is room now. The expert's own first layers are evicted last.
 
-        Pinned experts only move, and only for what fits beside them all: they are loaded anew elsewhere.
+        Pinned experts are only moved (reloaded elsewhere), and only for an expert that fits alongside all pins.
         """
         state, own = self._state, part_name(asked.expert)
         candidates = state.candidates(self.wanted())
@@ -217,11 +221,11 @@ class Admission:
         return made and state.hbm.can_place(asked.nbytes)
 
     def _waits_for_room(self, asked: ev.Acquire) -> bool:
-        """Not who waits for the disk that a former copy of its expert reads from, nor whom pins leave no room for."""
+        """False for a request waiting for the disk of an earlier copy of its expert, or that pins leave no room for."""
         return asked.expert not in self._state.hbm.aside and self._fits_beside_pins(asked.nbytes)
 
     def _fits_beside_pins(self, nbytes: int) -> bool:
-        """Nor beside bytes whose copies hang."""
+        """Whether this many bytes fit alongside all pins and all bytes whose copies hang."""
         rounded = self._state.hbm.extents.rounded
         taken = sum(rounded(pinned) for pinned in self._state.pins.values())
         taken += sum(entry.taken for entry in self._state.hbm.entries.values() if entry.hangs)

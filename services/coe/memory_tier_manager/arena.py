@@ -1,18 +1,21 @@
-"""The port to the memory that holds the weights; tests/contract/arena_suite.py says what it keeps."""
+"""Interfaces to the memory that holds the weights and to the files they come from.
+
+tests/contract/arena_suite.py specifies what every implementation must do.
+"""
 
 from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
 
 class Copy(Protocol):
-    """A copy under way. After a failure or a cancel its slot is free again by itself."""
+    """A copy in progress. If it fails or is cancelled, its slot frees itself."""
 
     @property
     def generation(self) -> int: ...
 
     @property
     def bytes_copied(self) -> int:
-        """So far, from the source."""
+        """Bytes copied from the source so far."""
         ...
 
     @property
@@ -24,9 +27,9 @@ class Copy(Protocol):
 
 
 class Source(Protocol):
-    """A weights file, mapped. `tag`: tells these bytes from all others, for whoever adopts the arena.
+    """A mapped weights file. `tag` identifies its contents, also to a later manager that adopts the arena.
 
-    `loaded`: all of it was copied, and was right.
+    `loaded` is called when the whole file has been copied and verified.
     """
 
     @property
@@ -43,7 +46,8 @@ class Source(Protocol):
 
 
 class Arena(Protocol):
-    """`epoch`: of its bytes; a manager that adopts the arena of a dead one keeps it, and leases of the epoch go on."""
+    """`epoch` identifies the arena's contents. A manager that adopts a dead manager's arena keeps its epoch, so leases
+    of that epoch stay valid."""
 
     name: str
     capacity: int
@@ -53,43 +57,44 @@ class Arena(Protocol):
     def copy(
         self, slot: int, offset: int, source: Source, nbytes: int | None = None, part_slot: int | None = None
     ) -> Copy:
-        """Starts a copy into a free slot, of the first `nbytes` only if given. Raises CoEError.
+        """Starts a copy into a free slot, of only the first `nbytes` if given. Raises CoEError.
 
-        `part_slot`: a resident slot with the first bytes of the same source. They come from there; it must stay.
+        `part_slot`: a resident slot that holds the first bytes of the same source. They are copied from there; it must
+        stay resident until the copy ends.
         """
         ...
 
     def is_resident(self, slot: int) -> bool: ...
 
     def free(self, slot: int) -> None:
-        """Of a resident slot."""
+        """Frees a resident slot."""
         ...
 
     def close(self) -> None: ...
 
 
 class Facts(NamedTuple):
-    """What tells an expert's weights from all others, and their size."""
+    """The tag that identifies an expert's weights, and their size."""
 
     tag: int
     nbytes: int
 
 
 class Library(Protocol):
-    """Where the expert's weights file is, and how it is opened."""
+    """Finds and opens experts' weights files."""
 
     def open(self, expert: str) -> Source:
-        """Of the weights that it has now. Raises CoEError."""
+        """Opens the expert's current weights. Raises CoEError."""
         ...
 
     def look(self, expert: str) -> Facts:
-        """As they are now. Raises CoEError: ExpertNotFound when it is hosted no more."""
+        """The facts of its current weights. Raises CoEError; ExpertNotFound if the expert is no longer hosted."""
         ...
 
     def changed(self, experts: Iterable[str]) -> list[str]:
-        """Those that `look` will see otherwise than when it looked last. Safe in another thread."""
+        """The experts whose files have changed since the last `look`. Thread-safe."""
         ...
 
     def experts(self) -> dict[str, Facts]:
-        """All that are hosted."""
+        """All hosted experts."""
         ...

@@ -1,11 +1,11 @@
-"""Byte accounting of one tier: what is reserved, resident, and still being freed. Nothing is promised twice."""
+"""Byte accounting for one tier: reserved, resident and still being freed. No byte is promised twice."""
 
 from dataclasses import dataclass
 
 
 @dataclass(slots=True)
 class Budget:
-    """reserved + resident + freeing <= capacity, always. Bytes, in whole allocation units where the tier has them."""
+    """Invariant: reserved + resident + freeing <= capacity. Bytes, rounded to the tier's allocation units, if any."""
 
     capacity: int
     reserved: int = 0
@@ -29,7 +29,7 @@ class Budget:
         self.reserved += nbytes
 
     def arrived(self, nbytes: int) -> None:
-        """Reserved bytes are now there."""
+        """Reserved bytes are now resident."""
         self._check(self.reserved, nbytes)
         self.reserved -= nbytes
         self.resident += nbytes

@@ -1,4 +1,4 @@
-"""Calls of the proto as events of the run loop, and its answers as messages: for gRPC and the lease socket alike."""
+"""Converts protobuf requests to run-loop events, and its answers to protobuf; shared by gRPC and the lease socket."""
 
 import time
 from collections.abc import Iterable
@@ -15,8 +15,8 @@ from coe.memory_tier_manager.versions import Version, Versions, name_of
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Which node this is. `epoch`: this life of its manager. `arena_epoch`: of the bytes, which may outlive a manager;
-    leases are of it. `lease_socket`: its path, empty when there is none."""
+    """The node and its manager. `epoch` identifies this manager process. `arena_epoch` identifies the arena's contents,
+    which may outlive a manager; leases belong to it. `lease_socket`: its path, empty if there is none."""
 
     node: str
     epoch: int
@@ -27,7 +27,7 @@ class Identity:
 
 
 class Calls:
-    """Making an event raises CoEError: ExpertNotFound, TierLoadError when a file system does not answer."""
+    """Methods that make events raise CoEError: ExpertNotFound, or TierLoadError if a file system is unresponsive."""
 
     def __init__(self, identity: Identity, runtime: Runtime, versions: Versions) -> None:
         self._identity = identity
@@ -35,7 +35,7 @@ class Calls:
         self._versions = versions
 
     def acquire_known(self, request: pb.AcquireRequest, timeout_s: float | None) -> ev.Acquire | None:
-        """None when somebody has to look first at what the expert is now."""
+        """The event, or None if the expert must first be looked up on disk (`acquire`)."""
         version = self._versions.known(request.expert_id, request.weights)
         return self._acquire(request, version, timeout_s) if version is not None else None
 
@@ -83,7 +83,7 @@ class Calls:
         return ev.Release(request.worker_id, request.lease_id)
 
     def prefetch_known(self, request: pb.PrefetchRequest) -> ev.Prefetch | None:
-        """Of what is in HBM, or on its way there; None when somebody has to look first at what the expert is now."""
+        """The event, for an expert in HBM or loading into it; None if it must first be looked up on disk."""
         version = self._versions.seen(request.expert_id)
         return self._prefetch(request, version) if version is not None and self._runtime.has(version.key) else None
 

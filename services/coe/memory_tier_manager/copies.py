@@ -1,4 +1,4 @@
-"""Copies into HBM: each opens its file, then runs on the arena's threads, watched by a thread of its own."""
+"""Performs copies into HBM. Each opens its file, then runs on the arena's threads, watched by a thread of its own."""
 
 import threading
 import time
@@ -15,16 +15,16 @@ from coe.platform import logs
 from coe.platform.errors import Cancelled, CoEError, TierLoadError
 
 _log = logs.get(__name__)
-# How soon a copy is looked at whose first bytes somebody waits for.
+# How soon to check a copy whose first bytes are awaited.
 FIRST_LOOK_S = 0.001
-# Of the link's rate: what a copy from memory moves though the machine be busy.
+# Fraction of the link's rate that a copy from memory reaches even on a busy machine.
 SLOW = 0.125
 
 
 class Copies:
     """Performs StartCopy and CancelCopy, in the loop's thread.
 
-    `patience_s`: a copy that moves for so long less than SLOW of what the link can waits for its disk.
+    `patience_s`: a copy that stays below SLOW times the link's rate for this long is taken to be waiting for its disk.
     """
 
     def __init__(
@@ -36,11 +36,11 @@ class Copies:
         self._reads = reads
         self._feedback = feedback
         self._patience_s = patience_s
-        # Copies whose files are being opened, those among them that are cancelled, and those under way.
+        # Copies whose files are being opened, the cancelled ones among them, and copies in progress.
         self._opening: dict[str, fx.StartCopy] = {}
         self._cancelled: set[str] = set()
         self._running: dict[str, Copy] = {}
-        # Bytes a second: the most that a copy was seen to move.
+        # The highest rate seen so far, in bytes per second.
         self._link_rate = 0.0
         self._stopped = False
 
@@ -61,14 +61,14 @@ class Copies:
             self._running[expert].cancel()
 
     def stop(self) -> None:
-        """None begins any more; `running` says when the last one has ended."""
+        """Cancels all copies and starts no more; `running` tells when the last one has ended."""
         self._stopped = True
         for copy in self._running.values():
             copy.cancel()
 
     def _opens_slowly(self, effect: fx.StartCopy) -> None:
         if self._opening.get(effect.expert) is effect and self._hbm.copying == effect.expert:
-            _log.warning("a copy is waiting for its file to open", expert=effect.expert)
+            _log.warning("copy is waiting for its file to open", expert=effect.expert)
             self._feedback.post(ev.CopyWaits(effect.expert, 0))
 
     def _begin(self, effect: fx.StartCopy, source: Source | CoEError) -> None:
@@ -93,17 +93,17 @@ class Copies:
     def _started(self, effect: fx.StartCopy, source: Source | CoEError) -> Copy:
         expert = effect.expert
         if expert in self._cancelled or self._stopped:
-            raise Cancelled("the load was cancelled, or the memory-tier manager is stopping")
+            raise Cancelled("the load was cancelled, or the memory-tier manager is shutting down")
         if isinstance(source, CoEError):
             raise source
         if not effect.part_of and source.nbytes != effect.nbytes:
             self._reads.forget(effect.source)
-            raise TierLoadError(f"{expert} was re-imported in the meantime: try again", expert=expert)
+            raise TierLoadError(f"{expert} was reimported meanwhile: try again", expert=expert)
         nbytes = effect.nbytes if effect.part_of else None
         return self._arena.copy(effect.slot, effect.offset, source, nbytes, effect.part_slot)
 
     def _await(self, effect: fx.StartCopy, copy: Copy) -> None:
-        """In a thread of its own."""
+        """Watches the copy, in a thread of its own."""
         watched, moved = effect.watched, 0
         looked_at, pause = time.monotonic(), FIRST_LOOK_S if watched else self._patience_s
         while not copy.wait(pause):
@@ -116,14 +116,14 @@ class Copies:
             if now - looked_at >= self._patience_s:
                 self._feedback.tell(self._pace, effect, copy, (bytes_copied - moved) / (now - looked_at))
                 looked_at, moved = now, bytes_copied
-            # The longer the first bytes take, the less a look that is a fifth too late matters.
+            # Back off: the longer the first bytes take, the less it matters to notice them a fifth later.
             pause = min(1.25 * pause, self._patience_s) if watched else self._patience_s
         self._feedback.tell(self._over, effect, copy)
 
     def _pace(self, effect: fx.StartCopy, copy: Copy, rate: float) -> None:
         self._link_rate = max(self._link_rate, rate)
         if rate <= SLOW * self._link_rate and self._hbm.copying == effect.expert:
-            _log.warning("a copy is waiting for its disk", expert=effect.expert, bytes_per_s=round(rate))
+            _log.warning("copy is waiting for its disk", expert=effect.expert, bytes_per_s=round(rate))
             self._feedback.post(ev.CopyWaits(effect.expert, copy.generation))
 
     def _over(self, effect: fx.StartCopy, copy: Copy) -> None:

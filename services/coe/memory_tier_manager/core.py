@@ -1,8 +1,12 @@
 """The core of the manager: events in, effects out. No I/O, no clock, no waiting.
 
-Rules that no policy can bend: an expert with a lease, a load or a waiting request is not evicted, and one with a pin at
-most moves; one expert is copied once at a time; every request is answered exactly once; requests that need room are
-served in their order.
+It dispatches each event to the part that decides: `admission` (leases), `upkeep` (prefetches, pins, time to live) or
+`weights` (loads and copies). Invariants that no policy can override:
+
+* An expert with a lease, a load or a waiting request is not evicted. A pinned expert at most moves within HBM.
+* An expert has at most one copy in progress.
+* Every request is answered exactly once.
+* Requests that need room are served in order of arrival.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,12 +24,12 @@ from coe.memory_tier_manager.upkeep import Upkeep
 from coe.memory_tier_manager.versions import name_of
 from coe.platform import errors
 
-# After these the link may have become idle, or time has passed.
+# Events after which the link may be idle, or a retry may be due.
 _QUIET = frozenset((ev.CopyEnded, ev.Freed, ev.Tick))
 
 
 class Tiers:
-    """`first_lease`: ids of leases count from it, so that those of a manager that died are told apart."""
+    """`first_lease`: where lease ids start, so that they differ from those of a manager that died."""
 
     def __init__(
         self,
@@ -61,7 +65,7 @@ class Tiers:
         }
 
     def handle(self, event: ev.Event, now: float) -> list[fx.Effect]:
-        """`now`: seconds of a monotonic clock. The effects are to be performed in order before the next event."""
+        """`now`: seconds on a monotonic clock. Perform the effects in order, before the next event."""
         self._handlers[type(event)](event, now)
         if self.state.former:
             self._upkeep.let_go(now)
@@ -79,27 +83,27 @@ class Tiers:
 
     @property
     def pending(self) -> Mapping[int, Pending]:
-        """Acquires that have no answer yet."""
+        """Acquires not answered yet."""
         return self._admission.pending
 
     def take_used(self) -> set[str]:
-        """Experts that got more or fewer leases since the last call: their next view says so, nobody is woken."""
+        """Experts whose number of leases changed since the last call. Watchers are not notified of such changes."""
         used = set(self.state.used)
         self.state.used.clear()
         return used
 
     @property
     def hits_and_misses(self) -> tuple[int, int]:
-        """Leases on experts that were in HBM when they were asked for, and on those that were not."""
+        """The number of leases whose expert was in HBM when requested, and of those whose expert was not."""
         return self.state.hits, self.state.misses
 
     @property
     def idle(self) -> bool:
-        """Nothing waits, loads or is being freed."""
+        """Whether no request is pending and nothing is loading or being freed."""
         return not self.pending and all(entry.state is State.RESIDENT for entry in self.hbm.entries.values())
 
     def check_integrity(self) -> None:
-        """AssertionError when the state contradicts itself. Cheap enough for every idle moment."""
+        """Raises AssertionError if the state is inconsistent. Cheap enough to run whenever the manager is idle."""
         integrity.check(self.weights, self.leases, self.attached)
         self._admission.check_integrity()
 
@@ -143,7 +147,7 @@ class Tiers:
 
     def _cancel_acquire(self, event: ev.CancelAcquire, now: float) -> None:
         if event.request in self.pending:
-            self._admission.refuse(event.request, errors.Cancelled("the caller is no longer waiting"))
+            self._admission.refuse(event.request, errors.Cancelled("the caller withdrew the request"))
 
     def _release(self, event: ev.Release, now: float) -> None:
         lease = self.leases.end(event.lease, event.worker)
@@ -158,14 +162,14 @@ class Tiers:
 
     def _prefetch(self, event: ev.Prefetch, now: float) -> None:
         if event.worker in self.attached:
-            # Of others nobody would ever hear that they are gone.
+            # Only attached workers: the forecast of any other would never be removed.
             self.forecasts.update(event.worker, event.forecast, now)
         self._upkeep.prefetch(event, now, self._admission.wanted())
 
     def _pin(self, event: ev.Pin, now: float) -> None:
         self._upkeep.pin(event)
 
-    # What came of effects
+    # Results of effects
 
     def _copy_started(self, event: ev.CopyStarted, now: float) -> None:
         entry = self.hbm.entries[event.expert]
@@ -207,7 +211,7 @@ class Tiers:
         if event.by != event.expert:
             expert = name_of(event.expert)
             error = (
-                errors.TierLoadError(f"{expert} was re-imported in the meantime: try again", expert=expert)
+                errors.TierLoadError(f"{expert} was reimported meanwhile: try again", expert=expert)
                 if event.by
                 else errors.ExpertNotFound(f"expert {expert!r} is not hosted here", expert_id=expert)
             )
@@ -225,19 +229,20 @@ class Tiers:
         self._upkeep.expire(now, self._admission.wanted())
 
     def _too_slow(self, entry: HbmEntry, now: float) -> None:
-        """A load that began so long ago, or stands so long behind copies that all wait for their disks."""
+        """Times out a load whose copy is too slow, or that can't begin because too many copies wait for their disks."""
         if entry.state is State.RESIDENT or not (entry.copying or not self.weights.may_start(entry)):
             return
         expert, loading = name_of(entry.source), entry.state is State.LOADING
         if loading:
             message = f"loading {expert} took more than {self.limits.load_timeout_s:g} s (COE_TIERS_LOAD_TIMEOUT_S)"
             if not entry.copying:
-                message = f"loading {expert} can't begin: {len(self.hbm.aside)} copies wait for disks that don't answer"
+                waiting = len(self.hbm.aside)
+                message = f"cannot start loading {expert}: {waiting} copies wait for disks that are not responding"
             error = errors.TierLoadError(message, expert=expert)
             self._fail(entry, error, now)
             self.state.out.append(fx.TimedOut(expert, error))
         if entry.copying:
-            # The link is for others, whatever becomes of this one.
+            # Free the link for other copies, whatever becomes of this one.
             entry.hangs = True
             self.hbm.step_aside(entry.expert)
         if loading:

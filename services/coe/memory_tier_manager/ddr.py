@@ -1,4 +1,4 @@
-"""The DDR tier: weights files read and locked in memory within a byte budget, least recently used out first."""
+"""The DDR tier: weights files read and locked in memory within a byte budget, evicted least recently used first."""
 
 from dataclasses import dataclass
 
@@ -7,18 +7,18 @@ from coe.memory_tier_manager.budget import Budget
 
 @dataclass(slots=True)
 class DdrEntry:
-    """`copies`: loads into HBM that read from it now; such an entry stays."""
+    """`copies`: the number of loads into HBM that read from it; while there are any, the entry stays."""
 
     nbytes: int
     last_used: float
     ready: bool = False
     copies: int = 0
-    # It could not be read; it goes when its last copy has ended.
+    # It could not be read; it is dropped when its last copy has ended.
     failed: bool = False
 
 
 class DdrTier:
-    """Pure bookkeeping. An expert that does not fit is read past the tier: its entry is never made."""
+    """Pure bookkeeping. An expert that does not fit gets no entry: it is loaded from disk, bypassing the tier."""
 
     def __init__(self, capacity: int) -> None:
         self.budget = Budget(capacity)
@@ -27,7 +27,7 @@ class DdrTier:
         self.evictions = 0
 
     def has(self, expert: str) -> bool:
-        """True when all its bytes are there."""
+        """Whether all of the expert's bytes are in DDR."""
         entry = self.entries.get(expert)
         return entry is not None and entry.ready
 
@@ -36,7 +36,7 @@ class DdrTier:
             self.entries[expert].last_used = now
 
     def admit(self, expert: str, nbytes: int, now: float) -> list[str] | None:
-        """Makes an entry; returns whom to drop for it. None when it can't fit beside what is in use."""
+        """Makes an entry and returns the experts dropped for it; None if it does not fit alongside those in use."""
         if expert in self.entries:
             raise ValueError(f"{expert} is already in DDR")
         idle = sorted(
@@ -65,7 +65,7 @@ class DdrTier:
             self.bytes_in += entry.nbytes
 
     def drop(self, expert: str) -> None:
-        """Munlock and munmap are immediate: the bytes are free at once."""
+        """Frees the bytes at once: munlock and munmap are immediate."""
         entry = self.entries.pop(expert)
         if entry.ready:
             self.budget.drop(entry.nbytes)

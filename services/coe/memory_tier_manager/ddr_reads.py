@@ -1,4 +1,4 @@
-"""Weights files of the DDR tier: read and locked in threads, closed when the tier holds them no more."""
+"""Reads and locks the DDR tier's weights files, in threads, and closes files that the tier no longer holds."""
 
 from functools import partial
 
@@ -15,19 +15,20 @@ _log = logs.get(__name__)
 
 
 class DdrReads:
-    """Performs ReadIntoDdr, in the loop's thread. `threads`: by expert; a read of more than `patience_s` hangs."""
+    """Performs ReadIntoDdr, in the loop's thread. `threads`: the reads by expert; one that takes more than
+    `patience_s` counts as hanging."""
 
     def __init__(self, ddr: DdrTier, sources: Sources, feedback: Feedback, patience_s: float) -> None:
         self._ddr = ddr
         self._sources = sources
         self._feedback = feedback
         self.threads = DiskThreads(patience_s=patience_s)
-        # What is being read, and could not be copied meanwhile: it does not stay in DDR.
+        # Experts whose copy failed while they were being read: they must not stay in DDR.
         self._spoiled: set[str] = set()
         self._stopped = False
 
     def stop(self) -> None:
-        """None begins any more; `threads` say which are left."""
+        """Starts no more reads; `threads` tells which are still running."""
         self._stopped = True
         self.threads.stop()
 
@@ -35,7 +36,7 @@ class DdrReads:
         self._sources.when_open(expert, partial(self._begin, expert))
 
     def forget(self, expert: str) -> None:
-        """Its file is to be opened anew: it could not be copied, or is that of a former bundle of the name."""
+        """Makes the next load reopen the file: it could not be copied, or belongs to an older bundle of the expert."""
         if self._ddr.has(expert):
             self._feedback.post(ev.InDdr(expert, ok=False))
         elif expert in self._ddr.entries:
@@ -43,32 +44,32 @@ class DdrReads:
         self.close_unused(expert)
 
     def close_unused(self, expert: str) -> None:
-        """Unless the tier holds it, or will."""
+        """Closes the file, unless the DDR tier holds it or is reading it."""
         if expert not in self._ddr.entries:
             self._sources.close_one(expert)
 
     def _begin(self, expert: str, source: Source | CoEError) -> None:
         self._feedback.ended.set()
         if self._stopped:
-            source = Cancelled("the memory-tier manager is stopping")
+            source = Cancelled("the memory-tier manager is shutting down")
         if isinstance(source, CoEError):
-            _log.warning("an expert can't be read into DDR", expert=expert, reason=source.message)
+            _log.warning("cannot read an expert into DDR", expert=expert, reason=source.message)
             self._feedback.post(ev.InDdr(expert, ok=False))
             return
         self.threads.submit(expert, partial(self._lock, expert, source), partial(self._refused, expert))
 
     def _refused(self, expert: str) -> None:
         self._spoiled.discard(expert)
-        _log.error("an expert is not read into DDR: too many reads hang", expert=expert, hanging=self.threads.hanging)
+        _log.error("not reading an expert into DDR: too many reads hang", expert=expert, hanging=self.threads.hanging)
         self._feedback.loop.call_soon(self._feedback.post, ev.InDdr(expert, ok=False))
 
     def _lock(self, expert: str, source: Source) -> None:
-        """In a thread of its own."""
+        """Reads the file, in a thread of its own."""
         try:
             source.lock()
             ok = True
         except (CoEError, ValueError) as error:
-            _log.warning("an expert can't be read into DDR", expert=expert, reason=str(error))
+            _log.warning("cannot read an expert into DDR", expert=expert, reason=str(error))
             ok = False
         except Exception as error:
             self._feedback.tell(self._feedback.fail, InternalError(f"reading {expert} failed: {error}"))

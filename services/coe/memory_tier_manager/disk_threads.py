@@ -1,5 +1,5 @@
-"""Threads that wait for disks (reads of weights into DDR, questions to file systems). One that does not answer keeps
-its thread for ever."""
+"""A bounded set of threads that wait for disks: to read weights into DDR, and to look up files. A disk that does not
+respond keeps its thread for ever, so hanging threads are counted and limited too."""
 
 import threading
 import time
@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 
 class DiskThreads:
-    """At most `at_once` run, others wait for their turn. One that runs longer than `patience_s` hangs: another takes
-    its turn, until `max_hanging` hang; from then on work is refused until one of them ends.
+    """Runs at most `at_once` pieces of work; others wait their turn. Work that takes longer than `patience_s` counts as
+    hanging and no longer occupies a turn. While `max_hanging` hang, further work is refused.
 
-    Owned by one thread, which calls everything here; `work` runs in another, and `ended` is to be called for it after.
+    Owned by one thread, which calls all methods. `work` runs in another thread; call `ended` when it is done.
     """
 
     def __init__(
@@ -26,7 +26,7 @@ class DiskThreads:
 
     @property
     def running(self) -> frozenset[str]:
-        """Also those that hang."""
+        """The names of all running work, including work that hangs."""
         return frozenset(self._running)
 
     @property
@@ -35,7 +35,7 @@ class DiskThreads:
         return sum(now - began > self._patience_s for began in self._running.values())
 
     def submit(self, name: str, work: Callable[[], None], refuse: Callable[[], None]) -> None:
-        """One at a time of a name. `refuse` is called when `work` will never run."""
+        """Only one piece of work per name may run at a time. `refuse` is called if `work` will never run."""
         self._waiting.append((name, work, refuse))
         self.look()
 
@@ -44,7 +44,7 @@ class DiskThreads:
         self.look()
 
     def look(self) -> None:
-        """To be called now and then: they begin to hang by time alone."""
+        """Starts or refuses waiting work. Call this periodically: threads start to hang merely by time passing."""
         while self._waiting:
             hanging = self.hanging
             if hanging < self._max_hanging and len(self._running) - hanging >= self._at_once:
@@ -54,9 +54,9 @@ class DiskThreads:
                 refuse()
                 continue
             self._running[name] = self._clock()
-            # A daemon: the process can end though its disk does not answer.
+            # A daemon thread, so that the process can exit even if the disk does not respond.
             threading.Thread(target=work, name=f"tiers-read-{name}", daemon=True).start()
 
     def stop(self) -> None:
-        """Nothing begins any more."""
+        """Discards waiting work."""
         self._waiting.clear()

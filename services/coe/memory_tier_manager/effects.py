@@ -1,4 +1,4 @@
-"""What the core wants done. The runtime performs effects in order, at once, and feeds back events."""
+"""What the core wants done. The runtime performs effects immediately and in order, and feeds back events."""
 
 from dataclasses import dataclass
 
@@ -10,8 +10,8 @@ from coe.platform.errors import CoEError
 class StartCopy:
     """Copy the expert's weights into the arena. Answered by CopyStarted, later by CopyEnded.
 
-    `part_of`: only the first `nbytes` of that expert. `part_slot`: holds the first bytes already. `watched`: CopyMoves
-    is to tell when the first bytes come, for they are not all in memory.
+    `part_of`: copy only the first `nbytes` of that expert. `part_slot`: a slot that already holds the first bytes.
+    `watched`: report the arrival of the first bytes with CopyMoves, because not all bytes are in memory.
     """
 
     expert: str
@@ -24,7 +24,7 @@ class StartCopy:
 
     @property
     def source(self) -> str:
-        """Whose weights file it is."""
+        """The expert whose weights file is copied."""
         return self.part_of or self.expert
 
 
@@ -38,7 +38,7 @@ class CancelCopy:
 
 @dataclass(frozen=True, slots=True)
 class Free:
-    """Give the slot's bytes back. Answered by Freed."""
+    """Free the slot's bytes. Answered by Freed."""
 
     expert: str
     slot: int
@@ -46,21 +46,21 @@ class Free:
 
 @dataclass(frozen=True, slots=True)
 class ReadIntoDdr:
-    """Map, read ahead and lock the weights file. Answered by InDdr. Copies may start from it at once."""
+    """Map, read ahead and lock the weights file. Answered by InDdr. Copies may read from it right away."""
 
     expert: str
 
 
 @dataclass(frozen=True, slots=True)
 class DropFromDdr:
-    """Unlock and close the weights file; nothing copies from it."""
+    """Unlock and close the weights file; no copy is reading from it."""
 
     expert: str
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """Answers an Acquire. `copied`: bytes this call caused to be copied; `waited_s`: seconds it waited for room."""
+    """Answers an Acquire. `copied`: bytes that this request caused to be copied. `waited_s`: its wait for room."""
 
     request: int
     worker: str
@@ -99,7 +99,7 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class PinHeld:
-    """Nobody asked: a pin does not fit beside the others any more (its expert has other bytes), or does again."""
+    """Unsolicited: a pin no longer fits alongside the others (its expert was reimported), or fits again."""
 
     expert: str
     nbytes: int
@@ -108,14 +108,14 @@ class PinHeld:
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """The expert is in another tier or state than it was, or its pin changed: tell the watchers."""
+    """The expert's tier, state or pin has changed: notify the watchers."""
 
     expert: str
 
 
 @dataclass(frozen=True, slots=True)
 class TimedOut:
-    """A load took too long: who waited for it was told. Its copy is cancelled, and ends when its disk answers."""
+    """A load timed out; its waiters were rejected. Its copy is cancelled, and ends when the disk responds."""
 
     expert: str
     error: CoEError
@@ -123,7 +123,7 @@ class TimedOut:
 
 @dataclass(frozen=True, slots=True)
 class Evicted:
-    """An expert left HBM. `age_s`: since its last use (ModelMesh's age at eviction)."""
+    """An expert left HBM. `age_s`: seconds since its last use (ModelMesh's age at eviction)."""
 
     expert: str
     nbytes: int

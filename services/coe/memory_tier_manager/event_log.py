@@ -1,12 +1,13 @@
-"""The run loop's events as JSON lines: enough to live through them again, for whoever asks why something happened.
+"""Logs the run loop's events as JSON lines: enough to replay them and find out why something happened.
 
-The first line of a file tells limits, eviction policy, default experts and where leases begin; each other line is one
-event with its time. A file that has grown to its limit becomes NAME.1 at the next moment of rest (the former NAME.1 is
-dropped), and the first line of the new one also tells how the tiers were then. Without such a moment it grows to twice
-its limit; the new one says then that it can't be lived through. The file of the manager before becomes NAME.1 too: who
-looks for why that one ended comes when the next one runs.
+The first line of a file holds limits, eviction policy, default experts and the first lease id. Every other line is one
+event with its time. When a file has reached its size limit, it is rotated to NAME.1 (replacing the previous one) the
+next time the manager is idle, and the first line of the new file also holds a snapshot of the tiers. If the manager is
+never idle, the file grows to twice its limit, and the new file is marked as not replayable. At startup the previous
+manager's file is rotated to NAME.1 too, because whoever wants to know why that manager stopped looks when the next one
+is running.
 
-A log that can't be written, as on a full disk, ends there: it is for looking back, and what it is about goes on.
+If the log can't be written (on a full disk, say), logging stops there and the manager carries on.
 """
 
 import dataclasses
@@ -26,25 +27,25 @@ from coe.platform.errors import ArtifactError, from_code
 
 _log = logs.get(__name__)
 
-# Fields that hold events' parts.
+# Event fields that hold tuples of other dataclasses.
 _PARTS: dict[str, type] = {"forecast": ev.Use, "held": ev.Held, "residents": ev.Resident}
 _EVENTS: dict[str, type] = {kind.__name__: kind for kind in ev.Event.__args__}
 
 
 class EventLog:
-    """`write` is buffered; call `flush` now and then. Raises ArtifactError when it can't begin."""
+    """`write` is buffered: call `flush` periodically. Raises ArtifactError if the file can't be created."""
 
     def __init__(self, path: Path, tiers: Tiers, *, max_bytes: int) -> None:
         self._path = path
         self._tiers = tiers
         self._max_bytes = max_bytes
-        # The last tick of an idle manager, not written yet.
+        # The last tick of an idle manager, not yet written.
         self._quiet = ""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.is_file():
                 self._set_aside()
-            # None: it has ended.
+            # None once logging has stopped.
             self._file: IO[str] | None = self._begin({}, whole=True)
         except OSError as error:
             raise ArtifactError(f"COE_TIERS_EVENT_LOG: {error.filename}: {error.strerror}") from error
@@ -55,7 +56,8 @@ class EventLog:
                 return
             file = self._rotated(file)
             if isinstance(event, ev.Tick) and self._tiers.idle:
-                # Of those in a row only the last one can have had effects, or what follows would be no tick.
+                # Keep only the last of consecutive idle ticks: had an earlier one had effects, no idle tick would
+                # have followed it.
                 self._quiet = encode(event, now) + "\n"
                 return
             file.write(self._quiet + encode(event, now) + "\n")
@@ -76,14 +78,14 @@ class EventLog:
         try:
             yield self._file
         except OSError as error:
-            _log.warning("the event log can't be written and ends here", path=str(self._path), reason=error.strerror)
+            _log.warning("cannot write the event log: logging stops", path=str(self._path), reason=error.strerror)
             file, self._file = self._file, None
             if file is not None:
                 with suppress(OSError):
                     file.close()
 
     def _rotated(self, file: IO[str]) -> IO[str]:
-        """A new file when it is time. What the log tells so far has happened to the tiers, what comes next has not."""
+        """Rotates the file when it is time. The tiers have handled every event logged so far and none after that."""
         written, at_rest = file.tell(), self._tiers.idle
         if written > 2 * self._max_bytes or (written > self._max_bytes and at_rest):
             file.write(self._quiet)
@@ -122,7 +124,7 @@ def encode(event: ev.Event, now: float) -> str:
 
 
 def decode(line: str) -> tuple[ev.Event, float]:
-    """Raises ValueError for a line that is not an event of this version."""
+    """Raises ValueError if the line is not an event of this version."""
     try:
         fields = json.loads(line)
         kind, now = _EVENTS[fields.pop("event")], float(fields.pop("t"))
@@ -136,7 +138,7 @@ def decode(line: str) -> tuple[ev.Event, float]:
 
 
 def read(path: Path) -> tuple[Tiers, Iterator[tuple[ev.Event, float]]]:
-    """Tiers as they were when the log began, and its events. Raises ArtifactError, also while iterating."""
+    """The tiers as they were when the log began, and its events. Raises ArtifactError, also during iteration."""
     try:
         lines = path.read_text().splitlines()
         if not lines:
@@ -151,7 +153,9 @@ def read(path: Path) -> tuple[Tiers, Iterator[tuple[ev.Event, float]]]:
     except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
         raise ArtifactError(f"{path} is not an event log of this version: {error}") from error
     if not whole:
-        raise ArtifactError(f"{path} starts while weights were moving: an older part of the log was dropped")
+        raise ArtifactError(
+            f"cannot replay {path}: the older part of the log was dropped while weights were being moved"
+        )
     return tiers, _events(path, lines)
 
 
@@ -161,6 +165,6 @@ def _events(path: Path, lines: list[str]) -> Iterator[tuple[ev.Event, float]]:
             event, now = decode(line)
         except ValueError as error:
             if number == len(lines):
-                return  # the process died while it wrote
+                return  # the process died while writing it
             raise ArtifactError(f"{path}:{number}: {error}") from error
         yield event, now

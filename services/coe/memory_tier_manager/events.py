@@ -1,4 +1,4 @@
-"""What can happen to the tiers. Frozen and plain, so that a log of them can be read and replayed."""
+"""The events that change the tiers. Frozen plain values, so that a log of them can be replayed."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from coe.platform.errors import CoEError
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """A worker's word on when it wants an expert next. `in_s` inf: nothing waits for it."""
+    """A worker's forecast of its next use of an expert. `in_s` inf: no prompt is waiting for it."""
 
     expert: str
     in_s: float
@@ -16,7 +16,7 @@ class Use:
 
 @dataclass(frozen=True, slots=True)
 class Resident:
-    """A slot of the arena that holds all bytes of an expert."""
+    """An arena slot that holds all bytes of an expert."""
 
     expert: str
     nbytes: int
@@ -27,14 +27,14 @@ class Resident:
 
 @dataclass(frozen=True, slots=True)
 class Adopt:
-    """The arena is that of a manager that died; this is what it holds. The first event, if it comes at all."""
+    """The arena was taken over from a manager that died; `residents` is what it holds. If present, the first event."""
 
     residents: tuple[Resident, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A lease as its worker knows it."""
+    """A lease that a worker claims to hold."""
 
     lease: int
     expert: str
@@ -44,8 +44,8 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Attach:
-    """A worker process came. `attachment` tells two processes of one name apart. `held`: leases that it has from before
-    its stream, or the manager, broke; those whose slot still has their generation go on."""
+    """A worker attached. `attachment` distinguishes two processes of the same name. `held`: leases from before its
+    stream broke or the manager died; those whose slot still has the same generation stay valid."""
 
     worker: str
     attachment: int
@@ -54,7 +54,7 @@ class Attach:
 
 @dataclass(frozen=True, slots=True)
 class Detach:
-    """A worker process is gone: its leases end, its requests are forgotten."""
+    """A worker is gone: its leases end and its requests are refused."""
 
     worker: str
     attachment: int
@@ -62,7 +62,8 @@ class Detach:
 
 @dataclass(frozen=True, slots=True)
 class Acquire:
-    """`deadline` in the clock of `now`; inf for none. `resident`: answer only when the last byte has arrived."""
+    """A lease request. `deadline`: on the clock of `now`; inf: none. `resident`: answer only when the last byte has
+    arrived."""
 
     request: int
     worker: str
@@ -75,7 +76,7 @@ class Acquire:
 
 @dataclass(frozen=True, slots=True)
 class CancelAcquire:
-    """The caller gave up. A load nobody else waits for is cancelled, and a cancelled load always unloads."""
+    """The caller withdrew. A load that nobody else waits for is cancelled, and a cancelled load is always unloaded."""
 
     request: int
 
@@ -106,7 +107,7 @@ class Pin:
 
 @dataclass(frozen=True, slots=True)
 class CopyStarted:
-    """The arena accepted the load; from here on the slot has this generation."""
+    """The arena accepted the copy; from now on the slot has this generation."""
 
     expert: str
     generation: int
@@ -114,7 +115,7 @@ class CopyStarted:
 
 @dataclass(frozen=True, slots=True)
 class CopyMoves:
-    """The first bytes of a watched copy have come: its disk answers."""
+    """The first bytes of a watched copy have arrived: its disk is responding."""
 
     expert: str
     generation: int
@@ -122,7 +123,7 @@ class CopyMoves:
 
 @dataclass(frozen=True, slots=True)
 class CopyWaits:
-    """The copy moves far fewer bytes than the link could: it waits for its disk. `generation` 0: no file is open."""
+    """The copy is far slower than the link: it is waiting for its disk. `generation` 0: the file is not open yet."""
 
     expert: str
     generation: int
@@ -130,7 +131,7 @@ class CopyWaits:
 
 @dataclass(frozen=True, slots=True)
 class CopyEnded:
-    """The copy is over: whole (`error` None), failed, or cancelled (`error` None too, after CancelCopy)."""
+    """The copy ended: complete (`error` None), failed, or cancelled (after CancelCopy; `error` None too)."""
 
     expert: str
     generation: int
@@ -139,7 +140,7 @@ class CopyEnded:
 
 @dataclass(frozen=True, slots=True)
 class Freed:
-    """The slot's bytes are really free."""
+    """The slot's bytes are now actually free."""
 
     expert: str
     slot: int
@@ -147,7 +148,7 @@ class Freed:
 
 @dataclass(frozen=True, slots=True)
 class InDdr:
-    """Reading the expert into DDR ended; `ok` False when it could not be read."""
+    """Reading the expert into DDR ended. `ok` False: it could not be read, or must not stay there."""
 
     expert: str
     ok: bool
@@ -155,8 +156,8 @@ class InDdr:
 
 @dataclass(frozen=True, slots=True)
 class Replaced:
-    """The expert's name stands for the bytes `by` now, not for those of `expert` any more (keys of versions.py). `by`
-    empty: for none, it is hosted no more."""
+    """The expert's name now stands for the bytes of key `by` instead of those of key `expert` (see versions.py). `by`
+    empty: the expert is no longer hosted."""
 
     expert: str
     by: str
@@ -165,7 +166,7 @@ class Replaced:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """Time passed: deadlines, load timeouts, time to live."""
+    """Time has passed: check deadlines, load timeouts and time to live."""
 
 
 Event = (

@@ -1,4 +1,4 @@
-"""Which idle expert leaves HBM first. Policies only order; what may leave at all is the core's rule."""
+"""Eviction policies: which idle expert leaves HBM first. A policy only orders; the core decides what may leave."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
@@ -7,9 +7,9 @@ from coe.memory_tier_manager.extents import Extents
 
 
 class Candidate(NamedTuple):
-    """An expert in HBM that may leave (state.py says which). `next_use`: absolute, inf when nothing waits for it.
+    """An expert in HBM that may be evicted (`TierState.candidates`). `next_use`: absolute time; inf: not needed.
 
-    `part`: only its first layers, which leave before anything whole does.
+    `part`: only the first layers are there; they leave before any complete expert does.
     """
 
     expert: str
@@ -26,7 +26,7 @@ class EvictionPolicy(Protocol):
     name: str
 
     def key(self, candidate: Candidate) -> tuple[float, ...]:
-        """The smallest key leaves first."""
+        """The candidate with the smallest key leaves first."""
         ...
 
 
@@ -45,7 +45,7 @@ class FirstIn:
 
 
 class LeastProbable:
-    """CoServe's second stage: lowest expected use, the largest first among equals."""
+    """CoServe's second stage: lowest probability of use first; among equals, the largest first."""
 
     name = "probability"
 
@@ -54,7 +54,7 @@ class LeastProbable:
 
 
 class FarthestNextUse:
-    """Belady's rule as far as the queue tells, then lowest probability, then least recently used."""
+    """Belady's rule, as far ahead as the queues show; then lowest probability, then least recently used."""
 
     name = "next-use"
 
@@ -74,10 +74,10 @@ def leaving_order(candidates: Sequence[Candidate], policy: EvictionPolicy) -> li
 def victims(
     need: int, candidates: Sequence[Candidate], extents: Extents, policy: EvictionPolicy
 ) -> list[Candidate] | None:
-    """The candidates to drop so that `need` bytes fit in one piece; None when even all of them are not enough.
+    """The candidates to drop so that `need` contiguous bytes fit; None if dropping all of them is not enough.
 
-    Takes them in the policy's order until they suffice, then spares, last first, those that were not needed: with
-    experts of different sizes the first ones may lie where they help nothing.
+    Adds candidates in the policy's order until they suffice, then spares, last first, those not needed after all: with
+    experts of different sizes, the first ones may lie where freeing them does not help.
     """
     trial = extents.copy()
     chosen: list[Candidate] = []

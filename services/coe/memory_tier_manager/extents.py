@@ -1,4 +1,4 @@
-"""Extents of the arena: best fit, aligned, merged with their neighbours when freed."""
+"""Allocates extents of the arena: best fit, aligned, merged with free neighbours when freed."""
 
 from bisect import bisect_left, insort
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ ALIGNMENT = 2 * 1024 * 1024  # a huge page
 
 
 def rounded(nbytes: int, alignment: int = ALIGNMENT) -> int:
-    """The bytes that an allocation of `nbytes` really takes."""
+    """The bytes that an allocation of `nbytes` actually takes."""
     return max(-(-nbytes // alignment), 1) * alignment
 
 
@@ -22,7 +22,7 @@ class Extent:
 
 
 class Extents:
-    """`capacity` bytes; what is below one alignment at the end is not used."""
+    """`capacity` is rounded down to a multiple of `alignment`."""
 
     def __init__(self, capacity: int, alignment: int = ALIGNMENT) -> None:
         self.alignment = alignment
@@ -31,18 +31,18 @@ class Extents:
         self._used: dict[int, Extent] = {}
 
     def rounded(self, nbytes: int) -> int:
-        """With this alignment."""
+        """The bytes that an allocation of `nbytes` takes here."""
         return rounded(nbytes, self.alignment)
 
     def can_allocate(self, nbytes: int) -> bool:
         return self.largest >= self.rounded(nbytes)
 
     def allocate(self, nbytes: int) -> Extent:
-        """The smallest free extent that fits, the lowest of equals. ValueError when there is none."""
+        """Takes the smallest free extent that fits; among equals, the lowest. Raises ValueError if there is none."""
         need = self.rounded(nbytes)
         fitting = [extent for extent in self._free if extent.nbytes >= need]
         if not fitting:
-            raise ValueError(f"no free extent of {need} bytes: the largest has {self.largest}")
+            raise ValueError(f"no free extent of {need} bytes: the largest is {self.largest}")
         best = min(fitting, key=lambda extent: (extent.nbytes, extent.offset))
         self._free.remove(best)
         if best.nbytes > need:
@@ -52,7 +52,7 @@ class Extents:
         return taken
 
     def take(self, offset: int, nbytes: int) -> Extent:
-        """Allocates there and nowhere else. ValueError when that is not free, or not aligned."""
+        """Allocates exactly at `offset`. Raises ValueError if that is not free or not aligned."""
         taken = Extent(offset, self.rounded(nbytes))
         around = next((free for free in self._free if free.offset <= offset and taken.end <= free.end), None)
         if around is None or offset % self.alignment:
@@ -65,7 +65,7 @@ class Extents:
         return taken
 
     def free(self, offset: int) -> int:
-        """Returns the bytes freed. KeyError when nothing is allocated there."""
+        """Returns the bytes freed. Raises KeyError if nothing is allocated there."""
         extent = self._used.pop(offset)
         freed = extent.nbytes
         at = bisect_left(self._free, extent)
@@ -78,7 +78,7 @@ class Extents:
         return freed
 
     def copy(self) -> "Extents":
-        """For trying things out."""
+        """A copy to try allocations on."""
         twin = Extents(0, self.alignment)
         twin.capacity, twin._free, twin._used = self.capacity, list(self._free), dict(self._used)
         return twin
@@ -92,7 +92,7 @@ class Extents:
         return sum(extent.nbytes for extent in self._used.values())
 
     def check_integrity(self) -> None:
-        """AssertionError unless free and used extents tile the arena and no two free ones touch."""
+        """Raises AssertionError unless free and used extents tile the arena and no two free ones are adjacent."""
         tiles = sorted([*self._free, *self._used.values()])
         at = 0
         for tile in tiles:

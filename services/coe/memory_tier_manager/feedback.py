@@ -1,4 +1,4 @@
-"""How what is done elsewhere comes back to the run loop: from callbacks of its own thread, and from other threads."""
+"""How results of work done outside the run loop return to it, from callbacks in its thread and from other threads."""
 
 import asyncio
 import threading
@@ -8,7 +8,7 @@ from coe.memory_tier_manager import events as ev
 
 
 class Feedback:
-    """`post` handles an event, `fail` ends the loop with an error of ours; `ended`: a piece of work is over."""
+    """`post` handles an event. `fail` stops the loop with an internal error. `ended` is set when work has ended."""
 
     def __init__(self, post: Callable[[ev.Event], None], fail: Callable[[Exception], None]) -> None:
         self.post = post
@@ -18,7 +18,7 @@ class Feedback:
         self._over = threading.Event()
 
     def tell(self, what: Callable[..., None], *args: object) -> None:
-        """From a thread. One that hung may find the loop gone."""
+        """Calls `what` in the loop's thread, from any other. A thread that hung may find the loop closed."""
         try:
             self.loop.call_soon_threadsafe(what, *args)
         except RuntimeError:
@@ -27,7 +27,7 @@ class Feedback:
 
     @property
     def over(self) -> bool:
-        """Nobody waits any more for what threads do."""
+        """Whether the runtime has closed, so that results of threads no longer matter."""
         return self._over.is_set()
 
     def end(self) -> None:

@@ -1,7 +1,7 @@
-"""The HBM tier: extents and slots of the arena, what lies in them, and the link that fills them one copy at a time.
+"""The HBM tier: the arena's extents and slots, what is in them, and the link that fills them.
 
-One copy at a time, because two would share the same bandwidth and both arrive late. Copies that somebody waits for
-overtake those that are only a prefetch. A copy that waits for its disk steps aside: it needs hardly any of the link.
+The link carries one copy at a time: two would share the bandwidth and both arrive late. Copies that a request waits for
+overtake prefetches. A copy that is waiting for its disk steps aside, since it uses hardly any of the link.
 """
 
 from collections import deque
@@ -15,14 +15,17 @@ from coe.memory_tier_manager.tiers import State
 
 @dataclass(slots=True)
 class HbmEntry:
-    """`nbytes` are the weights, `taken` the extent. `generation` is None until the arena has accepted the copy.
+    """An expert, or the first layers of one, that occupies a slot and an extent.
 
-    `from_ddr`: it is read through the DDR tier; `was_in_ddr`: all of it was there when the load was asked for.
-    `part_of`: only the first layers of that expert (coe.memory_tier_manager.parts); `expert` is then the part's name.
-    `saved`: bytes that came from such a part and not over the link. `demanded`: it is loaded for requests alone, and
-    not any more when the last of them is taken back. `recalled`: it leaves as soon as its leases have ended.
-    `moves`: its bytes come, so that who reads them waits for no disk that may not answer.
-    `hangs`: its copy has taken so long that nobody can tell when its bytes will be free.
+    `nbytes`: the size of the weights; `taken`: the size of the extent. `generation`: None until the arena has accepted
+    the copy.
+    `from_ddr`: copied through the DDR tier. `was_in_ddr`: all of it was in DDR when the load was requested.
+    `part_of`: this is only the first layers of that expert (coe.memory_tier_manager.parts); `expert` is the part's
+    name. `saved`: bytes that came from such a part instead of over the link.
+    `demanded`: loaded only for requests; the load is cancelled if the last of them is withdrawn.
+    `recalled`: it leaves as soon as its leases have ended.
+    `moves`: its bytes are arriving, so readers won't wait for a disk that may not respond.
+    `hangs`: its copy has timed out, and nobody can tell when its bytes will be free.
     """
 
     expert: str
@@ -48,7 +51,7 @@ class HbmEntry:
 
     @property
     def source(self) -> str:
-        """Whose weights file it is copied from."""
+        """The expert whose weights file it is copied from."""
         return self.part_of or self.expert
 
     @property
@@ -63,7 +66,7 @@ class Hbm:
         self.entries: dict[str, HbmEntry] = {}
         self.bytes_in = 0
         self.evictions = 0
-        # The copy that has the link, and those that wait for their disks.
+        # The copy that holds the link, and those that stepped aside.
         self.copying: str | None = None
         self.aside: set[str] = set()
         self._slots = deque(range(slots))
@@ -71,19 +74,19 @@ class Hbm:
 
     @property
     def has_slot(self) -> bool:
-        """One is free, or will be when what is being freed is."""
+        """Whether a slot is free, or will be once the entries being freed are gone."""
         return bool(self._slots) or any(
             entry.state is State.FREEING and not entry.hangs for entry in self.entries.values()
         )
 
     @property
     def free_slots(self) -> Collection[int]:
-        """In the order in which they will be used."""
+        """The free slots, in the order in which they will be used."""
         return self._slots
 
     @free_slots.setter
     def free_slots(self, slots: Collection[int]) -> None:
-        """Another order of the same."""
+        """Reorders the free slots."""
         if sorted(slots) != sorted(self._slots):
             raise ValueError("these are not the free slots")
         self._slots = deque(slots)
@@ -93,14 +96,14 @@ class Hbm:
         return self.copying is None and not self._queue
 
     def can_hold(self, nbytes: int) -> bool:
-        """Whether it fits the empty tier."""
+        """Whether this many bytes fit into the empty tier."""
         return self.extents.rounded(nbytes) <= self.extents.capacity
 
     def can_place(self, nbytes: int) -> bool:
         return bool(self._slots) and self.extents.can_allocate(nbytes)
 
     def when_freed(self) -> Extents:
-        """The extents as they will be when everything that is being freed is free."""
+        """The extents as they will be once the entries being freed are gone."""
         extents = self.extents.copy()
         for entry in self.entries.values():
             if entry.state is State.FREEING and not entry.hangs:
@@ -108,9 +111,9 @@ class Hbm:
         return extents
 
     def place(self, expert: str, nbytes: int, now: float, *, urgent: bool, part_of: str = "") -> HbmEntry:
-        """Reserves room and queues the copy. ValueError when it is there already or does not fit."""
+        """Reserves room and queues the copy. Raises ValueError if the expert is already there or does not fit."""
         if expert in self.entries or not self._slots:
-            raise ValueError(f"{expert} can't be placed")
+            raise ValueError(f"cannot place {expert}: it is already there, or no slot is free")
         extent = self.extents.allocate(nbytes)
         self.budget.reserve(extent.nbytes)
         entry = HbmEntry(expert, nbytes, extent.nbytes, self._slots.popleft(), extent.offset, now, now)
@@ -121,7 +124,7 @@ class Hbm:
         return entry
 
     def adopt(self, expert: str, nbytes: int, slot: int, offset: int, generation: int, now: float) -> None:
-        """It is there already. ValueError when slot or bytes are not free."""
+        """Records an expert that is already in the arena. Raises ValueError if its slot or bytes are not free."""
         self._slots.remove(slot)
         extent = self.extents.take(offset, nbytes)
         self.budget.reserve(extent.nbytes)
@@ -131,7 +134,7 @@ class Hbm:
         )
 
     def next_copy(self, now: float, may_start: Callable[[HbmEntry], bool] = lambda entry: True) -> HbmEntry | None:
-        """The copy to start now, if the link is idle and one waits."""
+        """The copy to start now, if the link is idle and a copy is waiting."""
         if self.copying is not None:
             return None
         waiting = [name for name in self._queue if may_start(self.entries[name])]
@@ -145,13 +148,13 @@ class Hbm:
         return entry
 
     def step_aside(self, expert: str) -> None:
-        """The copy goes on, others may have the link."""
+        """Releases the link to other copies; this copy continues."""
         if self.copying == expert:
             self.copying = None
             self.aside.add(expert)
 
     def copy_ended(self, expert: str, now: float, *, whole: bool) -> HbmEntry:
-        """Link idle again. A whole copy of an expert that is still wanted makes it resident, else it is FREEING."""
+        """Releases the link. A complete copy of an expert that is still wanted becomes RESIDENT, any other FREEING."""
         entry = self.entries[expert]
         entry.copying = False
         entry.hangs = False
@@ -178,7 +181,7 @@ class Hbm:
         return entry
 
     def abandon(self, expert: str) -> HbmEntry:
-        """LOADING -> FREEING; gone at once when its copy has not begun."""
+        """LOADING -> FREEING; removed at once if its copy has not begun."""
         entry = self.entries[expert]
         if entry.state is not State.LOADING:
             raise ValueError(f"{expert} is {entry.state.value}, not loading")
@@ -197,7 +200,7 @@ class Hbm:
         return entry
 
     def check_integrity(self) -> None:
-        """AssertionError when bytes, slots or states disagree."""
+        """Raises AssertionError if bytes, slots or states disagree."""
         self.extents.check_integrity()
         by_state = dict.fromkeys(State, 0)
         for name, entry in self.entries.items():

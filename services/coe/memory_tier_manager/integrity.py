@@ -1,4 +1,4 @@
-"""Whether the state contradicts itself."""
+"""Checks that the parts of the state are consistent with each other."""
 
 from collections.abc import Container
 
@@ -7,7 +7,7 @@ from coe.memory_tier_manager.weights import Weights
 
 
 def check(weights: Weights, leases: LeaseTable, attached: Container[str]) -> None:
-    """AssertionError when bytes, slots, copies or leases disagree."""
+    """Raises AssertionError if bytes, slots, copies or leases disagree."""
     weights.hbm.check_integrity()
     weights.ddr.check_integrity()
     assert all(worker in attached for worker in leases.workers()), "a lease without a worker"

@@ -1,7 +1,7 @@
-"""Leases over a unix socket: what gRPC offers too, at a fraction of the cost, for the workers of this host.
+"""Leases over a unix socket: the same calls as over gRPC, at a fraction of the cost, for workers on this host.
 
-An empty gRPC call costs the server 170 to 450 us of CPU in Python (ADR 7). Here a call is one small message
-each way, and an expert that is in HBM is leased within the callback that read it.
+An empty gRPC call costs the server 170 to 450 us of CPU in Python (ADR 7). Here a call is one small message each way,
+and an expert that is in HBM is leased within the callback that read the request.
 """
 
 import asyncio
@@ -26,13 +26,14 @@ from coe.platform.rpc.frames import Frames
 from coe.platform.telemetry import names, spans, w3c
 
 _log = logs.get(__name__)
-# Calls of one connection that may wait for their answers.
+# The most unanswered calls per connection.
 MAX_CALLS = 4096
 _METHODS = {"acquire": "coe.v1.MemoryTierManager/Acquire", "prefetch": "coe.v1.MemoryTierManager/Prefetch"}
 
 
 class LeaseSocket:
-    """Listens at `path`, beside the arena: who can map one can reach the other. Other users are turned away."""
+    """Listens at `path`, in the arena's directory: a process that can map one can reach the other. Connections from
+    other users (except root) are refused."""
 
     def __init__(self, path: Path, calls: Calls, runtime: Runtime) -> None:
         self._path = path
@@ -47,7 +48,7 @@ class LeaseSocket:
             self._connections.add(connection)
             return connection.frames
 
-        # A manager that was killed leaves its socket; the arena has one owner, and so has this.
+        # Left behind by a manager that was killed. It can't be in use: arena and socket have a single owner.
         self._path.unlink(missing_ok=True)
         self._server = await asyncio.get_running_loop().create_unix_server(connect, self._path)
         self._path.chmod(0o600)
@@ -66,14 +67,14 @@ class _Connection:
         self._calls = calls
         self._runtime = runtime
         self._forget = on_end
-        # What was asked, or the task that looks first at what the expert is now.
+        # By call number: the request, or the task that first looks up the expert on disk.
         self._pending: dict[int, ev.Acquire | ev.Prefetch | asyncio.Task[None]] = {}
 
     def _on_frame(self, frame: bytes) -> None:
         try:
             call = pb.LeaseCall.FromString(frame)
         except DecodeError:
-            _log.warning("a frame on the lease socket is not a LeaseCall")
+            _log.warning("closing a lease-socket connection: received a frame that is not a LeaseCall")
             self.frames.close()
             return
         what = call.WhichOneof("what")
@@ -88,10 +89,10 @@ class _Connection:
         span = _span(call.traceparent, _METHODS[what])
         number = call.call
         if len(self._pending) >= MAX_CALLS:
-            self._answer(number, CapacityExceeded(f"{MAX_CALLS} calls of this connection are already waiting"), span)
+            self._answer(number, CapacityExceeded(f"{MAX_CALLS} calls on this connection are already waiting"), span)
             return
         if number in self._pending:
-            _log.warning("a call on the lease socket reuses the number of another call")
+            _log.warning("closing a lease-socket connection: received a call with the number of a pending one")
             self.frames.close()
             return
         event = (
@@ -134,7 +135,7 @@ class _Connection:
             case CoEError():
                 message = pb.LeaseAnswer(call=number, error=result.to_proto())
             case _:
-                raise TypeError(f"no answer to a call of the lease socket: {result!r}")
+                raise TypeError(f"not an answer to a call on the lease socket: {result!r}")
         if span is not None:
             if isinstance(result, CoEError):
                 span.set_attribute(names.ERROR_TYPE, result.code)
@@ -155,7 +156,7 @@ class _Connection:
 
 
 def _span(traceparent: str, method: str) -> Span | None:
-    """Only recorded traces send their context."""
+    """The call's span; None if it has no trace context, which only sampled traces send."""
     if not traceparent:
         return None
     parent = w3c.parse(lambda name: traceparent if name == w3c.TRACEPARENT else None)

@@ -1,4 +1,4 @@
-"""Who may read which slot: a lease names a slot and its generation, and belongs to an attached worker."""
+"""The lease table: which attached worker holds a lease on which expert's weights."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ class Lease:
 
 
 class LeaseTable:
-    """Lease ids are never used again, and count up from `first`."""
+    """Lease ids count up from `first` and are never reused."""
 
     def __init__(self, first: int = 1) -> None:
         self._next = first
@@ -21,7 +21,7 @@ class LeaseTable:
 
     @property
     def next_lease(self) -> int:
-        """The id of the next one."""
+        """The id that the next lease will get."""
         return self._next
 
     def __len__(self) -> int:
@@ -34,7 +34,7 @@ class LeaseTable:
         return lease
 
     def restore(self, lease_id: int, worker: str, expert: str) -> bool:
-        """Goes on with a lease granted before. False when another one has its id."""
+        """Restores a lease granted earlier. Returns False if its id is in use."""
         if lease_id in self._leases:
             return False
         self._next = max(self._next, lease_id + 1)
@@ -42,7 +42,8 @@ class LeaseTable:
         return True
 
     def end(self, lease_id: int, worker: str | None = None) -> Lease | None:
-        """None when there is no such lease, or it is another worker's: ending twice is harmless."""
+        """Ends a lease and returns it. None if there is no such lease, or it is another worker's: ending a lease twice
+        is harmless."""
         lease = self._leases.get(lease_id)
         if lease is None or (worker is not None and lease.worker != worker):
             return None

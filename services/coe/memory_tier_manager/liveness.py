@@ -1,7 +1,8 @@
-"""Notices the end of a process at once, however it ends, through a pidfd.
+"""Detects through a pidfd that a process has exited, immediately and however it exited.
 
-Only where worker and manager share a PID namespace. Elsewhere (containers) the number would be another process's, and
-the end of the attach stream tells: the kernel closes its connection with the process, in whatever namespace that is.
+This works only if worker and manager share a PID namespace: otherwise (in containers) the pid would be another
+process's. There the end of the attach stream serves instead: the kernel closes a process's connections when it exits,
+in any namespace.
 """
 
 import asyncio
@@ -14,7 +15,7 @@ from coe.platform.pid_space import pid_space
 
 @asynccontextmanager
 async def process_end(pid: int, space: str) -> AsyncIterator[asyncio.Event]:
-    """The event is set when the process has ended. Never, when the pid is 0 or `space` is not ours."""
+    """The event is set once the process has exited; never if `pid` is 0 or `space` is not our PID namespace."""
     ended = asyncio.Event()
     descriptor = _open(pid) if space and space == pid_space() else None
     if descriptor is None:

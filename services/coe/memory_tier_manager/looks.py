@@ -1,5 +1,5 @@
-"""Questions to the file system, asked in threads: a mount that is dead answers none, and may keep its threads for ever,
-but not the loop, nor who asks for what lies elsewhere."""
+"""File-system lookups, made in threads. A dead mount answers none and may block its threads for ever, but it must not
+block the run loop, nor lookups on other file systems."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,17 +10,17 @@ from coe.memory_tier_manager.disk_threads import DiskThreads
 from coe.platform.errors import CoEError, TierLoadError
 
 T = TypeVar("T")
-# How long somebody waits for an answer.
+# How long a caller waits for an answer.
 LOOK_S = 5.0
 
 
 class Looks:
-    """Owned by the loop's thread. At most a few questions are asked at a time, and a few more hang (DiskThreads)."""
+    """Owned by the loop's thread. DiskThreads limits how many lookups run at a time and how many may hang."""
 
     def __init__(self, *, patience_s: float = LOOK_S) -> None:
         self._patience_s = patience_s
         self._threads = DiskThreads(patience_s=patience_s)
-        # By name: when it was asked, and who hears the answer.
+        # Pending lookups by name: when each began, and its future answer.
         self._asked: dict[str, tuple[float, asyncio.Future[Any]]] = {}
 
     @property
@@ -28,15 +28,15 @@ class Looks:
         return self._threads.hanging
 
     def look(self) -> None:
-        """To be called now and then."""
+        """Call this periodically (DiskThreads.look)."""
         self._threads.look()
 
     def stop(self) -> None:
-        """Nothing is asked any more. Who has asked is answered, if ever."""
+        """Starts no more lookups; running ones are still answered if their disks respond."""
         self._threads.stop()
 
     def begin(self, name: str, question: Callable[[], T], on_answer: Callable[[T | Exception], None]) -> None:
-        """One at a time of a name. `on_answer` hears the answer, or what was raised instead, however late."""
+        """Only one lookup per name may run at a time. `on_answer` gets the answer or the exception, however late."""
         loop = asyncio.get_running_loop()
 
         def end(answer: T | Exception) -> None:
@@ -48,7 +48,7 @@ class Looks:
                 answer: T | Exception = question()
             except Exception as error:
                 answer = error
-            with suppress(RuntimeError):  # it hung, and the loop is gone
+            with suppress(RuntimeError):  # it hung, and the loop has been closed
                 loop.call_soon_threadsafe(end, answer)
 
         def refuse() -> None:
@@ -57,8 +57,8 @@ class Looks:
         self._threads.submit(name, work, refuse)
 
     async def ask(self, name: str, question: Callable[[], T], *, patience_s: float | None = None) -> T:
-        """Who asks under the same name meanwhile gets the same answer. Raises CoEError: what the question raises, or
-        TierLoadError when there is no answer in time, and at once while one is overdue."""
+        """Callers using the same name while the lookup runs share its answer. Raises CoEError: what `question` raises,
+        or TierLoadError if there is no answer in time, and immediately while one is overdue."""
         loop, patience_s = asyncio.get_running_loop(), patience_s or self._patience_s
         began, answer = self._asked.get(name, (loop.time(), None))
         if answer is None:
@@ -77,6 +77,6 @@ class Looks:
         if isinstance(result, Exception):
             known = isinstance(result, CoEError)
             answer.set_exception(result if known else TierLoadError(f"{name}: {result}"))
-            answer.exception()  # maybe nobody waits any more
+            answer.exception()  # mark as retrieved: all callers may have timed out
         else:
             answer.set_result(result)

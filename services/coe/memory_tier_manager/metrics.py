@@ -1,7 +1,7 @@
-"""What the tier manager measures. Bytes and capacities are measured where they are published.
+"""The tier manager's metrics, except bytes and capacities, which are measured where they are published.
 
-Names are ours; what they say is what ModelMesh found worth measuring: cache misses, load time, the wait in front of a
-load, evictions and the age at eviction, and the age of the least recently used, by which its operators size the memory.
+The names are this project's; the selection follows ModelMesh: cache misses, load time, the wait before a load,
+evictions, the age at eviction, and the age of the least recently used expert, which its operators use to size memory.
 """
 
 from coe.memory_tier_manager import effects as fx
@@ -11,12 +11,12 @@ from coe.memory_tier_manager.tiers import State, Tier
 from coe.platform.telemetry import names
 from coe.platform.telemetry.registry import counter, gauge, histogram
 
-# What `observe` wants to hear of.
+# The types that `observe` must be called with.
 MEASURED = frozenset((fx.Grant, fx.Evicted, fx.TimedOut, ev.CopyEnded))
 
 
 class TierMetrics:
-    """Fed with events and effects; `sample` now and then."""
+    """Fed with events and effects; call `sample` periodically."""
 
     def __init__(self, tiers: Tiers) -> None:
         self._load = histogram("coe.expert.load.duration")
@@ -49,7 +49,7 @@ class TierMetrics:
         gauge("coe.lease.waiting").set(len(tiers.pending))
 
     def _copied(self, item: ev.CopyEnded, now: float) -> None:
-        """Before the core hears of it."""
+        """Called before the core handles the event."""
         entry = self._tiers.hbm.entries[item.expert]
         if entry.part_of:
             return

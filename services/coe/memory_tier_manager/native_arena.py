@@ -1,4 +1,4 @@
-"""The port on real memory: coe.native's shared-memory arena, and bundles of the catalogue."""
+"""Implements the interfaces of arena.py with coe.native's shared-memory arena and the catalogue's bundles."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,12 +13,12 @@ from coe.memory_tier_manager.extents import ALIGNMENT
 from coe.native import HbmArena, SlotState, WeightsFile
 from coe.platform.errors import ChecksumMismatch, TierLoadError
 
-# Where arenas have their names.
+# The directory in which arenas are named.
 SHARED_MEMORY = Path("/dev/shm")
 
 
 class NativeArena:
-    """Owns the arena: creates it, or adopts that of a manager that died; takes its name away at the end.
+    """Owns the arena: creates it, or adopts that of a manager that died; unlinks its name on close.
 
     `bytes_per_second` 0: unthrottled.
     """
@@ -27,7 +27,7 @@ class NativeArena:
         try:
             self._arena = HbmArena.adopt(name, capacity, slots)
         except (TierLoadError, ChecksumMismatch):
-            # None is there, or none to go on with.
+            # There is no arena, or none that can be taken over.
             self._arena = HbmArena.create(name, capacity, slots)
         self.name, self.capacity, self.slots = self._arena.name, self._arena.capacity, self._arena.slots
         self.epoch = self._arena.epoch
@@ -40,7 +40,7 @@ class NativeArena:
     ) -> Copy:
         file = cast("VerifiedOnce", source)
         if part_slot is not None and self._arena.slot(part_slot).tag != file.tag:
-            part_slot = None  # of an expert of that name which was imported anew since
+            part_slot = None  # its expert was reimported since
         return self._arena.load(
             slot,
             offset,
@@ -54,7 +54,7 @@ class NativeArena:
         )
 
     def found(self, experts: Mapping[int, tuple[str, int]]) -> list[Resident]:
-        """What the former manager left: `experts` maps tags to keys and sizes. Frees what is none of them whole."""
+        """What the previous manager left: `experts` maps tags to keys and sizes. Frees all other and partial slots."""
         kept: dict[str, Resident] = {}
         for index in range(self.slots):
             slot = self._arena.slot(index)
@@ -75,7 +75,7 @@ class NativeArena:
 
     @property
     def has_name(self) -> bool:
-        """Whether a worker that starts finds it: whoever may write there can remove it, or put another in its place."""
+        """Whether a new worker would find the arena: anyone with write access may have removed or replaced its name."""
         return self._inode is not None and self._found_inode() == self._inode
 
     def close(self) -> None:
@@ -92,8 +92,8 @@ class NativeArena:
 
 
 class VerifiedOnce:
-    """A weights file whose checksums are compared until a whole load went well. What is read from the disk again, as
-    after it left DDR, is another one: the disk may give other bytes then.
+    """A weights file whose checksums are verified until one complete load has succeeded. A file that is read from disk
+    again, after leaving DDR, say, gets a new instance: the disk may return different bytes by then.
     """
 
     def __init__(self, file: WeightsFile, tag: int = 0) -> None:
@@ -116,7 +116,7 @@ class VerifiedOnce:
 
 
 class BundleLibrary:
-    """Experts of a catalogue. An expert imported later is found when it is asked for."""
+    """The experts of a catalogue. An expert imported later is found when it is requested."""
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
@@ -128,10 +128,10 @@ class BundleLibrary:
         try:
             file = WeightsFile.open(bundle.weights_path, manifest.checksums, manifest.chunk_bytes)
         except ValueError as error:
-            raise TierLoadError(f"{bundle.weights_path} can't be loaded: {error}", expert=expert) from error
+            raise TierLoadError(f"cannot load {bundle.weights_path}: {error}", expert=expert) from error
         if self._bundles.changed([expert]):
             file.close()
-            raise TierLoadError(f"{expert} was re-imported in the meantime: try again", expert=expert)
+            raise TierLoadError(f"{expert} was reimported meanwhile: try again", expert=expert)
         return VerifiedOnce(file, bundle.weights_tag)
 
     def look(self, expert: str) -> Facts:
@@ -147,7 +147,7 @@ class BundleLibrary:
         try:
             return self._bundles.get(expert)
         except OSError as error:
-            raise TierLoadError(f"{expert} can't be read: {error}", expert=expert) from error
+            raise TierLoadError(f"cannot read {expert}: {error}", expert=expert) from error
 
 
 def _facts(bundle: Bundle) -> Facts:

@@ -1,4 +1,4 @@
-"""What is asked of the tiers, and how much may be asked."""
+"""The tiers' limits, and the state of a pending acquire."""
 
 from dataclasses import dataclass
 
@@ -9,15 +9,15 @@ from coe.memory_tier_manager.tiers import Tier
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bytes and seconds. `idle_ttl_s`: an unused expert leaves HBM after it. `retry_s`: pause after a failed load.
+    """In bytes and seconds.
 
-    `recall_s`: who waits so long for room gets it before new leases on what is in its place.
-
-    `claim_s`: how long what a dead manager left in HBM is kept for workers that may hold leases on it.
-    `part_share`: of an expert's weights that may stay in free room of HBM when it leaves; 0: none. `part_unit`: parts
-    are multiples of it (chunks of a weights file).
-    `max_aside`: copies that may wait for their disks at a time, each with threads of its own; twice as many when they
-    wait for weights that were in DDR.
+    `idle_ttl_s`: an expert unused for this long leaves HBM. `retry_s`: the pause after a failed load.
+    `recall_s`: once a request has waited this long for room, the experts in its place are recalled.
+    `claim_s`: how long experts left in HBM by a dead manager are kept for workers that may hold leases on them.
+    `part_share`: the share of an expert's weights that may stay in free room of HBM when it leaves; 0: none.
+    `part_unit`: part sizes are multiples of this (chunks of a weights file).
+    `max_aside`: how many copies, each with threads of its own, may wait for their disks at a time; twice as many for
+    weights that are in DDR.
     """
 
     hbm_bytes: int
@@ -37,7 +37,7 @@ class Limits:
 
 @dataclass(slots=True)
 class Pending:
-    """An acquire that has no answer yet. `lease` 0: it still stands in the line for room."""
+    """An acquire not answered yet. `lease` 0: it is still in the line."""
 
     asked: ev.Acquire
     arrived: float

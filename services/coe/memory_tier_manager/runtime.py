@@ -1,8 +1,8 @@
-"""The run loop: takes events one at a time, performs the core's effects, feeds back what came of them.
+"""The run loop: handles events one at a time, performs the core's effects, and feeds their results back as events.
 
-Everything runs in one asyncio thread. Copies, disk reads and whatever asks a file system run elsewhere (native threads,
-and threads that wait for them); their ends come back as events. A disk that does not answer keeps those threads, a
-bounded number of them, and nothing else: the link and the loop are free for others.
+It runs in one asyncio thread. Copies, disk reads and file-system lookups run elsewhere (in native threads, and threads
+that wait for them), and their completion comes back as events. A disk that does not respond blocks a bounded number of
+those threads and nothing else: link and loop stay free.
 """
 
 import asyncio
@@ -30,14 +30,14 @@ Answer = fx.Grant | fx.Prefetched | fx.Done
 OnAnswer = Callable[[Answer | CoEError], None]
 Observer = Callable[[ev.Event | fx.Effect, float], None]
 PATIENCE_S = 0.2
-# How long the end waits for copies and reads that have been cancelled.
+# How long `close` waits for cancelled copies and reads to end.
 CLOSE_S = 5.0
 
 
 class Runtime:
-    """`observe` sees every event and effect (views, metrics, event log); it must not call back.
+    """`observe` gets every event and effect (for views, metrics and the event log); it must not call back.
 
-    `patience_s`: of copies (copies.py). `looks`: by which files are opened.
+    `patience_s`: see Copies. `looks`: used to open files.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Runtime:
         self._answers: dict[int, OnAnswer] = {}
         self._inbox: deque[ev.Event] = deque()
         self._running = False
-        # Something happened since the state was last checked.
+        # Whether anything has happened since the last integrity check.
         self._unchecked = False
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._feedback = Feedback(self.post, self._fail)
@@ -67,7 +67,7 @@ class Runtime:
         self._copies = Copies(tiers.hbm, arena, self._sources, self._reads, self._feedback, patience_s)
 
     def has(self, expert: str) -> bool:
-        """It is in HBM, or on its way there."""
+        """Whether the expert is in HBM or loading into it."""
         entry = self._tiers.hbm.entries.get(expert)
         return entry is not None and entry.joinable
 
@@ -75,7 +75,7 @@ class Runtime:
         return next(self._requests)
 
     def post(self, event: ev.Event) -> None:
-        """Handles the event before it returns, unless another one is being handled: then right after that one."""
+        """Handles the event before returning; if called while another event is handled, right after that one."""
         self._inbox.append(event)
         if self._running:
             return
@@ -84,22 +84,22 @@ class Runtime:
             while self._inbox:
                 self._handle(self._inbox.popleft())
         except Exception as error:
-            # The state may contradict itself now: the process ends, a fresh one starts from an empty arena.
+            # The state may be inconsistent now, so the process exits and a new one starts over.
             self._fail(error)
             raise
         finally:
             self._running = False
 
     def begin(self, event: ev.Acquire | ev.Prefetch | ev.Pin, on_answer: OnAnswer) -> None:
-        """Posts a request. `on_answer` hears its answer once, maybe before this returns; it must not raise.
+        """Posts a request. `on_answer` gets its answer once, perhaps before this returns; it must not raise.
 
-        `take_back` the request when nobody wants the answer any more.
+        Call `take_back` if the answer is no longer wanted.
         """
         self._answers[event.request] = on_answer
         self.post(event)
 
     async def ask(self, event: ev.Acquire | ev.Prefetch | ev.Pin) -> Answer:
-        """Posts a request and waits for its answer. Raises CoEError; when cancelled, takes the request back."""
+        """Posts a request and waits for its answer. Raises CoEError. Withdraws the request if cancelled."""
         answer: asyncio.Future[Answer | CoEError] = asyncio.get_running_loop().create_future()
 
         def resolve(result: Answer | CoEError) -> None:
@@ -121,7 +121,7 @@ class Runtime:
         return result
 
     async def run(self, tick_s: float = 0.25) -> None:
-        """Until cancelled. Raises when the loop met an error of its own."""
+        """Ticks until cancelled. Raises an internal error of the loop."""
         while True:
             await asyncio.wait({self._failure}, timeout=tick_s)
             if self._failure.done():
@@ -134,10 +134,10 @@ class Runtime:
                 self._unchecked = False
 
     async def close(self) -> None:
-        """Stops copies and closes files; the arena is its owner's."""
+        """Stops copies and closes files. Closing the arena is up to its owner."""
         while self._answers:
-            # Who asked may ask the next manager.
-            self._resolve(next(iter(self._answers)), Unavailable("the memory-tier manager is stopping"))
+            # Retryable: the caller may ask the next manager.
+            self._resolve(next(iter(self._answers)), Unavailable("the memory-tier manager is shutting down"))
         self._copies.stop()
         self._reads.stop()
         self._looks.stop()
@@ -152,16 +152,16 @@ class Runtime:
 
     @property
     def disk_waits(self) -> int:
-        """Copies, reads and questions that wait for disks which don't answer."""
+        """The number of copies, reads and lookups waiting for disks that are not responding."""
         return len(self._tiers.hbm.aside) + self._reads.threads.hanging + self._looks.hanging
 
     def take_back(self, event: ev.Acquire | ev.Prefetch | ev.Pin) -> None:
-        """The caller is gone before its answer: a load that only it wanted is cancelled."""
+        """Withdraws a request whose caller left before the answer; cancels a load that only it wanted."""
         if self._answers.pop(event.request, None) is not None:
             self.post(ev.CancelAcquire(event.request))
 
     def _give_back(self, result: Answer | CoEError) -> None:
-        """The caller left in the moment of its answer."""
+        """Releases a granted lease whose caller has already left."""
         if isinstance(result, fx.Grant):
             self.post(ev.Release(result.worker, result.lease))
 
@@ -190,10 +190,10 @@ class Runtime:
             case fx.DropFromDdr():
                 self._sources.close_one(effect.expert)
             case fx.TimedOut():
-                _log.error("a load took too long", expert=effect.expert, reason=effect.error.message)
+                _log.error("load timed out", expert=effect.expert, reason=effect.error.message)
             case fx.PinHeld():
                 tell = _log.info if effect.held else _log.warning
-                what = "fits again" if effect.held else "does not fit beside the other pins any more: it waits for room"
+                what = "fits again" if effect.held else "no longer fits alongside the other pins: it waits for room"
                 tell(f"a pin {what}", expert=name_of(effect.expert), bytes=effect.nbytes)
             case fx.Changed() | fx.Evicted():
                 pass
@@ -206,7 +206,7 @@ class Runtime:
             self._give_back(result)
 
     def _free(self, effect: fx.Free) -> None:
-        # A slot whose copy failed or was cancelled is free by itself.
+        # A slot whose copy failed or was cancelled frees itself.
         if self._arena.is_resident(effect.slot):
             self._arena.free(effect.slot)
         self.post(ev.Freed(effect.expert, effect.slot))

@@ -37,12 +37,12 @@ from coe.platform.settings import CoreSettings
 
 _log = logs.get(__name__)
 
-# Redis gets moves together that are no further apart, and now and then how many leases there are.
+# Residency changes within PUBLISH_S are published to Redis together; lease counts every LEASES_S.
 PUBLISH_S = 0.05
 LEASES_S = 0.5
-# How soon weights that were removed, or imported anew, leave though nobody asks for their expert.
+# Seconds between checks for experts that were removed or reimported.
 IMPORTS_S = 2.0
-# How soon it is seen that the arena was removed from shared memory.
+# Seconds between checks that the arena's name still exists in shared memory.
 NAME_S = 2.0
 
 
@@ -65,7 +65,7 @@ class MemoryTierManagerService:
     def register(self, server: grpc.aio.Server) -> list[str]:
         core, settings = self._core, self._settings
         self._publisher = ResidencyPublisher(core.redis_url, core.node, self._epoch)
-        # Nobody is served yet: this may block.
+        # May block: nobody is being served yet.
         self._versions.meet(self._library.experts())
         self._arena = NativeArena(
             settings.arena or f"coe-{core.node}",
@@ -84,25 +84,25 @@ class MemoryTierManagerService:
         core, settings = self._core, self._settings
         hosted = self._versions.all()
         defaults = {found.key: found.nbytes for found in map(self._versions.last, settings.default_experts)}
-        # Leases of one life of the manager have ids that no other life gives.
+        # Lease ids differ from those of every other manager process.
         self._tiers = Tiers(self._limits(), EVICTION[settings.eviction], defaults, first_lease=self._epoch << 20)
         self._warn_of_defaults(defaults.values())
         self._metrics = TierMetrics(self._tiers)
         self._log = self._event_log()
         link = settings.link_bytes_per_s
-        # Copies move in chunks: over a slow link none may end for a while.
+        # Copies progress in chunks: over a slow link, no chunk may complete for a while.
         patience_s = max(PATIENCE_S, 2 * CHUNK_BYTES / link) if link else PATIENCE_S
         self._runtime = Runtime(
             self._tiers, self._arena, self._versions, self._observe, patience_s=patience_s, looks=self._looks
         )
-        # Beside the arena: containers that share the one share the other too.
+        # Next to the arena, so that containers that share the arena share the socket too.
         socket = SHARED_MEMORY / f"{self._arena.name}.leases"
         identity = Identity(
             core.node, self._epoch, self._arena.epoch, self._arena.name, PROFILES[settings.profile], str(socket)
         )
-        # Before the first worker can come: its leases may be on what is there.
+        # Before the first worker can attach: it may hold leases on what is in the arena.
         if residents := self._arena.found({found.tag: (found.key, found.nbytes) for found in hosted}):
-            _log.info("adopted the arena of a manager that died", experts=[found.expert for found in residents])
+            _log.info("took over the arena of a manager that died", experts=[found.expert for found in residents])
             self._runtime.post(ev.Adopt(tuple(residents)))
         calls = Calls(identity, self._runtime, self._versions)
         self._socket = LeaseSocket(socket, calls, self._runtime)
@@ -131,7 +131,7 @@ class MemoryTierManagerService:
     def _warn_of_defaults(self, sizes: Iterable[int]) -> None:
         hbm = self._tiers.hbm
         if (nbytes := sum(map(hbm.extents.rounded, sizes))) > hbm.budget.capacity:
-            _log.warning("the default experts don't fit in HBM together", bytes=nbytes, hbm_bytes=hbm.budget.capacity)
+            _log.warning("the default experts don't all fit into HBM", bytes=nbytes, hbm_bytes=hbm.budget.capacity)
 
     def _limits(self) -> Limits:
         settings = self._settings
@@ -166,22 +166,23 @@ class MemoryTierManagerService:
             self._watchers.changed(expert)
 
     async def _follow_imports(self) -> None:
-        """Of what is in a tier or is to be: others are looked at when they are asked for."""
+        """Watches experts that are, or should be, in a tier for reimports. Others are checked when requested."""
         while True:
             await asyncio.sleep(IMPORTS_S)
             kept = (*views.present(self._tiers), *map(name_of, self._tiers.state.wanted_always()))
             await self._versions.follow(kept)
 
     async def _keep_name(self) -> None:
-        """Workers that run would go on; the next one that starts could not. A new manager makes a new arena for all."""
+        """Fails when the arena's name has been removed. Running workers could continue but new ones could not attach,
+        so stop: the next manager creates a new arena for all."""
         while True:
             await asyncio.sleep(NAME_S)
             if not self._arena.has_name:
                 path = SHARED_MEMORY / self._arena.name
-                raise Unavailable(f"somebody removed {path}: systemd-logind does at its user's logout (RemoveIPC)")
+                raise Unavailable(f"{path} was removed: systemd-logind does that when its user logs out (RemoveIPC)")
 
     async def _publish(self) -> None:
-        """Moves soon after they happened, leases now and then; nothing wakes up for them alone."""
+        """Publishes residency changes soon after they happen and lease counts periodically, which wake nobody."""
         sampled_at = float("-inf")
         while True:
             now = time.monotonic()
@@ -204,5 +205,5 @@ class MemoryTierManagerService:
 
 
 if __name__ == "__main__":
-    # A wake-up of uvloop costs a quarter of asyncio's, and at 200 leases a second little else is to be paid for.
+    # A uvloop wake-up costs a quarter of asyncio's, and at 200 leases per second wake-ups are most of the cost.
     run(MemoryTierManagerService(CoreSettings(), TiersSettings()), uvloop.new_event_loop)

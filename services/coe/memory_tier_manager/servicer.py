@@ -1,4 +1,4 @@
-"""coe.v1.MemoryTierManager over the run loop."""
+"""The gRPC service coe.v1.MemoryTierManager, implemented on the run loop."""
 
 import asyncio
 import itertools
@@ -43,12 +43,12 @@ class MemoryTierManagerServicer(memory_tier_manager_pb2_grpc.MemoryTierManagerSe
         self._watchers = watchers
         self._attachments = itertools.count(1)
         self._version = 0
-        # Acquires that wait, by worker and its number for the call.
+        # Pending acquires, by worker and the worker's number for the call.
         self._asked: dict[tuple[str, int], ev.Acquire] = {}
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
-        """Ends the streams, which would hold up the server's end."""
+        """Ends the streams, which would otherwise delay the server's shutdown."""
         self._stopping.set()
 
     async def Acquire(self, request: pb.AcquireRequest, context: Context) -> pb.AcquireResponse:
@@ -65,7 +65,7 @@ class MemoryTierManagerServicer(memory_tier_manager_pb2_grpc.MemoryTierManagerSe
         if not request.call:
             self._runtime.post(self._calls.release(request))
         elif (asked := self._asked.get((request.worker_id, request.call))) is not None:
-            # Its caller hears that, or of a grant that is on its way already.
+            # The caller of Acquire gets `cancelled`, or a grant that is already on its way.
             self._runtime.post(ev.CancelAcquire(asked.request))
         return pb.ReleaseResponse()
 
@@ -79,7 +79,7 @@ class MemoryTierManagerServicer(memory_tier_manager_pb2_grpc.MemoryTierManagerSe
 
     async def ListResidency(self, request: pb.ListResidencyRequest, context: Context) -> pb.ListResidencyResponse:
         hosted = await self._versions.hosted()
-        # Of one that is hosted no more, bytes may be in a tier still.
+        # Experts no longer hosted, of which bytes may still be in a tier.
         gone = [name for name in views.present(self._tiers) if name not in hosted]
         shown = {**hosted, **{name: self._versions.last(name) for name in gone}}
         return pb.ListResidencyResponse(
@@ -101,14 +101,14 @@ class MemoryTierManagerServicer(memory_tier_manager_pb2_grpc.MemoryTierManagerSe
 
     async def Attach(self, request: pb.AttachRequest, context: Context) -> AsyncIterator[pb.AttachResponse]:
         if not request.worker_id:
-            raise InvalidPrompt("a worker must have a name")
+            raise InvalidPrompt("worker_id is empty")
         if self._stopping.is_set():
-            # The arena goes before the last call can: who maps it then finds none.
-            raise Unavailable("the memory-tier manager is stopping")
+            # The arena may be gone before this call's end: a worker could no longer map it.
+            raise Unavailable("the memory-tier manager is shutting down")
         attachment = next(self._attachments)
         async with process_end(request.pid, request.pid_space) as ended:
             self._runtime.post(self._calls.attach(request, attachment))
-            _log.info("a worker attached", worker=request.worker_id, pid=request.pid)
+            _log.info("worker attached", worker=request.worker_id, pid=request.pid)
             try:
                 yield pb.AttachResponse(
                     node=self._identity.node,
@@ -121,7 +121,7 @@ class MemoryTierManagerServicer(memory_tier_manager_pb2_grpc.MemoryTierManagerSe
                 await _first(ended, self._stopping)
             finally:
                 self._runtime.post(ev.Detach(request.worker_id, attachment))
-                _log.info("a worker left", worker=request.worker_id, pid=request.pid)
+                _log.info("worker detached", worker=request.worker_id, pid=request.pid)
 
     def _change(self, expert: str) -> pb.WatchResidencyResponse:
         self._version += 1

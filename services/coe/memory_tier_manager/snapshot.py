@@ -1,4 +1,4 @@
-"""Tiers at rest as plain values, which JSON keeps: where a log begins anew when its beginning is dropped."""
+"""The state of idle tiers as plain JSON values: the starting point of an event log whose earlier part was dropped."""
 
 import dataclasses
 from typing import Any
@@ -9,7 +9,7 @@ from coe.memory_tier_manager.tiers import State
 
 
 def take(tiers: Tiers) -> dict[str, Any]:
-    """Of idle tiers: nothing waits, loads or is being freed."""
+    """Takes a snapshot. The tiers must be idle: nothing waits, loads or is being freed."""
     hbm, ddr, state = tiers.hbm, tiers.ddr, tiers.state
     kept = ("expert", "nbytes", "slot", "offset", "generation")
     return {
@@ -37,7 +37,7 @@ def take(tiers: Tiers) -> dict[str, Any]:
 
 
 def put(tiers: Tiers, values: dict[str, Any]) -> None:
-    """Into empty tiers. Raises KeyError, TypeError or ValueError for what `take` did not make."""
+    """Restores a snapshot into empty tiers. Raises KeyError, TypeError or ValueError if `take` did not make it."""
     hbm, ddr, state = tiers.hbm, tiers.ddr, tiers.state
     for (expert, nbytes, slot, offset, generation), marks in values["resident"]:
         hbm.adopt(expert, nbytes, slot, offset, generation, now=0.0)
@@ -63,7 +63,7 @@ def put(tiers: Tiers, values: dict[str, Any]) -> None:
 
 
 def _marks(entry: Any, kept: tuple[str, ...]) -> dict[str, Any]:
-    """What else is said of a resident expert."""
+    """The remaining fields of a resident entry."""
     assert entry.state is State.RESIDENT
     left_out = (*kept, "taken", "state", "waiters")
     return {field.name: getattr(entry, field.name) for field in dataclasses.fields(entry) if field.name not in left_out}

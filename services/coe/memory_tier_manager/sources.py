@@ -1,4 +1,4 @@
-"""The weights files that are open. Opening one asks its file system, so that it happens elsewhere (looks.py)."""
+"""The open weights files. A file is opened in another thread (looks.py), because its file system may not respond."""
 
 from collections.abc import Callable, Container
 from functools import partial
@@ -13,12 +13,12 @@ OnOpen = Callable[[Source | CoEError], None]
 
 class Opener(Protocol):
     def open(self, expert: str) -> Source:
-        """The weights file of a key (versions.py). In a thread. Raises CoEError."""
+        """Opens the weights file of a key (versions.py); called in a thread. Raises CoEError."""
         ...
 
 
 class Sources:
-    """By key. Each is opened once, whoever wants it."""
+    """The open files by key. Each is opened once, however many users it has."""
 
     def __init__(self, library: Opener, looks: Looks) -> None:
         self._library = library
@@ -34,7 +34,7 @@ class Sources:
         return self._open[expert]
 
     def when_open(self, expert: str, then: OnOpen) -> None:
-        """Calls `then` with the file, or why there is none: now, if it is open."""
+        """Calls `then` with the file or the error; immediately if the file is already open."""
         if (source := self._open.get(expert)) is not None:
             then(source)
             return
@@ -49,7 +49,7 @@ class Sources:
             source.close()
 
     def close(self, *, but: Container[str]) -> None:
-        """Those are being read."""
+        """Closes all files except `but`, which are being read."""
         for expert in [expert for expert in self._open if expert not in but]:
             self.close_one(expert)
 
@@ -57,7 +57,7 @@ class Sources:
         if not isinstance(result, Exception):
             self._open[expert] = result
         elif not isinstance(result, CoEError):
-            result = TierLoadError(f"the weights of {expert} can't be opened: {result}", expert=expert)
+            result = TierLoadError(f"cannot open the weights of {expert}: {result}", expert=expert)
         for then in self._wanted.pop(expert):
             if expert not in self._open and not isinstance(result, CoEError):
                 result = TierLoadError(f"the weights of {expert} were closed in the meantime: try again", expert=expert)

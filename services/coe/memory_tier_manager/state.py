@@ -1,4 +1,5 @@
-"""What the tiers of a node hold and who uses it. The parts of the core share it; only the run loop touches it."""
+"""The state of a node's tiers: their contents, leases, pins and forecasts. Shared by the parts of the core; only the
+run loop touches it."""
 
 from collections.abc import Container, Mapping
 
@@ -14,40 +15,39 @@ from coe.memory_tier_manager.weights import Weights
 
 
 class TierState:
-    """`out` collects the effects of the event that is being handled."""
+    """`out` collects the effects of the event being handled."""
 
     def __init__(
         self, limits: Limits, policy: EvictionPolicy, defaults: Mapping[str, int] | None, first_lease: int
     ) -> None:
         self.limits = limits
-        # Experts to hold in HBM whenever there is room, with their bytes.
+        # Experts to keep in HBM whenever there is room, with their sizes.
         self.defaults = dict(defaults or {})
         self.hbm = Hbm(limits.hbm_bytes, limits.slots, limits.alignment)
         self.ddr = DdrTier(limits.ddr_bytes)
         self.weights = Weights(self.hbm, self.ddr, policy, limits.max_aside)
         self.leases = LeaseTable(first_lease)
         self.pins: dict[str, int] = {}
-        # Pins that don't fit beside those any more: their experts became bigger. They wait for room.
+        # Pins that no longer fit alongside the others, because their experts became larger. They wait for room.
         self.unmet: dict[str, int] = {}
         self.forecasts = Forecasts()
-        # Experts found in the arena of a manager that died: their lessees may still come and say so, until then.
+        # Experts found in the arena of a manager that died. Until `claims_end`, workers may still claim leases on them.
         self.unclaimed: set[str] = set()
         self.claims_end = 0.0
-        # When experts whose load failed are tried again.
+        # When to retry experts whose load failed.
         self.retry_at: dict[str, float] = {}
-        # Bytes that no expert has any more: nobody gets a lease on them, and they leave when their leases have ended.
+        # Keys that no expert's name stands for any more. They get no new leases, and leave when theirs have ended.
         self.former: set[str] = set()
-        # Leases on what was in HBM when it was asked for, and on what was not.
+        # Leases whose expert was in HBM when requested, and leases whose expert was not.
         self.hits = 0
         self.misses = 0
-        # Experts whose leases changed in number since somebody looked.
+        # Experts whose number of leases has changed since it was last published.
         self.used: set[str] = set()
         self.out = self.weights.out
 
     def candidates(self, wanted: Container[str], *, pinned: bool = False, leased: bool = False) -> list[Candidate]:
-        """Who may leave HBM; `pinned`: or move in it; `leased`: or leave once its leases have ended.
-
-        `wanted`: experts that somebody waits for.
+        """The experts that may leave HBM. `pinned`: also those that may only move within it. `leased`: also those that
+        may leave once their leases have ended. `wanted`: experts that requests wait for, which must stay.
         """
         return [
             Candidate(
@@ -70,16 +70,16 @@ class TierState:
         ]
 
     def wanted_always(self) -> list[str]:
-        """Experts that are to be in HBM though nobody asks."""
+        """Experts that should be in HBM even if nobody requests them."""
         return [*self.pins, *self.unmet, *self.defaults]
 
     def is_read(self, expert: str) -> bool:
-        """Its first layers are on their way from the part to the whole."""
+        """Whether a copy of the whole expert is in progress, which may be reading the first layers from its part."""
         whole = self.hbm.entries.get(expert)
         return whole is not None and whole.copying
 
     def absent(self) -> list[Absent]:
-        """Experts that left HBM and are in DDR."""
+        """Experts that left HBM and are still in DDR."""
         return [
             Absent(
                 expert,

@@ -1,10 +1,10 @@
-"""The words of the hierarchy."""
+"""The tiers of the memory hierarchy, and the states of an expert in HBM."""
 
 from enum import Enum, IntEnum
 
 
 class Tier(IntEnum):
-    """Values are those of coe.v1.Tier."""
+    """The values equal those of coe.v1.Tier."""
 
     DISK = 1
     DDR = 2
@@ -12,10 +12,10 @@ class Tier(IntEnum):
 
 
 class State(Enum):
-    """Of an expert in HBM (one that is not there has no state)."""
+    """The state of an expert in HBM; an expert that is not there has none."""
 
-    # Its extent is reserved; the copy waits for the link or runs.
+    # Its extent is reserved; its copy is waiting for the link or running.
     LOADING = "loading"
     RESIDENT = "resident"
-    # Dropped or cancelled; the bytes are not free yet and must not be promised.
+    # Evicted or cancelled; its bytes are not free yet and must not be promised.
     FREEING = "freeing"

@@ -1,4 +1,4 @@
-"""What comes into HBM, or leaves it, though nobody waits for it: prefetches, pins, default experts, time to live."""
+"""Moves experts into and out of HBM without a waiting request: prefetches, pins, default experts, time to live."""
 
 from collections.abc import Container
 
@@ -13,16 +13,16 @@ INF = float("inf")
 
 
 class Upkeep:
-    """Only while no request waits for room: the core sees to that."""
+    """The core calls `serve` and `keep_parts` only while no request waits for room."""
 
     def __init__(self, state: TierState) -> None:
         self._state = state
         self._out = state.out
-        # Prefetches that wait for bytes being freed, with their sizes.
+        # Prefetches waiting for bytes that are being freed, with their sizes.
         self._wishes: dict[str, int] = {}
 
     def prefetch(self, event: ev.Prefetch, now: float, wanted: set[str]) -> None:
-        """`wanted`: experts that requests wait for, which come first."""
+        """`wanted`: experts that requests wait for; they take precedence."""
         state = self._state
         entry = state.hbm.entries.get(event.expert)
         found_in = state.weights.where(event.expert)
@@ -32,7 +32,7 @@ class Upkeep:
         if entry is None and state.hbm.can_hold(event.nbytes):
             state.weights.into_ddr(event.expert, event.nbytes, now)
             if not wanted and (state.hbm.can_place(event.nbytes) or event.may_evict):
-                # Experts that are expected to be used sooner than this one stay.
+                # Keep experts that are expected to be used sooner than this one.
                 mine = state.forecasts.next_use(event.expert)
                 spare = [c for c in state.candidates(wanted) if c.next_use > mine or c.next_use == INF]
                 started = state.weights.make_room(event.nbytes, spare, now)
@@ -48,7 +48,7 @@ class Upkeep:
             self._hold_what_fits()
         elif event.expert not in state.pins:
             if (size := self._pins_with(event.nbytes)) > state.hbm.budget.capacity:
-                error = errors.CapacityExceeded(f"pins of {size} bytes exceed HBM", expert=event.expert)
+                error = errors.CapacityExceeded(f"{size} bytes of pins don't fit into HBM", expert=event.expert)
                 self._out.append(fx.Reject(event.request, error))
                 return
             state.unmet.pop(event.expert, None)
@@ -56,7 +56,7 @@ class Upkeep:
         self._out += (fx.Done(event.request), fx.Changed(event.expert))
 
     def replaced(self, event: ev.Replaced) -> None:
-        """Pins and defaults are the expert's, whichever bytes it has. A pin that fits no more waits for room."""
+        """Transfers pins and defaults to the expert's new bytes. A pin that no longer fits waits for room."""
         state = self._state
         if event.by != event.expert:
             state.former.add(event.expert)
@@ -76,7 +76,7 @@ class Upkeep:
             self._out.append(fx.Changed(event.by))
 
     def let_go(self, now: float) -> None:
-        """Bytes that no expert has any more leave as soon as nobody reads them."""
+        """Drops bytes that no expert's name stands for any more, once nobody reads them."""
         state, weights = self._state, self._state.weights
         for expert in list(state.former):
             for name in (part_name(expert), expert):
@@ -98,7 +98,7 @@ class Upkeep:
                 state.former.discard(expert)
 
     def failed(self, expert: str, now: float) -> None:
-        """Its load failed: pins and defaults try again, but not at once."""
+        """Notes a failed load: pins and defaults are retried, but not immediately."""
         self._state.retry_at[expert] = now + self._state.limits.retry_s
 
     def serve(self, now: float) -> None:
@@ -113,7 +113,7 @@ class Upkeep:
                 state.weights.start_load(expert, nbytes, now, urgent=False)
 
     def keep_parts(self, now: float) -> None:
-        """Reads first layers into free room while the link is idle."""
+        """Copies first layers into free room while the link is idle."""
         state, hbm = self._state, self._state.hbm
         if not state.limits.part_share or not hbm.link_idle:
             return
@@ -124,7 +124,7 @@ class Upkeep:
             state.weights.start_part(chosen.expert, room[chosen.expert], now)
 
     def expire(self, now: float, wanted: Container[str]) -> None:
-        """Time to live: what was not used for so long leaves, the default experts apart."""
+        """Evicts experts that have been unused for their time to live, except default experts."""
         state = self._state
         for expert in [expert for expert, at in state.retry_at.items() if at <= now]:
             del state.retry_at[expert]

@@ -1,7 +1,7 @@
-"""Which bytes an expert's name stands for. An expert that is removed and imported again has others under its name.
+"""Tracks which bytes an expert's name stands for. Reimporting an expert puts different bytes under the same name.
 
-The core knows weights by a key: the name of their expert, and for those that followed others under it NAME#TAG. So what
-is leased, loading or being read goes on under its key, whatever the name stands for by now.
+The core identifies weights by a key: the expert's name for the first weights seen under it, NAME#TAG for any others.
+So weights that are leased, loading or being read keep their key, whatever the name stands for by now.
 """
 
 from collections.abc import Callable, Iterable
@@ -17,18 +17,18 @@ from coe.platform.errors import CoEError, ExpertNotFound, TierLoadError
 
 _log = logs.get(__name__)
 _SEPARATOR = "#"
-# Thousands of manifests take their time.
+# Reading thousands of manifests takes a while.
 LIST_S = 10.0
 
 
 def name_of(key: str) -> str:
-    """The expert's. Names have no such sign."""
+    """The expert's name; names never contain the separator."""
     return key.partition(_SEPARATOR)[0]
 
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """`gone`: the expert is hosted no more."""
+    """`gone`: the expert is no longer hosted."""
 
     key: str
     tag: int
@@ -37,7 +37,7 @@ class Version:
 
 
 class Versions:
-    """`on_replaced` hears when a name stands for other bytes than before. `looks`: by which the library is asked."""
+    """`on_replaced` is called when a name stands for different bytes than before. `looks`: used to ask the library."""
 
     def __init__(self, library: Library, on_replaced: Callable[[Replaced], None], looks: Looks | None = None) -> None:
         self._library = library
@@ -47,51 +47,51 @@ class Versions:
         self._tags: dict[str, int] = {}
 
     def seen(self, expert: str) -> Version | None:
-        """As it was seen last, if it was hosted then."""
+        """The version last seen, if the expert was hosted then."""
         known = self._now.get(expert)
         return known if known is not None and not known.gone else None
 
     def known(self, expert: str, weights: int) -> Version | None:
-        """The version that is meant (`current`), if nobody needs to look first at what the expert is now."""
+        """Like `current`, but None if the expert would first have to be looked up on disk."""
         known = self.seen(expert)
         return known if known is not None and known.tag == weights else None
 
     async def current(self, expert: str, weights: int = 0) -> Version:
-        """`weights`: the tag of those that are meant; 0: whichever the expert has.
+        """`weights`: the tag of the required weights; 0: whichever the expert has.
 
-        Raises ExpertNotFound, TierLoadError when it has others or its file system does not answer, CoEError of a
-        damaged bundle.
+        Raises ExpertNotFound; TierLoadError if the expert has other weights or its file system is unresponsive;
+        CoEError for a damaged bundle.
         """
         known = self.known(expert, weights) or await self._look(expert)
         if weights and known.tag != weights:
-            raise TierLoadError(f"{expert} was re-imported in the meantime: try again", expert=expert)
+            raise TierLoadError(f"{expert} was reimported meanwhile: try again", expert=expert)
         return known
 
     def last(self, expert: str) -> Version:
-        """As it was seen last, though it be gone. Raises ExpertNotFound when it was never seen."""
+        """The version last seen, even if the expert is gone. Raises ExpertNotFound if it was never seen."""
         if expert not in self._now:
             raise ExpertNotFound(f"expert {expert!r} is not hosted here", expert_id=expert)
         return self._now[expert]
 
     def key(self, expert: str) -> str:
-        """Of the bytes that it had when it was seen last."""
+        """The key of the bytes that the expert had when last seen."""
         known = self._now.get(expert)
         return known.key if known is not None else expert
 
     async def hosted(self) -> dict[str, Version]:
-        """All experts; those that were seen last when the file system is not responding."""
+        """All hosted experts; as last seen if the file system is unresponsive."""
         try:
             return await self.learn(await self._looks.ask("listing experts", self._library.experts, patience_s=LIST_S))
         except TierLoadError as error:
-            _log.warning("the list of experts could not be refreshed", reason=error.message)
+            _log.warning("cannot list experts: using those last seen", reason=error.message)
             return {expert: version for expert, version in self._now.items() if not version.gone}
 
     def all(self) -> list[Version]:
-        """Whatever was seen."""
+        """All versions last seen."""
         return list(self._now.values())
 
     def meet(self, hosted: dict[str, Facts]) -> list[str]:
-        """Learns of experts that were never seen. Returns those that are known otherwise."""
+        """Adds experts never seen before. Returns those whose known version differs."""
         others = []
         for expert, facts in hosted.items():
             known = self._now.get(expert)
@@ -102,12 +102,12 @@ class Versions:
         return others
 
     async def learn(self, hosted: dict[str, Facts]) -> dict[str, Version]:
-        """Of each expert that was found, maybe some time ago: what is known of it is looked at again."""
+        """The versions of these experts. Since the listing may be old, those that differ are looked up again."""
         await self.look_again(self.meet(hosted))
         return {expert: self._now[expert] for expert in hosted}
 
     async def follow(self, experts: Iterable[str]) -> None:
-        """Looks at those of them whose files have changed."""
+        """Looks up those of the experts whose files have changed."""
         kept = list(experts)
         with suppress(TierLoadError):
             await self.look_again(await self._looks.ask("looking for imports", lambda: self._library.changed(kept)))
@@ -118,12 +118,12 @@ class Versions:
                 await self._look(expert)
 
     def open(self, key: str) -> Source:
-        """In a thread. Raises CoEError: TierLoadError when the expert has other bytes by now."""
+        """Called in a thread. Raises CoEError; TierLoadError if the expert has different bytes by now."""
         expert = name_of(key)
         source = self._library.open(expert)
         if key in self._tags and source.tag != self._tags[key]:
             source.close()
-            raise TierLoadError(f"{expert} was re-imported in the meantime: try again", expert=expert)
+            raise TierLoadError(f"{expert} was reimported meanwhile: try again", expert=expert)
         return source
 
     async def _look(self, expert: str) -> Version:
@@ -133,7 +133,7 @@ class Versions:
             known = self._now.get(expert)
             if known is not None and not known.gone:
                 self._now[expert] = replace(known, gone=True)
-                _log.info("an expert was removed", expert=expert)
+                _log.info("expert was removed", expert=expert)
                 self._on_replaced(Replaced(known.key, "", 0))
             raise
         return self._is(expert, facts)
@@ -147,6 +147,6 @@ class Versions:
         self._tags[key] = facts.tag
         version = self._now[expert] = Version(key, facts.tag, facts.nbytes)
         if known is not None:
-            _log.info("an expert was re-imported", expert=expert, key=key)
+            _log.info("expert was reimported", expert=expert, key=key)
             self._on_replaced(Replaced(known.key, key, facts.nbytes))
         return version

@@ -1,4 +1,4 @@
-"""What the outside sees of the tiers, as messages of the proto."""
+"""The externally visible state of the tiers, as protobuf messages."""
 
 import time
 
@@ -12,12 +12,12 @@ _STATES = {
     State.RESIDENT: pb.RESIDENCY_STATE_RESIDENT,
     State.FREEING: pb.RESIDENCY_STATE_EVICTING,
 }
-# To protobuf's numbers.
+# Tier to protobuf enum value.
 TIERS = {Tier.DISK: pb.TIER_DISK, Tier.DDR: pb.TIER_DDR, Tier.HBM: pb.TIER_HBM}
 
 
 def residency(tiers: Tiers, expert: str, nbytes: int) -> pb.ExpertResidency:
-    """The highest tier that has, or is getting, the bytes of this key."""
+    """The residency of this key, in the highest tier that holds its bytes or is receiving them."""
     name = name_of(expert)
     pinned = expert in tiers.pins or expert in tiers.state.unmet
     entry = tiers.hbm.entries.get(expert)
@@ -42,7 +42,7 @@ def residency(tiers: Tiers, expert: str, nbytes: int) -> pb.ExpertResidency:
 
 
 def present(tiers: Tiers) -> list[str]:
-    """Experts of which something is in a tier."""
+    """Experts with bytes in some tier."""
     whole = [name for name, entry in tiers.hbm.entries.items() if not entry.part_of]
     return list(dict.fromkeys(name_of(key) for key in (*whole, *tiers.ddr.entries)))
 

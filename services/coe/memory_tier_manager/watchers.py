@@ -1,4 +1,4 @@
-"""Tells watchers what changed. A slow watcher misses states in between, never the newest one."""
+"""Notifies watchers of changes. A slow watcher misses intermediate states, but never the latest one."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 
 class Watchers:
-    """Holds, for each watcher, the experts whose state it has not seen yet: bounded by their number."""
+    """Holds, per watcher, the set of experts whose latest state it has not seen: bounded by the number of experts."""
 
     def __init__(self) -> None:
         self._watchers: set[_Watcher] = set()
@@ -21,7 +21,7 @@ class Watchers:
 
     @contextmanager
     def follow(self, stopping: asyncio.Event) -> Iterator[AsyncIterator[list[str]]]:
-        """Names of experts that changed since this call, batch by batch, until `stopping`."""
+        """Yields the names of changed experts, in batches, from this call until `stopping` is set."""
         watcher = _Watcher()
         self._watchers.add(watcher)
         try:

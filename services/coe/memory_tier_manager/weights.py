@@ -1,4 +1,5 @@
-"""Weights on the move: into DDR, over the link into HBM, and out again. Bookkeeping and effects, no decisions."""
+"""Moves weights: into DDR, over the link into HBM, and out again. Does the bookkeeping and emits effects; what to move
+is decided elsewhere."""
 
 from collections.abc import Sequence
 
@@ -11,31 +12,31 @@ from coe.memory_tier_manager.tiers import State, Tier
 
 
 class Weights:
-    """Both tiers. `out` collects the effects of the event that is being handled."""
+    """Both tiers. `out` collects the effects of the event being handled."""
 
     def __init__(self, hbm: Hbm, ddr: DdrTier, policy: EvictionPolicy, max_aside: int) -> None:
         self.hbm = hbm
         self.ddr = ddr
         self.policy = policy
         self._max_aside = max_aside
-        # Experts that were evicted, with their bytes: their first layers may be kept.
+        # Evicted experts, with their sizes: their first layers may be kept.
         self.left: dict[str, int] = {}
         self.out: list[fx.Effect] = []
 
     def where(self, expert: str) -> Tier:
-        """The highest tier that has all of its bytes."""
+        """The highest tier that holds all of the expert's bytes."""
         entry = self.hbm.entries.get(expert)
         if entry is not None and entry.state is State.RESIDENT:
             return Tier.HBM
         return Tier.DDR if self.ddr.has(expert) else Tier.DISK
 
     def make_room(self, nbytes: int, candidates: Sequence[Candidate], now: float) -> bool:
-        """Drops candidates until `nbytes` will fit once all that is being freed is free. False: it can't be done."""
+        """Evicts candidates so that `nbytes` will fit once everything being freed is free. False: not possible."""
         if self.hbm.can_place(nbytes):
             return True
         chosen = victims(nbytes, candidates, self.hbm.when_freed(), self.policy)
         if chosen == [] and not self.hbm.has_slot:
-            # There are bytes enough, but as many experts as the arena has slots.
+            # There are enough bytes, but every slot is in use.
             chosen = leaving_order(candidates, self.policy)[:1] or None
         if chosen is None:
             return False
@@ -49,7 +50,8 @@ class Weights:
         self.into_ddr(expert, nbytes, now)
         self._from_ddr(entry)
         for other in list(self.hbm.entries.values()):
-            # A part gives the link up; that of this expert only if it has not begun.
+            # Another expert's part gives up the link if this load is urgent; this expert's own part is cancelled if its
+            # copy has not begun.
             mine = other.part_of == expert
             if other.part_of and other.state is State.LOADING and other.copying is not mine and (urgent or mine):
                 self.cancel_load(other)
@@ -57,7 +59,7 @@ class Weights:
         return entry
 
     def start_part(self, expert: str, nbytes: int, now: float) -> None:
-        """Its first `nbytes` only; the expert is in DDR."""
+        """Loads only the expert's first `nbytes`; the expert is in DDR."""
         self._from_ddr(self.hbm.place(part_name(expert), nbytes, now, urgent=False, part_of=expert))
 
     def part(self, expert: str) -> HbmEntry | None:
@@ -91,7 +93,7 @@ class Weights:
             self.out.append(self._copy(entry, None))
 
     def may_start(self, entry: HbmEntry) -> bool:
-        """Not when it may come to wait for a disk, as too many do already."""
+        """False if it might have to wait for a disk while too many copies already do."""
         return len(self.hbm.aside) < self._max_aside * (2 if self.ddr.has(entry.source) else 1)
 
     @staticmethod
@@ -123,13 +125,13 @@ class Weights:
         self.out.append(fx.Free(expert, entry.slot))
 
     def copy_ended(self, expert: str, now: float, *, whole: bool) -> HbmEntry:
-        """Resident, or on its way out: the copy failed, or was cancelled meanwhile."""
+        """The entry, which is now RESIDENT, or FREEING if the copy failed or was cancelled."""
         entry = self.hbm.copy_ended(expert, now, whole=whole)
         self.leave_ddr(entry)
         if entry.state is not State.RESIDENT:
             self.out.append(fx.Free(expert, entry.slot))
         elif (part := self.part(expert)) is not None and part.state is State.RESIDENT:
-            # All of it is there now.
+            # The whole expert is in HBM now.
             self.evict(part.expert, now, "whole")
         self.changed(entry)
         return entry
@@ -138,12 +140,12 @@ class Weights:
         self.changed(self.hbm.freed(expert))
 
     def changed(self, entry: HbmEntry) -> None:
-        """Parts are nobody's business outside."""
+        """Reports a change, except of parts, which are not visible outside."""
         if not entry.part_of:
             self.out.append(fx.Changed(entry.expert))
 
     def read_into_ddr(self, expert: str, *, ok: bool) -> None:
-        """The read is over. What could not be read goes when nothing copies from it any more."""
+        """The read has ended. An expert that could not be read is dropped once no copy reads from it."""
         entry = self.ddr.entries.get(expert)
         if entry is None:
             return

@@ -94,7 +94,7 @@ async def test_a_file_that_does_not_open_gives_the_link_up_and_fails_after_the_l
     with pytest.raises(TierLoadError, match="took more than"):
         await dead
     assert node.runtime.disk_waits
-    with pytest.raises(TierLoadError, match="disk does not answer"):
+    with pytest.raises(TierLoadError, match="disk is not responding"):
         await node.acquire("dead")
     node.answers.set()
     await until_true(lambda: "dead" not in node.tiers.hbm.entries)

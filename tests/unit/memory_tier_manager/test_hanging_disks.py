@@ -80,7 +80,7 @@ def test_after_the_load_timeout_the_link_is_free_though_the_copy_never_ends(stal
     assert world.tiers.hbm.budget.freeing == 4
     again = world.acquire("w1", "hung")
     assert isinstance(error_of(world, again), TierLoadError)
-    assert "disk does not answer" in error_of(world, again).message
+    assert "disk is not responding" in error_of(world, again).message
     world.end_copy(expert="hung")
     world.settle()
     assert world.tiers.hbm.budget.freeing == 0
@@ -128,7 +128,7 @@ def test_where_as_many_copies_hang_as_may_nobody_waits_for_another_disk() -> Non
     world.acquire("w1", "hung", resident=True)
     pass_time(world, 61)
     refused = world.acquire("w2", "a")
-    assert "1 copies wait for disks that don't answer" in error_of(world, refused).message
+    assert "1 copies wait for disks that are not responding" in error_of(world, refused).message
     world.end_copy(expert="hung")
     world.settle()
     assert world.grant(world.acquire("w2", "a"))
@@ -177,7 +177,7 @@ def test_as_many_copies_may_hang_as_threads_may_and_what_is_in_memory_goes_on() 
     assert world.grant(in_memory)
     pass_time(world, 61)
     assert "took more than" in error_of(world, first).message
-    assert "can't begin: 1 copies wait" in error_of(world, second).message
+    assert "cannot start loading c: 1 copies wait" in error_of(world, second).message
     assert world.tiers.hbm.entries["b"].state is State.FREEING
     assert "c" not in world.tiers.hbm.entries
 

@@ -87,7 +87,7 @@ async def test_a_lease_is_on_the_bytes_that_are_meant(node: Node) -> None:
     # What the manager has seen need not be looked at again; what it has not seen is.
     assert (await node.acquire("a", weights=1)).found_in is Tier.HBM
     assert (await node.acquire("a", weights=2)).copied == 4
-    with pytest.raises(TierLoadError, match="re-imported") as refused:
+    with pytest.raises(TierLoadError, match="reimported") as refused:
         await node.acquire("a", weights=1)
     assert refused.value.retryable
 
@@ -132,6 +132,6 @@ async def test_a_listing_that_is_old_changes_nothing(node: Node) -> None:
 async def test_a_file_of_other_bytes_than_those_asked_for_is_not_opened(node: Node) -> None:
     key = (await node.versions.current("a")).key
     node.library.tags["a"] = 2
-    with pytest.raises(TierLoadError, match="re-imported"):
+    with pytest.raises(TierLoadError, match="reimported"):
         node.versions.open(key)
     assert node.library.opened[-1].closed
