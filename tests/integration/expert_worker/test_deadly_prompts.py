@@ -31,7 +31,7 @@ class MortalRunner(echo.EchoRunner):
         return super().step(lease)
 
 
-async def test_only_the_prompt_that_ends_workers_is_given_up(kafka_bootstrap: str, tmp_path: Path) -> None:
+async def test_only_the_prompt_that_crashes_workers_ends_with_an_error(kafka_bootstrap: str, tmp_path: Path) -> None:
     rig = Rig(kafka_bootstrap, tmp_path)
     client = rig.bus()
     await client.start()

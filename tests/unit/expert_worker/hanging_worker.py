@@ -1,4 +1,4 @@
-"""A process with a worker in memory whose only step hangs, in the way that is named."""
+"""A process that runs an in-memory worker whose only step hangs, in the way named on the command line."""
 
 import asyncio
 import ctypes

@@ -1,4 +1,4 @@
-"""What a batch tells of its sequences: their chunks, and the answer at the end."""
+"""What a batch emits for its sequences: chunks, and the answer at the end."""
 
 from dataclasses import replace
 
@@ -20,7 +20,7 @@ from unit.expert_worker.worker_world import FakeEmission, make_prompt
 A, B, C = (TokenLogprob(token, -1.5, (TokenLogprob(b"x", -0.5),)) for token in (b"a", b"b", b"c"))
 
 
-def test_each_token_s_probability_is_in_one_chunk_and_all_are_in_the_answer() -> None:
+def test_each_logprob_is_in_one_chunk_and_all_are_in_the_answer() -> None:
     """One whose text is held back comes with the next chunk, or with the answer alone."""
     batch = Batch("a", 0.0)
     batch.granted(Grant(1, 1, 1, "hbm"), 0.0)
@@ -54,7 +54,7 @@ def test_each_token_s_probability_is_in_one_chunk_and_all_are_in_the_answer() ->
     st.lists(st.tuples(st.sampled_from(["", "a", "bc"]), st.floats(0.0, 0.03)), min_size=1, max_size=30),
     st.sampled_from([0.0, 0.02]),
 )
-def test_what_comes_soon_after_a_chunk_goes_along_with_the_next_one(
+def test_text_that_follows_a_chunk_too_soon_is_sent_with_the_next_one(
     steps: list[tuple[str, float]], chunk_s: float
 ) -> None:
     batch = Batch("a", 0.0, chunk_s)
@@ -84,7 +84,7 @@ def test_what_comes_soon_after_a_chunk_goes_along_with_the_next_one(
         assert not any(text for text, _ in steps[:-1])
 
 
-def test_what_is_held_of_an_answer_that_fails_comes_before_its_end() -> None:
+def test_held_text_of_a_failed_answer_is_sent_before_the_error() -> None:
     ends = (
         lambda batch: batch.abort("1", Cancelled("enough"), 1.01),
         lambda batch: batch.fail(Unavailable("away"), 1.01),
@@ -105,7 +105,7 @@ def test_what_is_held_of_an_answer_that_fails_comes_before_its_end() -> None:
         assert not batch.live
 
 
-def test_what_prompts_had_cached_is_counted_by_expert() -> None:
+def test_cached_prompt_tokens_are_counted_by_expert() -> None:
     def counted() -> dict[object, float]:
         seen = counter("coe.tokens.cached").observe(CallbackOptions())
         return {(one.attributes or {})["coe.expert.id"]: one.value for one in seen}
@@ -121,7 +121,7 @@ def test_what_prompts_had_cached_is_counted_by_expert() -> None:
     assert {expert: counted()[expert] for expert in ("counted", "anew")} == {"counted": 48, "anew": 0}
 
 
-def test_an_answer_without_tokens_has_no_time_to_its_first() -> None:
+def test_an_answer_without_tokens_has_no_time_to_first_token() -> None:
     def timed(expert: str) -> int:
         collected = histogram("gen_ai.server.time_to_first_token").collect(0)
         points = collected.data.data_points if collected is not None else ()

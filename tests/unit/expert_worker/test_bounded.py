@@ -1,4 +1,4 @@
-"""Calls that hang are waited for no longer than a while, and no more of them than may."""
+"""Hanging calls time out, and their number is bounded."""
 
 import threading
 import time
@@ -19,7 +19,7 @@ def until_over(calls: Bounded) -> None:
         time.sleep(0.001)
 
 
-def test_a_call_has_its_result_or_its_error() -> None:
+def test_a_call_returns_its_result_or_raises_its_error() -> None:
     calls = Bounded(patience_s=WAIT_S)
 
     def missing() -> None:
@@ -31,7 +31,7 @@ def test_a_call_has_its_result_or_its_error() -> None:
     until_over(calls)
 
 
-def test_a_call_that_hangs_is_given_up_and_not_made_again_before_it_ends() -> None:
+def test_a_hanging_call_times_out_and_is_not_repeated_before_it_ends() -> None:
     calls, gate, made = Bounded(patience_s=0.02), threading.Event(), []
 
     def hang() -> int:
@@ -50,7 +50,7 @@ def test_a_call_that_hangs_is_given_up_and_not_made_again_before_it_ends() -> No
     assert calls.call("a", hang) == 1
 
 
-def test_no_more_hang_than_may() -> None:
+def test_the_number_of_hanging_calls_is_bounded() -> None:
     calls, gate = Bounded(patience_s=0.01, max_calls=3), threading.Event()
     for number in range(3):
         with pytest.raises(TierLoadError):
@@ -63,7 +63,7 @@ def test_no_more_hang_than_may() -> None:
     assert calls.call("more", lambda: 1) == 1
 
 
-def test_a_thread_serves_call_after_call_and_ends_when_none_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_thread_is_reused_and_ends_when_idle(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = Bounded(patience_s=WAIT_S)
     first = calls.call("a", threading.current_thread)
     assert calls.call("b", threading.current_thread) is first

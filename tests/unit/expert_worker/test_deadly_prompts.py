@@ -1,4 +1,4 @@
-"""A prompt that ends whichever worker has it: those beside it are answered all the same."""
+"""A prompt that crashes every worker that takes it: the prompts around it are answered all the same."""
 
 import asyncio
 
@@ -25,7 +25,7 @@ def ends(broker: MemoryBroker) -> dict[str, events_pb2.PromptCompleted]:
 
 
 @pytest.mark.parametrize("deadly", [0, 7, PROMPTS - 1])
-async def test_only_the_prompt_that_ends_workers_is_given_up(deadly: int) -> None:
+async def test_only_the_prompt_that_crashes_workers_ends_with_an_error(deadly: int) -> None:
     broker = MemoryBroker()
     bus = MemoryBus(broker)
     for number in range(PROMPTS):

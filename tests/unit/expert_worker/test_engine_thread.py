@@ -1,4 +1,4 @@
-"""The engine's thread goes on by itself while there is nothing to decide."""
+"""The engine's thread starts the next step by itself while there is nothing to decide."""
 
 import asyncio
 import threading
@@ -76,7 +76,9 @@ async def test_steps_follow_each_other_until_a_sequence_ends(heard: Callable[...
 
 
 @pytest.mark.parametrize("closed", [True, False])
-async def test_who_is_left_goes_on_where_nobody_waits_for_a_place(heard: Callable[..., Heard], closed: bool) -> None:
+async def test_remaining_sequences_continue_if_nobody_waits_for_a_free_place(
+    heard: Callable[..., Heard], closed: bool
+) -> None:
     engine = heard(replace(END, live=2), replace(END, live=0), step=replace(STEP, closed=closed))
     await engine.step()
     assert engine.results[-1].went_on is closed
@@ -94,7 +96,7 @@ async def test_who_is_left_goes_on_where_nobody_waits_for_a_place(heard: Callabl
         StepDone("a", error=InternalError("boom")),
     ],
 )
-async def test_what_is_to_be_decided_upon_ends_a_run(heard: Callable[..., Heard], settling: StepDone) -> None:
+async def test_a_step_that_needs_a_decision_ends_a_run(heard: Callable[..., Heard], settling: StepDone) -> None:
     engine = heard(settling)
     await engine.step()
     assert engine.results == [settling]
@@ -102,7 +104,7 @@ async def test_what_is_to_be_decided_upon_ends_a_run(heard: Callable[..., Heard]
 
 
 @pytest.mark.parametrize("what", ["interrupt", "between_steps", "discard"])
-async def test_what_happens_meanwhile_takes_effect_after_the_step(heard: Callable[..., Heard], what: str) -> None:
+async def test_an_interrupt_takes_effect_after_the_current_step(heard: Callable[..., Heard], what: str) -> None:
     engine = heard(ON)
     await engine.step()
     between = None
@@ -119,7 +121,7 @@ async def test_what_happens_meanwhile_takes_effect_after_the_step(heard: Callabl
     assert engine.results[-1].went_on
 
 
-async def test_a_loop_that_is_behind_is_waited_for(heard: Callable[..., Heard]) -> None:
+async def test_the_engine_waits_for_a_loop_that_falls_behind(heard: Callable[..., Heard]) -> None:
     engine = heard(ON)
     engine.runners.let.release(100)
     engine.thread._pool.submit(lambda: None).result(timeout=10)  # and this thread hears nothing meanwhile
@@ -128,7 +130,7 @@ async def test_a_loop_that_is_behind_is_waited_for(heard: Callable[..., Heard]) 
     assert [done.went_on for done in engine.results] == [True, False]
 
 
-async def test_a_fault_within_a_run_is_told(heard: Callable[..., Heard]) -> None:
+async def test_a_fault_within_a_run_is_reported(heard: Callable[..., Heard]) -> None:
     engine = heard(ON, RuntimeError("boom"))
     await engine.step()
     await engine.step()

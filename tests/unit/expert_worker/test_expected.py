@@ -1,4 +1,4 @@
-"""What the loop expects, from what it saw."""
+"""The loop's estimates, learned from what it has seen."""
 
 import pytest
 
@@ -14,7 +14,7 @@ def remaining_s(world: World, tokens: int) -> float:
     return world.expected.remaining_s([Sequence(make_prompt("1", tokens=tokens), 0.0, 0.0, "hbm", None)])
 
 
-def test_the_loop_learns_what_steps_take_that_compute_no_prompt() -> None:
+def test_the_loop_learns_the_time_of_pure_decode_steps() -> None:
     world = World()
     for number in range(30):
         world.submit(make_prompt(str(number), tokens=20, at=world.now))
@@ -33,7 +33,7 @@ def test_the_loop_learns_how_long_answers_are() -> None:
     assert remaining_s(world, 1000) / remaining_s(world, 1) == pytest.approx(8, rel=0.02)
 
 
-def test_what_remains_is_of_the_one_that_has_most_to_say() -> None:
+def test_remaining_time_is_that_of_the_longest_sequence() -> None:
     expected = Expected(LearnedCosts(lambda _: 0, 4), Exponential(), 4)
     for _ in range(50):
         expected.saw_step(2, 4, 0.1)
@@ -45,7 +45,7 @@ def test_what_remains_is_of_the_one_that_has_most_to_say() -> None:
     assert expected.remaining_s([]) == 0.0
 
 
-def test_a_batch_that_refilled_itself_counts_as_several(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refilled_batch_counts_as_several(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[int, float]] = []
     costs = LearnedCosts(lambda _: 0, 2)
     monkeypatch.setattr(costs, "observe_batch", lambda prompts, seconds: seen.append((prompts, seconds)))
@@ -60,7 +60,7 @@ def test_a_batch_that_refilled_itself_counts_as_several(monkeypatch: pytest.Monk
     assert seen == [(2, 2.0)]
 
 
-def test_the_loop_learns_what_batches_take() -> None:
+def test_the_loop_learns_the_time_of_batches() -> None:
     world = World()
     for number in range(60):
         world.submit(make_prompt(str(number), tokens=4, at=world.now))
@@ -68,14 +68,14 @@ def test_the_loop_learns_what_batches_take() -> None:
     assert world.expected.costs.run_s("any", 1) == pytest.approx(2.0)
 
 
-def test_the_loop_learns_what_loads_take() -> None:
+def test_the_loop_learns_the_time_of_loads() -> None:
     world = World()
     world.loop.on_residency("b", 10, Residency.LOADING, 1.0)
     world.loop.on_residency("b", 10, Residency.RESIDENT, 3.5)
     assert world.expected.costs.load_s("any") == pytest.approx(2.5)
 
 
-def test_steps_that_bring_several_tokens_end_answers_sooner() -> None:
+def test_steps_with_several_tokens_per_sequence_shorten_the_remaining_time() -> None:
     live = [Sequence(make_prompt("1", tokens=100), 0.0, 0.0, "hbm", None)]
     remaining = []
     for tokens in (1, 2):

@@ -1,4 +1,4 @@
-"""Who comes back too often has fewer beside it, and is alone in the end."""
+"""A prompt that is redelivered often shares its worker with fewer others, and is alone in the end."""
 
 import asyncio
 
@@ -25,17 +25,17 @@ def filled(hands: Hands, *attempts: int) -> int:
     return taken
 
 
-def test_nobody_who_comes_for_the_first_time_is_counted() -> None:
+def test_first_deliveries_are_unlimited() -> None:
     assert filled(Hands(8), *[0] * 10_000) == 10_000
     assert filled(Hands(3), *[0] * 100) == 100
 
 
-def test_each_time_there_are_an_eighth_as_many() -> None:
+def test_each_redelivery_leaves_room_for_an_eighth_as_many() -> None:
     assert [filled(Hands(8), *[attempt] * 5000) for attempt in range(1, 8)] == [4096, 512, 64, 8, 1, 1, 1]
     assert [filled(Hands(3), *[attempt] * 300) for attempt in (1, 2)] == [1, 1]
 
 
-def test_the_one_that_came_back_most_decides() -> None:
+def test_the_most_redelivered_prompt_sets_the_limit() -> None:
     hands = Hands(8)
     assert filled(hands, 4, *[0] * 10) == 8
     assert not hands.has_room()
@@ -48,7 +48,7 @@ def test_the_one_that_came_back_most_decides() -> None:
     assert filled(hands, *[0] * 100) == 100, "who had come back is gone"
 
 
-def test_what_was_dropped_twice_or_never_taken_is_no_matter() -> None:
+def test_dropping_twice_or_without_taking_is_harmless() -> None:
     hands = Hands(8)
     hands.take(record(0), 5)
     for _ in range(2):
@@ -59,7 +59,7 @@ def test_what_was_dropped_twice_or_never_taken_is_no_matter() -> None:
         assert hands.has_room(7)
 
 
-async def test_room_is_waited_for_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_waiting_for_room_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     hands = Hands(8)
     hands.take(record(0), 7)
     waiting = asyncio.create_task(hands.room())

@@ -1,4 +1,4 @@
-"""Which experts a worker says it can run."""
+"""Which experts a worker reports that it can run."""
 
 import errno
 import shutil
@@ -42,7 +42,7 @@ def test_a_damaged_bundle_is_its_own_error_and_hides_no_other(experts: Path) -> 
     assert (hosted.weight_bytes("good"), hosted.weight_bytes("bad"), hosted.weight_bytes("none")) == (7, 0, 0)
 
 
-def test_bundles_come_and_change_and_go(experts: Path) -> None:
+def test_bundles_can_be_added_changed_and_removed(experts: Path) -> None:
     hosted = HostedExperts(experts, allow_echo=False)
     hosted.check("good")
     (experts / "good" / MANIFEST).write_text("8")
@@ -54,7 +54,7 @@ def test_bundles_come_and_change_and_go(experts: Path) -> None:
             hosted.check(name)
 
 
-def test_a_mount_that_answers_no_more_leaves_experts_as_they_were(
+def test_experts_stay_as_last_seen_while_their_mount_is_unresponsive(
     experts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hosted = HostedExperts(experts, allow_echo=False, calls=Bounded(patience_s=0.05))
@@ -80,7 +80,7 @@ def test_a_mount_that_answers_no_more_leaves_experts_as_they_were(
         assert time.monotonic() < end
 
 
-def test_a_mount_that_answers_with_an_error_does_too(experts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_experts_stay_as_last_seen_while_their_mount_fails(experts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hosted = HostedExperts(experts, allow_echo=False)
     hosted.check("good")
 

@@ -15,7 +15,7 @@ def assigned() -> Record:
     return Record(topics.ASSIGNMENTS, 0, 0, b"a#0", message.SerializeToString(), (), 0)
 
 
-def test_a_prompt_that_workers_do_not_survive_is_given_up() -> None:
+def test_a_prompt_that_has_used_up_its_attempts_ends_with_an_error() -> None:
     intake = Intake(lambda _: "", lambda: 0.0, max_prompt_bytes=100, worker="w", max_attempts=3)
     assert all(isinstance(intake.receive(assigned(), attempt), Prompt) for attempt in range(3))
     for attempt in (3, 100):

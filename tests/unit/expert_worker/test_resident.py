@@ -1,4 +1,4 @@
-"""What the tier manager told of an expert's weights, and what is made of it."""
+"""What the worker derives from the residency that the tier manager reports."""
 
 import pytest
 
@@ -10,7 +10,7 @@ def resident(load_s: float = 0.1) -> Resident:
     return Resident(lambda _: load_s)
 
 
-def test_experts_are_those_in_hbm_or_on_their_way() -> None:
+def test_experts_are_those_in_hbm_or_loading() -> None:
     known = resident()
     for residency, there in (
         (Residency.LOADING, True),
@@ -23,7 +23,7 @@ def test_experts_are_those_in_hbm_or_on_their_way() -> None:
         assert (known.experts == {"a"}) is there, residency
 
 
-def test_only_a_load_that_ended_well_has_taken_its_time() -> None:
+def test_only_a_successful_load_has_a_duration() -> None:
     known = resident()
     assert known.changed("a", Residency.LOADING, 100.0) is None
     assert known.changed("a", Residency.LOADING, 101.0) is None
@@ -35,7 +35,7 @@ def test_only_a_load_that_ended_well_has_taken_its_time() -> None:
 
 
 @pytest.mark.parametrize(("load_s", "late_s"), [(0.1, 1.0), (2.0, 6.0)])
-def test_a_load_is_late_when_it_takes_long_and_thrice_what_it_should(load_s: float, late_s: float) -> None:
+def test_a_load_is_late_after_three_times_its_expected_time(load_s: float, late_s: float) -> None:
     known = resident(load_s)
     assert not known.is_late("a", 100.0)
     known.changed("a", Residency.LOADING, 100.0)
@@ -45,7 +45,7 @@ def test_a_load_is_late_when_it_takes_long_and_thrice_what_it_should(load_s: flo
     assert not known.is_late("a", 120.0)
 
 
-def test_what_a_former_tier_manager_told_is_void() -> None:
+def test_residency_reported_by_a_previous_tier_manager_is_void() -> None:
     known = resident()
     known.changed("a", Residency.LOADING, 0.0)
     known.forget()

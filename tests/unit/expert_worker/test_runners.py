@@ -1,4 +1,4 @@
-"""The engine's side of a step: whose fault a failure is."""
+"""The engine's side of a step: which prompts a failure is attributed to."""
 
 import threading
 from dataclasses import replace
@@ -76,7 +76,7 @@ def test_a_prompt_that_breaks_the_tokenizer_is_refused_alone() -> None:
     assert [emission.request_id for emission in done.emissions] == ["before", "after"]
 
 
-def test_without_a_runner_nobody_joins_and_the_next_step_may_try_again() -> None:
+def test_if_a_runner_fails_to_open_nobody_joins_and_the_next_step_retries() -> None:
     """Else the loop took those for sequences of a runner that never heard of them."""
     faults: list[Exception] = [ArtifactError("damaged"), RuntimeError("no memory")]
 
@@ -96,7 +96,7 @@ def test_without_a_runner_nobody_joins_and_the_next_step_may_try_again() -> None
 
 
 @pytest.mark.parametrize(("apart", "pasts"), [(False, ["", "", ""]), (True, ["acme", "labs", ""])])
-def test_tenants_share_what_was_computed_unless_told_otherwise(*, apart: bool, pasts: list[str]) -> None:
+def test_tenants_share_cached_prefixes_unless_configured_otherwise(*, apart: bool, pasts: list[str]) -> None:
     seen: list[str] = []
 
     class Noting(FakeRunner):

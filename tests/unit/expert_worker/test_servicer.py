@@ -1,4 +1,4 @@
-"""gRPC of the worker."""
+"""The worker's gRPC service."""
 
 from types import SimpleNamespace
 from typing import Any, cast
@@ -22,7 +22,7 @@ class Worker:
 
 
 @pytest.mark.parametrize(("left", "grace"), [(None, 8.0), (20.0, 19.0), (0.5, 0.375), (0.0, 0.0)])
-async def test_the_end_of_a_drain_is_told_within_the_deadline(left: float | None, grace: float) -> None:
+async def test_a_drain_is_answered_within_the_deadline(left: float | None, grace: float) -> None:
     worker = Worker()
     servicer = ExpertWorkerServicer(worker, cast("Any", None), drain_grace_s=8.0)
     context = cast("Any", SimpleNamespace(time_remaining=lambda: left))

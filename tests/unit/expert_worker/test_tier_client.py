@@ -97,7 +97,7 @@ async def attached(
         await server.stop(0)
 
 
-async def test_a_lease_comes_with_its_handle_and_costs() -> None:
+async def test_a_grant_has_its_handle_and_costs() -> None:
     manager = FakeManager()
     async with attached(manager) as client:
         grant = await client.acquire(Acquire("a", [NextUse("b", float("inf"), 0.25)], until_resident=True))
@@ -107,35 +107,35 @@ async def test_a_lease_comes_with_its_handle_and_costs() -> None:
     assert [(use.expert_id, use.in_s, use.probability) for use in request.forecast] == [("b", float("inf"), 0.25)]
 
 
-async def test_a_manager_that_is_away_or_full_is_asked_again() -> None:
+async def test_acquire_retries_while_the_manager_is_unreachable_or_full() -> None:
     manager = FakeManager([Unavailable("away"), CapacityExceeded("full")])
     async with attached(manager) as client:
         assert (await client.acquire(Acquire("a"))).lease_id == 5
     assert len(manager.acquired) == 3
 
 
-async def test_what_another_try_can_t_mend_is_raised_as_it_is() -> None:
+async def test_errors_that_are_not_retryable_are_raised_unchanged() -> None:
     manager = FakeManager([ChecksumMismatch("chunk 3 is damaged")])
     async with attached(manager) as client:
         with pytest.raises(ChecksumMismatch, match="chunk 3"):
             await client.acquire(Acquire("a"))
 
 
-async def test_asking_ends_after_the_timeout_with_the_reason() -> None:
+async def test_acquire_times_out_with_the_reason() -> None:
     manager = FakeManager([CapacityExceeded("every slot is leased")] * 100)
     async with attached(manager, timeout_s=0.3) as client:
         with pytest.raises(TierLoadError, match="every slot is leased"):
             await client.acquire(Acquire("a"))
 
 
-async def test_without_a_manager_asking_ends_too() -> None:
+async def test_acquire_times_out_without_a_manager() -> None:
     client = TierClient("127.0.0.1:1", "w", handle, acquire_timeout_s=0.1)
     async with client.open():
         with pytest.raises(TierLoadError, match="is unreachable"):
             await client.acquire(Acquire("a"))
 
 
-async def test_a_broken_stream_is_attached_again_and_tells_the_new_epoch() -> None:
+async def test_a_broken_stream_is_reattached_and_reports_the_new_epoch() -> None:
     manager = FakeManager()
     epochs: asyncio.Queue[int] = asyncio.Queue()
     async with attached(manager, lambda response: epochs.put_nowait(response.epoch)), asyncio.timeout(WAIT_S):
@@ -145,7 +145,7 @@ async def test_a_broken_stream_is_attached_again_and_tells_the_new_epoch() -> No
         assert await epochs.get() == 2
 
 
-async def test_leases_that_are_held_are_shown_as_long_as_the_arena_is_the_same() -> None:
+async def test_held_leases_are_presented_again_while_the_arena_is_the_same() -> None:
     manager = FakeManager()
     epochs: asyncio.Queue[int] = asyncio.Queue()
     async with attached(manager, lambda response: epochs.put_nowait(response.epoch)) as client:
@@ -171,7 +171,7 @@ async def test_release_and_prefetch_never_fail() -> None:
 
 
 @pytest.mark.parametrize("why", ["cancelled", "too late"])
-async def test_a_lease_that_crosses_its_caller_s_leaving_is_given_back(why: str) -> None:
+async def test_a_lease_granted_while_its_caller_leaves_is_released(why: str) -> None:
     manager = FakeManager()
     manager.answering.clear()
     async with attached(manager, timeout_s=0.2 if why == "too late" else 5) as client, asyncio.timeout(WAIT_S):
@@ -192,7 +192,7 @@ async def test_a_lease_that_crosses_its_caller_s_leaving_is_given_back(why: str)
         assert (given_back.worker_id, given_back.lease_id) == ("w", 5)
 
 
-async def test_residency_is_told_as_far_as_hbm_is_concerned() -> None:
+async def test_reported_residency_is_that_in_hbm() -> None:
     tier, state = pb.TIER_HBM, pb.RESIDENCY_STATE_RESIDENT
     manager = FakeManager(
         changes=[

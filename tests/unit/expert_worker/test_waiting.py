@@ -1,4 +1,4 @@
-"""What waits: one set of prompts, however it is asked for, and no slower for those that nobody asked about."""
+"""Waiting prompts: all indexes agree, and operations on one prompt do not slow down as more wait."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -87,7 +87,7 @@ TestWaiting = WaitingMachine.TestCase
     ],
     ids=["cancel", "cancel-unknown", "lease", "depths"],
 )
-def test_of_a_long_queue_only_what_is_asked_for_is_looked_at(
+def test_operations_on_one_prompt_do_not_scan_a_long_queue(
     monkeypatch: pytest.MonkeyPatch, ask: Callable[[WorkerLoop], object]
 ) -> None:
     world = World()

@@ -1,4 +1,4 @@
-"""A step that hangs ends the process of its worker, in whatever it hangs; what ends in time ends nothing."""
+"""A hanging step exits the worker process, wherever it hangs; a step that ends in time does not."""
 
 import asyncio
 import json
@@ -30,7 +30,7 @@ async def ended(kind: str) -> tuple[int | None, str]:
 
 
 @pytest.mark.parametrize("kind", ["alone", "cancelled", "left"])
-async def test_a_step_that_hangs_ends_the_worker_with_one_line_that_says_where(kind: str) -> None:
+async def test_a_hanging_step_exits_the_worker_with_one_line_that_names_it(kind: str) -> None:
     status, log = await ended(kind)
     assert status == 1
     line = json.loads(log.splitlines()[-1])
@@ -41,7 +41,7 @@ async def test_a_step_that_hangs_ends_the_worker_with_one_line_that_says_where(k
 
 
 @pytest.mark.parametrize("kind", ["lock", "drained"])
-async def test_what_nothing_of_the_worker_can_notice_ends_it_too(kind: str) -> None:
+async def test_a_step_that_hangs_holding_the_gil_exits_the_worker_too(kind: str) -> None:
     """With the interpreter's lock nothing else in the process runs; and who drains waits for the step."""
     status, log = await ended(kind)
     assert status == 1
@@ -49,7 +49,7 @@ async def test_what_nothing_of_the_worker_can_notice_ends_it_too(kind: str) -> N
     assert SCRIPT.name in log
 
 
-def test_what_ends_in_time_or_may_last_ends_nothing() -> None:
+def test_a_step_within_its_limit_or_without_one_does_not_exit_the_worker() -> None:
     def about() -> dict[str, object]:
         raise AssertionError("nobody asks")
 

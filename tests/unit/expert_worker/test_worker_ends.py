@@ -1,4 +1,4 @@
-"""The end of a worker: drained, or broken by what it can't survive."""
+"""How a worker stops: drained, or by a fatal error."""
 
 import asyncio
 
@@ -8,7 +8,7 @@ from unit.expert_worker.worker_fakes import WAIT_S, Panic
 from unit.expert_worker.worker_rig import Rig, assigned
 
 
-async def test_drain_ends_what_runs_and_hands_back_what_waits() -> None:
+async def test_drain_finishes_running_prompts_and_hands_back_waiting_ones() -> None:
     rig = Rig()
     task = asyncio.create_task(rig.worker.run())
     rig.gate.clear()
@@ -26,7 +26,7 @@ async def test_drain_ends_what_runs_and_hands_back_what_waits() -> None:
     assert rig.leases.held == {}
 
 
-async def test_what_is_counted_while_the_worker_drains_is_handed_back() -> None:
+async def test_a_prompt_whose_attempt_is_recorded_during_a_drain_is_handed_back() -> None:
     rig = Rig()
     rig.gate.clear()
     counted = rig.bus.counting[0] = asyncio.get_running_loop().create_future()
@@ -43,7 +43,7 @@ async def test_what_is_counted_while_the_worker_drains_is_handed_back() -> None:
     assert set(rig.bus.ended) == {1}
 
 
-async def test_a_drain_without_grace_gives_up_what_runs() -> None:
+async def test_a_drain_without_grace_abandons_running_prompts() -> None:
     rig = Rig()
     task = asyncio.create_task(rig.worker.run())
     rig.bus.put(assigned("r", max_tokens=100_000))
@@ -53,7 +53,7 @@ async def test_a_drain_without_grace_gives_up_what_runs() -> None:
     assert rig.bus.ended == {}
 
 
-async def test_a_failure_of_the_bus_ends_the_worker() -> None:
+async def test_a_failure_of_the_bus_stops_the_worker() -> None:
     rig = Rig()
 
     async def fail(record: object, outcome: object) -> bool:
@@ -66,7 +66,7 @@ async def test_a_failure_of_the_bus_ends_the_worker() -> None:
             await rig.worker.run()
 
 
-async def test_what_the_engine_can_t_survive_ends_the_worker() -> None:
+async def test_a_fatal_engine_error_stops_the_worker() -> None:
     """A panic of a library is no Exception; a worker that waited for its step would be silent for ever."""
     rig = Rig()
     rig.bus.put(assigned("r", "panic"))
@@ -75,7 +75,7 @@ async def test_what_the_engine_can_t_survive_ends_the_worker() -> None:
             await rig.worker.run()
 
 
-async def test_a_cancellation_that_comes_out_of_the_bus_ends_the_worker() -> None:
+async def test_a_cancellation_leaked_by_the_bus_stops_the_worker() -> None:
     rig = Rig()
 
     async def cancelled(record: object, outcome: object) -> bool:

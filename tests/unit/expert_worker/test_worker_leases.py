@@ -1,4 +1,4 @@
-"""The worker and its leases: refused, waited for, and of an arena that is another's now."""
+"""The worker and its leases: refused, pending, and on an arena that has been replaced."""
 
 import pytest
 
@@ -30,7 +30,7 @@ async def test_the_lease_of_a_cancelled_prompt_is_not_waited_for() -> None:
     assert rig.leases.held == {}
 
 
-async def test_an_expert_whose_disk_hangs_keeps_nobody_else_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_expert_whose_disk_hangs_does_not_delay_other_experts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resident, "LATE_S", 0.05)
     rig = Rig()
     rig.leases.stuck.add("a")

@@ -1,4 +1,4 @@
-"""The loop: who runs, beside whom, and who is next."""
+"""The loop: which prompts run, in which batch, and which expert is next."""
 
 from dataclasses import replace
 
@@ -23,7 +23,7 @@ def test_one_prompt_is_leased_run_and_answered_once() -> None:
     assert world.loop.idle
 
 
-def test_it_is_idle_when_nobody_waits_and_nobody_runs() -> None:
+def test_it_is_idle_when_no_prompt_waits_or_runs() -> None:
     world = World()
     assert world.loop.idle
     world.loop.on_prompt(make_prompt("1"), world.now)
@@ -36,7 +36,7 @@ def test_it_is_idle_when_nobody_waits_and_nobody_runs() -> None:
     assert world.loop.idle
 
 
-def test_depths_are_of_prompts_that_wait_or_run() -> None:
+def test_depths_count_waiting_and_running_prompts() -> None:
     world = World(max_batch=1)
     world.submit(*(make_prompt(str(number), expert, tokens=2) for number, expert in enumerate("aab")))
     world.grant()
@@ -45,7 +45,7 @@ def test_depths_are_of_prompts_that_wait_or_run() -> None:
     assert world.loop.depths() == {}
 
 
-def test_a_step_is_timed_and_overdue_with_the_deadline_of_who_runs() -> None:
+def test_a_step_is_timed_and_is_overdue_when_a_running_deadline_passes() -> None:
     world = World(max_batch=2)
     assert (world.loop.step_s(7.0), world.loop.is_overdue(7.0)) == (0.0, False)
     world.submit(make_prompt("1", tokens=2), make_prompt("2", tokens=2, deadline=3.0), make_prompt("3", deadline=2.0))
@@ -71,7 +71,7 @@ def test_prompts_of_one_expert_share_a_batch_and_others_join_as_sequences_end() 
     assert sum(isinstance(effect, Acquire) for effect in world.log) == 1
 
 
-def test_steps_go_on_behind_an_end_where_nobody_waits_for_the_place() -> None:
+def test_steps_continue_after_a_sequence_ends_if_nobody_waits_for_its_place() -> None:
     world = World(max_batch=2)
     world.submit(make_prompt("1", tokens=1), make_prompt("2", tokens=5), make_prompt("3", tokens=2))
     world.submit(make_prompt("4", "b"))
@@ -88,7 +88,7 @@ def test_steps_go_on_behind_an_end_where_nobody_waits_for_the_place() -> None:
     assert {key: answer(world, key).text for key in ("1", "2", "3")} == {"1": "t", "2": "ttttt", "3": "tt"}
 
 
-def test_who_had_no_room_is_not_passed_by_steps_that_go_on() -> None:
+def test_a_postponed_prompt_ends_a_run_of_steps() -> None:
     world = World(max_batch=3, room=2)
     world.submit(make_prompt("1", tokens=1), make_prompt("2", tokens=5), make_prompt("3", tokens=1))
     world.grant()
@@ -120,14 +120,14 @@ def test_the_next_expert_is_prefetched_once_while_the_batch_runs() -> None:
     assert prefetched(world) == ["b"]
 
 
-def test_what_did_not_come_is_prefetched_again_beside_the_next_batch() -> None:
+def test_a_prefetch_without_effect_is_repeated_with_the_next_batch() -> None:
     world = World(max_batch=1)
     world.submit(*(make_prompt(expert, expert, tokens=3) for expert in "abc"))
     world.run_out()
     assert prefetched(world) == ["b", "c", "c"]
 
 
-def test_the_lease_is_asked_for_with_how_often_each_expert_is_wanted() -> None:
+def test_the_lease_request_carries_the_popularity_of_each_expert() -> None:
     world = World()
     world.submit(*(make_prompt(str(number), expert) for number, expert in enumerate("aaab")))
     (acquire,) = world.log
@@ -144,7 +144,7 @@ def test_a_resident_expert_is_not_prefetched() -> None:
     assert "b" not in prefetched(world)
 
 
-def test_what_a_former_tier_manager_had_in_memory_is_prefetched() -> None:
+def test_experts_resident_in_a_previous_tier_manager_are_prefetched() -> None:
     world = World(max_batch=1)
     world.loop.on_attached(1)
     for expert in "ab":
@@ -168,7 +168,7 @@ def test_the_policy_by_name_decides_the_order() -> None:
     assert list(world.finished) == ["1", "2", "3"]
 
 
-def test_a_recalled_expert_is_given_back_though_its_prompts_go_on() -> None:
+def test_a_recalled_expert_is_released_although_more_prompts_wait() -> None:
     world = World(max_batch=2)
     world.submit(make_prompt("1", "a", tokens=3))
     world.grant()
@@ -184,7 +184,7 @@ def test_a_recalled_expert_is_given_back_though_its_prompts_go_on() -> None:
     assert set(world.finished) == {"1", "2"}
 
 
-def test_others_that_leave_or_are_imported_are_no_matter_of_this_batch() -> None:
+def test_recalls_and_imports_of_other_experts_do_not_affect_the_batch() -> None:
     world = World(max_batch=2)
     world.submit(make_prompt("1", "a", tokens=3))
     world.grant(bundle="known")
@@ -195,7 +195,7 @@ def test_others_that_leave_or_are_imported_are_no_matter_of_this_batch() -> None
     assert [prompt.key for _, prompt in world.joined] == ["1", "2"]
 
 
-def test_an_expert_that_is_recalled_no_more_takes_prompts_again() -> None:
+def test_an_expert_no_longer_recalled_admits_prompts_again() -> None:
     world = World(max_batch=2)
     world.submit(make_prompt("1", "a", tokens=3))
     world.grant()
@@ -227,7 +227,7 @@ def test_a_prompt_without_room_waits_for_a_sequence_to_end_and_keeps_its_numberi
     assert all(numbers == list(range(len(numbers))) for numbers in world.chunks.values())
 
 
-def test_nobody_passes_a_prompt_without_room() -> None:
+def test_no_prompt_overtakes_a_postponed_one() -> None:
     world = World(max_batch=4, room=1)
     world.submit(make_prompt("1", tokens=3), make_prompt("2"))
     world.grant()
@@ -240,7 +240,7 @@ def test_nobody_passes_a_prompt_without_room() -> None:
 
 
 @pytest.mark.parametrize("others", [(), ("3",)])
-def test_room_that_somebody_leaves_during_the_step_is_worth_waiting_for(others: tuple[str, ...]) -> None:
+def test_a_refused_prompt_is_postponed_if_a_sequence_left_during_the_step(others: tuple[str, ...]) -> None:
     world = World(max_batch=4, room=1 + len(others))
     world.submit(make_prompt("1", tokens=9), *(make_prompt(key, tokens=9) for key in others))
     world.grant()

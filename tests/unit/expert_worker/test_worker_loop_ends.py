@@ -1,4 +1,4 @@
-"""The loop: prompts that end without an answer, each alone."""
+"""The loop: prompts that end without an answer, without affecting others."""
 
 import pytest
 
@@ -35,7 +35,7 @@ def test_an_expired_deadline_ends_waiting_and_running_prompts() -> None:
     assert isinstance(error(world, "late"), DeadlineExceeded)
 
 
-def test_cancellation_reaches_waiting_running_and_coming_prompts() -> None:
+def test_cancellation_reaches_waiting_running_and_future_prompts() -> None:
     world = World(max_batch=1)
     world.submit(make_prompt("1", tokens=9), make_prompt("2"))
     world.grant()
@@ -48,7 +48,7 @@ def test_cancellation_reaches_waiting_running_and_coming_prompts() -> None:
     assert world.engine == {"a": {}}
 
 
-def test_a_cancellation_that_met_its_prompt_is_no_other_ones() -> None:
+def test_a_cancellation_applies_to_one_prompt_only() -> None:
     world = World()
     world.submit(make_prompt("1", request_id="r"))
     world.apply(world.loop.on_cancel("r", world.now))
@@ -58,7 +58,7 @@ def test_a_cancellation_that_met_its_prompt_is_no_other_ones() -> None:
     assert answer(world, "2").text == "t"
 
 
-def test_a_cancellation_is_of_what_was_submitted_before_it() -> None:
+def test_a_cancellation_applies_only_to_prompts_submitted_before_it() -> None:
     world = World()
     world.apply(world.loop.on_cancel("waited", world.now))
     world.apply(world.loop.on_cancel("again", world.now))
@@ -69,7 +69,7 @@ def test_a_cancellation_is_of_what_was_submitted_before_it() -> None:
     assert answer(world, "again").completion_tokens == 1
 
 
-def test_of_cancellations_that_came_before_their_prompts_the_last_are_remembered(
+def test_only_the_latest_early_cancellations_are_remembered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(tombstones, "MAX_TOMBSTONES", 2)
@@ -81,7 +81,7 @@ def test_of_cancellations_that_came_before_their_prompts_the_last_are_remembered
     assert {key for key, end in world.finished.items() if isinstance(end.result, Cancelled)} == {"first", "last"}
 
 
-def test_no_cancellation_is_remembered_by_a_name_that_no_prompt_may_have() -> None:
+def test_cancellations_of_overlong_request_ids_are_not_remembered() -> None:
     world = World()
     longest, longer = "a" * 256, "b" * 257
     for name in (longest, longer):

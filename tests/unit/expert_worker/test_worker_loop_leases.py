@@ -1,4 +1,4 @@
-"""The loop and its leases: given up, late, lost, refused, or on weights that were imported anew."""
+"""The loop and its leases: abandoned, late, lost, refused, or on reimported weights."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ from coe.platform.errors import (
 from unit.expert_worker.worker_world import World, answer, error, make_prompt
 
 
-def test_a_lease_that_nobody_waits_for_any_more_is_not_waited_for() -> None:
+def test_a_lease_request_without_waiting_prompts_is_abandoned() -> None:
     """Its expert may take a minute to come, and others have work."""
     world = World()
     world.submit(make_prompt("1", "a", request_id="r"), make_prompt("2", "b", deadline=2.0))
@@ -32,7 +32,7 @@ def test_a_lease_that_nobody_waits_for_any_more_is_not_waited_for() -> None:
     assert answer(world, "3").completion_tokens == 1
 
 
-def test_a_grant_that_crosses_its_abandonment_is_released() -> None:
+def test_a_grant_that_arrives_after_its_request_was_abandoned_is_released() -> None:
     world = World()
     world.submit(make_prompt("1", "a", request_id="r"))
     world.apply(world.loop.on_cancel("r", world.now))
@@ -41,7 +41,7 @@ def test_a_grant_that_crosses_its_abandonment_is_released() -> None:
     assert world.loop.on_granted("a", grant, world.now) == [Release("a", grant)]
 
 
-def test_a_refusal_that_crosses_its_abandonment_is_nobody_s() -> None:
+def test_a_refusal_that_arrives_after_its_request_was_abandoned_is_ignored() -> None:
     world = World()
     refusal = ChecksumMismatch("chunk 3 of a")
     assert world.loop.on_refused("a", refusal, world.now) == []
@@ -64,7 +64,7 @@ def test_a_grant_that_another_batch_did_not_ask_for_is_released() -> None:
     assert answer(world, "1")
 
 
-def test_weights_that_are_late_keep_nobody_else_waiting_and_go_on_loading() -> None:
+def test_late_weights_do_not_delay_other_experts_and_continue_loading() -> None:
     world = World()
     world.submit(make_prompt("hung", "a"))
     world.apply(world.loop.on_residency("a", 10, Residency.LOADING, world.now))
@@ -91,7 +91,7 @@ def test_weights_that_are_late_keep_nobody_else_waiting_and_go_on_loading() -> N
     assert list(world.finished) == ["other", "third", "fourth", "hung"]
 
 
-def test_of_those_that_are_not_late_who_is_in_hbm_goes_first() -> None:
+def test_among_experts_that_are_not_late_those_in_hbm_run_first() -> None:
     world = World()
     world.apply(world.loop.on_residency("a", 10, Residency.LOADING, world.now))
     world.apply(world.loop.on_residency("c", 10, Residency.RESIDENT, world.now))
@@ -103,7 +103,7 @@ def test_of_those_that_are_not_late_who_is_in_hbm_goes_first() -> None:
     assert world.asked == ["c"]
 
 
-def test_a_load_that_ends_is_late_no_more() -> None:
+def test_a_load_that_has_ended_is_no_longer_late() -> None:
     world = World()
     world.submit(make_prompt("hung", "a"))
     world.apply(world.loop.on_residency("a", 10, Residency.LOADING, world.now))
@@ -113,7 +113,7 @@ def test_a_load_that_ends_is_late_no_more() -> None:
     assert world.asked == ["a"]
 
 
-def test_a_sequence_under_way_keeps_its_place_though_its_weights_are_late() -> None:
+def test_a_started_sequence_keeps_its_place_although_its_weights_are_late() -> None:
     """They were lost, and are loaded anew: its tokens so far are the batch's."""
     world = World()
     world.submit(make_prompt("r", "a", tokens=3))
@@ -149,7 +149,7 @@ def test_a_lease_that_is_lost_again_and_again_ends_the_prompts() -> None:
     assert world.loop.idle
 
 
-def test_leases_that_are_lost_now_and_then_end_nobody() -> None:
+def test_occasionally_lost_leases_end_no_prompt() -> None:
     world = World()
     world.submit(make_prompt("1", tokens=12))
     world.grant()
@@ -163,7 +163,7 @@ def test_leases_that_are_lost_now_and_then_end_nobody() -> None:
     assert answer(world, "1").completion_tokens == 12
 
 
-def test_a_fault_after_a_step_that_succeeded_is_no_load_s() -> None:
+def test_a_fault_after_a_successful_step_is_not_a_failed_load() -> None:
     world = World()
     world.submit(make_prompt("1", tokens=3))
     world.grant("ddr")
@@ -198,7 +198,7 @@ def test_a_load_that_fails_under_the_first_step_ends_with_the_manager_s_reason()
     assert world.loop.idle
 
 
-def test_who_comes_after_an_import_waits_for_the_new_weights() -> None:
+def test_a_prompt_that_arrives_after_a_reimport_waits_for_the_new_weights() -> None:
     world = World(max_batch=4)
     world.submit(replace(make_prompt("1", tokens=3), bundle="old"))
     world.grant("hbm", bundle="old")
@@ -215,7 +215,7 @@ def test_who_comes_after_an_import_waits_for_the_new_weights() -> None:
 
 
 @pytest.mark.parametrize("leased", ["same", ""], ids=["same", "unknown"])
-def test_who_comes_while_nothing_was_imported_joins(leased: str) -> None:
+def test_a_prompt_with_the_same_bundle_joins(leased: str) -> None:
     world = World(max_batch=4)
     world.submit(replace(make_prompt("1", tokens=3), bundle="same"))
     world.grant("hbm", bundle=leased)
@@ -225,7 +225,7 @@ def test_who_comes_while_nothing_was_imported_joins(leased: str) -> None:
     assert [prompt.key for _, prompt in world.joined] == ["1", "2"]
 
 
-def test_a_lease_on_weights_that_were_replaced_is_asked_for_again_and_nobody_lost() -> None:
+def test_a_lease_on_replaced_weights_is_requested_again_and_no_prompt_is_lost() -> None:
     world = World(max_batch=4, opens_no_runner=True)
     world.submit(make_prompt("1"), make_prompt("2"))
     world.grant("hbm", bundle="old")
@@ -238,7 +238,7 @@ def test_a_lease_on_weights_that_were_replaced_is_asked_for_again_and_nobody_los
     assert all(numbers == list(range(len(numbers))) for numbers in world.chunks.values())
 
 
-def test_a_refused_lease_ends_whatever_waits_for_that_expert() -> None:
+def test_a_refused_lease_ends_every_prompt_waiting_for_that_expert() -> None:
     world = World()
     world.submit(make_prompt("1", "a"), make_prompt("2", "a"), make_prompt("3", "b"))
     world.refuse(ChecksumMismatch("chunk 3 of a"))

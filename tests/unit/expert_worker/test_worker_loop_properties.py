@@ -131,7 +131,7 @@ ARRIVALS = st.lists(st.tuples(st.floats(0, 3), EXPERTS, st.integers(1, 5)), min_
 
 @settings(max_examples=200, deadline=None)
 @given(arrivals=ARRIVALS, max_batch=st.integers(1, 3), max_wait=st.floats(0, 8))
-def test_who_waited_max_wait_is_served_before_any_expert_is_visited_a_third_time(
+def test_a_prompt_past_max_wait_is_served_before_any_expert_is_visited_a_third_time(
     arrivals: list[tuple[float, str, int]], max_batch: int, max_wait: float
 ) -> None:
     world = World(max_batch=max_batch, max_wait_s=max_wait)

@@ -1,4 +1,4 @@
-"""The loop: what a prompt's time went to, and what its weights cost."""
+"""The loop: where a prompt's time went, and what loading its weights cost."""
 
 from dataclasses import replace
 
@@ -36,7 +36,7 @@ def test_times_of_a_prompt_that_got_no_token() -> None:
     assert (waits.queue_s, waits.load_s, waits.total_s) == (3.0, 0.0, 5.0)
 
 
-def test_a_step_without_a_token_is_of_the_prefill() -> None:
+def test_a_step_without_a_token_counts_as_prefill() -> None:
     batch = Batch("a", 0.0)
     batch.granted(Grant(1, 1, 1, "hbm"), 0.0)
     batch.join(make_prompt("1"), 0.0)
@@ -54,7 +54,7 @@ def test_a_copy_is_charged_to_one_prompt() -> None:
     assert {finish.spent.found_in for finish in world.finished.values()} == {"ddr"}
 
 
-def test_the_time_of_a_copy_is_told_to_the_prompt_that_caused_it() -> None:
+def test_the_copy_time_is_reported_to_the_prompt_that_caused_it() -> None:
     world = World()
     world.submit(make_prompt("1"))
     world.loop.on_residency("a", 10, Residency.LOADING, 1.0)
@@ -65,7 +65,7 @@ def test_the_time_of_a_copy_is_told_to_the_prompt_that_caused_it() -> None:
     assert world.finished["1"].spent.copy_s == 0.5
 
 
-def test_what_loads_steps_answers_and_batches_took_is_learned(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_durations_of_loads_steps_and_batches_and_answer_lengths_are_learned(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World()
     costs, seen = world.expected.costs, []
     for name in ("saw_step", "saw_answer"):

@@ -1,4 +1,4 @@
-"""The worker around its loop, on ports in memory: good and bad prompts in, one terminal event each out."""
+"""The worker around its loop, with in-memory fakes: good and bad prompts in, one terminal event each out."""
 
 import asyncio
 
@@ -26,7 +26,7 @@ async def test_an_answer_with_its_stream_usage_route_and_tiers() -> None:
 
 
 @pytest.mark.parametrize("headers", [(), (("coe-answer-type", b"application/json"),)])
-async def test_an_answer_comes_in_the_form_that_was_asked_for(headers: tuple[tuple[str, bytes], ...]) -> None:
+async def test_an_answer_has_the_requested_content_type(headers: tuple[tuple[str, bytes], ...]) -> None:
     async with Rig().running() as rig:
         offsets = [rig.bus.put(assigned("r"), headers), rig.bus.put(assigned("s", expert="unknown"), headers)]
         for offset in offsets:
@@ -90,7 +90,7 @@ async def test_a_cancelled_prompt_ends_though_it_runs() -> None:
         assert (await rig.bus.completed(rig.bus.put(assigned("s")))).completion.text == "ttt"
 
 
-async def test_prompts_of_a_lost_partition_are_given_up() -> None:
+async def test_prompts_of_a_revoked_partition_are_dropped() -> None:
     rig = Rig()
     async with rig.running():
         rig.bus.put(assigned("r", max_tokens=100_000))
@@ -100,7 +100,7 @@ async def test_prompts_of_a_lost_partition_are_given_up() -> None:
     assert set(rig.bus.ended) == {1}
 
 
-async def test_nothing_begins_before_its_hand_out_is_counted() -> None:
+async def test_no_prompt_starts_before_its_attempt_is_recorded() -> None:
     rig = Rig()
     counted = rig.bus.counting[0] = asyncio.get_running_loop().create_future()
     async with rig.running():
@@ -111,7 +111,7 @@ async def test_nothing_begins_before_its_hand_out_is_counted() -> None:
         assert (await rig.bus.completed(first)).completion.text == "ttt"
 
 
-async def test_who_came_back_often_runs_alone_and_holds_nobody_up_once_it_is_gone() -> None:
+async def test_an_often_redelivered_prompt_runs_alone_and_blocks_nobody_once_it_has_ended() -> None:
     rig = Rig()
     rig.bus.attempts[0] = MAX_ATTEMPTS - 1
     async with rig.running():
@@ -124,7 +124,7 @@ async def test_who_came_back_often_runs_alone_and_holds_nobody_up_once_it_is_gon
     assert set(rig.bus.ended) == {1}
 
 
-async def test_queue_depths_are_told() -> None:
+async def test_queue_depths_are_reported() -> None:
     rig = Rig()
     rig.gate.clear()
     async with rig.running():

@@ -1,4 +1,4 @@
-"""The ports of the worker in memory: a bus with one partition, leases at once, an engine whose steps tests can hold."""
+"""In-memory fakes for the worker: a one-partition bus, immediate leases, an engine whose steps tests can hold."""
 
 import asyncio
 import threading

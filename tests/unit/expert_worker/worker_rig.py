@@ -1,4 +1,4 @@
-"""A worker on ports in memory."""
+"""A worker on in-memory fakes."""
 
 import asyncio
 import threading

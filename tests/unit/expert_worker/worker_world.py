@@ -1,4 +1,4 @@
-"""A small world around the loop: a lease source, an engine that makes one token a step, and a ledger of outcomes."""
+"""A small world around the loop: a lease source, an engine of one token per step, and a ledger of outcomes."""
 
 import math
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Tiers that hold two of the small experts."""
+"""Tiers with room for two of the small experts."""
 
 import pytest
 

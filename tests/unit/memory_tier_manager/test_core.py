@@ -1,4 +1,4 @@
-"""The core's rules, one by one: leases, the line, loads and their ends."""
+"""The core's rules, one by one: leases, the line, and how loads end."""
 
 import pytest
 
@@ -83,7 +83,7 @@ def test_residents_are_granted_past_the_line(world: World) -> None:
     world.grant(world.acquire("w2", "a"))
 
 
-def test_new_leases_do_not_pass_who_has_waited_too_long(world: World) -> None:
+def test_new_leases_do_not_overtake_a_request_that_has_waited_too_long(world: World) -> None:
     """Two workers that take turns on one expert would keep it, and the third's would never come."""
     world.send(ev.Attach("w3", 3))
     held = [world.acquire("w1", "a"), world.acquire("w2", "b")]
@@ -106,7 +106,7 @@ def test_new_leases_do_not_pass_who_has_waited_too_long(world: World) -> None:
     world.grant(behind)
 
 
-def test_whoever_has_waited_too_long_gets_room_again_and_again(world: World) -> None:
+def test_recall_serves_one_overdue_request_after_another(world: World) -> None:
     for turn in range(3):
         holding = world.acquire("w1", "a")
         world.settle()
@@ -136,7 +136,7 @@ def test_pinned_experts_are_recalled_only_where_others_do_not_suffice() -> None:
     assert [entry.expert for entry in world.tiers.hbm.entries.values() if entry.recalled] == ["b"]
 
 
-def test_who_gives_up_waiting_recalls_nothing(world: World) -> None:
+def test_a_withdrawn_request_recalls_nothing(world: World) -> None:
     world.acquire("w1", "a")
     world.settle()
     waiting = world.acquire("w2", "big")
@@ -178,13 +178,13 @@ def test_a_load_whose_last_waiter_leaves_is_cancelled_whoever_began_it(world: Wo
     assert world.cancelled == {"a"}
 
 
-def test_a_prefetch_goes_on_without_those_who_joined_it(world: World) -> None:
+def test_a_prefetch_continues_when_the_requests_that_joined_it_leave(world: World) -> None:
     world.prefetch("w1", "a", may_evict=False)
     world.send(ev.CancelAcquire(world.acquire("w1", "a", resident=True)))
     assert not world.cancelled
 
 
-def test_failed_load_tells_everyone_and_voids_leases(world: World) -> None:
+def test_failed_load_rejects_all_waiters_and_voids_leases(world: World) -> None:
     early, late = world.acquire("w1", "a"), world.acquire("w2", "a", resident=True)
     world.end_copy(errors.ChecksumMismatch("damaged"))
     answer = world.answers[late]
@@ -268,7 +268,7 @@ def test_slots_run_out_before_bytes_do() -> None:
     assert world.evicted == ["a"]
 
 
-def test_small_ddr_is_shared_by_turns_and_passed_by() -> None:
+def test_a_small_ddr_evicts_and_is_bypassed() -> None:
     world = World.of(SIZES, hbm=12, ddr=4)
     world.attach("w1")
     world.acquire("w1", "a")
@@ -280,7 +280,7 @@ def test_small_ddr_is_shared_by_turns_and_passed_by() -> None:
     assert world.in_ddr == {"c"}
 
 
-def test_unreadable_in_ddr_goes_after_its_copy(world: World) -> None:
+def test_an_unreadable_ddr_entry_is_dropped_after_its_copy(world: World) -> None:
     world.acquire("w1", "a")
     world.end_read("a", ok=False)
     world.end_copy()

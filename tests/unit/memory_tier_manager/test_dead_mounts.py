@@ -1,4 +1,4 @@
-"""A mount that does not even answer for names keeps threads, and holds up neither the loop nor other experts."""
+"""A mount whose lookups hang blocks threads, but neither the loop nor other experts."""
 
 import asyncio
 import tempfile
@@ -88,7 +88,7 @@ def wish(expert: str, weights: int = 0) -> pb.AcquireRequest:
     return pb.AcquireRequest(worker_id="w", expert_id=expert, weights=weights)
 
 
-async def test_a_file_that_does_not_open_gives_the_link_up_and_fails_after_the_load_timeout(node: Node) -> None:
+async def test_a_file_that_does_not_open_releases_the_link_and_fails_after_the_load_timeout(node: Node) -> None:
     dead = node.acquire("dead")
     assert await node.acquire("a")
     with pytest.raises(TierLoadError, match="took more than"):
@@ -101,7 +101,7 @@ async def test_a_file_that_does_not_open_gives_the_link_up_and_fails_after_the_l
     assert await node.acquire("dead")
 
 
-async def test_a_load_that_is_given_up_before_its_file_opens_is_never_begun(node: Node) -> None:
+async def test_a_load_withdrawn_before_its_file_opens_never_begins(node: Node) -> None:
     leaving = node.acquire("dead")
     await until_true(lambda: "dead" in node.tiers.hbm.aside)
     leaving.cancel()
@@ -112,7 +112,7 @@ async def test_a_load_that_is_given_up_before_its_file_opens_is_never_begun(node
     assert not node.arena.copies
 
 
-async def test_a_file_that_opens_after_the_end_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_file_that_opens_after_shutdown_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtime_module, "CLOSE_S", 0.05)
     node = Node()
     node.runtime.post(ev.Attach("w", 1))
@@ -127,7 +127,7 @@ async def test_a_file_that_opens_after_the_end_is_closed(monkeypatch: pytest.Mon
     assert not node.arena.copies
 
 
-async def test_others_are_leased_while_a_name_is_not_answered_for(node: Node, client: Client) -> None:
+async def test_other_experts_are_leased_while_a_lookup_hangs(node: Node, client: Client) -> None:
     dead = asyncio.create_task(client.acquire(wish("dead"), WAIT_S))
     assert (await client.acquire(wish("a"), WAIT_S)).lease.expert_id == "a"
     assert not dead.done()
@@ -136,14 +136,14 @@ async def test_others_are_leased_while_a_name_is_not_answered_for(node: Node, cl
     assert len(node.tiers.leases.of_worker("w")) == 1
 
 
-async def test_weights_that_are_known_are_leased_without_a_look(node: Node, client: Client) -> None:
+async def test_known_weights_are_leased_without_a_lookup(node: Node, client: Client) -> None:
     held = await client.acquire(wish("b"), WAIT_S)
     node.library.dead["b"] = node.answers
     again = await client.acquire(wish("b", weights=1), WAIT_S)
     assert again.lease.slot == held.lease.slot
 
 
-async def test_a_caller_that_leaves_while_its_expert_is_looked_at_asks_for_nothing(node: Node, client: Client) -> None:
+async def test_a_caller_that_leaves_during_the_lookup_requests_nothing(node: Node, client: Client) -> None:
     leaving = asyncio.create_task(client.acquire(wish("dead"), WAIT_S))
     await until_true(lambda: node.versions._looks._asked)
     leaving.cancel()
@@ -155,7 +155,7 @@ async def test_a_caller_that_leaves_while_its_expert_is_looked_at_asks_for_nothi
     assert node.tiers.hbm.entries.keys() == {"a"}
 
 
-async def test_a_prefetch_of_what_is_loading_asks_no_mount(node: Node, client: Client) -> None:
+async def test_a_prefetch_of_a_loading_expert_needs_no_lookup(node: Node, client: Client) -> None:
     """A worker that turns to others says so right before it takes its acquire back: the load must go on."""
     waiting = asyncio.create_task(client.acquire(wish("dead", weights=1), WAIT_S))
     await until_true(lambda: node.tiers.pending)
@@ -169,14 +169,14 @@ async def test_a_prefetch_of_what_is_loading_asks_no_mount(node: Node, client: C
     assert node.arena.is_resident(node.tiers.hbm.entries["dead"].slot)
 
 
-async def test_experts_are_listed_as_they_were_seen_last(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_experts_are_listed_as_last_seen(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("coe.memory_tier_manager.versions.LIST_S", 0.05)
     listed = await node.servicer.ListResidency(pb.ListResidencyRequest(), CONTEXT)  # type: ignore[arg-type]
     assert {expert.expert_id for expert in listed.experts} == {"dead", "a", "b"}
     await node.versions.follow(["dead"])
 
 
-async def test_a_question_is_asked_once_and_refused_at_once_while_it_is_overdue() -> None:
+async def test_a_lookup_is_shared_and_refused_immediately_while_overdue() -> None:
     looks, gate, asked = Looks(patience_s=0.05), threading.Event(), []
 
     def question() -> int:
@@ -196,7 +196,7 @@ async def test_a_question_is_asked_once_and_refused_at_once_while_it_is_overdue(
     assert await looks.ask("q", question) == 7
 
 
-async def test_as_many_questions_may_hang_as_threads_may() -> None:
+async def test_the_number_of_hanging_lookups_is_bounded() -> None:
     looks, gate = Looks(patience_s=0.01), threading.Event()
     for number in range(12):
         with pytest.raises(TierLoadError):
@@ -209,7 +209,7 @@ async def test_as_many_questions_may_hang_as_threads_may() -> None:
     assert await looks.ask("more", lambda: 1) == 1
 
 
-async def test_what_a_question_raises_is_the_answer() -> None:
+async def test_the_error_of_a_lookup_is_its_answer() -> None:
     looks = Looks()
 
     def missing() -> None:

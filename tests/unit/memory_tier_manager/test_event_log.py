@@ -1,4 +1,4 @@
-"""What was logged can be lived through again."""
+"""What was logged can be replayed."""
 
 import json
 import random
@@ -62,7 +62,7 @@ def lived(path: Path, max_bytes: int = 1 << 20) -> World:
     return world
 
 
-def test_replay_ends_where_life_ended(tmp_path: Path) -> None:
+def test_replay_ends_in_the_same_state(tmp_path: Path) -> None:
     world = lived(tmp_path / "log")
     tiers, happened = event_log.read(tmp_path / "log")
     for event, now in happened:
@@ -71,14 +71,14 @@ def test_replay_ends_where_life_ended(tmp_path: Path) -> None:
     assert tiers.ddr.entries == world.tiers.ddr.entries
 
 
-def test_the_log_of_a_manager_that_ended_is_kept_by_the_next_one(tmp_path: Path) -> None:
+def test_the_previous_manager_s_log_is_kept(tmp_path: Path) -> None:
     lived(tmp_path / "log")
     former = (tmp_path / "log").read_text()
     lived(tmp_path / "log")
     assert (tmp_path / "log.1").read_text() == former
 
 
-def test_replay_knows_what_only_time_did(tmp_path: Path) -> None:
+def test_replay_includes_the_effects_of_time(tmp_path: Path) -> None:
     """While nothing happens ticks are not written, but for the one that something came of."""
     world, log = logged(tmp_path / "log", idle_ttl_s=10.0)
     world.release(world.acquire("w", "a"))
@@ -115,7 +115,7 @@ def test_replay_command(tmp_path: Path) -> None:
     assert any("Evicted(expert='a'" in effect for line in lines[:-1] for effect in line["effects"])
 
 
-def test_a_log_is_bounded_and_begins_anew_where_the_tiers_are_at_rest(tmp_path: Path) -> None:
+def test_a_log_is_bounded_and_rotates_when_the_tiers_are_idle(tmp_path: Path) -> None:
     limits = {"part_share": 0.5, "part_unit": 1, "retry_s": 1e9, "slots": 8}
     world, log = logged(tmp_path / "log", 3000, **limits)
     draw = random.Random(1)
@@ -147,7 +147,7 @@ def test_a_log_is_bounded_and_begins_anew_where_the_tiers_are_at_rest(tmp_path: 
     assert tiers.leases.next_lease == world.tiers.leases.next_lease
 
 
-def test_a_log_says_when_it_could_not_begin_at_rest(tmp_path: Path) -> None:
+def test_a_log_rotated_while_busy_is_not_replayable(tmp_path: Path) -> None:
     world, log = logged(tmp_path / "log", 600)
     world.acquire("w", "a", resident=True)
     for _ in range(20):
@@ -158,7 +158,7 @@ def test_a_log_says_when_it_could_not_begin_at_rest(tmp_path: Path) -> None:
         event_log.read(tmp_path / "log")
 
 
-def test_a_cut_last_line_is_the_end_and_others_are_damage(tmp_path: Path) -> None:
+def test_a_truncated_last_line_is_ignored_and_other_bad_lines_are_errors(tmp_path: Path) -> None:
     log = tmp_path / "log"
     lived(log)
     lines = log.read_text().splitlines()
@@ -171,7 +171,7 @@ def test_a_cut_last_line_is_the_end_and_others_are_damage(tmp_path: Path) -> Non
         list(happened)
 
 
-def test_a_full_disk_ends_the_log_and_nothing_else() -> None:
+def test_a_full_disk_stops_only_the_log() -> None:
     with capture_logs() as said:
         world, log = logged(Path("/dev/full"))
         for number in range(1000):
@@ -184,13 +184,13 @@ def test_a_full_disk_ends_the_log_and_nothing_else() -> None:
     assert (line["path"], line["reason"]) == ("/dev/full", "No space left on device")
 
 
-def test_a_log_that_can_not_begin_names_its_setting(tmp_path: Path) -> None:
+def test_the_error_of_a_log_that_can_not_be_created_names_its_setting(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ArtifactError, match=r"^COE_TIERS_EVENT_LOG: .*/file: File exists$"):
         logged(tmp_path / "file" / "log")
 
 
-def test_a_log_that_can_not_begin_anew_ends(tmp_path: Path) -> None:
+def test_logging_stops_if_rotation_fails(tmp_path: Path) -> None:
     (tmp_path / "log.1").mkdir()
     with capture_logs() as said:
         world, log = logged(tmp_path / "log", 600)
@@ -201,7 +201,7 @@ def test_a_log_that_can_not_begin_anew_ends(tmp_path: Path) -> None:
     assert (tmp_path / "log").stat().st_size < 2000
 
 
-def test_a_log_that_cannot_be_read_is_told_from_one_that_is_none(tmp_path: Path) -> None:
+def test_unreadable_files_and_files_that_are_not_logs_have_different_errors(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="cannot read the event log"):
         event_log.read(tmp_path / "absent")
     for other in ("{}\n", "[" * 100_000):

@@ -1,4 +1,4 @@
-"""A disk that does not answer keeps the threads that read from it, and holds up nobody else."""
+"""An unresponsive disk blocks the threads that read from it, and nobody else."""
 
 import asyncio
 import threading
@@ -39,7 +39,7 @@ def error_of(world: World, request: int) -> CoEError:
     return answer.error
 
 
-def test_a_copy_that_waits_for_its_disk_gives_the_link_up() -> None:
+def test_a_copy_that_waits_for_its_disk_releases_the_link() -> None:
     world = world_of()
     slow, other = world.acquire("w1", "hung", resident=True), world.acquire("w2", "a", resident=True)
     assert world.copying.keys() == {"hung"}
@@ -52,7 +52,7 @@ def test_a_copy_that_waits_for_its_disk_gives_the_link_up() -> None:
     assert world.grant(slow)
 
 
-def test_what_a_copy_does_that_was_over_already_is_of_no_interest() -> None:
+def test_reports_about_a_copy_that_has_ended_are_ignored() -> None:
     world = world_of()
     world.acquire("w1", "a")
     generation = world.tiers.hbm.entries["a"].generation or 0
@@ -87,7 +87,7 @@ def test_after_the_load_timeout_the_link_is_free_though_the_copy_never_ends(stal
     assert world.acquire("w1", "hung") in world.answers
 
 
-def test_a_lease_behind_a_copy_comes_with_its_first_bytes() -> None:
+def test_a_lease_during_a_copy_is_granted_with_the_first_bytes() -> None:
     world = world_of()
     world.silent.add("hung")
     first = world.acquire("w1", "hung")
@@ -98,7 +98,7 @@ def test_a_lease_behind_a_copy_comes_with_its_first_bytes() -> None:
     assert world.copying.keys() == {"hung"}
 
 
-def test_what_is_in_memory_is_leased_behind_its_copy_at_once() -> None:
+def test_an_expert_in_ddr_is_leased_as_soon_as_its_copy_starts() -> None:
     world = world_of()
     for expert in ("a", "big"):
         request = world.acquire("w1", expert)
@@ -111,7 +111,7 @@ def test_what_is_in_memory_is_leased_behind_its_copy_at_once() -> None:
     assert world.grant(again)
 
 
-def test_first_bytes_of_a_load_that_was_given_up_are_nobody_s() -> None:
+def test_first_bytes_of_a_cancelled_load_grant_nothing() -> None:
     world = world_of()
     world.silent.add("hung")
     given_up = world.acquire("w1", "hung")
@@ -123,7 +123,7 @@ def test_first_bytes_of_a_load_that_was_given_up_are_nobody_s() -> None:
     world.send(ev.CopyMoves("hung", 1))
 
 
-def test_where_as_many_copies_hang_as_may_nobody_waits_for_another_disk() -> None:
+def test_with_the_maximum_of_hanging_copies_further_disk_loads_are_refused() -> None:
     world = world_of(max_aside=1)
     world.acquire("w1", "hung", resident=True)
     pass_time(world, 61)
@@ -134,7 +134,7 @@ def test_where_as_many_copies_hang_as_may_nobody_waits_for_another_disk() -> Non
     assert world.grant(world.acquire("w2", "a"))
 
 
-def test_room_that_hangs_is_no_room_to_wait_for() -> None:
+def test_requests_do_not_wait_for_room_held_by_a_hanging_copy() -> None:
     world = world_of()
     world.acquire("w1", "hung", resident=True)
     pass_time(world, 61)
@@ -146,7 +146,7 @@ def test_room_that_hangs_is_no_room_to_wait_for() -> None:
     assert isinstance(world.answers[needs_all], fx.Reject)
 
 
-def test_who_waits_for_a_former_copy_to_let_go_holds_nobody_up() -> None:
+def test_a_request_waiting_for_an_earlier_copy_of_its_expert_blocks_nobody() -> None:
     world = world_of()
     given_up = world.acquire("w1", "hung", resident=True)
     world.stall_copy("hung")
@@ -161,7 +161,7 @@ def test_who_waits_for_a_former_copy_to_let_go_holds_nobody_up() -> None:
     assert world.grant(again)
 
 
-def test_as_many_copies_may_hang_as_threads_may_and_what_is_in_memory_goes_on() -> None:
+def test_hanging_copies_are_bounded_and_experts_in_ddr_still_load() -> None:
     world = world_of(max_aside=1)
     for expert in ("a", "big"):
         request = world.acquire("w1", expert)
@@ -196,7 +196,7 @@ class Bench:
         return asyncio.create_task(self.runtime.ask(event))
 
 
-async def test_a_read_that_never_returns_holds_up_neither_the_link_nor_the_end(
+async def test_a_read_that_never_returns_blocks_neither_the_link_nor_shutdown(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(runtime_module, "CLOSE_S", 0.05)
@@ -224,7 +224,7 @@ async def test_a_read_that_never_returns_holds_up_neither_the_link_nor_the_end(
     answers.set()
 
 
-async def test_the_end_does_not_wait_for_a_file_that_has_opened_since(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_shutdown_does_not_wait_for_a_file_that_has_since_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtime_module, "CLOSE_S", 60.0)
     bench = Bench(hbm_bytes=4)
     opens = bench.library.dead["a"] = threading.Event()
@@ -257,7 +257,7 @@ async def test_the_first_bytes_of_a_copy_are_seen_soon() -> None:
     await bench.runtime.close()
 
 
-async def test_a_copy_that_is_slow_for_the_link_lets_others_pass() -> None:
+async def test_a_copy_slower_than_the_link_lets_others_overtake() -> None:
     bench = Bench()
     bench.runtime._copies._link_rate = 1000.0
     slow = bench.acquire("a")
@@ -298,7 +298,7 @@ class Reading:
             self.reads.submit(name, lambda gate=gate: gate.wait(30.0), lambda name=name: self.refused.append(name))  # type: ignore[misc]
 
 
-def test_reads_take_turns_and_those_that_hang_keep_nobody_from_theirs() -> None:
+def test_reads_take_turns_and_hanging_ones_do_not_block_the_others() -> None:
     reading = Reading()
     reading.submit("1", "2", "3")
     assert reading.reads.running == {"1", "2"}

@@ -84,7 +84,7 @@ async def test_errors_arrive_as_themselves(client: Client) -> None:
         await client.acquire(pb.AcquireRequest(worker_id="stranger", expert_id="a"), WAIT_S)
 
 
-async def test_many_calls_wait_side_by_side(node: Node, client: Client) -> None:
+async def test_many_calls_can_wait_concurrently(node: Node, client: Client) -> None:
     """Answers come in the order in which they can be given, not that of the calls."""
     held = [await client.acquire(wish(expert), WAIT_S) for expert in "ab"]
     waiting = asyncio.create_task(client.acquire(wish("c", resident=True), WAIT_S))
@@ -96,7 +96,7 @@ async def test_many_calls_wait_side_by_side(node: Node, client: Client) -> None:
 
 
 @pytest.mark.parametrize("how", ["the call is cancelled", "the connection ends"])
-async def test_a_caller_that_leaves_takes_its_calls_back(how: str) -> None:
+async def test_a_caller_that_leaves_withdraws_its_calls(how: str) -> None:
     node = Node(by_hand=True)
     await node.socket.start()
     node.runtime.post(ev.Attach("w", 1))
@@ -118,7 +118,7 @@ async def test_a_caller_that_leaves_takes_its_calls_back(how: str) -> None:
     await node.runtime.close()
 
 
-async def test_a_lease_that_crosses_its_cancellation_is_given_back(node: Node, client: Client) -> None:
+async def test_a_lease_granted_before_its_cancellation_arrives_is_released(node: Node, client: Client) -> None:
     """The manager has answered when the caller leaves: its word that it left finds nothing to take back."""
     waiting = asyncio.create_task(client.acquire(wish("a"), WAIT_S))
     node.observe = lambda item: isinstance(item, fx.Grant) and waiting.cancel()
@@ -127,7 +127,7 @@ async def test_a_lease_that_crosses_its_cancellation_is_given_back(node: Node, c
     await until_true(lambda: not node.tiers.leases.count("a"))
 
 
-async def test_a_lease_that_comes_in_the_moment_of_its_cancellation_is_given_back(
+async def test_a_lease_that_arrives_while_its_call_is_cancelled_is_released(
     node: Node, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     on_frame = client._on_frame
@@ -143,7 +143,7 @@ async def test_a_lease_that_comes_in_the_moment_of_its_cancellation_is_given_bac
     await until_true(lambda: not node.tiers.leases.count("a"), 5.0)
 
 
-async def test_the_end_of_the_manager_is_an_error_of_every_call(node: Node, client: Client) -> None:
+async def test_shutdown_of_the_manager_fails_every_call(node: Node, client: Client) -> None:
     await client.acquire(wish("a"), WAIT_S)
     await client.acquire(wish("b"), WAIT_S)
     waiting = asyncio.create_task(client.acquire(wish("c"), WAIT_S))
@@ -156,7 +156,7 @@ async def test_the_end_of_the_manager_is_an_error_of_every_call(node: Node, clie
         await client.acquire(wish("a"), WAIT_S)
 
 
-async def test_a_recorded_trace_goes_along(client: Client) -> None:
+async def test_a_sampled_trace_is_propagated(client: Client) -> None:
     name = "coe.v1.MemoryTierManager/Acquire"
     recorded = recorder()
     try:
@@ -174,12 +174,12 @@ async def test_a_recorded_trace_goes_along(client: Client) -> None:
         spans.record(sampling.never)
 
 
-async def test_nobody_listens_there(tmp_path: Path) -> None:
+async def test_connecting_without_a_listener_fails(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"\S"):
         await Client.connect(str(tmp_path / "nobody"))
 
 
-async def test_a_number_that_is_in_use_ends_the_connection_and_nothing_else(node: Node, client: Client) -> None:
+async def test_a_duplicate_call_number_closes_only_that_connection(node: Node, client: Client) -> None:
     for expert in "ab":
         await client.acquire(wish(expert), WAIT_S)
     answers, stranger = await asyncio.open_unix_connection(str(node.path))

@@ -1,4 +1,4 @@
-"""First layers of experts that left HBM: they use what nothing else needs, and hide part of the next load."""
+"""First layers of evicted experts: they use room that nothing else needs, and hide part of the next load."""
 
 import pytest
 
@@ -39,7 +39,7 @@ def test_the_part_of_an_evicted_expert_is_read_when_the_link_is_idle() -> None:
     assert full.evicted == ["a"]
 
 
-def test_the_next_load_takes_its_first_bytes_from_the_part_which_then_goes() -> None:
+def test_the_next_load_takes_its_first_bytes_from_the_part_which_is_then_evicted() -> None:
     full = filled()
     before = full.tiers.hbm.bytes_in
     part = full.tiers.hbm.entries[part_name("a")]
@@ -53,7 +53,7 @@ def test_the_next_load_takes_its_first_bytes_from_the_part_which_then_goes() -> 
     assert full.tiers.hbm.bytes_in - before == 6 + 2, "the rest of a, and a part of who left for it"
 
 
-def test_parts_leave_before_anything_whole_does() -> None:
+def test_parts_are_evicted_before_complete_experts() -> None:
     world = filled({**SIZES, "small": 4})
     assert part_name("a") in world.resident()
     world.acquire("w1", "small")
@@ -62,7 +62,7 @@ def test_parts_leave_before_anything_whole_does() -> None:
     assert world.evicted == ["a"]
 
 
-def test_a_load_that_is_waited_for_takes_the_link_from_a_part() -> None:
+def test_an_urgent_load_takes_the_link_from_a_part() -> None:
     world = filled({**SIZES, "small": 2}, until_part=True)
     assert world.copying.keys() == {part_name("a")}
     waiting = world.acquire("w1", "small", resident=True)
@@ -71,7 +71,7 @@ def test_a_load_that_is_waited_for_takes_the_link_from_a_part() -> None:
     world.grant(waiting)
 
 
-def test_a_part_that_can_t_be_read_is_not_tried_again_at_once() -> None:
+def test_a_part_that_failed_to_load_is_not_retried_immediately() -> None:
     world = filled(until_part=True, retry_s=5.0)
     world.end_copy(TierLoadError("the disk is on fire"))
     world.settle()

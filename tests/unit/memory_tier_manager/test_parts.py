@@ -1,4 +1,4 @@
-"""Extents, budget, victims: the small parts, against plain models."""
+"""The small building blocks (extents, budget, victims), checked against simple models."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""A manager that died is followed by one that goes on with its arena."""
+"""A new manager takes over the arena of one that died."""
 
 import pytest
 
@@ -32,7 +32,7 @@ def test_what_is_resident_is_not_loaded_again(world: World) -> None:
     assert not world.copying
 
 
-def test_leases_that_are_shown_go_on(world: World) -> None:
+def test_leases_presented_again_stay_valid(world: World) -> None:
     held = world.crash()
     assert not world.tiers.leases.count("a")
     world.send(ev.Attach("w1", 1, held["w1"]))
@@ -41,7 +41,7 @@ def test_leases_that_are_shown_go_on(world: World) -> None:
     assert not world.tiers.leases.count("a")
 
 
-def test_nothing_leaves_before_its_lessee_could_come(world: World) -> None:
+def test_nothing_is_evicted_before_its_lessee_could_reattach(world: World) -> None:
     held = world.crash()
     world.send(ev.Attach("w2", 1))
     waiting = world.acquire("w2", "c")
@@ -55,7 +55,7 @@ def test_nothing_leaves_before_its_lessee_could_come(world: World) -> None:
     world.grant(waiting)
 
 
-def test_what_was_imported_anew_meanwhile_stays_until_its_lessee_could_come(world: World) -> None:
+def test_reimported_weights_stay_until_their_lessee_could_reattach(world: World) -> None:
     world.crash()
     world.import_anew("a", 4)
     assert world.resident() == {"a", "b"}
@@ -65,7 +65,7 @@ def test_what_was_imported_anew_meanwhile_stays_until_its_lessee_could_come(worl
     assert "a" not in world.resident()
 
 
-def test_a_lease_shown_too_late_is_refused(world: World) -> None:
+def test_a_lease_presented_too_late_is_refused(world: World) -> None:
     held = world.crash()
     world.now += 5.0
     world.send(ev.Tick())
@@ -77,7 +77,7 @@ def test_a_lease_shown_too_late_is_refused(world: World) -> None:
     assert not world.tiers.leases.of_worker("w1")
 
 
-def test_a_load_under_way_is_void_and_starts_anew() -> None:
+def test_a_load_in_progress_is_void_and_restarts() -> None:
     world = World.of(SIZES, hbm=8)
     world.attach("w1")
     world.acquire("w1", "a")
@@ -88,7 +88,7 @@ def test_a_load_under_way_is_void_and_starts_anew() -> None:
     assert world.grant(world.acquire("w1", "a")).generation == 2
 
 
-def test_a_stream_that_broke_is_a_smaller_crash(world: World) -> None:
+def test_leases_survive_a_broken_stream(world: World) -> None:
     """The manager took the leases back; the worker, which lives, has them again as long as the bytes are there."""
     held = ev.Held(1, "a", 0, 1)
     world.send(ev.Detach("w1", 1))
@@ -105,7 +105,7 @@ def test_new_leases_have_new_ids(world: World) -> None:
     assert {lease.lease for lease in world.tiers.leases.of_expert("a")} == {newer, held["w1"][0].lease}
 
 
-def test_an_acquire_of_what_was_adopted_is_no_answer_to_the_dead(world: World) -> None:
+def test_a_request_pending_when_the_manager_died_is_rejected(world: World) -> None:
     world.send(ev.Detach("w2", 2))
     waiting = world.acquire("w1", "c")
     world.crash()

@@ -1,4 +1,4 @@
-"""The core when an expert's bytes become others while they are read, loaded or waited for."""
+"""The core when an expert's bytes are replaced while they are read, loaded or waited for."""
 
 from coe.memory_tier_manager import effects as fx
 from coe.memory_tier_manager import events as ev
@@ -14,7 +14,7 @@ def refused(world: World, request: int) -> type[Exception]:
     return type(answer.error)
 
 
-def test_who_waits_for_former_bytes_is_told_to_ask_again(world: World) -> None:
+def test_requests_waiting_for_replaced_bytes_are_asked_to_retry(world: World) -> None:
     loading, lined_up = world.acquire("w1", "a", resident=True), world.acquire("w1", "big")
     world.import_anew("a", 4)
     assert refused(world, loading) is TierLoadError
@@ -25,7 +25,7 @@ def test_who_waits_for_former_bytes_is_told_to_ask_again(world: World) -> None:
     assert not world.tiers.hbm.entries
 
 
-def test_a_load_that_is_read_already_comes_to_its_end(world: World) -> None:
+def test_a_replaced_load_with_leases_completes(world: World) -> None:
     reading = world.acquire("w1", "a")
     grant = world.grant(reading)
     key = world.import_anew("a", 4)
@@ -39,7 +39,7 @@ def test_a_load_that_is_read_already_comes_to_its_end(world: World) -> None:
     assert world.in_ddr == {key}
 
 
-def test_former_bytes_make_room_before_others_do(world: World) -> None:
+def test_replaced_bytes_are_evicted_before_others(world: World) -> None:
     world.release(world.acquire("w1", "a"))
     world.settle()
     world.release(world.acquire("w1", "b"))
@@ -51,7 +51,7 @@ def test_former_bytes_make_room_before_others_do(world: World) -> None:
     assert world.evicted == ["a"]
 
 
-def test_of_a_removed_expert_nothing_is_granted_or_loaded_again(world: World) -> None:
+def test_a_removed_expert_is_neither_leased_nor_loaded_again(world: World) -> None:
     world.requests += 1
     world.send(ev.Pin(world.requests, "a", 4, pinned=True))
     waiting = world.acquire("w1", "a", resident=True)
@@ -67,7 +67,7 @@ def test_of_a_removed_expert_nothing_is_granted_or_loaded_again(world: World) ->
     assert world.resident() == {"a"}, "its pin was not forgotten"
 
 
-def test_a_pin_that_does_not_fit_any_more_is_told_and_waits_for_room(world: World) -> None:
+def test_a_pin_that_no_longer_fits_is_reported_and_waits_for_room(world: World) -> None:
     for request, expert in ((90, "a"), (91, "b")):
         world.send(ev.Pin(request, expert, 4, pinned=True))
     world.settle()
@@ -83,7 +83,7 @@ def test_a_pin_that_does_not_fit_any_more_is_told_and_waits_for_room(world: Worl
     assert world.resident() == {"a#1"}
 
 
-def test_a_pin_that_waits_for_room_ends_when_it_is_taken_back(world: World) -> None:
+def test_a_pin_that_waits_for_room_can_be_removed(world: World) -> None:
     for request, expert in ((90, "a"), (91, "b")):
         world.send(ev.Pin(request, expert, 4, pinned=True))
     world.sizes["a#1"] = 8

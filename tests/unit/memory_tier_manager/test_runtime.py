@@ -70,7 +70,7 @@ async def test_a_damaged_file_is_an_error_of_the_caller_only(bench: Bench) -> No
 
 
 @pytest.mark.parametrize("first", ["read", "copy"])
-async def test_what_could_not_be_copied_is_opened_anew(bench: Bench, slow: Bench, first: str) -> None:
+async def test_a_file_that_could_not_be_copied_is_reopened(bench: Bench, slow: Bench, first: str) -> None:
     """It may have been imported again since; what DDR holds of it, or will when it is read, is worth nothing."""
     if first == "copy":
         readable = bench.library.slow["a"] = threading.Event()
@@ -103,7 +103,7 @@ async def test_a_file_that_is_gone_is_an_error_of_the_caller_only(bench: Bench) 
     assert (await bench.acquire("b")).expert == "b"
 
 
-async def test_weights_that_grew_meanwhile_get_no_room_that_was_made_for_fewer(bench: Bench) -> None:
+async def test_weights_that_grew_are_not_copied_into_room_made_for_fewer_bytes(bench: Bench) -> None:
     stale = ev.Acquire(bench.runtime.next_request(), "w", "a", 2)
     with pytest.raises(TierLoadError, match="reimported"):
         await bench.runtime.ask(stale)
@@ -121,7 +121,7 @@ async def test_a_bundle_that_is_followed_by_another_leaves_ddr(bench: Bench) -> 
     bench.tiers.check_integrity()
 
 
-async def test_reads_into_ddr_hold_no_copy_up(bench: Bench) -> None:
+async def test_reads_into_ddr_do_not_delay_copies(bench: Bench) -> None:
     """However many of them there are, and however slow the disk is."""
     slow = {f"slow-{number}": threading.Event() for number in range(8)}
     bench.library.sizes.update(dict.fromkeys(slow, 1))
@@ -148,7 +148,7 @@ async def test_a_caller_that_leaves_cancels_its_load(slow: Bench) -> None:
     assert not slow.tiers.leases.of_worker("w")
 
 
-async def test_a_caller_that_leaves_with_a_grant_gives_it_back(bench: Bench) -> None:
+async def test_a_caller_that_leaves_with_a_grant_releases_it(bench: Bench) -> None:
     await bench.acquire("a")
     held = len(bench.tiers.leases)
     task = bench.acquire("a", resident=False)
@@ -159,7 +159,7 @@ async def test_a_caller_that_leaves_with_a_grant_gives_it_back(bench: Bench) -> 
     assert (len(bench.tiers.leases) == held) == task.cancelled()
 
 
-async def test_closing_answers_those_who_wait(slow: Bench) -> None:
+async def test_closing_answers_pending_requests(slow: Bench) -> None:
     task = slow.acquire("a")
     await until_true(lambda: slow.arena.copies)
     await slow.runtime.close()

@@ -1,4 +1,4 @@
-"""What the gRPC service adds to the run loop: calls that are taken back."""
+"""What the gRPC service adds to the run loop: withdrawn calls."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -45,7 +45,7 @@ async def node() -> AsyncIterator[Node]:
     await node.runtime.close()
 
 
-async def test_a_call_that_is_taken_back_is_answered_and_its_load_cancelled(node: Node) -> None:
+async def test_a_withdrawn_call_is_answered_and_its_load_cancelled(node: Node) -> None:
     request = pb.AcquireRequest(worker_id="w", expert_id="a", wait_until_resident=True, call=3)
     asking = asyncio.create_task(node.servicer.Acquire(request, CONTEXT))  # type: ignore[arg-type]
     await until_true(lambda: node.arena.copies)
@@ -67,7 +67,7 @@ async def test_a_watcher_that_leaves_early_is_forgotten(node: Node) -> None:
     assert not len(node.watchers)
 
 
-async def test_nobody_attaches_to_a_manager_that_stops(node: Node) -> None:
+async def test_nobody_can_attach_during_shutdown(node: Node) -> None:
     """A worker that maps an arena which is gone by then ends."""
     attached = node.servicer.Attach(pb.AttachRequest(worker_id="v"), CONTEXT)  # type: ignore[arg-type]
     assert (await anext(attached)).arena == "fake"

@@ -1,4 +1,4 @@
-"""What is measured when: each load, failure and eviction once, by where it came from."""
+"""What is measured and when: each load, failure and eviction once, by source or reason."""
 
 import pytest
 
@@ -51,7 +51,7 @@ def test_a_failure_is_counted_by_its_reason(tiers: Tiers, seen: Seen) -> None:
     assert seen == [("coe.expert.load.failures", 1, {"error.type": "tier_load"})]
 
 
-def test_a_load_that_takes_too_long_is_counted_when_it_is_given_up(tiers: Tiers, seen: Seen) -> None:
+def test_a_timed_out_load_is_counted_when_it_times_out(tiers: Tiers, seen: Seen) -> None:
     """Its copy may never end."""
     tiers.handle(ev.CopyStarted("a", 1), 1.0)
     observed = TierMetrics(tiers)

@@ -1,4 +1,4 @@
-"""What comes into HBM though no request waits for it: prefetches, pins, default experts; and what leaves by its age."""
+"""Moves without a waiting request: prefetches, pins, default experts, and eviction by age."""
 
 from coe.memory_tier_manager import effects as fx
 from coe.memory_tier_manager import events as ev
@@ -19,7 +19,7 @@ def test_prefetch_takes_free_room_and_only_idle_experts(world: World) -> None:
     world.release(first)
 
 
-def test_prefetch_spares_what_is_wanted_sooner(world: World) -> None:
+def test_prefetch_spares_experts_needed_sooner(world: World) -> None:
     for expert in ("a", "b"):
         world.release(world.acquire("w1", expert))
         world.settle()
@@ -29,7 +29,7 @@ def test_prefetch_spares_what_is_wanted_sooner(world: World) -> None:
     assert world.resident() == {"a", "c"}
 
 
-def test_a_stranger_s_forecast_counts_for_nothing(world: World) -> None:
+def test_the_forecast_of_an_unattached_worker_is_ignored(world: World) -> None:
     world.prefetch("stranger", "c", may_evict=False, forecast=(ev.Use("a", 0.0, 1.0),))
     assert world.tiers.forecasts.next_use("a") == float("inf")
 
@@ -62,7 +62,7 @@ def test_pins_load_and_stay(world: World) -> None:
     world.grant(waiting)
 
 
-def test_what_the_pins_leave_no_room_for_holds_nobody_up(world: World) -> None:
+def test_a_request_that_pins_leave_no_room_for_blocks_nobody(world: World) -> None:
     world.send(ev.Pin(90, "a", 4, pinned=True))
     world.settle()
     waiting = world.acquire("w1", "big")
@@ -93,7 +93,7 @@ def test_a_pinned_expert_in_the_middle_makes_room_and_comes_back() -> None:
     assert world.resident() == {"b", "big"}
 
 
-def test_what_is_leased_on_both_sides_of_a_pinned_expert_is_recalled() -> None:
+def test_experts_leased_on_both_sides_of_a_pinned_one_are_recalled() -> None:
     """Workers that keep it would keep who waits for ever."""
     world = World.of(SIZES, hbm=12)
     world.attach("w1", "w2", "w3")
@@ -114,7 +114,7 @@ def test_what_is_leased_on_both_sides_of_a_pinned_expert_is_recalled() -> None:
     assert world.resident() == {"b", "big"}
 
 
-def test_a_pinned_expert_stays_when_there_is_no_room_beside_it(world: World) -> None:
+def test_a_pinned_expert_stays_if_there_is_no_room_alongside_it(world: World) -> None:
     world.send(ev.Pin(90, "a", 4, pinned=True))
     world.settle()
     world.acquire("w1", "big")
@@ -123,7 +123,7 @@ def test_a_pinned_expert_stays_when_there_is_no_room_beside_it(world: World) -> 
     assert world.evicted == []
 
 
-def test_what_is_pinned_may_be_pinned_again(world: World) -> None:
+def test_pinning_twice_is_harmless(world: World) -> None:
     for request in (90, 91):
         world.send(ev.Pin(request, "big", 8, pinned=True))
         assert world.answers[request] == fx.Done(request)
@@ -135,7 +135,7 @@ def test_pins_beyond_the_tier_are_refused(world: World) -> None:
     assert isinstance(world.answers[91], fx.Reject)
 
 
-def test_idle_experts_leave_after_their_time() -> None:
+def test_idle_experts_are_evicted_after_their_time_to_live() -> None:
     world = World.of(SIZES, hbm=8, idle_ttl_s=10.0, defaults=("b",))
     world.attach("w1")
     held = world.acquire("w1", "a")
@@ -162,7 +162,7 @@ def test_defaults_take_no_room_that_a_request_waits_for() -> None:
     world.grant(large)
 
 
-def test_defaults_return_when_the_rush_is_over() -> None:
+def test_default_experts_return_once_there_is_room_again() -> None:
     world = World.of(SIZES, hbm=8, defaults=("a",))
     world.attach("w1")
     world.settle()

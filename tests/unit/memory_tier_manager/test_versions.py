@@ -1,4 +1,4 @@
-"""Experts that are removed and imported again under their names: leases are on the bytes that are meant."""
+"""Experts that are removed and reimported under the same name: leases are on the requested bytes."""
 
 from collections.abc import AsyncIterator
 
@@ -81,7 +81,7 @@ async def test_new_bytes_of_the_same_size_are_loaded_at_the_next_acquire(node: N
     assert views.present(node.tiers) == ["a", *(["b"] if "b" in node.tiers.hbm.entries else [])]
 
 
-async def test_a_lease_is_on_the_bytes_that_are_meant(node: Node) -> None:
+async def test_a_lease_is_on_the_requested_bytes(node: Node) -> None:
     node.release(await node.acquire("a", weights=1))
     node.library.tags["a"] = 2
     # What the manager has seen need not be looked at again; what it has not seen is.
@@ -104,7 +104,7 @@ async def test_an_expert_that_is_gone_leaves_and_comes_back(node: Node) -> None:
     assert (await node.acquire("a")).copied == 4
 
 
-async def test_pins_and_defaults_are_the_expert_s(node: Node) -> None:
+async def test_pins_and_defaults_follow_the_expert_to_its_new_bytes(node: Node) -> None:
     await node.pin("a")
     await until_true(lambda: {"a", "b"} <= node.tiers.hbm.entries.keys() and node.tiers.idle)
     for expert in "ab":
@@ -121,7 +121,7 @@ async def test_pins_and_defaults_are_the_expert_s(node: Node) -> None:
     assert not node.shown("a").pinned
 
 
-async def test_a_listing_that_is_old_changes_nothing(node: Node) -> None:
+async def test_an_outdated_listing_changes_nothing(node: Node) -> None:
     old = node.library.experts()
     node.library.tags["a"] = 2
     grant = await node.acquire("a")
@@ -129,7 +129,7 @@ async def test_a_listing_that_is_old_changes_nothing(node: Node) -> None:
     assert (await node.acquire("a")).slot == grant.slot
 
 
-async def test_a_file_of_other_bytes_than_those_asked_for_is_not_opened(node: Node) -> None:
+async def test_a_file_with_other_bytes_than_requested_is_not_opened(node: Node) -> None:
     key = (await node.versions.current("a")).key
     node.library.tags["a"] = 2
     with pytest.raises(TierLoadError, match="reimported"):

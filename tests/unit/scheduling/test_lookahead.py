@@ -1,4 +1,4 @@
-"""What `lookahead` promises about waiting, over random traces with exact costs; and single decisions."""
+"""The bounds on waiting that `lookahead` guarantees, over random traces with exact costs; and single decisions."""
 
 from collections import Counter
 from itertools import accumulate
@@ -48,7 +48,7 @@ class Watched(Lookahead):
 
 @given(gaps, st.sampled_from([0.5, 4.0, 15.0]))
 @settings(max_examples=100, deadline=None)
-def test_who_waited_max_wait_is_served_before_any_expert_is_visited_a_third_time(
+def test_a_prompt_past_max_wait_is_served_before_any_expert_is_visited_a_third_time(
     steps: list[tuple[float, int]], max_wait: float
 ) -> None:
     """Once in what is left of this round, once in the next one; so nobody waits for ever, however many come."""
@@ -74,7 +74,7 @@ class Forgetful(Lookahead):
 
 @given(gaps, st.sampled_from([0.5, 4.0, 15.0]))
 @settings(max_examples=50, deadline=None)
-def test_what_it_remembers_of_visits_changes_nothing(steps: list[tuple[float, int]], max_wait: float) -> None:
+def test_caching_visits_does_not_change_decisions(steps: list[tuple[float, int]], max_wait: float) -> None:
     trace = trace_of(list(accumulate(gap for gap, _ in steps)), [expert for _, expert in steps])
     anew = serve(trace, MACHINE, Forgetful(max_wait), expert_bytes=1, max_batch=BATCH)
     assert run(trace, max_wait) == anew
@@ -94,7 +94,7 @@ class Priced:
         return self.seconds[expert]
 
 
-def test_visits_are_worked_out_anew_when_costs_or_queues_are_others() -> None:
+def test_visits_are_recomputed_when_costs_or_queues_are_replaced() -> None:
     policy, costs = Lookahead(20.0), Priced(a=1.0, b=2.0)
     seen = view([("a", 0.0), ("b", 0.0)], set())._replace(costs=costs)
     assert chosen(policy, seen, 0.1) == "a"
@@ -108,7 +108,7 @@ def test_visits_are_worked_out_anew_when_costs_or_queues_are_others() -> None:
     assert chosen(policy, seen._replace(queues=others), 2.0) == "a"
 
 
-def test_a_visit_ends_for_those_who_came_after_it_began() -> None:
+def test_a_visit_excludes_prompts_that_arrived_after_it_began() -> None:
     """Beyond the bound, so that an expert that is always wanted does not keep the others waiting."""
     policy = Lookahead(1.0)
     assert chosen(policy, view([("a", 0.0), ("b", 0.1)], {"a"}), 50.0) == "a"
@@ -126,7 +126,7 @@ def test_in_overload_a_round_takes_what_is_in_hbm_first_and_each_expert_once() -
     assert chosen(policy, began_anew, 70.0) == "a"
 
 
-def test_a_visit_takes_who_came_before_it_also_late_in_a_round() -> None:
+def test_a_visit_late_in_a_round_takes_all_prompts_that_arrived_before_it() -> None:
     policy = Lookahead(1.0)
     assert chosen(policy, view([("a", 0.0), ("b", 5.0)], {"b"}), 50.0) == "b"
     visit = policy.decide(view([("a", 0.0), ("a", 55.0)], {"b"}), 60.0).run
@@ -137,7 +137,7 @@ def test_a_visit_takes_who_came_before_it_also_late_in_a_round() -> None:
     assert (joined.expert, joined.arrived_by) == ("a", 60.0)
 
 
-def test_within_the_bound_who_came_after_a_round_began_may_be_first() -> None:
+def test_within_the_bound_prompts_that_arrived_after_a_round_began_may_run_first() -> None:
     policy = Lookahead(20.0)
     assert chosen(policy, view([("cold", 0.0), ("warm", 0.1)], {"warm"}), 0.2) == "warm"
     assert chosen(policy, view([("cold", 0.0), ("warm", 0.4), ("warm", 0.4)], {"warm"}), 0.5) == "warm"
@@ -145,7 +145,7 @@ def test_within_the_bound_who_came_after_a_round_began_may_be_first() -> None:
 
 @pytest.mark.parametrize("kind", ["zipf", "bursty"])
 @pytest.mark.parametrize("rate", [8.0, 20.0])
-def test_keeps_up_where_groups_without_a_bound_do(kind: str, rate: float) -> None:
+def test_throughput_matches_unbounded_groups(kind: str, rate: float) -> None:
     """Groups grow under load, so the bound costs no throughput: CoServe's groups know none."""
     machine = with_budget(HOST, 8, 97_000_000)
     trace = make_trace(kind, 4000, 48, rate=rate)
@@ -175,7 +175,7 @@ def test_the_bound_holds_whenever_order_of_arrival_would_hold_it(
 
 @pytest.mark.parametrize("kind", ["zipf", "bursty"])
 @pytest.mark.parametrize("rate", [3.0, 5.0, 7.0])
-def test_waits_are_shorter_than_in_order_of_groups_and_the_longest_are_not_longer(kind: str, rate: float) -> None:
+def test_mean_wait_is_shorter_than_coserve_s_at_a_similar_p99(kind: str, rate: float) -> None:
     machine = with_budget(HOST, 8, 97_000_000)
     trace = make_trace(kind, 4000, 48, rate=rate, seed=5)
     ours, theirs = (
@@ -245,7 +245,7 @@ def test_a_visit_that_begins_forecasts_itself_and_prefetches_the_next() -> None:
     assert (z.expert, z.in_s) == ("z", float("inf"))
 
 
-def test_joining_ends_where_another_would_be_late() -> None:
+def test_joining_stops_before_another_visit_would_be_late() -> None:
     prompts = [("b", 0.0), ("a", 1.0), ("a", 1.0)]
     policy = Lookahead(20.0)
     early = policy.decide(view(prompts, {"a", "b"}, Running("a", 1, 0.5)), 2.0)
@@ -281,7 +281,7 @@ def test_a_visit_is_whole_once_the_next_would_begin_late_by_a_quarter_of_max_wai
     assert (decision.join is not None) == joins
 
 
-def test_a_forecast_is_told_once_until_something_changes() -> None:
+def test_a_forecast_is_sent_once_until_something_changes() -> None:
     policy, seen = Lookahead(20.0), view([("a", 0.0), ("b", 0.0)], {"a"}, Running("a", 1, 1.0))
     assert policy.decide(seen, 1.0).forecast
     assert not policy.decide(seen, 1.5).forecast

@@ -1,4 +1,4 @@
-"""Every policy serves every prompt once, whatever the trace; each has its own habit."""
+"""Every policy serves every prompt once, whatever the trace; each decides in its own way."""
 
 import pytest
 from hypothesis import given, settings
@@ -46,7 +46,7 @@ def decide(policy: str, prompts: list[str], last: str | None = None) -> tuple[st
     return decision.run.expert, decision.run.count
 
 
-def test_habits() -> None:
+def test_characteristics_of_each_policy() -> None:
     line = ["a", "a", "b", "a", "b"]
     assert decide("samba-coe", line) == ("a", 1)
     assert decide("lru", line) == ("a", 2)
@@ -55,7 +55,7 @@ def test_habits() -> None:
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-def test_nothing_begins_beside_a_batch_that_runs_nor_where_nobody_waits(policy: str) -> None:
+def test_nothing_starts_while_a_batch_runs_or_when_nobody_waits(policy: str) -> None:
     queues, costs = ExpertQueues(), LearnedCosts(lambda _: 1, 4)
     view = QueueView(queues, costs, Exponential(), set(), 4)
     assert make_policy(policy).decide(view, 0.0).run is None
@@ -69,7 +69,7 @@ def test_unknown_policy() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(1, 64), st.floats(1e-4, 10.0)), min_size=1, max_size=60))
-def test_a_line_is_never_negative_whatever_passes(measured: list[tuple[int, float]]) -> None:
+def test_a_line_is_never_negative(measured: list[tuple[int, float]]) -> None:
     line = Line(0.1, 0.1)
     for n, seconds in measured:
         line.observe(n, seconds)
@@ -98,7 +98,7 @@ def test_costs_are_learned() -> None:
     assert costs.load_s("x") == pytest.approx(0.25, rel=0.01)
 
 
-def test_what_says_nothing_of_the_link_is_not_learned_from() -> None:
+def test_loads_without_bytes_or_time_are_not_learned_from() -> None:
     costs = LearnedCosts(lambda _: 1000, 8)
     expected = costs.load_s("x")
     costs.observe_load(0, 1.0)
@@ -106,7 +106,7 @@ def test_what_says_nothing_of_the_link_is_not_learned_from() -> None:
     assert (costs.load_s("x"), costs.version) == (expected, 0)
 
 
-def test_costs_are_of_another_version_whenever_they_change() -> None:
+def test_costs_get_a_new_version_whenever_they_change() -> None:
     costs = LearnedCosts(lambda _: 1000, 8)
     versions = [costs.version]
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""Queues per expert: whatever is pushed comes out once, in order, by one of the ways out."""
+"""Queues per expert: every prompt pushed comes out exactly once, in order: taken, removed or expired."""
 
 import pytest
 from hypothesis import settings
@@ -79,7 +79,7 @@ def test_is_bounded() -> None:
         queues.push(QueuedPrompt("b", "x", 0.0))
 
 
-def test_a_key_waits_once() -> None:
+def test_a_key_can_be_queued_only_once() -> None:
     queues = ExpertQueues()
     queues.push(QueuedPrompt("a", "x", 0.0))
     with pytest.raises(ValueError, match="already queued"):
