@@ -1,7 +1,7 @@
-"""The native path: tier arena, lease handles and the custom ops of domain `ai.coe.tiered` (OPS.md describes them).
+"""The native path: tier arena, lease handles, and the custom ops of domain `ai.coe.tiered` (described in OPS.md).
 
-The shared library is loaded at first use, so importing this package works without it; use then raises `ArtifactError`
-that says how to build it.
+The shared library is loaded at first use, so this package can be imported without it. Using it then raises an
+`ArtifactError` that says how to build the library.
 """
 
 from coe.native._arena import HbmArena, SlotInfo, SlotState

@@ -18,8 +18,8 @@ class SlotState(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class SlotInfo:
-    """One slot's record. Offsets and sizes are bytes; [0, watermark) of the slot is in place. `tag`: what was given to
-    the load, for whoever adopts the arena."""
+    """One slot's record. Offsets and sizes are in bytes; [0, watermark) of the slot is in place. `tag`: as passed to
+    `load`; tells a process that adopts the arena what the bytes are."""
 
     state: SlotState
     generation: int
@@ -30,7 +30,7 @@ class SlotInfo:
 
 
 class HbmArena:
-    """Created by its one owner (the tier manager), attached by readers (workers). Only the owner loads and frees."""
+    """Created by its single owner (the tier manager), attached by readers (workers). Only the owner loads and frees."""
 
     def __init__(self, name: str, handle: c_void_p) -> None:
         self._handle: c_void_p | None = handle
@@ -44,15 +44,15 @@ class HbmArena:
 
     @classmethod
     def create(cls, name: str, capacity: int, slots: int = 1024) -> Self:
-        """Reserves `capacity` bytes. Replaces an arena whose owner is gone (its readers' leases turn stale); raises
-        CapacityExceeded while another process owns it, TierLoadError when the memory is not to be had."""
+        """Reserves `capacity` bytes. Replaces an arena whose owner is gone (its readers' leases become stale). Raises
+        CapacityExceeded while another process owns it, TierLoadError when the memory is not available."""
         return cls(name, make_handle("coe_arena_create", name.encode(), capacity, slots))
 
     @classmethod
     def adopt(cls, name: str, capacity: int, slots: int = 1024) -> Self:
-        """Goes on with the arena of an owner that died without closing it: RESIDENT slots and their leases stay,
-        LOADING ones are FREE. Raises CapacityExceeded while another process owns it, TierLoadError or ChecksumMismatch
-        when there is none of this capacity and number of slots to go on with."""
+        """Takes over the arena of an owner that died without closing it: RESIDENT slots and their leases stay valid,
+        LOADING ones become FREE. Raises CapacityExceeded while another process owns it, TierLoadError or
+        ChecksumMismatch when there is no usable arena of this capacity and number of slots."""
         return cls(name, make_handle("coe_arena_adopt", name.encode(), capacity, slots))
 
     @classmethod
@@ -86,13 +86,13 @@ class HbmArena:
         nbytes: int | None = None,
         prefix: int | None = None,
     ) -> Load:
-        """Starts to copy `source` to [offset, offset + source.nbytes), `offset` a multiple of 64 bytes.
+        """Starts copying `source` to [offset, offset + source.nbytes). `offset` is a multiple of 64 bytes.
 
-        The slot must be FREE: it gets a new generation and is LOADING, its watermark rises in file order, and it is
-        RESIDENT at the end. `nbytes`: only so many first bytes, whole chunks when they are verified. `prefix`: a
-        RESIDENT slot of the same tag that holds the first bytes; they come from there, unthrottled and unverified, and
-        it must stay until the load is done. Raises CapacityExceeded when slot or range are in use, ValueError outside
-        the capacity.
+        The slot must be FREE. It gets a new generation and becomes LOADING; its watermark rises in file order, and it
+        is RESIDENT at the end. `nbytes`: copy only the first `nbytes`, which must be whole chunks if they are verified.
+        `prefix`: a RESIDENT slot of the same tag with the first bytes of the file. They are copied from there,
+        unthrottled and unverified, and the slot must not be freed before the load is done. Raises CapacityExceeded when
+        slot or range are in use, ValueError outside the capacity.
         """
         options = LoadOptions(
             tag=tag,
@@ -105,21 +105,21 @@ class HbmArena:
         return Load(make_handle("coe_arena_load", self.handle, slot, offset, source.handle, byref(options)))
 
     def free(self, slot: int) -> None:
-        """RESIDENT -> FREE; every handle of the old generation is stale from now on. CapacityExceeded while LOADING."""
+        """RESIDENT -> FREE. All handles of the old generation become stale. Raises CapacityExceeded while LOADING."""
         check(library().coe_arena_free(self.handle, slot))
 
     def bind(self) -> None:
-        """The custom ops of this process resolve leases in this arena."""
+        """Makes the custom ops of this process resolve leases in this arena."""
         check(library().coe_arena_bind(self.handle))
 
     def close(self) -> None:
-        """Gives the mapping back; when the owner closes, every lease of every process turns stale."""
+        """Unmaps the arena. When the owner closes it, all leases of all processes become stale."""
         if self._handle is not None:
             library().coe_arena_close(self._handle)
             self._handle = None
 
     def unlink(self) -> None:
-        """Removes the name. Memory is given back when the last process has closed it."""
+        """Removes the name. The memory is freed when the last process closes the arena."""
         check(library().coe_arena_unlink(self.name.encode()))
 
     def __enter__(self) -> Self:

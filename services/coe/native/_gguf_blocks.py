@@ -1,7 +1,7 @@
-"""Fields of GGUF's quantised blocks: quants, scales and minima, taken apart without loss.
+"""Splits GGUF's quantised blocks losslessly into fields: quants, scales and minima.
 
 Block layouts: the GGUF format's `block_q*` structures. A value is `d * sc * q - dmin * mn` in the k-quants,
-`d * q + m` in Q4_1 and Q5_1, and `d * (q - zero)` else.
+`d * q + m` in Q4_1 and Q5_1, and `d * (q - zero)` otherwise.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ Halves = npt.NDArray[np.uint16]
 @dataclass(frozen=True)
 class Fields:
     """Rows x blocks of one matrix. `q` is uint8 [rows, cols]; `d` and `m` are the bits of float16 [rows, blocks];
-    `sc` and `mn` are a byte for each sub-block [rows, sub-blocks]."""
+    `sc` and `mn` have one byte per sub-block [rows, sub-blocks]."""
 
     q: Bytes
     d: Halves
@@ -31,7 +31,7 @@ def _half(blocks: Bytes, at: int) -> Halves:
 
 
 def _nibbles(qs: Bytes) -> Bytes:
-    """[..., 16] bytes -> [..., 32]: low nibbles are the first half."""
+    """[..., 16] bytes -> [..., 32]: low nibbles form the first half."""
     return np.concatenate([qs & 15, qs >> 4], axis=-1)
 
 
@@ -110,8 +110,8 @@ BLOCKS: dict[str, tuple[int, int, Callable[[Bytes], Fields]]] = {
 
 
 def fields(fmt: str, raw: Bytes, rows: int, cols: int) -> Fields:
-    """`raw` holds `rows` rows of GGUF blocks in any shape. Raises ValueError when its size is another."""
+    """`raw` holds `rows` rows of GGUF blocks in any shape. Raises ValueError when its size is wrong."""
     nbytes, width, read = BLOCKS[fmt]
     if cols % width or raw.size != rows * (cols // width) * nbytes:
-        raise ValueError(f"{raw.size} bytes are not {rows} x {cols} in {fmt}")
+        raise ValueError(f"{raw.size} bytes are not a {rows} x {cols} matrix in {fmt}")
     return read(raw.reshape(rows, cols // width, nbytes))

@@ -79,7 +79,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
 }
 
 _INVALID = 1
-# coe::Code -> the error tree.
+# coe::Code -> exception class.
 _ERRORS: dict[int, type[CoEError]] = {
     2: TierLoadError,
     3: CapacityExceeded,
@@ -102,7 +102,7 @@ def library() -> ctypes.CDLL:
 
 
 def error_of(code: int) -> Exception:
-    """The exception for a failed call of this thread: ValueError for bad arguments, else one of the error tree."""
+    """The exception for a failed call of this thread: ValueError for bad arguments, else a CoEError."""
     message = library().coe_last_error().decode(errors="replace")
     if code == _INVALID:
         return ValueError(message)
@@ -115,7 +115,7 @@ def check(code: int) -> None:
 
 
 def make_handle(function: str, *arguments: object) -> c_void_p:
-    """Calls a C function whose last parameter is the place for a new handle."""
+    """Calls a C function whose last parameter is an out-pointer for a new handle."""
     handle = c_void_p()
     check(getattr(library(), function)(*arguments, byref(handle)))
     return handle
@@ -127,16 +127,17 @@ def ops_library_path() -> Path:
 
 
 def instruction_set() -> str:
-    """`portable`, `avx2`, `avx512` or `amx`: what the kernels of this process use ($COE_NATIVE_ISA lowers it)."""
+    """The instruction set of this process's kernels: `portable`, `avx2`, `avx512` or `amx` ($COE_NATIVE_ISA lowers
+    it)."""
     return str(library().coe_isa().decode())
 
 
 def set_threads(threads: int) -> None:
-    """Sets how many threads the ops of this process use together. Sessions should have `intra_op_num_threads = 1`."""
+    """Sets the number of threads shared by all ops of this process. Sessions should have `intra_op_num_threads = 1`."""
     check(library().coe_set_threads(threads))
 
 
 def checksum(data: bytes | bytearray | memoryview | np.ndarray[Any, Any]) -> int:
-    """CRC-32C of the bytes: what a bundle stores for each chunk of weights.coe."""
+    """CRC-32C of the bytes, as stored in a bundle for each chunk of weights.coe."""
     view = np.frombuffer(data, np.uint8) if not isinstance(data, np.ndarray) else np.ascontiguousarray(data)
     return int(library().coe_checksum(view.ctypes.data, view.nbytes))

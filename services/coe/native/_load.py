@@ -1,4 +1,4 @@
-"""A running copy DDR -> HBM."""
+"""A running copy from DDR to HBM."""
 
 import contextlib
 from ctypes import byref, c_void_p
@@ -7,7 +7,7 @@ from coe.native._library import LoadInfo, error_of, library
 
 
 class Load:
-    """Handle of one load. Dropping it cancels a copy that still runs."""
+    """Handle of one load. Dropping it cancels a copy that is still running."""
 
     def __init__(self, handle: c_void_p) -> None:
         self._handle = handle
@@ -19,7 +19,7 @@ class Load:
 
     @property
     def generation(self) -> int:
-        """The slot's generation for this load: leases are made of it, also before the copy is complete."""
+        """The slot's generation for this load. Leases may be made from it before the copy is complete."""
         return int(self._info().generation)
 
     @property
@@ -39,15 +39,15 @@ class Load:
         return str(failure) if failure else None
 
     def wait(self, timeout_s: float) -> bool:
-        """Waits at most `timeout_s`. True when no thread copies any more: the slot is RESIDENT, or FREE again after an
-        error or a cancel."""
+        """Waits at most `timeout_s`. True when all copying has stopped: the slot is RESIDENT, or FREE again after an
+        error or cancellation."""
         return bool(library().coe_load_wait(self._handle, timeout_s))
 
     def cancel(self) -> None:
-        """Stops after the chunks in flight; `wait` tells when the slot is free."""
+        """Stops after the chunks in flight. Use `wait` to learn when the slot is free."""
         library().coe_load_cancel(self._handle)
 
     def __del__(self) -> None:
-        # At interpreter exit the library may be gone already.
+        # At interpreter exit the library may already be unloaded.
         with contextlib.suppress(Exception):
             library().coe_load_release(self._handle)

@@ -1,4 +1,4 @@
-"""The kernels' packed layout: panels of 8 rows, each a run of records (OPS.md draws it)."""
+"""The kernels' packed layout: panels of 8 rows, each a sequence of records (see the diagram in OPS.md)."""
 
 from dataclasses import dataclass
 
@@ -7,14 +7,14 @@ import numpy.typing as npt
 
 from coe.native._gguf_blocks import Bytes, Fields, Halves
 
-PANEL = 8  # rows that lie interleaved
-BLOCK = 32  # columns of one run of quants
-STEP = 4  # columns of a row that lie together, one 32-bit lane of a vector
+PANEL = 8  # interleaved rows
+BLOCK = 32  # columns per run of quants
+STEP = 4  # contiguous columns of a row: one 32-bit lane of a vector
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What a record holds: quants of `bits`, `width` columns, `subs` sub-blocks with a scale of their own."""
+    """Contents of a record: quants of `bits` bits, `width` columns, `subs` sub-blocks with their own scales."""
 
     bits: int
     width: int = BLOCK
@@ -24,7 +24,7 @@ class Layout:
 
     @property
     def quant_bytes(self) -> int:
-        """Of one block of 32 columns."""
+        """Bytes of the quants of one block of 32 columns."""
         return PANEL * BLOCK * self.bits // 8
 
     @property

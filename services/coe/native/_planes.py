@@ -25,7 +25,7 @@ UPPER = LAYOUTS["q5_0"]
 LOW_BITS = 3
 _SHIFT, _LOW_MASK, _ONE = np.uint8(LOW_BITS), np.uint8((1 << LOW_BITS) - 1), np.uint8(1)
 _SIGN = np.uint16(0x8000)  # of a float16
-_OFFSET = np.uint8(128)  # exclusive or adds it to a signed byte
+_OFFSET = np.uint8(128)  # XOR with it adds 128 to a signed byte
 
 
 def low_nbytes(rows: int, cols: int) -> int:
@@ -33,7 +33,7 @@ def low_nbytes(rows: int, cols: int) -> int:
 
 
 def pack_high(f: Fields) -> Bytes:
-    """Raises ValueError for what `_unsigned` does."""
+    """Raises ValueError like `_unsigned`."""
     offset, d = _unsigned(f)
     return pack_fields(UPPER, Fields(offset >> _SHIFT, d))
 
@@ -53,14 +53,14 @@ def unpack(packed: Bytes, rows: int, cols: int) -> Fields:
 
 
 def _unsigned(f: Fields) -> tuple[Bytes, Halves]:
-    """Quants + 128, and scales that are not below zero: the upper plane is to bound what the lower one adds.
+    """Quants + 128 and non-negative scales, so that the upper plane bounds what the lower one adds.
 
-    Raises ValueError where that can't be without loss. No quantiser makes such a block.
+    Raises ValueError where that is impossible without loss. No quantiser produces such a block.
     """
     below = (f.d & _SIGN) != 0
     if not below.any():
         return f.q ^ _OFFSET, f.d
     flipped = np.repeat(below, BLOCK, axis=1)
     if (flipped & (f.q == _OFFSET)).any():
-        raise ValueError("a block of q8_0 has a scale below zero and a quant of -128")
+        raise ValueError("a q8_0 block has a negative scale and a quant of -128")
     return np.where(flipped, -f.q, f.q) ^ _OFFSET, f.d & ~_SIGN

@@ -20,9 +20,10 @@ class WeightsFile:
     def open(
         cls, path: str | PathLike[str], checksums: Sequence[int] | None = None, chunk_bytes: int = CHUNK_BYTES
     ) -> Self:
-        """`checksums` are one `checksum()` a chunk of `chunk_bytes`; None: loads can't verify.
+        """`checksums`: one `checksum()` per chunk of `chunk_bytes`. None: loads can't verify.
 
-        Raises TierLoadError when the file can't be mapped, ChecksumMismatch when its size is not what they say.
+        Raises TierLoadError when the file can't be mapped, ChecksumMismatch when its size does not match the number of
+        checksums.
         """
         sums = checksums or ()
         array = (c_uint32 * len(sums))(*sums)
@@ -39,8 +40,8 @@ class WeightsFile:
         return int(library().coe_file_nbytes(self.handle))
 
     def lock(self) -> bool:
-        """Reads the file into memory and locks it there. False when the process may not lock so much (RLIMIT_MEMLOCK):
-        the pages are read in, but the kernel may drop them."""
+        """Reads the file into memory and locks it there. False when RLIMIT_MEMLOCK does not allow that: the pages are
+        read, but the kernel may evict them."""
         locked = c_int()
         check(library().coe_file_lock(self.handle, byref(locked)))
         return bool(locked.value)

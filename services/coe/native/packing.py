@@ -1,6 +1,6 @@
-"""The packed weight layouts of the kernels: re-laid out from GGUF's blocks without loss.
+"""Repacks GGUF's blocks losslessly into the weight layouts of the kernels.
 
-Rows are independent in groups of 8, so a large matrix may be packed in slices of a multiple of 8 rows.
+Groups of 8 rows are independent, so a large matrix may be packed in slices of a multiple of 8 rows.
 """
 
 from typing import Any
@@ -16,16 +16,16 @@ from coe.native._panels import PANEL as PANEL
 _FLOATS: dict[str, type[Any]] = {"f32": np.uint32, "f16": np.uint16, "bf16": np.uint16}
 _EXPONENTS = {"f32": 0x7F800000, "f16": 0x7C00, "bf16": 0x7F80}
 FORMATS = (*_FLOATS, *LAYOUTS)
-# A matrix that is not stored as a whole, but plane by plane: what each of them is called.
+# Formats stored plane by plane -> names of their planes.
 PLANES = {"q8_0_planes": ("q8_0_high", "q8_0_low")}
-# GGUF's name of what a plane is made of.
+# Plane -> GGUF's name of the format it is made from.
 _OF_PLANE = {"q8_0_high": "q8_0", "q8_0_low": "q8_0"}
-# What is taken off a quant before its scale, in the formats without minima.
+# Zero point, subtracted from a quant before scaling, of the formats without minima.
 _ZERO = {"q4_0": 8, "q5_0": 16, "q6_k": 32}
 
 
 def packed_nbytes(fmt: str, rows: int, cols: int) -> int:
-    """Bytes of a packed matrix, or of a plane. Raises ValueError for an unknown format or columns that are not whole
+    """Bytes of a packed matrix or plane. Raises ValueError for an unknown format, or if the columns are not whole
     blocks."""
     if fmt in PLANES:
         return sum(packed_nbytes(plane, rows, cols) for plane in PLANES[fmt])
@@ -43,7 +43,7 @@ def packed_nbytes(fmt: str, rows: int, cols: int) -> int:
 def pack(fmt: str, raw_gguf_blocks: npt.NDArray[Any], rows: int, cols: int) -> Bytes:
     """`raw_gguf_blocks`: the bytes of `rows` rows as GGUF stores them, in any shape. Returns `packed_nbytes` bytes.
 
-    Raises ValueError when there are not so many, for weights that are no numbers, and for blocks that planes can't hold
+    Raises ValueError when their size is wrong, for infinite or NaN weights, and for blocks that planes can't represent
     (`_planes`).
     """
     if fmt in PLANES:
@@ -63,15 +63,15 @@ def pack(fmt: str, raw_gguf_blocks: npt.NDArray[Any], rows: int, cols: int) -> B
         return pack_fields(LAYOUTS[fmt], taken_apart)
     kind = np.dtype(_FLOATS[fmt])
     if raw.size != rows * cols * kind.itemsize:
-        raise ValueError(f"{raw.size} bytes are not {rows} x {cols} in {fmt}")
+        raise ValueError(f"{raw.size} bytes are not a {rows} x {cols} matrix in {fmt}")
     _require_numbers(fmt, raw.view(kind))
     return interleave(raw.view(kind).reshape(rows, cols), 1).reshape(-1)
 
 
 def unpack(fmt: str, packed: Bytes, rows: int, cols: int) -> npt.NDArray[np.float32]:
-    """The matrix that the packed bytes mean, float32 [rows, cols]. Not for single planes."""
+    """The packed matrix as float32 [rows, cols]. Does not take single planes."""
     if packed.size != packed_nbytes(fmt, rows, cols):
-        raise ValueError(f"{packed.size} bytes are not a packed {rows} x {cols} in {fmt}")
+        raise ValueError(f"{packed.size} bytes are not a packed {rows} x {cols} matrix in {fmt}")
     if fmt in _FLOATS:
         bits = separate(packed, _FLOATS[fmt], rows)
         if fmt == "bf16":
@@ -100,15 +100,15 @@ def _values(fmt: str, f: Fields) -> npt.NDArray[np.float32]:
 
 
 def _require_numbers(fmt: str, bits: npt.NDArray[Any]) -> None:
-    """Infinities are none either: what they are multiplied with is lost."""
+    """Raises ValueError for NaNs and infinities."""
     exponent = bits.dtype.type(_EXPONENTS[fmt])
     if ((bits & exponent) == exponent).any():
-        raise ValueError("a weight or block scale is not finite: the file is damaged")
+        raise ValueError("a weight or the scale of a block is infinite or NaN: the file is damaged")
 
 
 def _require(fmt: str, cols: int) -> None:
     if fmt not in FORMATS:
-        raise ValueError(f"unknown format {fmt}: one of {', '.join(FORMATS)}")
+        raise ValueError(f"unknown format {fmt}: expected one of {', '.join(FORMATS)}")
     width = BLOCKS[fmt][1] if fmt in BLOCKS else 1
     if cols % width:
-        raise ValueError(f"{fmt} needs a multiple of {width} columns, not {cols}")
+        raise ValueError(f"{fmt} needs a multiple of {width} columns, got {cols}")

@@ -1,7 +1,6 @@
-/* The C interface of libcoe_native. Every function that can fail returns a code (coe::Code, 0 is success) and leaves
- * its message for the calling thread in coe_last_error(). Handles are owned by the caller and given back with the
- * matching
- * *_close or *_release; what they stand for lives on while a load or a bound op still uses it. */
+/* The C interface of libcoe_native. Every function that can fail returns a code (coe::Code, 0 is success); the message
+ * for the calling thread is in coe_last_error(). The caller owns handles and must release each with the matching
+ * *_close or *_release; the underlying object stays alive while a load or a bound op uses it. */
 #pragma once
 
 #include <stddef.h>
@@ -57,7 +56,7 @@ COE_API int coe_arena_free(coe_arena* arena, uint32_t slot);
 COE_API int coe_arena_bind(coe_arena* arena);
 COE_API void coe_arena_close(coe_arena* arena);
 
-/* coe_load_info puts the error of a failed load into coe_last_error(). */
+/* coe_load_info stores the error of a failed load in coe_last_error(). */
 COE_API int coe_load_info(coe_load* load, coe_load_info_t* out);
 COE_API int coe_load_wait(coe_load* load, double seconds);
 COE_API void coe_load_cancel(coe_load* load);

@@ -28,15 +28,15 @@ constexpr uint64_t kPage = 4096;
 constexpr int MADV_COLLAPSE = 25;
 #endif
 constexpr uint64_t kMostBytes = uint64_t{1} << 56;
-constexpr int kAttempts = 100;  // to be the one that creates an arena
+constexpr int kAttempts = 100;  // at creating an arena while others try, too
 constexpr uint32_t kMaxSlots = 1U << kSlotBits;
-constexpr auto kLongestPause = std::chrono::seconds(10);  // between two rounds of asking for huge pages
+constexpr auto kLongestPause = std::chrono::seconds(10);  // between two rounds of requests for huge pages
 
 std::string shm_name(const std::string& name) { return name.starts_with('/') ? name : "/" + name; }
 
 uint64_t round_up(uint64_t value, uint64_t unit) { return (value + unit - 1) / unit * unit; }
 
-// Whether the object's file system may take so much more: it would be filled before it refuses.
+// Whether the object's file system has this much room: otherwise the reservation would fill it before failing.
 bool has_room(int object, uint64_t bytes) {
   struct statvfs facts{};
   if (fstatvfs(object, &facts) != 0 || facts.f_blocks == 0) return true;  // it has no limit
@@ -62,7 +62,7 @@ bool Descriptor::is_named(const std::string& name) const {
 }
 
 Status Arena::map(uint64_t bytes, Arena& arena) {
-  // A huge page of the object can only be one of the mapping when both are aligned alike.
+  // A huge page of the object can only be mapped as one if both have the same alignment.
   void* reserved = mmap(nullptr, bytes + kHugePage, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (reserved == MAP_FAILED) return system_error("mapping the arena", errno);
   const auto start = reinterpret_cast<uintptr_t>(reserved);
@@ -81,7 +81,7 @@ Status Arena::map(uint64_t bytes, Arena& arena) {
   return {};
 }
 
-// The object of this name, whose owner is gone, is gone too: kBusy when it has one. `old` keeps it locked.
+// Removes the object of this name if its owner is gone; kBusy if it has one. `old` keeps it locked.
 Status Arena::clear(const std::string& name, Descriptor& old) {
   old = Descriptor(shm_open(shm_name(name).c_str(), O_RDWR, 0));
   if (old.fd() < 0) return {};
@@ -92,8 +92,8 @@ Status Arena::clear(const std::string& name, Descriptor& old) {
   return unlink(name);
 }
 
-// Who owns an arena holds a lock, for as long as it lives, on the object that the name leads to. Of several that start
-// at a time one gets there; the others see its lock.
+// The owner of an arena holds a lock on the named object for as long as it lives. Of several processes that start at
+// the same time, one wins; the others see its lock.
 Status Arena::create(const std::string& name, uint64_t capacity, uint32_t slots, std::shared_ptr<Arena>& out) {
   if (capacity == 0 || capacity > kMostBytes || slots == 0 || slots > kMaxSlots)
     return invalid("an arena needs a capacity, of at most 2^56 bytes, and 1 to 65536 slots");
@@ -102,7 +102,7 @@ Status Arena::create(const std::string& name, uint64_t capacity, uint32_t slots,
     if (auto status = clear(name, old); !status.ok()) return status;
     Descriptor made(shm_open(shm_name(name).c_str(), O_RDWR | O_CREAT | O_EXCL, 0600));
     if (made.fd() < 0 && errno != EEXIST) return system_error("creating arena " + name, errno);
-    if (made.fd() < 0 || !made.lock() || !made.is_named(name)) continue;  // another was quicker
+    if (made.fd() < 0 || !made.lock() || !made.is_named(name)) continue;  // another process was faster
     return fill(std::move(made), name, capacity, slots, out);
   }
   return {Code::kBusy, "arena " + name + " is being created by others"};
@@ -112,7 +112,7 @@ Status Arena::fill(Descriptor made, const std::string& name, uint64_t capacity, 
                    std::shared_ptr<Arena>& out) {
   std::shared_ptr<Arena> arena(new Arena());
   arena->object_ = std::move(made);
-  struct Unlinked {  // before the lock is given up
+  struct Unlinked {  // before the lock is released
     const std::string& name;
     bool wanted = true;
     ~Unlinked() {
@@ -121,7 +121,7 @@ Status Arena::fill(Descriptor made, const std::string& name, uint64_t capacity, 
   } unless_filled{name};
   const uint64_t data_offset = round_up(sizeof(ArenaHeader) + slots * sizeof(SlotRecord), kHugePage);
   const uint64_t bytes = data_offset + round_up(capacity, kHugePage);
-  // Reserved now: a tier that is too large fails here, not with a bus error during a load.
+  // Reserve the memory now: a tier that is too large fails here, not with a bus error during a load.
   const auto reserving = [&](int error) {
     return system_error("reserving " + std::to_string(bytes) + " bytes for arena " + name, error);
   };
@@ -194,9 +194,10 @@ std::vector<uint64_t> Arena::huge_pages() const {
   return starts;
 }
 
-// Where the system has no huge pages for shared memory by itself, they can still be asked for one by one (Linux 6.1),
-// but not where nothing is yet. Of a page alone the kernel makes one at the speed of clearing it, and nobody waits for
-// that of all its pages, nor for their copies, later. Returns those that it refused.
+// If the system does not use huge pages for shared memory by default, they can still be requested one by one
+// (Linux 6.1), but only where memory is already present. When only one small page is, the kernel makes the huge one at
+// the speed of clearing it; otherwise it would have to allocate all small pages first, and copy them later. Stops at
+// the first refusal and returns the rest.
 std::vector<uint64_t> Arena::take_huge() const {
   auto* base = reinterpret_cast<uint8_t*>(header_);
   std::vector<uint64_t> left = huge_pages();
@@ -208,8 +209,8 @@ std::vector<uint64_t> Arena::take_huge() const {
   return left;
 }
 
-// What was in small pages before moves at some milliseconds each: behind the back of what runs, and of loads and
-// readers, whom the kernel keeps out of it. One whose pages are just being touched is refused for the moment.
+// Data that is already in small pages moves at some milliseconds per huge page, in the background; the kernel keeps
+// loads and readers out of a page while it moves. A page that is being touched is refused for the moment.
 void Arena::collapse(std::vector<uint64_t> left) {
   if (left.empty()) return;
   auto work = [this, left = std::move(left)](const std::stop_token& stop) mutable {
@@ -226,7 +227,7 @@ void Arena::collapse(std::vector<uint64_t> left) {
         ever = errno != EINVAL;
         return false;
       });
-      if (!ever) return;  // not on this system
+      if (!ever) return;  // not supported on this system
       stopped.wait_for(lock, stop, pause, [] { return false; });
       if (stop.stop_requested()) return;
     }
@@ -234,7 +235,7 @@ void Arena::collapse(std::vector<uint64_t> left) {
   try {
     collapsing_ = std::jthread(std::move(work));
   } catch (const std::system_error&) {
-    // The system has no more threads: small pages work too.
+    // Out of threads: small pages work, too.
   }
 }
 

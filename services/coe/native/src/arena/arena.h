@@ -1,4 +1,4 @@
-// The HBM tier on a host: one bounded POSIX shared-memory reservation, created by its owner, attached by readers.
+// The HBM tier of a host: one bounded POSIX shared-memory object, created by its owner and attached by readers.
 #pragma once
 
 #include <cstddef>
@@ -20,7 +20,7 @@ struct SlotInfo {
   uint64_t generation, offset, nbytes, watermark, tag;
 };
 
-// An open shared-memory object; closing it gives up its lock.
+// An open shared-memory object. Closing it releases its lock.
 class Descriptor {
  public:
   Descriptor() = default;
@@ -32,8 +32,8 @@ class Descriptor {
     return *this;
   }
 
-  [[nodiscard]] int fd() const { return fd_; }  // below zero: none
-  [[nodiscard]] bool lock() const;              // false when another has it locked
+  [[nodiscard]] int fd() const { return fd_; }  // negative: none
+  [[nodiscard]] bool lock() const;              // false if another process has it locked
   [[nodiscard]] bool is_named(const std::string& name) const;
 
  private:
@@ -44,9 +44,9 @@ class Arena {
  public:
   // Creates `/name`, replacing one whose owner is gone; kBusy while another process owns it.
   static Status create(const std::string& name, uint64_t capacity, uint32_t slots, std::shared_ptr<Arena>& out);
-  // Becomes the owner of an arena whose owner died without closing it: resident slots and their generations go on, the
-  // dead owner's loads are void. kBusy while it has an owner, kSystem when there is none of this geometry to go on
-  // with.
+  // Becomes the owner of an arena whose owner died without closing it: resident slots keep their generations, and the
+  // dead owner's unfinished loads are freed. kBusy while it has an owner, kSystem if there is no usable arena of this
+  // geometry.
   static Status adopt(const std::string& name, uint64_t capacity, uint32_t slots, std::shared_ptr<Arena>& out);
   static Status attach(const std::string& name, std::shared_ptr<Arena>& out);
   static Status unlink(const std::string& name);
@@ -69,7 +69,7 @@ class Arena {
   Status begin_load(uint32_t slot, uint64_t offset, uint64_t nbytes, uint64_t& generation, uint64_t tag = 0);
   void advance(uint32_t slot, uint64_t watermark);
   void finish_load(uint32_t slot, bool resident);
-  // Owner only. RESIDENT -> FREE, and the generation ends.
+  // Owner only. RESIDENT -> FREE; the generation ends.
   Status free(uint32_t slot);
   // Owner only. No reader may trust the arena after this.
   void retire();
@@ -81,8 +81,8 @@ class Arena {
   static Status fill(Descriptor made, const std::string& name, uint64_t capacity, uint32_t slots,
                      std::shared_ptr<Arena>& out);
   static Status map(uint64_t bytes, Arena& arena);
-  // Into huge pages, which are told by where they start: all of them, those that are still small when the arena is
-  // made, and these in the background.
+  // Moves the data to huge pages, identified by their start: huge_pages() lists all, take_huge() returns those that are
+  // still small pages when the arena is created, and collapse() moves these in the background.
   [[nodiscard]] std::vector<uint64_t> huge_pages() const;
   [[nodiscard]] std::vector<uint64_t> take_huge() const;
   void collapse(std::vector<uint64_t> left);

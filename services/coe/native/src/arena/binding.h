@@ -1,4 +1,4 @@
-// Which arena the ops of this process read, and how a lease handle becomes a pointer.
+// The arena that this process's ops read from, and the resolution of lease handles to pointers.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +8,7 @@
 
 namespace coe {
 
-// Of a handle: its run must give every token the same bits, whatever else is in it.
+// Flag of a handle: the run must be batch-invariant (a token's bits don't depend on the rest of the batch).
 constexpr uint64_t kBatchInvariant = uint64_t{1} << 63;
 
 constexpr int64_t lease_handle(uint32_t slot, uint64_t generation) {
@@ -17,15 +17,14 @@ constexpr int64_t lease_handle(uint32_t slot, uint64_t generation) {
 
 void bind_arena(std::shared_ptr<Arena> arena);
 
-// Weights of one expert for the time of one op. Reads are only trusted while `check()` is ok: an op checks again after
-// it has read, so bytes of another expert never reach a result (a sequence lock).
+// The weights of one expert for the duration of one op. Reads are only valid while `check()` is ok: an op checks again
+// after reading, so bytes of another expert never reach a result (a sequence lock).
 class Lease {
  public:
-  // Resolves the handle in the bound arena: kStale when its generation is over, kInvalid when no arena is bound.
+  // Resolves the handle in the bound arena: kStale if its generation has ended, kInvalid if no arena is bound.
   static Status resolve(int64_t handle, Lease& out);
 
-  // Bytes [offset, offset + nbytes) of the expert, once they are copied. Waits for a running load, at most
-  // kWaitSeconds.
+  // Bytes [offset, offset + nbytes) of the expert. Waits until a running load has copied them, at most kWaitSeconds.
   Status bytes(uint64_t offset, uint64_t nbytes, const uint8_t*& out) const;
   [[nodiscard]] Status check() const;
   [[nodiscard]] bool batch_invariant() const { return batch_invariant_; }

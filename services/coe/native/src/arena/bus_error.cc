@@ -7,9 +7,9 @@
 namespace coe {
 namespace {
 
-// Where this thread goes on after a bus error; null: nowhere.
+// Where this thread continues after a bus error; null: nowhere.
 thread_local sigjmp_buf* landing = nullptr;
-struct sigaction former{};  // NOLINT: one handler a process
+struct sigaction former{};  // NOLINT: one handler per process
 
 void on_bus_error(int signal, siginfo_t* info, void* context) {
   if (landing != nullptr) siglongjmp(*landing, 1);
@@ -18,7 +18,7 @@ void on_bus_error(int signal, siginfo_t* info, void* context) {
   } else if (former.sa_handler != SIG_DFL && former.sa_handler != SIG_IGN) {
     former.sa_handler(signal);
   } else {
-    ::signal(signal, SIG_DFL);  // the instruction runs again, and ends the process
+    ::signal(signal, SIG_DFL);  // the instruction runs again and terminates the process
   }
 }
 
@@ -33,7 +33,7 @@ void expect_bus_errors() {
   former = current;
   struct sigaction ours{};
   ours.sa_sigaction = on_bus_error;
-  // Not masked while it runs: it does not return, and the next bus error must find it again.
+  // The signal is not masked in the handler, which never returns: the next bus error must reach it again.
   ours.sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK;
   sigaction(SIGBUS, &ours, nullptr);
 }

@@ -1,16 +1,17 @@
-// Reads of mapped files that fail: the disk is broken, or the file was cut. The kernel answers with SIGBUS.
+// Survives failed reads of mapped files, for which the kernel sends SIGBUS: the disk failed, or the file was truncated.
 #pragma once
 
 #include <type_traits>
 
 namespace coe {
 
-// The process survives what survives_bus_error() runs from now on; other bus errors go where they went before.
+// Installs the handler that survives_bus_error() needs. Other bus errors go to the previous handler.
 void expect_bus_errors();
 
 bool survives_bus_error(void (*read)(void*), void* argument);
 
-// Runs `read`; false when a page could not be had. It may end at any instruction then: no locks, nothing to destroy.
+// Runs `read`; false if a page could not be read. `read` may then stop at any instruction, so it must hold no locks and
+// have nothing to destroy.
 template <class F>
 [[nodiscard]] bool survives_bus_error(F&& read) {
   using Read = std::remove_reference_t<F>;

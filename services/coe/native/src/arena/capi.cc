@@ -1,4 +1,4 @@
-// The C interface over arena, file and load. Nothing throws across it.
+// The C interface of arena, file and load. No exception crosses it.
 #include <algorithm>
 #include <exception>
 #include <iterator>
@@ -34,7 +34,7 @@ int report(const coe::Status& status) {
   return static_cast<int>(status.code());
 }
 
-// Runs f, which returns a Status, and turns what it throws (out of memory, no more threads) into one.
+// Runs f, which returns a Status, and converts its exceptions (out of memory, out of threads) to one.
 template <class F>
 int guarded(F&& f) {
   try {
@@ -140,7 +140,7 @@ int coe_arena_bind(coe_arena* arena) {
 }
 
 void coe_arena_close(coe_arena* arena) {
-  // Loads and a binding may keep the mapping, but nothing in it may be trusted once its owner is done.
+  // Loads and a binding may keep the mapping, but its contents are invalid once the owner has closed it.
   if (arena->value->owner()) arena->value->retire();
   delete arena;
 }

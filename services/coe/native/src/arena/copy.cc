@@ -8,13 +8,13 @@
 
 namespace coe {
 
-constexpr size_t kAhead = 4096;  // bytes that are fetched before they are copied
+constexpr size_t kAhead = 4096;  // bytes to prefetch
 
 void stream_copy(uint8_t* to, const uint8_t* from, size_t nbytes) {
   size_t done = 0;
 #if defined(__x86_64__) && !defined(__SANITIZE_THREAD__)
   for (; done + 64 <= nbytes; done += 64) {
-    // Not as non-temporal: processors without an inclusive shared cache take that one at half the rate.
+    // Not a non-temporal hint, which halves the rate on processors without an inclusive shared cache.
     _mm_prefetch(reinterpret_cast<const char*>(from + done + kAhead), _MM_HINT_T1);
     const auto* source = reinterpret_cast<const __m128i*>(from + done);
     auto* target = reinterpret_cast<__m128i*>(to + done);

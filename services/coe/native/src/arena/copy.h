@@ -6,7 +6,7 @@
 
 namespace coe {
 
-// memcpy that doesn't read the destination into the cache first (streaming stores); done when it returns.
+// memcpy with streaming stores, which don't read the destination into the cache first. Complete when it returns.
 // `to` must be 16-byte aligned.
 void stream_copy(uint8_t* to, const uint8_t* from, size_t nbytes);
 

@@ -22,10 +22,10 @@ constexpr std::array<uint32_t, 256> byte_table() {
 constexpr auto kBytes = byte_table();
 
 #if defined(__x86_64__)
-// The instruction has a latency of 3 cycles, so three lanes run at once and are joined by the linear map that appends
-// kLane zero bytes to a message.
+// The instruction has a latency of 3 cycles, so three lanes run in parallel. They are combined by the linear map that
+// appends kLane zero bytes to a message.
 constexpr size_t kLane = 2048;
-// Three streams that begin anew every kLane bytes: the processor sees them too late by itself.
+// Prefetches: the three streams restart every kLane bytes, which hardware prefetchers notice too late.
 constexpr size_t kAhead = 4 * 3 * kLane;
 
 class AppendLane {

@@ -7,7 +7,7 @@
 namespace coe {
 
 uint32_t crc32c(const uint8_t* data, size_t nbytes, uint32_t crc = 0);
-// The same by table, for any machine.
+// Table-based version for any machine.
 uint32_t crc32c_portable(const uint8_t* data, size_t nbytes, uint32_t crc = 0);
 
 }  // namespace coe

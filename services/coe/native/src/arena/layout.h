@@ -14,15 +14,14 @@ inline constexpr unsigned kSlotBits = 16;  // a lease handle is generation << kS
 enum class SlotState : uint32_t { kFree = 0, kLoading = 1, kResident = 2 };
 
 struct alignas(64) SlotRecord {
-  // Odd or even has no meaning: every change of what the slot's bytes are adds one, so an old handle never matches
-  // again.
+  // Incremented by every change of the slot's contents, so an old handle never matches again. Parity has no meaning.
   std::atomic<uint64_t> generation;
   std::atomic<uint64_t> offset;  // bytes from the start of the data
   std::atomic<uint64_t> nbytes;
   std::atomic<uint64_t> watermark;  // bytes [0, watermark) of the slot are in place
   std::atomic<uint32_t> state;
   std::atomic<uint32_t> progress;  // futex word: changes with the watermark and the state
-  std::atomic<uint64_t> tag;       // the owner's word for what the bytes are: tells its successor
+  std::atomic<uint64_t> tag;       // the owner's identifier of the bytes, for its successor
 };
 
 struct alignas(64) ArenaHeader {
@@ -32,7 +31,7 @@ struct alignas(64) ArenaHeader {
   uint64_t capacity;              // bytes of data
   uint64_t data_offset;           // of the data, from the start of the mapping
   uint64_t epoch;                 // of this creation: differs after a restart of the owner
-  std::atomic<uint32_t> retired;  // 1 when the owner has closed it: nothing in it may be read any more
+  std::atomic<uint32_t> retired;  // 1 once the owner has closed it: nothing in it may be read
 };
 
 static_assert(std::atomic<uint64_t>::is_always_lock_free && std::atomic<uint32_t>::is_always_lock_free);

@@ -9,9 +9,9 @@
 
 namespace coe {
 namespace {
-// Without verification the unit is smaller than a chunk, so that the first layers are in place sooner.
+// Without verification, units are smaller than chunks, so that the first layers are in place sooner.
 constexpr uint64_t kPlainUnit = uint64_t{512} << 10;
-// Verified bytes are copied and summed in pieces that stay in the cache between the two.
+// Verified bytes are copied and checksummed in pieces that stay in the cache in between.
 constexpr uint64_t kTile = uint64_t{48} << 10;
 }  // namespace
 
@@ -44,7 +44,7 @@ Status Load::start(std::shared_ptr<Arena> arena, uint32_t slot, uint64_t offset,
   return {};
 }
 
-// On fewer threads where the system has no more of them; without any the slot is free again.
+// Starts the threads, fewer if the system has no more. Without any, the slot becomes free again.
 Status Load::run(unsigned threads) {
   running_ = threads;
   for (unsigned i = 0; i < threads; ++i) {
@@ -58,7 +58,7 @@ Status Load::run(unsigned threads) {
   return {};
 }
 
-// Whole units of it: the last bytes of a prefix that ends within one come from the file.
+// Uses whole units of the prefix: if it ends within a unit, that unit comes from the file.
 Status Load::find_prefix() {
   if (options_.prefix_slot < 0) return {};
   SlotInfo info{};
@@ -90,7 +90,7 @@ void Load::work() {
   leave(1);
 }
 
-// So many threads are done, or never began. The last ones end the load.
+// Called when `threads` threads have finished or never started. The last ones complete the load.
 void Load::leave(unsigned threads) {
   const std::lock_guard lock(lock_);
   running_ -= threads;
@@ -101,7 +101,7 @@ void Load::leave(unsigned threads) {
   changed_.notify_all();
 }
 
-// Waits until the budget of bytes a second allows the next unit; false when the load is to stop.
+// Waits until the limit of bytes per second allows the next unit; false if the load was told to stop.
 bool Load::throttle(uint64_t unit) {
   if (options_.bytes_per_second > 0 && unit >= prefix_units_) {
     const auto bytes_before = static_cast<double>((unit - prefix_units_) * unit_bytes_);

@@ -1,4 +1,4 @@
-// One copy of an expert from the DDR tier into a slot, on threads of its own.
+// One copy of an expert from the DDR tier to a slot, on its own threads.
 #pragma once
 
 #include <atomic>
@@ -17,15 +17,15 @@ namespace coe {
 struct LoadOptions {
   bool verify = true;
   unsigned threads = 2;
-  double bytes_per_second = 0;  // 0: as fast as the machine can
+  double bytes_per_second = 0;  // 0: unthrottled
   uint64_t tag = 0;             // kept in the slot's record
-  uint64_t nbytes = 0;          // only the first so many bytes; 0: the whole file
+  uint64_t nbytes = 0;          // copy only the first `nbytes`; 0: the whole file
   int32_t prefix_slot = -1;     // a resident slot with the file's first bytes: they are copied from there, unthrottled
 };
 
 class Load {
  public:
-  // Claims the slot and starts copying in file order; the slot's watermark follows the bytes that are in place.
+  // Claims the slot and starts copying in file order; the slot's watermark follows the copied bytes.
   static Status start(std::shared_ptr<Arena> arena, uint32_t slot, uint64_t offset, std::shared_ptr<WeightsFile> file,
                       const LoadOptions& options, std::shared_ptr<Load>& out);
   ~Load();  // cancels and joins
@@ -33,9 +33,9 @@ class Load {
   Load& operator=(const Load&) = delete;
 
   [[nodiscard]] uint64_t generation() const { return generation_; }
-  // From the file; bytes of a prefix don't count.
+  // Bytes from the file; those of a prefix don't count.
   [[nodiscard]] uint64_t bytes_copied() const { return copied_.load(std::memory_order_relaxed); }
-  [[nodiscard]] Status result() const;  // kOk while it runs and when it succeeded
+  [[nodiscard]] Status result() const;  // kOk while running and after success
   bool wait(double seconds);
   void cancel();
 
@@ -71,7 +71,7 @@ class Load {
   mutable std::mutex lock_;
   std::condition_variable changed_;
   std::vector<bool> complete_;
-  uint64_t prefix_ = 0;  // units in place without a gap
+  uint64_t prefix_ = 0;  // leading units in place, without a gap
   unsigned running_ = 0;
   bool done_ = false;
   Status result_;

@@ -42,7 +42,7 @@ Status WeightsFile::lock(bool& locked) {
   if (locked) return {};
   if (errno != EPERM && errno != ENOMEM && errno != EAGAIN) return system_error("locking " + path_, errno);
 #if defined(MADV_POPULATE_READ)
-  // Kernels before 5.14 don't know it; a page that can't be had is the only other failure.
+  // Kernels before 5.14 don't support it; the only other failure is an unreadable page.
   if (madvise(const_cast<uint8_t*>(data_), nbytes_, MADV_POPULATE_READ) != 0 && errno != EINVAL)
     return system_error("reading " + path_, errno);
 #else

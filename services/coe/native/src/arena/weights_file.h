@@ -1,4 +1,4 @@
-// weights.coe mapped read-only: the DDR tier when it is locked.
+// weights.coe, mapped read-only; once locked, it is the expert's copy in the DDR tier.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +12,7 @@ namespace coe {
 
 class WeightsFile {
  public:
-  // `checksums` has one CRC-32C a chunk, or is empty: then nothing can be verified.
+  // `checksums`: one CRC-32C per chunk. Empty: nothing can be verified.
   static Status open(const std::string& path, std::vector<uint32_t> checksums, uint64_t chunk_bytes,
                      std::shared_ptr<WeightsFile>& out);
   ~WeightsFile();
@@ -26,8 +26,8 @@ class WeightsFile {
   [[nodiscard]] bool has_checksums() const { return !checksums_.empty(); }
   [[nodiscard]] uint32_t checksum(uint64_t chunk) const { return checksums_[chunk]; }
 
-  // Reads the file in and locks it. `locked` is false when the lock limit forbids it: the pages are then in memory but
-  // the kernel may drop them.
+  // Reads the file into memory and locks it. `locked` is false if the lock limit forbids that: the pages are then in
+  // memory, but the kernel may evict them.
   Status lock(bool& locked);
 
  private:

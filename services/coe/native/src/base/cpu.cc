@@ -19,8 +19,8 @@ Status system_error(const std::string& what, int error) { return {Code::kSystem,
 #if defined(__x86_64__)
 namespace {
 
-// Tiles and their products of bfloat16 and of bytes; the system grants the large state they need to a whole process,
-// once.
+// Whether tiles and their bfloat16 and byte products are available. Their large register state needs permission from
+// the kernel, which is granted once per process.
 bool ask_for_tiles() {
   constexpr unsigned kBf16 = 1U << 22;
   constexpr unsigned kTile = 1U << 24;

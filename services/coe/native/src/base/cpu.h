@@ -1,18 +1,18 @@
-// What the processor can do, asked once.
+// CPU feature detection, done once.
 #pragma once
 
 namespace coe {
 
 enum class Isa : int { kPortable = 0, kAvx2 = 1, kAvx512 = 2, kAmx = 3 };
 
-// The best instruction set that this machine has and this build carries. COE_NATIVE_ISA=portable|avx2|avx512|amx lowers
-// it.
+// The best instruction set that both this machine and this build support. COE_NATIVE_ISA=portable|avx2|avx512|amx
+// lowers it.
 Isa best_isa();
 bool has_isa(Isa isa);
 bool has_sse42();
 bool is_intel();
 
-// One hint to a spinning processor.
+// Spin-wait hint to the processor.
 void cpu_relax();
 
 }  // namespace coe

@@ -1,4 +1,4 @@
-// The value that every fallible function of the native library returns; no exception crosses the C ABI.
+// The result of every function of the native library that can fail; no exception crosses the C ABI.
 #pragma once
 
 #include <string>
@@ -10,12 +10,12 @@ namespace coe {
 enum class Code : int {
   kOk = 0,
   kInvalid = 1,   // an argument is out of range or of the wrong kind
-  kSystem = 2,    // the operating system refused: no memory, no such file, ...
+  kSystem = 2,    // a system call failed: no memory, no such file, ...
   kBusy = 3,      // the slot or the arena is in use
   kStale = 4,     // the lease's generation is no longer the slot's
-  kTimeout = 5,   // a bounded wait ended first
-  kCorrupt = 6,   // a checksum or a header differs
-  kInternal = 7,  // a fault of ours
+  kTimeout = 5,   // a bounded wait timed out
+  kCorrupt = 6,   // a checksum or header does not match
+  kInternal = 7,  // a bug
 };
 
 class [[nodiscard]] Status {

@@ -10,9 +10,9 @@ namespace {
 
 constexpr unsigned kFieldBits = 20;
 constexpr uint64_t kField = (uint64_t{1} << kFieldBits) - 1;
-// How long a helper looks for the next loop before it sleeps: longer than the gap between two nodes of a graph.
+// How long a helper spins for the next loop before it sleeps: longer than the gap between two nodes of a graph.
 constexpr int kIdleSpins = 2000;
-// How long the caller looks at pieces under way before it lets others run.
+// How long the caller spins for pieces in progress before it yields.
 constexpr int kBusySpins = 2000;
 
 uint64_t pack(uint64_t loop, uint64_t next, uint64_t end) {
@@ -28,7 +28,7 @@ Team::Team(unsigned threads) : parts_(std::max(1U, threads)) {
   helpers_.reserve(parts_.size() - 1);
   try {
     for (size_t i = 1; i < parts_.size(); ++i) helpers_.emplace_back([this, i] { help(i); });
-  } catch (...) {  // the system has no more threads
+  } catch (...) {  // out of threads
     stop();
     throw;
   }
@@ -43,7 +43,7 @@ void Team::stop() {
   for (auto& helper : helpers_) helper.join();
 }
 
-// Taking a piece means that its loop can't end before the piece is done, so the loop's body may be read from then on.
+// Once a piece is taken, its loop can't end before the piece is done, so the loop's body may be read from then on.
 bool Team::Part::take_first(size_t& piece) {
   uint64_t now = state.load(std::memory_order_acquire);
   while (next_piece(now) < end_of(now)) {
@@ -63,7 +63,7 @@ bool Team::Part::take_last(size_t& piece) {
   return false;
 }
 
-// A piece that fails is done too: the others still use what their caller lends them.
+// A piece that throws counts as done: the caller must keep waiting for the others, which still use its data.
 void Team::run_piece(size_t piece) {
   const size_t begin = piece * grain_;
   try {
@@ -73,7 +73,7 @@ void Team::run_piece(size_t piece) {
   }
 }
 
-// Pieces until none is left; how many. A helper says of each that it is done.
+// Runs pieces until none are left, and returns how many it ran. Helpers count each one in done_.
 uint32_t Team::work(size_t member) {
   uint32_t count = 0;
   const auto run = [&](size_t piece) {
@@ -96,7 +96,7 @@ void Team::run(size_t n, size_t grain, LoopBody body) {
   grain_ = grain;
   done_.store(0, std::memory_order_relaxed);
   ++loop_;
-  // Sequentially consistent, as is a helper's announcement that it goes to sleep.
+  // Sequentially consistent, like the helpers' announcement in sleep().
   for (size_t i = 0; i < parts_.size(); ++i)
     parts_[i].state.store(pack(loop_, pieces * i / parts_.size(), pieces * (i + 1) / parts_.size()));
   if (sleeping_.load() != 0 && sleeping_.exchange(0) != 0) {
@@ -116,7 +116,8 @@ void Team::run(size_t n, size_t grain, LoopBody body) {
   std::rethrow_exception(std::exchange(failure_, nullptr));
 }
 
-// Between loops it looks at its own part alone, which changes with each: reading the others' would slow their owners.
+// Between loops a helper only polls its own share, which changes with each loop: reading the others' would slow down
+// their owners.
 void Team::help(size_t member) {
   const Part& own = parts_[member];
   uint64_t seen = 0;

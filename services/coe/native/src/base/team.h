@@ -1,8 +1,8 @@
-// A team of threads that helps its caller through many short parallel loops: decoding one token of a small model is
-// hundreds of loops of a few microseconds. The caller drives: it publishes a loop, takes pieces itself, and goes on
-// when all pieces are done. Every member has a part of the loop that it takes from the front, so that what it reads
-// lies in a row and was fetched ahead by itself; with its own part done, it takes the others' from the back. So a
-// helper that the system has not scheduled holds nothing up: only pieces under way are waited for.
+// A team of threads for many short parallel loops: decoding one token of a small model takes hundreds of loops of a few
+// microseconds each. The caller drives: it publishes a loop, works on pieces itself, and continues when all pieces are
+// done. Every member has a share of the loop and takes pieces from its front, so that it reads contiguous memory that
+// the hardware prefetches; when its own share is done, it steals from the back of the others'. A helper that is not
+// scheduled therefore delays nothing: the caller only waits for pieces in progress.
 #pragma once
 
 #include <atomic>
@@ -17,7 +17,7 @@
 
 namespace coe {
 
-// A borrowed callable f(begin, end): two words, no allocation.
+// A non-owning reference to a callable f(begin, end): two words, no allocation.
 class LoopBody {
  public:
   LoopBody() = default;
@@ -45,7 +45,7 @@ class Team {
 
  private:
   friend class Crew;
-  // What is left of a member's part of the loop: its number, the end, the next piece.
+  // The rest of a member's share: the loop's number, the end, and the next piece.
   struct alignas(64) Part {
     std::atomic<uint64_t> state{0};
     bool take_first(size_t& piece);
@@ -64,8 +64,8 @@ class Team {
   size_t n_ = 0;
   size_t grain_ = 1;
   uint64_t loop_ = 0;
-  std::vector<Part> parts_;                    // of the caller, then of the helpers
-  alignas(64) std::atomic<uint32_t> done_{0};  // pieces of this loop that helpers did
+  std::vector<Part> parts_;                    // the caller's, then the helpers'
+  alignas(64) std::atomic<uint32_t> done_{0};  // pieces of this loop that helpers have done
   alignas(64) std::atomic<uint32_t> sleeping_{0};
   std::atomic<uint32_t> wake_{0};
   std::atomic<bool> stop_{false};
@@ -74,8 +74,8 @@ class Team {
   std::vector<std::thread> helpers_;
 };
 
-// The right to drive a team for a while. When another caller has it (two experts at a time), the loops run on the
-// caller's thread alone.
+// The right to drive a team for a while. If another caller has it (two experts at a time), loops run on the caller's
+// thread alone.
 class Crew {
  public:
   explicit Crew(Team& team) : team_(team), lock_(team.driver_, std::defer_lock) {
@@ -83,7 +83,7 @@ class Crew {
   }
   [[nodiscard]] unsigned count() const { return lock_.owns_lock() ? team_.threads() : 1; }
 
-  // Calls f(begin, end) for pieces of [0, n) and returns when all are done; throws what one of them has thrown.
+  // Calls f(begin, end) for pieces of [0, n) and returns when all are done. Rethrows an exception that a piece threw.
   template <class F>
   void share(size_t n, size_t grain, F&& f) {
     if (n == 0) return;

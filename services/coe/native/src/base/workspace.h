@@ -1,4 +1,4 @@
-// Scratch memory that is kept between calls: a bump allocator that only grows.
+// Scratch memory that is reused between calls: a bump allocator that only grows.
 #pragma once
 
 #include <algorithm>
@@ -13,7 +13,7 @@ namespace coe {
 
 class Workspace {
  public:
-  // Forgets what was taken. When the last round needed several pieces, they become one.
+  // Releases everything taken. If the last round needed several pieces, they are merged into one.
   void reset() {
     if (pieces_.size() > 1) {
       const size_t total = total_;
@@ -38,7 +38,7 @@ class Workspace {
     return reinterpret_cast<T*>(at);
   }
 
-  // This thread's own, for values that no other thread reads.
+  // The calling thread's own, for values that no other thread reads.
   static Workspace& local() {
     thread_local Workspace workspace;
     return workspace;
