@@ -1,4 +1,4 @@
-"""In how many bits activations meet a layer's quantised weights (ADR 18)."""
+"""The precision of activations that are multiplied with quantised weights (ADR 18)."""
 
 from typing import Literal
 
@@ -8,7 +8,7 @@ ActivationBits = Literal[16, 8]
 
 
 def used(wanted: ActivationBits) -> ActivationBits:
-    """What a process computes in: AMX takes 16 bits as quickly, and 8 would only cost accuracy. (With AVX2 the same
-    holds of weights of 8 bits, which keep 16 for their activations.)
+    """The precision actually used: with AMX, 16 bits are as fast as 8 and more accurate. (The same holds with AVX2 for
+    8-bit weights, whose activations stay at 16 bits.)
     """
     return 16 if instruction_set() == "amx" else wanted

@@ -1,4 +1,4 @@
-"""Byte-level BPE tokenizers (GPT-2's kind), as SmolLM2, Llama 3 and Qwen2 have."""
+"""Byte-level BPE tokenizers (the kind GPT-2 introduced), as in SmolLM2, Llama 3 and Qwen2."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ _WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|{digits}"
     r"| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-# How text is cut into words before merging, by GGUF's name for it.
+# Regular expressions that split text into words before merging, by GGUF's name for the pre-tokenizer.
 _PATTERNS = {"llama-bpe": _WORDS.format(digits=r"\p{N}{1,3}"), "qwen2": _WORDS.format(digits=r"\p{N}")}
 UNNAMED = "default"
 _GPT2 = "gpt-2"
@@ -21,15 +21,15 @@ PRE_TOKENIZERS = (_GPT2, _SINGLE_DIGITS, *_PATTERNS)
 def byte_level_bpe(
     tokens: Sequence[str], merges: Sequence[str], pre: str, control: Sequence[int], own: Sequence[int]
 ) -> str:
-    """tokenizer.json. `control` and `own` are ids that are matched in the text before anything else."""
+    """Returns tokenizer.json. Tokens with ids in `control` and `own` are matched in the text before anything else."""
     vocabulary = {token: index for index, token in enumerate(tokens)}
     if len(vocabulary) != len(tokens):
-        raise ArtifactError("the vocabulary has a token twice")
+        raise ArtifactError("the vocabulary contains a token twice")
     pairs = [_pair(merge) for merge in merges]
     try:
         model = models.BPE(vocabulary, pairs, fuse_unk=False, ignore_merges=pre == "llama-bpe")
     except Exception as error:  # the library raises plain Exception
-        raise ArtifactError(f"the merges don't fit the vocabulary: {error}") from error
+        raise ArtifactError(f"the merges don't match the vocabulary: {error}") from error
     tokenizer = Tokenizer(model)
     tokenizer.pre_tokenizer = _pre_tokenizer(pre)
     tokenizer.decoder = decoders.ByteLevel()
@@ -61,4 +61,4 @@ def _pre_tokenizer(pre: str) -> pre_tokenizers.PreTokenizer:
     if pre in _PATTERNS:
         split = pre_tokenizers.Split(Regex(_PATTERNS[pre]), "isolated")
         return pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
-    raise ArtifactError(f"pre-tokenizer {pre!r} is not supported; these are: {', '.join(PRE_TOKENIZERS)}")
+    raise ArtifactError(f"pre-tokenizer {pre!r} is not supported (supported: {', '.join(PRE_TOKENIZERS)})")

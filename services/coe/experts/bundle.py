@@ -14,21 +14,21 @@ MANIFEST, TOKENIZER, WEIGHTS = "manifest.json", "tokenizer.json", "weights.coe"
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle whose manifest was read. Its weights are only opened by those who load or verify them."""
+    """A bundle whose manifest was read. Its weights are only opened to be loaded or verified."""
 
     path: Path
     manifest: Manifest
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Raises ArtifactError when this is no bundle."""
+        """Raises ArtifactError when the directory is not a valid bundle."""
         manifest = read_manifest(path / MANIFEST)
         try:
             size = (path / WEIGHTS).stat().st_size
         except OSError as error:
             raise ArtifactError(f"bundle {path} has no {WEIGHTS}") from error
         if size != manifest.weights_bytes:
-            raise ArtifactError(f"{path / WEIGHTS} has {size} bytes, its manifest says {manifest.weights_bytes}")
+            raise ArtifactError(f"{path / WEIGHTS} has {size} bytes, but its manifest says {manifest.weights_bytes}")
         return cls(path, manifest)
 
     @property
@@ -53,17 +53,18 @@ class Bundle:
 
     @cached_property
     def weights_tag(self) -> int:
-        """Tells the bytes of its weights from all others': 64 bits of its name and their checksums, never 0."""
+        """Identifies the bytes of its weights: a 64-bit hash of its id and their checksums, never 0."""
         facts = f"{self.id} {self.weights_bytes} {list(self.manifest.checksums)}"
         return int.from_bytes(hashlib.blake2b(facts.encode(), digest_size=8).digest(), "little") | 1
 
     @cached_property
     def identity(self) -> str:
-        """Tells it from every other bundle of its name: weights, layout, tokenizer and chat template."""
+        """Distinguishes it from all other bundles with the same id: covers weights, layout, tokenizer and chat
+        template."""
         return hashlib.sha256(self.manifest.model_dump_json().encode()).hexdigest()[:32]
 
     def verify(self) -> None:
-        """Reads everything and compares it with the manifest. Raises ChecksumMismatch."""
+        """Reads all files and compares them with the manifest. Raises ChecksumMismatch."""
         from coe.native import checksum  # the native library is only needed here
 
         manifest = self.manifest

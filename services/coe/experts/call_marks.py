@@ -1,3 +1,3 @@
-"""Between these an answer has a call (ADR 17)."""
+"""The marks around a tool call in an answer (ADR 17)."""
 
 BEGIN, END = "<tool_call>", "</tool_call>"

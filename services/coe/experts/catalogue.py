@@ -16,23 +16,23 @@ _log = logs.get(__name__)
 
 
 class Catalogue:
-    """The directory that holds one bundle a subdirectory. Nothing is cached: an import shows at once."""
+    """The directory with one bundle per subdirectory. Nothing is cached: a new import is visible at once."""
 
     def __init__(self, experts_dir: Path) -> None:
         self.directory = experts_dir
         self._told: set[LeftOut] = set()
 
     def list(self) -> list[Bundle]:
-        """All bundles by id, without outdated and damaged ones: of each of these the log warns once."""
+        """All usable bundles, sorted by id. Outdated and damaged ones are logged once each."""
         bundles, others = self.look()
         for one in others:
             if one not in self._told:
-                _log.warning("an expert is unavailable", expert=one.expert_id, reason=one.reason, fix=one.fix)
+                _log.warning("expert is unusable", expert=one.expert_id, reason=one.reason, fix=one.fix)
         self._told = set(others)
         return [*bundles]
 
     def look(self) -> tuple[Sequence[Bundle], Sequence[LeftOut]]:
-        """All bundles by id, and those that can't be used. Hidden directories are imports under way."""
+        """All usable bundles, sorted by id, and those that can't be used. Hidden directories are unfinished imports."""
         if not self.directory.is_dir():
             return (), ()
         bundles, others = [], []
@@ -45,7 +45,7 @@ class Catalogue:
         return bundles, others
 
     def get(self, expert_id: str) -> Bundle:
-        """Raises ExpertNotFound, or ArtifactError when it is damaged or outdated."""
+        """Raises ExpertNotFound, or ArtifactError when the bundle is damaged or outdated."""
         return Bundle.open(self._path(expert_id))
 
     def remove(self, expert_id: str) -> None:
@@ -53,17 +53,17 @@ class Catalogue:
         discard(self._path(expert_id))
 
     def replicate(self, expert_id: str, number: int) -> Bundle:
-        """`ID@replica-NUMBER`: another bundle of the very same weights, which says so. Made once, and again when it is
-        of weights that were replaced since.
+        """Creates `ID@replica-NUMBER`, a bundle that shares the expert's weights. An existing replica is kept, unless
+        its weights have been replaced since.
         """
         bundle = self.get(expert_id)
         if bundle.manifest.replica_of is not None:
-            raise ArtifactError(f"{expert_id} is a replica itself: replicate {bundle.manifest.replica_of}")
+            raise ArtifactError(f"{expert_id} is itself a replica: replicate {bundle.manifest.replica_of} instead")
         replica_id = f"{expert_id}@replica-{number}"
         target = self.directory / replica_id
         if target.exists() and (is_outdated(target / MANIFEST) or not _are_linked(target, bundle.path)):
             if raw_manifest(target / MANIFEST).get("replica_of", expert_id) != expert_id:
-                raise ArtifactError(f"{replica_id} is not a replica but another expert", expert_id=replica_id)
+                raise ArtifactError(f"{replica_id} exists and is not a replica of {expert_id}", expert_id=replica_id)
             discard(target)
         if target.exists():
             return Bundle.open(target)
@@ -98,9 +98,9 @@ def _are_linked(bundle: Path, other: Path) -> bool:
 
 
 def discard(bundle: Path) -> None:
-    """Deletes a bundle's directory. Nobody sees half of one."""
+    """Deletes a bundle's directory. It is renamed first, so no reader sees a partly deleted bundle."""
     doomed = bundle.with_name(f".removed-{bundle.name}-{os.getpid()}")
-    # In containers numbers of processes come again: one that was killed here may have had this.
+    # In containers pids repeat: a killed process with the same pid may have left this directory.
     shutil.rmtree(doomed, ignore_errors=True)
     bundle.rename(doomed)
     shutil.rmtree(doomed)

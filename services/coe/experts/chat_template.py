@@ -19,22 +19,22 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from coe.platform.errors import ArtifactError, InvalidPrompt
 
-# A template is a few kB, and its output is bounded by the prompt.
+# Templates are a few kB, and a sane one's output is bounded by the conversation.
 MAX_RENDERED = 8 << 20
-# Of a processor. A conversation takes milliseconds; whoever waits for a template waits in the thread that generates.
+# CPU time. A conversation takes milliseconds; rendering blocks the thread that generates.
 MAX_SECONDS = 5.0
-# Of memory, beside what the process has.
+# Memory on top of what the process already uses.
 MAX_BYTES = 256 << 20
 _limited = Lock()
 
 
 def check(template: str) -> None:
-    """Raises ArtifactError for a template that takes no conversation at all."""
+    """Raises ArtifactError for a template that does not compile."""
     try:
         with _bounded_memory():
             _compiled(template)
     except Exception as error:
-        raise ArtifactError(f"the model's chat template can't be read: {error}") from error
+        raise ArtifactError(f"the model's chat template is invalid: {error}") from error
 
 
 def render(
@@ -46,7 +46,7 @@ def render(
 ) -> str:
     """The prompt text of a conversation, ready for the assistant's turn, which may call `tools`.
 
-    Raises InvalidPrompt when the template refuses the conversation (roles in a wrong order, say).
+    Raises InvalidPrompt when the template rejects the conversation (because of the order of roles, say).
     """
     try:
         with _bounded_memory():
@@ -63,21 +63,22 @@ def render(
             for part in parts:
                 size += len(part)
                 if size > MAX_RENDERED:
-                    raise InvalidPrompt("the chat template expands the conversation too much")
+                    raise InvalidPrompt(f"the chat template renders the conversation to over {MAX_RENDERED} characters")
                 text.append(part)
     except InvalidPrompt:
         raise
     except MemoryError:
         raise InvalidPrompt("the expert's chat template needs too much memory for this conversation") from None
-    except Exception as error:  # a template is foreign code: it may raise anything
-        raise InvalidPrompt(f"the expert's chat template rejects this conversation: {error}") from error
+    except Exception as error:  # templates are untrusted code and may raise anything
+        raise InvalidPrompt(f"the expert's chat template can't render this conversation: {error}") from error
     return "".join(text)
 
 
 @contextmanager
 def _bounded_memory() -> Iterator[None]:
-    """What takes more raises MemoryError, which ends one prompt; a process that is out of memory is killed. Strings
-    grow in too many ways (`~`, center, replace) to forbid each. The limit is the process's, so one at a time."""
+    """Limits allocations: exceeding the limit raises MemoryError and fails one prompt, whereas running out of memory
+    would kill the process. Strings grow in too many ways (`~`, center, replace) to forbid each. The limit applies to
+    the whole process, so only one template is rendered at a time."""
     with _limited:
         before = soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
         limit = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize() + MAX_BYTES
@@ -94,13 +95,14 @@ def check_time(context: Context) -> None:
         raise TemplateError("it takes too long")
 
 
-def _look_at_time(line: int) -> nodes.Node:
-    look = nodes.ImportedName(f"{__name__}.{check_time.__name__}")
-    return nodes.ExprStmt(nodes.Call(look, [nodes.ContextReference()], [], None, None), lineno=line)
+def _check_time_node(line: int) -> nodes.Node:
+    check = nodes.ImportedName(f"{__name__}.{check_time.__name__}")
+    return nodes.ExprStmt(nodes.Call(check, [nodes.ContextReference()], [], None, None), lineno=line)
 
 
 class _Generation(Extension):
-    """`{% generation %}`: what a model was trained to say. As in transformers, it only marks."""
+    """`{% generation %}` blocks, which mark the text a model was trained to produce. They render as their content, as
+    in transformers."""
 
     tags = {"generation"}  # noqa: RUF012
 
@@ -110,24 +112,24 @@ class _Generation(Extension):
 
 
 class _Sandbox(ImmutableSandboxedEnvironment):
-    """Jinja's sandbox, without repetition: `'x' * 10**10` would take the machine's memory. And loops look at the time:
-    those that make nothing would be noticed by nobody."""
+    """Jinja's sandbox, with string repetition forbidden (`'x' * 10**10` would exhaust memory) and a time check in every
+    loop and macro, because one that renders nothing would never reach the size limit."""
 
     intercepted_binops = frozenset(("*", "**"))
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
         tree = super()._parse(source, name, filename)
         for loop in tree.find_all(nodes.For):
-            loop.body.insert(0, _look_at_time(loop.lineno))
+            loop.body.insert(0, _check_time_node(loop.lineno))
         for macro in tree.find_all(nodes.Macro):
-            macro.body.insert(0, _look_at_time(macro.lineno))
+            macro.body.insert(0, _check_time_node(macro.lineno))
         return tree
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         if not all(isinstance(operand, int | float) and abs(operand) < 1 << 32 for operand in (left, right)):
             raise TemplateError(f"{operator} of these values is not allowed")
         if operator == "**" and abs(right) > 64:
-            raise TemplateError("the power is too large")
+            raise TemplateError("the exponent is too large")
         return super().call_binop(context, operator, left, right)
 
 
@@ -151,5 +153,5 @@ def _to_json(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    """With the arguments that transformers takes."""
+    """Takes the same arguments as the filter of transformers."""
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)

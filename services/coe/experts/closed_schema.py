@@ -1,25 +1,26 @@
-"""JSON schemas whose objects have the properties that are named, and no others. Pure.
+"""Closes JSON schemas: their objects may have only the properties that the schema names. Pure.
 
-By itself an object of a JSON schema may have any others too. Small experts, which may write of them without end, do.
-What is of a schema so closed is of the schema itself.
+JSON Schema allows additional properties by default, and small experts invent them without end. Whatever matches a
+closed schema also matches the original.
 """
 
 from collections.abc import Iterator
 from typing import Any
 
-# Where schemas stand within one: by name, and alone or in a list. What is data (enum, default) is none.
+# Keywords that contain subschemas: by name, or alone or in a list. Data (enum, default) is not a schema.
 _NAMED = ("properties", "patternProperties", "$defs", "definitions")
 _WITHIN = ("items", "prefixItems", "additionalProperties", "contains", "anyOf", "allOf")
-# An object whose schema has one of these is described in more than what its properties are.
+# A schema with one of these constrains its objects beyond the named properties.
 _OPEN = {"additionalProperties", "minProperties", "patternProperties", "propertyNames", "unevaluatedProperties"}
-# What is of one of these schemas must not be of another: of those as they are, not closed.
+# Closing these subschemas could change which values match, because they also say what must not match.
 _APART = {"dependentSchemas", "if", "not", "oneOf"}
 
 
 def close(schema: dict[str, Any]) -> None:
-    """Closes the objects that name properties and do not speak of others.
+    """Closes the objects that name properties and say nothing about others.
 
-    Where some are of several schemas at once, one of which would forbid what another one names, the outermost alone.
+    If several schemas apply to the same object, closing one could forbid what another names: then only the outermost
+    schema is closed.
     """
     parts = list(parts_of(schema))
     shared = any(_schemas(part) > 1 for part in parts)
@@ -29,7 +30,7 @@ def close(schema: dict[str, Any]) -> None:
 
 
 def parts_of(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The schema, then those within it."""
+    """The schema, then its subschemas."""
     left: list[Any] = [schema]
     while left:
         part = left.pop()
@@ -43,7 +44,7 @@ def parts_of(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _schemas(part: dict[str, Any]) -> int:
-    """Of how many an object of this one is: its own properties, what it refers to, what it is made of."""
+    """How many schemas apply to the same object: its own properties, references, and combined schemas."""
     keys, all_of = part.keys(), part.get("allOf", [])
     made_of = len(all_of) if isinstance(all_of, list) else 1
     return bool(keys & {"properties", "required"}) + len(keys & {"$ref", "anyOf"}) + made_of + 2 * len(keys & _APART)

@@ -1,7 +1,7 @@
-"""What a decoder-only architecture needs to know about itself: dimensions and the switches between families.
+"""The configuration of a decoder-only architecture: dimensions, and switches for what differs between families.
 
 The families differ in few places, so one frozen record describes Llama, Qwen2 and 3, Gemma 2 and 3; the graph is built
-from it alone. Sources of the switches: the models' reports and their public configuration files.
+from it alone. The switches come from the models' technical reports and public configuration files.
 """
 
 from typing import Annotated, Literal, Self
@@ -10,16 +10,16 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFlo
 
 Activation = Literal["silu", "gelu"]
 
-# What attention computes (OPS.md).
+# Limits of the attention kernels (OPS.md).
 MAX_HEAD_DIM = 1024
 HEAD_DIM_STEP = 16
-# Far beyond any model there is, and what a hostile file may claim at most.
+# Far beyond any real model: bounds what a hostile file may claim.
 MAX_SIZE = 1 << 24
 Size = Annotated[PositiveInt, Field(le=MAX_SIZE)]
 
 
 class ModelConfig(BaseModel):
-    """One architecture and shape. Everything in it changes the graph, nothing in it belongs to one expert's weights."""
+    """One architecture and shape. Every field affects the graph; none depends on one expert's weights."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -36,13 +36,13 @@ class ModelConfig(BaseModel):
     rope_theta: PositiveFloat
     # How many of a head's dimensions rotate.
     rope_dim: PositiveInt = Field(multiple_of=2)
-    # Divisors of the rotary frequencies, one for each pair: Llama 3.1's scaling, or Gemma 3's linear one. Empty: none.
+    # Divisors of the rotary frequencies, one per pair: Llama 3.1's scaling, or Gemma 3's linear one. Empty: no scaling.
     rope_factors: tuple[PositiveFloat, ...] = ()
-    # Base of the layers with a sliding window where it differs (Gemma 3), else 0.
+    # Rotary base of the layers with a sliding window if it differs (Gemma 3), else 0.
     local_rope_theta: NonNegativeFloat = 0.0
-    # Tokens that a local layer sees, itself included. 0: every layer sees all.
+    # Tokens that a token of a local layer attends to, itself included. 0: all layers attend to all tokens.
     window: int = Field(default=0, ge=0, le=1 << 40)
-    # One layer in so many is global: the last of each group. 1 with a window: all are local.
+    # Layers per group, of which the last is global. 1 with a window: all layers are local.
     window_pattern: PositiveInt = 1
     attention_scale: float
     # tanh soft caps of Gemma 2. 0: none.
@@ -61,12 +61,12 @@ class ModelConfig(BaseModel):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.heads % self.kv_heads:
-            raise ValueError(f"{self.heads} heads can't share {self.kv_heads} of keys and values evenly")
+            raise ValueError(f"{self.heads} attention heads can't be divided evenly among {self.kv_heads} KV heads")
         if self.rope_dim > self.head_dim:
-            raise ValueError(f"{self.rope_dim} dimensions of {self.head_dim} can't rotate")
+            raise ValueError(f"{self.rope_dim} rotary dimensions exceed the head dimension {self.head_dim}")
         if self.rope_factors and len(self.rope_factors) != self.rope_dim // 2:
             raise ValueError(
-                f"{len(self.rope_factors)} rotary factors are not one for each of {self.rope_dim // 2} pairs"
+                f"there are {len(self.rope_factors)} rotary factors for {self.rope_dim // 2} pairs of dimensions"
             )
         return self
 
@@ -86,5 +86,5 @@ class ModelConfig(BaseModel):
         return self.local_rope_theta if self.local_rope_theta and self.is_local(layer) else self.rope_theta
 
     def layer_rope_factors(self, layer: int) -> tuple[float, ...]:
-        """Local layers of a model with two rotary bases are never scaled."""
+        """Rotary factors of a layer. Local layers of a model with two rotary bases are never scaled."""
         return () if self.local_rope_theta and self.is_local(layer) else self.rope_factors

@@ -1,4 +1,4 @@
-"""What an expert is asked."""
+"""A conversation for an expert to answer."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,15 +8,15 @@ from coe._proto import common_pb2, events_pb2
 from coe.experts.tool_calls import ToolUse
 from coe.platform.tools import arguments
 
-# As chat templates know it: "role", "content", of an assistant "tool_calls", of a tool "tool_call_id".
+# In the form of chat templates: "role", "content", an assistant's "tool_calls", a tool's "tool_call_id".
 Turn = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Conversation:
-    """Turns, the last of them to be answered, and what the answer may call. `raw`: the one turn's text is gone on with,
-    by no template; so are `token_ids` in place of turns. `past`: what was computed for others may be used if they have
-    the same.
+    """Turns, the last of which is to be answered, and the tools that the answer may call. `raw`: the text of the only
+    turn is continued without a chat template. `token_ids`: continued in place of turns. Only conversations with the
+    same `past` share a prefix cache.
     """
 
     turns: Sequence[Turn]
@@ -27,7 +27,7 @@ class Conversation:
 
     @classmethod
     def of(cls, text: str) -> Self:
-        """One user's message."""
+        """A single user message."""
         return cls(({"role": "user", "content": text},))
 
     @classmethod

@@ -1,4 +1,4 @@
-"""The generation engine of a process: a session for each layout, a KV cache for all, a runner for each live expert."""
+"""The generation engine of a process: one session per layout, one KV budget, one runner per live expert."""
 
 import threading
 
@@ -13,11 +13,11 @@ from coe.experts.tokenizer import ExpertTokenizer
 
 
 class Engine:
-    """`threads` is for one step, `kv_bytes` bounds the KV cache of all experts, `max_batch` the sequences of one.
+    """`threads` compute each step; `kv_bytes` bounds the KV cache of all experts, `max_batch` the sequences per expert.
 
-    `kv_format` "f16" keeps twice the tokens of "f32" in the same bytes, "i8" nearly four times as many; logits then
-    differ in the fourth digit, or in the third. `activation_bits`: where the processor is quicker with 8, those are;
-    logits then differ in the second digit. `guesses`: see Runner.
+    `kv_format` "f16" holds twice as many tokens as "f32" in the same memory, "i8" nearly four times as many; logits
+    then differ in the fourth digit ("f16") or the third ("i8"). `activation_bits`: 8 is used only where the processor
+    is faster with it; logits then differ in the second digit. `guesses`: see Runner.
     """
 
     def __init__(
@@ -40,10 +40,10 @@ class Engine:
         self._lock = threading.Lock()
 
     def runner(self, bundle: Bundle, *, past: str = "", guesses: int | None = None) -> Runner:
-        """A runner without sequences. Quick, except for the first expert of a layout, whose graph is built.
+        """A runner without sequences. Fast, except for the first expert of a layout, whose graph must be built.
 
-        `past`: what runners of the same name have computed may be used; by default those of the same weights.
-        `guesses`: other than the engine's.
+        Runners with the same `past` share a prefix cache; by default those with the same weights do. `guesses`
+        overrides the engine's.
         """
         session = self._session(bundle)
         kv = self._kv.expert(session, past or bundle.manifest.weights_digest)
@@ -51,15 +51,16 @@ class Engine:
         return Runner(session, ExpertTokenizer.of(bundle), kv, self._max_batch, guesses)
 
     def warm_up(self, bundle: Bundle) -> None:
-        """Builds the graph of its layout, and takes all memory of its KV cache now: before anything is computed.
+        """Builds the graph of the bundle's layout, and allocates all of its KV cache up front.
 
-        Otherwise that comes as it is used, which steps wait for. Of several layouts, each takes what all may have.
+        Otherwise memory is allocated at first use, which delays steps. With several layouts, each one allocates the
+        whole budget.
         """
         self._session(bundle).kv.fill(0)
 
     @property
     def sessions_built(self) -> int:
-        """How many layouts were met. Switching experts of one layout does not change it."""
+        """The number of layouts seen so far. Switching between experts of one layout does not change it."""
         return len(self._sessions)
 
     def _session(self, bundle: Bundle) -> LayoutSession:

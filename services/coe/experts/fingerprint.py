@@ -1,18 +1,18 @@
-"""Tells models apart without reading them whole."""
+"""Identifies a model without reading all of it."""
 
 import hashlib
 from collections.abc import Callable, Iterable
 
 import numpy as np
 
-# Bytes of a row that count.
+# Bytes of each sampled row.
 SAMPLE_BYTES = 4096
 
 
 def fingerprint(facts: str, rows_of: Iterable[tuple[str, int, Callable[[int], np.ndarray]]]) -> str:
     """SHA-256 of `facts` and of the first, middle and last row of each tensor (name, rows, reader of one row).
 
-    Fine-tunes of one model have the same tensors at the same places: only their bytes differ, in all of them.
+    Fine-tunes of one model have the same tensors at the same offsets; only their bytes differ, in every tensor.
     """
     digest = hashlib.sha256(facts.encode())
     for name, rows, read in rows_of:

@@ -12,38 +12,40 @@ from coe.experts.invalid import first_problem
 from coe.platform.errors import ArtifactError
 
 SUPPORTED = ("llama", "qwen2", "qwen3", "gemma2", "gemma3")
-# Layers of the largest Gemma 2 and 3, which scale queries by the width of a head's share of the model, not by head_dim.
+# Layers of the largest Gemma 2 and 3, which scale queries by hidden / heads instead of head_dim.
 GEMMA_27B_LAYERS = {"gemma2": 46, "gemma3": 62}
-# Gemma 3's local rotary base, which its GGUF files imply.
+# Gemma 3's local rotary base, which its GGUF files may omit.
 GEMMA3_LOCAL_THETA = 10_000.0
 GEMMA3_PATTERN = 6
-# Window, and caps of attention and of logits, where a file leaves them out: Gemma 2's first ones did.
+# Window, attention cap and logit cap for files that omit them, as the first Gemma 2 files did.
 GEMMA_DEFAULTS = {"gemma2": (4096, 50.0, 30.0), "gemma3": (0, 0.0, 0.0)}
 
 
 def read_config(model: GgufModel, rope_factors: tuple[float, ...] = ()) -> ModelConfig:
-    """`rope_factors`: the content of `rope_freqs.weight` when the file has one."""
+    """`rope_factors`: the content of `rope_freqs.weight` if the file has that tensor."""
     metadata = model.metadata
     architecture = metadata.get("general.architecture")
     if architecture not in SUPPORTED:
-        raise ArtifactError(f"architecture {architecture!r} is not supported; these are: {', '.join(SUPPORTED)}")
+        raise ArtifactError(f"architecture {architecture!r} is not supported (supported: {', '.join(SUPPORTED)})")
     if metadata.get("general.type") == "adapter":
-        raise ArtifactError("the file is an adapter: merge it into its model first")
+        raise ArtifactError("the file is an adapter: merge it into its base model first")
     keys = _Keys(metadata, str(architecture))
     if keys.integer("expert_count", 0):
-        raise ArtifactError("mixtures of experts are not supported")
+        raise ArtifactError("mixture-of-experts models are not supported")
     heads, hidden = keys.integer("attention.head_count"), keys.integer("embedding_length")
     if heads < 1 or hidden < 1:
-        raise ArtifactError("the model has no attention heads, or no width")
+        raise ArtifactError("the model has no attention heads or no hidden dimensions")
     head_dim = keys.integer("attention.key_length", hidden // heads)
     if keys.integer("attention.value_length", head_dim) != head_dim:
-        raise ArtifactError("keys and values of different width are not supported")
+        raise ArtifactError("keys and values of different widths are not supported")
     embedding = model.tensors.get("token_embd.weight")
     if embedding is None:
         raise ArtifactError("the file has no token_embd.weight")
     rope_dim = keys.integer("rope.dimension_count", head_dim)
     if not 1 <= head_dim <= MAX_HEAD_DIM or rope_dim > head_dim:
-        raise ArtifactError(f"the model's heads have {head_dim} dimensions, of which {rope_dim} rotate")
+        raise ArtifactError(
+            f"heads of {head_dim} dimensions, {rope_dim} of them rotary, are not supported (at most {MAX_HEAD_DIM})"
+        )
     values: dict[str, Any] = {
         "architecture": architecture,
         "layers": keys.integer("block_count"),
@@ -64,13 +66,13 @@ def read_config(model: GgufModel, rope_factors: tuple[float, ...] = ()) -> Model
         "qk_norm": architecture in ("qwen3", "gemma3"),
     }
     if architecture == "llama" and (rope_dim != head_dim or values["qkv_bias"]):
-        raise ArtifactError("Llama files with partial rotary or attention biases are not supported")
+        raise ArtifactError("Llama files with partial rotary embeddings or attention biases are not supported")
     if architecture in GEMMA_27B_LAYERS:
         values |= _gemma(keys, str(architecture), values)
     try:
         return ModelConfig(**values)
     except ValidationError as error:
-        raise ArtifactError(f"the model's dimensions are inconsistent: {first_problem(error)}") from error
+        raise ArtifactError(f"the model's configuration is invalid: {first_problem(error)}") from error
 
 
 def _gemma(keys: "_Keys", architecture: str, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Reads GGUF files (v2, v3, little endian) without trusting them.
 
-Nothing is mapped and no count of the file is believed: every length is compared with the bytes that are left before
-anything is allocated, and tensors are read in row ranges with `pread`, so that a 40 GB file costs a few MiB of memory.
+Nothing is memory-mapped and no count in the file is trusted: every length is checked against the remaining bytes before
+anything is allocated. Tensors are read in row ranges with `pread`, so a 40 GB file takes a few MiB of memory.
 """
 
 import os
@@ -19,7 +19,7 @@ from coe.experts import lfs
 from coe.platform.errors import ArtifactError
 
 MAGIC = b"GGUF"
-# A vocabulary of a million tokens with its merges is half of it; as Python's objects it may be ten times as large.
+# A vocabulary of a million tokens with its merges takes half of this. As Python objects it may be ten times as large.
 MAX_HEADER = 64 << 20
 MAX_ENTRIES = 1 << 16
 MAX_STRING = 16 << 20
@@ -35,7 +35,8 @@ Value = Scalar | list[Scalar]
 
 @dataclass(frozen=True)
 class GgufTensor:
-    """Where a tensor lies. `rows` x `cols` is its matrix shape (cols is the fastest axis), `kind` its ggml type."""
+    """Location and shape of a tensor. `rows` x `cols` is its matrix shape (cols is the fastest axis), `kind` its ggml
+    type."""
 
     name: str
     kind: str
@@ -76,7 +77,7 @@ class GgufFile:
         size = (stop - start) * tensor.row_bytes
         data = os.pread(self._file.fileno(), size, tensor.offset + start * tensor.row_bytes)
         if len(data) != size:
-            raise ArtifactError(f"{self.path.name} ended inside {tensor.name}", path=self.path)
+            raise ArtifactError(f"{self.path.name} ended within tensor {tensor.name}", path=self.path)
         return np.frombuffer(data, np.uint8).reshape(stop - start, tensor.row_bytes)
 
     def close(self) -> None:
@@ -102,7 +103,7 @@ class _Header:
     def parse(self) -> tuple[dict[str, Value], dict[str, GgufTensor]]:
         if (head := self._take(4)) != MAGIC:
             pointer = head == lfs.POINTER[:4]
-            raise self._error(lfs.WHY if pointer else "it does not start with GGUF's magic")
+            raise self._error(lfs.WHY if pointer else "it does not start with the GGUF magic")
         version = self._scalar("<I")
         if version not in (2, 3):
             raise self._error(f"GGUF version {version} is not supported")
@@ -127,7 +128,7 @@ class _Header:
             if tensor.name in tensors:
                 raise self._error(f"tensor {tensor.name!r} appears twice")
             if start + tensor.offset + tensor.nbytes > self._size:
-                raise self._error(f"tensor {tensor.name!r} lies beyond its end: it is truncated")
+                raise self._error(f"tensor {tensor.name!r} extends past the end of the file: it is truncated")
             total += tensor.nbytes
             tensors[tensor.name] = GgufTensor(
                 tensor.name, tensor.kind, tensor.rows, tensor.cols, start + tensor.offset, tensor.row_bytes
@@ -147,7 +148,7 @@ class _Header:
             kind = GGMLQuantizationType(int(code))
             block, block_bytes = GGML_QUANT_SIZES[kind]
         except (ValueError, KeyError):
-            raise self._error(f"tensor {name!r} has the unknown type {code}") from None
+            raise self._error(f"tensor {name!r} has unknown type {code}") from None
         cols, rows = int(shape[0]), 1
         for size in shape[1:]:
             rows *= int(size)
@@ -173,7 +174,7 @@ class _Header:
             return self._string
         form = SCALARS.get(int(code))
         if form is None:
-            raise self._error(f"metadata of the unknown type {code}")
+            raise self._error(f"a metadata value has unknown type {code}")
         return lambda: self._scalar(form)
 
     def _count(self, of: str) -> int:
@@ -189,7 +190,7 @@ class _Header:
         try:
             return self._take(size).decode()
         except UnicodeDecodeError:
-            raise self._error("a string is not UTF-8") from None
+            raise self._error("a string is not valid UTF-8") from None
 
     def _scalar(self, form: str) -> int | float | bool:
         value: int | float | bool = struct.unpack(form, self._take(struct.calcsize(form)))[0]
@@ -197,7 +198,7 @@ class _Header:
 
     def _take(self, size: int) -> bytes:
         if size > self._left():
-            raise self._error("it ends inside its header")
+            raise self._error("it ends within its header")
         return self._file.read(size)
 
     def _left(self) -> int:

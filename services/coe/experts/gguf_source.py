@@ -18,7 +18,7 @@ ROPE_FACTORS = "rope_freqs.weight"
 
 
 class GgufSource:
-    """Rows of Llama's q and k come out of the file's interleaved rotary order into halves."""
+    """Rows of Llama's q and k are reordered from the file's interleaved rotary order into halves."""
 
     def __init__(self, model: GgufModel) -> None:
         self._model = model
@@ -79,7 +79,7 @@ class GgufSource:
 
 def _described(tensor: GgufTensor) -> SourceTensor:
     if tensor.kind not in FORMATS:
-        raise ArtifactError(f"{tensor.name} is {tensor.kind}, which is not supported; these are: {', '.join(FORMATS)}")
+        raise ArtifactError(f"{tensor.name} is {tensor.kind}, which is not supported (supported: {', '.join(FORMATS)})")
     return SourceTensor(tensor.name, tensor.kind, tensor.rows, tensor.cols)
 
 

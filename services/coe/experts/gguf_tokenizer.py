@@ -1,4 +1,4 @@
-"""A tokenizer for the `tokenizers` library from the vocabulary in GGUF metadata."""
+"""Builds a tokenizer for the `tokenizers` library from the vocabulary in GGUF metadata."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -10,7 +10,7 @@ from coe.platform.errors import ArtifactError
 
 # Token types of GGUF.
 UNKNOWN, CONTROL, USER_DEFINED, BYTE = 2, 3, 4, 6
-# Families end a turn with one token and a document with another; a file names only one of them.
+# Model families end a turn with one token and a document with another; a file names only one of them.
 END_OF_GENERATION = frozenset(
     ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "<|endoftext|>", "<end_of_turn>", "<eos>", "</s>")
 )
@@ -28,7 +28,7 @@ def read_tokenizer(metadata: Mapping[str, Value]) -> TokenizerSpec:
     if model == "gpt2":
         pre = _pre(metadata)
         text = byte_level_bpe(tokens, _strings(metadata, "merges"), pre, control, own)
-        # What files leave out that agree with llama.cpp.
+        # Files that omit the setting rely on llama.cpp's default.
         adds_bos = pre == "llama-bpe"
     elif model == "llama":
         unknown = next((index for index, kind in enumerate(types) if kind == UNKNOWN), None)
@@ -50,13 +50,13 @@ def read_tokenizer(metadata: Mapping[str, Value]) -> TokenizerSpec:
 
 
 def caution(metadata: Mapping[str, Value]) -> str:
-    """Of a file that does not say how its tokenizer cuts text into words; empty for others."""
+    """A warning about a file that does not name its pre-tokenizer; empty for others."""
     if metadata.get("tokenizer.ggml.model") != "gpt2" or _pre(metadata) != UNNAMED:
         return ""
     return (
-        "the file does not say how its tokenizer cuts words (tokenizer.ggml.pre): they are cut as GPT-2 does, which "
-        "makes answers of other families worse. Take a newer file, or let `gguf-new-metadata --pre-tokenizer NAME "
-        f"OLD.gguf NEW.gguf` (of the package gguf) write it down, NAME one of {', '.join(PRE_TOKENIZERS)}"
+        "the file does not name its pre-tokenizer (tokenizer.ggml.pre), so GPT-2's is used, which makes answers of "
+        "other families worse. Use a newer file, or add the name with `gguf-new-metadata --pre-tokenizer NAME "
+        f"OLD.gguf NEW.gguf` (from the gguf package), where NAME is one of {', '.join(PRE_TOKENIZERS)}"
     )
 
 
@@ -71,7 +71,7 @@ def _end_ids(metadata: Mapping[str, Value], tokens: Sequence[str], control: Sequ
 
 
 def in_order(ends: Iterable[int], eos: int | None) -> tuple[int, ...]:
-    """`eos`, the one that the model itself calls so, comes last."""
+    """The end tokens with `eos`, the one that the model declares as such, last."""
     return (*sorted(set(ends) - {eos}), *(() if eos is None else (eos,)))
 
 

@@ -1,4 +1,4 @@
-"""Answers that are held to a grammar: which tokens may come next (ADR 15)."""
+"""Grammar-constrained answers: which tokens may come next (ADR 15)."""
 
 import json
 import re
@@ -16,22 +16,23 @@ from coe.experts.closed_schema import close
 from coe.experts.held_tokens import HeldTokens
 from coe.platform.errors import InvalidPrompt
 
-# Of JSON. A model that may write blanks anywhere may write nothing else.
+# Fixed whitespace in JSON: a model that may write blanks anywhere may write nothing else.
 WHITESPACE: Any = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
-# Characters of grammars that stay compiled, of a tokenizer. Compiled, they take some 25 times as much memory.
+# Characters of source text of the compiled grammars cached per tokenizer. Compiled, they take about 25 times as much
+# memory.
 MAX_KNOWN = 1 << 21
 
 
 @dataclass(frozen=True)
 class Grammar:
-    """In one of the library's forms, and which field of the prompt asks for it."""
+    """A grammar in one of llguidance's formats, and the field of the prompt that asks for it."""
 
     text: str
     param: str
 
     @classmethod
     def of_schema(cls, schema: str) -> "Grammar":
-        """JSON that a JSON schema describes. Raises InvalidPrompt when that is no JSON."""
+        """A grammar for JSON that matches a JSON schema. Raises InvalidPrompt when the schema is not valid JSON."""
         try:
             parsed = json.loads(schema)
             if isinstance(parsed, dict):
@@ -39,11 +40,11 @@ class Grammar:
             text = LLMatcher.grammar_from_json_schema(json.dumps(parsed), overrides=WHITESPACE)
             return cls(text, "json_schema")
         except (ValueError, RecursionError) as error:
-            raise InvalidPrompt(f"json_schema is not JSON: {error}", param="json_schema") from error
+            raise InvalidPrompt(f"json_schema is not valid JSON: {error}", param="json_schema") from error
 
 
 class Grammars:
-    """Grammars over the tokens of one tokenizer, given as the library `tokenizers` writes it."""
+    """Compiled grammars for one tokenizer, given in the JSON form of the `tokenizers` library."""
 
     def __init__(self, tokenizer: str, eos_ids: Iterable[int]) -> None:
         ends = sorted(eos_ids)
@@ -55,7 +56,7 @@ class Grammars:
         self._lock = threading.Lock()
 
     def begin(self, grammar: Grammar, vocabulary: int) -> "HeldAnswer":
-        """An answer for logits of so many tokens. Raises InvalidPrompt for a grammar that can't be followed."""
+        """A new answer over a vocabulary of this size. Raises InvalidPrompt for a grammar that can't be followed."""
         with self._lock:
             return HeldAnswer(self._known(grammar).deep_copy(), grammar.param, vocabulary)
 
@@ -77,7 +78,7 @@ class Grammars:
 
 
 class HeldAnswer:
-    """How far one answer is."""
+    """The grammar state of one answer."""
 
     def __init__(self, matcher: LLMatcher, param: str, vocabulary: int) -> None:
         self._matcher = matcher
@@ -86,13 +87,13 @@ class HeldAnswer:
 
     @property
     def complete(self) -> bool:
-        """Nothing may follow."""
+        """Whether the grammar allows no further token."""
         return self._matcher.is_stopped()
 
     def allowed(self) -> npt.NDArray[np.bool_]:
-        """[V]: tokens that may come next; what ends the answer is among them where it may end.
+        """A mask [V] of the tokens that may come next, including end tokens where the answer may end.
 
-        Raises InvalidPrompt when the grammar turns out to be more than the library's limits let it follow.
+        Raises InvalidPrompt when the grammar turns out to exceed the library's limits.
         """
         bits = np.unpackbits(np.frombuffer(self._matcher.compute_bitmask(), np.uint8), bitorder="little")
         _check(self._matcher, self._param)
@@ -102,13 +103,13 @@ class HeldAnswer:
         return allowed
 
     def forced(self) -> list[int]:
-        """Tokens that come next whatever anybody would rather say, as far as that is known."""
+        """The next tokens as far as the grammar leaves no choice."""
         tokens = self._matcher.compute_ff_tokens()
         _check(self._matcher, self._param)
         return tokens
 
     def take(self, token: int) -> None:
-        """One of those allowed."""
+        """Advances by one of the allowed tokens."""
         self._matcher.consume_token(token)
         _check(self._matcher, self._param)
 
@@ -116,7 +117,7 @@ class HeldAnswer:
 def _check(matcher: LLMatcher, param: str) -> None:
     if matcher.is_error():
         why, _, more = matcher.get_error().partition("\n")
-        # Of a pattern a picture of the place follows, then what is wrong there.
+        # For a regular expression, an excerpt that marks the position follows, then the reason.
         if found := re.search("^error: (.*)", more, re.MULTILINE):
             why = f"{why} {found[1]}"
         raise InvalidPrompt(f"{param} can't be followed: {why}", param=param)

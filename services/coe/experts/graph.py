@@ -1,4 +1,4 @@
-"""The weightless ONNX graph of a layout: every weight is reached by an op of domain `ai.coe.tiered` at its offset."""
+"""The weightless ONNX graph of a layout: ops of domain `ai.coe.tiered` read each weight at its offset."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from coe.platform.errors import ArtifactError
 
 DOMAIN = "ai.coe.tiered"
 KV_BLOCK_TOKENS = 16
-# What a graph may hold of itself: shape constants, never weights.
+# The most a constant of the graph may hold: room for shapes, not for weights.
 MAX_INITIALISER_BYTES = 1024
 ONNX_OPSET = 21
 IR_VERSION = 10
@@ -23,9 +23,9 @@ IR_VERSION = 10
 _KV_TYPES = {"f32": TensorProto.FLOAT, "f16": TensorProto.FLOAT16, "i8": TensorProto.INT8}
 
 Attributes = dict[str, object]
-# What a layer's linears are called among its attributes, where not as their tensors: `q_norm_offset` is attention's.
+# Attribute prefixes of a layer's linears that differ from their tensors' names: `q_norm_offset` belongs to attention.
 _LONG_NAMES = {"q": "query", "k": "key", "v": "value"}
-# What attending nodes read beside their activations.
+# Inputs of attention nodes besides their activations.
 STEP = ("positions", "sequence_ids", "block_table", "kv")
 
 INPUTS = {
@@ -47,8 +47,8 @@ def build_graph(
     activation_bits: ActivationBits = 16,
     fused: bool = True,
 ) -> onnx.ModelProto:
-    """One step of all sequences: prefill chunks and decode tokens, flattened. Layers in a row are one node where their
-    tensors allow; with fused=False each of their parts is one, for a profile."""
+    """A graph that computes one step of all sequences: prefill chunks and decode tokens, flattened. Consecutive layers
+    are one node where their tensors allow it; with fused=False each part of a layer is a node, for profiling."""
     builder = _Builder(config, tensors, activation_bits, fused)
     builder.build()
     inputs = [helper.make_tensor_value_info(name, kind, shape) for name, (kind, shape) in INPUTS.items()]
@@ -100,7 +100,7 @@ class _Builder:
         self._tiered("TieredGreedyHead", ("likeliest", "peaks"), [hidden, "greedy_rows"], **attributes)
 
     def _is_whole(self, layer: int) -> bool:
-        """Whether it can be one of a node's layers: a gate multiplies what lies together."""
+        """Whether the layer can be part of a fused node, whose gated activation needs gate and up in one tensor."""
         return self.fused and f"layer.{layer}.gate_up" in self.tensors
 
     def _whole_layers(self, layers: list[int], hidden: str) -> str:
@@ -144,7 +144,7 @@ class _Builder:
         return self._plain("Concat", f"{name}.qkv", outputs, axis=1)
 
     def _qkv_parts(self, name: str) -> dict[str, int]:
-        """The offset of each matrix's bias: there is one, or three where their formats differ."""
+        """The bias offset of each matrix (-1: no bias): one fused matrix, or three if their formats differ."""
         bias = self._offset(f"{name}.qkv_bias") if self.config.qkv_bias else -1
         if f"{name}.qkv" in self.tensors:
             return {"qkv": bias}
@@ -223,7 +223,8 @@ class _Builder:
         )
 
     def _multiplied(self, name: str) -> Attributes:
-        """A matrix of a layer. The others keep 16 bits: of the last one the likeliest token is found."""
+        """Attributes of a layer's matrix. The embedding and output matrices keep 16-bit activations: the likeliest
+        token is taken from their result."""
         return self._matrix(name) | {"activation_bits": self.activation_bits}
 
     def _matrix(self, name: str) -> Attributes:

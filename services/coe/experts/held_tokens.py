@@ -1,4 +1,4 @@
-"""A tokenizer as the library of grammars asks for it."""
+"""Adapts a tokenizer to the interface of llguidance."""
 
 import json
 from collections.abc import Sequence
@@ -9,10 +9,10 @@ from coe.experts.tokenizer_file import load_tokenizer
 
 
 class HeldTokens:
-    """What llguidance.TokenizerWrapper wraps. From a tokenizer.json the library would take every added token in angle
-    brackets for a control token, which no text has: `<tool_call>` and `<think>` too.
+    """The object that llguidance.TokenizerWrapper wraps. Given a tokenizer.json, the library would treat every added
+    token in angle brackets as a control token that never occurs in text, including `<tool_call>` and `<think>`.
 
-    `tokens`: the bytes of each, none of a control token. A call gives the tokens of a text that goes on.
+    `tokens`: the bytes of each token, empty for control tokens. Calling it encodes text that continues other text.
     """
 
     bos_token_id = None
@@ -23,14 +23,14 @@ class HeldTokens:
         self._tokenizer, document = load_tokenizer(json.dumps(document | parts))
         self._tokenizer.encode_special_tokens = True
         self.tokens = [*token_bytes(document), b""]
-        # Of a tokenizer without: one that no expert has.
+        # A tokenizer without end tokens gets an id that no expert uses.
         self.eos_token_id = eos_ids[0] if eos_ids else len(self.tokens) - 1
         self._ids = {token: index for index, token in reversed(list(enumerate(self.tokens))) if token}
         self._widest = max(map(len, self.tokens))
 
     def __call__(self, text: bytes) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text.decode(), add_special_tokens=False).ids
-        # A normalizer may change what a schema spells.
+        # A normalizer may change the text of a schema; then encode it by longest match.
         return ids if b"".join(self.tokens[index] for index in ids) == text else self._longest(text)
 
     def _longest(self, text: bytes) -> list[int]:
@@ -46,7 +46,7 @@ class HeldTokens:
 
 
 def _without_prefix(part: Any) -> Any:
-    """The same, but that it puts no space in front of a text."""
+    """The same component without the space it adds before a text."""
     match part:
         case {"type": "Sequence"}:
             name = "normalizers" if "normalizers" in part else "pretokenizers"

@@ -10,7 +10,7 @@ from coe.experts.config import MAX_HEAD_DIM, ModelConfig
 from coe.experts.invalid import first_problem
 from coe.platform.errors import ArtifactError
 
-# model_type -> (architecture, layers a group of alternating windows has).
+# model_type -> (architecture, layers per group of alternating windows).
 FAMILIES = {
     "llama": ("llama", 1),
     "mistral": ("llama", 1),
@@ -19,8 +19,8 @@ FAMILIES = {
     "gemma2": ("gemma2", 2),
     "gemma3_text": ("gemma3", 6),
 }
-# What config.json leaves out means: files are written without what equals the family's defaults. Gemma 3's of 4B and
-# above say little more than their sizes.
+# Values that config.json omits: files are written without what equals the family's defaults. Gemma 3's from 4B up give
+# little more than sizes.
 GEMMA: dict[str, float] = {
     "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "query_pre_attn_scalar": 256,
     "sliding_window": 4096, "tie_word_embeddings": True,
@@ -35,19 +35,19 @@ DEFAULTS = {
 
 
 def read_hf_config(document: Mapping[str, Any]) -> ModelConfig:
-    """Raises ArtifactError for an unsupported family, or values that make no sense."""
+    """Raises ArtifactError for an unsupported family or invalid values."""
     text = document.get("text_config", document)
     if not isinstance(text, dict):
         raise ArtifactError("config.json has no usable text_config")
     kind = text.get("model_type") or document.get("model_type")
     if not isinstance(kind, str) or kind not in FAMILIES:
-        raise ArtifactError(f"model type {kind!r} is not supported; these are: {', '.join(FAMILIES)}")
+        raise ArtifactError(f"model type {kind!r} is not supported (supported: {', '.join(FAMILIES)})")
     try:
         return ModelConfig(**_values({**DEFAULTS.get(kind, {}), **text}, *FAMILIES[kind]))
     except ValidationError as error:
-        raise ArtifactError(f"config.json is inconsistent: {first_problem(error)}") from error
+        raise ArtifactError(f"config.json is invalid: {first_problem(error)}") from error
     except (AttributeError, LookupError, TypeError, ValueError, ArithmeticError) as error:
-        raise ArtifactError(f"config.json is missing a value or has a wrong one: {error!r}") from error
+        raise ArtifactError(f"config.json has a missing or wrong value: {error!r}") from error
 
 
 def _values(text: Mapping[str, Any], architecture: str, pattern: int) -> dict[str, Any]:
@@ -55,7 +55,7 @@ def _values(text: Mapping[str, Any], architecture: str, pattern: int) -> dict[st
     heads, hidden = text["num_attention_heads"], text["hidden_size"]
     head_dim = text.get("head_dim") or hidden // heads
     if head_dim > MAX_HEAD_DIM:
-        raise ValueError(f"head_dim is {head_dim}")
+        raise ValueError(f"head_dim is {head_dim}, above {MAX_HEAD_DIM}")
     rope, local_rope = _rope(text)
     values: dict[str, Any] = {
         "architecture": architecture,
@@ -78,7 +78,7 @@ def _values(text: Mapping[str, Any], architecture: str, pattern: int) -> dict[st
     }
     if not gemma:
         if (activation := text.get("hidden_act") or "silu") != "silu":
-            raise ArtifactError(f"the activation {activation!r} is not supported")
+            raise ArtifactError(f"activation {activation!r} is not supported")
         if (text.get("use_sliding_window") or architecture == "llama") and text.get("sliding_window"):
             raise ArtifactError("a sliding window is only supported for Gemma")
         return values
@@ -98,7 +98,7 @@ def _values(text: Mapping[str, Any], architecture: str, pattern: int) -> dict[st
 
 
 def _rope(text: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Rotary parameters of global and of local layers, in the older and in the newer form of the file."""
+    """Rotary parameters of global and of local layers, from the older or the newer form of the file."""
     new = text.get("rope_parameters") or {}
     if "full_attention" in new:
         return dict(new["full_attention"]), dict(new["sliding_attention"])
@@ -120,7 +120,7 @@ def _factors(rope: Mapping[str, Any], head_dim: int) -> tuple[float, ...]:
 
 
 def _llama3_factor(rope: Mapping[str, Any], head_dim: int, pair: int) -> float:
-    """Llama 3.1: long waves are stretched by `factor`, short ones kept, those between blended."""
+    """Llama 3.1: long wavelengths are stretched by `factor`, short ones kept, those in between interpolated."""
     wave = 2 * math.pi * rope["rope_theta"] ** (2 * pair / head_dim)
     low, high, original = rope["low_freq_factor"], rope["high_freq_factor"], rope["original_max_position_embeddings"]
     if wave < original / high:
@@ -138,5 +138,5 @@ def _pattern(text: Mapping[str, Any], default: int) -> int:
     period = kinds.index("full_attention") + 1 if "full_attention" in kinds else len(kinds) + 1
     for layer, kind in enumerate(kinds):
         if (kind == "full_attention") != ((layer + 1) % period == 0):
-            raise ArtifactError("local and global layers don't alternate regularly")
+            raise ArtifactError("layer_types is not supported: local and global layers must alternate regularly")
     return period

@@ -41,13 +41,14 @@ _GEMMA_BLOCK = {
 
 
 class HfSource:
-    """Matrices keep their 16 or 32 bits; vectors become float32, with Gemma's one added to norms."""
+    """Matrices keep their 16 or 32 bits; vectors become float32. Gemma's norms get the 1 added that its checkpoints
+    leave out."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         document = read_json(folder / "config.json")
         if document.get("quantization_config"):
-            raise ArtifactError("quantised safetensors are not supported: take the GGUF file of that quantisation")
+            raise ArtifactError("quantised safetensors are not supported: import a GGUF file of that quantisation")
         self.config = read_hf_config(document)
         self._gemma = self.config.architecture.startswith("gemma")
         self._files: list[SafetensorsFile] = []
@@ -92,7 +93,7 @@ class HfSource:
                 if canonical is None or (canonical == "output.weight" and self.config.tied):
                     continue
                 if canonical in self._stored:
-                    raise ArtifactError(f"tensor {name} is in the folder twice")
+                    raise ArtifactError(f"the folder contains tensor {name} twice")
                 self._stored[canonical] = (file, tensor)
 
     def _described(self, name: str, stored: StoredTensor) -> SourceTensor:
@@ -110,7 +111,7 @@ class HfSource:
 
 
 def canonical_name(name: str, *, gemma: bool) -> str | None:
-    """GGUF's name for a tensor, or None for one that is no part of the decoder."""
+    """GGUF's name for a tensor, or None if it is not part of the decoder."""
     path, _, leaf = _PREFIX.sub("", name).rpartition(".")
     if leaf not in ("weight", "bias"):
         return None
@@ -124,19 +125,19 @@ def canonical_name(name: str, *, gemma: bool) -> str | None:
 
 
 def _weight_files(folder: Path) -> list[Path]:
-    """The shards that the index names, or the one file of a small model, or all there are.
+    """The shards that the index lists, else `model.safetensors`, else all *.safetensors files.
 
-    A folder may hold the same weights in other forms beside them.
+    The order matters: a folder may also hold the same weights in another form.
     """
     index = folder / f"{SINGLE}.index.json"
     if index.is_file():
         named = read_json(index).get("weight_map")
         if not isinstance(named, dict) or not named:
-            raise ArtifactError(f"{index} names no files")
+            raise ArtifactError(f"{index} lists no files")
         shards = sorted(set(map(str, named.values())))
         for shard in shards:
             if Path(shard).name != shard or not (folder / shard).is_file():
-                raise ArtifactError(f"{folder} is not complete: {shard} is missing")
+                raise ArtifactError(f"{folder} is incomplete: {shard} is missing")
         return [folder / shard for shard in shards]
     single = folder / SINGLE
     paths = [single] if single.is_file() else sorted(folder.glob("*.safetensors"))
@@ -146,7 +147,7 @@ def _weight_files(folder: Path) -> list[Path]:
 
 
 def as_float32(raw: np.ndarray, kind: str) -> np.ndarray:
-    """float32 [rows, cols] of rows as they are stored."""
+    """Stored rows converted to float32 [rows, cols]."""
     if kind == "BF16":
         widened: np.ndarray = (raw.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
         return widened
@@ -154,7 +155,7 @@ def as_float32(raw: np.ndarray, kind: str) -> np.ndarray:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Raises ArtifactError when this is not a JSON object of sane size."""
+    """Raises ArtifactError when the file is not a JSON object of reasonable size."""
     try:
         if path.stat().st_size > MAX_JSON_BYTES:
             raise ArtifactError(f"{path} is too large")
@@ -162,7 +163,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ArtifactError(f"can't read {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
-        raise ArtifactError(f"{path} is not JSON") from error
+        raise ArtifactError(f"{path} is not valid JSON") from error
     if not isinstance(document, dict):
         raise ArtifactError(f"{path} is not a JSON object")
     return document
@@ -170,7 +171,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def _name(document: Mapping[str, Any]) -> str:
     path = document.get("_name_or_path")
-    # What is not UTF-8 text can't be written down again.
+    # Lone surrogates can't be encoded as UTF-8 when the manifest is written.
     return Path(path.encode(errors="replace").decode()).name if isinstance(path, str) else ""
 
 
@@ -179,7 +180,7 @@ def _is_vector(name: str) -> bool:
 
 
 def _licence(folder: Path) -> str:
-    """The `license:` line that a model card begins with."""
+    """The `license:` line in the front matter of the model card."""
     card = folder / "README.md"
     if not card.is_file():
         return ""

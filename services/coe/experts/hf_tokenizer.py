@@ -1,4 +1,4 @@
-"""The tokenizer of a Hugging Face folder: tokenizer.json as it is, and what tokenizer_config.json says beside it."""
+"""The tokenizer of a Hugging Face folder: tokenizer.json, and the settings in tokenizer_config.json."""
 
 import json
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from coe.platform.errors import ArtifactError
 
 MAX_TEMPLATE_BYTES = 1 << 20
 MAX_TOKENIZER_BYTES = 128 << 20
-# Strikes text through where it is no control token, as in Gemma's vocabulary: an answer goes on behind it.
+# If not a control token, as in Gemma's vocabulary, this is HTML's strikethrough and does not end an answer.
 HTML_TAG = "</s>"
 
 
@@ -22,7 +22,7 @@ def read_hf_tokenizer(folder: Path) -> TokenizerSpec:
     """Raises ArtifactError when there is no readable tokenizer.json."""
     path = folder / "tokenizer.json"
     if not path.is_file():
-        how = "transformers' AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER) may write one"
+        how = "try to create one with transformers: AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)"
         raise ArtifactError(f"{folder} has no tokenizer.json: {how}")
     try:
         if path.stat().st_size > MAX_TOKENIZER_BYTES:
@@ -59,7 +59,7 @@ def _template(folder: Path, settings: Mapping[str, Any]) -> str:
             return beside.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise ArtifactError(f"can't read {beside}: {error}") from error
-    # Of models that see, transformers wrote it into a file of its own for a while.
+    # For a while, transformers wrote the template of vision models to a separate file.
     template = settings.get("chat_template") or _optional(folder / "chat_template.json").get("chat_template")
     if isinstance(template, list):  # several, by name
         named = {entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict)}
@@ -73,7 +73,7 @@ def _token_id(tokenizer: Tokenizer, token: Any) -> int | None:
 
 
 def _optional(path: Path) -> dict[str, Any]:
-    """The JSON object in a file that may be missing."""
+    """The JSON object in a file; empty if the file is missing."""
     try:
         document = json.loads(path.read_bytes())
     except FileNotFoundError:

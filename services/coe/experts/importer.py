@@ -1,4 +1,4 @@
-"""Makes a bundle from a model's files: streaming, resumable, and there only when it is complete."""
+"""Imports a model's files as a bundle: streaming, resumable, and atomic (the bundle appears once it is complete)."""
 
 import fcntl
 import json
@@ -35,20 +35,20 @@ from coe.native import packing
 from coe.platform.errors import ArtifactError
 from coe.platform.processors import processors
 
-# Directories of unfinished imports start so; a catalogue never shows them.
+# Prefix of the directories of unfinished imports, which a catalogue never shows.
 PARTIAL_PREFIX = ".partial-"
-# Packing is numpy's work, which runs beside itself; beyond a few threads memory is the limit.
+# Packing is numpy work and runs in parallel; beyond a few threads it is memory-bound.
 PACK_THREADS = min(processors(), 8)
 
 
 def import_model(
     source: ModelSource, experts_dir: Path, expert_id: str, *, origin: str, progress: Progress, synthetic: bool = False
 ) -> Bundle:
-    """Writes `experts_dir/expert_id`. The same model imported again is left as it is, unless its packing is outdated:
-    then it gives way once the new one is complete.
+    """Writes `experts_dir/expert_id`. If the same model is already imported, the existing bundle is kept, unless its
+    packing is outdated: then it is replaced once the new one is complete.
 
-    Raises ArtifactError when the id is none or another model (or chat template) has it, the source is not usable, the
-    disk has no room for it, or another process imports it now.
+    Raises ArtifactError when the id is invalid or taken by another model (or the same one with another tokenizer or
+    chat template), the source is unusable, the disk is too full, or another process is importing the same id.
     """
     if not re.fullmatch(ID_PATTERN, expert_id):
         raise ArtifactError(f"{expert_id!r} is not a valid expert id: use lower-case letters, digits and dashes")
@@ -113,11 +113,11 @@ def _fill(partial: Path, source: ModelSource, expert_id: str, origin: str, progr
 
 
 def _check_room(folder: Path, nbytes: int) -> None:
-    """At once, and not after an hour of packing."""
+    """Fails before the packing, which may take an hour, rather than after it."""
     free = shutil.disk_usage(folder).free
     if nbytes > free:
         raise ArtifactError(
-            f"{folder.parent} has {free >> 20} MiB free and the import takes {nbytes >> 20} more: free some, "
+            f"{folder.parent} has {free >> 20} MiB free, but the import needs {nbytes >> 20} MiB: free some space, "
             "or set COE_HOME to a folder on another disk"
         )
 
@@ -126,11 +126,11 @@ def _manifest(**facts: Any) -> Manifest:
     try:
         return Manifest(**facts)
     except ValidationError as error:
-        raise ArtifactError(f"the model can't be described: {first_problem(error)}") from error
+        raise ArtifactError(f"can't build a manifest for the model: {first_problem(error)}") from error
 
 
 def _quantisation(planned: list[PlannedTensor]) -> str:
-    """The format of most parameters of the layers; embeddings are often kept in more bits."""
+    """The format of most layer parameters. Embeddings don't count: they are often kept in more bits."""
     counts: Counter[str] = Counter()
     for tensor in planned:
         if tensor.name not in ("embedding", "lm_head"):
@@ -139,25 +139,23 @@ def _quantisation(planned: list[PlannedTensor]) -> str:
 
 
 def _gives_way(target: Path, source: ModelSource, expert_id: str) -> bool:
-    """Whether this model is there, packed by an older version. Raises ArtifactError when another one is."""
+    """Whether `target` is the same model, packed by an older version. Raises ArtifactError when it is another model."""
     facts = raw_manifest(target / MANIFEST)
     if facts and facts.get("fingerprint") != source.card.fingerprint:
-        raise ArtifactError(
-            f"expert {expert_id} already exists and is a different model: remove it or choose another id"
-        )
-    return has_old_packing(facts)  # if not, opening it says what it is
+        raise ArtifactError(f"expert {expert_id} already exists with another model: remove it or choose another id")
+    return has_old_packing(facts)  # an unreadable manifest counts as current: opening the bundle reports the error
 
 
 def _unchanged(target: Path, source: ModelSource) -> Bundle:
-    """Raises ArtifactError when the source has another chat template or tokenizer by now, or other ends of an answer:
-    nobody shall think that they were taken."""
+    """The existing bundle. Raises ArtifactError when the source now has a different chat template, tokenizer, or
+    begin or end tokens: otherwise the user might think that they had been imported."""
     bundle = Bundle.open(target)
     kept, found = bundle.manifest.tokenizer, source.tokenizer()
     another = {
-        "another chat template": kept.chat_template != found.chat_template,
-        "other tokens that begin a prompt or end an answer": (kept.bos_id, kept.add_bos, kept.eos_ids)
+        "a different chat template": kept.chat_template != found.chat_template,
+        "different tokens to begin a prompt or end an answer": (kept.bos_id, kept.add_bos, kept.eos_ids)
         != (found.bos_id, found.add_bos, found.eos_ids),
-        "another tokenizer": not _same_tokenizer(bundle.tokenizer_path, found.json),
+        "a different tokenizer": not _same_tokenizer(bundle.tokenizer_path, found.json),
     }
     if differs := next((what for what, is_so in another.items() if is_so), None):
         raise ArtifactError(f"expert {bundle.id} already exists with {differs}: remove it first")
@@ -165,7 +163,8 @@ def _unchanged(target: Path, source: ModelSource) -> Bundle:
 
 
 def _same_tokenizer(path: Path, found: str) -> bool:
-    """As this version of the library writes them: an older one may have written the file otherwise."""
+    """Compares both as serialised by the installed `tokenizers`: an older version may have written the file
+    differently."""
     try:
         return load_tokenizer(path.read_text(encoding="utf-8"))[0].to_str() == load_tokenizer(found)[0].to_str()
     except (OSError, UnicodeDecodeError, ArtifactError):
@@ -173,7 +172,7 @@ def _same_tokenizer(path: Path, found: str) -> bool:
 
 
 def _keep_only_if_same(partial: Path, source: ModelSource) -> None:
-    """Work of an interrupted import is only worth something for the same source, packed the same way."""
+    """Clears the work of an interrupted import unless it had the same source and packing."""
     origin = partial / "origin.json"
     expected = json.dumps({"fingerprint": source.card.fingerprint, "packing": PACKING, "chunk_bytes": CHUNK_BYTES})
     with suppress(FileNotFoundError):
@@ -186,7 +185,8 @@ def _keep_only_if_same(partial: Path, source: ModelSource) -> None:
 
 @contextmanager
 def _owned(partial: Path) -> Iterator[None]:
-    """One importer of an id at a time. The lock is on the directory itself and dies with its process."""
+    """Allows one importer per id at a time. The lock is on the directory itself and is released when its process
+    exits."""
     partial.mkdir(parents=True, exist_ok=True)
     handle = os.open(partial, os.O_RDONLY)
     try:

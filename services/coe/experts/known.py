@@ -1,23 +1,23 @@
-"""Bundles of a catalogue, whose manifests are read once, and again when they are others."""
+"""Caches the bundles of a catalogue. A manifest is read again only when its files change."""
 
 from collections.abc import Iterable
 
 from coe.experts.bundle import MANIFEST, WEIGHTS, Bundle
 from coe.experts.catalogue import Catalogue
 
-# Of manifest and weights: inode, time of the last change, size.
+# Inode, modification time and size of manifest and weights.
 _Mark = tuple[int, ...]
 
 
 class KnownBundles:
-    """Asking for one costs a look at its files' times, so that an import shows at once."""
+    """Every lookup checks the files' metadata, so a new import is visible at once."""
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
         self._known: dict[str, tuple[_Mark | None, Bundle]] = {}
 
     def get(self, expert_id: str) -> Bundle:
-        """Raises ExpertNotFound, or ArtifactError when it is damaged or outdated."""
+        """Raises ExpertNotFound, or ArtifactError when the bundle is damaged or outdated."""
         mark = self._mark(expert_id)
         known = self._known.get(expert_id)
         if known is None or known[0] != mark or mark is None:
@@ -26,8 +26,8 @@ class KnownBundles:
         return known[1]
 
     def changed(self, experts: Iterable[str]) -> list[str]:
-        """Those of them that are others than they were, or gone, or were not asked for since. Safe beside `get` in
-        another thread."""
+        """The experts that changed, were removed, or were not looked up since. Safe to call while another thread calls
+        `get`."""
         known = [(expert, self._known.get(expert)) for expert in experts]
         return [expert for expert, one in known if one is None or one[0] != self._mark(expert)]
 

@@ -1,4 +1,4 @@
-"""Which blocks of the KV cache belong to whom, within one budget of bytes for all architectures of the process."""
+"""Allocates blocks of the KV cache, within one budget of bytes for all layouts of the process."""
 
 import heapq
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class KvBudget:
-    """Bytes that all pools together may have touched. A pool takes from it as its highest block in use grows."""
+    """The bytes that all pools together may touch. A pool takes from it when it uses blocks for the first time."""
 
     limit: int
     taken: int = 0
@@ -25,14 +25,14 @@ class KvBudget:
 
 @dataclass
 class BlockPool:
-    """Blocks of one KV array. The lowest free block goes first, so that untouched memory stays untouched."""
+    """Blocks of one KV array. Hands out the lowest free block first, so that untouched memory stays untouched."""
 
     budget: KvBudget
     block_bytes: int
     block_tokens: int
     blocks: int
     _free: list[int] = field(default_factory=list)
-    # Blocks below this were used once: their memory is taken whether they are free or not.
+    # Blocks below this have been used: their memory is allocated whether they are free or not.
     _touched: int = 0
     _used: int = 0
 
@@ -45,11 +45,11 @@ class BlockPool:
 
     @property
     def most_tokens(self) -> int:
-        """So many fit when nothing else is there."""
+        """Tokens that fit if nothing else is in the cache."""
         return min(self.blocks, self.budget.limit // self.block_bytes) * self.block_tokens
 
     def reserve(self, tokens: int) -> list[int]:
-        """Blocks for so many tokens. Only after can_reserve."""
+        """Blocks for this many tokens. Call only after can_reserve."""
         count = self.blocks_for(tokens)
         taken = [heapq.heappop(self._free) for _ in range(min(count, len(self._free)))]
         fresh = count - len(taken)
@@ -66,7 +66,7 @@ class BlockPool:
 
     @property
     def used(self) -> int:
-        """Blocks that were reserved and not released."""
+        """Blocks that are reserved and not yet released."""
         return self._used
 
     @property
@@ -77,12 +77,12 @@ class BlockPool:
         return self.idle and self._touched > 0
 
     def forget(self) -> None:
-        """Gives the budget back. Only after can_forget, and together with the memory itself."""
+        """Returns the budget. Call only after can_forget, and release the memory with it."""
         self.budget.give_back(self._touched * self.block_bytes)
         self._free.clear()
         self._touched = 0
 
     def check_integrity(self) -> None:
-        """Every touched block is either free or used, once."""
+        """Checks that every touched block is either free or used, exactly once."""
         if len(set(self._free)) != len(self._free) or len(self._free) + self._used != self._touched:
             raise AssertionError(f"{len(self._free)} free and {self._used} used of {self._touched} blocks")

@@ -1,4 +1,4 @@
-"""The KV memory of all experts of a process, under one lock and one budget."""
+"""The KV cache of all experts in a process, under one lock and one budget."""
 
 import threading
 import weakref
@@ -22,14 +22,14 @@ class KvOwner(Protocol):
 
 @dataclass(frozen=True)
 class Reservation:
-    """A sequence's blocks in order; the first of them hold `path`, tokens that were computed before."""
+    """A sequence's blocks in order. The first of them are those of `path`: tokens that were computed before."""
 
     blocks: tuple[int, ...]
     path: tuple[CachedBlock, ...]
 
 
 class ExpertKv:
-    """One expert's share: blocks of its layout's cache, and what is known of its past. Made by SharedKv.expert."""
+    """One expert's share: blocks of its layout's cache, and its prefix cache. Made by SharedKv.expert."""
 
     def __init__(self, shared: "SharedKv", owner: KvOwner, weights: str) -> None:
         self.shared = shared
@@ -38,45 +38,45 @@ class ExpertKv:
         self.cache = PrefixCache(owner.pool.block_tokens)
 
     def apart(self, past: str, *, batch_invariant: bool) -> "ExpertKv":
-        """The same expert's, for sequences that know no other past than that of this name, or than what batch-invariant
-        steps computed.
+        """A share of the same expert with a separate prefix cache: one for each name in `past`, and one for sequences
+        that may only use what batch-invariant steps computed.
         """
         name = self.weights + (f" of {past!r}" if past else "") + (" batch-invariant" if batch_invariant else "")
         return self if name == self.weights else self.shared.expert(self.owner, name)
 
     def reserve(self, prompt: Sequence[int], tokens: int) -> Reservation:
-        """Blocks for so many tokens, of which the prompt's are the first. Some may be computed already.
+        """Blocks for `tokens` tokens, starting with the prompt's. Some may already be computed.
 
-        Raises ContextExceeded when they can never fit, CapacityExceeded when not now.
+        Raises ContextExceeded when they can never fit, CapacityExceeded when they don't fit now.
         """
         return self.shared.reserve(self, prompt, tokens)
 
     def publish(self, reservation: Reservation, computed: Sequence[int]) -> Reservation:
-        """Lets others use the whole blocks of a sequence that goes on; its `computed` tokens are in them."""
+        """Lets others use the complete blocks of a running sequence, which hold its `computed` tokens."""
         return self.shared.publish(self, reservation, computed)
 
     def rematch(self, reservation: Reservation, prompt: Sequence[int]) -> Reservation:
-        """Takes what others computed meanwhile in place of its own blocks, which are empty or hold the same."""
+        """Replaces blocks, which are empty or hold the same, by those that others computed meanwhile."""
         return self.shared.rematch(self, reservation, prompt)
 
     def release(self, reservation: Reservation, computed: Sequence[int]) -> None:
-        """Ends a sequence whose `computed` tokens are in its blocks: they are kept while nobody needs the room."""
+        """Ends a sequence whose blocks hold its `computed` tokens. They stay cached until the room is needed."""
         self.shared.release(self, reservation, computed)
 
     def discard(self, reservation: Reservation) -> None:
-        """Ends a sequence whose past is worth nothing: nobody will find its blocks, nor those that it shared."""
+        """Ends a sequence whose KV is unusable: its blocks, and those it shared, are removed from the prefix cache."""
         self.shared.discard(self, reservation)
 
 
 class SharedKv:
-    """Hands out blocks. What is only remembered gives way to what is wanted, least recently used first."""
+    """Hands out blocks. Cached blocks without users are evicted when room is needed, least recently used first."""
 
     def __init__(self, kv_bytes: int) -> None:
         self.budget = KvBudget(kv_bytes)
         self._owners: list[KvOwner] = []
-        # Those that somebody runs, or that have a past.
+        # Those in use, or with cached blocks.
         self._experts: weakref.WeakValueDictionary[str, ExpertKv] = weakref.WeakValueDictionary()
-        # Those with a past, least recently used first.
+        # Those with cached blocks, least recently used first.
         self._past: OrderedDict[ExpertKv, None] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -85,7 +85,7 @@ class SharedKv:
             self._owners.append(owner)
 
     def expert(self, owner: KvOwner, weights: str) -> ExpertKv:
-        """The share of the expert with these weights. Replicas have one: they would compute the same."""
+        """The share of the expert with these weights. Replicas have one in common: they would compute the same."""
         with self._lock:
             expert = self._experts.get(weights)
             if expert is None:
@@ -96,7 +96,7 @@ class SharedKv:
         pool = expert.owner.pool
         with self._lock:
             if tokens > pool.most_tokens:
-                raise ContextExceeded(f"{tokens} tokens are more than this worker's KV cache can hold", tokens=tokens)
+                raise ContextExceeded(f"{tokens} tokens exceed this worker's whole KV cache", tokens=tokens)
             self._used(expert)
             path = expert.cache.match(prompt)
             rest = tokens - len(path) * pool.block_tokens
@@ -129,7 +129,7 @@ class SharedKv:
             expert.owner.pool.release([*forgotten, *reservation.blocks[len(reservation.path) :]])
 
     def _remember(self, expert: ExpertKv) -> None:
-        # One without a block never gives way: there may be as many as tenants have names.
+        # One without blocks would never be evicted, and tenants may name any number of them.
         if len(expert.cache):
             self._past.setdefault(expert)
 
@@ -138,7 +138,7 @@ class SharedKv:
             self._past.move_to_end(expert)
 
     def _make_room(self, owner: KvOwner, tokens: int) -> bool:
-        """Whether `tokens` fit, after the past of the same layout's experts gave way, then that of the others'."""
+        """Whether `tokens` fit, after evicting cached blocks of this layout's experts, then of the others if needed."""
         while not owner.pool.can_reserve(tokens):
             if not any(self._evict(expert) for expert in list(self._past) if expert.owner is owner):
                 break
@@ -155,7 +155,7 @@ class SharedKv:
                 other.forget_kv()
 
     def _evict(self, expert: ExpertKv, *, everything: bool = False) -> bool:
-        """Frees the expert's block that was unused longest, or all that nobody uses. False when there is none."""
+        """Frees the expert's least recently used block without users, or all such blocks. False if there is none."""
         found = False
         while (block := expert.cache.evict()) is not None:
             found = True

@@ -1,4 +1,4 @@
-"""How an expert's tensors lie in weights.coe: in execution order, fused where the formats allow it, page aligned."""
+"""The layout of tensors in weights.coe: in execution order, fused where their formats allow it, page-aligned."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ ALIGNMENT = 4096
 
 @dataclass(frozen=True)
 class PlannedTensor:
-    """A tensor of the bundle: the rows of its sources one after the other, or one float32 vector (never packed)."""
+    """A tensor of the bundle: the concatenated rows of its sources, or one float32 vector (never packed)."""
 
     name: str
     format: str
@@ -35,8 +35,8 @@ Find = Callable[[str, int, int], SourceTensor]
 
 
 def plan_tensors(config: ModelConfig, tensors: Mapping[str, SourceTensor]) -> list[PlannedTensor]:
-    """Every tensor of the expert in execution order. Raises ArtifactError when one is missing or misshapen, and when
-    there is a bias, or a tensor of a block, that no op would take."""
+    """Every tensor of the expert in execution order. Raises ArtifactError when one is missing or has the wrong shape,
+    or when the model has a bias or a block tensor that no op would use."""
     used: set[str] = set()
 
     def find(name: str, rows: int, cols: int) -> SourceTensor:
@@ -51,16 +51,14 @@ def plan_tensors(config: ModelConfig, tensors: Mapping[str, SourceTensor]) -> li
     planned = list(_Planner(config, find).plan())
     for unused in (name for name in tensors if name not in used):
         if unused.endswith(".bias"):
-            raise ArtifactError(
-                f"the model has {unused}: biases other than those of query, key and value are not supported"
-            )
+            raise ArtifactError(f"the model has {unused}: only biases of query, key and value are supported")
         if unused.startswith("blk."):
-            raise ArtifactError(f"the model has {unused}, which its configuration does not provide for")
+            raise ArtifactError(f"the model has {unused}, which its architecture does not use")
     return planned
 
 
 def plan_without_weights(config: ModelConfig, format_of: Callable[[int], str]) -> list[PlannedTensor]:
-    """The tensors an expert of this shape would have. `format_of` says the format of a matrix with so many columns."""
+    """The tensors that an expert of this shape would have. `format_of` gives a matrix's format from its columns."""
 
     def find(name: str, rows: int, cols: int) -> SourceTensor:
         is_vector = name.endswith((".bias", "norm.weight"))
@@ -70,7 +68,7 @@ def plan_without_weights(config: ModelConfig, format_of: Callable[[int], str]) -
 
 
 def place(planned: list[PlannedTensor], packed_nbytes: Callable[[str, int, int], int]) -> dict[str, PlacedTensor]:
-    """Offsets in weights.coe. `packed_nbytes(format, rows, cols)` is the packing's."""
+    """Assigns offsets in weights.coe. `packed_nbytes(format, rows, cols)` is coe.native.packing's."""
     placed: dict[str, PlacedTensor] = {}
     end = 0
     for tensor in planned:
@@ -119,7 +117,7 @@ class _Planner:
             part: self._matrix(f"{name}.{part}", f"{block}.ffn_{part}", config.feed_forward, hidden)
             for part in ("gate", "up")
         }
-        if config.feed_forward % PANEL:  # gate and up would share one
+        if config.feed_forward % PANEL:  # fused, gate and up would share a panel
             yield from gates.values()
         else:
             yield from _fused(f"{name}.gate_up", gates)
@@ -132,7 +130,7 @@ class _Planner:
         return PlannedTensor(name, tensor.format, (tensor,))
 
     def _head(self, matrix: PlannedTensor) -> PlannedTensor:
-        """In planes where that helps to find the likeliest token: of the formats with bits to spare, without a cap."""
+        """Stored in planes where that speeds up greedy decoding (ADR 14): 8-bit quants without a logit softcap."""
         if matrix.format != "q8_0" or self._config.logit_softcap:
             return matrix
         return replace(matrix, format="q8_0_planes")
@@ -148,7 +146,7 @@ class _Planner:
 
 
 def _fused(name: str, parts: dict[str, PlannedTensor]) -> Iterator[PlannedTensor]:
-    """One tensor where all parts have one format, else the parts: mixed quantisations often keep v in more bits."""
+    """One tensor if all parts have the same format, else the parts: mixed quantisations often keep v in more bits."""
     formats = {part.format for part in parts.values()}
     if len(formats) == 1:
         yield PlannedTensor(name, formats.pop(), tuple(part.sources[0] for part in parts.values()))

@@ -21,7 +21,7 @@ _KV_TYPES: dict[KvFormat, type[np.number]] = {"f32": np.float32, "f16": np.float
 
 
 class LayoutSession:
-    """Built once, when the first expert of its layout is met. Safe to run from several threads."""
+    """Built once, for the first expert of its layout. Safe to run from several threads."""
 
     def __init__(
         self,
@@ -34,8 +34,8 @@ class LayoutSession:
     ) -> None:
         config = bundle.manifest.config
         self.config = config
-        # Whether every token gets the same bits whatever else is in its step, also when nobody asks for it: tiles of
-        # bfloat16 are all that differs (ADR 9), attention does not (OPS.md).
+        # Whether steps are batch-invariant without asking for it: a token's bits don't depend on the rest of its step.
+        # Only AMX's bfloat16 tiles do (ADR 9); attention never does (OPS.md).
         self.batch_invariant = instruction_set() != "amx"
         used = bits.used(activation_bits)
         graph = build_graph(config, bundle.manifest.tensors, kv_format, activation_bits=used, fused=fused)
@@ -45,30 +45,30 @@ class LayoutSession:
         blocks = max(1, budget.limit // block_bytes)
         self.pool = BlockPool(budget, block_bytes, KV_BLOCK_TOKENS, blocks)
         self._memory = mmap.mmap(-1, blocks * block_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        # A step reads short runs all over the cache: with small pages it would wait for the page tables.
+        # A step reads short runs all over the cache: small pages would cause many TLB misses.
         self._memory.madvise(mmap.MADV_HUGEPAGE)
         shape = (config.layers, blocks, 2, config.kv_heads, KV_BLOCK_TOKENS, row_elements(config, kv_format))
         self.kv = np.frombuffer(self._memory, kind).reshape(shape)
         self._kv_value = ort.OrtValue.ortvalue_from_numpy(self.kv)
 
     def run(self, inputs: dict[str, Int64]) -> StepResult:
-        """One step of the graph. Raises LeaseLost when the lease in `expert_slot` is not the slot's any more."""
+        """Runs one step of the graph. Raises LeaseLost when the lease in `expert_slot` is stale."""
         feeds = {name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in inputs.items()}
         feeds["kv"] = self._kv_value
         greedy = not len(inputs["logit_rows"])
         try:
             outputs = self._session.run_with_ort_values(["likeliest", "peaks"] if greedy else ["logits"], feeds)
-        except Exception as error:  # ONNX Runtime has a class an error code, without a common one
+        except Exception as error:  # ONNX Runtime has one exception class per error code, without a common base
             if STALE_LEASE in str(error):
-                raise LeaseLost("the expert's slot was reassigned during generation") from error
+                raise LeaseLost("the expert's slot was reassigned while it was generating") from error
             raise InternalError(f"the graph failed: {error}") from error
-        # By their index: ending an iteration over these values costs a C++ exception.
+        # Indexed, because iterating over these values ends in a C++ exception.
         if greedy:
             return StepResult(outputs[0].numpy(), outputs[1].numpy())
         return StepResult.of_logits(outputs[0].numpy())
 
     def forget_kv(self) -> None:
-        """Gives the memory of an idle cache back to the machine."""
+        """Returns the memory of an idle cache to the operating system."""
         self.pool.forget()
         self._memory.madvise(mmap.MADV_DONTNEED)
 
@@ -76,10 +76,10 @@ class LayoutSession:
 def _session(model: bytes) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.register_custom_ops_library(str(ops_library_path()))
-    # The ops bring their own threads (native.set_threads): ONNX Runtime's would only compete with them.
+    # The ops have their own threads (native.set_threads); ONNX Runtime's would only compete with them.
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
-    # Everything worth fusing is fused in the ops already: optimising would only make the first use slower.
+    # Everything worth fusing is already fused in the ops: optimisation would only slow down session creation.
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])

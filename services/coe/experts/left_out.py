@@ -15,7 +15,7 @@ _REPLICA = re.compile(r"(?P<of>[^@]+)@replica-(?P<number>\d+)")
 
 @dataclass(frozen=True)
 class LeftOut:
-    """`outdated`: it is as good as it was, and only packed as an older version did. `source`: of its manifest."""
+    """`outdated`: the bundle is intact, but packed by an older version. `source`: as its manifest gives it."""
 
     expert_id: str
     reason: str
@@ -24,21 +24,21 @@ class LeftOut:
     source: str
 
     def __str__(self) -> str:
-        return f"expert {self.expert_id} is left out: {self.reason}; fix: {self.fix}"
+        return f"expert {self.expert_id} is unusable: {self.reason}; to fix it: {self.fix}"
 
     @property
     def replica(self) -> tuple[str, int] | None:
-        """Whose replica it is by its name, and which one."""
+        """The expert that it is a replica of, and its number, going by its name."""
         found = _REPLICA.fullmatch(self.expert_id)
         return (found["of"], int(found["number"])) if found else None
 
 
 def left_out(folder: Path, error: ArtifactError) -> LeftOut:
-    """What is to be said of the bundle in `folder`, whose opening raised `error`."""
+    """Describes the bundle in `folder`, which could not be opened because of `error`."""
     facts = raw_manifest(folder / MANIFEST)
     outdated = has_old_packing(facts)
     packing = facts.get("packing", 1)
-    reason = f"its weights are packed as of version {packing}, not {PACKING}" if outdated else error.message
+    reason = f"its weights have packing version {packing}, not {PACKING}" if outdated else error.message
     source = facts.get("source")
     source = source if isinstance(source, str) and source.isprintable() else ""
     synthetic = facts.get("synthetic") is True
@@ -48,11 +48,11 @@ def left_out(folder: Path, error: ArtifactError) -> LeftOut:
 def _fix(folder: Path, source: str, outdated: bool, synthetic: bool) -> str:
     name = folder.name
     if _is_closed(folder):
-        # As good as it was: to remove it would lose it.
+        # It may well be intact: removing it would lose it.
         return f"chmod -R a+rX {shlex.quote(str(folder))}"
     if not re.fullmatch(ID_PATTERN, name):
         return f"rm -r {shlex.quote(str(folder))}"
-    # Whatever is outdated gives way by itself.
+    # An import replaces an outdated bundle by itself.
     steps = [] if outdated else [f"coe experts remove {name}"]
     if replica := _REPLICA.fullmatch(name):
         steps.append(f"coe experts replicate {replica['of']} --count {replica['number']}")
@@ -62,7 +62,7 @@ def _fix(folder: Path, source: str, outdated: bool, synthetic: bool) -> str:
 
 
 def _is_closed(folder: Path) -> bool:
-    """It is there, and not ours to read."""
+    """Whether the bundle exists, but this user may not read it."""
     if not os.access(folder, os.R_OK | os.X_OK):
         return True
     files = (folder / name for name in (MANIFEST, TOKENIZER, WEIGHTS))
@@ -70,7 +70,8 @@ def _is_closed(folder: Path) -> bool:
 
 
 def _importable(source: str) -> str:
-    """As `coe import` takes it. Of a file or folder only the name is known: where it lies is for its owner to say."""
+    """The source as an argument of `coe import`. Only the name of a file or folder is known: the user must fill in
+    its path."""
     if source.startswith("pypi:"):
         return shlex.quote(source.split(" ")[0])
     return shlex.quote(source if source.startswith(("hf:", "/")) else f"/PATH/TO/{source}")

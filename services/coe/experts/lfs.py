@@ -1,4 +1,4 @@
-"""What stands in place of a large file where a repository was cloned without Git LFS."""
+"""Detects the pointer files that replace large files when a repository is cloned without Git LFS."""
 
 POINTER = b"version https://git-lfs"
-WHY = "it is a pointer of Git LFS: `git lfs pull`, in the folder that was cloned, fetches the file itself"
+WHY = "it is a Git LFS pointer: run `git lfs pull` in the cloned folder to fetch the file itself"

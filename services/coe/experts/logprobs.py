@@ -1,4 +1,4 @@
-"""How likely tokens were, by the logits as the expert gave them: before temperature, penalties and grammars."""
+"""Log probabilities of tokens, from the expert's raw logits: before temperature, penalties and grammars."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,13 +7,13 @@ import numpy as np
 
 from coe.experts.sampler import Logits, top_ids
 
-# What no token is less likely than: an answer in JSON has no infinity.
+# The lowest logprob reported: JSON has no infinity.
 LEAST = -9999.0
 
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
-    """Of a token of these bytes, beside the likeliest in its place, which have none themselves."""
+    """The logprob of a token, and of the likeliest tokens in its place (whose own `likeliest` is empty)."""
 
     token: bytes
     logprob: float
@@ -21,7 +21,8 @@ class TokenLogprob:
 
 
 def token_logprob(logits: Logits, token: int, top: int, spell: Callable[[int], bytes]) -> TokenLogprob:
-    """Of `token` among `logits` [V], with the `top` likeliest: the likeliest first, and the lowest id of equals.
+    """The logprob of `token` under `logits` [V], with the `top` likeliest tokens, in descending order. Ties: lowest id
+    first.
 
     `spell` gives a token's bytes.
     """
@@ -36,7 +37,7 @@ def token_logprob(logits: Logits, token: int, top: int, spell: Callable[[int], b
 
 
 class PromptLogprobs:
-    """How likely a prompt's tokens were, as far as it is computed. The first has 0: nothing came before it."""
+    """The logprobs of a prompt's tokens computed so far. The first token has 0: nothing precedes it."""
 
     def __init__(self, prompt: Sequence[int], top: int, spell: Callable[[int], bytes]) -> None:
         self._prompt = prompt
@@ -45,6 +46,6 @@ class PromptLogprobs:
         self.told = [TokenLogprob(spell(prompt[0]), 0.0)]
 
     def grow(self, logits: Logits) -> None:
-        """By the tokens that these rows, [rows, V], are of: those behind the ones that are told of."""
+        """Adds the logprobs of the next tokens. `logits` [rows, V] are those of the tokens before them."""
         for row in logits:
             self.told.append(token_logprob(row, self._prompt[len(self.told)], self._top, self._spell))

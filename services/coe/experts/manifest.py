@@ -1,4 +1,4 @@
-"""manifest.json of a bundle: all that is known of an expert without reading its weights."""
+"""manifest.json of a bundle: everything known about an expert without reading its weights."""
 
 import hashlib
 import json
@@ -15,11 +15,11 @@ from coe.native.packing import packed_nbytes
 from coe.platform.errors import ArtifactError
 
 CHUNK_BYTES = 4 << 20
-# Counts changes of the packed layout (coe.native.packing) and of the order of tensors: weights packed under another
-# number are not read, and unfinished imports begin anew.
+# Version of the packed layout (coe.native.packing) and the order of tensors. Weights of another version are not read,
+# and unfinished imports of another version start over.
 PACKING = 2
 MAX_MANIFEST_BYTES = 64 << 20
-# A name, or a name and what is special about this copy: smollm2-135m, smollm2-135m@replica-2.
+# A name, optionally followed by what distinguishes this copy: smollm2-135m, smollm2-135m@replica-2.
 ID_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,79}(@[a-z0-9][a-z0-9.-]{0,39})?$"
 
 
@@ -36,14 +36,14 @@ class PlacedTensor(BaseModel):
 
     @property
     def is_whole(self) -> bool:
-        """Whether it has the bytes of a vector, which is never packed, or of a packed matrix. Raises ValueError for an
-        unknown format."""
+        """Whether `nbytes` is the size of a vector (never packed) or packed matrix of this shape and format. Raises
+        ValueError for an unknown format."""
         of_vector = 4 * self.cols if self.format == "f32" and self.rows == 1 else 0
         return self.nbytes in (of_vector, packed_nbytes(self.format, self.rows, self.cols))
 
 
 class TokenizerFacts(BaseModel):
-    """How text is put to this expert and when it has finished."""
+    """How prompts are formatted for this expert, and which tokens end an answer."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -55,7 +55,7 @@ class TokenizerFacts(BaseModel):
 
 
 class Manifest(BaseModel):
-    """The whole file. Unknown versions and fields are refused: a bundle is imported again, never guessed at."""
+    """The whole file. Unknown versions and fields are rejected: such a bundle must be imported again."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -67,12 +67,12 @@ class Manifest(BaseModel):
     source: str
     fingerprint: str
     licence: str
-    # Weights that were altered or drawn by us: such an expert is for tests and benchmarks only.
+    # Altered or randomly generated weights: such an expert is for tests and benchmarks only.
     synthetic: bool = False
-    # The bundle whose weights this one shares, for replicas.
+    # Of a replica: the bundle whose weights it shares.
     replica_of: str | None = None
     parameters: int = Field(gt=0)
-    # The format most parameters are in.
+    # The format of most parameters.
     quantisation: str
     config: ModelConfig
     tokenizer: TokenizerFacts
@@ -85,9 +85,9 @@ class Manifest(BaseModel):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.packing > PACKING:
-            raise ValueError(f"its weights are packed as of version {self.packing}, which is newer than {PACKING}")
+            raise ValueError(f"its weights have packing version {self.packing}, which is newer than {PACKING}")
         if self.packing != PACKING:
-            raise ValueError(f"its weights are packed as of version {self.packing}, not {PACKING}: import it again")
+            raise ValueError(f"its weights have packing version {self.packing}, not {PACKING}: import it again")
         placed = list(self.tensors.values())
         for name, tensor in self.tensors.items():
             if not tensor.is_whole:
@@ -95,11 +95,11 @@ class Manifest(BaseModel):
         if not placed or any(one.offset + one.nbytes > two.offset for one, two in pairwise(placed)):
             raise ValueError("tensors overlap or are missing")
         if placed[-1].offset + placed[-1].nbytes > self.weights_bytes:
-            raise ValueError("a tensor lies beyond the end of weights.coe")
+            raise ValueError("a tensor extends past the end of weights.coe")
         if self.chunk_bytes != CHUNK_BYTES:
-            raise ValueError(f"chunks have {self.chunk_bytes} bytes, not {CHUNK_BYTES}")
+            raise ValueError(f"chunk_bytes is {self.chunk_bytes}, not {CHUNK_BYTES}")
         if len(self.checksums) != -(-self.weights_bytes // self.chunk_bytes):
-            raise ValueError("checksums are missing")
+            raise ValueError("the number of checksums does not match the number of chunks")
         return self
 
     @property
@@ -117,7 +117,7 @@ class Manifest(BaseModel):
 
 
 def is_outdated(path: Path) -> bool:
-    """Whether this is a manifest whose weights only need to be packed anew."""
+    """Whether this is the manifest of a bundle that only needs repacking."""
     return has_old_packing(raw_manifest(path))
 
 
@@ -127,7 +127,7 @@ def has_old_packing(facts: Mapping[str, Any]) -> bool:
 
 
 def raw_manifest(path: Path) -> dict[str, Any]:
-    """What a manifest says that may not be valid. Empty when it can't be read at all."""
+    """A manifest's content without validation; empty when it can't be read at all."""
     try:
         facts = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):

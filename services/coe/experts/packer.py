@@ -1,4 +1,4 @@
-"""Packs planned tensors piece by piece, so that the largest tensor never has to be in memory as a whole."""
+"""Packs planned tensors in pieces, so that no tensor ever has to be in memory as a whole."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,15 +14,15 @@ from coe.native import packing
 from coe.platform.errors import ArtifactError
 
 Bytes = npt.NDArray[np.uint8]
-# Rows of a piece are a multiple of this, so that pieces of a tensor are whole panels of every packed layout.
+# Rows per piece are a multiple of this, so that pieces are whole panels in every packed layout.
 ROW_TILE = 64
-# Small enough that what is made of a piece on the way stays in cache, large enough that numpy runs without the GIL.
+# Small enough for a piece's temporary arrays to stay in cache, large enough for numpy to release the GIL.
 PIECE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
 class Piece:
-    """`nbytes` of weights.coe from `offset` on, made when asked for."""
+    """`nbytes` of weights.coe starting at `offset`, computed on demand."""
 
     offset: int
     nbytes: int
@@ -31,7 +31,7 @@ class Piece:
 
 
 def pieces(source: ModelSource, planned: list[PlannedTensor], placed: Mapping[str, PlacedTensor]) -> Iterator[Piece]:
-    """All of weights.coe in order; the gaps between pieces are zeros."""
+    """All of weights.coe in order; gaps between pieces are zeros."""
     for tensor in planned:
         place = placed[tensor.name]
         if tensor.is_vector:
@@ -51,7 +51,7 @@ def _matrix_pieces(source: ModelSource, tensor: PlannedTensor, place: PlacedTens
     bytes_per_row = max(1, place.nbytes // tensor.rows)
     step = max(1, PIECE_BYTES // bytes_per_row // ROW_TILE) * ROW_TILE
     offset = place.offset
-    # A plane behind the other: what is in planes is read and taken apart once for each.
+    # Planes follow one another, so their source rows are read and split once per plane.
     for plane in packing.PLANES.get(tensor.format, (tensor.format,)):
         for start in range(0, tensor.rows, step):
             stop = min(start + step, tensor.rows)
@@ -61,7 +61,7 @@ def _matrix_pieces(source: ModelSource, tensor: PlannedTensor, place: PlacedTens
 
 
 def _rows(source: ModelSource, sources: tuple[SourceTensor, ...], start: int, stop: int) -> np.ndarray:
-    """Rows [start, stop) of the sources laid one after the other."""
+    """Rows [start, stop) of the concatenated sources."""
     parts = []
     first = 0
     for tensor in sources:
@@ -75,5 +75,5 @@ def _rows(source: ModelSource, sources: tuple[SourceTensor, ...], start: int, st
 def _vector(source: ModelSource, tensor: PlannedTensor) -> Bytes:
     raw = np.concatenate([source.read_rows(part, 0, 1) for part in tensor.sources], axis=1).reshape(-1)
     if not np.isfinite(raw.view(np.float32)).all():
-        raise ArtifactError(f"{tensor.name}: a value is not finite: the file is damaged")
+        raise ArtifactError(f"{tensor.name}: a value is infinite or NaN: the file is damaged")
     return raw

@@ -1,4 +1,4 @@
-"""What an expert of a given shape needs in each tier, without its weights."""
+"""Sizes an expert of a given shape for each tier, without needing its weights."""
 
 from dataclasses import dataclass
 
@@ -7,13 +7,13 @@ from coe.experts.kv_format import KvFormat, bytes_per_token
 from coe.experts.layout import place, plan_without_weights
 from coe.native import packing
 
-# Formats in blocks of 256 or 32 columns; a matrix that is not whole blocks keeps 8 bits or, at the worst, 16.
+# Columns per block (32 if not listed). A matrix that is not whole blocks falls back to 8 bits or, failing that, 16.
 _BLOCK_COLUMNS = {"q4_k": 256, "q5_k": 256, "q6_k": 256, "f32": 1, "f16": 1, "bf16": 1}
 
 
 @dataclass(frozen=True)
 class ExpertPlan:
-    """Bytes of weights.coe, which disk, DDR and HBM hold alike, and of the KV cache."""
+    """Sizes of weights.coe (the same on disk, in DDR and in HBM) and of the KV cache."""
 
     parameters: int
     weights_bytes: int
@@ -23,7 +23,7 @@ class ExpertPlan:
 
 @dataclass(frozen=True)
 class Fit:
-    """Experts of one kind that each tier can hold, and tokens whose keys and values fit into what HBM has left then."""
+    """How many such experts each tier can hold, and how many tokens of KV cache fit in the rest of HBM."""
 
     ddr_slots: int
     hbm_slots: int

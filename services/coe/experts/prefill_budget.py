@@ -1,24 +1,26 @@
-"""How many prompt tokens a step computes, and whose. Nothing else: the simulator asks too, and needs no engine."""
+"""How many prompt tokens a step computes, and of which prompts. Separate because the simulator uses it without an
+engine."""
 
 from collections.abc import Sequence
 
-# Many when nobody waits for the next token, few beside running decodes.
+# Many when no sequence is decoding, few otherwise.
 PREFILL_TOKENS = 512
 PREFILL_TOKENS_BESIDE_DECODES = 64
 
 
 def prefill_tokens(decoding: int, waiting: int) -> int:
-    """Few beside running decodes, the more of them the more prompts wait for each decode that they hold up."""
+    """The prefill budget of a step. While sequences decode it is small, and grows with the prompts waiting per decoding
+    sequence."""
     if not decoding:
         return PREFILL_TOKENS
     return min(PREFILL_TOKENS, PREFILL_TOKENS_BESIDE_DECODES * max(1, waiting // decoding))
 
 
 def shares(pending: Sequence[int], room: int) -> list[int]:
-    """Tokens of each prompt that a step with `room` computes. `pending`: what is left of each, in order of arrival.
+    """Splits `room` tokens among prompts. `pending`: tokens left of each prompt, in order of arrival.
 
-    The first one has half of the room, so nobody is passed for ever. The others have the rest, the shortest first: a
-    long prompt does not hold up short ones behind it. What they leave is the first one's too.
+    The first prompt gets half of the room, so it can't starve. The others get the rest, shortest first, so a long
+    prompt does not hold up short ones (no head-of-line blocking). What they leave goes to the first one, too.
     """
     given = [0] * len(pending)
     given[0] = min(pending[0], room - room // 2)

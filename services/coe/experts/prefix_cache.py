@@ -1,7 +1,7 @@
-"""Finds KV blocks of earlier sequences by the tokens they hold: a conversation's past is not computed again.
+"""Finds KV blocks of earlier sequences by their tokens, so that a shared prefix is not computed again.
 
-A tree of whole blocks, one an expert: keys and values depend on its weights. Where the bits of a token depend on what
-shares its step (in the fourth digit), sequences with a seed have a tree of their own.
+Each expert has its own tree of complete blocks, because keys and values depend on its weights. If results depend on the
+rest of the batch (in the fourth digit), sequences with a seed have a separate tree.
 """
 
 from collections import OrderedDict
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 @dataclass(eq=False)
 class CachedBlock:
-    """A block whose tokens follow those of `parent`. It may be dropped when nobody uses it."""
+    """A block whose tokens follow those of `parent`. It may be evicted when it has no users."""
 
     block: int
     tokens: tuple[int, ...]
@@ -21,13 +21,13 @@ class CachedBlock:
 
 
 class PrefixCache:
-    """Not safe between threads: its owner's lock guards it."""
+    """Not thread-safe: its owner's lock guards it."""
 
     def __init__(self, block_tokens: int) -> None:
         self._block_tokens = block_tokens
         self._roots: dict[tuple[int, ...], CachedBlock] = {}
-        # Those that nobody uses, least recently used first. A path joins them from its end to its root, so a child
-        # never outlives its parent.
+        # Blocks without users, least recently used first. A path is added from its end to its root, so a child never
+        # outlives its parent.
         self._idle: OrderedDict[CachedBlock, None] = OrderedDict()
         self._known = 0
 
@@ -35,9 +35,10 @@ class PrefixCache:
         return self._known
 
     def match(self, ids: Sequence[int], path: Sequence[CachedBlock] = ()) -> list[CachedBlock]:
-        """`path`, which is in use, and the longest known run of whole blocks that `ids` go on with, in use from now on.
+        """Extends `path`, which is in use, with the longest run of cached blocks that match `ids`, and marks them as
+        used.
 
-        At least the last token is left to compute: its logits are needed.
+        At least the last token is left to compute, because its logits are needed.
         """
         longer = list(path)
         for start in range(len(path) * self._block_tokens, len(ids) - self._block_tokens, self._block_tokens):
@@ -50,9 +51,9 @@ class PrefixCache:
         return longer
 
     def publish(self, path: Sequence[CachedBlock], ids: Sequence[int], blocks: Sequence[int]) -> list[CachedBlock]:
-        """Makes the whole blocks of a sequence known that goes on using them: `path`, made longer.
+        """Adds the complete blocks of a running sequence, which keeps using them. Returns the extended `path`.
 
-        `ids` are its computed tokens, `blocks` all its blocks. Ends before a block that another made known first.
+        `ids` are its computed tokens, `blocks` all its blocks. Stops before a block that another sequence has added.
         """
         longer = list(path)
         for start in range(len(path) * self._block_tokens, len(ids) - self._block_tokens + 1, self._block_tokens):
@@ -71,10 +72,10 @@ class PrefixCache:
         self._rest(path)
 
     def adopt(self, path: Sequence[CachedBlock], ids: Sequence[int], blocks: Sequence[int]) -> list[int]:
-        """Takes over the whole blocks of a finished sequence, whose `path` it stops using.
+        """Takes over the complete blocks of a finished sequence, which no longer uses its `path`.
 
         `ids` are its computed tokens, `blocks` all its blocks, those of the path first. Returns the blocks to free:
-        what is not whole, and what is known already.
+        incomplete ones, and duplicates of cached ones.
         """
         self.unuse(path)
         longer = list(path)
@@ -94,7 +95,7 @@ class PrefixCache:
         return surplus
 
     def forget(self, path: Sequence[CachedBlock]) -> list[int]:
-        """Stops using the path and forgets those of its blocks that others don't use, with all that follows them.
+        """Stops using the path, and removes its blocks that have no other users, with all their descendants.
 
         Returns the blocks to free.
         """
@@ -114,7 +115,7 @@ class PrefixCache:
         return freed
 
     def evict(self) -> int | None:
-        """Forgets the block that was unused longest and says which; None when all are in use."""
+        """Evicts the least recently used block and returns it; None when all are in use."""
         if not self._idle:
             return None
         cached, _ = self._idle.popitem(last=False)

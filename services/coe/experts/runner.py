@@ -29,11 +29,11 @@ class StepSession(KvOwner, Protocol):
 class Runner:
     """The live sequences of one expert.
 
-    One thread calls `step`; `add` and `cancel` may come from others meanwhile. A step that raises changed nothing that
-    matters: the same tokens are computed again by the next one.
+    One thread calls `step`; other threads may call `add` and `cancel` meanwhile. A step that raises has no lasting
+    effect: the next one computes the same tokens again.
 
-    `guesses`: a step of one sequence computes so many tokens at most beside its last one, in the hope that they come
-    next (coe.experts.lookup). Answers are the same with as without.
+    `guesses`: the most tokens that a step with a single sequence speculates on, in addition to its last one
+    (coe.experts.lookup). Answers are the same with and without.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Runner:
         self._guesses = guesses
         self._sequences: dict[str, Sequence] = {}
         self._reservations: dict[str, Reservation] = {}
-        # Sequences of the step under way: their KV must stay until it is over.
+        # Sequences of the step in progress, which must keep their KV until it ends.
         self._stepping: frozenset[str] = frozenset()
         self._lock = threading.Lock()
 
@@ -56,7 +56,7 @@ class Runner:
         return len(self._sequences)
 
     def add(self, request_id: str, conversation: Conversation, sampling: SamplingParams) -> None:
-        """Joins the batch at the next step.
+        """Adds a request to the batch, from the next step on.
 
         Raises InvalidPrompt, ContextExceeded (it can never fit), CapacityExceeded (it does not fit now).
         """
@@ -71,13 +71,13 @@ class Runner:
         tools: ToolUse | None = None,
         past: str = "",
     ) -> None:
-        """As `add`, for a prompt of token ids."""
+        """Like `add`, for a prompt of token ids."""
         config = self._session.config
         if not prompt:
             raise InvalidPrompt("the prompt has no tokens")
         if (unknown := next((token for token in prompt if not 0 <= token < config.vocabulary), None)) is not None:
-            raise InvalidPrompt(f"the prompt has the token id {unknown}: this expert's are below {config.vocabulary}")
-        # The token drawn last is never computed: it takes no place in the cache.
+            raise InvalidPrompt(f"token id {unknown} is out of range: this expert has {config.vocabulary} token ids")
+        # The last token of an answer is never fed back, so it needs no room in the cache.
         most = min(config.context_length, self._session.pool.most_tokens + 1)
         sampling = sampling.within(most, len(prompt))
         room = len(prompt) + sampling.max_tokens
@@ -97,16 +97,17 @@ class Runner:
                 raise InvalidPrompt(f"request {request_id} is already being generated")
             if len(self._sequences) >= self._max_batch:
                 raise CapacityExceeded(f"the expert's batch of {self._max_batch} is full")
-            # Only what is computed for a prompt can tell of its tokens.
+            # Prompt logprobs need the prompt's own computation: nothing is taken from the prefix cache.
             beginning = prompt if sequence.scores is None else ()
             reservation = kv.reserve(beginning, max(room - 1, len(prompt)))
             self._sequences[request_id] = sequence
             self._hold(sequence, reservation)
 
     def step(self, lease: int) -> list[Emission]:
-        """Computes one prefill chunk or decode step of all live sequences, under a lease that holds until it returns.
+        """Computes one step (prefill chunks and decode tokens) of the live sequences. The lease must be held until it
+        returns.
 
-        `lease` is coe.native.lease_handle of the expert's slot. Raises LeaseLost when it went stale.
+        `lease` is the expert's coe.native.lease_handle. Raises LeaseLost when it is stale.
         """
         with self._lock:
             self._use_known_blocks()
@@ -126,7 +127,7 @@ class Runner:
         return emissions
 
     def cancel(self, request_id: str) -> None:
-        """Forgets a request and frees its KV: at once, or at the end of the step that is computing it. Idempotent."""
+        """Drops a request and frees its KV, at once or at the end of the step that is computing it. Idempotent."""
         with self._lock:
             sequence = self._sequences.get(request_id)
             if sequence is None:
@@ -137,7 +138,7 @@ class Runner:
                 self._drop(sequence)
 
     def close(self) -> None:
-        """Cancels everything. Not while a step is under way."""
+        """Cancels everything. Must not be called during a step."""
         with self._lock:
             for sequence in list(self._sequences.values()):
                 self._drop(sequence)
@@ -148,20 +149,20 @@ class Runner:
         self._reservations[sequence.request_id] = reservation
 
     def _use_known_blocks(self) -> None:
-        """Prompts that have not begun go on where others, that begin alike, are by now."""
+        """Lets prompts without a computed token of their own use what others with the same prefix have computed."""
         for request_id, sequence in self._sequences.items():
             known = len(self._reservations[request_id].path) * self._session.pool.block_tokens
             if sequence.completion_tokens == 0 and sequence.computed == known and sequence.scores is None:
                 self._use_known(sequence)
 
     def _use_known(self, sequence: Sequence) -> None:
-        """What others have computed by now stands in for blocks of its own."""
+        """Replaces leading blocks of a sequence by matching blocks that others have computed."""
         self._hold(sequence, sequence.kv.rematch(self._reservations[sequence.request_id], sequence.ids))
 
     def _keep(self, chunk: Chunk) -> bool:
-        """Takes what was computed for a sequence as its past, and lets others use what is of a prompt.
+        """Records a chunk as computed, and publishes a prompt's blocks for other sequences.
 
-        False when what it began behind came to nothing: whose chunk that was has failed. They are computed again.
+        False when the chunk started after blocks of another sequence that failed in this step: it must be recomputed.
         """
         sequence = chunk.sequence
         if chunk.first > sequence.computed:
@@ -199,15 +200,15 @@ class Runner:
         return emissions
 
     def _fail(self, sequence: Sequence) -> Emission | None:
-        """Ends a sequence whose logits are no numbers. Keys and values that they came of are nobody's past.
+        """Ends a sequence whose logits are not finite, and discards the KV blocks that produced them.
 
-        None when it was cancelled meanwhile.
+        None if it was cancelled meanwhile.
         """
         del self._sequences[sequence.request_id]
         sequence.kv.discard(self._reservations.pop(sequence.request_id))
         if sequence.cancelled:
             return None
-        return sequence.fail(NumericalError("the expert's results for this prompt are not numbers (NaN)"))
+        return sequence.fail(NumericalError("the expert computed infinite or NaN logits for this prompt"))
 
     def _drop_cancelled(self) -> None:
         for sequence in [sequence for sequence in self._sequences.values() if sequence.cancelled]:

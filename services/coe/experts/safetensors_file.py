@@ -1,4 +1,4 @@
-"""Reads safetensors files without trusting them: the header is bounded and checked, data comes by row ranges."""
+"""Reads safetensors files without trusting them: the header is bounded and checked, data is read in row ranges."""
 
 import json
 import os
@@ -12,7 +12,7 @@ import numpy as np
 from coe.experts import lfs
 from coe.platform.errors import ArtifactError
 
-# Of ten thousand tensors it is one MiB; hostile JSON takes twenty times its length in memory.
+# A header of ten thousand tensors is 1 MiB; hostile JSON takes twenty times its length in memory.
 MAX_HEADER = 16 << 20
 ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
 
@@ -33,7 +33,7 @@ class StoredTensor:
 
 
 class SafetensorsFile:
-    """An open file. Tensors of other kinds or ranks than weights have are left out. Raises ArtifactError."""
+    """An open file. Tensors whose dtype or rank can't be that of weights are skipped. Raises ArtifactError."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -52,7 +52,7 @@ class SafetensorsFile:
         size = (stop - start) * tensor.row_bytes
         data = os.pread(self._file.fileno(), size, tensor.offset + start * tensor.row_bytes)
         if len(data) != size:
-            raise self._error(f"it ended inside {tensor.name}")
+            raise self._error(f"it ended within tensor {tensor.name}")
         return np.frombuffer(data, np.uint8).reshape(stop - start, tensor.row_bytes)
 
     def close(self) -> None:
@@ -75,7 +75,7 @@ class SafetensorsFile:
         try:
             header = json.loads(self._file.read(length))
         except (ValueError, RecursionError):
-            raise self._error("its header is no JSON") from None
+            raise self._error("its header is not valid JSON") from None
         if not isinstance(header, dict):
             raise self._error("its header is not a JSON object")
         spans = []
@@ -97,7 +97,7 @@ class SafetensorsFile:
         match offsets:
             case [int(begin), int(end)] if 0 <= begin <= end <= size:
                 return begin, end
-        raise self._error(f"tensor {name!r} lies outside the file: it is truncated or damaged")
+        raise self._error(f"tensor {name!r} extends past the end of the file: it is truncated or damaged")
 
     def _tensor(self, name: str, entry: dict[str, Any], offset: int, nbytes: int) -> StoredTensor | None:
         kind, shape = entry.get("dtype"), entry.get("shape")
@@ -107,7 +107,7 @@ class SafetensorsFile:
             return None
         rows, cols = (1, shape[0]) if len(shape) == 1 else shape
         if rows * cols * ITEM_BYTES[kind] != nbytes:
-            raise self._error(f"tensor {name!r} has a shape that does not fit its bytes")
+            raise self._error(f"the shape of tensor {name!r} does not match its number of bytes")
         return StoredTensor(name, kind, rows, cols, offset)
 
     def _error(self, reason: str) -> ArtifactError:

@@ -9,13 +9,13 @@ from coe.experts.grammar import HeldAnswer
 from coe.experts.sampling_params import SamplingParams
 
 Logits = npt.NDArray[np.float32]
-# Nucleus sampling looks at this many likeliest tokens before it sorts a whole vocabulary.
+# Nucleus sampling tries this many of the likeliest tokens before it sorts the whole vocabulary.
 LIKELY = 1024
 
 
 class Sampler:
-    """The state of one sequence: its random stream, the tokens it has seen for the repetition penalty, and how far its
-    answer is when that is held to a grammar.
+    """The sampling state of one sequence: its random stream, the tokens seen so far for the penalties, and the state of
+    its grammar if it has one.
     """
 
     def __init__(
@@ -23,18 +23,18 @@ class Sampler:
     ) -> None:
         self._params = params
         self._held = held
-        # Without a seed the system's entropy is one.
+        # Without a seed, Philox takes one from the system's entropy.
         self._random = np.random.Generator(np.random.Philox(key=params.seed))
         self._seen: npt.NDArray[np.bool_] | None = None
         if params.repetition_penalty != 1:
             self._seen = np.zeros(vocabulary, np.bool_)
             self._seen[prompt] = True
-        # How often the answer has each token.
+        # How often each token occurs in the answer.
         self._drawn: Logits | None = np.zeros(vocabulary, np.float32) if params.penalises_the_answer else None
 
     @property
     def complete(self) -> bool:
-        """Nothing may follow."""
+        """Whether the grammar allows no further token."""
         return self._held is not None and self._held.complete
 
     @property
@@ -43,9 +43,10 @@ class Sampler:
         return self._params.takes_likeliest and self._params.top_logprobs is None and self._held is None
 
     def sample(self, logits: Logits | None, likeliest: int) -> int:
-        """The next token. `logits` [V] is not changed, `likeliest` its first maximum. Ties go to the lowest id.
+        """The next token. `logits` [V] is not modified; `likeliest` is the index of its first maximum. Ties go to the
+        lowest id.
 
-        `logits` may be None where the likeliest is taken. Raises InvalidPrompt when an answer can't follow its grammar.
+        `logits` may be None if `takes_likeliest`. Raises InvalidPrompt when an answer can't follow its grammar.
         """
         if self.takes_likeliest:
             return likeliest
@@ -61,7 +62,7 @@ class Sampler:
         return token
 
     def forced(self, most: int) -> Iterator[int]:
-        """Tokens that need no logits, for the grammar leaves nothing else: so many of them at most."""
+        """Up to `most` tokens that need no logits because the grammar allows nothing else."""
         for token in self._held.forced()[:most] if self._held is not None else ():
             self._take(token)
             yield token
@@ -82,24 +83,24 @@ class Sampler:
 
 
 def penalised(logits: Logits, seen: npt.NDArray[np.bool_], penalty: float) -> Logits:
-    """Seen tokens made less likely, whatever the sign of their logit (CTRL, arXiv 1909.05858, as transformers does)."""
+    """Makes seen tokens less likely, whatever the sign of their logits (CTRL, arXiv 1909.05858, as in transformers)."""
     lowered = np.where(logits > 0, logits / np.float32(penalty), logits * np.float32(penalty))
     return np.where(seen, lowered, logits)
 
 
 def lowered(logits: Logits, drawn: Logits, frequency: float, presence: float) -> Logits:
-    """Tokens of the answer made less likely, `drawn` [V] times each, as OpenAI's API describes it."""
+    """Makes tokens of the answer less likely, as OpenAI's API defines it. `drawn` [V] counts their occurrences."""
     return logits - np.float32(frequency) * drawn - np.float32(presence) * (drawn > 0)
 
 
 def candidates(logits: Logits, params: SamplingParams) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Ids that may be drawn and their relative weights.
+    """Ids that may be drawn, and their relative weights.
 
-    In this order: temperature, top-k, top-p (the smallest set that reaches it), min-p.
+    Applies, in this order: temperature, top-k, top-p (the smallest set that reaches it), min-p.
     """
     below = logits.astype(np.float64)
     below -= below.max()
-    with np.errstate(over="ignore"):  # next to no heat leaves the likeliest alone
+    with np.errstate(over="ignore"):  # a temperature near 0 leaves only the likeliest
         weights = np.exp(below / params.temperature)
     ids = _likeliest(weights, params)
     kept = weights[ids]
@@ -108,13 +109,13 @@ def candidates(logits: Logits, params: SamplingParams) -> tuple[npt.NDArray[np.i
         reached = np.cumsum(kept) >= params.top_p * whole
         size = int(np.argmax(reached)) + 1 if reached[-1] else len(ids)
         ids, kept = ids[:size], kept[:size]
-    if params.min_p > 0:  # the likeliest has weight 1
+    if params.min_p > 0:  # relative to the likeliest, whose weight is 1
         ids, kept = ids[kept >= params.min_p], kept[kept >= params.min_p]
     return ids, kept
 
 
 def _likeliest(weights: npt.NDArray[np.float64], params: SamplingParams) -> npt.NDArray[np.int64]:
-    """Ids in descending weight, only as many as top-k and top-p can keep. Equal weights: lowest id first."""
+    """Ids by descending weight, only as many as top-k and top-p may keep. Equal weights: lowest id first."""
     if params.top_k:
         return top_ids(weights, params.top_k)
     if params.top_p == 1:  # nothing is cut by rank, so nothing needs sorting
@@ -129,8 +130,8 @@ def _likeliest(weights: npt.NDArray[np.float64], params: SamplingParams) -> npt.
 
 
 def top_ids(weights: npt.NDArray[np.float32] | npt.NDArray[np.float64], count: int) -> npt.NDArray[np.int64]:
-    """Where the `count` greatest of `weights` are, in descending order. Equal ones: lowest id first."""
-    if count == 1:  # a thirtieth of the time
+    """Indices of the `count` greatest weights, in descending order. Equal weights: lowest id first."""
+    if count == 1:  # 30 times as fast as the general case
         return np.array([weights.argmax()])
     if count >= len(weights):
         return np.argsort(-weights, kind="stable")

@@ -1,4 +1,4 @@
-"""One request while it is being generated."""
+"""The state of one request while it is being generated."""
 
 from collections.abc import Iterator
 from collections.abc import Sequence as Seq
@@ -15,7 +15,7 @@ from coe.experts.tokenizer import Detokenizer, ExpertTokenizer
 from coe.experts.tool_calls import CallReader, ToolCall, ToolUse
 from coe.platform.errors import CoEError, InvalidPrompt
 
-# A step that computes many more would hold up whoever shares it.
+# More in one step would delay the other sequences of the batch.
 FORCED_AT_ONCE = 32
 
 
@@ -23,8 +23,8 @@ FORCED_AT_ONCE = 32
 class Emission:
     """What one step added to one request. `finish_reason` and `final_text` are set on its last emission only.
 
-    The step computed `guessed` tokens beside, and `right` of them came. `error`: it ended so, and was given no token;
-    its `finish_reason` is "error".
+    The step speculated on `guessed` tokens, of which `right` were accepted. `error`: why the request failed; it gets no
+    token then, and its `finish_reason` is "error".
     """
 
     request_id: str
@@ -36,13 +36,13 @@ class Emission:
     final_text: str = ""
     token_ids: tuple[int, ...] = ()
     tool_calls: tuple[ToolCall, ...] = ()
-    # Of its tokens but the one that ended the turn, for who asked.
+    # If asked for: of the new tokens, except the one that ended the turn.
     logprobs: tuple[TokenLogprob, ...] = ()
-    # Of the prompt's, on the last emission; then `logprobs` has the one that ended the turn too.
+    # If asked for: of the prompt's tokens, on the last emission. `logprobs` then has the token that ended the turn too.
     prompt_logprobs: tuple[TokenLogprob, ...] = ()
     guessed: int = 0
     right: int = 0
-    # Of the prompt, those that were not computed for it.
+    # Tokens of the prompt that were already in the KV cache.
     cached_tokens: int = 0
     error: CoEError | None = None
 
@@ -57,36 +57,36 @@ class Sequence:
     sampler: Sampler
     detokenizer: Detokenizer
     eos_ids: frozenset[int]
-    # Of an answer that may have calls.
+    # Set if the answer may contain tool calls.
     reader: CallReader | None = None
-    # Of a prompt whose tokens are told of too.
+    # Set if the prompt's logprobs were asked for.
     scores: PromptLogprobs | None = None
     blocks: tuple[int, ...] = field(default=(), init=False)
     prompt_tokens: int = field(init=False)
     computed: int = field(default=0, init=False)
     cached_tokens: int = field(default=0, init=False)
     cancelled: bool = field(default=False, init=False)
-    # Whether its steps must be told that nothing may depend on what shares them: that is what a seed is for.
+    # Whether its steps must be batch-invariant: a seed promises an answer that does not depend on the other sequences.
     batch_invariant: bool = False
-    # Where its blocks are of, and the past that it may use.
+    # Owner of its blocks, and the prefix cache that it may use.
     kv: ExpertKv = field(init=False)
 
     def __post_init__(self) -> None:
         self.prompt_tokens = len(self.ids)
         self._stops = StopStrings(self.params.stop)
         self._lookup: Lookup | None = None
-        # Behind what was drawn last, as far as they were not taken yet.
+        # Tokens forced by the grammar after the last drawn one, not emitted yet.
         self._forced: Iterator[int] = iter(())
         self._text: list[str] = []
 
     def hold(self, blocks: tuple[int, ...], *, computed: int) -> None:
-        """Gives it KV blocks; the first `computed` tokens are in them already, computed for others if not for it."""
+        """Assigns KV blocks that already hold the first `computed` tokens, whoever computed them."""
         self.cached_tokens += computed - self.computed
         self.blocks, self.computed = blocks, computed
 
     @property
     def pending(self) -> int:
-        """Tokens that are not in the KV cache yet: the rest of the prompt, or those that came last."""
+        """Tokens that are not in the KV cache yet: the rest of the prompt, or the latest ones."""
         return len(self.ids) - self.computed
 
     @property
@@ -94,17 +94,17 @@ class Sequence:
         return len(self.ids) - self.prompt_tokens
 
     def guess(self, most: int) -> tuple[int, ...]:
-        """At most so many tokens that may come next: a step may compute them beside those that are pending."""
+        """Up to `most` guessed next tokens, for a step to compute after the pending ones."""
         if self._lookup is None:
             self._lookup = Lookup(self.ids)
         return self._lookup.guess(min(most, self.params.max_tokens - self.completion_tokens - 1))
 
     def accept(self, logits: Logits | None, likeliest: Seq[int], guesses: Seq[int] = ()) -> Emission:
-        """Draws the next tokens, and says what they add. Tokens that a grammar forces come along: the next step
+        """Draws the next tokens and returns what they add. Tokens that a grammar forces are included: the next step
         computes them together.
 
-        The first row is of the last token that was pending, and one follows for each guess: [rows, V] of `logits`,
-        whose first maxima are at `likeliest`. `logits` may be None for parameters that take the likeliest.
+        The first row belongs to the last pending token, the others to one guess each: [rows, V] of `logits`, whose
+        first maxima are at `likeliest`. `logits` may be None for greedy sampling without penalties.
         """
         begin, computed = len(self.ids), self.computed
         if self.params.max_tokens == 0:
@@ -130,7 +130,7 @@ class Sequence:
         return self._emission(begin, text, finish, tuple(told), len(guesses), right)
 
     def fail(self, error: CoEError) -> Emission:
-        """Its last emission, in place of a token."""
+        """The last emission of a request that failed."""
         return Emission(
             request_id=self.request_id,
             text="",
@@ -146,7 +146,7 @@ class Sequence:
     def _drawn(
         self, logits: Logits | None, likeliest: Seq[int], guesses: Seq[int]
     ) -> Iterator[tuple[int, Logits | None]]:
-        """The next tokens, each with the logits that it is of or behind, as long as they are as guessed."""
+        """The next tokens, each with the logits row that it was drawn from or follows, up to the first wrong guess."""
         row, known = 0, True
         while known:
             of = None if logits is None else logits[row]
@@ -158,8 +158,9 @@ class Sequence:
                     row += 1
 
     def _next(self, logits: Logits | None, likely: int) -> Iterator[int]:
-        """One that is drawn, and what a grammar leaves no choice of behind it: no guess may be drawn in its place, for
-        a seed's answer would be another one then. Where likelihoods are told each waits for logits of its own.
+        """One drawn token, then the tokens that the grammar forces after it. These are never drawn, even where a guess
+        provides logits: that would use up random numbers and change the answer of a seed. With logprobs, each forced
+        token waits for its own logits.
         """
         if (token := next(self._forced, None)) is None:
             token = self.sampler.sample(logits, likely)
@@ -169,7 +170,7 @@ class Sequence:
             yield from self._forced
 
     def _add(self, token: int) -> tuple[str, str | None]:
-        """What it says, and the reason to end behind it."""
+        """The text that the token adds, and the finish reason if the answer ends with it."""
         self.ids.append(token)
         if self._ends(token):
             return self._rest(), "stop"
@@ -186,11 +187,11 @@ class Sequence:
         return token in self.eos_ids and not self.params.ignore_eos
 
     def _said(self, text: str) -> str:
-        """What of it is sent now. Calls have no stop strings."""
+        """The part of the text to send now. Stop strings don't apply within tool calls."""
         return self._stops.push(self.reader.push(text) if self.reader else text)
 
     def _rest(self) -> str:
-        """What was held back."""
+        """The text held back so far."""
         text = self._said(self.detokenizer.flush()) + self._stops.push(self.reader.flush() if self.reader else "")
         return text + self._stops.flush()
 
@@ -203,7 +204,7 @@ class Sequence:
         guessed: int,
         right: int,
     ) -> Emission:
-        """Of the ids from `begin` on."""
+        """An emission of the ids from `begin` on."""
         self._text.append(text)
         calls = self.reader.calls() if self.reader and finish_reason else ()
         if calls and finish_reason == "stop":
@@ -234,11 +235,11 @@ def start(
     vocabulary: int,
     tools: ToolUse | None = None,
 ) -> Sequence:
-    """A sequence without KV blocks. Raises InvalidPrompt for a schema that is none, or beside ignore_eos."""
+    """A sequence without KV blocks. Raises InvalidPrompt for an invalid schema, or a grammar with ignore_eos."""
     ids = list(prompt)
     grammar = _grammar(params.json_schema, tools)
     if grammar is not None and params.ignore_eos:
-        message = f"ignore_eos is not supported beside {grammar.param}: such an answer ends where its grammar does"
+        message = f"ignore_eos can't be combined with {grammar.param}: such an answer ends where its grammar ends"
         raise InvalidPrompt(message, param="ignore_eos")
     held = None if grammar is None else tokenizer.grammars.begin(grammar, vocabulary)
     return Sequence(

@@ -1,4 +1,4 @@
-"""One expert hosted by this process alone: for `coe generate`, tests and benchmarks. Services lease from a manager."""
+"""Hosts one expert in this process, for `coe generate`, tests and benchmarks. Services lease from a manager."""
 
 import os
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class Hosted:
     def load(
         cls, bundle: Bundle, *, threads: int, kv_bytes: int = KV_BYTES, max_batch: int = 64, guesses: int = 0
     ) -> Self:
-        """Returns while the copy goes on: the ops wait for the bytes they need. Raises TierLoadError."""
+        """Returns before the copy is complete: the ops wait for the bytes they need. Raises TierLoadError."""
         engine = Engine(threads=threads, kv_bytes=kv_bytes, max_batch=max_batch, guesses=guesses)
         runner = engine.runner(bundle)
         capacity = -(-bundle.weights_bytes // PAGE) * PAGE
@@ -43,9 +43,9 @@ class Hosted:
         return cls(arena, weights, load, engine, runner, lease)
 
     def wait_loaded(self) -> None:
-        """Until every byte is in place. Raises TierLoadError."""
+        """Waits until the copy is complete. Raises TierLoadError."""
         if not self.loading.wait(LOAD_TIMEOUT_S) or self.loading.error:
-            raise TierLoadError(f"the weights could not be loaded: {self.loading.error or 'it took too long'}")
+            raise TierLoadError(f"the weights could not be loaded: {self.loading.error or 'timed out'}")
 
     def close(self) -> None:
         self.runner.close()

@@ -1,4 +1,4 @@
-"""The port between an importer and the files a model comes in."""
+"""The interface between the importer and the file formats of models."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class SourceTensor:
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What the source says about the model besides its weights."""
+    """What the source says about the model, apart from its weights."""
 
     name: str
     licence: str
@@ -29,24 +29,24 @@ class ModelCard:
     # Tells two sources apart when an import is resumed or repeated (coe.experts.fingerprint).
     fingerprint: str
     parameters: int
-    # What may make the expert worse than its model, and the fix.
+    # What may make the expert worse than the original model, and how to fix it.
     caution: str = ""
 
 
 @dataclass(frozen=True)
 class TokenizerSpec:
-    """A tokenizer in the `tokenizers` library's JSON, and how conversations are put to it."""
+    """A tokenizer in the JSON form of the `tokenizers` library, and how conversations are formatted for it."""
 
     json: str
     chat_template: str
     bos_id: int | None
     add_bos: bool
-    # Generation ends at any of these. The last one is what templates call `eos_token`.
+    # Generation stops at any of these. The last one is what templates call `eos_token`.
     eos_ids: tuple[int, ...]
 
 
 class ModelSource(Protocol):
-    """Rows come in the order of the graph's convention: rotary halves (NeoX), Gemma norms with their one added."""
+    """Rows follow the graph's conventions: rotary halves (NeoX order), and Gemma norms with the 1 added."""
 
     @property
     def card(self) -> ModelCard: ...
@@ -60,6 +60,6 @@ class ModelSource(Protocol):
     def tokenizer(self) -> TokenizerSpec: ...
 
     def read_rows(self, tensor: SourceTensor, start: int, stop: int) -> np.ndarray:
-        """Rows [start, stop) as uint8 [stop - start, bytes of a row] in the tensor's format."""
+        """Rows [start, stop) as uint8 [stop - start, bytes per row] in the tensor's format."""
 
     def close(self) -> None: ...

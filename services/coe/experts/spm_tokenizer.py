@@ -1,7 +1,7 @@
-"""SentencePiece BPE vocabularies, as Gemma has, turned into ordinary merges.
+"""Converts SentencePiece BPE vocabularies, such as Gemma's, to ordinary merges.
 
-SentencePiece joins the neighbours whose union has the best score. The same order results from merges that list every
-way to cut a piece in two known pieces, best score first.
+SentencePiece joins the neighbours whose union has the best score. Listing every split of a piece into two known pieces
+as a merge, best score first, results in the same order.
 """
 
 from collections.abc import Iterator, Sequence, Set
@@ -12,7 +12,7 @@ from coe.experts.bpe_tokenizer import add_tokens
 from coe.platform.errors import ArtifactError
 
 SPACE = "\u2581"
-# Longer pieces exist only as whole tokens in a hostile file: cutting is quadratic in the length.
+# Longer pieces get no merges: splitting is quadratic in the length, which a hostile file could exploit.
 MAX_PIECE = 256
 
 
@@ -26,10 +26,10 @@ def sentencepiece_bpe(
     *,
     prefix_space: bool,
 ) -> str:
-    """tokenizer.json of a SentencePiece BPE model with byte fallback. `unmerged` pieces never result from a merge."""
+    """Returns tokenizer.json of a SentencePiece BPE model with byte fallback. No merge produces an `unmerged` piece."""
     vocabulary = {token: index for index, token in enumerate(tokens)}
     if len(vocabulary) != len(tokens):
-        raise ArtifactError("the vocabulary has a token twice")
+        raise ArtifactError("the vocabulary contains a token twice")
     merges = _merges(vocabulary, scores, unmerged)
     unk = None if unknown is None else tokens[unknown]
     tokenizer = Tokenizer(models.BPE(vocabulary, merges, unk_token=unk, fuse_unk=True, byte_fallback=True))

@@ -1,4 +1,4 @@
-"""Which tokens one step computes, and the arrays that tell the graph so."""
+"""Plans which tokens a step computes, and builds the graph's input arrays."""
 
 from collections.abc import Iterator
 from collections.abc import Sequence as Seq
@@ -12,19 +12,19 @@ from coe.experts.sequence import Sequence
 from coe.native import batch_invariant
 
 Int64 = npt.NDArray[np.int64]
-# Of prompts whose tokens are told of, a step computes so many tokens together: each brings a row of logits, as wide as
-# the vocabulary.
+# The most tokens that a step computes for prompts with logprobs: each adds a row of logits as wide as the vocabulary.
 SCORED = 64
-# Four tokens take half as long again as one, where AVX-512 multiplies; eight take three times as long.
+# With AVX-512, a step of four tokens takes 1.5 times as long as a step of one, and a step of eight three times as long.
 GUESSES = 3
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """`count` tokens of a sequence, from the one at `first` on, and `guesses` at what comes behind its last one. Of a
-    prompt, the first `scored` tell how likely those behind them are.
+    """`count` tokens of a sequence, starting at `first`, and `guesses` for the tokens after the last one. For prompt
+    logprobs, each of the first `scored` tokens yields the logits of its successor.
 
-    `blocks`: its KV. What another computes in this step may be in it, of tokens before `first` that begin both.
+    `blocks`: its KV. For tokens before `first`, these may be blocks that a sequence with the same prefix computes in
+    this step.
     """
 
     sequence: Sequence
@@ -40,18 +40,18 @@ class Chunk:
 
     @property
     def draws(self) -> bool:
-        """Whether its last token is among them, so that the next one can be drawn."""
+        """Whether the chunk includes the sequence's last token, so that the next one can be drawn."""
         return self.end == len(self.sequence.ids)
 
     @property
     def rows(self) -> int:
-        """Of logits."""
+        """Rows of logits that the chunk produces."""
         return self.scored + (1 + len(self.guesses) if self.draws else 0)
 
 
 def plan_step(sequences: Seq[Sequence], block_tokens: int, guesses: int = 0) -> list[Chunk]:
-    """Every decoding sequence takes its step; prompts share what prefill is allowed. Where there are none, and hardly
-    any sequences, as many `guesses` are made as make up for those that are missing.
+    """Every decoding sequence advances; prompts share the prefill budget. Without prompts, and with at most `guesses`
+    tokens pending, guesses fill the step up to 1 + `guesses` tokens.
     """
     decoding = [sequence for sequence in sequences if sequence.completion_tokens > 0]
     prompts = [sequence for sequence in sequences if sequence.completion_tokens == 0]
@@ -67,7 +67,7 @@ def plan_step(sequences: Seq[Sequence], block_tokens: int, guesses: int = 0) -> 
 
 @dataclass(frozen=True)
 class Start:
-    """Where a prompt goes on in a step, and its KV."""
+    """The first token of a prompt to compute in a step, and its KV blocks."""
 
     prompt: Sequence
     first: int
@@ -75,8 +75,8 @@ class Start:
 
 
 def plan_prompts(prompts: Seq[Sequence], room: int, block_tokens: int) -> list[Chunk]:
-    """Up to `room` tokens. Prompts that begin alike compute their beginning once: whose next block of `block_tokens`
-    another one computes begins behind that, in the same step if there is room.
+    """Plans up to `room` tokens. A shared prefix is computed once: a prompt whose next block of `block_tokens` another
+    prompt computes starts after that block, in the same step if there is room.
     """
     chunks: list[Chunk] = []
     waiting = [Start(prompt, prompt.computed, prompt.blocks) for prompt in prompts]
@@ -94,14 +94,14 @@ def plan_prompts(prompts: Seq[Sequence], room: int, block_tokens: int) -> list[C
 
 
 def _of_prompt(start: Start, count: int) -> Chunk:
-    """Of the prompt's last token nothing is known yet that it could tell of."""
+    """A chunk of `count` tokens. The prompt's last token has no successor in the prompt, so it is not scored."""
     prompt = start.prompt
     scored = 0 if prompt.scores is None else count - (start.first + count == len(prompt.ids))
     return Chunk(prompt, start.first, count, start.blocks, scored=scored)
 
 
 def _wanted(starts: Seq[Start]) -> Iterator[int]:
-    """Tokens of each that may be computed together. Who is told of them begins behind nobody."""
+    """How many tokens of each prompt may be computed; prompts with logprobs share SCORED."""
     room = SCORED
     for start in starts:
         pending = len(start.prompt.ids) - start.first
@@ -111,7 +111,7 @@ def _wanted(starts: Seq[Start]) -> Iterator[int]:
 
 
 def _follows(start: Start, other: Start, block_tokens: int) -> bool:
-    """Whether the next block of `start` is one that `other` has yet to compute."""
+    """Whether `other` is about to compute the next block of `start`."""
     prompt, end = start.prompt, start.first + block_tokens
     if prompt.kv is not other.prompt.kv or prompt.scores is not None:
         return False
@@ -121,9 +121,10 @@ def _follows(start: Start, other: Start, block_tokens: int) -> bool:
 
 
 def _behind(start: Start, chunks: Seq[Chunk], block_tokens: int) -> Start:
-    """Behind the most blocks that a chunk begins with alike. At least the last token is left to compute.
+    """`start`, moved after the longest prefix of whole blocks that it shares with a chunk. At least the last token is
+    left to compute.
 
-    A chunk of one token lends nothing: a step of such chunks alone attends to each as soon as it is computed
+    Chunks of one token are not shared: a step of such chunks alone attends to each as soon as it is computed
     (kernels/attention.cc).
     """
     ids, kv = start.prompt.ids, start.prompt.kv
@@ -141,9 +142,9 @@ def _behind(start: Start, chunks: Seq[Chunk], block_tokens: int) -> Start:
 
 
 def step_inputs(chunks: Seq[Chunk], lease: int) -> dict[str, Int64]:
-    """The graph's inputs but for the KV cache. Rows come out for each drawing chunk, in their order.
+    """The graph's inputs except for the KV cache. Outputs have `Chunk.rows` rows for each chunk, in order.
 
-    The rows are of logits as soon as one of their sequences needs those: both heads together would read more.
+    All rows are logits as soon as one sequence needs them: running both heads would read the output matrix twice.
     """
     ids: list[int] = []
     positions: list[int] = []

@@ -1,4 +1,4 @@
-"""What a step of the graph says of the tokens that may come next."""
+"""The outputs of one step of the graph."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -13,8 +13,8 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class StepResult:
-    """Rows of the drawing chunks (Chunk.rows): the id of the highest logit, and that logit, [rows]; all logits [rows,
-    V] when one of the sequences asked for more than that."""
+    """Rows of all chunks (Chunk.rows): the id of the highest logit and that logit, [rows]; and all logits [rows, V] if
+    one of the sequences needs them."""
 
     likeliest: Int64
     peaks: Floats
@@ -22,15 +22,15 @@ class StepResult:
 
     @classmethod
     def of_logits(cls, logits: Floats) -> Self:
-        # One pass over logits that are megabytes: what is no number comes out as the likeliest.
+        # The logits are megabytes, so one pass has to do: argmax returns a NaN if there is one.
         likeliest = logits.argmax(axis=1)
         return cls(likeliest, logits[np.arange(len(logits)), likeliest], logits)
 
     def no_numbers(self) -> list[int]:
-        """Rows that nothing can be drawn from."""
+        """Rows with infinite or NaN logits, from which nothing can be drawn."""
         bad = ~np.isfinite(self.peaks)
         if self.logits is not None:
-            # A soft cap makes a number of what is none: the same one for every token.
+            # A softcap may turn non-finite logits into a finite value, the same for every token.
             alike = (self.logits[:, 0] == self.peaks) & (self.logits[:, -1] == self.peaks)
             for row in np.flatnonzero(alike & ~bad).tolist():
                 bad[row] = self.logits[row].min() == self.peaks[row]

@@ -1,10 +1,10 @@
-"""Ends a text before the first stop string, wherever token boundaries fall."""
+"""Cuts a text off before the first stop string, regardless of token boundaries."""
 
 from collections.abc import Sequence
 
 
 class StopStrings:
-    """Text goes in as it is generated; what comes out can't be the beginning of a stop string any more."""
+    """Holds back generated text that may be the start of a stop string."""
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = tuple(stops)
@@ -12,7 +12,7 @@ class StopStrings:
         self.stopped = False
 
     def push(self, text: str) -> str:
-        """Text that is safe to send. After a stop string was met nothing more comes out and `stopped` is set."""
+        """Text that is safe to send. After a stop string, `stopped` is set and there is no more text."""
         if self.stopped:
             return ""
         self._held += text
@@ -26,12 +26,12 @@ class StopStrings:
         return released
 
     def flush(self) -> str:
-        """What was held back, once no more text comes."""
+        """The text held back, once generation has ended."""
         released, self._held = self._held, ""
         return released
 
     def _possible_start(self) -> int:
-        """Length of the longest end of the held text that begins a stop string."""
+        """Length of the longest suffix of the held text that is the start of a stop string."""
         longest = max((len(stop) for stop in self._stops), default=0) - 1
         for size in range(min(longest, len(self._held)), 0, -1):
             end = self._held[-size:]

@@ -1,5 +1,5 @@
-"""Conversations as a chat template takes them. Which expert answers is not the caller's choice, so none may refuse what
-others take: what its template does not know is said in another way.
+"""Adapts conversations to what a chat template supports. The caller does not choose which expert answers, so no expert
+may reject what others accept: what its template does not support is expressed in another way.
 """
 
 import re
@@ -17,8 +17,9 @@ from coe.platform.errors import InvalidPrompt
 
 @dataclass(frozen=True)
 class Known:
-    """What a template shows of a conversation. `later_system`: in its place. `runs`: turns of one role, one behind the
-    other, and any role first. `tools`: those, results, and calls as answers are held to write them."""
+    """What a template renders. `system`: a system turn at the start. `later_system`: system turns in any place, in
+    order. `runs`: consecutive turns of one role, and any role first. `tools`: tools, their results, and calls in the
+    form that answers must use."""
 
     system: bool
     later_system: bool
@@ -31,7 +32,7 @@ NOTHING = Known(system=False, later_system=False, runs=True, tools=False)
 
 @lru_cache(maxsize=64)
 def known(template: str) -> Known:
-    """Found by trying: templates refuse what they don't know, or leave it out."""
+    """Found by rendering probes: templates reject what they don't support, or omit it."""
     system, user, assistant = ({"role": role, "content": f"{role}'s"} for role in ("system", "user", "assistant"))
     later = {"role": "system", "content": "later"}
     return Known(
@@ -43,7 +44,7 @@ def known(template: str) -> Known:
 
 
 def _shows(template: str, turns: Sequence[Turn]) -> bool:
-    """In their order."""
+    """Whether the template renders the contents of all turns in order."""
     contents = ".*".join(turn["content"] for turn in turns)
     return re.search(contents, _tried(template, turns), re.DOTALL) is not None
 
@@ -67,9 +68,9 @@ def _tried(template: str, turns: Sequence[Turn], tools: Sequence[Tool] = ()) -> 
 
 
 def fitted(conversation: Conversation, known: Known) -> Conversation:
-    """The same conversation: what a system turn says, the user says where there is none; runs become one turn, and an
-    assistant that begins is asked with nothing; calls are plain text where the template has no form for them, or
-    another than the one that answers are held to.
+    """The conversation in a form that the template supports. An unsupported system turn becomes a user turn;
+    unsupported runs are merged into one turn, and an assistant turn at the start gets an empty user turn before it;
+    calls become plain text if the template has no form for them, or another one than answers must use.
     """
     turns = conversation.turns
     tools = conversation.tools

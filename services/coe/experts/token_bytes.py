@@ -1,4 +1,4 @@
-"""What each token of a tokenizer spells."""
+"""The bytes of each token of a tokenizer."""
 
 from collections.abc import Mapping
 from functools import lru_cache
@@ -8,10 +8,10 @@ SPACE = "\u2581"
 
 
 def token_bytes(document: Mapping[str, Any]) -> list[bytes]:
-    """The bytes that each id stands for; nothing for special tokens."""
+    """The bytes of each id; empty for special tokens."""
     decoder = document.get("decoder") or {}
     kinds = [one.get("type") for one in decoder.get("decoders", [decoder])]
-    # Added tokens are text as it is, in which SentencePiece's spaces are its own.
+    # Added tokens are literal text, except that SentencePiece writes spaces in them its own way.
     of_piece, of_added = (_byte_level, str.encode) if "ByteLevel" in kinds else (_sentence_piece, _sentence_piece)
     spelled = {index: of_piece(token) for token, index in document["model"]["vocab"].items()}
     for entry in document["added_tokens"]:

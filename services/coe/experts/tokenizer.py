@@ -1,4 +1,4 @@
-"""Text to token ids, and token ids to bytes one by one."""
+"""Encodes text to token ids, and decodes token ids one by one."""
 
 import codecs
 import re
@@ -19,7 +19,7 @@ from coe.experts.tokenizer_file import load_tokenizer
 from coe.platform.errors import ArtifactError, ChecksumMismatch, InvalidPrompt
 
 MAX_KNOWN = 32
-# Where text is taken apart: a noncharacter of Unicode, which is for such use and in no text.
+# Marks where text is split: a Unicode noncharacter, reserved for internal use and so absent from text.
 BORDER = "\ufdd0"
 
 
@@ -29,19 +29,20 @@ class ExpertTokenizer:
     def __init__(self, data: str, facts: TokenizerFacts) -> None:
         self._tokenizer, document = load_tokenizer(data)
         self._facts = facts
-        # What begins and ends turns, and the like.
+        # Tokens that mark the start and end of turns, and the like.
         special = [entry["content"] for entry in document["added_tokens"] if entry.get("special")]
         self._control = [token for token in special if token]
-        # Hundreds begin alike, and few texts so.
+        # A cheap first test: hundreds of control tokens share a prefix that few texts contain.
         self._beginnings = {token[:2] for token in self._control}
         self.token_bytes = token_bytes(document)
         self.eos_ids = frozenset(facts.eos_ids)
 
     @classmethod
     def of(cls, bundle: Bundle) -> "ExpertTokenizer":
-        """Experts whose facts, and so digests, are the same share one. The last MAX_KNOWN are kept.
+        """The tokenizer of a bundle, shared by all experts with the same TokenizerFacts (which include its digest). The
+        MAX_KNOWN most recently used are cached.
 
-        Raises ChecksumMismatch, or ArtifactError when its file can't be read.
+        Raises ChecksumMismatch, or ArtifactError when the file can't be read.
         """
         facts = bundle.manifest.tokenizer
         with _lock:
@@ -61,20 +62,20 @@ class ExpertTokenizer:
 
     @cached_property
     def grammars(self) -> Grammars:
-        """Takes half a second, once."""
+        """Built at first use, which takes half a second."""
         return Grammars(self._tokenizer.to_str(), self.eos_ids)
 
     def encode(self, text: str) -> list[int]:
-        """Ids of `text`, special tokens in it recognised, nothing added."""
+        """Ids of `text`. Special tokens in it are recognised; none are added."""
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return ids
 
     def encode_prompt(self, conversation: Conversation) -> list[int]:
-        """Ids of a conversation by the chat template. Control tokens that a message spells are text.
+        """Ids of a conversation, formatted with the chat template. Control tokens spelled out in a message are encoded
+        as plain text.
 
-        A base model (no template) continues the text: the turns' contents one below the other; a raw prompt's is
-        continued by all, and token ids are taken as they are. Raises InvalidPrompt when nothing is left to generate
-        from.
+        A base model (no template) continues the contents of the turns, joined by newlines. A raw prompt is continued as
+        is by every expert, and token ids are used unchanged. Raises InvalidPrompt when there is nothing to continue.
         """
         if conversation.token_ids:
             return list(conversation.token_ids)
@@ -92,16 +93,16 @@ class ExpertTokenizer:
         if self._facts.add_bos and bos is not None and ids[:1] != [bos]:
             ids.insert(0, bos)
         if not ids:
-            raise InvalidPrompt("the prompt is empty, and this expert has no chat template to create one from it")
+            raise InvalidPrompt("the prompt is empty, and this expert has no chat template to add anything to it")
         return ids
 
     def written(self, token: int) -> bytes:
-        """The bytes of a token of a prompt, where a control token has its name."""
+        """The bytes of a prompt token; for a control token, its name."""
         spelt = self.token_bytes[token] if token < len(self.token_bytes) else b""
         return spelt or (self._tokenizer.id_to_token(token) or "").encode()
 
     def _taken_apart(self, said: Any) -> Any:
-        """With a border behind the first character of each control token that its texts spell: the pieces are none."""
+        """`said`, with a border after the first character of each control token in its texts, so that none survives."""
         match said:
             case str() if any(beginning in said for beginning in self._beginnings):
                 spelled = "|".join(re.escape(token) for token in self._control if token in said)
@@ -120,14 +121,14 @@ class ExpertTokenizer:
 
 
 class Detokenizer:
-    """Grows a text token by token; a character whose bytes are spread over tokens appears when it is whole."""
+    """Decodes a text token by token. A character whose bytes span several tokens appears once it is complete."""
 
     def __init__(self, token_bytes: Sequence[bytes]) -> None:
         self._bytes = token_bytes
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def push(self, token: int) -> str:
-        """What this token adds to the text. Special tokens add nothing."""
+        """The text that this token adds; nothing for special tokens."""
         return self._decoder.decode(self.spell(token))
 
     def spell(self, token: int) -> bytes:
@@ -135,7 +136,7 @@ class Detokenizer:
         return self._bytes[token] if token < len(self._bytes) else b""
 
     def flush(self) -> str:
-        """What remains of an unfinished character: a replacement character, or nothing."""
+        """A replacement character if a character is incomplete, else nothing."""
         return self._decoder.decode(b"", final=True)
 
 

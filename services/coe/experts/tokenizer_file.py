@@ -1,5 +1,5 @@
-"""tokenizer.json, checked before the `tokenizers` library sees it: it believes the ids in there, and ends the process
-when memory for so many tokens is not to be had."""
+"""Loads tokenizer.json. It is checked first, because the `tokenizers` library trusts the ids in it, and aborts the
+process when it can't allocate memory for that many tokens."""
 
 import json
 from typing import Any
@@ -17,15 +17,15 @@ def load_tokenizer(data: str) -> tuple[Tokenizer, dict[str, Any]]:
     document = _checked(data)
     try:
         tokenizer = Tokenizer.from_str(json.dumps(document) if _spell_calls(document) else data)
-        # Whoever saved it may have trained with these: it would cut prompts, or fill them up, in silence.
+        # Files saved by a training job may have these enabled, which would silently truncate or pad prompts.
         tokenizer.no_truncation()
         tokenizer.no_padding()
         return tokenizer, document
     except Exception as error:  # the library raises plain Exception
-        raise ArtifactError(f"tokenizer.json can't be read: {error}") from error
+        raise ArtifactError(f"can't load tokenizer.json: {error}") from error
     except BaseException as error:
-        if type(error).__name__ == "PanicException":  # of Rust; it has no base class but this
-            raise ArtifactError("tokenizer.json can't be read: the library panicked") from error
+        if type(error).__name__ == "PanicException":  # a Rust panic, derived from BaseException only
+            raise ArtifactError("can't load tokenizer.json: the tokenizers library failed") from error
         raise
 
 
@@ -48,7 +48,8 @@ def _checked(data: str) -> dict[str, Any]:
 
 
 def _spell_calls(document: dict[str, Any]) -> bool:
-    """Makes text of what calls are written between, for answers are read as text. Says whether it was not."""
+    """Turns the call marks from special tokens into text, because answers are parsed as text. Returns whether any was
+    special."""
     marks = [token for token in document["added_tokens"] if token["content"] in (BEGIN, END) and token.get("special")]
     for token in marks:
         token["special"] = False

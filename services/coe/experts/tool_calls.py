@@ -1,6 +1,6 @@
-"""Calls of the caller's functions: how an expert is held to write them, and how they are read (ADR 17).
+"""Tool calls: the grammar that constrains how an expert writes them, and the parser that reads them (ADR 17).
 
-All experts write them alike, as many models were trained to:
+All experts write them in the same form, which many models were trained on:
 
     <tool_call>
     {"name": "weather", "arguments": {"city": "Rome"}}
@@ -21,7 +21,7 @@ from coe.experts.stop_strings import StopStrings
 from coe.platform import tools
 from coe.platform.errors import InvalidPrompt
 
-# Of patterns what no automaton follows: what stands around a place, and what stood before once more.
+# Parts of regular expressions that the grammar library can't follow: lookaround and backreferences.
 _UNHELD = re.compile(r"(?<!\\)(\(\?<?[=!]|\\[1-9])")
 
 
@@ -38,14 +38,14 @@ class Tool:
         return cls(tool.name, tool.description, json.dumps(tools.arguments_schema(tool), ensure_ascii=False))
 
     def spec(self) -> dict[str, Any]:
-        """As chat templates know it."""
+        """The form that chat templates expect."""
         function = {"name": self.name, "description": self.description, "parameters": json.loads(self.parameters)}
         return {"type": "function", "function": function}
 
 
 @dataclass(frozen=True)
 class ToolUse:
-    """What an answer may call. `required`: it is nothing but calls. `single`: one at most."""
+    """What an answer may call. `required`: it consists of calls only. `single`: of at most one."""
 
     tools: tuple[Tool, ...]
     required: bool = False
@@ -53,20 +53,20 @@ class ToolUse:
 
     @classmethod
     def from_proto(cls, prompt: events_pb2.PromptSubmitted) -> Self | None:
-        """None for a prompt that offers none. Raises InvalidPrompt."""
+        """None for a prompt that offers no tools. Raises InvalidPrompt."""
         if not prompt.tools or prompt.tool_choice == tools.NONE:
             return None
         required = prompt.tool_choice == tools.REQUIRED
-        # Small experts that must call do so until their tokens are used: who wants several calls says so.
+        # Small experts that must call keep calling until they run out of tokens, so several calls are opt-in.
         single = not prompt.parallel_tool_calls if prompt.HasField("parallel_tool_calls") else required
         return cls(tuple(map(Tool.from_proto, prompt.tools)), required, single)
 
     def reader(self, json_schema: str | None = None) -> "CallReader":
-        """Of such an answer."""
+        """A reader for such an answer."""
         return CallReader(calls_first=self.required or json_schema is not None)
 
     def grammar(self, json_schema: str | None = None) -> Grammar:
-        """Of the whole answer: text, or JSON of `json_schema`, or calls, in front of which text may stand."""
+        """A grammar for the whole answer: text, JSON of `json_schema`, or calls, with or without text before them."""
         calls = "call" if self.single else rf'call ("\n{BEGIN}" call)*'
         if self.required:
             start = [f'start: "{BEGIN}" {calls}']
@@ -92,9 +92,9 @@ class ToolCall:
 
 
 class CallReader:
-    """Takes an answer apart as it comes: the text in front of its calls, and the calls.
+    """Splits an answer, as it is generated, into the text before its tool calls and the calls.
 
-    `calls_first`: one that does not begin with them is JSON, and has none, whatever its strings spell.
+    `calls_first`: an answer that does not start with a call is JSON and has no calls, whatever its strings contain.
     """
 
     def __init__(self, *, calls_first: bool = False) -> None:
@@ -103,7 +103,7 @@ class CallReader:
         self._undecided = self._calls_first = calls_first
 
     def push(self, text: str) -> str:
-        """What of it is text in front of calls, as far as that is certain."""
+        """The part that is certain to be text before any call."""
         if self._undecided and text:
             self._undecided = False
             if text[0] != BEGIN[0]:
@@ -112,16 +112,16 @@ class CallReader:
         return self._front.push(text)
 
     def flush(self) -> str:
-        """What was held back, once no more comes."""
+        """The text held back, once the answer has ended."""
         return "" if self._calls_first else self._front.flush()
 
     def calls(self) -> tuple[ToolCall, ...]:
-        """Those that are whole."""
+        """The complete calls."""
         return tuple(_calls("".join(self._whole))) if self._front.stopped else ()
 
 
 def _calls(text: str) -> Iterator[ToolCall]:
-    # A number may have more digits than Python reads.
+    # Numbers stay text: they may have more digits than Python's int() accepts.
     decoder, at = json.JSONDecoder(parse_int=str), text.find(BEGIN)
     while at >= 0:
         head, marker, _ = text[at + len(BEGIN) + 1 :].partition('", "arguments": ')
@@ -141,7 +141,7 @@ def _opening(name: str) -> str:
 
 
 def _arguments(tool: Tool) -> str:
-    """One without properties has no arguments: an expert would make some up."""
+    """A schema without properties allows no arguments: otherwise an expert would make some up."""
     schema = {"properties": {}} | json.loads(tool.parameters)
     close(schema)
     for part in parts_of(schema):
@@ -151,7 +151,7 @@ def _arguments(tool: Tool) -> str:
 
 
 def _held(schema: dict[str, Any], *, lenient: bool = False) -> str:
-    """`lenient`: what of the schema no grammar can hold is left out."""
+    """`lenient`: ignore the parts of the schema that the grammar can't enforce."""
     return json.dumps(schema | {"x-guidance": WHITESPACE | {"lenient": lenient}})
 
 
@@ -159,7 +159,7 @@ def _parsed(json_schema: str) -> dict[str, Any]:
     try:
         schema = json.loads(json_schema)
     except (ValueError, RecursionError) as error:
-        raise InvalidPrompt(f"json_schema is not JSON: {error}", param="json_schema") from error
+        raise InvalidPrompt(f"json_schema is not valid JSON: {error}", param="json_schema") from error
     if not isinstance(schema, dict):
         raise InvalidPrompt("json_schema must be an object when there are tools", param="json_schema")
     close(schema)

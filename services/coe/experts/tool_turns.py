@@ -1,4 +1,4 @@
-"""Tools, calls and results as plain turns, for experts whose chat template knows none."""
+"""Expresses tools, calls and results as plain turns, for experts whose chat template does not support them."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -18,7 +18,8 @@ Several calls stand one below the other, and nothing behind them. You will be gi
 
 
 def plain(turns: Iterable[Turn], tools: Sequence[Tool]) -> list[Turn]:
-    """The system says what may be called and how, the assistant writes its calls, the user tells the results."""
+    """The system turn describes the tools and the form of calls, assistant turns spell their calls, and user turns give
+    the results."""
     said: list[Turn] = []
     results: list[str] = []
     for turn in turns:

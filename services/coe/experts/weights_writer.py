@@ -1,4 +1,4 @@
-"""Writes weights.coe from its pieces, with a checksum a chunk, and goes on where an interrupted import stopped."""
+"""Writes weights.coe from its pieces, with a checksum per chunk, and resumes interrupted imports."""
 
 import os
 from collections import deque
@@ -11,12 +11,12 @@ from coe.experts.packer import Bytes, Piece
 from coe.native import checksum
 
 Progress = Callable[[int, int], None]
-# Pieces a thread that are made or wait to be written: what bounds the memory of an import.
+# Pieces per thread in the making or waiting to be written: bounds the memory of an import.
 PIECES_A_THREAD = 4
 
 
 class WeightsWriter:
-    """`path` gets the bytes, `journal` one checksum a line for every chunk that is complete."""
+    """Writes the bytes to `path`, and the checksum of every complete chunk to `journal`, one per line."""
 
     def __init__(self, path: Path, journal: Path) -> None:
         self._journal = journal
@@ -29,7 +29,7 @@ class WeightsWriter:
         self._journal.write_text("".join(f"{value}\n" for value in self.checksums))
 
     def write(self, pieces: Iterable[Piece], total: int, progress: Progress, threads: int) -> tuple[int, ...]:
-        """The checksums of all chunks. Pieces that lie before the point of resumption are not made."""
+        """Returns the checksums of all chunks. Pieces before the point of resumption are not computed."""
         resumed = self._done
         wanted = (piece for piece in pieces if piece.offset + piece.nbytes > resumed)
         for piece, data in _made(wanted, threads):
@@ -65,7 +65,7 @@ class WeightsWriter:
             journal.write(f"{self.checksums[-1]}\n")
 
     def _resumable(self) -> list[int]:
-        """Checksums of the leading chunks that are whole and right: what a crash left is believed only when it fits."""
+        """Checksums of the leading chunks that are complete and match the journal: a crash may have left others."""
         lines = self._journal.read_text().splitlines() if self._journal.exists() else []
         kept: list[int] = []
         for line in lines:
@@ -77,7 +77,7 @@ class WeightsWriter:
 
 
 def _made(pieces: Iterable[Piece], threads: int) -> Iterator[tuple[Piece, Bytes]]:
-    """The pieces with their bytes, in order. A few are made ahead, each by a thread."""
+    """The pieces with their bytes, in order. A few are computed ahead, each by a thread."""
     ahead: deque[tuple[Piece, Future[Bytes]]] = deque()
     with ThreadPoolExecutor(threads, thread_name_prefix="coe-pack") as pool:
         try:

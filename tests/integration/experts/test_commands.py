@@ -83,7 +83,7 @@ def test_a_file_that_does_not_say_how_words_are_cut_is_named_with_a_mend(
     assert coe("import", str(path), "--id", "tiny", "--json") == 0
     said = capsys.readouterr()
     assert json.loads(said.out)["id"] == "tiny"
-    assert said.err.startswith("tiny: the file does not say how its tokenizer cuts words")
+    assert said.err.startswith("tiny: the file does not name its pre-tokenizer")
     assert said.err.count("\n") == 1
     fixed = tmp_path / "fixed.gguf"
     fix = Path(sys.executable).with_name("gguf-new-metadata")
@@ -124,7 +124,7 @@ def test_damage_is_found_and_mended_by_the_command_that_is_said(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("import", "/nowhere/model.gguf"), "there is no /nowhere/model.gguf"),
+        (("import", "/nowhere/model.gguf"), "/nowhere/model.gguf does not exist"),
         (("import", "pypi:no-such-package-of-ours"), "is not installed"),
         (("generate", "--expert", "absent", "hello"), "expert 'absent' is not hosted"),
         (("experts", "verify", "../etc"), "is not hosted"),

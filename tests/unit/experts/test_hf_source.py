@@ -53,14 +53,14 @@ def folder(tmp_path: Path) -> Path:
 
 def test_a_missing_shard_is_named(folder: Path) -> None:
     (folder / "model-00002-of-00002.safetensors").unlink()
-    with pytest.raises(ArtifactError, match=r"not complete: model-00002-of-00002"):
+    with pytest.raises(ArtifactError, match=r"incomplete: model-00002-of-00002"):
         HfSource(folder)
 
 
 @pytest.mark.parametrize("named", ["../x.safetensors", "/etc/passwd", "", ".", 5])
 def test_an_index_names_files_of_its_folder_only(folder: Path, named: object) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": named}}))
-    with pytest.raises(ArtifactError, match="not complete"):
+    with pytest.raises(ArtifactError, match="incomplete"):
         HfSource(folder)
 
 
@@ -178,7 +178,7 @@ def test_weights_that_the_config_has_no_place_for_are_refused(folder: Path) -> N
     (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 1}))
     source = HfSource(folder)
     source.close()
-    with pytest.raises(ArtifactError, match=r"has blk\.1\..*, which its configuration does not provide for"):
+    with pytest.raises(ArtifactError, match=r"has blk\.1\..*, which its architecture does not use"):
         plan_tensors(source.config, source.tensors)
 
 
@@ -226,13 +226,13 @@ def test_what_a_config_of_gemma_leaves_out_is_its_familys() -> None:
     ("change", "match"),
     [
         ({"model_type": "bert"}, "not supported"),
-        ({"hidden_size": "wide"}, "is inconsistent|wrong"),
-        ({"num_attention_heads": 0}, "wrong|inconsistent"),
+        ({"hidden_size": "wide"}, "invalid|wrong"),
+        ({"num_attention_heads": 0}, "wrong|invalid"),
         ({"rope_scaling": {"rope_type": "yarn", "factor": 4}}, "yarn"),
-        ({"num_hidden_layers": -1}, "inconsistent"),
+        ({"num_hidden_layers": -1}, "is invalid"),
         ({"head_dim": 24}, "head_dim.*multiple of 16"),
-        ({"head_dim": -16}, "inconsistent|wrong"),
-        ({"num_key_value_heads": 3}, "inconsistent: 4 heads can't share 3 .* evenly"),
+        ({"head_dim": -16}, "invalid|wrong"),
+        ({"num_key_value_heads": 3}, "invalid: 4 attention heads can't be divided evenly among 3 KV heads"),
         ({"rope_theta": 0}, "rope_theta.*greater than 0"),
         ({"rope_scaling": {"rope_type": "linear", "factor": -8}}, "rope_factors.*greater than 0"),
         ({"sliding_window": 4096}, "sliding window"),

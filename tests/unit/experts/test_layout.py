@@ -115,7 +115,7 @@ def test_what_the_first_files_of_gemma_2_leave_out_is_as_in_all_of_them(tmp_path
 
 @pytest.mark.parametrize(
     ("said", "message"),
-    [({"llama.expert_count": 8}, "mixtures of experts"), ({"general.type": "adapter"}, "is an adapter: merge it")],
+    [({"llama.expert_count": 8}, "mixture-of-experts"), ({"general.type": "adapter"}, "is an adapter: merge it")],
 )
 def test_what_is_no_whole_dense_model_is_refused_by_name(tmp_path: Path, said: dict, message: str) -> None:
     with GgufFile.open(write_tiny_gguf(tmp_path / "tiny.gguf", TinyModel())) as file:

@@ -36,7 +36,7 @@ def test_an_outdated_expert_has_a_command(tmp_path: Path, name: str, facts: dict
     hosted, (one,) = Catalogue(tmp_path).look()
     assert not hosted
     assert (one.expert_id, one.fix, one.outdated) == (name, fix, True)
-    assert one.reason == f"its weights are packed as of version 1, not {PACKING}"
+    assert one.reason == f"its weights have packing version 1, not {PACKING}"
 
 
 @pytest.mark.parametrize(

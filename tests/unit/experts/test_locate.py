@@ -63,14 +63,14 @@ def test_a_folder_that_is_no_model_says_what_to_do(tmp_path: Path, files: list[s
 
 def test_of_safetensors_the_folder_is_wanted(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").touch()
-    with pytest.raises(ArtifactError, match="name the folder"), locate(str(tmp_path / "model.safetensors")):
+    with pytest.raises(ArtifactError, match="give its folder"), locate(str(tmp_path / "model.safetensors")):
         pass
 
 
 def test_a_repository_of_gguf_files_wants_one_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(tmp_path))
     with (
-        pytest.raises(ArtifactError, match=r"^hf:org/name has .* name one: hf:ORG/NAME/FILE"),
+        pytest.raises(ArtifactError, match=r"^hf:org/name has .* name one of them: hf:ORG/NAME/FILE"),
         locate("hf:org/name"),
     ):
         pass
@@ -92,7 +92,7 @@ def _raised(error: Exception, cause: Exception | None = None) -> Callable[..., s
 
 def test_a_hub_that_fails_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub, "snapshot_download", _raised(ConnectionError("no\n route")))
-    with pytest.raises(Unavailable, match=r"^hf:org/name could not be fetched: no route$"):
+    with pytest.raises(Unavailable, match=r"^could not download hf:org/name: no route$"):
         downloaded("org/name")
     with pytest.raises(ArtifactError, match="ORG/NAME"):
         downloaded("name")
@@ -101,7 +101,7 @@ def test_a_hub_that_fails_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_of_a_hub_out_of_reach_one_line_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     advised = LocalEntryNotFoundError("Got: ConnectError: Name not known\nPlease check your internet connection.")
     monkeypatch.setattr(huggingface_hub, "snapshot_download", _raised(advised, OSError("Name not known")))
-    with pytest.raises(Unavailable, match=r"^hf:org/name could not be fetched: Name not known$"):
+    with pytest.raises(Unavailable, match=r"^could not download hf:org/name: Name not known$"):
         downloaded("org/name")
 
 
@@ -119,5 +119,5 @@ def test_what_the_hub_does_not_have_is_no_model(
     response: Any = SimpleNamespace(headers={}, request=None)
     error = kind("404 Client Error.\n\nNot Found for url", response=response)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", _raised(error))
-    with pytest.raises(ArtifactError, match=rf"^hf:org/name/a\.gguf could not be fetched: .*{said}"):
+    with pytest.raises(ArtifactError, match=rf"^could not download hf:org/name/a\.gguf: .*{said}"):
         downloaded("org/name/a.gguf")

@@ -204,7 +204,7 @@ def test_an_answer_may_go_on_behind_what_ends_turns(runner: Runner, session: Fak
 def test_what_a_grammar_ends_can_not_go_on(
     runner: Runner, schema: str | None, tools: ToolUse | None, named: str
 ) -> None:
-    with pytest.raises(InvalidPrompt, match=f"beside {named}") as refused:
+    with pytest.raises(InvalidPrompt, match=f"combined with {named}") as refused:
         runner.add_tokens("a", [7], SamplingParams(json_schema=schema, ignore_eos=True), tools)
     assert refused.value.details["param"] == "ignore_eos"
     assert runner.live == 0

@@ -54,8 +54,8 @@ async def test_an_outdated_expert_of_a_user_is_warned_of_with_its_mend(smollm2_b
     hosted = await prepare.prepare(tmp_path, StackOptions(), pytest.fail, warned.append)
     assert [bundle.id for bundle in hosted] == [EXPERT_ID]
     assert warned == [
-        f"expert mine is left out: its weights are packed as of version 1, not {PACKING}; "
-        "fix: coe import hf:org/mine --id mine"
+        f"expert mine is unusable: its weights have packing version 1, not {PACKING}; "
+        "to fix it: coe import hf:org/mine --id mine"
     ]
 
 
