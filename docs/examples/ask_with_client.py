@@ -1,4 +1,4 @@
-"""Asks over Kafka with the client library: python ask_with_client.py BOOTSTRAP PROMPT."""
+"""Ask over Kafka with the client library: python ask_with_client.py BOOTSTRAP PROMPT."""
 
 import asyncio
 import sys

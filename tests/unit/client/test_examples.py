@@ -79,4 +79,4 @@ def test_a_program_does_not_wait_for_ever(tmp_path: Path) -> None:
     command = [sys.executable, str(DOCS / "examples" / "ask.py"), "127.0.0.1:9", "Hello"]
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stdout, done.stderr) == (1, "", "no answer came\n")
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "no answer\n")
