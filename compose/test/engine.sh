@@ -1,16 +1,16 @@
-# Sourced. A container engine of our own: `engine_start`, `engine_stop`. State is in $state; nothing of a Docker that runs here
-# already is touched. What fails ends with 1; when it is this machine that can't run an engine, the reason is in $skip.
+# Sourced. Runs a separate container engine: `engine_start`, `engine_stop`. Its state is in $state; an existing Docker is not
+# touched. Failures return 1; if this machine can't run an engine, the reason is in $skip.
 engine_pid="" skip=""
 refused='operation not permitted|permission denied|not implemented|not supported|not mounted|no such device|read-only file system'
 
-# What containers are made of: namespaces of their own, and cgroups.
+# Containers need namespaces and cgroups.
 kernel_allows() {
     [ "$(id -u)" = 0 ] || { skip="a container engine needs root"; return 1; }
     why=$(unshare --mount --pid --ipc --uts --fork true 2>&1) || { skip="the kernel allows no namespaces: $why"; return 1; }
     grep -q cgroup /proc/mounts || { skip="no cgroups are mounted"; return 1; }
 }
 
-# kernel_refused FILE: whether the last complaint in FILE is the kernel's, which then is the reason to skip.
+# kernel_refused FILE: whether the last error in FILE comes from the kernel, which is then the reason to skip.
 kernel_refused() {
     why=$(grep -iE 'level=(error|fatal)|failed|error' "$1" | tail -1)
     grep -qiE "$refused" <<<"$why" || { tail -20 "$1"; return 1; }
@@ -47,7 +47,7 @@ engine_start() {
     return 1
 }
 
-# engine_runs IMAGE: whether a container of ours can be run at all.
+# engine_runs IMAGE: whether our engine can run a container at all.
 engine_runs() {
     docker run --rm --network host --read-only --cap-drop ALL "$1" true >"$state/first.log" 2>&1 && return
     kernel_refused "$state/first.log" || true
@@ -59,14 +59,14 @@ engine_stop() {
     kill "$engine_pid" 2>/dev/null || true
     wait "$engine_pid" 2>/dev/null || true
     engine_pid=""
-    # What the engine mounted for the host's network stays behind otherwise.
+    # The engine leaves its host-network mounts behind.
     umount "$state/exec/netns/default" 2>/dev/null || true
 }
 
-# base_image NAME PACKAGES: a Debian image by debootstrap, kept as an archive in the user's cache.
+# base_image NAME PACKAGES: make a Debian image with debootstrap, cached as an archive in the user's cache.
 base_image() {
     name=$1 packages=$2
-    # Documentation, translations and what only apt's own scripts run; a new recipe makes a new archive.
+    # Remove documentation, translations and files used only by apt's scripts. A changed recipe makes a new archive.
     unused="usr/share/doc usr/share/man usr/share/info usr/share/locale usr/share/i18n usr/lib/x86_64-linux-gnu/gconv \
         usr/lib/python3.11/pydoc_data usr/lib/python3.11/test var/cache/apt var/cache/debconf var/lib/apt/lists"
     recipe=$(printf '%s' "$packages $unused" | sha256sum | cut -c1-8)

@@ -1,4 +1,4 @@
-# Stand-ins for the official broker and Redis images where no image can be pulled: same settings, same paths.
+# Substitutes for the official broker and Redis images, with the same settings and paths, for use without a registry.
 ARG JAVA_IMAGE
 ARG BASE_IMAGE
 ARG REDIS_IMAGE
@@ -15,7 +15,7 @@ FROM ${BASE_IMAGE} AS valkey
 COPY valkey-server /usr/local/bin/valkey-server
 USER 10001
 
-# Debian's Redis under the same name: the server of the wheel is built without TLS.
+# Debian's Redis under the same name, because the wheel's server is built without TLS.
 FROM ${REDIS_IMAGE} AS redis
 RUN ln -s redis-server /usr/bin/valkey-server
 USER 10001

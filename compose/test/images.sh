@@ -1,5 +1,5 @@
-# Sourced after engine.sh. Every image, without a registry: `build_images`, once the engine runs. Needs $coe, a folder of
-# programs, and say().
+# Sourced after engine.sh. `build_images` builds every image without a registry, once the engine runs. Needs say() and $coe, the
+# folder of the virtual environment's programs.
 export BASE_IMAGE=coe-base:bookworm KAFKA_IMAGE=coe-test/kafka VALKEY_IMAGE=coe-test/valkey
 
 unless_skipped() {

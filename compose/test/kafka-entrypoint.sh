@@ -1,5 +1,5 @@
 #!/bin/sh
-# Settings come as KAFKA_* variables, as for the official image: KAFKA_NODE_ID is node.id.
+# Takes settings from KAFKA_* variables, like the official image: KAFKA_NODE_ID is node.id.
 set -eu
 settings=/tmp/server.properties
 env | grep '^KAFKA_' | grep -v '^KAFKA_HEAP_OPTS=' | while IFS='=' read -r name value; do

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Builds every image without a registry, brings the stack up on the host's loopback, submits, loads, breaks, takes all down;
-# then once more, encrypted.
-# Where the kernel allows no container engine it says so and ends with 0; everything else that fails, fails it.
+# Builds every image without a registry, starts the stack on the host's loopback, submits prompts, applies load, kills services
+# and takes everything down; then repeats this with encryption.
+# If the kernel allows no container engine, it reports why and exits with 0; any other failure fails the test.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 coe=$PWD/.venv/bin
@@ -42,7 +42,7 @@ say "container engine"
 unless_skipped engine_start
 docker version --format 'engine {{.Server.Version}}'
 
-# Ports of this run: away from the defaults, so that a stack on this machine is not disturbed.
+# Ports of this run: different from the defaults, so as not to disturb a stack on this machine.
 export KAFKA_PORT=27092 KAFKA_INTERNAL_PORT=27094 KAFKA_CONTROLLER_PORT=27093 VALKEY_PORT=27379
 export GATEWAY_PORT=27000 GATEWAY_HTTP_PORT=27080 ROUTER_PORT=27010 MAPPER_PORT=27020 TIERS_PORT=27040
 export WORKER_0_PORT=27050 WORKER_1_PORT=27051 COMPOSE_PROJECT_NAME=coetest SHARED_MEMORY=1g

@@ -1,10 +1,10 @@
 #!/bin/sh
-# sizes.sh MOST: prints megabytes of each image of ours, with and without the layers that carry models; fails beyond MOST
+# sizes.sh MOST: print the size of each of our images in MB, with and without its model layers; fail if one exceeds MOST
 # without them.
 set -eu
 most=$1 status=0
 for image in $(docker images --format '{{.Repository}}:{{.Tag}}' | grep '^coe/' | sort); do
-    # Layers, newest first: bytes and the instruction. Models come in by COPY to /opt/models and /opt/cache.
+    # Layers, newest first: bytes and the instruction. Models are copied to /opt/models and /opt/cache.
     sizes=$(docker history --no-trunc --human=false --format '{{.Size}} {{.CreatedBy}}' "$image" |
         awk '{ all += $1 } / in \/opt\/(models|cache) *$/ { models += $1 }
              END { printf "%d %d", all / 1e6, (all - models) / 1e6 }')

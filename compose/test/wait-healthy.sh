@@ -1,5 +1,5 @@
 #!/bin/sh
-# wait-healthy.sh PROJECT SECONDS: until every running container of the project is healthy.
+# wait-healthy.sh PROJECT SECONDS: wait until every running container of the project is healthy.
 set -eu
 project=$1 seconds=$2
 while :; do
