@@ -1,13 +1,13 @@
-"""Writes the Grafana dashboards from the short list below: `python compose/observability/dashboards.py`."""
+"""Generate the Grafana dashboards from the list below: `python compose/observability/dashboards.py`."""
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
-# The chart's: Helm packages nothing that lies outside of it, and compose can read anywhere.
+# In the chart, because Helm packages only files inside it, while Compose can read from anywhere.
 FOLDER = Path(__file__).resolve().parents[2] / "deploy" / "helm" / "coe" / "files" / "dashboards"
 _WIDTH, _HEIGHT, _COLUMNS = 8, 8, 3
-# Whatever it is called in the Grafana that shows them.
+# Selected by a dashboard variable, because data source names differ between Grafana instances.
 _SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 _VARIABLES = [
     {"name": "datasource", "label": "Prometheus", "type": "datasource", "query": "prometheus"},
@@ -17,7 +17,7 @@ _VARIABLES = [
         "type": "query",
         "datasource": _SOURCE,
         "query": "label_values(coe_service_serving, namespace)",
-        # When the time range changes.
+        # Refresh when the time range changes.
         "refresh": 2,
         "multi": True,
         "includeAll": True,
@@ -29,7 +29,7 @@ _VARIABLES = [
 
 @dataclass(frozen=True)
 class Panel:
-    """A time series. `unit` is Grafana's name of it."""
+    """A time series. `unit` is a Grafana unit name."""
 
     title: str
     expr: str
@@ -38,7 +38,7 @@ class Panel:
 
 
 def of(metric: str, *where: str) -> str:
-    """Restricted to the selected namespaces. Outside Kubernetes the label is absent, which `.*` matches too."""
+    """The metric in the selected namespaces. Outside Kubernetes the label is missing, which `.*` matches too."""
     matchers = ", ".join(('namespace=~"$namespace"', *where))
     return f"{metric}{{{matchers}}}"
 
@@ -54,12 +54,12 @@ def rate(metric: str, by: str = "", *where: str) -> str:
     return f"sum by ({by}) {each}" if by else f"sum{each}"
 
 
-# A counter is not there before it first counts.
+# A counter does not exist before its first increment.
 _HITS, _MISSES = (f"({rate(f'coe_cache_{what}_total')} or vector(0))" for what in ("hit", "miss"))
 _INPUT = rate("gen_ai_client_token_usage_sum", "", 'gen_ai_token_type="input"')
 _FAILED = ("error_type", 'error_type!=""')
 _EXPERT = "gen_ai_request_model"
-# Of each node: fetched in Kubernetes it is known by its pod, through a collector by its process.
+# One series per node: identified by its pod when scraped in Kubernetes, by its process through a collector.
 _TIER = "{{coe_tier_name}} {{pod}}{{service_instance_id}}"
 DASHBOARDS = {
     "Overview": [
@@ -69,10 +69,10 @@ DASHBOARDS = {
             "{{error_type}}",
             "reqps",
         ),
-        Panel("Time to first token, p95", quantiles("gen_ai_server_time_to_first_token"), "p95", "s"),
-        Panel("Time per token, p95", quantiles("gen_ai_server_time_per_output_token"), "p95", "s"),
-        Panel("Whole answer, p95", quantiles("gen_ai_server_request_duration"), "p95", "s"),
-        Panel("Queue wait, p95", quantiles("coe_queue_wait_duration"), "p95", "s"),
+        Panel("First token, 95 %", quantiles("gen_ai_server_time_to_first_token"), "p95", "s"),
+        Panel("Time per token, 95 %", quantiles("gen_ai_server_time_per_output_token"), "p95", "s"),
+        Panel("Full answer, 95 %", quantiles("gen_ai_server_request_duration"), "p95", "s"),
+        Panel("Queue wait, 95 %", quantiles("coe_queue_wait_duration"), "p95", "s"),
         Panel("Serving", f"max by (coe_service_name) ({of('coe_service_serving')})", "{{coe_service_name}}"),
         Panel(
             "Consumer lag",
@@ -80,12 +80,7 @@ DASHBOARDS = {
             "{{messaging_consumer_group_name}}",
         ),
         Panel("Tokens", rate("gen_ai_client_token_usage_sum", "gen_ai_token_type"), "{{gen_ai_token_type}}", "short"),
-        Panel(
-            "Duration of the current step",
-            f"max by (coe_worker_id) ({of('coe_step_age_seconds')})",
-            "{{coe_worker_id}}",
-            "s",
-        ),
+        Panel("Step age", f"max by (coe_worker_id) ({of('coe_step_age_seconds')})", "{{coe_worker_id}}", "s"),
     ],
     "Tiers": [
         Panel("Used", of("coe_tier_used_bytes"), _TIER, "bytes"),
@@ -131,18 +126,18 @@ DASHBOARDS = {
         ),
         Panel("HBM misses", rate("coe_cache_miss_total", "coe_expert_id"), "{{coe_expert_id}}", "ops"),
         Panel(
-            "Prompt tokens reused",
+            "Prompt tokens from cache",
             f"{rate('coe_tokens_cached_total')} / {_INPUT}",
             "share of tokens",
             "percentunit",
         ),
         Panel(
-            "Guesses accepted",
+            "Correct guesses",
             f"{rate('coe_tokens_guessed_right_total')} / {rate('coe_tokens_guessed_total')}",
             "share of guesses",
             "percentunit",
         ),
-        Panel("Prompts per worker", f"sum by (coe_worker_id) ({of('coe_queue_depth')})", "{{coe_worker_id}}"),
+        Panel("Held by worker", f"sum by (coe_worker_id) ({of('coe_queue_depth')})", "{{coe_worker_id}}"),
     ],
 }
 

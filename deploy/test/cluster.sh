@@ -1,14 +1,14 @@
-# Sourced. A Kubernetes cluster of one node, in a network namespace of its own: `cluster_start`, `cluster_stop`, `kubectl`.
-# State is in $state, programs in $kubernetes; containerd, runc and CNI's plugins are Debian's.
+# Sourced. A single-node Kubernetes cluster in its own network namespace: `cluster_start`, `cluster_stop`, `kubectl`.
+# State is in $state, programs are in $kubernetes; containerd, runc and the CNI plugins come from Debian.
 namespace=coe-kube
 node_ip=10.97.0.1 pods=10.98.0.0/16 services=10.96.0.0/16 dns_ip=10.97.0.1
 cluster_pids=() networks_before=""
 
-# Not `ip netns exec`, which hides the cgroups.
+# Not `ip netns exec`, because it hides the cgroups.
 inside() { nsenter --net="/run/netns/$namespace" -- "$@"; }
 kubectl() { inside "$kubernetes/kubectl" --kubeconfig "$state/kubeconfig" "$@"; }
 
-# begin NAME COMMAND...: in the namespace and in the background, its output in a file.
+# begin NAME COMMAND...: run in the namespace in the background, with output to a file.
 begin() {
     name=$1
     shift
@@ -16,7 +16,7 @@ begin() {
     cluster_pids+=("$!")
 }
 
-# until_true SECONDS WHAT COMMAND...: ends with 1 and says WHAT when the command does not succeed in time.
+# until_true SECONDS WHAT COMMAND...: retry the command; if it does not succeed in time, print WHAT and return 1.
 until_true() {
     seconds=$1 what=$2
     shift 2
@@ -31,7 +31,7 @@ until_true() {
 network() {
     ip netns add "$namespace"
     inside ip link set lo up
-    # The node's address: one end of a pair whose other end nobody listens at.
+    # The node's address: one end of a veth pair whose other end is unused.
     inside ip link add node0 type veth peer name node1
     inside ip addr add "$node_ip/24" dev node0
     inside ip link set node0 up
@@ -40,7 +40,7 @@ network() {
     inside sysctl -q -w net.ipv4.ip_forward=1
 }
 
-# kubeconfig: everybody here is the administrator; nobody else reaches the namespace.
+# kubeconfig: every user is an administrator; the namespace is not reachable from outside.
 settings() {
     openssl genrsa -out "$state/accounts.key" 2048 2>/dev/null
     openssl rsa -in "$state/accounts.key" -pubout -out "$state/accounts.pub" 2>/dev/null
@@ -102,7 +102,7 @@ cluster.local {
         kubeconfig $state/kubeconfig
     }
 }
-# Nothing else is reached from here.
+# Nothing else is reachable from here.
 . {
     bind $dns_ip
     template ANY ANY {
@@ -141,12 +141,12 @@ cluster_start() {
 
 containers() { inside ctr --address "$state/containerd.sock" --namespace k8s.io "$@"; }
 
-# images NAME...: from the container engine into the cluster's.
+# images NAME...: copy images from the container engine into the cluster's.
 images() { docker save "$@" | containers images import --snapshotter overlayfs - >/dev/null; }
 
 cluster_stop() {
     if [ -S "$state/containerd.sock" ]; then
-        # What a kubelet started outlives it.
+        # Processes that a kubelet started outlive it.
         [ -z "${kubelet_pid:-}" ] || kill "$kubelet_pid" 2>/dev/null || true
         for task in $(containers tasks ls -q); do containers tasks kill --signal KILL "$task" 2>/dev/null || true; done
         for _ in $(seq 20); do

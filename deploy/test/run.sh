@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Installs the chart in a Kubernetes cluster of one node that it starts itself, asks it, breaks it, upgrades it and scales it under
-# load, and takes all down. Images are those of compose/test; where the kernel allows no containers it says so and ends with 0.
+# Installs the chart in a single-node Kubernetes cluster that it starts itself, submits prompts, kills, upgrades and scales pods
+# under load, and takes everything down. The images are those of compose/test. If the kernel allows no containers, it reports this
+# and exits with 0.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 coe=$PWD/.venv/bin
@@ -34,7 +35,7 @@ chart() { # chart VERB [FLAGS]
     inside "$helm" --kubeconfig "$state/kubeconfig" "$verb" coe deploy/helm/coe --values deploy/test/values.yaml --wait --timeout 5m "$@" >"$state/helm.log"
 }
 
-# client NAME COMMAND...: a pod of the load image; `ended NAME` prints what it printed and ends as it did.
+# client NAME COMMAND...: run a pod of the load image; `ended NAME` prints its output and returns its exit status.
 client() {
     name=$1
     shift
@@ -57,7 +58,7 @@ kubernetes=$(tools/kubernetes.sh)
 helm=$(command -v helm || echo "${XDG_CACHE_HOME:-$HOME/.cache}/coe/tools/helm")
 missing=""
 for package in containernetworking-plugins iptables iproute2 openssl; do
-    # dpkg knows of packages that others recommend, too.
+    # dpkg also lists packages that others merely recommend.
     [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing="$missing $package"
 done
 if [ -n "$missing" ]; then

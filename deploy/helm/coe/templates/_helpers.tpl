@@ -1,4 +1,4 @@
-{{/* Parts that several templates share. Those called with a dict take (dict "root" $ "name" SERVICE). */}}
+{{/* Helpers shared by several templates. Those called with a dict take (dict "root" $ "name" SERVICE). */}}
 
 {{- define "coe.selector" -}}
 app.kubernetes.io/name: coe
@@ -14,7 +14,7 @@ helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version | replace "+" "_" }
 {{- end }}
 
 {{- define "coe.fullname" -}}
-{{- /* Of a long release's name the beginning. Pods of a StatefulSet bear its name and a hash of ten in one label, which takes 63. */}}
+{{- /* A long release name is truncated: a StatefulSet's pods have its name plus a ten-character hash in one label of at most 63. */}}
 {{- $most := ternary 52 63 (eq .name "node") -}}
 {{ printf "%s-%s" (.root.Release.Name | trunc (int (sub $most (add1 (len .name))))) .name }}
 {{- end }}
@@ -83,7 +83,7 @@ capabilities: {drop: [ALL]}
 {{- end }}
 {{- end }}
 
-{{/* `env` and `envFrom` of a container: .own is the chart's list as YAML, .extra and .extraFrom are what the values add. */}}
+{{/* `env` and `envFrom` of a container: .own is the chart's list as YAML, .extra and .extraFrom come from the values. */}}
 {{- define "coe.env" -}}
 {{- $seen := dict -}}
 {{- $all := concat (.own | fromYamlArray) .root.Values.extraEnv (.extra | default list) -}}
@@ -97,7 +97,7 @@ envFrom: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
 
-{{/* Seconds that running prompts may go on once a node is told to end. What is left of its time is for saying goodbye. */}}
+{{/* Seconds that running prompts may continue after a node is told to stop. The rest of its time is for shutdown. */}}
 {{- define "coe.workerGrace" -}}
 {{- $all := int .Values.node.terminationGraceSeconds -}}
 {{ max (sub $all 30) (div $all 2) }}
@@ -117,14 +117,14 @@ envFrom: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
 
-{{/* Probes of a container whose gRPC port is .port. The kubelet's own gRPC probe speaks no TLS. A worker looks after itself. */}}
+{{/* Probes of a container whose gRPC port is .port. The kubelet's gRPC probe does not support TLS. A worker watches itself. */}}
 {{- define "coe.probes" -}}
 {{- $check := ternary (dict "grpc" (dict "port" .port)) (dict "exec" (dict "command" (list "python" "-m" "coe.local.probe" (printf "127.0.0.1:%d" (int .port))))) (eq .root.Values.tls.grpc "off") -}}
 {{- $alive := dict "tcpSocket" (dict "port" .port) -}}
 {{- if and (eq .root.Values.tls.grpc "off") (ne .name "expert-worker") -}}
 {{- $alive = dict "grpc" (dict "port" .port "service" "liveness") -}}
 {{- end -}}
-# Neither started nor alive asks for health: a service that waits for Kafka is not fixed by a restart, one that hangs is.
+# Startup and liveness probes ignore health: a restart does not help a service that waits for Kafka, only one that hangs.
 startupProbe:
   tcpSocket: {port: {{ .port }}}
   periodSeconds: 5
