@@ -1,1 +1,1 @@
-"""Load tests: an open-loop generator over Kafka, gRPC or HTTP, profiles as files, percentiles, reports."""
+"""Load tests: an open-loop generator over Kafka, gRPC or HTTP, with profile files, percentiles and reports."""

@@ -1,4 +1,4 @@
-"""`python -m loadtest`: run a profile against a running stack, or one of its own."""
+"""`python -m loadtest`: run a load profile against a running stack, or against its own."""
 
 import asyncio
 import os
@@ -29,7 +29,7 @@ from loadtest.steps import steps
 from loadtest.tiers import TierPoint, watched
 from loadtest.transports import open_transport
 
-# Ended prompts between two looks at the progress.
+# Finished prompts between two progress updates.
 _SHOWN_EVERY = 50
 _STDOUT = Path("-")
 
@@ -38,17 +38,19 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 
 @app.command("run")
 def run_command(
-    profile: Annotated[str, typer.Option(help="A name from profiles/, or the path of a YAML file.")] = "smoke",
-    transport: Annotated[Literal["kafka", "grpc", "http"], typer.Option(help="The way in.")] = "kafka",
-    report: Annotated[Path | None, typer.Option(help="Writes an HTML page with plots there; - is stdout.")] = None,
-    save_baseline: Annotated[bool, typer.Option(help="Later runs of this profile are compared with this one.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="The result as one object.")] = False,
-    api_key: Annotated[str, typer.Option(envvar="COE_API_KEY", help="Where the gateway asks for one.")] = "",
+    profile: Annotated[str, typer.Option(help="Name of a profile in profiles/, or path of a YAML file.")] = "smoke",
+    transport: Annotated[Literal["kafka", "grpc", "http"], typer.Option(help="How to submit prompts.")] = "kafka",
+    report: Annotated[
+        Path | None, typer.Option(help="Write an HTML report with plots to this file; - is stdout.")
+    ] = None,
+    save_baseline: Annotated[bool, typer.Option(help="Compare later runs of this profile with this one.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one object.")] = False,
+    api_key: Annotated[str, typer.Option(envvar="COE_API_KEY", help="API key, if the gateway requires one.")] = "",
 ) -> None:
-    """Sends what the profile says; exit status 1 when its bounds are not kept.
+    """Run a load profile. The exit status is 1 if its bounds are not met.
 
-    Uses the servers that COE_KAFKA_BOOTSTRAP, COE_GATEWAY and COE_GATEWAY_HTTP name; without these the stack that runs
-    on COE_HOME; when none does, starts one and stops it again.
+    Uses the servers that COE_KAFKA_BOOTSTRAP, COE_GATEWAY and COE_GATEWAY_HTTP name, otherwise the running stack of
+    COE_HOME. If there is none, starts a stack and stops it afterwards.
     """
     quiet_logs()
     try:
@@ -79,15 +81,15 @@ def run_command(
 
 
 def _check(profile: Profile, transport: str, report: Path | None, *, save_baseline: bool, as_json: bool) -> None:
-    """Before the load, so that minutes of it are not for nothing. Raises InvalidPrompt."""
+    """Check the options before minutes of load are spent on them. Raises InvalidPrompt."""
     asked = profile.prompts
     if transport == "http" and asked.category and not (asked.expert or asked.experts):
-        raise InvalidPrompt(f"{profile.name} gives prompts a category, which the HTTP API does not take")
+        raise InvalidPrompt(f"{profile.name} sets a category, which the HTTP API does not support")
     if save_baseline and not os.access(baseline.BASELINES, os.W_OK):
-        raise InvalidPrompt(f"--save-baseline: {baseline.BASELINES} can't be written to")
+        raise InvalidPrompt(f"--save-baseline: {baseline.BASELINES} is not writable")
     if report == _STDOUT:
         if as_json:
-            raise InvalidPrompt("--report - and --json both want stdout")
+            raise InvalidPrompt("--report - and --json can't both write to stdout")
     elif report is not None:
         try:
             report.parent.mkdir(parents=True, exist_ok=True)
@@ -98,7 +100,7 @@ def _check(profile: Profile, transport: str, report: Path | None, *, save_baseli
 
 @app.command("list")
 def list_command() -> None:
-    """The profiles that there are."""
+    """List the available profiles."""
     for path in sorted(PROFILES.glob("*.yaml")):
         out.print(f"{path.stem:14} {load(path.stem).about}", highlight=False)
 
@@ -125,10 +127,10 @@ async def _run(profile: Profile, transport: str, api_key: str) -> Run:
                 errors += bool(sample.error)
                 if done % _SHOWN_EVERY:
                     return
-                progress.update(task, description=f"{profile.name}: {done} ended, {errors} of them errors")
+                progress.update(task, description=f"{profile.name}: {done} finished, {errors} with errors")
 
             if profile.bounds.most_growth is not None and not stack.services:
-                say(f"{profile.name}: what a stack elsewhere holds is not seen, only how late it answers")
+                say(f"{profile.name}: the resources of a stack elsewhere are not visible; only its latency is checked")
             speed, began = baseline.speed(), datetime.now(UTC)
             before = cost.measure(stack)
             async with watched(stack.redis_url) as tiers, growth.watched(stack, profile) as looks:
@@ -155,7 +157,7 @@ async def _stack(profile: Profile) -> AsyncIterator[StackInfo]:
     if running is not None:
         if profile.stack:
             wanted = ", ".join(f"{name}={value}" for name, value in profile.stack.items())
-            say(f"{profile.name} is for a stack with {wanted}; the one that runs is taken as it is")
+            say(f"{profile.name} expects a stack with {wanted}; using the running one as is")
         yield running
         return
     os.environ.update(profile.stack)
@@ -164,14 +166,14 @@ async def _stack(profile: Profile) -> AsyncIterator[StackInfo]:
 
 
 def elsewhere() -> StackInfo | None:
-    """Servers that the environment names; None when it names none that takes prompts."""
+    """The servers that the environment names; None if none of them accepts prompts."""
     core = CoreSettings()
     named = core.model_fields_set
     kafka = core.kafka_bootstrap if "kafka_bootstrap" in named else ""
     gateway, http = os.environ.get("COE_GATEWAY", ""), os.environ.get("COE_GATEWAY_HTTP", "")
     if not (kafka or gateway or http):
         return None
-    # A Redis that nobody names is another system's, if there is one.
+    # A Redis at the default address, if there is one, belongs to another system.
     return StackInfo(str(core.home), kafka, core.redis_url if "redis_url" in named else "", gateway, http)
 
 

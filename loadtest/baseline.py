@@ -1,6 +1,6 @@
-"""Figures of an earlier run to compare with, in units of what the machine takes for a fixed piece of work.
+"""Compare a run with an earlier one, relative to the time that the machine needs for a fixed piece of work.
 
-So a baseline of one machine says something on another, and a busy day does not look like a regression.
+This makes baselines meaningful on other machines, and keeps a busy machine from looking like a regression.
 """
 
 import json
@@ -16,7 +16,7 @@ from loadtest.report import Result
 
 BASELINES = Path(__file__).with_name("baselines")
 CPU = "CPU a prompt"
-# Processes that cost less than this share of all are told apart from noise by nobody.
+# The cost of processes below this share of the total is indistinguishable from noise.
 _LEAST_SHARE = 0.05
 _ROUNDS = 15
 _WORK = bytes(1 << 20)
@@ -24,14 +24,14 @@ _WORK = bytes(1 << 20)
 
 @dataclass(frozen=True)
 class Speed:
-    """Milliseconds of a fixed piece of work on one core: of CPU, and as time goes by, which others on it lengthen."""
+    """Milliseconds for a fixed piece of work on one core: CPU time, and wall time, which other load lengthens."""
 
     cpu_ms: float
     wall_ms: float
 
 
 def speed() -> Speed:
-    """Now, each the median of some rounds."""
+    """The current speed: medians of several rounds."""
     rounds = []
     for _ in range(_ROUNDS):
         wall, cpu = time.perf_counter(), time.thread_time()
@@ -46,10 +46,10 @@ def between(before: Speed, after: Speed) -> Speed:
 
 
 def figures(result: Result, unit: Speed) -> dict[str, float]:
-    """What is compared, in units: smaller is better. Median latencies, and CPU of the stack and its larger processes.
+    """Figures to compare, in `unit`s, smaller is better: median latencies, CPU of the stack and its larger processes.
 
-    No high percentiles: on a shared machine they are its other users' more than ours. No latencies at all when the
-    generator itself was late.
+    High percentiles are left out, because on a shared machine they mostly reflect other users. Latencies are left out
+    entirely if the generator itself was late.
     """
     latencies = {} if result.note else result.summary.latency_ms
     found = {
@@ -64,7 +64,7 @@ def figures(result: Result, unit: Speed) -> dict[str, float]:
 
 
 def path(result: Result, folder: Path = BASELINES) -> Path:
-    """Of stacks on this machine, whose CPU is known; those elsewhere are compared with each other."""
+    """Stacks elsewhere, whose CPU is unknown, have baselines of their own."""
     where = "" if result.cost else "-elsewhere"
     return folder / f"{result.profile.name}-{result.transport}{where}.json"
 
@@ -75,7 +75,7 @@ def save(file: Path, found: Mapping[str, float]) -> None:
 
 
 def ratios(file: Path, found: Mapping[str, float]) -> dict[str, float]:
-    """Now divided by then, for what both know. Empty without a baseline."""
+    """Current figures divided by the baseline's, for those present in both. Empty without a baseline."""
     if not file.exists():
         return {}
     then = json.loads(file.read_text())
@@ -83,12 +83,12 @@ def ratios(file: Path, found: Mapping[str, float]) -> dict[str, float]:
 
 
 def accepted(name: str, bounds: Bounds) -> float:
-    """The highest ratio of this figure that is no regression."""
+    """The highest ratio of this figure that does not count as a regression."""
     return bounds.most_regression if name.startswith(CPU) else bounds.most_slowdown
 
 
 def regressions(compared: Mapping[str, float], bounds: Bounds) -> list[str]:
-    """A complaint for each figure that costs more than its bound times its baseline."""
+    """A complaint for each figure that exceeds its baseline by more than its bound."""
     return [
         f"{name} is {ratio:.2f} times its baseline"
         for name, ratio in compared.items()

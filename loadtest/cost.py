@@ -1,4 +1,4 @@
-"""What the run cost: CPU seconds of every process of the stack and of the generator, and how their memory grew."""
+"""The cost of a run: CPU seconds and memory growth of the generator and of every process of the stack."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -8,20 +8,20 @@ import psutil
 
 from coe.local.stackfile import StackInfo
 
-# The process that runs the load; when the stack is its own, also what watches over it.
+# The process that runs the load and, if it started the stack, supervises it.
 GENERATOR = "load generator"
 
 
 @dataclass(frozen=True)
 class Use:
-    """Of one process at one moment: CPU seconds since it started, resident bytes."""
+    """One process at one moment: CPU seconds since its start, and resident bytes."""
 
     cpu_s: float
     memory_bytes: int
 
 
 def processes(stack: StackInfo) -> dict[str, psutil.Process]:
-    """Every child of the stack's by name, broker and Redis included. Empty for a stack elsewhere."""
+    """Every child process of the stack by name, including broker and Redis. Empty for a stack elsewhere."""
     if not stack.services:
         return {}
     names = {service.pid: name for name, service in stack.services.items()}
@@ -34,7 +34,7 @@ def processes(stack: StackInfo) -> dict[str, psutil.Process]:
 
 
 def measure(stack: StackInfo) -> dict[str, Use]:
-    """This process, and those of the stack. Empty for a stack elsewhere."""
+    """Use of this process and of those of the stack. Empty for a stack elsewhere."""
     found = {}
     for name, process in processes(stack).items():
         with suppress(psutil.NoSuchProcess):
@@ -48,7 +48,7 @@ def _use(process: psutil.Process) -> Use:
 
 
 def difference(before: Mapping[str, Use], after: Mapping[str, Use], prompts: int) -> dict[str, dict[str, float]]:
-    """Per process that lived throughout: CPU milliseconds a prompt, memory and its growth in MiB."""
+    """For each process that lived throughout: CPU milliseconds per prompt, memory and its growth in MiB."""
     return {
         name: {
             "cpu_ms_per_prompt": (after[name].cpu_s - before[name].cpu_s) * 1000 / max(1, prompts),

@@ -1,5 +1,4 @@
-"""Whether what the services hold grows while a load runs, and answers come later: the first quarter of the measured
-time against the last."""
+"""Detects growth of resources and latency under load: compares the first quarter of the measured time with the last."""
 
 import asyncio
 from collections import defaultdict
@@ -16,16 +15,16 @@ from loadtest.loadprofile import Bounds, Profile
 from loadtest.recorder import Sample
 
 MEMORY, FILES, THREADS, LATENCY = "MiB of memory", "open files", "threads", "ms until the answer"
-COLUMNS = ("who", "what", "first quarter", "last quarter", "times")
-# So much more says nothing: it comes and goes.
+COLUMNS = ("service", "resource", "first quarter", "last quarter", "ratio")
+# Differences up to this are noise.
 _NOISE = {MEMORY: 16.0, FILES: 16.0, THREADS: 4.0, LATENCY: 0.0}
-# In the measured time.
+# Number of looks during the measured time.
 _LOOKS = 80
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What each service held. `at_s` counts from the run's start."""
+    """Resources held by each service. `at_s` is measured from the start of the run."""
 
     at_s: float
     held: Mapping[str, Mapping[str, float]]
@@ -51,7 +50,7 @@ class Growth:
 
 
 def growths(profile: Profile, looks: Sequence[Look], samples: Sequence[Sample]) -> list[Growth]:
-    """Of each service that was there in both quarters, and of the answers; none unless the profile asks. Pure."""
+    """Growth of each service present in both quarters, and of latency; empty unless the profile bounds it. Pure."""
     if profile.bounds.most_growth is None:
         return []
     series: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
@@ -73,12 +72,12 @@ def growths(profile: Profile, looks: Sequence[Look], samples: Sequence[Sample]) 
 
 
 def ended(looks: Sequence[Look]) -> list[str]:
-    """Services that are not the processes any more that they were: what they held went with them. Pure."""
+    """Services whose process exited during the run, which released its resources. Pure."""
     return sorted(looks[0].held.keys() - looks[-1].held.keys()) if looks else []
 
 
 def too_much(found: Sequence[Growth], bounds: Bounds) -> list[str]:
-    """A complaint for each that grew by more than its bound."""
+    """A complaint for each resource that grew beyond its bound."""
     lines = []
     for growth in found:
         bound = "most_slowdown" if growth.what == LATENCY else "most_growth"
@@ -93,7 +92,7 @@ def too_much(found: Sequence[Growth], bounds: Bounds) -> list[str]:
 
 @asynccontextmanager
 async def watched(stack: StackInfo, profile: Profile) -> AsyncIterator[list[Look]]:
-    """A list that grows while the block runs; empty for a stack elsewhere, and where the profile does not ask."""
+    """A list that fills while the block runs. Empty for a stack elsewhere, and unless the profile bounds growth."""
     looks: list[Look] = []
     if profile.bounds.most_growth is None:
         yield looks
@@ -116,7 +115,7 @@ async def _watch(stack: StackInfo, every_s: float, looks: list[Look]) -> None:
 
 
 def look(stack: StackInfo) -> dict[str, dict[str, float]]:
-    """What each service holds. Not broker and Redis, which take what they like up to bounds of their own, nor the
+    """Resources held by each service. Leaves out broker and Redis, which grow up to bounds of their own, and the
     generator, which keeps every answer."""
     found: dict[str, dict[str, float]] = {}
     processes = cost.processes(stack)

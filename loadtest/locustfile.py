@@ -1,9 +1,9 @@
-"""Users for Locust, which is closed-loop: each waits for its answer before it thinks of the next question.
+"""Users for Locust, which is closed-loop: each user waits for its answer before asking the next question.
 
 .venv/bin/pip install locust; .venv/bin/locust -f loadtest/locustfile.py --host http://127.0.0.1:8080
 
-A host with https:// is trusted by COE_TLS_CA, and shown COE_TLS_CERT and COE_TLS_KEY; a gateway that wants a key gets
-COE_API_KEY.
+For an https:// host, COE_TLS_CA verifies its certificate, and COE_TLS_CERT and COE_TLS_KEY are the client's. For a
+gateway that requires a key, set COE_API_KEY.
 """
 
 import itertools
@@ -19,18 +19,18 @@ from loadtest.loadprofile import Prompts
 from loadtest.prompts import prompts
 
 _seeds = itertools.count(1)
-# A stream that says nothing for so long is lost: the gateway sends at least a comment every 15 s.
+# A stream silent for this long is dead: the gateway sends at least a comment every 15 s.
 _SILENCE_S = 60.0
 
 
 class ChatUser(HttpUser):  # type: ignore[misc]
-    """Streams a chat completion; the time to the first text is an entry of its own in Locust's tables."""
+    """Streams a chat completion; the time to the first text is a separate entry in Locust's tables."""
 
     wait_time = between(1, 3)
 
     def on_start(self) -> None:
         self._asked = prompts(Prompts(max_tokens=16), seed=next(_seeds))
-        # Locust's sessions read no settings of `requests` from the environment.
+        # Locust's sessions ignore the environment variables of `requests`.
         self.client.verify = os.environ.get("COE_TLS_CA") or True
         if certificate := os.environ.get("COE_TLS_CERT"):
             self.client.cert = (certificate, os.environ.get("COE_TLS_KEY"))
@@ -50,15 +50,15 @@ class ChatUser(HttpUser):  # type: ignore[misc]
         settings = {"stream": True, "catch_response": True, "timeout": _SILENCE_S, "name": "chat"}
         with self.client.post(path, json=body, **settings) as answer:
             trouble = self._read(answer, started)
-            # Locust's own time ends with the headers.
+            # Locust stops its timer at the headers.
             answer.request_meta["response_time"] = (time.perf_counter() - started) * 1000
             if trouble:
                 answer.failure(trouble)
 
     def _read(self, answer: Any, started: float) -> str:
-        """What went wrong; "" when nothing did."""
+        """The failure, or "" for none."""
         if answer.status_code != 200:
-            # 0: there is no answer, but a reason.
+            # 0: no response, only a reason.
             return f"HTTP {answer.status_code}: {getattr(answer, 'error', None) or answer.text[:200]}"
         texts = 0
         try:
@@ -69,9 +69,9 @@ class ChatUser(HttpUser):  # type: ignore[misc]
                     texts += 1
                     if texts == 1:
                         self._first_text(started)
-        except (OSError, ValueError) as error:  # those of `requests` are among them
-            return f"the answer broke off: {error}"
-        return "" if texts else "no text came"
+        except (OSError, ValueError) as error:  # includes those of `requests`
+            return f"the answer was cut off: {error}"
+        return "" if texts else "no text in the answer"
 
     def _first_text(self, started: float) -> None:
         self.environment.events.request.fire(
@@ -85,7 +85,7 @@ class ChatUser(HttpUser):  # type: ignore[misc]
 
 
 def _chunks(lines: Iterator[bytes]) -> Iterator[dict[str, Any]]:
-    """Without comments, which say that the stream lives. Raises ValueError when its end does not come."""
+    """The data chunks, without keep-alive comments. Raises ValueError if the stream does not end with [DONE]."""
     done = False
     for line in lines:
         field, _, data = line.partition(b":")
@@ -94,4 +94,4 @@ def _chunks(lines: Iterator[bytes]) -> Iterator[dict[str, Any]]:
             if not done:
                 yield json.loads(data)
     if not done:
-        raise ValueError("its end did not come")
+        raise ValueError("it did not end with [DONE]")

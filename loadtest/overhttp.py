@@ -1,4 +1,4 @@
-"""The gateway's OpenAI-compatible HTTP API as a way into the system: a streamed chat completion a prompt."""
+"""Transport over the gateway's OpenAI-compatible HTTP API: one streamed chat completion per prompt."""
 
 import asyncio
 import json
@@ -15,15 +15,15 @@ from coe.platform.errors import CapacityExceeded, CoEError, DeadlineExceeded, In
 from coe.platform.open_files import allow_open_files
 from coe.platform.tls import TlsSettings
 
-# A prompt never waits for another one's connection, and a pool goes through all that it has for each.
+# No limit: a prompt never waits for another's connection. Several pools: each request scans a pool's connections.
 _POOLS = 32
 _LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=32)
-# What stands in front of a gateway says no more than that.
+# A proxy in front of the gateway returns only a status.
 _BY_STATUS = {429: CapacityExceeded, 502: Unavailable, 503: Unavailable, 504: DeadlineExceeded}
 
 
 class HttpTransport:
-    """As many connections as prompts are under way, from several pools in turn."""
+    """One connection per prompt in progress, from several pools in rotation."""
 
     def __init__(self, pools: Sequence[httpx.AsyncClient]) -> None:
         self._pools = cycle(pools)
@@ -64,10 +64,10 @@ def _refusal(status: int, body: str) -> CoEError:
 
 
 async def _deltas(lines: AsyncIterator[str], result: events_pb2.PromptCompleted) -> AsyncGenerator[str, None]:
-    """The texts of a server-sent event stream; what ends it goes into the result. Raises CoEError."""
+    """The texts of a server-sent event stream; finish reason and usage go into `result`. Raises CoEError."""
     done = False
     async for line in lines:
-        # Comments say that the stream lives.
+        # Skip keep-alive comments.
         field, _, data = line.partition(":")
         if field != "data":
             continue
@@ -82,19 +82,19 @@ async def _deltas(lines: AsyncIterator[str], result: events_pb2.PromptCompleted)
                 result.usage.completion_tokens = usage["completion_tokens"]
             choices = [(choice["delta"].get("content"), choice["finish_reason"]) for choice in chunk["choices"]]
         except (ValueError, KeyError, TypeError, AttributeError):
-            raise InternalError(f"no chunk of a chat completion: {line[:200]}") from None
+            raise InternalError(f"not a chat completion chunk: {line[:200]}") from None
         for text, reason in choices:
             if text:
                 yield text
             if reason:
                 result.completion.finish_reason = reason
     if not done:
-        raise Unavailable("the answer broke off")
+        raise Unavailable("the answer was cut off")
 
 
 @asynccontextmanager
 async def connected(address: str, headers: Mapping[str, str], start_timeout_s: float) -> AsyncIterator[HttpTransport]:
-    """Raises Unavailable when nobody answers there or a certificate is not trusted, Unauthenticated for a wrong key."""
+    """Raises Unavailable if no gateway answers or its certificate is not trusted, Unauthenticated for a wrong key."""
     allow_open_files()
     encrypted = GatewaySettings().http_tls != "off"
     url = f"{'https' if encrypted else 'http'}://{address}"
@@ -111,7 +111,7 @@ async def connected(address: str, headers: Mapping[str, str], start_timeout_s: f
 
 
 async def _greet(http: httpx.AsyncClient, timeout_s: float) -> None:
-    """Before the load, so that an address, a certificate or a key that is wrong is one error and not one a prompt."""
+    """Check before the load, so that a wrong address, certificate or key is one error instead of one per prompt."""
     try:
         answer = await http.get("/v1/models", timeout=timeout_s)
     except httpx.HTTPError as error:

@@ -1,4 +1,4 @@
-"""One HTML page a run, everything inside it: plots as SVG, figures as tables."""
+"""One self-contained HTML report per run: plots as SVG, figures as tables."""
 
 from collections.abc import Iterable, Sequence
 from html import escape
@@ -27,7 +27,7 @@ th { font-weight: 600; text-align: left } td + td, th + th { text-align: right; 
 def render(
     result: Result, samples: Sequence[Sample], tiers: Sequence[TierPoint] = (), compared: dict[str, float] | None = None
 ) -> str:
-    """`compared`: figures divided by their baseline's."""
+    """`compared`: figures divided by those of the baseline."""
     title = f"Load test: {escape(result.profile.name)} over {escape(result.transport)}"
     found, saturated_at = result.steps, result.saturated_at
     parts = [
@@ -39,17 +39,17 @@ def render(
         *(_steps(found, saturated_at) if len(found) > 1 else ()),
         "<h2>Over time</h2>",
         plots.over_time(samples, tiers),
-        "<h2>Latency of what was answered, milliseconds after the scheduled arrival</h2>",
+        "<h2>Latency of answered prompts, in milliseconds after the scheduled arrival</h2>",
         _latencies(result),
         *(_cost(result) if result.cost else ()),
         *_growth(result.growth),
         *(_compared(compared, result.profile.bounds) if compared else ()),
         *(
-            ("<h2>Errors</h2>", _table(("error", "prompts", "the first"), _errors(result)))
+            ("<h2>Errors</h2>", _table(("error", "prompts", "first message"), _errors(result)))
             if result.summary.errors
             else ()
         ),
-        "<h2>Who answered</h2>",
+        "<h2>Answers by expert</h2>",
         _table(("expert", "prompts"), _counts(result.summary.experts)),
         _table(("weights found in", "prompts"), _counts(result.summary.found_in)) if result.summary.found_in else "",
     ]
@@ -58,7 +58,7 @@ def render(
 
 
 def _origin(result: Result) -> str:
-    """What one looks for on a page of last month."""
+    """When, with which version and on how many cores the run took place."""
     began = f"{result.began:%Y-%m-%d %H:%M} UTC, " if result.began else ""
     return f"{began}composition-of-experts {escape(VERSION)}, {CORES} cores"
 
@@ -66,7 +66,7 @@ def _origin(result: Result) -> str:
 def _verdict(result: Result) -> str:
     note = f"<p>{escape(result.note)}</p>" if result.note else ""
     if not result.complaints:
-        return '<p class="good">All bounds of the profile were kept.</p>' + note
+        return '<p class="good">All bounds of the profile were met.</p>' + note
     return "".join(f'<p class="bad">{escape(complaint)}</p>' for complaint in result.complaints) + note
 
 
@@ -79,8 +79,8 @@ def _facts(result: Result, saturated_at: float | None) -> str:
         "tokens/s": f"{summary.tokens_per_s:.1f}",
         "first text, p50": f"{first['p50']:.0f} ms" if first else "-",
         "saturation": f"{saturated_at:.1f} prompts/s" if saturated_at is not None else "not reached",
-        "switches of expert": str(summary.switches) if summary.switches is not None else "-",
-        "CPU a token": f"{result.cpu_ms_per_token:.1f} ms" if result.cpu_ms_per_token is not None else "-",
+        "expert switches": str(summary.switches) if summary.switches is not None else "-",
+        "CPU per token": f"{result.cpu_ms_per_token:.1f} ms" if result.cpu_ms_per_token is not None else "-",
     }
     return (
         '<div class="facts">' + "".join(f"<div><b>{value}</b>{name}</div>" for name, value in facts.items()) + "</div>"
@@ -101,7 +101,15 @@ def _steps(found: Sequence[Step], saturated_at: float | None) -> Iterable[str]:
         for step in found
     ]
     yield _table(
-        ("offered/s", "answered/s", "errors", "whole p50 ms", "whole p99 ms", "first text p50 ms", "first text p99 ms"),
+        (
+            "offered/s",
+            "answered/s",
+            "errors",
+            "full answer p50 ms",
+            "full answer p99 ms",
+            "first text p50 ms",
+            "first text p99 ms",
+        ),
         rows,
     )
 
@@ -120,19 +128,19 @@ def _latencies(result: Result) -> str:
 def _cost(result: Result) -> Iterable[str]:
     yield "<h2>Cost</h2>"
     rows = [(name, *(f"{value:.2f}" for value in use.values())) for name, use in sorted(result.cost.items())]
-    yield _table(("process", "CPU ms a prompt", "memory MiB", "grown MiB"), rows)
+    yield _table(("process", "CPU ms per prompt", "memory MiB", "growth MiB"), rows)
 
 
 def _growth(found: Sequence[Growth]) -> Iterable[str]:
     if found:
-        yield "<h2>From the first quarter to the last</h2>"
+        yield "<h2>Growth from the first quarter to the last</h2>"
         yield _table(COLUMNS, (growth.row for growth in found))
 
 
 def _compared(compared: dict[str, float], bounds: Bounds) -> Iterable[str]:
-    yield "<h2>Against the baseline</h2><p>The machine's speed is taken out.</p>"
+    yield "<h2>Compared with the baseline</h2><p>Adjusted for the machine's speed.</p>"
     rows = [(name, f"{ratio:.2f}", f"{accepted(name, bounds):g}") for name, ratio in compared.items()]
-    yield _table(("", "times the baseline", "accepted"), rows)
+    yield _table(("", "ratio to baseline", "limit"), rows)
 
 
 def _errors(result: Result) -> list[tuple[str, ...]]:

@@ -1,4 +1,4 @@
-"""The plots of a report, as SVG text."""
+"""Plots of a report, as SVG text."""
 
 import io
 import math
@@ -13,13 +13,13 @@ from loadtest.steps import Step
 from loadtest.tiers import TierPoint
 
 _MIB = 2**20
-# More dots than this become a picture within the drawing: a page of tens of thousands of shapes opens slowly.
+# More dots than this are rasterised: a page with tens of thousands of shapes opens slowly.
 _MOST_SHAPES = 5000
 _COLOURS = {"hbm": "#2a78d6", "ddr": "#eda100", "disk": "#e34948"}
 
 
 def over_time(samples: Sequence[Sample], tiers: Sequence[TierPoint]) -> str:
-    """Arrivals, latencies, where weights were found, and what the tiers hold, on one time axis."""
+    """Arrivals, latencies, where weights were found, and tier usage, on one time axis."""
     good = [sample for sample in samples if not sample.error and sample.done_s is not None]
     ends = [sample.at_s + (sample.done_s or 0.0) for sample in good]
     failed = [sample.at_s + (sample.done_s or 0.0) for sample in samples if sample.error]
@@ -40,7 +40,7 @@ def over_time(samples: Sequence[Sample], tiers: Sequence[TierPoint]) -> str:
 
 
 def against_rate(found: Sequence[Step], saturated_at: float | None) -> str:
-    """What was answered, and how late, against what was offered."""
+    """Answered rate and latency against the offered rate."""
     figure = Figure(figsize=(10, 3.6), layout="constrained")
     rate, latency = figure.subplots(1, 2)
     offered = [step.offered for step in found]
@@ -48,8 +48,10 @@ def against_rate(found: Sequence[Step], saturated_at: float | None) -> str:
     rate.plot(offered, [step.answered for step in found], "o-", color="#2a78d6", label="answered")
     rate.set_ylabel("prompts/s")
     for name, point, style in (("p50", "p50", "o-"), ("p99", "p99", "s--")):
-        # Nothing was answered: a gap.
-        latency.plot(offered, [_seconds(step.latency_ms.get(point)) for step in found], style, label=f"whole, {name}")
+        # A gap where nothing was answered.
+        latency.plot(
+            offered, [_seconds(step.latency_ms.get(point)) for step in found], style, label=f"full answer, {name}"
+        )
         if any(step.first_text_ms for step in found):
             first = [_seconds(step.first_text_ms.get(point)) for step in found]
             latency.plot(offered, first, style, label=f"first text, {name}")
@@ -86,7 +88,7 @@ def _latency(good: Sequence[Sample]) -> Callable[[Axes], None]:
     def draw(axes: Axes) -> None:
         whole = [(s.at_s, s.done_s or 0.0) for s in good]
         first = [(s.at_s, s.first_text_s) for s in good if s.first_text_s is not None]
-        for points, colour, label in ((whole, "#2a78d6", "whole"), (first, "#1baf7a", "first text")):
+        for points, colour, label in ((whole, "#2a78d6", "full answer"), (first, "#1baf7a", "first text")):
             times, late = [at for at, _ in points], [seconds for _, seconds in points]
             axes.plot(times, late, ".", ms=3, color=colour, label=label, rasterized=len(points) > _MOST_SHAPES)
         axes.set_ylabel("seconds after arrival")
@@ -101,8 +103,8 @@ def _found(good: Sequence[Sample], length: float, bins: int) -> Callable[[Axes],
         colours = [_COLOURS.get(name, "#888") for name in names]
         axes.hist(times, bins=bins, range=(0, length), stacked=True, color=colours, label=names)
         if changed := switches(list(good)):
-            axes.plot(changed, [0] * len(changed), "|", ms=10, color="#222", label="switch of expert")
-        axes.set_ylabel("prompts, weights in")
+            axes.plot(changed, [0] * len(changed), "|", ms=10, color="#222", label="expert switch")
+        axes.set_ylabel("prompts by tier of weights")
 
     return draw
 

@@ -1,4 +1,4 @@
-"""What the load test asks: short questions over many fields, none twice the same."""
+"""The prompts of a load test: short questions from many fields, varied by numbers."""
 
 import random
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ _FILLER = "context"
 
 
 def prompts(wanted: Prompts, seed: int) -> Iterator[events_pb2.PromptSubmitted]:
-    """An endless stream; the same seed asks the same, under ids of its own: a run after another is no repetition."""
+    """An endless stream. The same seed gives the same prompts but new ids, so a second run is not deduplicated."""
     rng = random.Random(seed)
     padding = f"{_FILLER} " * wanted.padding_words
     experts = wanted.experts or (wanted.expert,)

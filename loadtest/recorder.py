@@ -1,7 +1,7 @@
-"""What came of the prompts: counts and HdrHistogram percentiles.
+"""Results of the prompts: counts and HdrHistogram percentiles.
 
-Safe from coordinated omission: every latency counts from the moment at which the schedule wanted the prompt to be sent,
-so a generator or a system that falls behind shows in the figures.
+Avoids coordinated omission: every latency is measured from the scheduled send time, so a generator or system that falls
+behind shows in the figures.
 """
 
 from collections import Counter
@@ -10,29 +10,29 @@ from dataclasses import dataclass, field
 from hdrh.histogram import HdrHistogram
 
 PERCENTILES = (50.0, 90.0, 99.0, 99.9)
-# One microsecond to half an hour, to three digits.
+# One microsecond to half an hour, with three significant digits.
 _LOWEST_US, _HIGHEST_US, _DIGITS = 1, 1_800_000_000, 3
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One prompt's fate. Times are seconds after its scheduled arrival; None: never happened."""
+    """The outcome of one prompt. Times are seconds after its scheduled arrival; None: never happened."""
 
     at_s: float
     sent_s: float
     first_text_s: float | None = None
     done_s: float | None = None
-    # Its code, and what was said of it.
+    # Error code and message.
     error: str = ""
     why: str = ""
     expert: str = ""
     category: str = ""
     found_in: str = ""
     tokens: int = 0
-    # The phase it was sent in, and who answered.
+    # The phase in which it was sent, and the worker that answered.
     phase: int = 0
     worker: str = ""
-    # Seconds inside the services, as the terminal event tells them.
+    # Seconds inside the services, as reported by the terminal event.
     stages: dict[str, float] = field(default_factory=dict)
 
 
@@ -56,12 +56,12 @@ class Latencies:
 
 @dataclass(frozen=True)
 class Summary:
-    """A run in figures. Rates are per second over `span_s`; latencies are milliseconds, of what was answered."""
+    """Figures of a run. Rates are per second over `span_s`; latencies are in milliseconds, of answered prompts."""
 
     sent: int
     completed: int
     errors: dict[str, int]
-    # What was said of the first of each.
+    # The message of the first error of each code.
     reasons: dict[str, str]
     span_s: float
     throughput: float
@@ -70,19 +70,19 @@ class Summary:
     experts: dict[str, int]
     categories: dict[str, int]
     found_in: dict[str, int]
-    # How often a worker answered for another expert than just before. None: it is not told who answered.
+    # How often a worker's answer came from a different expert than its previous one. None: workers are not known.
     switches: int | None
 
     @property
     def latency_columns(self) -> list[str]:
-        """Names of the figures of a distribution; what was sent has one also where nothing was answered."""
+        """Column names of a distribution; `send_delay` has one even if nothing was answered."""
         return list(next(iter(self.latency_ms.values()), {}))
 
 
 def summarise(samples: list[Sample]) -> Summary:
     """Figures of the measured samples, from the first scheduled arrival to the last one or the last answer.
 
-    A prompt that was given up is no answer: waiting for it makes no rate smaller.
+    Time spent waiting for a prompt that timed out does not lower the rates.
     """
     good = [sample for sample in samples if not sample.error]
     distributions = {"total": Latencies(), "first_text": Latencies(), "send_delay": Latencies()}
@@ -115,9 +115,9 @@ def summarise(samples: list[Sample]) -> Summary:
 
 
 def switches(samples: list[Sample]) -> list[float]:
-    """When a worker answered for another expert than just before: seconds after the start, ascending.
+    """When a worker's answer came from a different expert than its previous one: seconds after the start, ascending.
 
-    Answers of a batch end in turn, so two experts that alternate within one are counted once.
+    Answers finish one by one, so two experts that alternate while a batch finishes are counted once.
     """
     ends = sorted((s.at_s + s.done_s, s.worker, s.expert) for s in samples if s.worker and s.done_s is not None)
     last: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""A run as tables for people and as one object for programs."""
+"""The result of a run, as tables for people and one object for programs."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -16,58 +16,58 @@ from loadtest.loadprofile import Profile
 from loadtest.recorder import Summary
 from loadtest.steps import Step, saturation
 
-# A generator that is later than this disturbs what it measures, however long the answers take.
+# A generator that sends later than this distorts the measurement, however long the answers take.
 _LATE_MS = 1000.0
-# A share of a core above which nothing is left to speak of.
+# A core is exhausted above this utilisation.
 _USED_UP = 0.85
-# Of the generator and its machine, which are the stack's too unless that is elsewhere.
+# Those of the generator, which a stack on this machine shares.
 VERSION, CORES = version("composition-of-experts"), cpu_count() or 1
 
 
 @dataclass(frozen=True)
 class Result:
-    """`complaints` is empty when the run kept its profile's bounds."""
+    """`complaints` is empty if the run met its profile's bounds."""
 
     profile: Profile
     transport: str
     summary: Summary
     cost: dict[str, dict[str, float]]
-    # Of all prompts that ended while the cost was counted, the warm-up's and failed ones too.
+    # Over all prompts that ended while the cost was measured, including warm-up and failed ones.
     tokens_per_prompt: float = 0.0
     steps: tuple[Step, ...] = ()
-    # Figures that cost more than their baseline allows.
+    # Figures that exceed their baseline's limit.
     regressions: tuple[str, ...] = ()
     growth: tuple[Growth, ...] = ()
-    # Services that ended while they were looked at.
+    # Services that exited during the run.
     ended: tuple[str, ...] = ()
     # When the first prompt was due.
     began: datetime | None = None
 
     @property
     def stack_cpu_ms(self) -> dict[str, float]:
-        """CPU milliseconds a prompt of each process but the generator; empty when the stack is elsewhere."""
+        """CPU milliseconds per prompt of each process except the generator; empty if the stack is elsewhere."""
         return {name: use["cpu_ms_per_prompt"] for name, use in self.cost.items() if name != GENERATOR}
 
     @property
     def cpu_ms_per_prompt(self) -> float | None:
-        """Of all processes of the stack; None when it is elsewhere."""
+        """Over all processes of the stack; None if it is elsewhere."""
         return sum(self.stack_cpu_ms.values()) if self.stack_cpu_ms else None
 
     @property
     def cpu_ms_per_token(self) -> float | None:
-        """Of all processes of the stack; None when it is elsewhere, or made no tokens."""
+        """Over all processes of the stack; None if it is elsewhere or generated no tokens."""
         whole = self.cpu_ms_per_prompt
         return whole / self.tokens_per_prompt if whole is not None and self.tokens_per_prompt else None
 
     @property
     def saturated_at(self) -> float | None:
-        """Prompts a second; None: the system kept up throughout."""
+        """In prompts per second; None: the system kept up throughout."""
         return saturation(self.steps)
 
     def limit(self, saturated_at: float, cores: int) -> str:
-        """What is used up at that many prompts a second on so many cores, by the CPU a prompt of the whole run.
+        """What is exhausted at that rate on so many cores, estimated from the CPU per prompt of the whole run.
 
-        Empty when the stack is elsewhere or answered nothing. The generator is one thread, so it has one core at most.
+        Empty if the stack is elsewhere or answered nothing. The generator has one thread, so it uses at most one core.
         """
         whole = self.cpu_ms_per_prompt
         if whole is None or GENERATOR not in self.cost or not saturated_at:
@@ -75,41 +75,39 @@ class Result:
         generator = saturated_at * self.cost[GENERATOR]["cpu_ms_per_prompt"] / 1000
         stack = saturated_at * whole / 1000
         if generator > _USED_UP:
-            what = "the generator, which has one core at most"
+            what = "the generator, which uses at most one core"
         elif generator + stack > _USED_UP * cores:
             what = f"the machine's {cores} cores"
         else:
-            what = "no processor: what the prompts waited for"
+            what = "not the CPU, but something else that the prompts waited for"
         share = generator / (generator + stack)
-        return f"Limit at saturation: {what}. Of the CPU the stack took {1 - share:.0%}, the generator {share:.0%}."
+        return f"Limit at saturation: {what}. CPU: stack {1 - share:.0%}, generator {share:.0%}."
 
     @property
     def complaints(self) -> list[str]:
         bounds, summary = self.profile.bounds, self.summary
         if not summary.sent:
-            return ["no prompt was due in a measured phase: rate times duration is too small"]
+            return ["no prompt was scheduled in a measured phase: rate times duration is too small"]
         found = [*self.regressions, *too_much(self.growth, bounds)]
-        found += [f"{service} ended during the run: its log says why" for service in self.ended]
+        found += [f"{service} exited during the run: see its log" for service in self.ended]
         errors = sum(summary.errors.values()) / summary.sent
         if errors > bounds.most_errors:
             found.append(f"{errors:.1%} of the prompts failed: {summary.errors}")
         ratio = summary.throughput * self.profile.measured_s / summary.sent
         if ratio < bounds.least_throughput_ratio:
-            found.append(f"throughput is {ratio:.0%} of what was offered: the system fell behind")
+            found.append(f"throughput is {ratio:.0%} of the offered rate: the system fell behind")
         return found
 
     @property
     def note(self) -> str:
-        """What a reader must know of the figures; empty mostly."""
+        """A caveat about the figures; usually empty."""
         latencies = self.summary.latency_ms
         sent = latencies.get("send_delay", {}).get("p99", 0.0)
-        # Where nothing was answered no share of it can be told.
+        # If nothing was answered, there is no latency to compare with.
         late = min(latencies["total"]["p99"] / 2, _LATE_MS) if "total" in latencies else _LATE_MS
         if sent < late:
             return ""
-        return (
-            f"the generator itself sent late (p99 {sent:.0f} ms): it and not the system is the limit, or they share it"
-        )
+        return f"the generator sent late (p99 {sent:.0f} ms): it, or the machine it shares with the stack, is the limit"
 
     def to_json(self) -> dict[str, object]:
         return {
@@ -145,7 +143,7 @@ def print_result(console: Console, result: Result) -> None:
         if counts:
             console.print(f"{name}: " + ", ".join(f"{key or '-'} {count}" for key, count in sorted(counts.items())))
     for code, count in sorted(summary.errors.items()):
-        console.print(f"error {code}: {count}, the first: {escape(summary.reasons[code] or '-')}")
+        console.print(f"error {code}: {count}, first message: {escape(summary.reasons[code] or '-')}")
     if result.note:
         console.print(f"[yellow]{result.note}[/]")
     for complaint in result.complaints:
@@ -160,7 +158,7 @@ def _tables(result: Result) -> Iterator[Table]:
     )
     if result.cost:
         uses = sorted(result.cost.items())
-        columns = ["CPU ms a prompt", "memory MiB", "grown MiB"]
+        columns = ["CPU ms per prompt", "memory MiB", "growth MiB"]
         yield _table(["process"], columns, ([name, *(f"{value:.2f}" for value in use.values())] for name, use in uses))
     if result.growth:
         yield _table(COLUMNS[:2], COLUMNS[2:], (one.row for one in result.growth))

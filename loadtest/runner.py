@@ -1,4 +1,4 @@
-"""Sends prompts when the schedule says so and follows each to its end."""
+"""Sends prompts on schedule and follows each one to its terminal event."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -12,18 +12,18 @@ from loadtest.loadprofile import Profile
 from loadtest.prompts import prompts
 from loadtest.recorder import Sample
 
-# Arrivals closer than this go out together: waking up for each would be a tenth of the generator's work.
+# Arrivals closer than this are sent together: waking up for each would be a tenth of the generator's work.
 _TOGETHER_S = 0.004
 
 
 class Transport(Protocol):
-    """A way into the system. Yields the prompt's events, the last one `Completed`; raises CoEError."""
+    """Submits prompts. Yields a prompt's events, ending with `Completed`; raises CoEError."""
 
     def submit(self, prompt: events_pb2.PromptSubmitted, *, timeout_s: float) -> AsyncIterator[Event]: ...
 
 
 async def run(profile: Profile, transport: Transport, on_sample: Callable[[Sample], None]) -> list[Sample]:
-    """The samples of the measured phases. `on_sample` gets every sample as it ends, the warm-up's too."""
+    """The samples of the measured phases. `on_sample` gets every sample when it ends, including the warm-up's."""
     loop = asyncio.get_running_loop()
     start = loop.time()
     measured: list[Sample] = []
@@ -37,7 +37,7 @@ async def run(profile: Profile, transport: Transport, on_sample: Callable[[Sampl
     async with asyncio.TaskGroup() as tasks:
         asked = prompts(profile.prompts, profile.seed)
         for arrival in schedule(profile.phases, profile.seed):
-            # Late is never a reason to send less: what is due goes out at once.
+            # A late generator never sends fewer prompts: overdue ones go out immediately.
             if (early := start + arrival.at_s - loop.time()) > 0:
                 await asyncio.sleep(max(early, _TOGETHER_S))
             tasks.create_task(one(arrival, next(asked)))

@@ -1,4 +1,4 @@
-"""Throughput against latency: a figure for each phase of a run, and where the system stops keeping up. Pure."""
+"""Throughput against latency for each phase of a run, and the saturation rate. Pure."""
 
 from bisect import bisect_left
 from collections.abc import Sequence
@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from loadtest.loadprofile import Profile
 from loadtest.recorder import Latencies, Sample
 
-# A system that keeps up answers at least this share of what is offered.
+# A system that keeps up answers at least this share of the offered prompts.
 KEEPS_UP = 0.9
 
 
 @dataclass(frozen=True)
 class Step:
-    """One measured phase. Rates are prompts a second, latencies milliseconds after the scheduled arrival.
+    """One measured phase. Rates are in prompts per second, latencies in milliseconds after the scheduled arrival.
 
-    `answered`: how many answers came within the phase, moved by one median latency of the first phase. A system that
-    keeps up answers what is offered; another one what it can, also when the first phase is too much for it.
+    `answered`: the rate of answers within the phase, shifted by the median latency of the first phase. It equals the
+    offered rate if the system keeps up, otherwise the system's capacity, even if the first phase already overloads it.
     """
 
     phase: int
@@ -28,7 +28,7 @@ class Step:
 
 
 def steps(profile: Profile, samples: Sequence[Sample]) -> list[Step]:
-    """The measured phases in which something arrived."""
+    """The measured phases with at least one arrival."""
     found: list[Step] = []
     good = [sample for sample in samples if not sample.error and sample.done_s is not None]
     ends = sorted(sample.at_s + (sample.done_s or 0.0) for sample in good)
@@ -55,7 +55,7 @@ def steps(profile: Profile, samples: Sequence[Sample]) -> list[Step]:
 
 
 def saturation(found: Sequence[Step]) -> float | None:
-    """The highest rate that was answered before one was not, prompts a second. None: the system kept up throughout."""
+    """The highest rate answered before the system fell behind, in prompts/s. None: it kept up throughout."""
     kept = 0.0
     for step in sorted(found, key=lambda step: step.offered):
         if step.answered < KEEPS_UP * step.offered:

@@ -1,4 +1,4 @@
-"""Bytes in each memory tier while a load runs, from what the memory-tier managers publish."""
+"""Bytes in each memory tier during a load test, as published by the memory-tier managers."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -13,7 +13,7 @@ _EVERY_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class TierPoint:
-    """All nodes together. `at_s` counts from the run's start; tiers are named hbm and ddr."""
+    """Totals over all nodes. `at_s` is measured from the start of the run; tiers are named hbm and ddr."""
 
     at_s: float
     used: dict[str, int]
@@ -22,7 +22,7 @@ class TierPoint:
 
 @asynccontextmanager
 async def watched(redis_url: str) -> AsyncIterator[list[TierPoint]]:
-    """A list that grows while the block runs; empty when Redis is away, or none is named."""
+    """A list that fills while the block runs. Empty if Redis is unreachable or not configured."""
     points: list[TierPoint] = []
     if not redis_url:
         yield points
@@ -33,7 +33,7 @@ async def watched(redis_url: str) -> AsyncIterator[list[TierPoint]]:
     try:
         yield points
     finally:
-        # Not cancelled: a read in its last moments may lose that, and the run would never end.
+        # Not cancelled: a read that is just finishing may swallow the cancellation, and the run would never end.
         ended.set()
         await asyncio.gather(watching, return_exceptions=True)
         await reader.close()

@@ -1,6 +1,7 @@
-"""Ways into the system: Kafka topics, the gateway's gRPC stream, its OpenAI-compatible HTTP API.
+"""Transports: Kafka topics, the gateway's gRPC stream, and its OpenAI-compatible HTTP API.
 
-Encrypted as the services are: COE_KAFKA_SECURITY, COE_GRPC_TLS and COE_GATEWAY_HTTP_TLS, certificates of COE_TLS_*.
+Encryption uses the services' settings: COE_KAFKA_SECURITY, COE_GRPC_TLS, COE_GATEWAY_HTTP_TLS, and COE_TLS_* for
+certificates.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -29,7 +30,7 @@ _START_TIMEOUT_S = 30.0
 
 
 class GrpcTransport:
-    """One channel, one stream a prompt."""
+    """One channel, with one stream per prompt."""
 
     def __init__(self, stub: "gateway_pb2_grpc.GatewayAsyncStub", metadata: Metadata = ()) -> None:
         self._stub = stub
@@ -62,10 +63,10 @@ class GrpcTransport:
 
 @asynccontextmanager
 async def open_transport(name: str, stack: StackInfo, api_key: str = "") -> AsyncIterator[Transport]:
-    """`name`: kafka, grpc or http. `api_key`: for a gateway that asks for one.
+    """`name`: kafka, grpc or http. `api_key`: for a gateway that requires one.
 
-    Raises Unavailable when nobody answers there or a certificate is not trusted, Unauthenticated when the key is not
-    known, InvalidPrompt when the stack has no such way.
+    Raises Unavailable if no server answers or its certificate is not trusted, Unauthenticated for an unknown key, and
+    InvalidPrompt if the stack does not have this transport.
     """
     async with AsyncExitStack() as exit_stack:
         if name == "kafka":
@@ -81,15 +82,15 @@ async def open_transport(name: str, stack: StackInfo, api_key: str = "") -> Asyn
             way = overhttp.connected(address, dict(authorization(api_key)), _START_TIMEOUT_S)
             yield await exit_stack.enter_async_context(way)
         else:
-            raise InvalidPrompt(f"no way {name!r} into the system: kafka, grpc or http")
+            raise InvalidPrompt(f"unknown transport {name!r}: use kafka, grpc or http")
 
 
 def _address(named: str, variable: str) -> str:
     if not named:
-        raise InvalidPrompt(f"it is not known where the load goes: set {variable}")
+        raise InvalidPrompt(f"no address to send the load to: set {variable}")
     if "/" in named:
-        # A URL, which has a port at its end too.
-        raise InvalidPrompt(f"{variable} {named}: must be HOST:PORT")
+        # Reject URLs, which also end with a port.
+        raise InvalidPrompt(f"{variable} {named}: expected HOST:PORT")
     return host_port(variable, named)
 
 
@@ -100,7 +101,7 @@ async def _kafka(bootstrap: str) -> AsyncIterator[Transport]:
     try:
 
         async def post(prompt: events_pb2.PromptSubmitted) -> None:
-            # Without waiting for the broker's word: what is lost on the way has no terminal event, and shows.
+            # No need to wait for the broker's acknowledgement: a lost prompt shows as one without a terminal event.
             await bus.publisher.post(Outgoing(topics.PROMPTS, prompt.request_id, prompt))
 
         async with PromptClient(bus, max_streams=_MOST_STREAMS, publish=post) as client:
@@ -112,13 +113,13 @@ async def _kafka(bootstrap: str) -> AsyncIterator[Transport]:
 async def _greet(
     channel: grpc.aio.Channel, stub: "gateway_pb2_grpc.GatewayAsyncStub", metadata: Metadata, address: str
 ) -> None:
-    """Before the load, so that an address, a certificate or a key that is wrong is one error and not one a prompt."""
+    """Check before the load, so that a wrong address, certificate or key is one error instead of one per prompt."""
     try:
         await says_serving(channel, _START_TIMEOUT_S)
     except grpc.aio.AioRpcError as error:
         raise Unavailable(f"no gateway answers at {address}: {error.details()}") from None
     try:
-        # No prompt, which is refused, but by whoever knows the key.
+        # An empty request is refused, but the key is checked first.
         await stub.Generate(gateway_pb2.GenerateRequest(), timeout=_START_TIMEOUT_S, metadata=metadata).read()
     except grpc.aio.AioRpcError as error:
         if isinstance(refused := from_call(error), Unauthenticated):

@@ -82,7 +82,7 @@ def test_a_service_that_ended_fails_the_run() -> None:
     assert ended(found[:2]) == ended([]) == []
     samples = [Sample(float(at), 0.0, 0.01, 0.02) for at in range(20, 100)]
     result = Result(PROFILE, "kafka", summarise(samples), {}, ended=("router",))
-    assert result.complaints == ["router ended during the run: its log says why"]
+    assert result.complaints == ["router exited during the run: see its log"]
 
 
 def test_a_run_that_grew_fails_and_shows_by_how_much() -> None:

@@ -105,7 +105,7 @@ def test_a_generator_that_is_the_limit_says_so() -> None:
     ("generator_ms", "stack_ms", "limit"),
     [
         (0.9, 0.3, "one core"),
-        (0.4, 1.6, "2 cores. Of the CPU the stack took 80%, the generator 20%"),
+        (0.4, 1.6, "2 cores. CPU: stack 80%, generator 20%"),
         (0.2, 0.3, "waited for"),
     ],
 )
@@ -146,26 +146,26 @@ def test_a_wrong_profile_says_what_is_wrong(tmp_path: Path) -> None:
     path.write_text("phases: [{duration_s: 1, rate: 0}]")
     with pytest.raises(InvalidPrompt, match=r"phases\.0\.rate"):
         load(str(path))
-    with pytest.raises(InvalidPrompt, match=r"there are: .*smoke"):
+    with pytest.raises(InvalidPrompt, match=r"available profiles: .*smoke"):
         load("none-such")
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "settings by their names"),
-        (b"[1]", "settings by their names"),
+        (b"", "expected a mapping of settings"),
+        (b"[1]", "expected a mapping of settings"),
         (b"phases: [", "while parsing"),
         (b"\xff\xfe", "utf-8"),
         (b"phases: [{rate: 1}]", "phases.0.duration_s: Field required"),
         (b"phases: [{rate: 1, duration_s: 1}]\nspeed: 1", "speed: Extra inputs"),
         (b"phases: [{rate: .inf, duration_s: 1}]", "phases.0.rate: .*finite"),
-        (b"phases: [{rate: 1, duration_s: 1, measured: false}]", "phases: none is measured"),
+        (b"phases: [{rate: 1, duration_s: 1, measured: false}]", "phases: at least one must be measured"),
         (
             b"phases: [{rate: 1, duration_s: 1}, {rate: 1, duration_s: 1, measured: false}, {rate: 1, duration_s: 1}]",
-            "phases: one that is not measured stands between",
+            "phases: an unmeasured phase stands between",
         ),
-        (b"phases: [{rate: 1, duration_s: 1}]\nprompts: {expert: a, experts: [b]}", "prompts: either"),
+        (b"phases: [{rate: 1, duration_s: 1}]\nprompts: {expert: a, experts: [b]}", "prompts: set either"),
         (b"phases: [{rate: 1, duration_s: 1}]\nprompts: {max_tokens: 4294967296}", "prompts.max_tokens: "),
         (b"phases: [{rate: 1, duration_s: 1}]\nname: a/b", "name: "),
     ],
@@ -190,8 +190,8 @@ def test_a_folder_is_no_profile(tmp_path: Path) -> None:
     [
         (["--report", "/dev/null/page.html"], "--report /dev/null/page.html: "),
         (["--transport", "pigeon"], "'pigeon' is not one of"),
-        (["--report", "-", "--json"], "both want stdout"),
-        (["--save-baseline"], "--save-baseline: /nowhere can't be written to"),
+        (["--report", "-", "--json"], "can't both write to stdout"),
+        (["--save-baseline"], "--save-baseline: /nowhere is not writable"),
     ],
 )
 def test_a_slip_is_told_before_the_load(
@@ -213,7 +213,7 @@ def test_http_can_t_give_a_prompt_its_category(tmp_path: Path, capsys: pytest.Ca
     path.write_text("phases: [{duration_s: 1, rate: 1}]\nprompts: {category: code}")
     with pytest.raises(SystemExit):
         loadtest.__main__.app(["run", "--profile", str(path), "--transport", "http"])
-    assert "gives prompts a category, which the HTTP API does not take" in capsys.readouterr().err
+    assert "sets a category, which the HTTP API does not support" in capsys.readouterr().err
 
 
 def test_the_report_alone_is_on_stdout(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ def test_comments_are_no_chunks(locustfile: ModuleType) -> None:
 
 def test_a_stream_that_breaks_off_is_a_failure(locustfile: ModuleType) -> None:
     answer = SimpleNamespace(status_code=200, iter_lines=lambda: iter([b'data: {"choices": []}']))
-    assert "end did not come" in locustfile.ChatUser()._read(answer, 0.0)
+    assert "did not end with" in locustfile.ChatUser()._read(answer, 0.0)
 
 
 def test_a_connection_that_fails_says_why(locustfile: ModuleType) -> None:

@@ -9,7 +9,7 @@ def samples(count: int) -> list[Sample]:
 
 
 def test_what_is_counted_is_said() -> None:
-    assert "prompts, weights in" in over_time(samples(50), [])
+    assert "prompts by tier of weights" in over_time(samples(50), [])
 
 
 def test_a_long_run_draws_its_dots_as_a_picture() -> None:

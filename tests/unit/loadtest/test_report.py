@@ -52,9 +52,9 @@ def test_a_run_that_answers_nothing_has_a_report() -> None:
 
 def test_a_run_in_which_nothing_was_due_says_so() -> None:
     shown = result([], COST)
-    assert shown.complaints == ["no prompt was due in a measured phase: rate times duration is too small"]
-    assert "no prompt was due" in page.render(shown, [])
-    assert "no prompt was due" in printed(shown)
+    assert shown.complaints == ["no prompt was scheduled in a measured phase: rate times duration is too small"]
+    assert "no prompt was scheduled" in page.render(shown, [])
+    assert "no prompt was scheduled" in printed(shown)
 
 
 def test_waiting_for_a_lost_prompt_makes_no_rate_smaller() -> None:
@@ -74,7 +74,7 @@ def test_a_token_costs_what_failed_prompts_cost_too() -> None:
 def test_switches_are_not_told_where_nobody_says_who_answered() -> None:
     unknown = result([Sample(0.0, 0.0, 0.1, 0.1, expert="a")], {})
     assert unknown.summary.switches is None
-    assert "<b>-</b>switches of expert" in page.render(unknown, [])
+    assert "<b>-</b>expert switches" in page.render(unknown, [])
     assert result([Sample(0.0, 0.0, 0.1, 0.1, expert="a", worker="w")], {}).summary.switches == 0
 
 
