@@ -1,8 +1,8 @@
 #!/bin/sh
-# certificates.sh FOLDER NAME...: an authority of our own and a certificate for each NAME, valid for the hosts NAME, localhost
-# and 127.0.0.1, as server and as client. For tests and for trying the TLS overlay: a cluster has an issuer of its own.
-# FOLDER gets ca.pem, NAME.pem, NAME.key, and NAME.bundle.pem (key and chain in one, as Kafka reads it).
-# Keys are readable by all, for containers run as other users: keep FOLDER to yourself. An authority that is there stays.
+# certificates.sh FOLDER NAME...: create an authority and a certificate for each NAME, valid for the hosts NAME, localhost
+# and 127.0.0.1, as server and as client. For tests and for trying out the TLS overlay; in a cluster, use its issuer.
+# FOLDER gets ca.pem, NAME.pem, NAME.key, and NAME.bundle.pem (key and chain in one file, as Kafka expects).
+# Keys are world-readable, because containers run as other users: restrict access to FOLDER. An existing authority is kept.
 set -eu
 folder=${1:?FOLDER NAME... are wanted}
 shift

@@ -1,6 +1,7 @@
 #!/bin/sh
-# Puts into the user's cache, once: helm, the parser of Compose v2 and promtool, built with Go (promtool takes some minutes),
-# and the schemas of KEDA's and the Prometheus operator's own kinds out of their Go modules. Without Go it says so, and ends well: the tests that need them skip.
+# Installs into the user's cache, once: helm, Compose v2's parser and promtool, built with Go (promtool takes some minutes), and
+# the CRD schemas of KEDA and the Prometheus operator, from their Go modules. Without Go it reports this and exits with 0; the
+# tests that need these tools then skip.
 set -eu
 folder="${XDG_CACHE_HOME:-$HOME/.cache}/coe/tools"
 mkdir -p "$folder"
@@ -23,7 +24,7 @@ build() { # build PROGRAM PACKAGE@VERSION
     rm -rf "$scratch"
 }
 
-# A module that says which versions it excludes can only be built from within a module.
+# A module with exclude directives can only be built from within a module.
 build_promtool() { # build_promtool VERSION
     [ -x "$folder/promtool" ] && return
     command -v promtool >/dev/null && return
@@ -71,11 +72,11 @@ schemas() { # schemas MODULE@VERSION FILE...
 
 build helm helm.sh/helm/v3/cmd/helm@v3.22.0
 build compose-spec github.com/compose-spec/compose-go/v2/cmd@v2.16.2
-# Of Prometheus 3.7.3, as compose/.env has it.
+# From Prometheus 3.7.3, as in compose/.env.
 build_promtool v0.307.3
 schemas github.com/kedacore/keda/v2@v2.21.0 config/crd/bases/keda.sh_scaledobjects.yaml \
     config/crd/bases/keda.sh_triggerauthentications.yaml schema/generated/scalers-schema.json
-# The last version whose root module has the files.
+# The last version whose root module contains the files.
 schemas github.com/prometheus-operator/prometheus-operator@v0.85.0 \
     example/prometheus-operator-crd/monitoring.coreos.com_servicemonitors.yaml \
     example/prometheus-operator-crd/monitoring.coreos.com_prometheusrules.yaml

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds a Kubernetes cluster's programs from their Go modules into the user's cache, once (a quarter of an hour on two cores),
-# and prints the folder. Needs Go.
+# Builds the programs of a Kubernetes cluster from their Go modules into the user's cache, once (a quarter of an hour on two
+# cores), and prints the folder. Needs Go.
 set -euo pipefail
 kubernetes=1.34.4 etcd=3.6.15 coredns=1.14.7
 folder="${XDG_CACHE_HOME:-$HOME/.cache}/coe/kubernetes-$kubernetes"
@@ -10,9 +10,9 @@ trap 'rm -rf "$scratch"' EXIT
 cd "$scratch"
 export GOFLAGS=-mod=mod CGO_ENABLED=0
 
-# The module names its own parts by their place in its tree: those are modules too, of the same version.
+# The module replaces its submodules by relative paths: they are also published as modules, with the same version.
 kubernetes_module() {
-    # From outside: a module of ours that asks for it can't be read before it says where those parts are.
+    # Run outside our module: a module that requires Kubernetes can't be loaded until it replaces the submodules.
     source=$(cd / && go mod download -json "k8s.io/kubernetes@v$kubernetes" | sed -n 's/^\t"Dir": "\(.*\)",*$/\1/p')
     printf 'module programs\nrequire k8s.io/kubernetes v%s\n' "$kubernetes" >go.mod
     { grep -E '^go ' "$source/go.mod"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds and checks the native library: tools/native.sh build | test | asan | tsan | format | format-check
-# Build folders are under build/native*; `build` also puts the library into the package, where `coe.native` finds it.
+# Build folders are build/native*; `build` also copies the library into the package, where `coe.native` finds it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -15,7 +15,7 @@ configure() { # folder, further options
     { cat "$folder.log" >&2; exit 1; }
 }
 
-# Each instruction set that the machine has is tested; COE_NATIVE_ISA only lowers it.
+# Tests every instruction set that the machine supports; COE_NATIVE_ISA can only lower it.
 run_tests() { ctest --test-dir "$1" --output-on-failure --timeout 300; }
 
 sources() { find "$source_dir" "$tests_dir" -name '*.h' -o -name '*.cc' -o -name '*.inl'; }
@@ -25,7 +25,7 @@ case ${1:-} in
   build)
     configure build/native
     cmake --build build/native
-    # Replaced in one step: a running process keeps the file that it has mapped.
+    # Replaced atomically: a running process keeps the file that it has mapped.
     cp build/native/libcoe_native.so "$source_dir/.libcoe_native.so.new"
     mv "$source_dir/.libcoe_native.so.new" "$source_dir/libcoe_native.so"
     ;;

@@ -1,8 +1,8 @@
-"""Prints the folder that holds `onnxruntime_c_api.h`, fetching it into the build cache when needed.
+"""Print the folder that contains `onnxruntime_c_api.h`, downloading it into the build cache if needed.
 
-ONNX Runtime's wheels carry no C headers. Tried in turn: $COE_ORT_INCLUDE_DIR, the cache, the PyPI wheel `amd-quark`
-(MIT, carries ORT 1.17's headers), Debian trixie's `libonnxruntime-dev`. An op built on any of them loads in newer
-runtimes: nothing is linked, and the API is asked for by version when the library is registered.
+ONNX Runtime's wheels have no C headers. Sources, in order: $COE_ORT_INCLUDE_DIR, the cache, the PyPI wheel `amd-quark`
+(MIT, with ORT 1.17's headers), Debian trixie's `libonnxruntime-dev`. An op built with any of them loads in newer
+runtimes: nothing is linked, and the API is requested by version when the library is registered.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def from_wheel(target: Path, scratch: Path) -> None:
 
 
 def from_debian(target: Path, scratch: Path) -> None:
-    """Downloads through an apt configuration of its own: the machine's, with the suite set to trixie."""
+    """Downloads with a separate apt configuration: the machine's mirror, with the suite set to trixie."""
     source = trixie_source(Path("/etc/apt"))
     (scratch / "sources.list").write_text(source)
     for folder in ("lists/partial", "cache/archives/partial", "parts"):
@@ -66,7 +66,7 @@ def from_debian(target: Path, scratch: Path) -> None:
 
 
 def trixie_source(etc: Path) -> str:
-    """A one-line apt source for trixie on the first Debian mirror that the machine itself uses."""
+    """A one-line apt source for trixie on the first Debian mirror that the machine uses."""
     lists = [etc / "sources.list", *sorted((etc / "sources.list.d").glob("*"))]
     lines = [line.strip() for path in lists if path.is_file() for line in path.read_text().splitlines()]
     for line in lines:
@@ -92,7 +92,7 @@ def fetch(target: Path) -> Path:
             try:
                 source(unpacked, work)
             except (OSError, LookupError, StopIteration, subprocess.SubprocessError, zipfile.BadZipFile) as error:
-                print(f"ort_headers: {name} did not work: {error}", file=sys.stderr)
+                print(f"ort_headers: {name} failed: {error}", file=sys.stderr)
                 continue
             if (unpacked / HEADER).exists():
                 target.mkdir(parents=True, exist_ok=True)

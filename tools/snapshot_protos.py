@@ -1,6 +1,6 @@
-"""Keeps the messages of a release: `snapshot_protos.py VERSION` writes protos/released/VERSION.binpb.
+"""Save the messages of a release: `snapshot_protos.py VERSION` writes protos/released/VERSION.binpb.
 
-It is a FileDescriptorSet. tests/contract/test_proto_versions.py has every kept version talk with the present one.
+The file is a FileDescriptorSet. tests/contract/test_proto_versions.py tests each saved version against this one.
 """
 
 import re
@@ -24,5 +24,5 @@ def main(version: str, protos: Path) -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) < 2 or not re.fullmatch(r"\d+\.\d+", sys.argv[1]):
-        sys.exit("a version is wanted, as 1.4")
+        sys.exit("expected a version such as 1.4")
     main(sys.argv[1], Path(sys.argv[2]) if len(sys.argv) > 2 else ROOT / "protos")

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the Debian packages that the build and the embedded stack need, and only those that are missing.
+# Installs the Debian packages that the build and the embedded stack need and that are missing.
 set -eu
 
 missing=""
@@ -11,7 +11,7 @@ need() { # need PACKAGE TEST...
 
 python=${PYTHON:-python3}
 if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
-    echo "$python is no Python 3.11 or newer: install one, or name it: make PYTHON=..." >&2
+    echo "$python is not Python 3.11 or newer: install it, or name another: make PYTHON=..." >&2
     exit 1
 fi
 
@@ -29,12 +29,12 @@ need python3-venv "$python" -c 'import ensurepip, venv'
 need python3-dev "$python" -c 'import pathlib, sysconfig; assert (pathlib.Path(sysconfig.get_path("include")) / "Python.h").exists()'
 
 if [ -z "$missing" ]; then
-    echo "system packages: all there"
+    echo "system packages: all installed"
     exit 0
 fi
 echo "system packages: installing$missing"
 if ! command -v apt-get >/dev/null; then
-    echo "not a Debian system: install the equivalents of$missing and run again" >&2
+    echo "not a Debian system: install the equivalents of$missing and try again" >&2
     exit 1
 fi
 as_root=""

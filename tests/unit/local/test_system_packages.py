@@ -15,4 +15,4 @@ def test_a_python_that_is_too_old_is_one_line(tmp_path: Path, python: str) -> No
     named = str(tmp_path / python)
     done = subprocess.run([SCRIPT], env={"PATH": "/usr/bin:/bin", "PYTHON": named}, capture_output=True, text=True)
     assert done.returncode == 1
-    assert done.stderr == f"{named} is no Python 3.11 or newer: install one, or name it: make PYTHON=...\n"
+    assert done.stderr == f"{named} is not Python 3.11 or newer: install it, or name another: make PYTHON=...\n"
