@@ -1,9 +1,9 @@
-// Weights fetched before they are used. The panels that are multiplied together (a tile) lie one behind the other, and
-// are too short as streams for the processor to see in time. Included before tiles_x86.inl.
+// Prefetches weights. The panels that are multiplied together (a tile) are adjacent, and as separate streams they are
+// too short for the hardware prefetcher to detect in time. Included before tiles_x86.inl.
 //
-// On Intel's processors each panel is fetched on its own: a Xeon with AMX reads at 0.95 of memcmp so. Zen 4 reads four
-// streams side by side at half of the rate of one, however early each is fetched. There the next tile is fetched as the
-// one stream that it is; with AVX-512 into the second level, where one token's weights came 1.3 times as quickly.
+// On Intel processors each panel is prefetched separately: a Xeon with AMX thus reads at 0.95 of memcmp's rate. Zen 4
+// reads four parallel streams at half the rate of one, however early each is prefetched, so there the next tile is
+// prefetched as a single stream; with AVX-512 into L2, which made reading one token's weights 1.3 times as fast.
 
 constexpr size_t kPanelAhead = 4096;
 #if defined(__AVX512VNNI__)

@@ -13,7 +13,7 @@ namespace {
 constexpr int64_t kChunk = AttentionTile::kChunk;
 constexpr int64_t kAlign = 16;     // positions a tile's range starts at a multiple of
 constexpr size_t kLittle = 40960;  // products of queries and keys
-constexpr size_t kPlaced = 16;     // tokens placed together: threads that share a block's lines would fight over them
+constexpr size_t kPlaced = 16;     // tokens stored together: avoids false sharing of a block's cache lines
 
 void rotate(const float* x, const float* table, size_t rope_dim, size_t head_dim, float scale, float* out) {
   const size_t half = rope_dim / 2;
@@ -46,8 +46,8 @@ struct Place {
   }
 };
 
-// Rounds x [n] to eight bits against its largest value; returns what one step of them is worth: no number when one of
-// the values is none.
+// Rounds x [n] to eight bits relative to its largest value, and returns the step size: NaN if one of the values is not
+// a number.
 float to_bytes(const float* x, size_t n, int8_t* out) {
   constexpr float kMost = 127;
   constexpr float kMagic = 12582912;  // 1.5 * 2^23: adding it leaves the nearest integer in the low bits
@@ -121,7 +121,7 @@ Status AttentionPlan::build(const AttentionShape& shape, const Step& step, const
       const int64_t oldest = shape.window > 0 ? std::max<int64_t>(0, step.positions[token] - shape.window + 1) : 0;
       const int64_t begin = oldest / kAlign * kAlign;
       const int64_t end = step.positions[token + count - 1] + 1;
-      // Split where chunks end, so that it changes no bits.
+      // Split at the ends of chunks, so that the bits don't change.
       const size_t chunks = AttentionTile::chunks(begin, end);
       const size_t part = std::max<size_t>(1, chunks / wanted);
       const bool apart = part < chunks && end - begin >= 2 * kChunk;
@@ -243,7 +243,7 @@ void attend(const AttentionShape& s, const AttentionPlan::Task& task, const Step
   kernels().attention(tile);
 }
 
-// Joins what a task and those behind it have summed for the same tokens and heads, and divides by the sums of weights.
+// Joins the sums of a task and of those after it for the same tokens and heads, and divides by the sums of weights.
 void finish(const AttentionShape& s, const AttentionPlan::Task& first, const AttentionScratch& scratch, float* out) {
   const size_t rows = first.tokens * first.heads;
   const AttentionSums whole = sums_from(scratch.sums, s, first.row, first.chunk);
@@ -272,8 +272,8 @@ void run_attention(Crew& crew, const AttentionShape& shape, const AttentionPlan&
       if (!tasks[i].apart) finish(shape, tasks[i], scratch, out);
     }
   };
-  // Decoding: one thread does a token from the beginning to the end. Only where all have one may a sequence not attend
-  // to blocks that another fills in the same step.
+  // Decoding: one thread processes a token from beginning to end. That is safe only when every sequence has a single
+  // token: then no sequence attends to blocks that another one fills in the same step (coe.experts.step_plan).
   if (!plan.split() && plan.runs().size() == step.tokens && step.tokens >= crew.count()) {
     crew.share(plan.runs().size(), 1, [&](size_t begin, size_t end) {
       place_tokens(plan.runs()[begin].token, plan.runs()[end - 1].token + 1);
@@ -282,7 +282,7 @@ void run_attention(Crew& crew, const AttentionShape& shape, const AttentionPlan&
     return;
   }
   crew.share(step.tokens, kPlaced, place_tokens);
-  // A little is done sooner than another thread is asked.
+  // A little work is done sooner than another thread is woken.
   const size_t grain = plan.products() * shape.head_dim < kLittle ? tasks.size() : 1;
   crew.share(tasks.size(), grain, attend_tasks);
   if (!plan.split()) return;

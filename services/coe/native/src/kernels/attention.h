@@ -1,4 +1,4 @@
-// Rotary + paged attention with a grouped-query KV cache, as a team runs it.
+// Rotary embedding and paged attention with a grouped-query KV cache, run by a team.
 #pragma once
 
 #include <cstddef>
@@ -28,7 +28,7 @@ struct AttentionShape {
   [[nodiscard]] Status validate() const;
 };
 
-// The KV cache [layers, blocks, 2, kv_heads, block_size, kv_row(type, head_dim)]; keys lie transposed within a block.
+// The KV cache [layers, blocks, 2, kv_heads, block_size, kv_row(type, head_dim)]; keys are transposed within a block.
 struct KvCache {
   void* data = nullptr;
   KvType type = KvType::kF32;
@@ -44,10 +44,10 @@ struct Step {
   size_t sequences = 0, table_width = 0;
 };
 
-// How the work of one step is cut; the same for all layers of a model.
+// How the work of one step is split; the same for all layers of a model.
 class AttentionPlan {
  public:
-  // Checks positions, sequences and blocks, so that the kernels need not.
+  // Checks positions, sequences and blocks, so that the kernels don't have to.
   Status build(const AttentionShape& shape, const Step& step, const KvCache& kv, unsigned threads);
 
   struct Task {
@@ -65,7 +65,7 @@ class AttentionPlan {
   };
   [[nodiscard]] const std::vector<Task>& tasks() const { return tasks_; }
   [[nodiscard]] const std::vector<Run>& runs() const { return runs_; }
-  // Whether the positions of some tokens are split between tasks.
+  // Whether any token's positions are split between tasks.
   [[nodiscard]] bool split() const { return split_; }
   // Of the sums: rows of values, and chunks with a maximum and a sum of weights a row.
   [[nodiscard]] size_t rows() const { return rows_; }

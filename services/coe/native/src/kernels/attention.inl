@@ -1,5 +1,5 @@
-// One tile of attention, a softmax over chunks of positions. Keys lie transposed within a block ([D, block_size]),
-// so that a vector holds positions; values lie [block_size, D]. Included after vec.inl.
+// One tile of attention: a softmax over chunks of positions. Keys are transposed within a block ([D, block_size]), so
+// that a vector holds positions; values are [block_size, D]. Included after vec.inl.
 
 constexpr size_t kSpan = 16;  // positions handled together
 constexpr auto kChunk = static_cast<size_t>(AttentionTile::kChunk);
@@ -39,8 +39,8 @@ inline const float* token_scales(const AttentionTile& t, size_t offset, int64_t 
   return scales + static_cast<size_t>(position) % t.block_size;
 }
 
-// Where a tile has its keys and values fetched to. Zen 4 attends to 512 positions in 0.7 of the time when it is the
-// second level; Intel's processors were measured with the first.
+// The cache level that a tile's keys and values are prefetched to. Zen 4 attends to 512 positions in 0.7 of the time
+// with L2; Intel processors were measured with L1.
 enum class Fetch : uint8_t { kNothing, kToFirstLevel, kToSecondLevel };
 
 template <KvType kType, Fetch kFetch>
@@ -51,8 +51,8 @@ inline void fetch(const void* base, size_t at) {
 }
 
 // s[row][0..15] = q[row] . k for the 16 positions from `position` on. A head's part of a block is 2 KiB, far from that
-// of the next block: the processor can't foresee it. So the first rows fetch the values of this span, which are weighed
-// next, and the keys of the span behind it.
+// of the next block, so the hardware can't prefetch it. Instead, the first rows prefetch the values of this span, which
+// are weighted next, and the keys of the next span.
 template <KvType kType, size_t kRows, Fetch kFetch>
 inline void scores(const AttentionTile& t, size_t row, int64_t position, float (*s)[kChunk], size_t column) {
   constexpr size_t kLine = 64 / kv_bytes(kType);  // elements
@@ -81,7 +81,7 @@ inline void scores(const AttentionTile& t, size_t row, int64_t position, float (
 template <KvType kType, size_t kRows>
 inline void weigh(const AttentionTile& t, float* out, size_t row, int64_t position, const float (*p)[kChunk],
                   size_t column) {
-  // Beyond the end nothing has been written yet, and 0 * NaN is not 0.
+  // Memory beyond the end is unwritten and may hold NaNs, and 0 * NaN is not 0.
   const auto left = static_cast<size_t>(t.end - position);
   const size_t count = left < kSpan ? left : kSpan;
   const size_t values = values_at(t, position);
@@ -108,7 +108,7 @@ inline void by_groups(size_t rows, F&& f, size_t row = 0) {
   if constexpr (kMost > 1) by_groups<kMost - 1>(rows, f, row);
 }
 
-// Turns a row of a chunk's scores into weights.
+// Converts a row of a chunk's scores to weights.
 inline void soften(const AttentionTile& t, size_t row, int64_t first, size_t count, float* s, const AttentionSums& to) {
   const int64_t last = t.positions[row];
   const int64_t oldest = t.window > 0 ? last - t.window + 1 : 0;
@@ -134,7 +134,7 @@ inline void soften(const AttentionTile& t, size_t row, int64_t first, size_t cou
   to.sum[row] = sum8(sum);
 }
 
-// Never inlined: each copy might round differently.
+// Never inlined: each inlined copy might round differently.
 [[gnu::noinline]] void join_sums(const AttentionSums& to, const AttentionSums& of_next, size_t rows, size_t head_dim) {
   for (size_t row = 0; row < rows; ++row) {
     const float maximum = to.maximum[row] > of_next.maximum[row] ? to.maximum[row] : of_next.maximum[row];

@@ -1,4 +1,4 @@
-// 8-bit activations with AVX2: a unit of its own, because compiling all tiles in one takes gigabytes.
+// 8-bit activations with AVX2: a separate translation unit, because compiling all tiles in one takes gigabytes.
 #include <immintrin.h>
 
 #include <cstddef>

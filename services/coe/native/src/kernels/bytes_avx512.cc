@@ -1,4 +1,5 @@
-// 8-bit activations with AVX-512 VL with VNNI: a unit of its own, because compiling all tiles in one takes gigabytes.
+// 8-bit activations with AVX-512 VL and VNNI: a separate translation unit, because compiling all tiles in one takes
+// gigabytes.
 #include <immintrin.h>
 
 #include <cstddef>

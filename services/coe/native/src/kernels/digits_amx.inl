@@ -1,6 +1,6 @@
-// Linear on the processor's tile multiplier (AMX) with quantised weights: 16-bit activations as two 8-bit digits,
-// q = 256 * high + low, meet the quants as bytes. Sums are the integers that linear_quant_x86.inl gets, and what
-// follows is done in its order: the results are its bits. Included after split_amx.inl.
+// Linear with quantised weights on the processor's tile multiplier (AMX): 16-bit activations as two 8-bit digits,
+// q = 256 * high + low, are multiplied with the quants as bytes. The integer sums are those of linear_quant_x86.inl,
+// and later operations have the same order, so results have the same bits. Included after split_amx.inl.
 //
 // A step of two panels, 4 columns of 16 rows, is a row of a tile of weights just as it lies in the packed formats.
 
@@ -19,7 +19,7 @@ constexpr TileConfig digit_config(size_t runs, size_t tokens) {
   }
   return config;
 }
-// Fewer tokens take less time.
+// Smaller tiles, for fewer tokens, take less time.
 template <size_t kRunsInBlock, size_t kTokens>
 constexpr TileConfig kDigitConfig = digit_config(kRunsInBlock, kTokens);
 
@@ -75,7 +75,7 @@ struct ChunkFetch {
   }
 };
 
-// Numbers of tiles must be literals.
+// Tile numbers must be literals.
 #define COE_MULTIPLY_TILE(sums, digits, weights, at) \
   _tile_zero(sums);                                  \
   _tile_loadd(digits, at, kBlock);                   \
@@ -220,7 +220,7 @@ inline __m128i sums16(I16 first, I16 second) {
   return _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
 }
 
-// The low digit is the low byte: that a half or more of it is negative is made good in the high one.
+// The low digit is the low byte as a signed number; the high digit compensates when it is negative.
 inline void store_digits(I16 whole, int8_t* high, int8_t* low) {
   const auto bytes = [](I16 v) { return _mm512_maskz_cvtepi32_epi8(0xffff, reinterpret_cast<__m512i>(v)); };
   _mm_storeu_si128(reinterpret_cast<__m128i*>(high), bytes((whole + 128) >> 8));

@@ -1,4 +1,4 @@
-// The packed weight layouts (OPS.md draws them; coe.native.packing makes them).
+// The packed weight layouts (diagrams in OPS.md; written by coe.native.packing).
 #pragma once
 
 #include <cstddef>
@@ -10,12 +10,12 @@
 
 namespace coe {
 
-inline constexpr size_t kPanel = 8;   // rows that lie interleaved
-inline constexpr size_t kBlock = 32;  // columns of one run of quants
+inline constexpr size_t kPanel = 8;   // interleaved rows
+inline constexpr size_t kBlock = 32;  // columns per run of quants
 inline constexpr size_t kSteps = 8;   // of 4 columns in a block: lane 4r + c of a step is row r, column 4 * step + c
 
-// kQ80Planes: kQ80 in two parts. The upper five bits of all quants, counted from -128, are a matrix of kQ50 by
-// themselves; behind it lie the lower three, block by block.
+// kQ80Planes: kQ80 in two parts. The upper five bits of all quants, offset by 128, form a complete kQ50 matrix; the
+// lower three follow it, block by block.
 enum class Format : uint8_t { kF32, kF16, kBf16, kQ40, kQ41, kQ50, kQ51, kQ80, kQ80Planes, kQ4K, kQ5K, kQ6K };
 
 // What a record of 8 rows holds: d, m (float16 a row), sc, mn (bytes a row and sub-block), quants.
@@ -25,7 +25,7 @@ struct FormatTraits {
   bool has_m = false;
   size_t subs = 0;  // sub-blocks with a scale of their own
   bool has_mn = false;
-  int zero = 0;  // taken off a quant before its scale, in formats without minima
+  int zero = 0;  // zero point: subtracted from a quant before scaling, in formats without minima
   bool is_float = false;
   unsigned low_bits = 0;  // of a quant, that lie behind the records
 
@@ -118,7 +118,7 @@ struct Matrix {
   // The lower bits of a panel, and the upper ones of all, of a format in planes.
   [[nodiscard]] const uint8_t* low_panel(size_t index) const { return panel(panels()) + index * low_panel_bytes(); }
   [[nodiscard]] Matrix upper() const { return {.format = Format::kQ50, .data = data, .rows = rows, .cols = cols}; }
-  // The columns must be whole records.
+  // Checks that the columns are whole records.
   [[nodiscard]] Status validate() const;
 };
 

@@ -10,7 +10,7 @@ namespace {
 
 constexpr size_t kTokenTile = 128;
 constexpr size_t kTileBytes = size_t{1} << 20;  // of a thread's tiles of activations
-// So many tokens are quicker as bfloat16 than as digits: it takes longer to unpack and less to multiply.
+// From this many tokens on, bfloat16 is faster than digits: it takes longer to unpack, but less time to multiply.
 constexpr size_t kSplitTokens = 49;
 constexpr size_t kSplitTokensOfFloats = 17;
 
@@ -146,7 +146,7 @@ LinearInput take_input(const Linear& op, size_t tokens, Workspace& workspace) {
 
 namespace {
 
-// Panels of a piece: several pieces for each member of the crew, of four panels or more, which kernels take together.
+// Panels per piece: several pieces for each member of the crew, at least four panels each, which kernels take together.
 size_t panel_grain(size_t panels, unsigned members) {
   return std::clamp<size_t>(panels / (size_t{members} * 3) / 4 * 4, 4, 64);
 }
@@ -160,7 +160,7 @@ void run_panels(const Linear& op, const Activations& x, size_t token, size_t cou
   }
 }
 
-// A thread's own tiles of the activations of one linear: reading another core's costs more than making them again.
+// A thread's own tiles of the activations of one linear: reading another core's costs more than recomputing them.
 struct OwnTiles {
   uint64_t run = 0;
   Workspace workspace;
@@ -193,7 +193,7 @@ struct OwnTiles {
   }
 };
 
-// So many tokens that their tiles stay in the second-level cache beside a group of panels.
+// The number of tokens whose tiles fit in the L2 cache together with a group of panels.
 size_t tokens_at_once(Tiles tiles, size_t cols) {
   if (tiles == Tiles::kDigits) return DigitRows::kTokens;
   constexpr size_t kPair = 2 * SplitRows::kSide;

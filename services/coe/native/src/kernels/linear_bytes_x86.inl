@@ -1,5 +1,5 @@
-// Linear on 8-bit activations: an instruction multiplies four columns of each row by them, where of 16 bits it
-// multiplies two. Included after tiles_x86.inl.
+// Linear with 8-bit activations: one instruction multiplies four columns of each row, instead of two with 16-bit
+// activations. Included after tiles_x86.inl.
 
 #if defined(__AVX512VNNI__)
 

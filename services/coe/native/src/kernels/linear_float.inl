@@ -1,4 +1,4 @@
-// Linear on float activations, every weight format: a block of 32 columns is expanded to floats, then multiplied.
+// Linear with float activations, for every weight format: expands a block of 32 columns to floats, then multiplies.
 // Included after expand.inl.
 
 void linear_float(const Matrix& w, const float* x, size_t tokens, size_t begin, size_t end, float* out,
@@ -15,7 +15,7 @@ void linear_float(const Matrix& w, const float* x, size_t tokens, size_t begin, 
         expand(w, t, panel, first, columns, block);
         for (size_t i = 0; i < count; ++i) {
           const float* row = x + (token + i) * w.cols + first;
-          V8 part[4] = {};  // four chains: an addition takes four cycles
+          V8 part[4] = {};  // four chains: an addition has a latency of four cycles
           for (size_t c = 0; c < columns; ++c) part[c % 4] += block.w[c] * splat(row[c]);
           y[i] += (part[0] + part[1]) + (part[2] + part[3]);
         }

@@ -1,4 +1,4 @@
-// Linear on integer activations without vector instructions: what the vector kernels are tested against.
+// Linear with integer activations, without vector instructions: the reference that vector kernels are tested against.
 // Included after expand.inl.
 
 template <class Integer>

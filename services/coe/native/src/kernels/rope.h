@@ -10,7 +10,7 @@
 
 namespace coe {
 
-// Cosines and sines of all positions, made in runs of 256 as they are met. Safe for concurrent use.
+// Cosines and sines of all positions, computed on demand in runs of 256. Safe for concurrent use.
 class RopeTable {
  public:
   // `factors` (empty, or dim / 2) divide the frequencies: Llama 3.1's scaling.

@@ -1,13 +1,13 @@
-// Linear on the processor's tile multiplier (AMX), for prompts: it multiplies bfloat16 and sums in float32. Weights and
-// activations go in as two terms each, x = high + low, which keeps 16 bits of both; of the four products, low times low
-// is below what float32 sums keep. Included after wide_avx512.inl.
+// Linear for prefill on the processor's tile multiplier (AMX), which multiplies bfloat16 and sums in float32. Weights
+// and activations are split into two terms each, x = high + low, which keeps 16 bits of both. Of the four products,
+// low times low is below the precision of the float32 sums and is left out. Included after wide_avx512.inl.
 
 constexpr size_t kTileSide = SplitRows::kSide;      // tokens of a tile of activations, rows of one of weights
 constexpr size_t kTileValues = kTileSide * kBlock;  // of a tile: 32 columns, 1 KiB
 constexpr size_t kGroupPanels = 4;                  // weights that are multiplied together: two tiles
 constexpr size_t kGroupTiles = kGroupPanels * kPanel / kTileSide;
 
-// Palette 1, eight tiles of 16 rows of 64 bytes. A constant, because GCC 12 takes stores to it for dead.
+// Palette 1, eight tiles of 16 rows of 64 bytes. A constant, because GCC 12 would remove stores to it as dead.
 struct alignas(64) TileConfig {
   uint8_t palette = 1;
   uint8_t start_row = 0;

@@ -1,4 +1,4 @@
-// The kernels that exist once an instruction set. Everything above works on this table alone.
+// The kernels, compiled once per instruction set. All other code calls them through this table.
 #pragma once
 
 #include <cstddef>
@@ -29,25 +29,25 @@ struct BlockRows {
   }
 };
 
-// |q| <= kLargestQuant. Of every 4 columns the middle two change places: lane_of() says where a column lies.
+// |q| <= kLargestQuant. In every 4 columns the middle two are swapped: lane_of() gives the lane of a column.
 using QuantRows = BlockRows<int16_t>;
 constexpr size_t lane_of(size_t column) { return (column & ~size_t{3}) | (column & 1) << 1 | (column >> 1 & 1); }
 
-// |q| <= kLargestByte, columns in their order.
+// |q| <= kLargestByte, columns in order.
 using ByteRows = BlockRows<int8_t>;
 
-// 32 columns of 16 tokens of the same integers, as two signed digits of 8 bits: q = 256 * high + low.
+// 32 columns of 16 tokens, with the same integers as two signed 8-bit digits: q = 256 * high + low.
 struct DigitBlock {
   static constexpr size_t kTokens = 16;
 
-  int8_t digits[kTokens][2][kBlock];  // high, then low; columns in their order
+  int8_t digits[kTokens][2][kBlock];  // high, then low; columns in order
   float scale[kTokens];
   float sum16[2][kTokens];
   float sum32[kTokens];
 };
 
 struct DigitRows {
-  static constexpr size_t kTokens = 128;  // that linear_digits() takes at a time
+  static constexpr size_t kTokens = 128;  // per call of linear_digits()
   // Fewer don't repay the making of digits. Joining planes is hidden only by a pipeline.
   static constexpr size_t worth(Format format) { return format == Format::kQ80Planes ? 1 : 5; }
 
@@ -62,11 +62,11 @@ struct DigitRows {
   }
 };
 
-// Activations of some tokens as two terms in bfloat16, x is about high + low: tiles of 16 tokens and 32 columns, high
-// then low, in the columns' order of QuantRows.
+// Activations of some tokens as two bfloat16 terms, x ~ high + low: tiles of 16 tokens and 32 columns, high then low,
+// with columns in the order of QuantRows.
 struct SplitRows {
   static constexpr size_t kSide = 16;     // tokens of a tile
-  static constexpr size_t kScratch = 64;  // values of scratch a column that multiplying needs
+  static constexpr size_t kScratch = 64;  // values of scratch memory per column for the multiplication
 
   uint16_t* tiles;
   size_t cols;
@@ -76,27 +76,27 @@ struct SplitRows {
     const size_t tile = token / kSide * (cols / kBlock) + block;
     return tiles + (2 * tile * kSide + token % kSide) * kBlock;
   }
-  // `token` is the first of a tile.
+  // `token`: the first of a tile.
   [[nodiscard]] SplitRows from(size_t token) const { return {at(token, 0), cols}; }
 };
 
-// How keys and values are kept. kI8: eight bits a value, and behind a head's part of a block the scale of each token.
+// Formats of cached keys and values. kI8: eight bits per value, and after a head's part of a block one scale per token.
 enum class KvType : uint8_t { kF32, kF16, kI8 };
 
 constexpr size_t kv_bytes(KvType type) { return type == KvType::kF32 ? 4 : type == KvType::kF16 ? 2 : 1; }
-// Elements that a token takes of one head's keys or values.
+// Elements of one token's keys (or values) in one head.
 constexpr size_t kv_row(KvType type, size_t head_dim) { return head_dim + (type == KvType::kI8 ? sizeof(float) : 0); }
 
-// Sums of query rows over some positions: of weights, which are 1 at the row's highest score, and of weighed values.
+// Sums over some positions for each query row: of weights (1 at the row's highest score) and of weighted values.
 struct AttentionSums {
   float* out;      // [rows, head_dim], not yet divided by the sum
   float* maximum;  // [rows]
   float* sum;      // [rows]
 };
 
-// A tile of query rows against a range of cached positions of one key/value head. Positions are summed in chunks, which
-// end at multiples of kChunk, and the chunks are joined in their order: so a row's bits depend on its own position
-// alone, whichever rows it shares a tile with and however its positions are split between tiles.
+// A tile of query rows and a range of cached positions of one KV head. Positions are summed in chunks that end at
+// multiples of kChunk, and chunks are joined in order. A row's bits therefore depend on its own position only, not on
+// the other rows of its tile or on how its positions are split between tiles.
 struct AttentionTile {
   const float* q;            // [rows, head_dim], scale folded in
   const int64_t* positions;  // [rows]: a row sees positions <= its own
@@ -113,7 +113,7 @@ struct AttentionTile {
   int64_t begin, end;  // positions; begin is a multiple of 16
   int64_t window;      // 0: none
   float softcap;       // 0: none
-  bool apart;          // the sums of each chunk stay apart, one behind the other: join_sums() is to join them
+  bool apart;          // keep the sums of each chunk separate, one after the other, for join_sums()
   AttentionSums to;    // apart: rows * head_dim, kMaxRows and kMaxRows values to those of the next chunk
 
   static constexpr size_t kMaxRows = 16;
@@ -128,7 +128,7 @@ struct KernelTable {
   // y[r] for the rows of panels [begin, end) and tokens [0, tokens): out[t * out_stride + row].
   void (*linear_quant)(const Matrix& w, const QuantRows& x, size_t tokens, size_t begin, size_t end, float* out,
                        size_t out_stride);
-  // The same on float activations [tokens, cols], every format; the exact mode and the float formats.
+  // The same for float activations [tokens, cols] and every format: used by exact mode and the float formats.
   void (*linear_float)(const Matrix& w, const float* x, size_t tokens, size_t begin, size_t end, float* out,
                        size_t out_stride);
   // out[cols] = scale * row `row` of the matrix.
@@ -140,7 +140,7 @@ struct KernelTable {
   void (*gelu_gate)(const float* gate, const float* up, size_t n, float* out);  // tanh approximation
   void (*soft_cap)(float* x, size_t n, float cap);                              // cap * tanh(x / cap)
   void (*attention)(const AttentionTile& tile);
-  // Adds the sums of the positions behind those of `to`.
+  // Adds the sums of the positions that follow those of `to`.
   void (*join_sums)(const AttentionSums& to, const AttentionSums& of_next, size_t rows, size_t head_dim);
   void (*to_halves)(const float* x, size_t n, uint16_t* out);  // float16, rounded to nearest even
   // out[i] = the highest of x[i * width .. (i + 1) * width), no number when one of them is none; width is a multiple of
@@ -150,7 +150,7 @@ struct KernelTable {
   void (*bytes)(const float* x, const ByteRows& out);
   void (*linear_bytes)(const Matrix& w, const ByteRows& x, size_t tokens, size_t begin, size_t end, float* out,
                        size_t out_stride);
-  // For weights of at most so many bits: those of others are multiplied as quickly on 16-bit activations.
+  // Used for weights of at most this many bits: wider ones are as fast with 16-bit activations.
   unsigned byte_bits;
   // Where the processor multiplies tiles; null elsewhere. Each makes one row of activations, or multiplies such rows,
   // for every format whose columns are blocks of 32; digits only quantised ones, and at most DigitRows::kTokens.
@@ -168,7 +168,7 @@ inline const KernelTable& kernels() { return kernels(best_isa()); }
 
 const KernelTable& portable_kernels();
 #if defined(__x86_64__)
-inline constexpr unsigned kAvx2ByteBits = 6;  // with 8 they are no quicker than 16-bit activations
+inline constexpr unsigned kAvx2ByteBits = 6;  // 8-bit weights are no faster than with 16-bit activations
 inline constexpr unsigned kAvx512ByteBits = 8;
 void linear_bytes_avx2(const Matrix& w, const ByteRows& x, size_t tokens, size_t begin, size_t end, float* out,
                        size_t out_stride);

@@ -1,4 +1,4 @@
-// The kernels for AVX-512, and for the tile multiplier (AMX) beside it.
+// The kernels for AVX-512 and the tile multiplier (AMX).
 #include <immintrin.h>
 
 #include <cstddef>
@@ -23,7 +23,7 @@ namespace {
 // clang-format on
 
 KernelTable with_tiles(KernelTable table) {
-  table.byte_bits = 0;  // of digits tiles make two as quickly as one (ADR 12)
+  table.byte_bits = 0;  // tiles multiply two digits as fast as one (ADR 12)
   table.split = split;
   table.linear_split = linear_split;
   table.digits = digits;

@@ -1,7 +1,7 @@
-// Linears on integer activations, tile by tile. A register holds 2 columns of 8 rows (Narrow, one panel) or of 16
-// (Wide, two panels), 4 columns where activations are bytes; as many activations are broadcast to all rows, so nothing
-// is summed across lanes. Few tokens multiply the quants as they are unpacked. Where that fills few registers, more of
-// them share one unpacked copy in the first-level cache. Included after unpack_x86.inl.
+// Linears with integer activations, tile by tile. A register holds 2 columns (4 if activations are bytes) of 8 rows
+// (Narrow, one panel) or 16 rows (Wide, two panels). The same number of activations is broadcast to all rows, so
+// nothing is summed across lanes. For few tokens, quants are multiplied as they are unpacked; larger numbers of tokens
+// share an unpacked copy in the L1 cache. Included after unpack_x86.inl.
 
 constexpr size_t kTileRegisters = 2;  // of weights, at most
 constexpr size_t kFloatSums = 4;
@@ -249,7 +249,7 @@ void chunked_panels(const Matrix& w, const typename Reg::Rows& x, size_t tokens,
   }
 }
 
-// Whether tiles are two registers of weights, or one. One token waits for memory alone, which is quickest when it is
+// Whether tiles are two registers of weights wide, or one. A single token is memory-bound, and memory is fastest when
 // read as few streams.
 template <class Reg>
 bool in_pairs(size_t tokens) {

@@ -1,5 +1,5 @@
-// Eight floats at a time, in GCC's vector extension: one source for every instruction set. Included inside an unnamed
-// namespace by each table_*.cc, so that no function compiled for one set is ever linked into another.
+// Vectors of eight floats, with GCC's vector extension: one source for every instruction set. Each table_*.cc includes
+// it inside an unnamed namespace, so that no function compiled for one instruction set is linked into another.
 
 typedef float V8 __attribute__((vector_size(32)));
 typedef int32_t I8 __attribute__((vector_size(32)));

@@ -72,7 +72,7 @@ Status AttentionAt::init(Attributes& attributes) {
   if (auto status = shape.validate(); !status.ok()) return status;
   if (dim == 0 || dim % 2 != 0 || dim > shape.head_dim) return invalid("rope_dim must be even and at most head_dim");
   if (!factors.empty() && factors.size() != dim / 2) return invalid("rope_factors needs rope_dim / 2 values");
-  // Tables are found by these values: what is no number would be equal to any.
+  // Tables are looked up by these values, and comparisons with a NaN would match any table.
   const auto is_positive = [](float value) { return value > 0 && std::isfinite(value); };
   if (!is_positive(theta) || !std::all_of(factors.begin(), factors.end(), is_positive))
     return invalid("rope_theta and rope_factors must be positive numbers");

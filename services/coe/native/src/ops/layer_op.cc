@@ -5,7 +5,7 @@
 namespace coe::ops {
 namespace {
 
-// One run of a layer: its linears one after the other, on the same crew and scratch.
+// One run of a layer: its linears in sequence, on the same crew and scratch memory.
 struct LayerRun {
   Crew& crew;
   const Lease& lease;
@@ -20,7 +20,7 @@ struct LayerRun {
     return {};
   }
 
-  // out = residual + linear(x), normed first where the layer has a norm behind the linear.
+  // out = residual + linear(x); the product is normed first if the layer has a norm after the linear.
   Status add_linear(const LinearAt& at, int64_t norm_offset, float epsilon, const float* x, const float* residual,
                     float* out) const {
     if (norm_offset == kAbsent) return linear(at, x, residual, out);
@@ -124,7 +124,7 @@ Status TieredLayers::compute(const Context& context) const {
   const float* x = input.floats();
   for (const LayerAt& layer : layers_) {
     if (auto status = layer.run(lease, step, kv, x, out); !status.ok()) return status;
-    x = out;  // a layer has read all of it before it writes its result
+    x = out;  // a layer reads all of its input before it writes its result
   }
   return {};
 }

@@ -70,7 +70,7 @@ Status TieredLMHead::compute(const Context& context) const {
   if (auto status = head_.choose(context, workspace, x, count); !status.ok()) return status;
   if (auto status = head_.linear.find(lease, linear); !status.ok()) return status;
   if (auto status = context.output(0, {count, linear.weights.rows}, out); !status.ok()) return status;
-  if (count == 0) return lease.check();  // the step's rows are all the other head's
+  if (count == 0) return lease.check();  // all rows of this step go to the other head
   const LinearInput scratch = allocate_input(linear, count, workspace);
   const auto team = process_team();
   Crew crew(*team);

@@ -3,7 +3,7 @@
 namespace coe::ops {
 namespace {
 
-// The message of a failed call; the status is given back.
+// Returns the message of a failed call and releases its status.
 std::string message_of(const OrtApi& api, OrtStatus* status) {
   std::string message = api.GetErrorMessage(status);
   api.ReleaseStatus(status);
@@ -83,7 +83,7 @@ Status Context::input(size_t index, size_t rank, Input& out) const {
   if (status.ok()) status = take(api_.GetTensorElementType(info, &out.type));
   api_.ReleaseTensorTypeAndShapeInfo(info);
   void* data = nullptr;
-  // The kv cache is an input that is written in place, so the API has no const version of this.
+  // Not const, because the KV cache is an input that is written in place.
   if (status.ok()) status = take(api_.GetTensorMutableData(const_cast<OrtValue*>(value), &data));
   out.data = data;
   return status;

@@ -1,5 +1,5 @@
-// The little of ONNX Runtime's C API that our ops need: attributes, tensors, and the table that describes an op.
-// Only the C API is used: it throws nothing, and an op built on old headers loads in newer runtimes.
+// Thin wrappers for the parts of ONNX Runtime's C API that our ops need: attributes, tensors, and the op's description.
+// Only the C API is used: it never throws, and an op built with old headers loads in newer runtimes.
 #pragma once
 
 #include <onnxruntime_c_api.h>
@@ -35,7 +35,7 @@ struct Input {
 class Attributes {
  public:
   Attributes(const OrtApi& api, const OrtKernelInfo* info) : api_(api), info_(info) {}
-  // Names are looked up behind this prefix from now on: an op of several linears has a set of attributes for each.
+  // Prefix of all names looked up from now on: an op with several linears has a set of attributes for each.
   void set_prefix(std::string prefix) { prefix_ = std::move(prefix); }
   int64_t integer(const char* name);
   int64_t integer_or(const char* name, int64_t otherwise);
@@ -57,7 +57,7 @@ class Attributes {
 class Context {
  public:
   Context(const OrtApi& api, OrtKernelContext* context) : api_(api), context_(context) {}
-  // `rank` of the tensor must match; an absent optional input has no data.
+  // The tensor's rank must match `rank`. An absent optional input has no data.
   Status input(size_t index, size_t rank, Input& out) const;
   template <class T>
   Status output(size_t index, std::initializer_list<size_t> dims, T*& out) const {
@@ -76,7 +76,7 @@ class Context {
 
 OrtStatus* to_ort(const OrtApi& api, const Status& status);
 
-// How an op's inputs and outputs look: element type (UNDEFINED: any), and whether it may be absent.
+// An input or output of an op: its element type (UNDEFINED: any), and whether it may be absent.
 struct ValueKind {
   ONNXTensorElementDataType type;
   bool optional = false;

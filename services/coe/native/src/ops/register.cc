@@ -23,7 +23,7 @@ OrtStatus* make_domain(const OrtApi& api, OrtCustomOpDomain*& out) {
 
 OrtStatus* add_all(const OrtApi& api, OrtSessionOptions* options) {
   static std::mutex lock;
-  // Domains must outlive every session that uses them: this one lives as long as the library.
+  // A domain must outlive every session that uses it: this one lives as long as the library.
   static OrtCustomOpDomain* domain = nullptr;
   {
     const std::lock_guard guard(lock);
@@ -38,7 +38,7 @@ OrtStatus* add_all(const OrtApi& api, OrtSessionOptions* options) {
 extern "C" COE_API OrtStatus* RegisterCustomOps(OrtSessionOptions* options, const OrtApiBase* base) {
   const OrtApi* api = base->GetApi(ORT_API_VERSION);
   if (api == nullptr) {
-    // Without an API of our version there is no way to make a status of it: the oldest one can.
+    // The runtime lacks our API version, so create the error status with the oldest one.
     const OrtApi* oldest = base->GetApi(1);
     if (oldest == nullptr) return nullptr;
     return oldest->CreateStatus(ORT_FAIL, "this ONNX Runtime is older than the headers libcoe_native was built with");

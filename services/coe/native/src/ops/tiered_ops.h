@@ -1,5 +1,5 @@
 // The ops of domain ai.coe.tiered (OPS.md): each finds its weights through the lease, runs a kernel, and checks the
-// lease again before its result counts.
+// lease again before it returns its result.
 #pragma once
 
 #include "kernels/attention.h"
@@ -8,7 +8,7 @@
 
 namespace coe::ops {
 
-// Attention with its options; run() appends to the cache and attends for the expert of a lease.
+// Attention with its options. run() appends to the KV cache and attends, with the weights of a lease's expert.
 struct AttentionAt {
   AttentionShape shape;
   int64_t q_norm_offset = kAbsent;
@@ -24,7 +24,7 @@ struct AttentionAt {
 void norm_rows(const float* x, const float* weight, size_t tokens, size_t cols, float epsilon, const float* residual,
                float* out);
 
-// This thread's scratch, empty: what a node of its own takes.
+// The calling thread's scratch memory, reset for a node that runs on its own.
 Workspace& run_workspace();
 
 class TieredEmbedding {
@@ -66,13 +66,13 @@ class TieredLinear {
   LinearAt linear_;
 };
 
-// What both heads have: a linear for some rows of x, and a cap on its results.
+// Common to both heads: a linear for selected rows of x, and a softcap on its results.
 struct HeadAt {
   LinearAt linear;
   float softcap = 0;
 
   Status init(Attributes& attributes);
-  // Copies the rows of x (input 1) that input 2 names to `rows` [count, cols].
+  // Copies the rows of x (input 1) that input 2 selects to `rows` [count, cols].
   Status choose(const Context& context, Workspace& workspace, const float*& rows, size_t& count) const;
 };
 
@@ -88,7 +88,7 @@ class TieredLMHead {
   HeadAt head_;
 };
 
-// The row of the vocabulary that a head gives the highest logit, and that logit.
+// Returns the token with the highest logit, and that logit.
 class TieredGreedyHead {
  public:
   static constexpr const char* kName = "TieredGreedyHead";
@@ -113,9 +113,9 @@ class PagedAttention {
   AttentionAt attention_;
 };
 
-// A layer of a transformer.
+// One transformer layer.
 struct LayerAt {
-  std::vector<LinearAt> qkv;  // one matrix, or three where their formats differ
+  std::vector<LinearAt> qkv;  // one matrix, or three if their formats differ
   AttentionAt attention;
   LinearAt attention_output;
   LinearAt gate_up;
@@ -126,12 +126,12 @@ struct LayerAt {
 
   [[nodiscard]] size_t width() const { return down.shape.outputs(); }
   Status init(Attributes& attributes, const std::string& prefix);
-  // x and out [tokens, width] may be the same.
+  // x and out [tokens, width] may be the same buffer.
   Status run(const Lease& lease, const Step& step, const KvCache& kv, const float* x, float* out) const;
 };
 
-// Layers as one node: what ONNX Runtime reads between nodes is displaced from the caches by the weights each time, for
-// a small model a twentieth of a step.
+// Several layers as one node. Between nodes, ONNX Runtime reads data that the weights have evicted from the caches:
+// for a small model, that costs a twentieth of a step.
 class TieredLayers {
  public:
   static constexpr const char* kName = "TieredLayers";
@@ -145,11 +145,11 @@ class TieredLayers {
   std::vector<LayerAt> layers_;
 };
 
-// Inputs `first` .. `first + 3` of an attending op: positions, sequence_ids, block_table, kv.
+// Inputs `first` .. `first + 3` of an op with attention: positions, sequence_ids, block_table, kv.
 Status read_step(const Context& context, size_t first, size_t tokens, const AttentionShape& shape, Step& step,
                  KvCache& kv);
 
-// The table of one (theta, dim, factors), shared by all nodes of the process.
+// The rotary table for (theta, dim, factors), shared by all nodes of the process.
 std::shared_ptr<RopeTable> shared_rope(float theta, size_t dim, const std::vector<float>& factors);
 
 }  // namespace coe::ops

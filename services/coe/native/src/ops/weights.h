@@ -1,4 +1,4 @@
-// Where a node's weights are: offsets from the attributes, addresses from the lease of a run.
+// Locates a node's weights: offsets come from its attributes, addresses from the lease of a run.
 #pragma once
 
 #include <string>
@@ -24,10 +24,10 @@ struct MatrixAt {
   Status find(const Lease& lease, Matrix& out) const;
 };
 
-// `count` floats at `offset`, which must be a multiple of 4; null when the offset is kAbsent.
+// `count` floats at `offset`, which must be a multiple of 4; null if `offset` is kAbsent.
 Status find_floats(const Lease& lease, int64_t offset, size_t count, const float*& out);
 
-// A linear with its fused options; find() makes it runnable for the expert of a lease.
+// A linear with its fused options. find() resolves its weights for the expert of a lease.
 struct LinearAt {
   MatrixAt matrix;
   Linear shape;
