@@ -1,6 +1,6 @@
-// Digits for few tokens: a pipeline. Unpacked weights meet a single group of tokens, so nothing is gained by unpacking
-// a chunk of them first, and tile operations, stores and vector operations overlap only when they are of different
-// blocks. Included after digits_amx.inl.
+// Digits for few tokens: a pipeline. Unpacked weights are used for a single group of tokens, so unpacking a chunk of
+// them first would gain nothing, and tile operations, stores and vector operations overlap only if they belong to
+// different blocks. Included after digits_amx.inl.
 
 // Where a pipeline of two panels at a time has come to.
 template <Format kFormat>
@@ -53,8 +53,7 @@ class BlockCursor {
 constexpr size_t kUnpackedAhead = 3;  // blocks: what was just stored can't be read at once
 constexpr size_t kFetchedAhead = 16;  // blocks before those are unpacked
 
-// A step of the loop multiplies a run, unpacks the block after the next ones, scales the run before the last and stores
-// the last one.
+// Each step multiplies a run, unpacks a later block, scales the run before the last and stores the last one.
 template <Format kFormat, size_t kTokens>
 [[gnu::noinline]] void pipelined_panels(const Matrix& w, const DigitBlock* x, size_t begin, size_t end, float* out,
                                         size_t out_stride) {

@@ -10,12 +10,12 @@ namespace coe {
 namespace {
 
 constexpr Likeliest kNone{std::numeric_limits<int64_t>::max(), -std::numeric_limits<float>::infinity()};
-constexpr size_t kPiece = 64;   // panels whose bounds are made at a time
+constexpr size_t kPiece = 64;   // panels whose bounds are computed at a time
 constexpr size_t kSettled = 8;  // pieces that are gone through together: few of their panels are joined
 constexpr size_t kTokens = 16;  // at a time
 constexpr size_t kFew = 2;      // tokens for which a panel is joined one by one, rather than for all
 
-// What is no number comes first, so that it is noticed.
+// NaNs rank first, so that they are noticed.
 bool is_before(const Likeliest& one, const Likeliest& other) {
   const bool none = std::isnan(one.logit);
   if (none != std::isnan(other.logit)) return none;
@@ -95,7 +95,7 @@ class Bounding {
   QuantRows x_;
 };
 
-// One search for a group of tokens.
+// The search for a group of tokens.
 class Search {
  public:
   Search(Crew& crew, const Linear& op, const QuantRows& x, const DigitRows& digits, size_t tokens,
@@ -150,7 +150,7 @@ class Search {
       float& of_piece = piece_bounds(t)[piece];
       of_piece = kNone.logit;
       for (size_t i = 0; i < end - begin; ++i) {
-        if (std::isnan(bounds[i])) bounds[i] = -kNone.logit;  // says nothing
+        if (std::isnan(bounds[i])) bounds[i] = -kNone.logit;  // gives no bound
         of_piece = std::max(of_piece, bounds[i]);
       }
     }

@@ -36,7 +36,7 @@ inline void store_lanes(const I8* whole, int16_t* q) {
 #endif
 }
 
-// In their order.
+// The same, in order.
 inline void store_lanes(const I8* whole, int8_t* q) {
 #if defined(__AVX2__)
   const auto* w = reinterpret_cast<const __m256i*>(whole);
@@ -68,7 +68,7 @@ inline void quantise_block(const float* x, Integer* q, float& scale, float* sum1
   I8 whole[4];
   for (int i = 0; i < 4; ++i) whole[i] = __builtin_convertvector((v[i] * inverse + magic) - magic, I8);
   store_lanes(whole, q);
-  // The sums are small integers: adding them as floats is exact, in any order.
+  // The sums are small integers, so adding them as floats is exact in any order.
   const V8 first = __builtin_convertvector(whole[0] + whole[1], V8);
   const V8 second = __builtin_convertvector(whole[2] + whole[3], V8);
   V8 sums = __builtin_shuffle(first, second, I8{0, 1, 2, 3, 8, 9, 10, 11}) +

@@ -163,7 +163,7 @@ inline auto block_quants(const uint8_t* record, size_t in, size_t distance, cons
 template <Format kFormat>
 inline constexpr size_t kRuns = traits(kFormat).subs == 16 ? 2 : 1;
 
-// d and m of a record's rows, as all its sub-blocks take them: m is negated where it is taken off.
+// d and m of a record's rows, for all its sub-blocks; m is negated in formats that subtract it.
 template <class Reg>
 struct Head {
   typename Reg::Floats d = {};
@@ -179,7 +179,7 @@ inline Head<Reg> head_at(const uint8_t* record, size_t panel_bytes) {
   return head;
 }
 
-// value = scale * q + offset for the rows of sub-block `sub` of a record. Without an offset it is not touched.
+// value = scale * q + offset for the rows of sub-block `sub` of a record. Formats without an offset leave it unchanged.
 template <class Reg, Format kFormat>
 inline void scales_at(const Head<Reg>& head, const uint8_t* record, size_t panel_bytes, size_t sub,
                       typename Reg::Floats& scale, typename Reg::Floats& offset) {

@@ -72,7 +72,7 @@ inline V8 load8_bf16(const uint8_t* p) {
   return v;
 }
 
-// Sixteen floats: one register where there are such, else two.
+// Sixteen floats: one register if the instruction set has such, else two.
 #if defined(__AVX512F__)
 typedef float V16 __attribute__((vector_size(64)));
 inline V16 splat16(float x) { return reinterpret_cast<V16>(_mm512_set1_ps(x)); }
@@ -141,7 +141,7 @@ inline float largest8(V8 v) {
   return v[0];
 }
 
-// exp(x) to about 2 ulp, 0 from -87 down (Cephes' polynomial on [-ln2/2, ln2/2]). What is no number stays none.
+// exp(x) to about 2 ulp, 0 from -87 down (Cephes' polynomial on [-ln2/2, ln2/2]). NaNs stay NaNs.
 inline V8 exp8(V8 x) {
   const V8 magic = splat(12582912.0F);  // 1.5 * 2^23: adding it rounds to an integer
   const V8 clamped = x > splat(88.0F) ? splat(88.0F) : x;
@@ -189,7 +189,7 @@ struct Rounding {
   [[nodiscard]] bool is_none() const { return step != step; }
 };
 
-// Runs f(vector) over n values; the rest goes through a padded vector.
+// Runs f(vector) over n values; the remainder goes through a padded vector.
 template <class F>
 inline void map8(size_t n, F&& f) {
   size_t i = 0;

@@ -12,7 +12,7 @@ struct PairQuants {
   const uint8_t* low;
   const uint8_t* high;
   Lanes16 operator[](int i) const {
-    // Of words GCC 12 makes a permutation, three operations instead of one.
+    // With words, GCC 12 generates a permutation: three operations instead of one.
     typedef int64_t Quarters __attribute__((vector_size(32)));
     const auto first = reinterpret_cast<Quarters>(PanelQuants{low}[i]);
     const auto second = reinterpret_cast<Quarters>(PanelQuants{high}[i]);
@@ -32,7 +32,7 @@ struct Wide {
   static constexpr size_t kColumns = 2;
 
   static PairQuants quants(const uint8_t* of_first, size_t panel_bytes) { return {of_first, of_first + panel_bytes}; }
-  // The forms with a mask, of all lanes: GCC 12 warns of the others' own undefined values.
+  // The masked forms, with all lanes set: GCC 12 warns about undefined values inside the others.
   static constexpr __mmask16 kAll = 0xffff;
   static V16 halves(const uint8_t* of_first, size_t panel_bytes) {
     const auto half = [](const uint8_t* p) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)); };
