@@ -30,7 +30,7 @@ class Answer:
 async def collect(
     client: PromptClient, prompts: Sequence[events_pb2.PromptSubmitted], timeout_s: float, *, at_once: int = 64
 ) -> AsyncIterator[Answer]:
-    """Submits all, at most `at_once` under way, and yields the answers in the order of the prompts."""
+    """Submits all prompts, at most `at_once` concurrently, and yields their answers in the same order."""
     slots = asyncio.Semaphore(at_once)
 
     async def one(prompt: events_pb2.PromptSubmitted) -> Answer:
@@ -43,7 +43,7 @@ async def collect(
 
 
 async def follow(client: PromptClient, prompt: events_pb2.PromptSubmitted, timeout_s: float) -> Answer:
-    """Waits for the terminal event. A prompt that the client gave up is an answer with that error."""
+    """Waits for the terminal event. If the client fails or times out, the answer carries that error."""
     answer = Answer(prompt)
     try:
         async with aclosing(client.submit(prompt, timeout_s=timeout_s)) as events:
@@ -57,7 +57,7 @@ async def follow(client: PromptClient, prompt: events_pb2.PromptSubmitted, timeo
 
 
 async def print_streaming(client: PromptClient, prompt: events_pb2.PromptSubmitted, timeout_s: float) -> Answer:
-    """The answer to stdout, everything about it to stderr."""
+    """Prints the answer to stdout and everything about it to stderr."""
     answer, streamed = Answer(prompt), Streamed()
     try:
         async with aclosing(client.submit(prompt, timeout_s=timeout_s)) as events:
@@ -95,7 +95,7 @@ def print_answer(answer: Answer) -> None:
     out.print(f"[dim]{figures(result)}[/dim]")
 
 
-# What follows is for rich's consoles: text of others is escaped.
+# The functions below return rich markup, so untrusted text is escaped.
 
 
 def trouble(error: common_pb2.Error | CoEError) -> str:

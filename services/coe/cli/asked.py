@@ -1,4 +1,4 @@
-"""What options of several commands have in common: the length of an answer, text that can be asked, names of things."""
+"""Options and checks that several commands share: answer length, UTF-8 text, known names."""
 
 from collections.abc import Collection, Iterable
 from typing import Annotated
@@ -8,7 +8,7 @@ import typer
 from coe.experts.sampling_params import DEFAULT_TOKENS
 from coe.platform.errors import InvalidPrompt
 
-# None: as every prompt that says nothing of it.
+# None: the default of a prompt that sets no limit.
 MaxTokens = Annotated[
     int | None,
     typer.Option(

@@ -26,7 +26,7 @@ def _bits(number: int) -> Literal[16, 8]:
         return 16
     if number == 8:
         return 8
-    raise typer.BadParameter(f"activations of {number} bits: 16 or 8 are wanted")
+    raise typer.BadParameter(f"{number}-bit activations are not supported: choose 16 or 8")
 
 
 def _numbers(text: str, least: int = 1) -> list[int]:

@@ -27,9 +27,9 @@ def summary(bundle: Bundle) -> str:
     size = (
         f"{manifest.parameters / 1e6:,.0f}M parameters, {manifest.quantisation}, {bundle.weights_bytes / 1e6:,.0f} MB"
     )
-    notes = [manifest.licence or "no licence named"]
+    notes = [manifest.licence or "no licence given"]
     if not manifest.tokenizer.chat_template:
-        notes.append("no chat template, so it continues texts")
+        notes.append("no chat template: continues text")
     if manifest.replica_of:
         notes.append(f"same weights as {manifest.replica_of}")
     if manifest.synthetic:

@@ -1,4 +1,4 @@
-"""`coe chat`: a conversation through the gateway, each turn routed on its own."""
+"""`coe chat`: a conversation through the gateway. Each turn is routed separately."""
 
 import asyncio
 import sys
@@ -30,7 +30,7 @@ def command(
     """End the conversation with an empty line, end of input or Ctrl-C."""
     utf8(expert, "--expert")
     sampling = common_pb2.SamplingParams(max_tokens=max_tokens)
-    # Its turns go to one worker where they can, which has computed what was said before.
+    # Turns of one conversation go to the same worker if possible, which has the earlier turns cached.
     first = events_pb2.PromptSubmitted(expert_id=expert, sampling=sampling, conversation_id=uuid4().hex)
     with asyncio.Runner() as runner:
         channel = runner.run(connected(gateway_address(gateway), stack_hint(gateway)))
@@ -43,7 +43,7 @@ def command(
 def authorization(api_key: str) -> Metadata:
     """Raises InvalidPrompt for something that cannot be a key."""
     if not (api_key.isascii() and api_key.isprintable()):
-        raise InvalidPrompt("COE_API_KEY is not a valid key: it has characters that are not allowed in a header")
+        raise InvalidPrompt("the API key has characters that are not allowed in a header")
     return (("authorization", f"Bearer {api_key}"),) if api_key else ()
 
 
@@ -53,9 +53,9 @@ def converse(
     first: events_pb2.PromptSubmitted,
     metadata: Metadata,
 ) -> None:
-    """Asks outside the event loop, where Ctrl-C ends a question that nobody types.
+    """Reads input outside the event loop, so that Ctrl-C interrupts a pending read.
 
-    `first` is what all prompts have beside their messages.
+    `first`: the fields that every prompt has besides its messages.
     """
     messages: list[common_pb2.ChatMessage] = []
     while line := ask():
@@ -83,14 +83,14 @@ async def connected(address: str, hint: str) -> grpc.aio.Channel:
 
 
 def ask() -> str:
-    """What was typed next; empty at the end of the input."""
+    """The next line typed; empty at end of input."""
     while True:
         try:
-            return utf8(input("you> "), "what was typed").strip()
+            return utf8(input("you> "), "the input").strip()
         except (InvalidPrompt, UnicodeDecodeError):
             err.print(trouble(InvalidPrompt("what was typed is not UTF-8 text")))
         except EOFError:
-            # Nobody pressed Enter: the shell's prompt would follow ours.
+            # No Enter was pressed, so the shell's prompt would land on our line.
             sys.stdout.write("\n")
             return ""
 

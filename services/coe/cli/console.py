@@ -1,4 +1,4 @@
-"""How commands print: results on stdout, everything else on stderr; `--json` is one object a line."""
+"""How commands print: results to stdout, everything else to stderr; with `--json`, one object per line."""
 
 import json
 import sys
@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Column
 
-# A pipe or a log file has no width of its own: wide enough for the tables.
+# A pipe or log file has no width of its own; this fits the tables.
 PIPE_WIDTH = 160
 
 out = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
@@ -39,7 +39,7 @@ def print_json(value: dict[str, object] | Message) -> None:
 
 
 def fields(message: Message) -> dict[str, object]:
-    """As on the topics: by the fields' own names, also those whose value is zero or empty."""
+    """The message as it appears on the topics: original field names, zero and empty values included."""
     return MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
 
 
@@ -49,9 +49,9 @@ def say(line: str) -> None:
 
 
 def say_left_out(models: Sequence[str]) -> None:
-    """Of outcomes, by models that nothing else is known of."""
+    """Reports models in the outcomes whose parameter counts are unknown."""
     if models:
-        say(f"Left out, no parameter counts: {', '.join(models)} (name them with --experts)")
+        say(f"Left out for lack of parameter counts: {', '.join(models)} (supply them with --experts)")
 
 
 def fail(message: str, status: int = 1) -> NoReturn:

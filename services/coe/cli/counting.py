@@ -1,4 +1,4 @@
-"""Progress of work that is counted, on stderr."""
+"""A progress bar with counts and times, on stderr."""
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 

@@ -43,7 +43,7 @@ PROMPTS = {
 
 def command(
     max_tokens: Annotated[int, typer.Option(min=1, help="Maximum number of tokens per answer.")] = 48,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for all answers.")] = 180.0,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for each answer.")] = 180.0,
     as_json: Annotated[bool, typer.Option("--json", help="One PromptCompleted per line, as JSON.")] = False,
 ) -> None:
     """Starts a temporary stack, sends the prompts, prints the answers and a summary, and stops everything."""
@@ -102,8 +102,8 @@ def summarise(answers: list[Answer]) -> None:
         out.print(
             "The mapping was solved for "
             + ", ".join(sorted(stand_ins))
-            + ". Their weights are not here: the expert that truly ran is the one in the column 'expert', "
-            "a copy of SmolLM2-135M-Instruct under a name of its own."
+            + ". Their weights are not included: the column 'expert' names the expert that really ran, "
+            "a copy of SmolLM2-135M-Instruct under its own name."
         )
 
 

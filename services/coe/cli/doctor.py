@@ -35,9 +35,9 @@ def command(
 ) -> None:
     """Check every prerequisite. Exits with status 1 if something does not work.
 
-    With --clean: what a living manager owns, or a worker has mapped, stays.
+    --clean keeps arenas that a running manager owns or a worker has mapped.
 
-    With --deploy: the servers that COE_KAFKA_BOOTSTRAP and COE_REDIS_URL name, else those of the running stack.
+    --deploy checks the servers named by COE_KAFKA_BOOTSTRAP and COE_REDIS_URL, or else those of the running stack.
     """
     quiet_logs()
     if service and not deploy:

@@ -91,7 +91,7 @@ def router(
     else:
         prompts = load(test, unlabelled=frozenset(), every_domain=True)
         if strange := {prompt.domain for prompt in prompts} - {*classifier.artifact.model.categories}:
-            say(f"Domains that are no category of the router, and count as strange: {', '.join(sorted(strange))}")
+            say(f"Domains without a category in the router, counted as out-of-domain: {', '.join(sorted(strange))}")
         with short_progress() as progress:
             task = progress.add_task("Classifying prompts", total=None)
             figures = judge(classifier, prompts, lambda done, total: progress.update(task, completed=done, total=total))

@@ -1,4 +1,4 @@
-"""`coe experts`: the bundles on this machine."""
+"""`coe experts`: manages the expert bundles on this machine."""
 
 import sys
 from typing import Annotated
@@ -65,7 +65,7 @@ def verify(
             if as_json:
                 print_json({"id": bundle.id, "verified_bytes": bundle.weights_bytes})
             else:
-                out.print(f"{bundle.id}: {bundle.weights_bytes:,} bytes are as they were imported")
+                out.print(f"{bundle.id}: {bundle.weights_bytes:,} bytes match their checksums")
     for one in damaged:
         if as_json:
             print_json({"id": one.expert_id, "reason": one.reason, "fix": one.fix})
@@ -95,7 +95,7 @@ def replicate(
 
 
 def _say_none() -> None:
-    say(f"no expert in {CoreSettings().experts_dir}: `coe import` makes one, `coe up` brings its own")
+    say(f"no experts in {CoreSettings().experts_dir}: `coe import` adds one, `coe up` the packaged one")
 
 
 def _print(bundle: Bundle, as_json: bool) -> None:

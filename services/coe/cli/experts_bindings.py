@@ -1,4 +1,4 @@
-"""`coe experts bindings`: which hosted bundle answers for each expert of the mapping."""
+"""`coe experts bindings`: which hosted bundle answers for each expert in the mapping."""
 
 from typing import Annotated
 
@@ -21,13 +21,15 @@ def bindings(as_json: Annotated[bool, typer.Option("--json", help="One JSON obje
     settings = MapperSettings()
     pool = mapping_file.load_mapping(settings.mapping or mapping_file.locate(home)).pool
     hosted = settings.experts or {bundle.id for bundle in catalogue().list()}
-    table = Table(whole("expert of the mapping"), "billions of parameters", whole("answered by"))
+    table = Table(whole("mapped expert"), "billions of parameters", whole("answered by"))
     for expert in pool:
         bundle = bound.get(expert.name, expert.name)
         answers = bundle if bundle in hosted else None
         if as_json:
             print_json({"mapped": expert.name, "active_params_b": expert.active_params_b, "bundle": answers})
-        table.add_row(escape(expert.name), f"{expert.active_params_b:g}", escape(answers or "nobody: others do"))
+        table.add_row(
+            escape(expert.name), f"{expert.active_params_b:g}", escape(answers or "none: other experts answer")
+        )
     if not as_json:
         out.print(table)
     mapped = [expert.name for expert in pool]

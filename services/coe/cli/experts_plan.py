@@ -35,10 +35,10 @@ def plan(
 ) -> None:
     """Show the memory that experts of each shape need in each tier, and how many fit. No weights are read."""
     if weight_format not in packing.FORMATS:
-        raise ArtifactError(f"format {weight_format!r} is unknown; these are: {', '.join(packing.FORMATS)}")
+        raise ArtifactError(f"unknown format {weight_format!r}: choose from {', '.join(packing.FORMATS)}")
     if unknown := set(profile) - set(PROFILES):
-        raise ArtifactError(f"profile {unknown.pop()!r} is unknown; these are: {', '.join(PROFILES)}")
-    # Not in every image, where the other commands of `coe experts` are wanted.
+        raise ArtifactError(f"unknown profile {unknown.pop()!r}: choose from {', '.join(PROFILES)}")
+    # Imported late: some images lack it but still run the other `coe experts` commands.
     from coe.experts.hf_source import read_json
 
     rows = []
@@ -71,8 +71,18 @@ def _facts(needs: ExpertPlan, tiers: TierProfile, hbm_bytes: int, ddr_bytes: int
 
 
 def _table(rows: list[dict[str, object]]) -> Table:
-    columns = (whole("expert"), "parameters", "GB a tier", "KV kB a token", "KV GB full context", "tiers", "fit in DDR")
-    table = Table(*columns, "fit in HBM", "KV tokens beside", "switch", title=f"weights in {rows[0]['format']}")
+    columns = (
+        whole("expert"),
+        "parameters",
+        "GB per tier",
+        "KV kB per token",
+        "KV GB full context",
+        "tiers",
+        "fit in DDR",
+    )
+    table = Table(
+        *columns, "fit in HBM", "KV tokens in remaining HBM", "switch", title=f"weights in {rows[0]['format']}"
+    )
     for row in rows:
         path = Path(str(row["config"]))
         table.add_row(

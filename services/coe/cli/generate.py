@@ -69,7 +69,7 @@ def command(
     for what, given in (("the prompt", text), ("--system", system), *(("--stop", one) for one in stop or ())):
         utf8(given, what)
     if raw and system:
-        raise InvalidPrompt("--system: a raw prompt has no turns")
+        raise InvalidPrompt("--system can't be combined with --raw: a raw prompt has no turns")
     sampling = SamplingParams(
         max_tokens=max_tokens or DEFAULT_TOKENS,
         at_most=max_tokens is None,
@@ -149,7 +149,7 @@ def _report(expert: str, last: Emission, times: _Times, as_json: bool) -> None:
     err.print(
         f"load {times.load:.3f} s, prefill {last.prompt_tokens} tokens in {times.prefill:.3f} s "
         f"({prefill_rate:.0f} tok/s), decode {decoded} tokens in {times.decode:.3f} s ({decode_rate:.0f} tok/s), "
-        f"ended by {last.finish_reason}",
+        f"finish reason: {last.finish_reason}",
         style="dim",
         soft_wrap=True,
     )

@@ -45,5 +45,5 @@ def command(
 
 def _progress() -> Progress:
     columns = (TextColumn("importing {task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    # None at all in a log: it would get an empty line instead.
+    # Disabled off a terminal, where it would leave an empty line.
     return Progress(*columns, console=err, transient=True, disable=not err.is_terminal)

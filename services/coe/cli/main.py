@@ -15,9 +15,9 @@ import typer
 from coe.cli.console import fail
 from coe.platform.errors import CoEError
 
-# Command -> (module, help). A module has `app` (a group of commands) or `command` (one command).
+# Command -> (module, help). A module defines `app` (a command group) or `command` (a single command).
 COMMANDS: dict[str, tuple[str, str]] = {
-    "up": ("coe.cli.up", "Start the embedded stack: broker, Redis, services, gateway."),
+    "up": ("coe.cli.up", "Start the embedded stack: broker, Redis, services and gateway."),
     "demo": ("coe.cli.demo", "Send varied prompts through a stack and show how each was answered."),
     "submit": ("coe.cli.submit", "Produce prompts to Kafka and stream what comes back."),
     "cancel": ("coe.cli.cancel", "Cancel running prompts."),
@@ -40,7 +40,7 @@ def build(arguments: Sequence[str]) -> typer.Typer:
     """The application for these arguments: only the named command is imported; the others are just help lines."""
     app = typer.Typer(
         name="coe",
-        help="Composition of Experts: each prompt is answered by the one expert that is best for its cost.",
+        help="Composition of Experts: answers each prompt with the expert that is best for its cost.",
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
@@ -59,7 +59,7 @@ def build(arguments: Sequence[str]) -> typer.Typer:
     return app
 
 
-def _say_version(wanted: bool) -> None:
+def _print_version(wanted: bool) -> None:
     if wanted:
         sys.stdout.write(f"coe {metadata.version('composition-of-experts')}\n")
         raise typer.Exit
@@ -67,42 +67,42 @@ def _say_version(wanted: bool) -> None:
 
 def _options(
     _version: Annotated[
-        bool, typer.Option("--version", help="Print the version and exit.", callback=_say_version, is_eager=True)
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
     """Options of `coe` itself."""
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    """As Ctrl-C: what the command has started ends in order, with its shared memory and its temporary files."""
+    """Acts like Ctrl-C, so that the command shuts down cleanly and removes its shared memory and temporary files."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-        # As scripts have it for what they run in the background.
+        # Shells ignore SIGINT for background jobs of a script.
         raise KeyboardInterrupt
     signal.raise_signal(signal.SIGINT)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point. Exit status: 0 done, 1 a failure of the system (one clear line), 2 wrong usage, 130 interrupted."""
+    """Entry point. Exit status: 0 success, 1 failure (with a one-line message), 2 usage error, 130 interrupted."""
     arguments = sys.argv[1:] if arguments is None else arguments
     for number in (signal.SIGTERM, signal.SIGHUP):
-        # `nohup` has the latter ignored, and so it stays.
+        # Under `nohup`, SIGHUP is ignored; leave it so.
         if signal.getsignal(number) == signal.SIG_DFL:
             signal.signal(number, _interrupt)
     if isinstance(sys.stdout, TextIOWrapper):
-        # What a terminal's or file's encoding has no letters for is escaped, as it is on stderr.
+        # Escape what the encoding can't represent, as stderr does.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         build(arguments)(args=list(arguments))
     except CoEError as error:
         fail(error.message)
     except OSError as error:
-        # Of a file that the user named, most likely, or of a full disk.
+        # Most likely a file that the user named, or a full disk.
         if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         fail(f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror))
     except KeyboardInterrupt:
         if sys.stderr.isatty():
-            # After the terminal's ^C.
+            # Move past the ^C that the terminal echoed.
             sys.stderr.write("\n")
         sys.exit(130)
 

@@ -15,8 +15,8 @@ def run(wish: Wish, node_hour: float, as_json: bool) -> None:
     if as_json:
         print_json(asdict(planned) | {"nodes": wish.nodes, "experts": wish.experts, "node_hour": node_hour})
         return
-    cost = "cost a million" if node_hour else "node hours a million"
-    table = Table("prompts/s", "p50", "p99", "copies a prompt", cost, "executing", "copying", "keeps up")
+    cost = "cost per million" if node_hour else "node hours per million"
+    table = Table("prompts/s", "p50", "p99", "copies per prompt", cost, "executing", "copying", "keeps up")
     for found in planned.figures:
         table.add_row(
             f"{found.rate:.0f}",

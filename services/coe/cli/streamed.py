@@ -1,4 +1,4 @@
-"""The text of one answer on stdout. What was streamed of it may begin anew: only a terminal gets it as it comes."""
+"""Prints one answer to stdout. A streamed answer may restart, so only a terminal gets it as it arrives."""
 
 import sys
 
@@ -6,7 +6,7 @@ from coe.cli.console import err
 
 
 class Streamed:
-    """On a file or pipe the answer appears at its end, whole, and none where it has no end: programs read it there."""
+    """To a file or pipe, which programs read, the answer is written whole when complete, or not at all."""
 
     def __init__(self) -> None:
         self._live = sys.stdout.isatty()
@@ -14,10 +14,10 @@ class Streamed:
         self._text = ""
 
     def add(self, text: str, attempt: int) -> None:
-        """A higher `attempt` than before: the answer begins anew."""
+        """A higher `attempt` than before restarts the answer."""
         if attempt > self._attempt:
             if self._text and self._live:
-                err.print("\n[dim]the answer begins anew[/dim]")
+                err.print("\n[dim]the answer restarts[/dim]")
             self._attempt, self._text = attempt, ""
         self._text += text
         if self._live:
@@ -25,7 +25,8 @@ class Streamed:
             sys.stdout.flush()
 
     def end(self, whole: str | None) -> None:
-        """`whole`: the answer, None when it broke off. What is said next begins a line."""
+        """`whole`: the complete answer, or None if it broke off. Leaves the cursor at the start of a line."""
+
         if not self._live and whole is not None:
             sys.stdout.write(whole)
         if whole is not None or (self._live and self._text):

@@ -62,7 +62,7 @@ async def submit(
 def read(
     text: str | None, file: Path | None, expert: str, budget: str, max_tokens: int | None
 ) -> Iterator[events_pb2.PromptSubmitted]:
-    """The prompts that the command line names. Raises InvalidPrompt with the line that can't be read."""
+    """The prompts given on the command line. Raises InvalidPrompt, naming the offending line of a file."""
     if (text is None) == (file is None):
         raise InvalidPrompt("give either TEXT or --file")
     utf8(expert, "--expert")
@@ -89,7 +89,7 @@ def read(
 def read_lines(file: Path) -> list[tuple[int, dict[str, Any]]]:
     lines: list[tuple[int, dict[str, Any]]] = []
     try:
-        # Some editors begin a file with a byte order mark.
+        # Some editors start files with a byte order mark.
         text = file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise InvalidPrompt(f"{file} is not UTF-8 text: {error}") from None
@@ -105,10 +105,10 @@ def read_lines(file: Path) -> list[tuple[int, dict[str, Any]]]:
             except RecursionError:
                 raise InvalidPrompt(f"{file}, line {number}: nested too deeply") from None
             except ValueError:
-                # Of more digits than Python reads.
+                # More digits than Python parses.
                 raise InvalidPrompt(f"{file}, line {number}: a number is too long") from None
             if not isinstance(fields, dict):
-                raise InvalidPrompt(f'{file}, line {number}: a JSON object is wanted, as {{"prompt": "Hello"}}')
+                raise InvalidPrompt(f'{file}, line {number}: expected a JSON object such as {{"prompt": "Hello"}}')
             lines.append((number, fields))
     if not lines:
         raise InvalidPrompt(f"{file} contains no prompts")
@@ -116,7 +116,7 @@ def read_lines(file: Path) -> list[tuple[int, dict[str, Any]]]:
 
 
 def typed(text: str) -> str:
-    """The prompt of the command line, or of standard input."""
+    """The prompt from the command line, or from standard input for `-`."""
     try:
         return utf8(sys.stdin.read() if text == "-" else text, "the prompt")
     except UnicodeDecodeError:
@@ -124,7 +124,7 @@ def typed(text: str) -> str:
 
 
 def parse_budget(budget: str) -> common_pb2.Budget | None:
-    """None for an empty one. Raises InvalidPrompt."""
+    """None if `budget` is empty. Raises InvalidPrompt."""
     if not budget or budget in BUDGETS:
         return common_pb2.Budget(name=budget) if budget else None
     try:
@@ -132,5 +132,5 @@ def parse_budget(budget: str) -> common_pb2.Budget | None:
     except ValueError:
         billions = math.nan
     if not 0 < billions < math.inf:
-        raise InvalidPrompt(f"--budget {budget!a}: {', '.join(BUDGETS)}, or billions of parameters above 0")
+        raise InvalidPrompt(f"--budget {budget!a}: expected {', '.join(BUDGETS)}, or billions of parameters above 0")
     return common_pb2.Budget(active_params_b=billions)

@@ -97,7 +97,7 @@ def test_damage_is_found_and_mended_by_the_command_that_is_said(
 ) -> None:
     """An import alone keeps weights that are there already, damaged or not."""
     assert coe("experts", "verify") == 0
-    assert "no expert in" in capsys.readouterr().err, "nothing was looked at"
+    assert "no experts in" in capsys.readouterr().err, "nothing was looked at"
     path = write_tiny_gguf(tmp_path / "tiny.gguf", TinyModel(kv_heads=1))
     assert coe("import", str(path), "--id", "tiny") == 0
     assert coe("experts", "replicate", "tiny") == 0

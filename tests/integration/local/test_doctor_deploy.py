@@ -107,7 +107,7 @@ async def test_a_service_that_says_no_is_told_from_one_that_says_nothing() -> No
     checks = await examine_deployment(nobody, f"redis://{nobody}/0", {"says no": address, "gone": nobody})
     await server.stop(None)
     found = {check.name: check.found for check in checks}
-    assert found["says no"] == f"not serving: {address} answers that it can't serve"
+    assert found["says no"] == f"not serving: {address} reports that it is not serving"
     assert found["gone"] == f"not serving: no answer from {nobody}"
 
 
@@ -119,5 +119,5 @@ async def test_a_redis_that_can_only_be_read_is_told(tmp_path: Path) -> None:
         checks = await examine_deployment("127.0.0.1:1", server.url, {})
     (found,) = [check for check in checks if check.name == "Redis"]
     assert found.level is Level.WARNING
-    assert "takes no writes: OutOfMemoryError" in found.found
+    assert "rejects writes: OutOfMemoryError" in found.found
     assert not [check for check in checks if check.name.startswith("nodes")]

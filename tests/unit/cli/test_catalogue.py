@@ -31,5 +31,5 @@ def test_an_expert_without_a_chat_template_is_said_to_be_one(smollm2_bundle: Bun
     manifest = smollm2_bundle.manifest
     bare = manifest.tokenizer.model_copy(update={"chat_template": ""})
     base = Bundle(smollm2_bundle.path, manifest.model_copy(update={"tokenizer": bare}))
-    assert summary(base).endswith("(apache-2.0; no chat template, so it continues texts)")
+    assert summary(base).endswith("(apache-2.0; no chat template: continues text)")
     assert summary(smollm2_bundle).endswith("(apache-2.0)")

@@ -22,7 +22,7 @@ def test_a_key_is_shown_as_a_bearer_and_what_can_be_none_is_refused() -> None:
     assert chat.authorization("sk-1") == (("authorization", "Bearer sk-1"),)
     assert chat.authorization("") == ()
     for wrong in ("schlüssel", "sk-1\n"):
-        with pytest.raises(InvalidPrompt, match="COE_API_KEY is not a valid key"):
+        with pytest.raises(InvalidPrompt, match="the API key has characters"):
             chat.authorization(wrong)
 
 

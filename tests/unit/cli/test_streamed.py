@@ -31,7 +31,7 @@ def test_a_terminal_gets_it_as_it_comes_and_is_told_that_it_begins_anew(
     answered(("The deri", 1), ("The ", 2), ("derivative", 2), whole="The derivative")
     said = capsys.readouterr()
     assert said.out == "The deriThe derivative\n"
-    assert said.err.strip() == "the answer begins anew"
+    assert said.err.strip() == "the answer restarts"
 
 
 def test_a_terminal_is_not_told_of_attempts_that_it_saw_nothing_of(

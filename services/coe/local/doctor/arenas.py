@@ -1,7 +1,7 @@
 """Finds HBM arenas that killed managers left in shared memory, and removes those that are no longer used.
 
-The kernel knows the owner, which holds a lock on the arena as long as it lives. An arena without one that a worker has
-mapped, as /proc shows, is left alone: generations run on it, and the next manager adopts it.
+A manager holds a file lock on its arena for as long as it runs. An ownerless arena that a worker still has mapped
+(according to /proc) is kept: generations are running on it, and the next manager adopts it.
 """
 
 import fcntl
@@ -21,7 +21,7 @@ MAGIC = b"\x01\nCOEHBM"
 
 @dataclass(frozen=True, slots=True)
 class LeftArena:
-    """Its owner is dead and nobody has it mapped. Bytes of memory that it takes."""
+    """An arena whose owner is dead and that no process has mapped. `nbytes` is the memory that it occupies."""
 
     name: str
     nbytes: int
@@ -32,10 +32,10 @@ def left_arenas(folder: Path = SHARED_MEMORY) -> list[LeftArena]:
 
 
 def remove(name: str, folder: Path = SHARED_MEMORY) -> bool:
-    """Removes it with its lease socket, unless somebody has use for it by now."""
+    """Removes the arena and its lease socket, unless it has come into use meanwhile. Returns whether it was removed."""
     path = folder / name
     with _locked(path) as free:
-        # Looked at under the lock: no manager can adopt it meanwhile.
+        # Checked under the lock, so that no manager can adopt it meanwhile.
         if not free or _is_mapped(path):
             return False
         path.with_name(f"{name}.leases").unlink(missing_ok=True)
@@ -56,7 +56,7 @@ def _arenas(folder: Path) -> Iterator[Path]:
             if path.is_file() and _first_bytes(path) == MAGIC:
                 yield path
         except OSError:
-            continue  # a socket, a folder, another user's
+            continue  # a socket, a directory, or another user's file
 
 
 def _first_bytes(path: Path) -> bytes:
@@ -71,7 +71,7 @@ def _is_left(path: Path) -> bool:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[bool]:
-    """Whether it had no owner; it has none either until the end of the block."""
+    """Yields whether the arena has no owner. If so, it stays ownerless until the end of the block."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except OSError:
@@ -83,7 +83,7 @@ def _locked(path: Path) -> Iterator[bool]:
         except OSError:
             yield False
             return
-        # Not of an arena that took the name in between.
+        # False if another arena has taken the name in between.
         yield path.exists() and path.stat().st_ino == os.fstat(descriptor).st_ino
     finally:
         os.close(descriptor)
@@ -96,5 +96,5 @@ def _is_mapped(path: Path) -> bool:
             if wanted.search((process / "maps").read_text()):
                 return True
         except OSError:
-            continue  # it ended, or is another user's, who could not map it
+            continue  # it exited, or belongs to another user, who could not have mapped the arena
     return False

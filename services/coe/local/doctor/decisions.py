@@ -19,7 +19,7 @@ _FIXES = {
 
 def router_check(home: Path) -> Check:
     try:
-        # Not before the packages that it needs have been looked at.
+        # Imported late: the packages it needs are checked first.
         artifact = import_module("coe.router.artifact")
         version = artifact.load(RouterSettings().artifact or artifact.locate(home)).version
     except ArtifactError as error:
@@ -50,7 +50,7 @@ def _bindings(state: State, home: Path) -> Check:
 
 
 def _damaged(error: ArtifactError, what: str) -> Check:
-    """Under the name of the file that is at fault, where the error tells it."""
+    """A problem, named after the file at fault if the error gives it."""
     path = error.details.get("path", "")
     name = Path(path).name if Path(path).name in _FIXES else what
     train = "router" if what == _ROUTER else "mapping"

@@ -1,4 +1,4 @@
-"""Judges what was found of a deployment. Pure: `facts.py` looks."""
+"""Turns facts about a deployment into checks. Pure: `facts.py` collects the facts."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,15 +9,15 @@ from coe.memory_tier_manager.extents import rounded
 from coe.platform.bus.api import TopicSpec
 
 _SAFE_REPLICAS = 3
-# What an arena says of its 1,024 slots, before their bytes.
+# Size of the arena's header: the records of its 1,024 slots.
 _RECORDS = 2 << 20
-# Where the brokers keep committed offsets and transactions, once there were some: without these nothing is answered.
+# The brokers' own topics for offsets and transactions, created on first use. Without them nothing is answered.
 BROKERS_OWN = (TopicSpec("__consumer_offsets", 1), TopicSpec("__transaction_state", 1))
 
 
 @dataclass(frozen=True)
 class TopicFacts:
-    """`replicas` and `in_sync` are of the partition that has fewest. `min_in_sync` 0, `config` empty: not known."""
+    """`replicas` and `in_sync`: the lowest over all partitions. `min_in_sync` 0 or an empty `config`: unknown."""
 
     partitions: int
     replicas: int
@@ -28,7 +28,7 @@ class TopicFacts:
 
 @dataclass(frozen=True)
 class KafkaFacts:
-    """`error` says why nothing is known."""
+    """`error`: why nothing is known; empty when the facts are valid."""
 
     brokers: int = 0
     topics: Mapping[str, TopicFacts] = field(default_factory=dict)
@@ -38,7 +38,7 @@ class KafkaFacts:
 
 @dataclass(frozen=True)
 class RedisFacts:
-    """`mode` is what the server says of itself: standalone or cluster. `nodes` publish their residency there.
+    """`mode`: standalone or cluster, as the server reports it. `nodes`: those that publish their residency there.
 
     `hbm_bytes`: node -> budget of its HBM tier, as its manager publishes it.
     """
@@ -68,14 +68,14 @@ def kafka_checks(facts: KafkaFacts, wanted: Sequence[TopicSpec]) -> list[Check]:
     checks += [_topic(spec, facts.topics.get(spec.name), facts.brokers) for spec in wanted]
     for spec in BROKERS_OWN:
         if found := facts.topics.get(spec.name):
-            # Where such a topic never had so many replicas, brokers write to it all the same.
+            # Brokers write to these topics even if they never had min.insync.replicas replicas.
             enough = min(found.min_in_sync, found.replicas)
             checks.append(_topic(spec, replace(found, min_in_sync=enough), facts.brokers))
     return checks + [_group(name, found) for name, found in facts.groups.items()]
 
 
 def _group(name: str, found: GroupFacts) -> Check:
-    """Prompts that wait are no fault while somebody reads them: then their number says where they queue."""
+    """Consumer lag is not a fault while the group has members: it only shows where prompts queue."""
     level = Level.GOOD if found.members else Level.PROBLEM if found.left else Level.WARNING
     said = f"{found.members} members, {found.left} records of {found.topic} unprocessed"
     fix = (
@@ -120,18 +120,18 @@ def _topic(spec: TopicSpec, found: TopicFacts | None, brokers: int) -> Check:
 
 
 def _wrong_config(wanted: Mapping[str, str], found: Mapping[str, str]) -> list[str]:
-    """What a topic that others made, or an older version, lacks: sizes may be larger than ours."""
+    """Settings that a topic created by someone else, or by an older version, gets wrong. Larger sizes are fine."""
     return [
         key
         for key, value in wanted.items()
-        # How long records are kept is the operator's.
+        # Retention is the operator's choice.
         if key in found and key != "retention.ms"
         if (int(found[key]) < int(value) if value.isdecimal() else found[key] != value)
     ]
 
 
 def redis_checks(facts: RedisFacts, url_kind: str) -> list[Check]:
-    """`url_kind`: cluster, sentinel, or "" for one server, as COE_REDIS_URL says."""
+    """`url_kind`: cluster, sentinel, or "" for a single server, according to COE_REDIS_URL."""
     if facts.error:
         fix = "prompts are answered without it but placed less well: set COE_REDIS_URL or check the server"
         return [Check("Redis", Level.WARNING, facts.error, fix)]
@@ -151,9 +151,9 @@ DEFAULT_TIER = "the default of COE_TIERS_HBM_BYTES"
 
 
 def memory_check(shared_bytes: int, hbm_bytes: int, whose: str = "") -> Check:
-    """Whether /dev/shm of this machine holds its HBM tier. `whose` says where `hbm_bytes` are from.
+    """Whether this machine's /dev/shm can hold its HBM tier. `whose`: where `hbm_bytes` comes from.
 
-    By default nobody may want a tier here: this may be any place that reaches the broker.
+    With the default it is only a warning: this machine may reach the broker without hosting a tier.
     """
     needed = rounded(hbm_bytes) + _RECORDS
     fix = "docker: --shm-size; Kubernetes: node.sharedMemory; else mount -o remount,size=... /dev/shm"
@@ -169,8 +169,8 @@ def service_checks(troubles: Mapping[str, str]) -> list[Check]:
 
 
 def hbm_tier(facts: RedisFacts, node: str, given: int | None, default: int) -> tuple[int, str]:
-    """Bytes of this machine's HBM tier and where that is from: the setting when it is `given`, what the manager of
-    `node` publishes, or what a manager takes by `default`.
+    """Size of this machine's HBM tier in bytes, and its source: the setting if `given`, else what the manager of `node`
+    publishes, else a manager's `default`.
     """
     if given is not None:
         return given, "COE_TIERS_HBM_BYTES"

@@ -1,4 +1,4 @@
-"""Whether the experts of COE_HOME can be used."""
+"""Checks that the experts in COE_HOME are usable."""
 
 from pathlib import Path
 

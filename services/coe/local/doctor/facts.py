@@ -1,4 +1,4 @@
-"""Looks at a deployment: its broker, its Redis, its services, and this machine's limits."""
+"""Collects facts about a deployment: its broker, Redis and services, and this machine's limits."""
 
 import asyncio
 import shutil
@@ -42,7 +42,7 @@ _TIMEOUT_S = 15.0
 async def examine_deployment(
     bootstrap: str, redis_url: str, services: Mapping[str, str], node: str = "node-0"
 ) -> list[Check]:
-    """`services`: name -> host:port; `node` is this machine's name. Never raises: what can't be asked is a finding."""
+    """`services`: name -> host:port. `node`: this machine's name. Never raises: what can't be reached is a finding."""
     asked = asyncio.gather(*(_trouble(address) for address in services.values()))
     kafka, redis, troubles = await asyncio.gather(_kafka(bootstrap), _redis(redis_url), asked)
     version = Check("version", Level.GOOD, f"composition-of-experts {metadata.version('composition-of-experts')}")
@@ -62,14 +62,14 @@ async def examine_deployment(
 
 
 async def _trouble(address: str) -> str:
-    """Why the service does not serve; empty when it does."""
+    """Why the service is not serving; empty if it is."""
     try:
         async with bare_channel(address) as channel:
-            return "" if await says_serving(channel, TIMEOUT_S) else f"{address} answers that it can't serve"
+            return "" if await says_serving(channel, TIMEOUT_S) else f"{address} reports that it is not serving"
     except grpc.aio.AioRpcError:
         pass
     except CoEError as error:
-        # Of our own certificates.
+        # Our own certificates are at fault.
         return error.message
     return await tls_trouble(address) or f"no answer from {address}"
 
@@ -91,7 +91,7 @@ async def _kafka(bootstrap: str) -> KafkaFacts:
         return KafkaFacts(error=error.message)
     except (KafkaError, OSError, TimeoutError) as error:
         why, _ = await connection.trouble()
-        # That nothing connects says no more than this does.
+        # A failed connection adds nothing to "does not answer".
         said = "" if isinstance(error, KafkaConnectionError | TimeoutError) else f": {error!r}"
         return KafkaFacts(error=why or f"{bootstrap} does not answer{said}")
     finally:
@@ -108,7 +108,7 @@ async def _kafka(bootstrap: str) -> KafkaFacts:
 
 
 async def _configs(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, dict[str, str]]:
-    """Of each topic that may be described, by name."""
+    """Settings of each topic that we may describe, by topic name."""
     wanted = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
     return {
         name: {entry[0]: entry[1] for entry in entries}
@@ -132,8 +132,8 @@ async def _redis(url: str) -> RedisFacts:
                 state = await client.cluster_info(target_nodes=client.RANDOM)
                 covered = state["cluster_state"] == "ok"
             if covered:
-                # Memory that is full, a replica, a disk that takes no snapshot: reading goes on then.
-                hinders = "takes no writes"
+                # Full memory, a replica, or a failed snapshot: reads still work.
+                hinders = "rejects writes"
                 await client.set("coe:doctor", "", px=1)
     except (RedisError, RedisClusterException, OSError, TimeoutError) as error:
         return RedisFacts(error=f"{without_login(url)} {hinders}: {await why(url, error)}")

@@ -1,4 +1,4 @@
-"""How far each consumer group has come: how many records it has left, and how many processes read for it."""
+"""Progress of each consumer group: how many records it has left, and how many members it has."""
 
 from dataclasses import dataclass
 
@@ -12,16 +12,16 @@ from coe.platform.bus.kafka.connection import Connection
 from coe.platform.bus.ledger import OffsetLedger
 
 GROUPS = {"coe-router": topics.PROMPTS, "coe-mapper": topics.ROUTED, "coe-expert-worker": topics.ASSIGNMENTS}
-# Offsets beyond which records are no longer counted one by one.
+# Above so many offsets, records are no longer counted one by one.
 _MANY = 1000
-# The field of a described group: error, id, state, protocol's type, protocol, members.
+# Index of the members in a described group: error, id, state, protocol type, protocol, members.
 _MEMBERS = 5
 
 
 @dataclass(frozen=True)
 class GroupFacts:
-    """`left`: records of its topic that it has not ended; above a thousand also those that it has, beyond the one
-    committed offset, and the marks of transactions.
+    """`left`: unfinished records of its topic. Above a thousand, it also counts transaction markers and records that
+    were finished beyond the committed offset.
     """
 
     topic: str
@@ -30,7 +30,7 @@ class GroupFacts:
 
 
 async def groups(connection: Connection) -> dict[str, GroupFacts]:
-    """Of the groups whose topics are there. Raises KafkaError or OSError."""
+    """Facts about the groups whose topics exist. Raises KafkaError or OSError."""
     admin = AIOKafkaAdminClient(**connection.options())
     consumer = AIOKafkaConsumer(**connection.options(), isolation_level="read_committed", fetch_max_wait_ms=100)
     try:
@@ -49,12 +49,12 @@ async def groups(connection: Connection) -> dict[str, GroupFacts]:
 
 
 async def _described(admin: AIOKafkaAdminClient, group: str) -> tuple[int, dict[TopicPartition, OffsetLedger]]:
-    """Its members, and what it has committed."""
+    """The number of its members, and what it has committed."""
     try:
         described = await admin.describe_consumer_groups([group])
         committed = await admin.list_consumer_group_offsets(group)
     except GroupCoordinatorNotAvailableError:
-        # A broker that has never had a group.
+        # The broker has never had a consumer group.
         return 0, {}
     members = sum(len(one[_MEMBERS]) for response in described for one in response.groups)
     return members, {tp: OffsetLedger(mark.offset, mark.metadata or "") for tp, mark in committed.items()}
@@ -65,16 +65,16 @@ async def _left(
 ) -> int:
     (described,) = await admin.describe_topics([topic])
     parts = [TopicPartition(topic, part["partition"]) for part in described["partitions"]]
-    # Only of partitions that it has does a consumer know who leads them.
+    # A consumer knows the leaders only of partitions assigned to it.
     consumer.assign(parts)
     starts = await consumer.beginning_offsets(parts)
-    # What retention has removed is nobody's work any more.
+    # Records removed by retention no longer count.
     starts |= {tp: max(starts[tp], committed[tp].position) for tp in parts if tp in committed}
     ends = await consumer.end_offsets(parts)
     most: int = sum(max(0, ends[tp] - starts[tp]) for tp in parts)
     if most > _MANY:
         return most
-    # One by one: offsets that only mark transactions are nobody's work, nor is what ended before an older one.
+    # Counted one by one: transaction markers are no work, nor are records that finished before an older one.
     ledgers = {tp: committed.get(tp) or OffsetLedger() for tp in parts}
     records = between(consumer, starts, ends)
     return len(

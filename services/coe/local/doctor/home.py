@@ -1,4 +1,4 @@
-"""The folder of a stack: whether it is ours to use, its disk, and the ports that clients look for."""
+"""Checks a stack's folder (is it ours to use?), its disk, and the ports that clients connect to."""
 
 import os
 import shutil
@@ -14,14 +14,14 @@ _LEAST_DISK = 2048 * _MIB
 
 
 def home_check(home: Path) -> Check:
-    """Nothing in it can be looked at before this is good."""
+    """Must pass before anything in the folder can be checked."""
     name, elsewhere = "COE_HOME", "set COE_HOME to another folder"
     home = home.absolute()
     for folder in (_existing(home), home / "run", home / "experts"):
         if os.path.lexists(folder) and not folder.is_dir():
             return Check(name, Level.PROBLEM, f"{folder} is not a folder", elsewhere)
         if os.access(folder, os.F_OK) and not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
-            # Of a folder above it, where it would be made, we want nothing.
+            # Never suggest taking over a parent of the home.
             ours = f"chown -R {os.geteuid()} {folder}, or " if folder.is_relative_to(home) else ""
             return Check(name, Level.PROBLEM, f"{folder} is not writable", f"{ours}{elsewhere}")
     return Check(name, Level.GOOD, str(home))
@@ -48,5 +48,5 @@ def port_checks(home: Path) -> list[Check]:
 
 
 def _existing(home: Path) -> Path:
-    """The home, or where it would be made."""
+    """The home, or else its closest existing parent."""
     return next(folder for folder in (home, *home.parents) if os.access(folder, os.F_OK))

@@ -17,7 +17,7 @@ _LEAST_MEMORY = 4096 * _MIB
 _LEAST_SHARED = 1024 * _MIB
 _LEAST_FILES = 4096
 _MLOCK_ONFAULT = 1
-# Linux that makes a huge page of small ones when it is asked to.
+# The first Linux version that collapses small pages into a huge page on request.
 _COLLAPSES = (6, 1)
 _SHARED_HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/shmem_enabled")
 
@@ -43,8 +43,8 @@ def _shared_memory() -> Check:
 
 
 def huge_pages() -> Check:
-    """The line names all modes, the one in force in brackets. Where the system gives none by itself, the arena asks for
-    each.
+    """The file lists all modes, with the active one in brackets. If the system gives out no huge pages by itself, the
+    arena requests them one by one.
     """
     try:
         line = _SHARED_HUGE_PAGES.read_text()
@@ -74,18 +74,18 @@ def locked_memory() -> Check:
 
 
 def can_lock(nbytes: int) -> bool:
-    """As the kernel says, which knows limits and privileges. Takes no memory: what is locked is never touched."""
+    """Asks the kernel, which knows limits and privileges. Takes no memory: the locked pages are never touched."""
     libc = ctypes.CDLL(None)
     with mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE) as room:
         start = ctypes.c_char.from_buffer(room)
         refused = libc.mlock2(ctypes.byref(start), ctypes.c_size_t(nbytes), _MLOCK_ONFAULT)
-        # The mapping can't be closed while somebody points into it.
+        # The mapping can't be closed while a pointer into it exists.
         del start
     return not refused
 
 
 def open_files() -> Check:
-    """The hard limit: gateway, load generator, broker and Redis raise the soft one themselves."""
+    """Checks the hard limit: gateway, load generator, broker and Redis raise the soft one themselves."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     fix = f"this limits the gateway's callers: as root, ulimit -Hn {_LEAST_FILES} (docker: --ulimit nofile)"
     return judged("open files", most >= _LEAST_FILES, str(most), fix, otherwise=Level.WARNING)

@@ -10,7 +10,7 @@ _ALIKE = 0.8
 
 
 def misspelt_check(environment: Iterable[str]) -> Check:
-    # Not before the packages that the services' settings need have been looked at.
+    # Imported late: the packages that the settings need are checked first.
     try:
         known = import_module("coe.local.settings_docs").names()
     except ImportError as error:

