@@ -20,7 +20,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class ChatMessage(_message.Message):
-    """Values that several events and services share.
+    """Messages shared by several events and services.
 
     One turn of a conversation.
     """
@@ -32,13 +32,13 @@ class ChatMessage(_message.Message):
     TOOL_CALLS_FIELD_NUMBER: _builtins.int
     TOOL_CALL_ID_FIELD_NUMBER: _builtins.int
     role: _builtins.str
-    """"system", "user", "assistant", or "tool": what a call that the assistant asked for came to."""
+    """"system", "user", "assistant", or "tool" (the result of a call requested by the assistant)."""
     content: _builtins.str
     tool_call_id: _builtins.str
-    """A tool's: which call this is the result of."""
+    """Only for a tool: the call whose result this is."""
     @_builtins.property
     def tool_calls(self) -> _containers.RepeatedCompositeFieldContainer[Global___ToolCall]:
-        """The assistant's, beside its content."""
+        """Only for the assistant: calls in addition to its content."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ Global___ChatMessage: _TypeAlias = ChatMessage  # noqa: Y015
 
 @_typing.final
 class Tool(_message.Message):
-    """A function of the caller's that the expert may ask for."""
+    """A function of the caller that the expert may call."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -66,10 +66,10 @@ class Tool(_message.Message):
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     PARAMETERS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Letters, digits, "_" and "-", 64 at most."""
+    """Up to 64 letters, digits, "_" and "-"."""
     description: _builtins.str
     parameters: _builtins.str
-    """JSON schema of its arguments, an object, as text. Default: no arguments."""
+    """JSON schema of its arguments (an object), as text. Default: no arguments."""
     def __init__(
         self,
         *,
@@ -87,7 +87,7 @@ Global___Tool: _TypeAlias = Tool  # noqa: Y015
 
 @_typing.final
 class ToolCall(_message.Message):
-    """The caller is asked to call a function and to go on with the result."""
+    """Asks the caller to call a function and continue with the result."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -97,7 +97,7 @@ class ToolCall(_message.Message):
     id: _builtins.str
     name: _builtins.str
     arguments: _builtins.str
-    """A JSON object that the tool's schema describes, as text."""
+    """A JSON object matching the tool's schema, as text."""
     def __init__(
         self,
         *,
@@ -115,7 +115,7 @@ Global___ToolCall: _TypeAlias = ToolCall  # noqa: Y015
 
 @_typing.final
 class SamplingParams(_message.Message):
-    """How to draw tokens. A field that is not set takes the default that its comment names."""
+    """How to sample tokens. Unset fields have the default given in their comment."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -134,34 +134,34 @@ class SamplingParams(_message.Message):
     IGNORE_EOS_FIELD_NUMBER: _builtins.int
     PROMPT_LOGPROBS_FIELD_NUMBER: _builtins.int
     max_tokens: _builtins.int
-    """Most tokens to generate. Default: what the expert's context leaves, and no more than 1024."""
+    """Maximum number of tokens to generate. Default: what the expert's context leaves, up to 1024."""
     temperature: _builtins.float
-    """0 is greedy. Default 0."""
+    """0: greedy. Default 0."""
     top_p: _builtins.float
-    """Keep the smallest set of tokens whose probability reaches top_p. Default 1 (all)."""
+    """Sample from the smallest set of most likely tokens whose probabilities add up to top_p. Default 1 (all)."""
     top_k: _builtins.int
-    """Keep the top_k likeliest tokens. Default 0 (all)."""
+    """Sample from the top_k most likely tokens. Default 0 (all)."""
     min_p: _builtins.float
-    """Keep tokens at least min_p times as likely as the likeliest. Default 0 (all)."""
+    """Sample from tokens at least min_p times as likely as the most likely one. Default 0 (all)."""
     repetition_penalty: _builtins.float
     """Divides the logits of tokens already seen. Default 1 (none)."""
     seed: _builtins.int
-    """Same seed, same prompt, same expert: same tokens, whatever shares the batch."""
+    """The same seed, prompt and expert give the same tokens, regardless of what shares the batch."""
     json_schema: _builtins.str
-    """The answer is one JSON value that this JSON schema, as text, describes. Default: any text."""
+    """Constrains the answer to one JSON value matching this JSON schema, given as text. Default: any text."""
     frequency_penalty: _builtins.float
-    """Taken off the logit of a token for each time that the answer has it. Default 0."""
+    """Subtracted from a token's logit for each of its occurrences in the answer. Default 0."""
     presence_penalty: _builtins.float
-    """Taken off the logit of each token that the answer has. Default 0."""
+    """Subtracted from the logit of every token that occurs in the answer. Default 0."""
     top_logprobs: _builtins.int
-    """Says how likely each token of the answer was, and so many of the likeliest in its place: 20 at most. Default: says nothing."""
+    """Reports the log-probability of each token of the answer and of this many most likely alternatives (up to 20). Default: none."""
     ignore_eos: _builtins.bool
-    """The token that ends a turn adds no text and ends no answer: max_tokens or a stop string does. Not beside json_schema or tools.
-    Default false.
+    """End-of-turn tokens add no text and do not end the answer; only max_tokens or a stop string does. Not allowed with json_schema or
+    tools. Default false.
     """
     prompt_logprobs: _builtins.bool
-    """Says the same of the prompt's tokens (Completion.prompt_logprobs), all of which are computed anew then. Needs top_logprobs, and
-    max_tokens may be 0. Default false.
+    """Also reports log-probabilities of the prompt's tokens (Completion.prompt_logprobs), which are then all computed again. Requires
+    top_logprobs; max_tokens may be 0. Default false.
     """
     @_builtins.property
     def stop(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -238,7 +238,7 @@ Global___SamplingParams: _TypeAlias = SamplingParams  # noqa: Y015
 
 @_typing.final
 class TokenLogprob(_message.Message):
-    """How likely a token was, before temperature, penalties and schemas had their say."""
+    """Log-probability of a token, before temperature, penalties and schemas are applied."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -246,12 +246,12 @@ class TokenLogprob(_message.Message):
     LOGPROB_FIELD_NUMBER: _builtins.int
     LIKELIEST_FIELD_NUMBER: _builtins.int
     token: _builtins.bytes
-    """Its bytes, which need not be whole characters."""
+    """The token's bytes, not necessarily whole characters."""
     logprob: _builtins.float
     """Natural logarithm of its probability."""
     @_builtins.property
     def likeliest(self) -> _containers.RepeatedCompositeFieldContainer[Global___TokenLogprob]:
-        """The likeliest tokens in its place, if they were asked for. They have none themselves."""
+        """The most likely tokens at its position, if requested; without alternatives of their own."""
 
     def __init__(
         self,
@@ -270,7 +270,7 @@ Global___TokenLogprob: _TypeAlias = TokenLogprob  # noqa: Y015
 
 @_typing.final
 class Budget(_message.Message):
-    """How much of the pool a prompt may use: a name of the mapping file, or a figure."""
+    """How much a prompt's answer may cost: a budget named in the mapping file, or a number."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -338,16 +338,16 @@ class RoutingDecision(_message.Message):
     confidence: _builtins.float
     """Calibrated probability of the router's best category (not of the fallback)."""
     fallback_reason: _builtins.str
-    """Empty, or why the prompt went to "general": "low_confidence", "out_of_distribution", "empty_prompt"."""
+    """Empty, or the reason why the prompt went to "general": "low_confidence", "out_of_distribution", "empty_prompt"."""
     router_version: _builtins.str
     subcategory: _builtins.str
-    """Refinement of the category, where the artifact has one."""
+    """Refinement of the category, if the artifact has one."""
     out_of_distribution_score: _builtins.float
     language: _builtins.str
     """BCP 47 code of the language the prompt is written in, or empty."""
     @_builtins.property
     def distribution(self) -> _containers.RepeatedCompositeFieldContainer[Global___CategoryScore]:
-        """The whole distribution, likeliest first."""
+        """The whole distribution, most likely first."""
 
     def __init__(
         self,
@@ -398,7 +398,7 @@ Global___ExpertScore: _TypeAlias = ExpertScore  # noqa: Y015
 
 @_typing.final
 class Assignment(_message.Message):
-    """Which expert answers, and why."""
+    """The chosen expert and the reason."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -412,7 +412,7 @@ class Assignment(_message.Message):
     expert_id: _builtins.str
     """The bundle that runs."""
     mapped_expert: _builtins.str
-    """The model of the mapping's pool whose place it takes; equal to expert_id when that very model is hosted."""
+    """The mapping's model that it stands in for; equal to expert_id if that model itself is hosted."""
     replica: _builtins.int
     mapping_version: _builtins.str
     reason: _builtins.str
@@ -449,7 +449,7 @@ class Usage(_message.Message):
     prompt_tokens: _builtins.int
     completion_tokens: _builtins.int
     cached_tokens: _builtins.int
-    """Of the prompt's: those that were not computed for it, because an earlier prompt began alike."""
+    """Prompt tokens that were not computed, because an earlier prompt began with the same tokens."""
     def __init__(
         self,
         *,
@@ -467,7 +467,7 @@ Global___Usage: _TypeAlias = Usage  # noqa: Y015
 
 @_typing.final
 class Timings(_message.Message):
-    """Seconds spent, each measured by the part that did it."""
+    """Seconds spent, each measured by the service that did the work."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -482,7 +482,7 @@ class Timings(_message.Message):
     routing_s: _builtins.float
     mapping_s: _builtins.float
     queue_s: _builtins.float
-    """From the worker taking the prompt off its topic to the start of its prefill."""
+    """From the worker reading the prompt from its topic to the start of its prefill."""
     load_s: _builtins.float
     """Waiting for the expert's weights (0 when they were resident)."""
     prefill_s: _builtins.float
@@ -513,7 +513,7 @@ Global___Timings: _TypeAlias = Timings  # noqa: Y015
 
 @_typing.final
 class TierStats(_message.Message):
-    """Where the weights were found and what moving them cost."""
+    """Where the weights were found, and the cost of moving them."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -524,7 +524,7 @@ class TierStats(_message.Message):
     MODELLED_COPY_S_FIELD_NUMBER: _builtins.int
     NODE_FIELD_NUMBER: _builtins.int
     found_in: _builtins.str
-    """Tier that held the expert when the lease was asked for: "hbm", "ddr" or "disk"."""
+    """Tier that held the expert when the lease was requested: "hbm", "ddr" or "disk"."""
     bytes_copied: _builtins.int
     copy_s: _builtins.float
     tier_profile: _builtins.str
@@ -578,7 +578,7 @@ class Error(_message.Message):
     RETRYABLE_FIELD_NUMBER: _builtins.int
     DETAILS_FIELD_NUMBER: _builtins.int
     code: _builtins.str
-    """A code of the error tree in coe.platform.errors."""
+    """One of the codes in coe.platform.errors."""
     message: _builtins.str
     retryable: _builtins.bool
     @_builtins.property

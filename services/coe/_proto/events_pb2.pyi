@@ -21,9 +21,9 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class PromptSubmitted(_message.Message):
-    """The messages on the Kafka topics. See docs/life-of-a-prompt.md for who writes and who reads each.
+    """The messages on the Kafka topics. docs/life-of-a-prompt.md lists the writers and readers of each.
 
-    coe.prompts.v1, keyed by request id. Public: any producer may write it, as protobuf or as protobuf's JSON form.
+    coe.prompts.v1, keyed by request id. Public: any producer may write it, as protobuf or in protobuf's JSON mapping.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -45,27 +45,27 @@ class PromptSubmitted(_message.Message):
     RAW_FIELD_NUMBER: _builtins.int
     TOKEN_IDS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Unique; names the answer. A message without one goes to the dead-letter topic."""
+    """Unique; identifies the answer. A message without one becomes a dead letter."""
     prompt: _builtins.str
     """Either a single user prompt ..."""
     expert_id: _builtins.str
-    """Skip router and mapping: this expert answers."""
+    """Bypasses router and mapping: this expert answers."""
     category: _builtins.str
-    """Skip the router: the category is known."""
+    """Bypasses the router: the category is known."""
     tenant: _builtins.str
     conversation_id: _builtins.str
     submitted_at_ms: _builtins.int
     """Wall clock, milliseconds since the epoch."""
     deadline_ms: _builtins.int
-    """After this the prompt is not started any more and ends with a deadline error. 0: none.
-    The header coe-deadline-ms says the same and wins.
+    """After this time the prompt is not started and ends with a deadline error. 0: none.
+    The header coe-deadline-ms means the same and takes precedence.
     """
     tool_choice: _builtins.str
-    """"auto" (default): the expert answers or asks for calls. "required": it asks for calls. "none": it answers."""
+    """"auto" (default): the expert answers or calls functions. "required": it calls functions. "none": it answers."""
     parallel_tool_calls: _builtins.bool
-    """Whether it may ask for several calls at once. Default: not where calls are required."""
+    """Whether it may make several calls at once. Default: true, unless calls are required."""
     raw: _builtins.bool
-    """`prompt` is a text to go on with: the expert has it as it is, without its chat template, control tokens and all."""
+    """The expert continues `prompt` as is, without its chat template; control tokens in it are recognised."""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.ChatMessage]:
         """... or a conversation, whose last message is the user's or a tool's."""
@@ -76,13 +76,11 @@ class PromptSubmitted(_message.Message):
     def budget(self) -> _common_pb2.Budget: ...
     @_builtins.property
     def tools(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Tool]:
-        """Functions that the expert may ask the caller to call."""
+        """Functions that the expert may call."""
 
     @_builtins.property
     def token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """In place of `prompt`: the tokens of a text to go on with, by the tokenizer of the expert that expert_id names. Nothing is added to
-        them.
-        """
+        """Instead of `prompt`: tokens to continue, of the tokenizer of the expert named by expert_id. Nothing is added to them."""
 
     def __init__(
         self,
@@ -181,7 +179,7 @@ Global___PromptAssigned: _TypeAlias = PromptAssigned  # noqa: Y015
 
 @_typing.final
 class TokenChunk(_message.Message):
-    """coe.tokens.v1, keyed by request id. Best effort: the completion is the truth."""
+    """coe.tokens.v1, keyed by request id. Best effort: the completion is authoritative."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -216,7 +214,7 @@ class TokenChunk(_message.Message):
         tokens: _builtins.int
         @_builtins.property
         def logprobs(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.TokenLogprob]:
-            """Of the tokens since the last chunk, if they were asked for. One that the text still waits for may be among them."""
+            """For the tokens since the last chunk, if requested; may include a token whose text is still incomplete."""
 
         def __init__(
             self,
@@ -238,12 +236,12 @@ class TokenChunk(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     attempt: _builtins.int
-    """Grows by one when a worker died and the prompt was started again: drop chunks of older attempts."""
+    """Increases by one when a worker died and the prompt was restarted: drop chunks of older attempts."""
     sequence: _builtins.int
-    """0, 1, 2 ... within an attempt. A second chunk 0 begins the answer anew too: its worker died before the attempt counted."""
+    """0, 1, 2 ... within an attempt. A second chunk 0 also restarts the answer: its worker died before the attempt was counted."""
     @_builtins.property
     def loading(self) -> Global___TokenChunk.Loading:
-        """The worker waits for the expert's weights."""
+        """The worker is waiting for the expert's weights."""
 
     @_builtins.property
     def text(self) -> Global___TokenChunk.Text: ...
@@ -268,7 +266,7 @@ Global___TokenChunk: _TypeAlias = TokenChunk  # noqa: Y015
 
 @_typing.final
 class PromptCompleted(_message.Message):
-    """coe.completions.v1, keyed by request id: exactly one a prompt."""
+    """coe.completions.v1, keyed by request id: exactly one per prompt."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -286,16 +284,16 @@ class PromptCompleted(_message.Message):
         """"stop" (end of turn or stop string), "length" or "tool_calls"."""
         @_builtins.property
         def tool_calls(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.ToolCall]:
-            """Whole ones only: an answer that was cut ("length") may have begun another."""
+            """Complete calls only: an answer that was cut off ("length") may have started another."""
 
         @_builtins.property
         def logprobs(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.TokenLogprob]:
-            """Of all tokens but the one that ended the turn, if they were asked for; those of a stop string and of calls too."""
+            """For all tokens except the one that ended the turn, if requested; includes those of stop strings and calls."""
 
         @_builtins.property
         def prompt_logprobs(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.TokenLogprob]:
-            """Of the prompt's tokens, if they were asked for; control tokens have their names here. The first has no probability (0): nothing
-            came before it. Beside these, logprobs has the token that ended the turn too.
+            """For the prompt's tokens, if requested; control tokens appear by name. The first one's is 0, since nothing precedes it. With these,
+            logprobs also includes the token that ended the turn.
             """
 
         def __init__(
@@ -372,8 +370,8 @@ Global___PromptCompleted: _TypeAlias = PromptCompleted  # noqa: Y015
 
 @_typing.final
 class PromptCancelled(_message.Message):
-    """coe.cancellations.v1, keyed by request id: nobody waits for this answer any more. Best effort. The prompt still gets its
-    one terminal event: a completion that came first, or the error "cancelled".
+    """coe.cancellations.v1, keyed by request id: the answer is no longer needed. Best effort. The prompt still gets its one terminal
+    event: the error "cancelled", or a completion that came first.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

@@ -108,7 +108,7 @@ class DrainResponse(_message.Message):
 
     FINISHED_FIELD_NUMBER: _builtins.int
     finished: _builtins.int
-    """Prompts that were under way when the drain began."""
+    """Prompts that were running when the drain began."""
     def __init__(
         self,
         *,

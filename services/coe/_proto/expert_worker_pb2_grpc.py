@@ -58,7 +58,7 @@ class ExpertWorkerServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Drain(self, request, context):
-        """Stops taking prompts, finishes those under way, then answers. The process stays up for health checks.
+        """Stops accepting prompts, finishes running ones, then answers. The process stays up for health checks.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -35,7 +35,7 @@ class ExpertWorkerStub:
     def __new__(cls, channel: _aio.Channel) -> ExpertWorkerAsyncStub: ...
     ListExperts: _grpc.UnaryUnaryMultiCallable[_expert_worker_pb2.ListExpertsRequest, _expert_worker_pb2.ListExpertsResponse]
     Drain: _grpc.UnaryUnaryMultiCallable[_expert_worker_pb2.DrainRequest, _expert_worker_pb2.DrainResponse]
-    """Stops taking prompts, finishes those under way, then answers. The process stays up for health checks."""
+    """Stops accepting prompts, finishes running ones, then answers. The process stays up for health checks."""
 
 @_typing.type_check_only
 class ExpertWorkerAsyncStub(ExpertWorkerStub):
@@ -44,7 +44,7 @@ class ExpertWorkerAsyncStub(ExpertWorkerStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListExperts: _aio.UnaryUnaryMultiCallable[_expert_worker_pb2.ListExpertsRequest, _expert_worker_pb2.ListExpertsResponse]  # type: ignore[assignment]
     Drain: _aio.UnaryUnaryMultiCallable[_expert_worker_pb2.DrainRequest, _expert_worker_pb2.DrainResponse]  # type: ignore[assignment]
-    """Stops taking prompts, finishes those under way, then answers. The process stays up for health checks."""
+    """Stops accepting prompts, finishes running ones, then answers. The process stays up for health checks."""
 
 class ExpertWorkerServicer(metaclass=_abc_1.ABCMeta):
     """A process that runs experts."""
@@ -62,6 +62,6 @@ class ExpertWorkerServicer(metaclass=_abc_1.ABCMeta):
         request: _expert_worker_pb2.DrainRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_expert_worker_pb2.DrainResponse, _abc.Awaitable[_expert_worker_pb2.DrainResponse]]:
-        """Stops taking prompts, finishes those under way, then answers. The process stays up for health checks."""
+        """Stops accepting prompts, finishes running ones, then answers. The process stays up for health checks."""
 
 def add_ExpertWorkerServicer_to_server(servicer: ExpertWorkerServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

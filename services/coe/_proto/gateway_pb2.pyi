@@ -27,7 +27,7 @@ class GenerateRequest(_message.Message):
     PROMPT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def prompt(self) -> _events_pb2.PromptSubmitted:
-        """request_id may be empty: the gateway makes one. The gRPC deadline becomes the prompt's deadline."""
+        """request_id may be empty: the gateway generates one. The gRPC deadline becomes the prompt's deadline."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class GenerateResponse(_message.Message):
 
         REQUEST_ID_FIELD_NUMBER: _builtins.int
         request_id: _builtins.str
-        """As the topics have it: TENANT/ID where callers show API keys."""
+        """As on the topics: TENANT/ID if callers use API keys."""
         def __init__(
             self,
             *,
@@ -97,7 +97,7 @@ class GenerateResponse(_message.Message):
         text: _builtins.str
         sequence: _builtins.int
         attempt: _builtins.int
-        """Higher than before: the prompt was started again; forget the text so far."""
+        """Higher than before: the prompt was restarted; discard the text so far."""
         @_builtins.property
         def logprobs(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.TokenLogprob]: ...
         def __init__(
@@ -127,14 +127,14 @@ class GenerateResponse(_message.Message):
         PROMPT_LOGPROBS_FIELD_NUMBER: _builtins.int
         finish_reason: _builtins.str
         text: _builtins.str
-        """The whole answer, and the truth where it differs from the streamed text."""
+        """The whole answer; authoritative if it differs from the streamed text."""
         @_builtins.property
         def timings(self) -> _common_pb2.Timings: ...
         @_builtins.property
         def tiers(self) -> _common_pb2.TierStats: ...
         @_builtins.property
         def tool_calls(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.ToolCall]:
-            """Where finish_reason is "tool_calls"."""
+            """If finish_reason is "tool_calls"."""
 
         @_builtins.property
         def logprobs(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.TokenLogprob]: ...

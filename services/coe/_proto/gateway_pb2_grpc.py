@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class GatewayStub:
-    """The front door for gRPC clients: puts the prompt on the Kafka path and streams what comes back.
+    """The entry point for gRPC clients: submits the prompt to Kafka and streams the answer.
     """
 
     def __init__(self, channel):
@@ -43,7 +43,7 @@ class GatewayStub:
 
 
 class GatewayServicer:
-    """The front door for gRPC clients: puts the prompt on the Kafka path and streams what comes back.
+    """The entry point for gRPC clients: submits the prompt to Kafka and streams the answer.
     """
 
     def Generate(self, request, context):
@@ -70,7 +70,7 @@ def add_GatewayServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Gateway:
-    """The front door for gRPC clients: puts the prompt on the Kafka path and streams what comes back.
+    """The entry point for gRPC clients: submits the prompt to Kafka and streams the answer.
     """
 
     @staticmethod

@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class GatewayStub:
-    """The front door for gRPC clients: puts the prompt on the Kafka path and streams what comes back."""
+    """The entry point for gRPC clients: submits the prompt to Kafka and streams the answer."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -38,14 +38,14 @@ class GatewayStub:
 
 @_typing.type_check_only
 class GatewayAsyncStub(GatewayStub):
-    """The front door for gRPC clients: puts the prompt on the Kafka path and streams what comes back."""
+    """The entry point for gRPC clients: submits the prompt to Kafka and streams the answer."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Generate: _aio.UnaryStreamMultiCallable[_gateway_pb2.GenerateRequest, _gateway_pb2.GenerateResponse]  # type: ignore[assignment]
     """Streams accepted, routed, loading*, token*, usage, done. A failed prompt ends the stream with a rich status."""
 
 class GatewayServicer(metaclass=_abc_1.ABCMeta):
-    """The front door for gRPC clients: puts the prompt on the Kafka path and streams what comes back."""
+    """The entry point for gRPC clients: submits the prompt to Kafka and streams the answer."""
 
     @_abc_1.abstractmethod
     def Generate(

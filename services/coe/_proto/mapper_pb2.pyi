@@ -28,7 +28,7 @@ class ResolveRequest(_message.Message):
     category: _builtins.str
     subcategory: _builtins.str
     expert_id: _builtins.str
-    """When set, only checks that the expert is hosted."""
+    """If set, only checks that the expert is hosted."""
     @_builtins.property
     def budget(self) -> _common_pb2.Budget: ...
     def __init__(

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class MapperStub:
-    """Turns a category into an expert.
+    """Maps a category to an expert.
     """
 
     def __init__(self, channel):
@@ -43,7 +43,7 @@ class MapperStub:
 
 
 class MapperServicer:
-    """Turns a category into an expert.
+    """Maps a category to an expert.
     """
 
     def Resolve(self, request, context):
@@ -69,7 +69,7 @@ def add_MapperServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Mapper:
-    """Turns a category into an expert.
+    """Maps a category to an expert.
     """
 
     @staticmethod

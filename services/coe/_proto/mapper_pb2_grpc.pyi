@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class MapperStub:
-    """Turns a category into an expert."""
+    """Maps a category to an expert."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -37,13 +37,13 @@ class MapperStub:
 
 @_typing.type_check_only
 class MapperAsyncStub(MapperStub):
-    """Turns a category into an expert."""
+    """Maps a category to an expert."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Resolve: _aio.UnaryUnaryMultiCallable[_mapper_pb2.ResolveRequest, _mapper_pb2.ResolveResponse]  # type: ignore[assignment]
 
 class MapperServicer(metaclass=_abc_1.ABCMeta):
-    """Turns a category into an expert."""
+    """Maps a category to an expert."""
 
     @_abc_1.abstractmethod
     def Resolve(

@@ -73,11 +73,11 @@ class AttachRequest(_message.Message):
     worker_id: _builtins.str
     pid: _builtins.int
     pid_space: _builtins.str
-    """Boot id of the host and inode of the PID namespace that `pid` is of: elsewhere it is another process's."""
+    """Boot id of the host and inode of the PID namespace of `pid`, which means a different process elsewhere."""
     @_builtins.property
     def held(self) -> _containers.RepeatedCompositeFieldContainer[Global___Lease]:
-        """Leases from before the stream broke. Those whose slot still has their generation go on, though the manager was
-        another process.
+        """Leases from before the stream broke. They remain valid if their slot still has their generation, even with a new
+        manager process.
         """
 
     def __init__(
@@ -108,14 +108,14 @@ class AttachResponse(_message.Message):
     LEASE_SOCKET_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     epoch: _builtins.int
-    """Of the arena: leases of another epoch are void. It outlives a manager that crashes."""
+    """Epoch of the arena: leases from another epoch are void. It survives a crash of the manager."""
     arena: _builtins.str
     """Name of the shared-memory arena to map."""
     tier_profile: _builtins.str
     hbm_capacity_bytes: _builtins.int
     lease_socket: _builtins.str
-    """Path of a unix socket, beside the arena, that takes LeaseCall frames; empty: none. Attached workers may use it
-    in place of Acquire, Release and Prefetch, at a fraction of their cost.
+    """Path of a Unix socket, next to the arena, for LeaseCall frames; empty: none. Attached workers may use it instead of
+    Acquire, Release and Prefetch, at a fraction of their cost.
     """
     def __init__(
         self,
@@ -149,13 +149,13 @@ class LeaseCall(_message.Message):
     PREFETCH_FIELD_NUMBER: _builtins.int
     CANCEL_FIELD_NUMBER: _builtins.int
     call: _builtins.int
-    """Chosen by the caller, not 0; the answer has it too. Releases and cancels have no answer."""
+    """Chosen by the caller, not 0; repeated in the answer. Releases and cancels are not answered."""
     timeout_s: _builtins.float
-    """Seconds that an acquire may take; 0: no end."""
+    """Seconds that an acquire may take; 0: no limit."""
     traceparent: _builtins.str
-    """W3C trace context of a recorded trace."""
+    """W3C trace context, if the trace is recorded."""
     cancel: _builtins.int
-    """Takes this call back."""
+    """Withdraws this call."""
     @_builtins.property
     def acquire(self) -> Global___AcquireRequest: ...
     @_builtins.property
@@ -230,14 +230,14 @@ class AcquireRequest(_message.Message):
     expert_id: _builtins.str
     wait_until_resident: _builtins.bool
     call: _builtins.int
-    """Chosen by the caller: a Release of it takes this call back while it waits. 0: none."""
+    """Chosen by the caller: a Release of it withdraws this call while it is waiting. 0: none."""
     weights: _builtins.int
-    """The bytes that are meant (coe.experts.bundle: Bundle.weights_tag); answered by UNAVAILABLE when the expert has
-    others by now. 0: those it has now.
+    """The intended weights (coe.experts.bundle: Bundle.weights_tag); answered with UNAVAILABLE if the expert has different
+    ones by now. 0: the current ones.
     """
     @_builtins.property
     def forecast(self) -> _containers.RepeatedCompositeFieldContainer[Global___NextUse]:
-        """What the worker's queue says about the future; replaces its former word when not empty."""
+        """The worker's expected next uses; if not empty, replaces its previous forecast."""
 
     def __init__(
         self,
@@ -259,7 +259,7 @@ Global___AcquireRequest: _TypeAlias = AcquireRequest  # noqa: Y015
 
 @_typing.final
 class NextUse(_message.Message):
-    """When a worker expects to want an expert next."""
+    """When a worker expects to need an expert next."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -268,9 +268,9 @@ class NextUse(_message.Message):
     PROBABILITY_FIELD_NUMBER: _builtins.int
     expert_id: _builtins.str
     in_s: _builtins.float
-    """Seconds from now; infinity when no prompt waits for it."""
+    """Seconds from now; infinity if no prompt is waiting for it."""
     probability: _builtins.float
-    """Share of coming prompts expected to want it."""
+    """Expected share of future prompts that need it."""
     def __init__(
         self,
         *,
@@ -298,7 +298,7 @@ class AcquireResponse(_message.Message):
     found_in: Global___Tier.ValueType
     """Where the weights were when the call arrived."""
     bytes_to_copy: _builtins.int
-    """Bytes this call caused to be copied into HBM (0 when resident or already loading)."""
+    """Bytes copied into HBM because of this call (0 if resident or already loading)."""
     wait_s: _builtins.float
     """Seconds the call waited for room."""
     modelled_copy_s: _builtins.float
@@ -362,8 +362,8 @@ class ReleaseRequest(_message.Message):
     worker_id: _builtins.str
     lease_id: _builtins.int
     call: _builtins.int
-    """In place of a lease: this Acquire of the worker needs no answer any more. It gets one all the same, and a lease that
-    it brings is the caller's.
+    """Instead of a lease: this Acquire of the worker is withdrawn. It is still answered, and a lease granted by that answer
+    belongs to the caller.
     """
     def __init__(
         self,
@@ -405,7 +405,7 @@ class PrefetchRequest(_message.Message):
     FORECAST_FIELD_NUMBER: _builtins.int
     expert_id: _builtins.str
     may_evict: _builtins.bool
-    """Also load to HBM if that evicts an idle expert; else only into free room."""
+    """Also load if this evicts an idle expert from HBM; otherwise only into free room."""
     worker_id: _builtins.str
     @_builtins.property
     def forecast(self) -> _containers.RepeatedCompositeFieldContainer[Global___NextUse]: ...
@@ -432,7 +432,7 @@ class PrefetchResponse(_message.Message):
     STARTED_FIELD_NUMBER: _builtins.int
     FOUND_IN_FIELD_NUMBER: _builtins.int
     started: _builtins.bool
-    """False: there was no room that may be taken."""
+    """False: no room was available."""
     found_in: Global___Tier.ValueType
     def __init__(
         self,
@@ -456,7 +456,7 @@ class PinRequest(_message.Message):
     PINNED_FIELD_NUMBER: _builtins.int
     expert_id: _builtins.str
     pinned: _builtins.bool
-    """False takes the pin off."""
+    """False removes the pin."""
     def __init__(
         self,
         *,
@@ -634,11 +634,11 @@ class TierUsage(_message.Message):
     capacity_bytes: _builtins.int
     used_bytes: _builtins.int
     freeing_bytes: _builtins.int
-    """Part of used_bytes that is being freed and can't be promised yet."""
+    """Part of used_bytes that is being freed and not yet available."""
     bytes_in: _builtins.int
     evictions: _builtins.int
     hits: _builtins.int
-    """Leases on experts that were there, and on those that were not. HBM only."""
+    """Leases on experts that were resident, and that were not. HBM only."""
     misses: _builtins.int
     def __init__(
         self,

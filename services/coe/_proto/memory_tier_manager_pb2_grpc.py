@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class MemoryTierManagerStub:
-    """Owns the tiers of one node. A lease is (slot, generation): while it is held, the bytes in the slot are that expert's.
+    """Owns the memory tiers of one node. A lease is (slot, generation): while it is held, the slot contains that expert.
     """
 
     def __init__(self, channel):
@@ -73,12 +73,12 @@ class MemoryTierManagerStub:
 
 
 class MemoryTierManagerServicer:
-    """Owns the tiers of one node. A lease is (slot, generation): while it is held, the bytes in the slot are that expert's.
+    """Owns the memory tiers of one node. A lease is (slot, generation): while it is held, the slot contains that expert.
     """
 
     def Acquire(self, request, context):
-        """Makes the expert runnable in HBM and grants a lease on it. By default answers once the load has begun: the custom
-        ops wait for each layer's bytes; wait_until_resident answers when the last byte has arrived.
+        """Makes the expert runnable in HBM and grants a lease on it. By default it answers once the load has started, since the
+        custom ops wait for each layer's bytes; with wait_until_resident, once the last byte has arrived.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -91,7 +91,7 @@ class MemoryTierManagerServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Prefetch(self, request, context):
-        """Starts a load without a lease. Never evicts what is leased, pinned or wanted sooner.
+        """Starts a load without a lease. Never evicts an expert that is leased, pinned or wanted sooner.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -110,14 +110,14 @@ class MemoryTierManagerServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchResidency(self, request, context):
-        """The current state of every expert, then every move and pin. Numbers of leases are those of that moment.
+        """Streams the current state of every expert, then every move and pin. Lease counts are snapshots.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Attach(self, request, context):
-        """Holds the caller's leases: when this stream breaks, every lease of the worker is released.
+        """Ties the caller's leases to this stream: when it breaks, all leases of the worker are released.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -170,7 +170,7 @@ def add_MemoryTierManagerServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class MemoryTierManager:
-    """Owns the tiers of one node. A lease is (slot, generation): while it is held, the bytes in the slot are that expert's.
+    """Owns the memory tiers of one node. A lease is (slot, generation): while it is held, the slot contains that expert.
     """
 
     @staticmethod

@@ -27,47 +27,47 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class MemoryTierManagerStub:
-    """Owns the tiers of one node. A lease is (slot, generation): while it is held, the bytes in the slot are that expert's."""
+    """Owns the memory tiers of one node. A lease is (slot, generation): while it is held, the slot contains that expert."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> MemoryTierManagerAsyncStub: ...
     Acquire: _grpc.UnaryUnaryMultiCallable[_memory_tier_manager_pb2.AcquireRequest, _memory_tier_manager_pb2.AcquireResponse]
-    """Makes the expert runnable in HBM and grants a lease on it. By default answers once the load has begun: the custom
-    ops wait for each layer's bytes; wait_until_resident answers when the last byte has arrived.
+    """Makes the expert runnable in HBM and grants a lease on it. By default it answers once the load has started, since the
+    custom ops wait for each layer's bytes; with wait_until_resident, once the last byte has arrived.
     """
     Release: _grpc.UnaryUnaryMultiCallable[_memory_tier_manager_pb2.ReleaseRequest, _memory_tier_manager_pb2.ReleaseResponse]
     Prefetch: _grpc.UnaryUnaryMultiCallable[_memory_tier_manager_pb2.PrefetchRequest, _memory_tier_manager_pb2.PrefetchResponse]
-    """Starts a load without a lease. Never evicts what is leased, pinned or wanted sooner."""
+    """Starts a load without a lease. Never evicts an expert that is leased, pinned or wanted sooner."""
     Pin: _grpc.UnaryUnaryMultiCallable[_memory_tier_manager_pb2.PinRequest, _memory_tier_manager_pb2.PinResponse]
     ListResidency: _grpc.UnaryUnaryMultiCallable[_memory_tier_manager_pb2.ListResidencyRequest, _memory_tier_manager_pb2.ListResidencyResponse]
     WatchResidency: _grpc.UnaryStreamMultiCallable[_memory_tier_manager_pb2.WatchResidencyRequest, _memory_tier_manager_pb2.WatchResidencyResponse]
-    """The current state of every expert, then every move and pin. Numbers of leases are those of that moment."""
+    """Streams the current state of every expert, then every move and pin. Lease counts are snapshots."""
     Attach: _grpc.UnaryStreamMultiCallable[_memory_tier_manager_pb2.AttachRequest, _memory_tier_manager_pb2.AttachResponse]
-    """Holds the caller's leases: when this stream breaks, every lease of the worker is released."""
+    """Ties the caller's leases to this stream: when it breaks, all leases of the worker are released."""
 
 @_typing.type_check_only
 class MemoryTierManagerAsyncStub(MemoryTierManagerStub):
-    """Owns the tiers of one node. A lease is (slot, generation): while it is held, the bytes in the slot are that expert's."""
+    """Owns the memory tiers of one node. A lease is (slot, generation): while it is held, the slot contains that expert."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Acquire: _aio.UnaryUnaryMultiCallable[_memory_tier_manager_pb2.AcquireRequest, _memory_tier_manager_pb2.AcquireResponse]  # type: ignore[assignment]
-    """Makes the expert runnable in HBM and grants a lease on it. By default answers once the load has begun: the custom
-    ops wait for each layer's bytes; wait_until_resident answers when the last byte has arrived.
+    """Makes the expert runnable in HBM and grants a lease on it. By default it answers once the load has started, since the
+    custom ops wait for each layer's bytes; with wait_until_resident, once the last byte has arrived.
     """
     Release: _aio.UnaryUnaryMultiCallable[_memory_tier_manager_pb2.ReleaseRequest, _memory_tier_manager_pb2.ReleaseResponse]  # type: ignore[assignment]
     Prefetch: _aio.UnaryUnaryMultiCallable[_memory_tier_manager_pb2.PrefetchRequest, _memory_tier_manager_pb2.PrefetchResponse]  # type: ignore[assignment]
-    """Starts a load without a lease. Never evicts what is leased, pinned or wanted sooner."""
+    """Starts a load without a lease. Never evicts an expert that is leased, pinned or wanted sooner."""
     Pin: _aio.UnaryUnaryMultiCallable[_memory_tier_manager_pb2.PinRequest, _memory_tier_manager_pb2.PinResponse]  # type: ignore[assignment]
     ListResidency: _aio.UnaryUnaryMultiCallable[_memory_tier_manager_pb2.ListResidencyRequest, _memory_tier_manager_pb2.ListResidencyResponse]  # type: ignore[assignment]
     WatchResidency: _aio.UnaryStreamMultiCallable[_memory_tier_manager_pb2.WatchResidencyRequest, _memory_tier_manager_pb2.WatchResidencyResponse]  # type: ignore[assignment]
-    """The current state of every expert, then every move and pin. Numbers of leases are those of that moment."""
+    """Streams the current state of every expert, then every move and pin. Lease counts are snapshots."""
     Attach: _aio.UnaryStreamMultiCallable[_memory_tier_manager_pb2.AttachRequest, _memory_tier_manager_pb2.AttachResponse]  # type: ignore[assignment]
-    """Holds the caller's leases: when this stream breaks, every lease of the worker is released."""
+    """Ties the caller's leases to this stream: when it breaks, all leases of the worker are released."""
 
 class MemoryTierManagerServicer(metaclass=_abc_1.ABCMeta):
-    """Owns the tiers of one node. A lease is (slot, generation): while it is held, the bytes in the slot are that expert's."""
+    """Owns the memory tiers of one node. A lease is (slot, generation): while it is held, the slot contains that expert."""
 
     @_abc_1.abstractmethod
     def Acquire(
@@ -75,8 +75,8 @@ class MemoryTierManagerServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_tier_manager_pb2.AcquireRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_tier_manager_pb2.AcquireResponse, _abc.Awaitable[_memory_tier_manager_pb2.AcquireResponse]]:
-        """Makes the expert runnable in HBM and grants a lease on it. By default answers once the load has begun: the custom
-        ops wait for each layer's bytes; wait_until_resident answers when the last byte has arrived.
+        """Makes the expert runnable in HBM and grants a lease on it. By default it answers once the load has started, since the
+        custom ops wait for each layer's bytes; with wait_until_resident, once the last byte has arrived.
         """
 
     @_abc_1.abstractmethod
@@ -92,7 +92,7 @@ class MemoryTierManagerServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_tier_manager_pb2.PrefetchRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_tier_manager_pb2.PrefetchResponse, _abc.Awaitable[_memory_tier_manager_pb2.PrefetchResponse]]:
-        """Starts a load without a lease. Never evicts what is leased, pinned or wanted sooner."""
+        """Starts a load without a lease. Never evicts an expert that is leased, pinned or wanted sooner."""
 
     @_abc_1.abstractmethod
     def Pin(
@@ -114,7 +114,7 @@ class MemoryTierManagerServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_tier_manager_pb2.WatchResidencyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_memory_tier_manager_pb2.WatchResidencyResponse], _abc.AsyncIterator[_memory_tier_manager_pb2.WatchResidencyResponse]]:
-        """The current state of every expert, then every move and pin. Numbers of leases are those of that moment."""
+        """Streams the current state of every expert, then every move and pin. Lease counts are snapshots."""
 
     @_abc_1.abstractmethod
     def Attach(
@@ -122,6 +122,6 @@ class MemoryTierManagerServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_tier_manager_pb2.AttachRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_memory_tier_manager_pb2.AttachResponse], _abc.AsyncIterator[_memory_tier_manager_pb2.AttachResponse]]:
-        """Holds the caller's leases: when this stream breaks, every lease of the worker is released."""
+        """Ties the caller's leases to this stream: when it breaks, all leases of the worker are released."""
 
 def add_MemoryTierManagerServicer_to_server(servicer: MemoryTierManagerServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
