@@ -54,7 +54,7 @@ async def run(acquires: int, seconds: float, as_json: bool) -> None:
         out.print(
             f"{name}: acquire p50 {figures['p50_us']:.0f} us, p99 {figures['p99_us']:.0f} us; manager "
             f"{figures['manager_cpu_us']:.0f} us of CPU each, "
-            f"{figures['manager_cpu_share'] * 100:.1f} % of a core at {RATE:.0f} a second"
+            f"{figures['manager_cpu_share'] * 100:.1f} % of a core at {RATE:.0f} acquires/s"
         )
 
 

@@ -1,8 +1,8 @@
-"""`coe bench backlog`: CPU a prompt in each process, by prompts queued at once and by workers that share them.
+"""`coe bench backlog`: CPU per prompt in each process, by queue depth and number of workers.
 
-Stacks with different numbers of workers side by side, so that a noisy moment hits all alike. Each gets prompts of the
-echo expert, so many at once, again and again until enough of them have passed to tell CPU time from its clock's steps.
-What the processes spend when nothing happens is measured before and taken off. A figure is the median of some rounds.
+Stacks with different numbers of workers run side by side, so that noise affects all of them alike. Each answers bursts
+of echo prompts until enough have passed for the resolution of CPU clocks. Idle CPU is measured first and subtracted.
+Results are medians over several rounds.
 """
 
 import asyncio
@@ -30,12 +30,12 @@ _WARM_UP = ((10, 1000), (10_000, 2))
 _LOAD = Load("echo", 0, ECHO)
 
 Cost = Mapping[str, float]
-"""CPU milliseconds a prompt by process, and TOTAL: of all but the client."""
+"""CPU milliseconds per prompt by process, and TOTAL: of all processes but the client."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """`prompts`: of each figure and round, unless more are queued at once."""
+    """`prompts`: number per measurement and round, unless more are queued at once."""
 
     queued: Sequence[int]
     workers: Sequence[int]
@@ -45,7 +45,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Row:
-    """`spread`: the dearest round's total over the cheapest one's."""
+    """`spread`: the most expensive round's total over the cheapest one's."""
 
     workers: int
     queued: int
@@ -64,7 +64,7 @@ async def run(plan: Plan, as_json: bool) -> None:
         return
     for row in rows:
         costs = ", ".join(f"{name} {ms:.3f}" for name, ms in sorted(row.cpu_ms_per_prompt.items()))
-        out.print(f"[bold]{row.workers} workers, {row.queued} queued[/bold]: CPU ms a prompt: {costs}")
+        out.print(f"[bold]{row.workers} workers, {row.queued} queued[/bold]: CPU ms per prompt: {costs}")
     out.print(found)
 
 
@@ -89,7 +89,7 @@ async def _measure(plan: Plan) -> list[Row]:
 
 
 def broker() -> dict[str, str]:
-    """A broker as deployments run it, with both of Java's compilers, not for a quick start."""
+    """Runs the broker as deployments do, with both of Java's compilers instead of only the fast-starting one."""
     return {"_JAVA_OPTIONS": f"{os.environ.get('_JAVA_OPTIONS', '')} -XX:TieredStopAtLevel=4"}
 
 
@@ -104,11 +104,11 @@ async def _burst(stack: Running, prompts: int, times: int, number: "count[int]")
     async with stack.bus.tail((topics.COMPLETIONS,)) as records:
         for _ in range(times):
             if errors := (await through(stack.bus, records, _LOAD, prompts, number)).errors:
-                raise Unavailable(f"{errors} of {prompts} echoes failed: their cost says nothing")
+                raise Unavailable(f"{errors} of {prompts} echoes failed, so their cost is meaningless")
 
 
 async def _idle(stacks: Mapping[int, Running]) -> dict[int, dict[str, float]]:
-    """CPU seconds a second of each process when nobody asks anything."""
+    """CPU seconds per second of each process when idle."""
     before = {workers: stack.cpu_seconds() for workers, stack in stacks.items()}
     await asyncio.sleep(_IDLE_S)
     return {
@@ -118,7 +118,7 @@ async def _idle(stacks: Mapping[int, Running]) -> dict[int, dict[str, float]]:
 
 
 def difference(before: Cost, after: Cost, idle: Cost, seconds: float) -> dict[str, float]:
-    """CPU seconds between two looks, without what would have been spent anyway."""
+    """CPU seconds between two samples, minus idle CPU."""
     return {
         name: max(0.0, spent - before.get(name, 0.0) - idle.get(name, 0.0) * seconds) for name, spent in after.items()
     }
@@ -130,16 +130,17 @@ def per_prompt(spent_s: Cost, prompts: int) -> dict[str, float]:
 
 
 def row(workers: int, queued: int, rounds: Sequence[Cost]) -> Row:
-    """Medians, each process's of its own: their sum need not be the total's."""
+    """Medians per process, so their sum may differ from the total's median."""
     totals = [cost[TOTAL] for cost in rounds]
     medians = {name: round(median(cost[name] for cost in rounds), 4) for name in rounds[0]}
     return Row(workers, queued, medians, round(max(totals) / max(min(totals), 1e-9), 3))
 
 
 def summary(rows: Sequence[Row]) -> dict[str, object]:
-    """Dearest over cheapest total: of all queues by workers, of all workers by queue; and what grows with the queue.
+    """Ratios of the most expensive to the cheapest total: over queue depths by workers, and over workers by queue
+    depth.
 
-    `growth`: the total with the longest queue over that with each shorter one, most of all workers. Above 1 it grew.
+    `growth`: total at the longest queue over that at each shorter one, the maximum over workers. Above 1: it grows.
     """
     depths = sorted({row.queued for row in rows})
     longest = {row.workers: _total(row) for row in rows if row.queued == depths[-1]}

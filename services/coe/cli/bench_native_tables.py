@@ -65,7 +65,7 @@ def profile_table(line: Mapping[str, Any]) -> Table:
 
 def guesses_table(line: Mapping[str, Any]) -> Table:
     """Tokens a second with and without guesses, by task."""
-    caption = f"medians of {line['rounds']} rounds in turn; {line['guesses']} guesses a step at most; "
+    caption = f"medians of {line['rounds']} alternating rounds; at most {line['guesses']} guesses per step; "
     caption += "the same answers" if line["same"] else "answers differ"
     title = f"{line['model']}, {line['threads']} threads, tokens/s behind the first token"
     table = Table(title=title, caption=caption, caption_justify="left")
@@ -82,7 +82,7 @@ def steps_table(line: Mapping[str, Any]) -> Table:
     """Milliseconds of a step in each case, by library, and which files those are."""
     libraries = [f"{name}: {line['settings'][name]}, {path}" for name, path in line["libraries"].items()]
     libraries.append(f"medians of {line['rounds']} rounds in turn, {line['steps']} decode steps in each")
-    title = f"{line['model']}, {line['threads']} threads, ms a step"
+    title = f"{line['model']}, {line['threads']} threads, ms per step"
     table = Table(title=title, caption="\n".join(libraries), caption_justify="left")
     for name in ("phase", "tokens", "depth", "batch", "this", "against", "this / against"):
         table.add_column(name, justify="left" if name == "phase" else "right")

@@ -92,5 +92,5 @@ def _show(result: Result) -> None:
     out.print(
         f"[bold]{result.load}[/bold]: {result.prompts_s:.0f} prompts/s ({result.prompts} in {result.seconds:.1f} s, "
         f"{result.errors} errors, {result.lag} left), {result.tokens_s:.0f} tokens/s, "
-        f"alone {result.idle_p50_ms:.0f} ms; CPU ms a prompt: {costs}"
+        f"alone {result.idle_p50_ms:.0f} ms; CPU ms per prompt: {costs}"
     )

@@ -200,7 +200,7 @@ def _show(kind: str, link: str, found: dict[str, Any], console: Console) -> None
         times = one["prompts_s"] / base["prompts_s"]
         console.print(
             f"{kind:7} {link:6} {policy:10} {one['prompts_s']:6.2f} prompts/s (x{times:.2f}, "
-            f"{one['prompts_s'] / bound:.0%} of the bound), {one['sequences_per_step']:.1f} a step, "
+            f"{one['prompts_s'] / bound:.0%} of the bound), {one['sequences_per_step']:.1f} sequences per step, "
             f"{one['cpu_s_per_prompt']:.3f} s CPU each, "
             f"{one['switches']:.0f} switches ({one['switches'] / base['switches']:.0%}){waits}"
         )

@@ -1,4 +1,4 @@
-"""A prompt client of a program's own, on a bus of its own."""
+"""Connects a program to the brokers with a prompt client of its own."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,13 +17,13 @@ _REMEMBERED_BYTES = 4 * 1024 * 1024
 
 @asynccontextmanager
 async def connect(kafka: str, *, source: str = "coe/client", timeout_s: float = 30.0) -> AsyncIterator[PromptClient]:
-    """A client of the brokers `kafka` ("host:port", several with commas). `source` names the program in its events.
+    """A client of the brokers `kafka` ("host:port", comma-separated). `source` names the program in its events.
 
-    COE_KAFKA_SECURITY and COE_TLS_* encrypt it, COE_KAFKA_SASL_* say who we are. What goes wrong on the way is logged
-    by `logging`, or by structlog where the program has configured that.
+    COE_KAFKA_SECURITY and COE_TLS_* configure encryption, COE_KAFKA_SASL_* authentication. Problems are logged with
+    `logging`, or with structlog if the program has configured it.
 
-    Raises Unavailable when no broker answers within `timeout_s`, or one refuses us, ArtifactError when those settings
-    can't be used, ValueError when `kafka` names none.
+    Raises Unavailable if no broker answers within `timeout_s` or one rejects the client, ArtifactError if these
+    settings are unusable, ValueError if `kafka` contains no address.
     """
     if not structlog.is_configured():
         _log_with_logging()
@@ -37,7 +37,7 @@ async def connect(kafka: str, *, source: str = "coe/client", timeout_s: float = 
 
 
 def _log_with_logging() -> None:
-    """By itself structlog prints every line on stdout, which is the program's."""
+    """By default structlog prints to stdout, which belongs to the program."""
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,

@@ -1,15 +1,15 @@
-"""Terminal events of late, for whoever submits a prompt again that has ended already. Bounded in bytes and in age."""
+"""Recent terminal events, for clients that resubmit a finished prompt. Bounded in bytes and age."""
 
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 
-# Beside an event's own bytes: its id, and what the containers take.
+# In addition to an event's bytes: its id and the containers.
 _OVERHEAD_BYTES = 400
 
 
 class Ended:
-    """Remembers for `seconds`, and the newest `most_bytes` of them."""
+    """Remembers events for `seconds`, up to the newest `most_bytes`."""
 
     def __init__(self, seconds: float, most_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._seconds = seconds
@@ -19,7 +19,7 @@ class Ended:
         self._bytes = 0
 
     def note(self, request_id: str, event: bytes) -> None:
-        """The first event of an id stays, as long as it is remembered."""
+        """An id's first event is kept for as long as it is remembered."""
         while self._events and self._is_old(next(iter(self._events))):
             self._forget()
         if request_id in self._events or self._seconds <= 0:
@@ -35,7 +35,7 @@ class Ended:
         return self._events[request_id][1]
 
     def _forget(self) -> None:
-        """The oldest."""
+        """Drops the oldest event."""
         _, (_, event) = self._events.popitem(last=False)
         self._bytes -= len(event) + _OVERHEAD_BYTES
 

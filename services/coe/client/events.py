@@ -1,4 +1,4 @@
-"""What a client sees of a prompt, in order: routed, loading, text ..., completed."""
+"""The events of a prompt as a client sees them, in order: routed, loading, text ..., completed."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ class Routed:
 
 @dataclass(frozen=True, slots=True)
 class Loading:
-    """The worker waits for the expert's weights, which it found in `tier`."""
+    """The worker is waiting for the expert's weights, which are in `tier`."""
 
     expert_id: str
     tier: str
@@ -23,9 +23,10 @@ class Loading:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """More of the answer. A higher `attempt` than before: a worker was lost, the answer starts anew.
+    """The next piece of the answer. A higher `attempt` than before means that a worker was lost and the answer
+    restarts.
 
-    `logprobs` are of the tokens since the last one, if the prompt asks for them; `text` may be empty beside them.
+    `logprobs` covers the tokens since the last piece, if the prompt requests them; `text` may then be empty.
     """
 
     text: str
@@ -35,7 +36,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """The terminal event: completion or error. Its text is the truth."""
+    """The terminal event: completion or error. Its text is authoritative."""
 
     result: events_pb2.PromptCompleted
 

@@ -45,7 +45,7 @@ FOLLOWED = (topics.ASSIGNMENTS, topics.TOKENS, topics.COMPLETIONS)
 
 @dataclass(eq=False)
 class Follower:
-    """Who follows a prompt with this digest: what came of it so far, and the event that is set when more did."""
+    """A follower of the prompt with this digest: its stream so far, and an event that is set when there is more."""
 
     digest: str
     stream: PromptStream
@@ -55,9 +55,9 @@ class Follower:
 class PromptClient:
     """Use as a context manager around a started bus. `max_streams` bounds the prompts followed at once.
 
-    `publish` says how a prompt gets to its topic: through the bus, unless a producer of one's own is given. `ended`: a
-    prompt whose terminal event is among these has that one again, and is not published; unless it was given up
-    (`cancelled`, `deadline_exceeded`) or its error says to try again, then it runs anew, as `ID~2` on the topics.
+    `publish` sends a prompt to its topic; by default through the bus. `ended`: a prompt whose terminal event is
+    remembered there gets that event again instead of being published, unless it was abandoned (`cancelled`,
+    `deadline_exceeded`) or its error is retryable: then it runs again, as `ID~2` on the topics.
     """
 
     def __init__(

@@ -45,7 +45,7 @@ def frontier_figure(evaluation: Evaluation, seed: int) -> Figure:
     for system in evaluation.systems:
         if system.kind == "oracle":
             axes.plot(system.active_params_b, system.score, "*", color="#b91c1c", markersize=13, label="oracle")
-    axes.set_xlabel("average active parameters a prompt, billions")
+    axes.set_xlabel("average active parameters per prompt, billions")
     axes.set_ylabel("mean score on the test prompts")
     _plain(axes)
     _name_singles(axes, singles)

@@ -1,4 +1,4 @@
-"""The one error tree. Every failure a user can meet is one of these.
+"""The error tree: every failure that a user can encounter is one of these.
 
 * CoEError                        code                  retry  gRPC                 HTTP
   * InvalidPrompt                 invalid_prompt        no     INVALID_ARGUMENT     400
@@ -32,10 +32,10 @@ from coe._proto import common_pb2
 
 
 class CoEError(Exception):
-    """A failure with a stable code. `details` are facts for programs; the message is one sentence for people."""
+    """A failure with a stable code. `details` are for programs; the message is one sentence for people."""
 
     code: ClassVar[str] = "coe"
-    # What the client sent or did: nobody is paged for it, and its message may quote the prompt.
+    # Caused by the client: nobody is paged for it, and its message may quote the prompt.
     of_client: ClassVar[bool] = False
     retryable: ClassVar[bool] = False
     grpc_status: ClassVar[grpc.StatusCode] = grpc.StatusCode.INTERNAL
@@ -51,7 +51,9 @@ class CoEError(Exception):
 
 
 class InvalidPrompt(CoEError):
-    """The prompt can't be served as it is: a bad sampling value, say, or a conversation without a user."""
+    """The prompt can't be served as it is, for example because of an invalid sampling value or a conversation without a
+    user.
+    """
 
     code = "invalid_prompt"
     of_client = True
@@ -60,26 +62,26 @@ class InvalidPrompt(CoEError):
 
 
 class UndecodableMessage(InvalidPrompt):
-    """The bytes of a message are not what its content type says."""
+    """The bytes of a message do not match its content type."""
 
     code = "undecodable_message"
 
 
 class PromptTooLarge(InvalidPrompt):
-    """The prompt has more bytes than the service accepts."""
+    """The prompt is larger than the service accepts."""
 
     code = "prompt_too_large"
     http_status = 413
 
 
 class ContextExceeded(InvalidPrompt):
-    """Prompt tokens and max_tokens don't fit the expert's context."""
+    """Prompt tokens and max_tokens exceed the expert's context."""
 
     code = "context_exceeded"
 
 
 class RequestIdReused(CoEError):
-    """Another prompt was submitted under this request id."""
+    """A different prompt was submitted under this request id."""
 
     code = "request_id_reused"
     of_client = True
@@ -88,7 +90,7 @@ class RequestIdReused(CoEError):
 
 
 class Unauthenticated(CoEError):
-    """The caller shows no API key that the gateway knows."""
+    """The caller did not present an API key known to the gateway."""
 
     code = "invalid_api_key"
     of_client = True
@@ -97,7 +99,7 @@ class Unauthenticated(CoEError):
 
 
 class ExpertNotFound(CoEError):
-    """No such expert is hosted."""
+    """The expert is not hosted."""
 
     code = "expert_not_found"
     grpc_status = grpc.StatusCode.NOT_FOUND
@@ -105,7 +107,7 @@ class ExpertNotFound(CoEError):
 
 
 class ExpertTooLarge(CoEError):
-    """The expert can't fit its tier even when that is empty."""
+    """The expert does not fit even in an empty tier."""
 
     code = "expert_too_large"
     grpc_status = grpc.StatusCode.FAILED_PRECONDITION
@@ -121,7 +123,7 @@ class DeadlineExceeded(CoEError):
 
 
 class Cancelled(CoEError):
-    """The client went away or asked to stop."""
+    """The client disconnected or asked to stop."""
 
     code = "cancelled"
     of_client = True
@@ -139,7 +141,7 @@ class CapacityExceeded(CoEError):
 
 
 class Unavailable(CoEError):
-    """A part that is needed does not answer now."""
+    """A required component does not answer at the moment."""
 
     code = "unavailable"
     retryable = True
@@ -148,13 +150,13 @@ class Unavailable(CoEError):
 
 
 class TierLoadError(Unavailable):
-    """An expert's weights could not be brought into a tier."""
+    """An expert's weights could not be loaded into a tier."""
 
     code = "tier_load"
 
 
 class LeaseLost(CoEError):
-    """The lease's generation is no longer the slot's: its bytes must not be read."""
+    """The slot has a newer generation than the lease: its bytes must not be read."""
 
     code = "lease_lost"
     retryable = True
@@ -163,33 +165,33 @@ class LeaseLost(CoEError):
 
 
 class ChecksumMismatch(CoEError):
-    """Bytes of a bundle differ from its manifest."""
+    """A bundle's bytes differ from its manifest."""
 
     code = "checksum_mismatch"
     grpc_status = grpc.StatusCode.DATA_LOSS
 
 
 class ArtifactError(CoEError):
-    """A router, mapping or bundle file is corrupt, of another version or made for another encoder."""
+    """A router, mapping or bundle file is corrupt, of a different version or made for a different encoder."""
 
     code = "artifact"
     grpc_status = grpc.StatusCode.FAILED_PRECONDITION
 
 
 class InternalError(CoEError):
-    """A fault of ours. The log of the part named in the details has the trace."""
+    """A fault in the software. The log of the service named in the details has the traceback."""
 
     code = "internal"
 
 
 class NumericalError(InternalError):
-    """What an expert computed for a prompt is no number: it overflowed, or its weights are damaged."""
+    """An expert's results for a prompt are not finite: it overflowed, or its weights are damaged."""
 
     code = "numerical"
 
 
 def from_code(code: str, message: str, details: Mapping[str, str] | None = None) -> CoEError:
-    """The error that another process named; an unknown code (a newer peer's) becomes an InternalError."""
+    """The error reported by another process; an unknown code (from a newer version) becomes an InternalError."""
     for kind in walk(CoEError):
         if kind.code == code and kind is not CoEError:
             return kind(message, **(details or {}))
