@@ -327,7 +327,7 @@ def test_default_experts_that_do_not_fit_together_are_warned_of(home: Path, hbm_
     with tiers_process(
         home, hbm_bytes=hbm_bytes, arena=arena, default_experts=experts, coe_redis_url="redis://127.0.0.1:1/0"
     ) as process:
-        assert ("default experts don't fit" in process.log.read_text()) == warns
+        assert ("default experts don't all fit" in process.log.read_text()) == warns
 
 
 async def test_top_and_replay_show_what_happened(home: Path) -> None:
