@@ -124,7 +124,7 @@ SCENARIOS: dict[str, tuple[Mapping[str, str | None], set[str]]] = {
             consumed("coe-expert-worker"): STOPPED,
             f'{ANSWERED}{{error_type=""}}': STOPPED,
         },
-        {"NothingMeasured"},
+        {"MetricsMissing"},
     ),
     "a router that is let read nothing": (
         {
@@ -135,11 +135,11 @@ SCENARIOS: dict[str, tuple[Mapping[str, str | None], set[str]]] = {
             consumed("coe-mapper"): STOPPED,
             consumed("coe-expert-worker"): STOPPED,
         },
-        {"GroupStandsStill"},
+        {"ConsumerGroupStalled"},
     ),
     "a group that never read anything": (
         {consumed("coe-mapper"): None, lag("coe-mapper"): GROWS, ENDED: None},
-        {"GroupStandsStill", "NothingAnswered"},
+        {"ConsumerGroupStalled", "NothingAnswered"},
     ),
     "workers took prompts and end none": (
         {
@@ -149,7 +149,7 @@ SCENARIOS: dict[str, tuple[Mapping[str, str | None], set[str]]] = {
             consumed("coe-expert-worker"): STOPPED,
             lag("coe-expert-worker"): GROWS,
         },
-        {"NothingAnswered", "GroupStandsStill"},
+        {"NothingAnswered", "ConsumerGroupStalled"},
     ),
     # The gateway takes nothing then, so nothing is sent, consumed or ended.
     "the broker is away": (
@@ -159,14 +159,14 @@ SCENARIOS: dict[str, tuple[Mapping[str, str | None], set[str]]] = {
     "one of two workers does not serve": ({serving("expert-worker", "b"): "1x15 0x45"}, set()),
     "both workers are gone": (
         {serving("expert-worker"): GONE, serving("expert-worker", "b"): GONE},
-        {"NothingMeasured"},
+        {"MetricsMissing"},
     ),
-    "no gateway": ({serving("gateway"): GONE}, {"NothingMeasured"}),
+    "no gateway": ({serving("gateway"): GONE}, {"MetricsMissing"}),
     "first tokens are late": ({f'{FIRST_TOKEN}{{le="20"}}': "0+30x60"}, {"SlowFirstToken"}),
     "experts come and go": ({"coe_expert_eviction_count_total": "0+50x60"}, {"ExpertThrashing"}),
     "a step does not end": ({STEP_AGE: "0x30 60+60x5 300x25"}, {"StepHangs"}),
     "a step waits for weights": ({STEP_AGE: "0x40 60 60 0x20"}, set()),
-    "one of two nodes does not reach Redis": ({published("b"): "1x15 0x45"}, {"RedisAway"}),
+    "one of two nodes does not reach Redis": ({published("b"): "1x15 0x45"}, {"RedisUnreachable"}),
     "Redis is started anew": ({published("a"): "1x30 0x2 1x28", published("b"): "1x30 0x2 1x28"}, set()),
     "HBM is full": (tier("hbm", "100x60", STEADY), set()),
     "DDR holds all, with nothing left over": (tier("ddr", "100x60", "100x60"), set()),
@@ -222,6 +222,6 @@ def test_every_service_is_missed() -> None:
     expr = next(
         rule["expr"]
         for rule in yaml.safe_load(RULES.read_text())["groups"][0]["rules"]
-        if rule["alert"] == "NothingMeasured"
+        if rule["alert"] == "MetricsMissing"
     )
     assert set(re.findall(r'coe_service_name="([^"]*)"', expr)) == set(SERVICES)
