@@ -1,1 +1,1 @@
-"""The front door: gRPC `Generate` and an OpenAI-compatible HTTP API over the Kafka path."""
+"""The gateway: gRPC `Generate` and an OpenAI-compatible HTTP API in front of the Kafka path."""

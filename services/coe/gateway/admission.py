@@ -1,4 +1,4 @@
-"""What the gateway checks and fills in before a prompt enters the Kafka path."""
+"""Admits prompts to the Kafka path: fills in the id, times and tenant, and validates the result."""
 
 from coe._proto import events_pb2
 from coe.experts.sampling_params import SamplingParams
@@ -14,9 +14,9 @@ def admit(
     max_prompt_bytes: int,
     tenant: str | None,
 ) -> events_pb2.PromptSubmitted:
-    """A copy with its id, submission time and absolute deadline, and the `tenant` of its key, if it had to show one.
+    """Returns a copy of the prompt with its id, submission time and absolute deadline.
 
-    Raises InvalidPrompt or PromptTooLarge.
+    Sets `tenant` to the API key's tenant if keys are required. Raises InvalidPrompt or PromptTooLarge.
     """
     admitted = events_pb2.PromptSubmitted()
     admitted.CopyFrom(prompt)
@@ -31,8 +31,8 @@ def admit(
 
 
 def id_of(tenant: str | None, named: str) -> str:
-    """What an id that a client chose is on the topics: a tenant's own, or another who calls it has the tenant's answer.
+    """Scopes a client-chosen request id to its tenant, so that no other tenant can get its answer.
 
-    No tenant's name has a slash.
+    Unambiguous because tenant names contain no slash.
     """
     return named if tenant is None or named.startswith(f"{tenant}/") else f"{tenant}/{named}"

@@ -1,4 +1,4 @@
-"""What a request asks for: its body, and the time that it gives its answer."""
+"""Reads an HTTP request: its body, within size and time limits, and its timeout header."""
 
 import asyncio
 import math
@@ -12,19 +12,21 @@ from coe.gateway.refusals import invalid
 from coe.platform.errors import Cancelled, InvalidPrompt, PromptTooLarge
 
 TIMEOUT = "x-coe-timeout-s"
-# A body that comes in drops holds its connection no longer than this.
+# Time limit for receiving a body, so that a slow sender cannot hold its connection.
 _BODY_S = 30.0
 Form = TypeVar("Form", bound=BaseModel)
 
 
 async def parse(request: Request, form: type[Form], max_prompt_bytes: int) -> Form:
-    """The request's body, read only up to a bound. Raises PromptTooLarge, InvalidPrompt with the field's name,
-    Cancelled, or HTTPException."""
+    """Reads and validates the request's body, up to a size limit.
+
+    Raises PromptTooLarge, InvalidPrompt with the field's name, Cancelled, or HTTPException.
+    """
     if (coding := request.headers.get("content-encoding", "").lower()) not in ("", "identity"):
         raise HTTPException(415, f"content-encoding {coding} is not supported", {"accept-encoding": "identity"})
     try:
         async with asyncio.timeout(_BODY_S):
-            # JSON may need up to six bytes for one of text; the text itself is measured at admission.
+            # JSON escapes can take six bytes per byte of text. Admission checks the size of the text itself.
             body = await _read(request, 6 * max_prompt_bytes)
     except ClientDisconnect:
         raise Cancelled("the client disconnected") from None
@@ -46,7 +48,7 @@ async def _read(request: Request, limit: int) -> bytes:
 
 
 def asked_s(request: Request) -> float | None:
-    """Seconds that the request gives its answer; None when it does not say. Raises InvalidPrompt."""
+    """The request's timeout in seconds, or None if it has none. Raises InvalidPrompt."""
     text = request.headers.get(TIMEOUT)
     if text is None:
         return None

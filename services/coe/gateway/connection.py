@@ -1,6 +1,4 @@
-"""uvicorn's connections, which it would leave open for as long as a client takes over the head of a request, reads
-nothing of the answer, or keeps asking.
-"""
+"""Time limits on HTTP connections that uvicorn lacks: slow request heads, unread responses, and age."""
 
 import asyncio
 import random
@@ -9,18 +7,21 @@ from typing import Any
 from uvicorn.protocols.http.flow_control import CLOSE_HEADER
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-# As long as a body may take.
+# The same limit as for a body.
 HEAD_S = 30.0
-# Nothing is heard of a client that is there and reads nothing: its answer would be kept for ever.
+# A connected client that reads nothing sends no signal; without a limit its response would stay buffered forever.
 UNREAD_S = 60.0
-# A part of the age, more or less: who connected at once need not come back at once.
+# Jitter, as a fraction of the maximum age: clients that connected together should not all reconnect together.
 SPREAD = 0.1
 
 
 class Connection(H11Protocol):
-    """Closed when no request begins within `HEAD_S` after it was opened, or after more came of the next one's head;
-    when what was sent is not taken for `UNREAD_S`; behind an answer once it is `max_age_s` old, 0: never; and behind
-    the answer to a request that tells its length in two ways.
+    """A connection that is closed
+
+    - if a request's head is not complete within `HEAD_S` of the connection opening or of the head's first bytes,
+    - if the client leaves sent data unread for `UNREAD_S`,
+    - after a response, once the connection is about `max_age_s` old (0: no limit),
+    - after the response to a request that states its length in two ways.
     """
 
     _late: asyncio.TimerHandle | None = None
@@ -32,7 +33,7 @@ class Connection(H11Protocol):
         if max_age_s:
             self._old_at = self.loop.time() + max_age_s * random.uniform(1 - SPREAD, 1 + SPREAD)
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's signature
         super().connection_made(transport)
         self._watch()
 
@@ -41,11 +42,11 @@ class Connection(H11Protocol):
         if self.cycle is None or self.cycle.response_started or CLOSE_HEADER in self.headers:
             return
         if self.loop.time() >= self._old_at or self._has_two_lengths():
-            # As if the client had asked for it, which uvicorn does.
+            # Makes uvicorn close the connection as if the client had asked it to.
             self.headers.append(CLOSE_HEADER)
 
     def _has_two_lengths(self) -> bool:
-        """A proxy that took the other one takes what follows for the rest of the body (RFC 9112, 6.1)."""
+        """A proxy that used the other length would take what follows for the rest of the body (RFC 9112, 6.1)."""
         return {b"content-length", b"transfer-encoding"} <= {name for name, _ in self.headers}
 
     def data_received(self, data: bytes) -> None:
@@ -71,7 +72,7 @@ class Connection(H11Protocol):
             self._unread = None
 
     def _watch(self) -> None:
-        """More data gives no more time."""
+        """Starts the head's timer. Further data does not extend it."""
         if self.cycle is not None and not self.cycle.response_complete:
             self._unwatch()
         elif self._late is None:

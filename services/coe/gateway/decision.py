@@ -1,4 +1,4 @@
-"""Why this expert answers: for the headers of an answer, and whole for its body."""
+"""Presents the routing decision and assignment: summarized in response headers, in full in the body."""
 
 import string
 from typing import Any
@@ -8,12 +8,12 @@ from google.protobuf.json_format import MessageToDict
 
 from coe._proto import common_pb2
 
-# What a header may hold as it is.
+# Characters a header may hold unescaped.
 PRINTABLE = string.printable.strip().replace("%", "") + " "
 
 
 def decision_headers(routing: common_pb2.RoutingDecision, assignment: common_pb2.Assignment) -> dict[str, str]:
-    """In response headers: those that apply, percent-encoded where a header can't hold them."""
+    """Response headers for the facts that are set, percent-encoded where a header cannot hold them."""
     confidence = f"{routing.confidence:.3f}" if routing.category else ""
     facts = {
         "expert": assignment.expert_id,
@@ -30,7 +30,7 @@ def decision_headers(routing: common_pb2.RoutingDecision, assignment: common_pb2
 
 
 def explanation(routing: common_pb2.RoutingDecision, assignment: common_pb2.Assignment) -> dict[str, Any]:
-    """For the field `coe` of an answer whose request asked for it."""
+    """The `coe` field of a response, for requests that set `explain`."""
     return {
         "routing": MessageToDict(routing, preserving_proto_field_name=True),
         "assignment": MessageToDict(assignment, preserving_proto_field_name=True),

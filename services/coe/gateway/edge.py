@@ -1,4 +1,4 @@
-"""What every HTTP request gets: an id, a span, a place in the metrics, a line when it fails."""
+"""Middleware around every HTTP request: request id, span, metrics, and a log line on failure."""
 
 import asyncio
 import hashlib
@@ -22,12 +22,12 @@ from coe.platform.telemetry import names, registry, spans, w3c
 _log = logs.get(__name__)
 IDEMPOTENCY_KEY = "idempotency-key"
 REQUEST_ID = "x-request-id"
-# Asked for every second.
+# Probed every second.
 _UNTRACED = "/health"
 
 
 class Edge:
-    """ASGI middleware. The id stands in `request.state.request_id`, an error's code in `.error`."""
+    """ASGI middleware. Sets `request.state.request_id`; handlers set `request.state.error` to an error's code."""
 
     def __init__(self, app: ASGIApp, routes: Sequence[BaseRoute]) -> None:
         self._app = app
@@ -64,14 +64,14 @@ class Edge:
             try:
                 await self._app(scope, receive, answer)
             except asyncio.CancelledError:
-                # By the server, whose grace is over.
+                # The server cancels requests that outlast its grace period.
                 if not status:
                     error = Unavailable("the gateway is stopping: try again")
                     await refuse(Request(scope), error)(scope, receive, answer)
                 raise
             except Exception as error:
                 _log.error("a request failed unexpectedly", request_id=state["request_id"], exc_info=error)
-                if status:  # nothing can be said in place of what was begun
+                if status:  # the response has begun and cannot be replaced
                     span.set_status(StatusCode.ERROR)
                     raise
                 await failed(Request(scope))(scope, receive, answer)
@@ -82,7 +82,7 @@ class Edge:
                     attributes[names.ERROR_TYPE] = code
                 span.set_attributes(attributes)
                 registry.histogram("http.server.request.duration").record(time.perf_counter() - started, attributes)
-                # What a stream ends with came too late for the head.
+                # A stream's error comes after its status has been sent.
                 ended = from_code(code, "").http_status if code and status < 400 else status
                 if ended >= 500:
                     span.set_status(StatusCode.ERROR)
@@ -92,7 +92,7 @@ class Edge:
 
 
 def request_id(headers: Headers) -> str:
-    """The same for the same Idempotency-Key of the same caller; else a new one."""
+    """Derives the id from the caller and Idempotency-Key, so that retries share it; without a key, generates one."""
     key = headers.get(IDEMPOTENCY_KEY)
     if not key:
         return uuid4().hex
@@ -101,7 +101,7 @@ def request_id(headers: Headers) -> str:
 
 
 def _route(routes: Sequence[BaseRoute], scope: Scope) -> str:
-    """The path as it is declared: metrics have no series of each name that somebody asks for."""
+    """The declared path of the matching route, so that metrics don't get a series per requested name."""
     served = (route.path for route in routes if isinstance(route, Route) and route.matches(scope)[0] != Match.NONE)
     return next(served, "")
 

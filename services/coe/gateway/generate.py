@@ -1,4 +1,4 @@
-"""gRPC `Generate`: a prompt in, its events out as one server stream."""
+"""gRPC `Generate`: takes a prompt and streams its events."""
 
 import time
 from collections.abc import AsyncIterator
@@ -20,7 +20,7 @@ Response = gateway_pb2.GenerateResponse
 
 
 class GatewayServicer(gateway_pb2_grpc.GatewayServicer):
-    """Errors of the tree are raised; the server's interceptor turns them into rich statuses."""
+    """Raises CoEErrors; the server's interceptor turns them into rich statuses."""
 
     def __init__(self, prompts: Prompts, *, keys: ApiKeys, settings: GatewaySettings, max_prompt_bytes: int) -> None:
         self._prompts = prompts
@@ -50,7 +50,7 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServicer):
 
 
 def responses(event: Event, sequence: int) -> list[Response]:
-    """The stream's messages for an event. Raises the CoEError of a prompt that failed."""
+    """Converts an event to the stream's messages. Raises a failed prompt's CoEError."""
     match event:
         case Routed(routing, assignment):
             return [Response(routed=Response.Routed(routing=routing, assignment=assignment))]

@@ -1,4 +1,4 @@
-"""What decides a response's head: the route, an early error, a client that has gone away."""
+"""Waits for what determines a response's head: the route, an early error, or a client's disconnect."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -12,7 +12,7 @@ from coe.platform.errors import Cancelled, InternalError
 
 
 async def until_routed(answer: Reading) -> Routed:
-    """The routing of the prompt: the first thing that happens to it, unless it fails before."""
+    """Waits for the prompt's routing. Raises the prompt's CoEError if it fails first."""
     while not isinstance(event := await answer.next(), Completed):
         if isinstance(event, Routed):
             return event
@@ -20,9 +20,9 @@ async def until_routed(answer: Reading) -> Routed:
 
 
 async def until_settled(answer: Reading, within_s: float) -> None:
-    """Returns once the first text or the end has come, which are read again, or `within_s` seconds have passed.
+    """Waits up to `within_s` seconds for the first text or the end. The events read are kept for `answer.next`.
 
-    Raises the error of a prompt that fails within that time.
+    Raises the CoEError of a prompt that fails within that time.
     """
     loop = asyncio.get_running_loop()
     until = loop.time() + within_s
@@ -32,7 +32,10 @@ async def until_settled(answer: Reading, within_s: float) -> None:
 
 
 async def while_connected(request: Request, answer: Awaitable[Response]) -> Response:
-    """The answer. When the client, whose body is read, goes away before: cancels it and raises Cancelled."""
+    """Returns the answer. If the client disconnects first, cancels the answer and raises Cancelled.
+
+    The request's body must have been read already.
+    """
     working, gone = asyncio.ensure_future(answer), asyncio.ensure_future(_disconnected(request))
     try:
         await asyncio.wait({working, gone}, return_when=asyncio.FIRST_COMPLETED)

@@ -1,4 +1,4 @@
-"""The OpenAI-compatible HTTP API: what is served where."""
+"""The OpenAI-compatible HTTP API: its routes and handlers."""
 
 import asyncio
 import time
@@ -42,8 +42,8 @@ DIALECTS: dict[str, type[Asked]] = {
 
 
 class HttpApi:
-    """`experts` lists the ids that are hosted now, none when that is not known; `healthy` says whether prompts can be
-    taken."""
+    """`experts` lists the currently hosted expert ids, or none if unknown; `healthy` tells whether prompts can be
+    accepted."""
 
     def __init__(
         self,
@@ -95,7 +95,7 @@ class HttpApi:
         return JSONResponse(model_card(name, self._since))
 
     async def _hosted(self) -> list[str]:
-        """As it was last, while nobody knows."""
+        """The hosted experts; the last known ones while the current ones are unknown."""
         self._known = await self._experts() or self._known
         return self._known
 
@@ -141,15 +141,18 @@ class HttpApi:
     async def _answers(
         self, wanted: Asked, name: str, prompts: Sequence[PromptSubmitted], timeout_s: float
     ) -> Response:
-        # More than one tenant may have would never be followed at once, however often it is asked for.
+        # Above the tenant's limit the request would fail however often it was retried.
         at_once = self._settings.max_streams_per_tenant or len(prompts)
         results = await ends(self._prompts, prompts, timeout_s, at_once)
-        # It may tell of a hundred thousand tokens: other answers go on meanwhile.
+        # The response may cover a hundred thousand tokens; a thread keeps the event loop free for other answers.
         return await asyncio.to_thread(answer_of, wanted, name, results)
 
 
 def _cors(origins: str) -> list[Middleware]:
-    """Around all else, or browsers keep errors from their pages. Without credentials "*" shows every header."""
+    """CORS middleware, outermost: otherwise browsers would hide error responses from pages.
+
+    "*" exposes every header because requests carry no credentials.
+    """
     if not origins:
         return []
     allowed = [origin.strip() for origin in origins.split(",")]

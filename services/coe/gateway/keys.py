@@ -1,4 +1,4 @@
-"""Who may call: API keys by tenant, from a YAML file that is read again when it changes."""
+"""Authenticates callers by API key. Keys are listed per tenant in a YAML file that is reloaded when it changes."""
 
 import asyncio
 import hashlib
@@ -17,7 +17,7 @@ _SCHEME = "bearer"
 
 
 class _Once(yaml.SafeLoader):
-    """YAML would take the last of two lines for one tenant: the key of the first one would be refused."""
+    """Rejects duplicate names. SafeLoader keeps the last of two lines for a tenant, which would drop a key silently."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         names = [str(name.value) for name, _ in node.value]
@@ -27,7 +27,7 @@ class _Once(yaml.SafeLoader):
 
 
 class ApiKeys:
-    """Without a file everybody may call. `load` first; `follow` keeps up with the file."""
+    """Without a file anyone may call. Call `load` first; `follow` then reloads the file when it changes."""
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
@@ -39,24 +39,24 @@ class ApiKeys:
             self._file = Renewed("API keys", [self._path], partial(read_keys, self._path))
 
     async def follow(self) -> None:
-        """For ever: a file that can't be read leaves the keys as they were, and says so once."""
+        """Runs until cancelled. A file that cannot be read leaves the keys unchanged and is logged once."""
         while True:
             await asyncio.sleep(_LOOK_EVERY_S)
             await asyncio.to_thread(self.refresh)
 
     def refresh(self) -> None:
-        """Reads the file if it changed."""
+        """Reloads the file if it has changed."""
         if self._file is not None:
             self._file.renew()
 
     def tenant(self, authorization: str | None) -> str | None:
-        """Whose key `Bearer KEY` is; None where none is asked for. Raises Unauthenticated."""
+        """The tenant whose key is in `Bearer KEY`; None if no keys are required. Raises Unauthenticated."""
         if self._path is None:
             return None
         scheme, _, key = (authorization or "").partition(" ")
         if scheme.lower() != _SCHEME or not key.strip():
             raise Unauthenticated("an API key is needed: Authorization: Bearer KEY")
-        # Looked up by its digest: what the time of a search tells of digests tells nothing of keys.
+        # Looked up by digest: lookup timing may reveal something about digests, but nothing about keys.
         tenant = self._file.made.get(_digest(key.strip())) if self._file is not None else None
         if tenant is None:
             raise Unauthenticated("this API key is not known")
@@ -64,9 +64,9 @@ class ApiKeys:
 
 
 def read_keys(path: Path) -> dict[bytes, str]:
-    """Digests of keys, to tenants. `TENANT: KEY` or `TENANT: [KEY, ...]` a line.
+    """Reads lines of `TENANT: KEY` or `TENANT: [KEY, ...]`; returns a map from key digests to tenants.
 
-    Raises ArtifactError, with no key in it.
+    Raises ArtifactError, whose message contains no key.
     """
 
     def refuse(what: str) -> NoReturn:
@@ -76,7 +76,7 @@ def read_keys(path: Path) -> dict[bytes, str]:
         data = yaml.load(path.read_text(encoding="utf-8"), _Once)
     except (OSError, UnicodeDecodeError) as error:
         refuse(f"can't be read: {error}")
-    # The others: a date that there is not, a number without end, a tag that its text does not fit, too many brackets.
+    # PyYAML also raises the others: for impossible dates, infinite numbers, mismatched tags and deep nesting.
     except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError):
         refuse("is no YAML, or has two lines for one tenant: write TENANT: [KEY, KEY]")
     if not isinstance(data, dict) or not data:

@@ -1,6 +1,6 @@
-"""What may stand in `model` beside the names of experts.
+"""Values of `model` other than expert ids.
 
-"coe-auto" routes; "coe-quality", "coe-balanced" and "coe-economy" route under that budget.
+"coe-auto" routes the prompt; "coe-quality", "coe-balanced" and "coe-economy" route it under that budget.
 """
 
 from typing import Any

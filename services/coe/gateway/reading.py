@@ -1,4 +1,4 @@
-"""A prompt's events for whoever answers over HTTP: waiting for the next one may end without an event, and go on."""
+"""Reads a prompt's events for an HTTP response. A wait for the next event can time out and be resumed."""
 
 import asyncio
 from collections import deque
@@ -10,25 +10,25 @@ from coe.platform.errors import CoEError, from_proto
 
 
 class Reading:
-    """Close it. Events are waited for in a task of their own: who is cancelled meanwhile leaves that one alone.
+    """Must be closed. Waits for events in a task of its own, which cancelling a reader does not cancel.
 
-    When a client hangs up, Starlette cancels what streams to it again and again until it has ended: nothing could be
-    waited for in there that the end of a prompt needs.
+    When a client disconnects, Starlette cancels the streaming task repeatedly until it ends, so that task could not
+    await the cleanup that ending a prompt requires.
     """
 
     def __init__(self, events: AsyncGenerator[Event, None]) -> None:
         self._events = events
         self._coming: asyncio.Future[Event] | None = None
         self._ahead: deque[Event] = deque()
-        # Of the error that the prompt ended with.
+        # Code of the error the prompt ended with.
         self.error: str | None = None
 
     async def next(self, within_s: float | None = None) -> Event | None:
-        """The next event; None when none came for so long. Raises the CoEError that the prompt ended with."""
+        """The next event, or None if none arrives within `within_s`. Raises the prompt's CoEError if it failed."""
         return self._ahead.popleft() if self._ahead else await self._read(within_s)
 
     async def ahead(self, within_s: float | None) -> Event | None:
-        """The same of what was not read yet; `next` gives it again."""
+        """Reads ahead: like `next`, but `next` returns the event again."""
         event = await self._read(within_s)
         if event is not None:
             self._ahead.append(event)
@@ -60,5 +60,5 @@ async def give_up(work: asyncio.Future[Any]) -> None:
         work.cancel()
         await asyncio.wait({work})
     if not work.cancelled():
-        # Nobody else asks for it: an error of it is not one that was forgotten.
+        # Retrieves the exception, so that asyncio does not log it as never retrieved.
         work.exception()

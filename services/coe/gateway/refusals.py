@@ -1,4 +1,4 @@
-"""Errors as OpenAI's clients read them: a body, a status, and whether it helps to try again."""
+"""Errors in the form OpenAI clients expect: body, status, and whether to retry."""
 
 from typing import Any
 
@@ -11,8 +11,8 @@ from starlette.responses import JSONResponse, Response
 from coe.platform.errors import CoEError, ContextExceeded, InternalError, InvalidPrompt
 
 _KINDS = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
-# As clients of this dialect know them. The first they shorten and ask again; `invalid_prompt` is to them what a policy
-# refuses, which evaluations count as an answer.
+# Codes these clients know. On the first they shorten the prompt and retry. Our `invalid_prompt` is replaced because
+# there it means refused by a policy, which evaluations count as an answer.
 _KNOWN = {ContextExceeded.code: "context_length_exceeded", InvalidPrompt.code: "invalid_value"}
 _CODES = {404: "not_found", 405: "method_not_allowed", 408: "request_timeout", 415: "unsupported_media_type"}
 
@@ -26,9 +26,9 @@ def code_of(error: CoEError) -> str:
 
 
 def invalid(error: ValidationError) -> InvalidPrompt:
-    """What is wrong first in a request's body, by the field's name."""
+    """The first error in a request's body, with the field's name."""
     first = error.errors(include_url=False)[0]
-    # Of a field that has several forms, that of a few words stands there too.
+    # For a field with several forms, the location also contains the form's tag (see dialects.given.form).
     parts = [part for part in map(str, first["loc"]) if not part.startswith("literal[")]
     if not (field := ".".join(parts)):
         return InvalidPrompt(_what(first))
@@ -36,7 +36,10 @@ def invalid(error: ValidationError) -> InvalidPrompt:
 
 
 def refuse(request: Request, error: Exception) -> Response:
-    """OpenAI's clients try every 5xx again, unless they are told: that would treble what an overload refuses."""
+    """The error as a response. Says explicitly whether to retry.
+
+    By default OpenAI clients retry every 5xx, which would triple the refused load during an overload.
+    """
     assert isinstance(error, CoEError)
     request.state.error = error.code
     headers = {"x-should-retry": "true" if error.retryable else "false"}
@@ -48,7 +51,7 @@ def refuse(request: Request, error: Exception) -> Response:
 
 
 def unserved(request: Request, error: Exception) -> Response:
-    """A path or method that there is not, a body that does not come, or not as it is."""
+    """The response for an unknown path or method, and for a body that is late or encoded."""
     assert isinstance(error, HTTPException)
     request.state.error = code = _CODES.get(error.status_code, InvalidPrompt.code)
     body = _body(f"{request.method} {request.url.path}: {error.detail}", code, error.status_code)

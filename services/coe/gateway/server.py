@@ -1,4 +1,4 @@
-"""uvicorn inside the gateway's own event loop and life: it neither takes signals nor configures logs."""
+"""Runs uvicorn in the gateway's event loop, without its signal handlers and log configuration."""
 
 import asyncio
 import contextlib
@@ -16,24 +16,24 @@ from coe.gateway.settings import GatewaySettings
 from coe.platform.errors import Unavailable
 from coe.platform.tls import TlsSettings
 
-# Longer than clients and load balancers keep a connection that idles: the one who closes it first must not be us.
+# Longer than clients and load balancers keep idle connections: the server must not be the first to close one.
 _KEEP_ALIVE_S = 75
-# Connections beside those of prompts that are followed: they idle, or ask for something else.
+# Connections in addition to those of running prompts: idle ones, and other requests.
 _MORE_CONNECTIONS = 1000
 
 
 class HttpServer(uvicorn.Server):
-    """`run_until_cancelled` serves; when it is cancelled, answers under way may finish within `grace_s`."""
+    """`run_until_cancelled` serves; once it is cancelled, requests in progress get `grace_s` seconds to finish."""
 
     def __init__(
         self, app: Starlette, settings: GatewaySettings, grace_s: float = 10.0, max_connection_age_s: float = 0.0
     ) -> None:
-        """Encrypted when COE_GATEWAY_HTTP_TLS says so: raises ArtifactError when its files can't be used."""
+        """Uses TLS according to COE_GATEWAY_HTTP_TLS. Raises ArtifactError if its files cannot be used."""
         mode, files = settings.http_tls, TlsSettings()
         tls = None if mode == "off" else files.lasting(partial(files.server_context, mutual=mode == "mutual"))
         config = uvicorn.Config(
             _cut_in_peace(app),
-            http=partial(Connection, max_age_s=max_connection_age_s),  # type: ignore[arg-type]  # it is called, no more
+            http=partial(Connection, max_age_s=max_connection_age_s),  # type: ignore[arg-type]  # uvicorn only calls it
             host=settings.http_host,
             port=settings.http_port,
             log_config=None,
@@ -47,11 +47,11 @@ class HttpServer(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Signals belong to the service's harness."""
+        """Does nothing: the service harness handles signals."""
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Raises Unavailable when the port is taken, where uvicorn would end the process in the middle of its work."""
+        """Raises Unavailable if the port is taken; uvicorn would exit the process instead."""
         try:
             await super().startup(sockets)
         except SystemExit:
@@ -68,7 +68,7 @@ class HttpServer(uvicorn.Server):
 
 
 def _cut_in_peace(app: ASGIApp) -> ASGIApp:
-    """Calls that uvicorn cancels, at the end of the grace, are no failures: it would log each with its traceback."""
+    """Suppresses the CancelledError of requests cut off after the grace period; uvicorn would log a traceback each."""
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         with contextlib.suppress(asyncio.CancelledError):

@@ -24,10 +24,10 @@ _REMEMBERED_BYTES = 32 * 1024 * 1024
 
 
 class GatewayService:
-    """Owns the bus, the prompt client and both servers' handlers."""
+    """Owns the bus, the prompt client and the handlers of both servers."""
 
     name = "gateway"
-    # Streams need the bus to their end.
+    # Streams need the bus until they end.
     answers_to_the_end = True
 
     def __init__(self, core: CoreSettings, settings: GatewaySettings) -> None:
@@ -72,7 +72,7 @@ class GatewayService:
         return [self._keys.follow(), server.run_until_cancelled()]
 
     async def healthy(self) -> bool:
-        """While the broker is away nothing can be served; work goes on when it is back."""
+        """False while the broker is unreachable: no prompt can be served until it is back."""
         return await self._bus.healthy()
 
     async def stop(self) -> None:

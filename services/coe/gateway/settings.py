@@ -48,5 +48,5 @@ class GatewaySettings(Settings):
         return self
 
     def deadline_s(self, asked: float | None) -> float:
-        """Seconds that a prompt gets whose client asks for so many, or for none."""
+        """Seconds granted to a prompt whose client asked for `asked` seconds, or for none."""
         return min(asked or self.default_deadline_s, self.max_deadline_s)

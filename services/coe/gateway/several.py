@@ -1,4 +1,4 @@
-"""A request for several answers, a prompt for each: followed together, and given up together."""
+"""Requests for several answers: one prompt per answer, all followed and cancelled together."""
 
 import asyncio
 import time
@@ -17,7 +17,7 @@ from coe.platform.errors import CoEError
 
 
 def submitted(parts: Iterable[Asked], name: str, admit: Callable[..., PromptSubmitted]) -> list[PromptSubmitted]:
-    """Each as `NAME.0`, `NAME.1` ..."""
+    """Admits one prompt per part, with the ids `NAME.0`, `NAME.1` ..."""
     prompts = []
     for index, part in enumerate(parts):
         with _naming(index):
@@ -28,9 +28,9 @@ def submitted(parts: Iterable[Asked], name: str, admit: Callable[..., PromptSubm
 async def ends(
     prompts: Prompts, asked: Sequence[PromptSubmitted], timeout_s: float, at_once: int
 ) -> list[PromptCompleted]:
-    """The completion of each; so many of them are followed at a time, the others wait for these.
+    """Runs the prompts, at most `at_once` at a time, and returns their completions in order.
 
-    Raises the CoEError of one that failed; the others are cancelled then.
+    If one fails, cancels the others and raises its CoEError.
     """
     room, loop = asyncio.Semaphore(at_once), asyncio.get_running_loop()
     until = loop.time() + timeout_s
@@ -41,7 +41,8 @@ async def ends(
 
     following = [asyncio.ensure_future(end(index, prompt)) for index, prompt in enumerate(asked)]
     try:
-        # Who is cancelled here cancels them below, and once only: what a prompt's end takes is not to be cut off.
+        # asyncio.wait does not cancel the tasks if it is cancelled. They are cancelled below, only once, so that each
+        # prompt's cleanup can finish.
         done, _ = await asyncio.wait(following, return_when=asyncio.FIRST_EXCEPTION)
         return [one.result() for one in following if one in done]
     finally:
@@ -49,7 +50,7 @@ async def ends(
 
 
 def answer_of(wanted: Asked, name: str, results: Sequence[PromptCompleted]) -> Response:
-    """The one answer to all of them, with the headers that they have in common."""
+    """Combines the results into one response, with the headers they have in common."""
     created, answers = int(time.time()), []
     for part, result in zip(wanted.apart(), results, strict=True):
         why = {"coe": explanation(result.routing, result.assignment)} if part.explain else {}
@@ -71,7 +72,7 @@ async def _end(prompts: Prompts, prompt: PromptSubmitted, timeout_s: float, inde
 
 @contextmanager
 def _naming(index: int) -> Iterator[None]:
-    """Errors say which of the prompts they are of."""
+    """Adds the prompt's index to the message of a CoEError."""
     try:
         yield
     except CoEError as error:

@@ -1,4 +1,4 @@
-"""A prompt's events as server-sent events."""
+"""Streams a prompt's events as server-sent events."""
 
 import json
 from collections.abc import AsyncGenerator, Iterable, Sequence
@@ -12,15 +12,15 @@ from coe.client.events import Completed, Text
 from coe.gateway.reading import Reading
 from coe.platform.errors import CoEError
 
-# Proxies neither gather nor keep what is sent.
+# Keeps proxies from buffering or caching the stream.
 _HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
-# Proxies cut connections on which nothing happens, many after a minute.
+# Proxies close idle connections, many after a minute.
 _QUIET_S = 15.0
 _WAITING = ": waiting\n\n"
 
 
 class EventStream(StreamingResponse):
-    """Closes the answer that `body` is of, also when the client left before the first of it was sent."""
+    """A streaming response that closes `answer` at its end, even if the client disconnected before the first event."""
 
     def __init__(self, body: AsyncGenerator[str, None], answer: Reading, headers: dict[str, str]) -> None:
         super().__init__(body, headers=headers | _HEADERS, media_type="text/event-stream")
@@ -36,7 +36,7 @@ class EventStream(StreamingResponse):
 
 
 class Telling(Protocol):
-    """An answer as it comes, in the events of a dialect."""
+    """Formats an answer, as it arrives, as a dialect's events."""
 
     def begun(self) -> Iterable[str]: ...
 
@@ -48,7 +48,7 @@ class Telling(Protocol):
 
 
 class Sent:
-    """What of an answer was sent. A restarted prompt can't take it back: what was not sent yet follows."""
+    """Tracks what has been sent of an answer, so that after a restart of the prompt only the rest is sent."""
 
     def __init__(self) -> None:
         self._attempt = 0
@@ -57,7 +57,7 @@ class Sent:
         self._told = 0
 
     def more(self, came: Text) -> Text | None:
-        """What is to be sent now."""
+        """What to send now, or None. Text that deviates from what was already sent is never sent."""
         if came.attempt > self._attempt:
             self._attempt, self._text, self._logprobs = came.attempt, "", []
         self._text += came.text
@@ -70,7 +70,7 @@ class Sent:
 
 
 async def stream(answer: Reading, telling: Telling, quiet_s: float = _QUIET_S) -> AsyncGenerator[str, None]:
-    """A comment whenever nothing came for `quiet_s`."""
+    """The events of the stream, with a comment whenever nothing has arrived for `quiet_s` seconds."""
     sent = Sent()
     for line in telling.begun():
         yield line
@@ -90,6 +90,6 @@ async def stream(answer: Reading, telling: Telling, quiet_s: float = _QUIET_S) -
 
 
 def event(value: dict[str, Any], name: str = "") -> str:
-    # In ASCII: some clients take U+2028 or U+0085 in a text for the end of a line.
+    # ASCII only: some clients treat U+2028 or U+0085 in the text as a line break.
     data = f"data: {json.dumps(value)}\n\n"
     return f"event: {name}\n{data}" if name else data

@@ -1,4 +1,4 @@
-"""No tenant takes all of the gateway for itself."""
+"""Limits the concurrent prompts of each tenant, so that none can occupy the whole gateway."""
 
 from collections import Counter
 from collections.abc import AsyncGenerator
@@ -11,13 +11,13 @@ from coe.platform.errors import CapacityExceeded
 
 
 class Prompts(Protocol):
-    """What submits prompts (coe.client.PromptClient)."""
+    """Submits prompts. Implemented by coe.client.PromptClient."""
 
     def submit(self, prompt: events_pb2.PromptSubmitted, *, timeout_s: float) -> AsyncGenerator[Event, None]: ...
 
 
 class TenantPrompts:
-    """Lets each tenant have `most` prompts followed at once. Those without a tenant are not counted."""
+    """Allows each tenant at most `most` concurrent prompts. Prompts without a tenant are not limited."""
 
     def __init__(self, prompts: Prompts, most: int) -> None:
         self._prompts = prompts
@@ -25,7 +25,7 @@ class TenantPrompts:
         self._followed: Counter[str] = Counter()
 
     async def submit(self, prompt: events_pb2.PromptSubmitted, *, timeout_s: float) -> AsyncGenerator[Event, None]:
-        """Raises CapacityExceeded for one prompt too many."""
+        """Raises CapacityExceeded if the tenant is at its limit."""
         tenant = prompt.tenant
         if tenant and self._followed[tenant] >= self._most:
             raise CapacityExceeded(

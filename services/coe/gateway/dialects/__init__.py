@@ -1,1 +1,1 @@
-"""The ways to ask over HTTP, a module each: requests as prompts, events as answers. No I/O."""
+"""The HTTP API's dialects: convert requests to prompts, and events to responses. No I/O."""

@@ -1,7 +1,7 @@
-"""What a request has in every dialect, and what its answer needs of it.
+"""The base of every dialect's request: the shared fields and the interface to format the answer.
 
-Fields of an API that we can't honour (images, audio ...) are refused rather than ignored, unless their value asks for
-nothing. Null is the same as no field.
+Fields of the API that are not supported (images, audio ...) are rejected rather than ignored, unless their value has no
+effect. A null field counts as absent.
 """
 
 from abc import ABC, abstractmethod
@@ -22,14 +22,17 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 Tokens = Annotated[int, Field(ge=1, lt=2**32)]
 Name = Annotated[str, Field(max_length=MAX_NAME_CHARS)]
-# That API's are signed. What a generator takes is not, and a negative one is as good as any.
+# The API's seeds are signed, the generator's are not: negative ones are mapped modulo 2**64.
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**64), AfterValidator(lambda seed: seed % 2**64)]
 Nothing = Annotated[list[Any] | dict[str, Any], Field(max_length=0)]
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What an answer begins with. `why` says in a field `coe` why `model`, an expert, gives it, if that was asked."""
+    """The facts known when an answer begins. `model` is the expert's id.
+
+    `why` holds the field `coe`, which explains the choice of expert; empty unless the request asked for it.
+    """
 
     request_id: str
     model: str
@@ -38,12 +41,12 @@ class Head:
 
 
 class StreamOptions(Given):
-    """What a streamed answer carries beside text."""
+    """What a streamed answer carries in addition to text."""
 
     include_usage: bool = False
-    # In each chunk: of a prompt's tokens it is not known before the last one, which has it as ever.
+    # Accepted and ignored: usage is not known before the last chunk, which has it in any case.
     continuous_usage_stats: bool = False
-    # Against those who tell tokens by the sizes of packets: ours are never padded.
+    # Accepted and ignored: padding against inferring tokens from packet sizes is not supported.
     include_obfuscation: bool = False
 
 
@@ -52,7 +55,7 @@ def _in_list(stop: object) -> object:
 
 
 class Asked(Given, ABC):
-    """The fields that every request may have. Our own extras stand at the end."""
+    """The fields every request may have. Fields of other APIs and our own extensions come last."""
 
     model: Name = AUTO
     temperature: Temperature | None = None
@@ -64,28 +67,28 @@ class Asked(Given, ABC):
     stream: bool = False
     stream_options: StreamOptions | None = None
     user: Name | None = None
-    # Prompts of one conversation, or of one long beginning, go to the same worker where they can.
+    # Prompts with the same key (a conversation, or a long common prefix) go to the same worker where possible.
     prompt_cache_key: Name | None = None
-    # Accepted only at the value that changes nothing.
+    # Accepted only with the value that has no effect.
     store: Literal[False] | None = None
     service_tier: Literal["auto", "default"] | None = None
-    # What others keep books with.
+    # The client's own bookkeeping.
     metadata: dict[str, str] | None = None
     safety_identifier: str | None = None
-    # Of no such API, but of others that speak its dialect.
+    # Not in OpenAI's API, but in compatible ones.
     top_k: Annotated[int, Field(ge=0, lt=2**32)] | None = None
     min_p: Probability | None = None
     repetition_penalty: Annotated[float, Field(ge=1e-3, le=1e3)] | None = None
     ignore_eos: bool = False
-    # Ours: the answer, or the first chunk of a stream, says in a field `coe` why this expert gives it.
+    # Our extension: the answer, or a stream's first chunk, explains the choice of expert in a field `coe`.
     explain: bool = False
 
     def apart(self) -> list[Self]:
-        """A request for each of its answers."""
+        """Splits the request into one per answer."""
         return [self]
 
     def together(self, answers: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """One answer of those to its parts."""
+        """Merges the answers to its parts into one."""
         (only,) = answers
         return only
 
@@ -94,16 +97,16 @@ class Asked(Given, ABC):
 
     @abstractmethod
     def whole(self, result: events_pb2.PromptCompleted, head: Head) -> dict[str, Any]:
-        """The answer, when all of it is there."""
+        """The complete answer."""
 
     @abstractmethod
     def telling(self, head: Head) -> Telling:
-        """The same as it comes."""
+        """The formatter of a streamed answer."""
 
     def prompt_of(
         self, *, max_tokens: int | None, json_schema: str | None, top_logprobs: int | None
     ) -> events_pb2.PromptSubmitted:
-        """What the fields that are here ask for, without the question itself."""
+        """A prompt with everything the shared fields set, but without the input."""
         prompt = events_pb2.PromptSubmitted(
             sampling=common_pb2.SamplingParams(
                 max_tokens=max_tokens,

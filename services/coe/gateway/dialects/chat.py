@@ -1,4 +1,4 @@
-"""POST /v1/chat/completions: a conversation goes on."""
+"""POST /v1/chat/completions: continues a conversation."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, Any, Literal, Self
@@ -15,7 +15,7 @@ from coe.platform.prompts import check_length
 
 
 class TextPart(Given):
-    """One part of a message that is given in parts."""
+    """A part of a message's content."""
 
     type: Literal["text"]
     text: str
@@ -26,20 +26,20 @@ def _in_parts(content: object) -> object:
 
 
 def _of_bounded_length(messages: object) -> object:
-    """Before each is looked at, which takes its time. Raises PromptTooLarge."""
+    """Checks the number of messages before they are validated, which is slow. Raises PromptTooLarge."""
     if isinstance(messages, list):
         check_length(len(messages))
     return messages
 
 
 class Message(Given):
-    """One turn. Only text and calls are served."""
+    """One turn. Supports only text and tool calls."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: Annotated[Items[TextPart] | None, BeforeValidator(_in_parts)] = None
     tool_calls: Items[Call] = Field(default=[])
     tool_call_id: str | None = None
-    # What an answer of that API may carry along when it is sent back, and what its client adds.
+    # Fields of responses that are sent back as input; `parsed` is added by OpenAI's client.
     name: str | None = None
     annotations: Nothing | None = None
     parsed: Any = None
@@ -60,7 +60,7 @@ class Message(Given):
 
 
 class ChatRequest(ChoiceRequest):
-    """The fields that are served."""
+    """The supported fields of a request."""
 
     messages: Annotated[Items[Message], BeforeValidator(_of_bounded_length), Field(min_length=1)]
     max_completion_tokens: Tokens | None = None
@@ -69,7 +69,7 @@ class ChatRequest(ChoiceRequest):
     parallel_tool_calls: bool | None = None
     logprobs: bool = False
     top_logprobs: TopLogprobs = 0
-    # Accepted only at the value that changes nothing.
+    # Accepted only with the value that has no effect.
     modalities: Items[Literal["text"]] | None = None
     reasoning_effort: Literal["none"] | None = None
     verbosity: Literal["medium"] | None = None
@@ -94,7 +94,7 @@ class ChatRequest(ChoiceRequest):
 
     def whole(self, result: events_pb2.PromptCompleted, head: Head) -> dict[str, Any]:
         answer = result.completion
-        # Typed clients want the fields that are null too.
+        # Typed clients also require the fields that are null.
         message: dict[str, Any] = {"role": "assistant", "content": answer.text, "refusal": None}
         if answer.tool_calls:
             message |= {"content": answer.text or None, "tool_calls": calls(answer.tool_calls)}
@@ -112,7 +112,7 @@ def _logprobs(tokens: Sequence[common_pb2.TokenLogprob]) -> dict[str, Any]:
 
 
 class ChatChunks(Chunks):
-    """The first has no text, the last says how it ended."""
+    """Formats chat chunks. The first has no text; the last carries the finish reason."""
 
     def begun(self) -> Iterable[str]:
         return [self.chunk({"delta": {"role": "assistant", "content": ""}})]

@@ -1,4 +1,4 @@
-"""What the dialects have in common whose answers are a list of choices: `n` for each prompt."""
+"""The part shared by dialects that answer with a list of choices, `n` per prompt."""
 
 from abc import ABC
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,17 +13,17 @@ from coe.gateway.refusals import error_body
 from coe.gateway.sse import event
 from coe.platform.errors import CoEError
 
-# Of one request: each is as much work as a request's only one.
+# Maximum per request. Each choice is as much work as a request with a single one.
 MAX_CHOICES = 64
 
 
 class ChoiceRequest(Asked, ABC):
-    """A request for a list of choices."""
+    """A request answered with a list of choices."""
 
     max_tokens: Tokens | None = None
     response_format: Format | None = None
     n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] = 1
-    # Accepted only at the value that changes nothing.
+    # Accepted only with the value that has no effect.
     logit_bias: Nothing | None = None
 
     @field_validator("n")
@@ -36,14 +36,17 @@ class ChoiceRequest(Asked, ABC):
         return n
 
     def apart(self) -> list[Self]:
-        """A request for each answer, with a seed of its own: the one that was given, and those that follow it."""
+        """Splits the request into one per answer, with consecutive seeds starting at the given one."""
         if self.n == 1:
             return [self]
         seeds = [None if self.seed is None else (self.seed + index) % 2**64 for index in range(self.n)]
         return [self.model_copy(update={"n": 1, "seed": seed}) for seed in seeds]
 
     def together(self, answers: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """In the order of `apart`. It is that of the model that was asked for where several experts answered."""
+        """Merges the answers, which are in the order of `apart`.
+
+        If several experts answered, `model` is the one the client asked for.
+        """
         models = {answer["model"] for answer in answers}
         choices = [
             choice | {"index": index} | ({"coe": answer["coe"]} if "coe" in answer else {})
@@ -69,12 +72,12 @@ class ChoiceRequest(Asked, ABC):
 def whole(
     head: Head, kind: str, prefix: str, choice: dict[str, Any], result: events_pb2.PromptCompleted
 ) -> dict[str, Any]:
-    """The answer whose one choice that is."""
+    """A complete answer with this one choice."""
     return envelope(head, kind, prefix) | {"choices": [choice], "usage": usage(result.usage)} | head.why
 
 
 def _usage_of(answers: Sequence[dict[str, Any]], n: int) -> dict[str, Any]:
-    """A prompt is counted once, whatever the number of its answers."""
+    """The total usage of all answers. Each prompt's tokens count once, however many answers it has."""
     prompts, written = _sum(answers[::n]), _sum(answers)["completion_tokens"]
     return prompts | {"completion_tokens": written, "total_tokens": prompts["prompt_tokens"] + written}
 
@@ -87,13 +90,13 @@ def _sum(counts: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 class Chunks:
-    """An answer as chunks of the form that the whole one has. `kind` and `prefix` (of its id) are the dialect's."""
+    """Formats an answer as a stream of chunks. `kind` and `prefix` (of the id) are the dialect's."""
 
     def __init__(self, head: Head, kind: str, prefix: str, with_usage: bool) -> None:
-        # That API's chunks have the field as soon as it is asked for.
+        # In OpenAI's API, once usage is requested, every chunk has the field.
         self._envelope = envelope(head, kind, prefix) | ({"usage": None} if with_usage else {})
         self._with_usage = with_usage
-        # In the first one.
+        # Sent in the first chunk.
         self._why = head.why
 
     def chunk(self, choice: dict[str, Any], finish: str | None = None) -> str:

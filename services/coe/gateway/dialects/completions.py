@@ -1,4 +1,7 @@
-"""POST /v1/completions: a text goes on, by no chat template. The older API, of tools that measure and edit."""
+"""POST /v1/completions: continues a text, without a chat template.
+
+The older API, still used by benchmarking, evaluation and editing tools.
+"""
 
 import codecs
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,7 +16,7 @@ from coe.gateway.dialects.logprobs import TopLogprobs
 from coe.gateway.models import ROUTED
 from coe.platform.errors import Unavailable
 
-# As that API has it.
+# OpenAI's default.
 DEFAULT_TOKENS = 16
 FORM = ("text_completion", "cmpl")
 
@@ -30,13 +33,13 @@ def _is_ids(prompt: object) -> bool:
 
 
 class CompletionRequest(ChoiceRequest):
-    """The fields that are served."""
+    """The supported fields of a request."""
 
     prompt: list[str] | list[list[int]]
     max_tokens: Annotated[int, Field(ge=0, lt=2**32)] | None = DEFAULT_TOKENS
     logprobs: TopLogprobs | None = None
     echo: Annotated[bool, Field(validate_default=True)] = False
-    # Accepted only at the value that changes nothing.
+    # Accepted only with the value that has no effect.
     best_of: Literal[1] = 1
     suffix: Literal[""] = ""
 
@@ -66,7 +69,7 @@ class CompletionRequest(ChoiceRequest):
 
     @property
     def scored(self) -> bool:
-        """Whether the prompt's tokens are told of too."""
+        """Whether the prompt's tokens get log-probabilities too."""
         return self.echo and self.logprobs is not None
 
     def apart(self) -> list[Self]:
@@ -103,7 +106,7 @@ class CompletionRequest(ChoiceRequest):
         return CompletionChunks(head, self._echoed(()), self.wants_usage)
 
     def _echoed(self, tokens: Iterable[common_pb2.TokenLogprob]) -> str:
-        """The prompt, which of token ids is what they spell."""
+        """The text to echo: the prompt, or the text its token ids decode to."""
         if not self.echo:
             return ""
         (asked,) = self.prompt
@@ -111,7 +114,10 @@ class CompletionRequest(ChoiceRequest):
 
 
 class CompletionChunks(Chunks):
-    """None without text but the last, which says how it ended: who measures takes the first one for the first token."""
+    """Formats completion chunks. Only the last, with the finish reason, has no text.
+
+    Benchmarks take the first chunk for the first token, so it must not be empty.
+    """
 
     def __init__(self, head: Head, echoed: str, with_usage: bool) -> None:
         super().__init__(head, *FORM, with_usage)
@@ -133,7 +139,10 @@ class CompletionChunks(Chunks):
 
 
 class Likelihoods:
-    """How likely the tokens of one text were, in this API's own form, as they come. It begins at `offset`."""
+    """Formats the log-probabilities of a text's tokens, as they arrive, in this API's own form.
+
+    The text begins at `offset` characters into the choice.
+    """
 
     def __init__(self, offset: int = 0) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -148,14 +157,18 @@ class Likelihoods:
         }
 
     def _past(self, token: common_pb2.TokenLogprob) -> int:
-        """Where it begins, in characters of the choice."""
+        """Returns the token's offset, in characters of the choice, and advances past it."""
         begins = self._offset
         self._offset += len(self._decoder.decode(token.token))
         return max(0, begins)
 
 
 def of_prompt(tokens: Sequence[common_pb2.TokenLogprob], length: int) -> dict[str, list[Any]]:
-    """The same of a prompt of so many characters, with which its tokens end: what a tokenizer adds stands before it."""
+    """The log-probabilities of a prompt of `length` characters.
+
+    Offsets count back from the prompt's end, because a tokenizer may add tokens before its text. The first token has no
+    log-probability.
+    """
     told = Likelihoods(length - len(_text(tokens))).told(tokens)
     for name in ("token_logprobs", "top_logprobs"):
         told[name][0] = None
@@ -167,7 +180,7 @@ def _text(tokens: Iterable[common_pb2.TokenLogprob]) -> str:
 
 
 def _likeliest(token: common_pb2.TokenLogprob) -> dict[str, float]:
-    """With the token itself, whose place may be further down."""
+    """The likeliest tokens, and the token itself even if it is not among them."""
     found: dict[str, float] = {}
     for one in (*token.likeliest, token):
         found.setdefault(_spelt(one), one.logprob)
@@ -175,7 +188,7 @@ def _likeliest(token: common_pb2.TokenLogprob) -> dict[str, float]:
 
 
 def _spelt(token: common_pb2.TokenLogprob) -> str:
-    """Names are to differ: of what is no whole characters, the bytes stand there."""
+    """The token's text; if its bytes are not whole characters, the bytes, because names of tokens must be distinct."""
     try:
         return token.token.decode()
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""What the answer is to be: any text, or JSON. No I/O."""
+"""Response formats: free text, a JSON object, or JSON that follows a schema. No I/O."""
 
 import json
 from typing import Annotated, Any, Literal
@@ -9,7 +9,7 @@ from coe.gateway.dialects.given import Given, by_type, form
 
 
 class NamedSchema(Given):
-    """It is followed to the letter, whatever `strict` says."""
+    """A schema, always enforced strictly, whatever `strict` says."""
 
     name: str
     description: str | None = None
@@ -21,7 +21,7 @@ class NamedSchema(Given):
 
 
 class AnyText(Given):
-    """Text as it comes."""
+    """Free text."""
 
     type: Literal["text"]
 
@@ -30,7 +30,7 @@ class AnyText(Given):
 
 
 class AnyObject(Given):
-    """A JSON object."""
+    """Any JSON object."""
 
     type: Literal["json_object"]
 
@@ -39,7 +39,7 @@ class AnyObject(Given):
 
 
 class OfSchema(Given):
-    """JSON that a schema describes."""
+    """JSON that follows a schema."""
 
     type: Literal["json_schema"]
     json_schema: NamedSchema
@@ -49,7 +49,7 @@ class OfSchema(Given):
 
 
 class FlatOfSchema(NamedSchema):
-    """The same, as responses have it."""
+    """`OfSchema` in the flat form of /v1/responses."""
 
     type: Literal["json_schema"]
 

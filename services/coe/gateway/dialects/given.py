@@ -1,16 +1,16 @@
-"""What all parts of a request have in common."""
+"""The base model of requests and their parts, and helpers for fields with several forms."""
 
 from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 One = TypeVar("One")
-# What is wrong first is told: to gather that of a hundred thousand items takes seconds, and holds everybody up.
+# Stops at the first error: collecting those of a hundred thousand items would block the event loop for seconds.
 Items = Annotated[list[One], Field(fail_fast=True)]
 
 
 class Given(BaseModel):
-    """What a request holds: nothing beyond what is served, and null is the same as no field."""
+    """Rejects unsupported fields. A null field counts as absent."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -22,12 +22,12 @@ class Given(BaseModel):
 
 
 def form(kind: str) -> Tag:
-    """The one of several forms whose `type` that is. (Refusals leave out names of this form: they are no fields.)"""
+    """Tags the form whose `type` is `kind`. Error messages leave such tags out, because they are not field names."""
     return Tag(f"literal[{kind}]")
 
 
 def by_type(supported: str, *, unsaid: str = "") -> Discriminator:
-    """Tells forms apart. `supported` is what a refusal says of them; one that has no `type` is of the kind `unsaid`."""
+    """Discriminates forms by `type`, which defaults to `unsaid`. `supported` names the forms in the error message."""
 
     def kind(given: object) -> str:
         name = given.get("type", unsaid) if isinstance(given, dict) else getattr(given, "type", "")

@@ -1,4 +1,4 @@
-"""How likely tokens were, as chat completions and responses tell it."""
+"""Log-probabilities in the form of /v1/chat/completions and /v1/responses."""
 
 from collections.abc import Iterable
 from typing import Annotated, Any
@@ -16,6 +16,6 @@ def told(tokens: Iterable[common_pb2.TokenLogprob]) -> list[dict[str, Any]]:
 
 
 def _one(token: common_pb2.TokenLogprob) -> dict[str, Any]:
-    # A token may end within a character.
+    # A token may end in the middle of a character.
     text = token.token.decode(errors="replace")
     return {"token": text, "logprob": token.logprob, "bytes": list(token.token)}

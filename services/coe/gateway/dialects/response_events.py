@@ -1,4 +1,4 @@
-"""A response as it comes: named events, which say of each item when it begins, grows and ends."""
+"""Streams a response as named events that announce when each item begins, grows and ends."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -12,14 +12,14 @@ from coe.platform.errors import CoEError
 
 
 class ResponseEvents:
-    """`begun` is the response that is under way."""
+    """Formats the events. `begun` is the response object while in progress."""
 
     def __init__(self, begun: dict[str, Any], request_id: str) -> None:
         self._begun = begun
         self._request_id = request_id
         self._number = 0
         self._has_message = False
-        # Of tokens that came before any text.
+        # Log-probabilities of tokens that arrived before any text.
         self._logprobs: list[common_pb2.TokenLogprob] = []
 
     def begun(self) -> Iterator[str]:
@@ -61,7 +61,7 @@ class ResponseEvents:
         yield self._event("response.output_item.done", output_index=0, item=item)
 
     def _call(self, index: int, item: dict[str, Any]) -> Iterator[str]:
-        """Whole in one delta."""
+        """The events of a call, with its arguments complete in one delta."""
         of = {"item_id": item["id"], "output_index": index}
         begun = item | {"status": "in_progress", "arguments": ""}
         arguments, name = item["arguments"], item["name"]

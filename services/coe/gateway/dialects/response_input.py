@@ -1,4 +1,4 @@
-"""What responses take: items, of which a turn of the conversation may be several."""
+"""The input of /v1/responses: a list of items. A turn of the conversation may consist of several."""
 
 from typing import Annotated, Any, Literal
 
@@ -9,16 +9,16 @@ from coe.gateway.dialects.given import Given, Items, by_type, form
 from coe.platform.errors import PromptTooLarge
 from coe.platform.prompts import MAX_MESSAGES
 
-# A turn may be several: its text, its calls, what it was reasoned of.
+# A turn may consist of several items: its text, its calls, its reasoning.
 MAX_ITEMS = 4 * MAX_MESSAGES
 
 
 class Part(Given):
-    """Of a text that is given in parts."""
+    """A part of a text."""
 
     type: Literal["input_text", "output_text"]
     text: str
-    # What an answer of that API may carry along when it is sent back, and what its client adds.
+    # Fields of responses that are sent back as input; `parsed` is added by OpenAI's client.
     annotations: Any = None
     logprobs: Any = None
     parsed: Any = None
@@ -32,14 +32,14 @@ Text = Annotated[Items[Part], BeforeValidator(_in_parts)]
 
 
 class SentBack(Given):
-    """What items carry along that were part of an answer."""
+    """The fields of items that were part of a response and are sent back."""
 
     id: str | None = None
     status: Literal["in_progress", "completed", "incomplete"] | None = None
 
 
 class MessageItem(SentBack):
-    """A turn, or the text of one that has calls behind it."""
+    """A turn, or the text of a turn whose calls follow."""
 
     type: Literal["message"] = "message"
     role: Literal["system", "developer", "user", "assistant"]
@@ -52,12 +52,12 @@ class MessageItem(SentBack):
 
 
 class CallItem(SentBack):
-    """A call that the assistant's turn asked for."""
+    """A call requested by the assistant's turn."""
 
     type: Literal["function_call"]
     call_id: str
     name: str
-    # JSON, as text.
+    # JSON text.
     arguments: str
     parsed_arguments: Any = None
 
@@ -68,7 +68,7 @@ class CallItem(SentBack):
 
 
 class CallOutputItem(SentBack):
-    """What a call came to."""
+    """The result of a call."""
 
     type: Literal["function_call_output"]
     call_id: str
@@ -80,7 +80,7 @@ class CallOutputItem(SentBack):
 
 
 class ReasoningItem(Given):
-    """Another model's, from earlier in the conversation: no template takes it."""
+    """Another model's reasoning from earlier in the conversation. Ignored: no chat template takes it."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -100,7 +100,7 @@ Item = Annotated[
 
 
 def in_items(asked: object) -> object:
-    """Raises PromptTooLarge before each is looked at, which takes its time."""
+    """Normalizes the input to a list of items. Raises PromptTooLarge before the items are validated, which is slow."""
     if isinstance(asked, list) and len(asked) > MAX_ITEMS:
         message = f"the conversation has {len(asked)} items, the limit is {MAX_ITEMS}"
         raise PromptTooLarge(message, items=len(asked), limit=MAX_ITEMS)

@@ -1,4 +1,4 @@
-"""What responses are made of: items of output, in an object that says again what was asked."""
+"""Builds response objects, which repeat the request's parameters, and their output items."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -19,7 +19,7 @@ def finished(begun: dict[str, Any], result: events_pb2.PromptCompleted, output: 
 
 
 def failed(begun: dict[str, Any], error: CoEError) -> dict[str, Any]:
-    """`code` has but these values there; ours is in the event `error`."""
+    """The response of a failed prompt. Its `code` is limited to OpenAI's values; our own is in the `error` event."""
     kind = "rate_limit_exceeded" if error.http_status == 429 else "invalid_prompt"
     code = kind if error.http_status < 500 else "server_error"
     return begun | {"status": "failed", "error": {"code": code, "message": error.message}}
@@ -28,7 +28,7 @@ def failed(begun: dict[str, Any], error: CoEError) -> dict[str, Any]:
 def output_of(
     answer: events_pb2.PromptCompleted.Completion, request_id: str, *, has_message: bool
 ) -> list[dict[str, Any]]:
-    """The text, if there is one, or nothing else; then the calls."""
+    """The output items: the message, if it has text or there are no calls, then the calls."""
     output = []
     if has_message or answer.text or not answer.tool_calls:
         status = "incomplete" if is_cut(answer) else "completed"

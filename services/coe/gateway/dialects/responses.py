@@ -1,4 +1,4 @@
-"""POST /v1/responses: a conversation goes on, and nothing of it is kept."""
+"""POST /v1/responses: continues a conversation. Nothing is stored."""
 
 from typing import Annotated, Any, Literal
 
@@ -18,22 +18,22 @@ LOGPROBS = "message.output_text.logprobs"
 
 
 class TextOptions(Given):
-    """What the text is to be."""
+    """Options for the text of the response."""
 
     format: FlatFormat = AnyText(type="text")
     verbosity: Literal["medium"] | None = None
 
 
 class Reasoning(Given):
-    """No expert's is told apart from its answer."""
+    """Reasoning options. No expert's reasoning is separated from its answer."""
 
     effort: Literal["none"] | None = None
-    # Of nothing there is none.
+    # Accepted and ignored: there is no reasoning to summarize.
     summary: Literal["auto", "concise", "detailed"] | None = None
 
 
 class ResponseRequest(Asked):
-    """The fields that are served."""
+    """The supported fields of a request."""
 
     input: Annotated[Items[Item], BeforeValidator(in_items), Field(min_length=1)]
     instructions: str | None = None
@@ -42,10 +42,10 @@ class ResponseRequest(Asked):
     tool_choice: Literal["none", "auto", "required"] | FlatOneTool = "auto"
     parallel_tool_calls: bool | None = None
     text: TextOptions = TextOptions()
-    # The second is of reasoning that there is not.
+    # Encrypted reasoning content is accepted and ignored: there is none.
     include: Items[Literal["message.output_text.logprobs", "reasoning.encrypted_content"]] = Field(default=[])
     top_logprobs: TopLogprobs = 0
-    # Accepted only at the value that changes nothing.
+    # Accepted only with the value that has no effect.
     background: Literal[False] = False
     reasoning: Reasoning | None = None
     truncation: Literal["disabled"] = "disabled"
@@ -111,5 +111,5 @@ class ResponseRequest(Asked):
         }
 
     def _may_call_several(self) -> bool:
-        """Where that is not said, an expert that must call does so once."""
+        """Unless the request says otherwise, an expert that must call a tool calls it once."""
         return self.tool_choice in ("auto", "none") if self.parallel_tool_calls is None else self.parallel_tool_calls

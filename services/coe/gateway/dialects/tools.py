@@ -1,4 +1,4 @@
-"""Functions and their calls."""
+"""Function tools and their calls."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -10,7 +10,7 @@ from coe.platform.errors import InvalidPrompt
 
 
 class Function(Given):
-    """Arguments are held to the schema, whatever `strict` says."""
+    """A function. Its arguments always follow the schema, whatever `strict` says."""
 
     name: str
     description: str = ""
@@ -23,7 +23,7 @@ class Function(Given):
 
 
 class Typed(Given):
-    """Of the one kind of tools that is served."""
+    """The only supported type of tool."""
 
     type: Literal["function"]
 
@@ -33,7 +33,7 @@ class Tool(Typed):
 
 
 class FlatTool(Function, Typed):
-    """The same, as responses have it."""
+    """`Tool` in the flat form of /v1/responses."""
 
 
 class Named(Given):
@@ -41,30 +41,30 @@ class Named(Given):
 
 
 class OneTool(Typed):
-    """The one function that is to be called."""
+    """A `tool_choice` that names the function to call."""
 
     function: Named
 
 
 class FlatOneTool(Named, Typed):
-    """The same, as responses have it."""
+    """`OneTool` in the flat form of /v1/responses."""
 
 
 class Called(Given):
     name: str
-    # JSON, as text.
+    # JSON text.
     arguments: str
-    # What OpenAI's client adds.
+    # Added by OpenAI's client.
     parsed_arguments: Any = None
 
 
 class Call(Given):
-    """A call that an answer asked for, as it is sent back."""
+    """A call requested by an answer, sent back as input."""
 
     id: str
     type: Literal["function"] = "function"
     function: Called
-    # Of a streamed answer's, where it is kept.
+    # Set in calls kept from a streamed answer.
     index: int | None = None
 
     def to_proto(self) -> common_pb2.ToolCall:
@@ -74,9 +74,9 @@ class Call(Given):
 def offer(
     prompt: events_pb2.PromptSubmitted, functions: Sequence[Function], choice: Named | str | None, parallel: bool | None
 ) -> None:
-    """The prompt offers them. One that is named is called once, as clients who name it expect.
+    """Adds the functions to the prompt. If `choice` names one, only that one is offered, to be called exactly once.
 
-    Raises InvalidPrompt when there is none of those that are to be called.
+    Raises InvalidPrompt if `choice` requires a call but no such function exists.
     """
     offered = [one for one in functions if not isinstance(choice, Named) or one.name == choice.name]
     if not offered and choice not in (None, "none", "auto"):
@@ -90,7 +90,7 @@ def offer(
 
 
 def calls(asked: Iterable[common_pb2.ToolCall]) -> list[dict[str, Any]]:
-    """Of an answer."""
+    """The calls of a complete answer."""
     return [
         {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
         for call in asked
@@ -98,5 +98,5 @@ def calls(asked: Iterable[common_pb2.ToolCall]) -> list[dict[str, Any]]:
 
 
 def streamed(asked: Iterable[common_pb2.ToolCall]) -> list[dict[str, Any]]:
-    """Each whole in one delta."""
+    """The calls of a streamed answer, each complete in one delta."""
     return [{"index": index, **call} for index, call in enumerate(calls(asked))]
