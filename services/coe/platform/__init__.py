@@ -1,1 +1,1 @@
-"""What the services share: bus (Kafka), rpc (gRPC), residency (Redis), telemetry, settings, errors."""
+"""Code shared by the services: bus (Kafka), rpc (gRPC), residency (Redis), telemetry, settings, errors."""

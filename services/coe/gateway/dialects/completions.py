@@ -188,7 +188,7 @@ def _likeliest(token: common_pb2.TokenLogprob) -> dict[str, float]:
 
 
 def _spelt(token: common_pb2.TokenLogprob) -> str:
-    """The token's text; if its bytes are not whole characters, the bytes, because names of tokens must be distinct."""
+    """The token's text, or its escaped bytes if they are not whole characters: names of tokens must be distinct."""
     try:
         return token.token.decode()
     except UnicodeDecodeError:

@@ -1,10 +1,10 @@
-"""The port to the event bus: what services need of Kafka, and no more.
+"""Interfaces to the event bus: only what the services need of Kafka.
 
-Two ways to consume, after what the work costs:
+There are two ways to consume:
 
-* `process`: cheap, deterministic work (router, mapper). One transaction holds the outputs and the input offsets.
-* `parallel`: long work that ends out of order (worker). Each record is completed on its own; the commit carries the
-  set of offsets done beyond the committed one, so that a crash loses nothing and answers nothing twice.
+* `process`: for cheap, deterministic work (router, mapper). Outputs and input offsets share a transaction.
+* `parallel`: for long work that finishes out of order (worker). Each record is completed individually. The commit
+  includes the set of offsets done beyond the committed one, so that after a crash no record is lost or answered twice.
 
 The in-memory bus and the Kafka bus pass the same contract suite (tests/contract/bus_suite.py).
 """
@@ -21,9 +21,10 @@ from coe.platform.errors import CoEError
 
 
 class Record(NamedTuple):
-    """A message as it lies on a topic.
+    """A message read from a topic.
 
-    `headers` keep their order; a repeated name keeps its last value in `header`, and a null value counts as absent.
+    `headers` are in their original order. For a repeated name `header` returns the last value; a null value counts as
+    absent.
     """
 
     topic: str
@@ -45,7 +46,7 @@ class Record(NamedTuple):
 class Outgoing:
     """A message to publish. The bus adds CloudEvents headers and the trace context of the current span.
 
-    `as_json`: in protobuf's JSON form, for readers that asked for it.
+    `as_json`: encode in protobuf's JSON form, for readers that asked for it.
     """
 
     topic: str
@@ -58,7 +59,7 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What handling one record led to: messages to publish, and an error when it goes to the dead letters."""
+    """The result of handling a record: messages to publish, and an error if the record goes to the dead letters."""
 
     publish: Sequence[Outgoing] = ()
     dead_letter: CoEError | None = None
@@ -69,17 +70,20 @@ BatchHandler = Callable[[Sequence[Record]], Awaitable[Sequence[Outcome]]]
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """Who consumes what. `group` names the consumer group and prefixes the transactional ids."""
+    """A consumer group's subscription to a topic. `group` also prefixes the transactional ids."""
 
     topic: str
     group: str
     max_batch: int = 64
-    # Records taken and not yet completed, over all partitions; consumption pauses above it.
+    # Maximum number of records in flight (taken, not completed) over all partitions; at the limit consumption pauses.
     max_in_flight: int = 256
 
 
 class Publisher(Protocol):
-    """Idempotent, acks=all. `publish` returns when the broker has the message; `post` only when it is buffered."""
+    """Publishes with idempotence and acks=all.
+
+    `publish` returns once the broker has the message, `post` as soon as it is buffered.
+    """
 
     async def publish(self, outgoing: Outgoing) -> None: ...
 
@@ -94,33 +98,34 @@ class ParallelConsumer(Protocol):
     async def complete(self, record: Record, outcome: Outcome) -> bool:
         """Publishes the outcome and marks the record done, in one transaction.
 
-        False: the partition was taken away meanwhile, nothing was published, another worker answers.
+        Returns False if the partition has been revoked: nothing was published, and another worker will answer.
         """
         ...
 
     def attempt(self, record: Record) -> int:
-        """0, or how often the record was handed out before by a consumer that is gone, as far as is known."""
+        """How often earlier consumers, now gone, had handed out the record, as far as is known; usually 0."""
         ...
 
     def counted(self, record: Record) -> "asyncio.Future[None] | None":
-        """Done when it is committed that the record was handed out, so that who has it next counts it (`attempt`).
+        """A future that is done once the record's hand-out is committed, so that the next owner's `attempt` counts it.
 
-        None: it is, or the partition has been ours for so long that nobody who died with it left the record behind.
+        None if it is committed already, or if this consumer has had the partition for so long that the record cannot be
+        what crashed the previous owner.
         """
         ...
 
     @property
     def partitions(self) -> Collection[int]:
-        """Those that this consumer has now."""
+        """The partitions currently assigned to this consumer."""
         ...
 
     def revoked(self, record: Record) -> bool:
-        """True when the record's partition is no longer ours: work on it is pointless."""
+        """Whether the record's partition has been revoked, which makes further work on it pointless."""
         ...
 
 
 class Bus(Protocol):
-    """One per process. Start before use; `stop` flushes and leaves the groups."""
+    """A process's connection to the event bus. Call `start` before use; `stop` flushes and leaves the groups."""
 
     async def start(self) -> None: ...
 
@@ -130,17 +135,17 @@ class Bus(Protocol):
     def publisher(self) -> Publisher: ...
 
     async def process(self, subscription: Subscription, handler: BatchHandler) -> None:
-        """Consumes, handles, publishes and commits in transactions until cancelled. Drains what it has taken."""
+        """Consumes, handles, publishes and commits in transactions until cancelled, then drains what it has taken."""
         ...
 
     def parallel(self, subscription: Subscription) -> "ParallelConsumerContext": ...
 
     def tail(self, topics: Sequence[str]) -> "TailContext":
-        """Every record published from now on, of all partitions, without a group (read committed)."""
+        """Follows all partitions without a group (read committed), from the records published from now on."""
         ...
 
     async def healthy(self) -> bool:
-        """Whether the broker answers."""
+        """Whether the broker responds."""
         ...
 
 
@@ -153,7 +158,7 @@ class ParallelConsumerContext(Protocol):
 
 
 class TailContext(Protocol):
-    """Entered once the end of every partition is known: nothing published after that is missed."""
+    """Entering returns once the end of every partition is known; nothing published after that is missed."""
 
     async def __aenter__(self) -> AsyncIterator[Record]: ...
 
@@ -164,7 +169,7 @@ class TailContext(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TopicSpec:
-    """A topic to create when it does not exist."""
+    """A topic to create if it does not exist."""
 
     name: str
     partitions: int

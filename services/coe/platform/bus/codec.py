@@ -1,4 +1,4 @@
-"""Messages to bytes and back, after their content type: protobuf, or protobuf's JSON form."""
+"""Encodes and decodes messages by content type: protobuf, or protobuf's JSON form."""
 
 import json
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ from coe.platform.errors import UndecodableMessage
 
 JSON = "application/json"
 PROTOBUF = "application/protobuf"
-# What the answer to a prompt is to be. It travels from hop to hop; a producer may set it.
+# The content type of a prompt's answer. Set by the producer, and carried from hop to hop.
 ANSWER_HEADER = "coe-answer-type"
 _PROTOBUF_NAMES = frozenset({"", PROTOBUF, "application/x-protobuf", "application/octet-stream"})
 
@@ -20,7 +20,7 @@ M = TypeVar("M", bound=Message)
 
 
 def decode(record: Record, kind: type[M]) -> M:
-    """Raises UndecodableMessage. Unknown JSON fields are ignored, as unknown protobuf fields are."""
+    """Decodes the record's value. Raises UndecodableMessage. Ignores unknown fields, of JSON as of protobuf."""
     content_type = _media_type(record, "content-type")
     name = kind.DESCRIPTOR.name
     message = kind()
@@ -44,7 +44,10 @@ def decode(record: Record, kind: type[M]) -> M:
 
 
 def _check_objects(value: object, fields: Iterable[Any], where: str) -> None:
-    """Raises ValueError. json_format takes a text or list for a message, and all that it says for unknown fields."""
+    """Raises ValueError if a message field is not a JSON object.
+
+    json_format accepts a string or list in place of a message and takes its contents for unknown fields.
+    """
     if not isinstance(value, dict):
         raise ValueError(f"{where} must be a JSON object")
     for field in fields:
@@ -62,7 +65,7 @@ def is_json(record: Record) -> bool:
 
 
 def encode(outgoing: Outgoing) -> bytes:
-    """JSON has the fields' own names, also those whose value is zero or empty."""
+    """Encodes the message. JSON uses the original field names and includes fields that are zero or empty."""
     if not outgoing.as_json:
         return outgoing.message.SerializeToString()
     text = json_format.MessageToJson(
@@ -76,7 +79,7 @@ def encode(outgoing: Outgoing) -> bytes:
 
 
 def answered_in_json(record: Record) -> bool:
-    """Whether the prompt that the record carries is answered in JSON: as its header asks, else as it came itself.
+    """Whether the record's prompt is answered in JSON: as its header asks, otherwise in the form of the record itself.
 
     A header that names neither form counts as absent.
     """

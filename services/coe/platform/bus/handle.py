@@ -1,4 +1,4 @@
-"""Runs a batch handler so that one record's failure is that record's alone."""
+"""Runs a batch handler so that a failing record does not affect the others in its batch."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ _log = structlog.stdlib.get_logger(__name__)
 
 
 async def handle(handler: BatchHandler, records: Sequence[Record]) -> Sequence[Outcome]:
-    """An outcome for each record. A batch that fails is handled again one by one, to find the one that can't be."""
+    """Returns an outcome per record. Retries the records of a failed batch one by one, to isolate the failing one."""
     try:
         outcomes = await handler(records)
         if len(outcomes) == len(records):

@@ -1,6 +1,6 @@
-"""Headers of our messages: CloudEvents in binary mode, what travels from hop to hop, reasons of dead letters.
+"""Message headers: CloudEvents attributes, headers carried from hop to hop, and the reasons on dead letters.
 
-CloudEvents: bindings/kafka-protocol-binding, section 3 (binary content mode).
+CloudEvents uses the Kafka protocol binding in binary content mode (bindings/kafka-protocol-binding, section 3).
 """
 
 import os
@@ -19,7 +19,7 @@ from coe.platform.errors import CoEError
 Headers = list[tuple[str, bytes | None]]
 
 _MAX_REASON = 1024
-# Seeded by the system once: asking it for each message takes longer than the rest of the headers.
+# Seeded from the system once: a system call per message would take longer than all other headers.
 _ids = Random()
 os.register_at_fork(after_in_child=_ids.seed)
 
@@ -27,7 +27,7 @@ os.register_at_fork(after_in_child=_ids.seed)
 def cloud_event(
     outgoing: Outgoing, source: str, now_ms: int, headers: Sequence[tuple[str, str]] | None = None
 ) -> Headers:
-    """Headers of a new event. `headers` replace those of `outgoing`, and win over those made here."""
+    """The headers of a new event. `headers`, if given, replace those of `outgoing`; both override generated ones."""
     own = outgoing.headers if headers is None else headers
     made: Headers = [
         *_of_type(outgoing.message.DESCRIPTOR.name, source, JSON if outgoing.as_json else PROTOBUF),
@@ -40,10 +40,10 @@ def cloud_event(
     return list({**dict(made), **{name: value.encode() for name, value in own}}.items())
 
 
-# These two run for every message, and change with its type and with the second.
+# Cached because the next two run for every message, but depend only on its type and on the second.
 @lru_cache(maxsize=256)
 def _of_type(message_name: str, source: str, content_type: str) -> tuple[tuple[str, bytes], ...]:
-    """What all events of one type from one source have in common."""
+    """The headers shared by all events of a type from one source."""
     fields = {
         "ce_specversion": "1.0",
         "ce_type": event_type(message_name),
@@ -59,13 +59,13 @@ def _second(seconds: int) -> str:
 
 
 def event_type(message_name: str) -> str:
-    """`PromptSubmitted` becomes `ai.coe.prompt.submitted.v1`."""
+    """The event type of a message, such as `ai.coe.prompt.submitted.v1` for `PromptSubmitted`."""
     words = re.findall(r"[A-Z][a-z0-9]*", message_name)
     return f"ai.coe.{'.'.join(word.lower() for word in words)}.v1"
 
 
 def carried(record: Record, headers: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
-    """Headers of the input that its outputs inherit, unless they set them themselves."""
+    """An output's headers plus those it inherits from its input record. Its own take precedence."""
     inherited = []
     if (deadline := deadline_header(record)) is not None:
         inherited.append((DEADLINE_HEADER, deadline))
@@ -80,7 +80,7 @@ def carried(record: Record, headers: Sequence[tuple[str, str]]) -> tuple[tuple[s
 
 
 def dead_letter(record: Record, error: CoEError, attempts: int) -> Headers:
-    """The record's own headers, then where it was and why it could not be handled."""
+    """The headers of a dead letter: the record's own, its position, and why it could not be handled."""
     why = {
         "coe-dlt-original-topic": record.topic,
         "coe-dlt-original-partition": str(record.partition),

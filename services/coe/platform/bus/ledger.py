@@ -1,20 +1,20 @@
-"""Which offsets of one partition are done, in flight or still to come. Pure: no I/O, no clock.
+"""Tracks which offsets of a partition are done, in flight or still to come. Pure: no I/O, no clock.
 
-Records are taken in order and end in any order. What Kafka keeps of it is one committed offset (everything below is
-done) and up to 4096 bytes of metadata beside it. The metadata says, for the offsets from the committed one to the end
-of what was handed out, which are done and which are not, and how often those were handed out before: after a crash
-the next owner repeats exactly what was not done.
+Records are taken in order and completed in any order. Kafka stores one committed offset (everything below it is done)
+and up to 4096 bytes of metadata with it. The metadata covers the offsets from the committed one to the last one handed
+out: which are done, and how often the others had been handed out before. After a crash the next owner repeats exactly
+the records that were not done.
 
-Encoding: a version, then base64 of runs (length, state), both varints. State 0 is done; n + 1 is "handed out, n times
-before that". Gaps (transaction markers, compacted records) count as done.
+Encoding: a version, then base64 of runs (length, state), both varints. State 0 means done; n + 1 means handed out, n
+times before that. Gaps (transaction markers, compacted records) count as done.
 """
 
 import binascii
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Sequence
 
-# Most records of one partition in flight, and most offsets between the oldest of them and the newest. With both bounds
-# the metadata has at most 2 * 400 + 1 runs of at most 3 bytes: about 3200 characters of base64.
+# Maximum number of records in flight per partition, and maximum distance between the oldest and the newest offset.
+# Together they limit the metadata to 2 * 400 + 1 runs of at most 3 bytes: about 3200 characters of base64.
 MAX_IN_FLIGHT = 400
 MAX_WINDOW = 1 << 14
 METADATA_LIMIT = 4096
@@ -24,17 +24,17 @@ _MAX_ATTEMPT = 100
 
 
 class OffsetLedger:
-    """The state of one partition between take and completion."""
+    """The offsets of one partition between hand-out and completion."""
 
     def __init__(self, committed: int = 0, metadata: str = "") -> None:
-        """Continues from what was committed. Metadata of another program counts as none."""
-        # Next offset that may come.
+        """Continues from the committed state. Metadata written by other programs is ignored."""
+        # The lowest offset that may come next.
         self.position = committed
-        # Handed out by us: offset -> attempt.
+        # Handed out by this owner: offset -> attempt.
         self._in_flight: dict[int, int] = {}
-        # Handed out by an earlier owner and not done: offset -> its attempt.
+        # Handed out by an earlier owner and not done: offset -> that owner's attempt.
         self._inherited: dict[int, int] = {}
-        # What the metadata tells about ends here.
+        # End of the offsets covered by the metadata.
         self._known_until = committed
         for length, state in _decode(metadata):
             if state:
@@ -45,7 +45,7 @@ class OffsetLedger:
     @property
     def committed(self) -> int:
         """The lowest offset that is not done."""
-        # Both were filled in order: their first is their lowest.
+        # Both are filled in order, so the first offset is the lowest.
         oldest = next(iter(self._in_flight), None)
         left = next(iter(self._inherited), None)
         if oldest is None or left is None:
@@ -59,22 +59,22 @@ class OffsetLedger:
 
     @property
     def inherited(self) -> tuple[int, ...]:
-        """Offsets that an earlier owner had handed out and that have not come again yet."""
+        """Offsets that an earlier owner handed out and that have not been read again yet."""
         return tuple(self._inherited)
 
     @property
     def full(self) -> bool:
-        """True: nothing more may be taken until something ends."""
+        """Whether nothing more may be taken until a record is completed."""
         return len(self._in_flight) >= MAX_IN_FLIGHT or (
             bool(self._in_flight) and self.position - self.committed >= MAX_WINDOW
         )
 
     def take(self, offset: int) -> bool:
-        """Hands out the record at `offset`. False: it is done or in flight already, skip it."""
+        """Hands out the record at `offset`. Returns False if it is already done or in flight and must be skipped."""
         if offset < self.position:
             return False
         self.position = offset + 1
-        # Records come in order: what lay before this one and did not come does not exist any more.
+        # Records come in order, so earlier offsets that have not come no longer exist.
         if self._inherited:
             for gone in [known for known in self._inherited if known < offset]:
                 del self._inherited[gone]
@@ -87,24 +87,24 @@ class OffsetLedger:
         return True
 
     def attempt(self, offset: int) -> int:
-        """How often an earlier owner had handed it out, as far as was committed."""
+        """How often earlier owners had handed out the offset, as far as that was committed."""
         return self._in_flight.get(offset, 0)
 
     def holds(self, offset: int) -> bool:
-        """Whether it is in flight."""
+        """Whether the offset is in flight."""
         return offset in self._in_flight
 
     def is_done(self, offset: int) -> bool:
-        """Whether the work on it has ended, ours or an earlier owner's."""
+        """Whether the offset was completed, by this or an earlier owner."""
         known = max(self.position, self._known_until)
         return offset < known and offset not in self._in_flight and offset not in self._inherited
 
     def complete(self, offset: int) -> None:
-        """Raises KeyError when it is not in flight."""
+        """Marks the offset done. Raises KeyError if it is not in flight."""
         del self._in_flight[offset]
 
     def reconcile(self, committed: "OffsetLedger") -> list[int]:
-        """Goes on after a break with what is committed now. Returns offsets in flight that somebody else has done."""
+        """Continues from what is committed now. Returns the offsets in flight that are done there."""
         taken_over = [offset for offset in self._in_flight if committed.is_done(offset)]
         for offset in taken_over:
             del self._in_flight[offset]
@@ -117,11 +117,11 @@ class OffsetLedger:
         return taken_over
 
     def metadata(self) -> str:
-        """What to commit beside `committed`; empty when nothing was handed out beyond it."""
+        """The metadata to commit with `committed`; empty if nothing was handed out beyond it."""
         return self.after(())[1]
 
     def after(self, ended: Sequence[int]) -> tuple[int, str]:
-        """What to commit, offset and metadata, once these in-flight offsets have ended as well. Changes nothing."""
+        """The offset and metadata to commit once these in-flight offsets are done too. Does not change the ledger."""
         left = self._inherited | self._in_flight
         for offset in ended:
             del left[offset]
@@ -132,9 +132,9 @@ class OffsetLedger:
 
 
 def _runs(states: dict[int, int], low: int, high: int) -> Iterator[tuple[int, int]]:
-    """(length, state) from `low` to `high`; offsets without a state have 0."""
+    """Yields runs (length, state) from `low` to `high`. Offsets without a state have 0."""
     begin, state = low, 0
-    end = low  # of the run, so far
+    end = low  # end of the current run
     for offset in sorted(states):
         if offset == end and states[offset] == state:
             end += 1
@@ -151,7 +151,7 @@ def _runs(states: dict[int, int], low: int, high: int) -> Iterator[tuple[int, in
 
 
 def _encode(runs: Iterator[tuple[int, int]]) -> str:
-    """Numbers as LEB128, as protobuf writes them."""
+    """Encodes the numbers as LEB128 varints, as protobuf does."""
     data = bytearray()
     for run in runs:
         for number in run:

@@ -1,4 +1,4 @@
-"""The bytes that an outcome becomes: its messages and dead letters."""
+"""Turns outcomes into messages and dead letters ready to send, within the size limit."""
 
 import time
 from dataclasses import dataclass, replace
@@ -16,19 +16,19 @@ from coe.platform.terminal import error_outcome
 
 _log = structlog.stdlib.get_logger(__name__)
 
-# Most bytes of one message, its headers included. Topics are made with the same limit.
+# Maximum size of a message, including its headers. Topics are created with the same limit.
 MAX_MESSAGE_BYTES = 2 * 1024 * 1024
 # Room for the trace context and the record's own framing.
 _MOST_BYTES = MAX_MESSAGE_BYTES - 64 * 1024
-# The lengths of a header's name and value, which come before them.
+# Upper bound for the encoded lengths of a header's name and value.
 _HEADER_BYTES = 10
-# Of a record that is too large to be set aside whole.
+# Bytes kept of a record that is too large for a dead letter.
 _BEGINNING_BYTES = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message ready to go, but for the trace context."""
+    """A message ready to send, except for its trace context."""
 
     topic: str
     key: bytes | None
@@ -43,7 +43,7 @@ class Message:
 
 
 def messages(record: Record, outcome: Outcome, source: str, attempt: int) -> list[Message]:
-    """What to publish for one record. An outcome that no topic would take becomes its terminal error."""
+    """The messages to publish for a record. An outcome too large for a topic is replaced by a terminal error."""
     try:
         out = _published(outcome, source, record)
         large = next((message for message in out if message.nbytes > _MOST_BYTES), None)
@@ -60,9 +60,9 @@ def messages(record: Record, outcome: Outcome, source: str, attempt: int) -> lis
 
 
 def refused(record: Record, outcome: Outcome, source: str, attempt: int, error: CoEError) -> list[Message]:
-    """What takes the place of an outcome that can't be published: its terminal error, and the record set aside.
+    """The replacement for an outcome that cannot be published: a terminal error and a dead letter.
 
-    Of the record it has the name and the beginning, and no headers: it is not refused in turn.
+    The dead letter has the record's position and beginning, without its headers, so that it cannot be refused too.
     """
     ended = replace(error_outcome(record, _submitted(outcome), error, attempt=attempt), dead_letter=error)
     events.observe(record, ended)
@@ -70,7 +70,7 @@ def refused(record: Record, outcome: Outcome, source: str, attempt: int, error: 
 
 
 def _submitted(outcome: Outcome) -> events_pb2.PromptSubmitted | None:
-    """Whose outcome it is. A record's key need not name its prompt, and an assignment's does not."""
+    """The prompt the outcome belongs to. A record's key need not be the prompt's id; an assignment's is not."""
     for outgoing in outcome.publish:
         match outgoing.message:
             case events_pb2.PromptCompleted() as ended:
@@ -81,7 +81,7 @@ def _submitted(outcome: Outcome) -> events_pb2.PromptSubmitted | None:
 
 
 def _published(outcome: Outcome, source: str, parent: Record | None = None) -> list[Message]:
-    """`parent`: whose headers they inherit."""
+    """The outcome's messages, which inherit headers from `parent`."""
     now_ms = time.time_ns() // 1_000_000
     out = []
     for one in outcome.publish:
@@ -92,7 +92,7 @@ def _published(outcome: Outcome, source: str, parent: Record | None = None) -> l
 
 
 def _letter(record: Record, error: CoEError, attempt: int) -> Message:
-    """The record as it was; of one that is too large to send on, its beginning."""
+    """A dead letter with the whole record, or with its beginning if it is too large."""
     own = ("traceparent", "tracestate")
     headers = [(name, value) for name, value in dead_letter(record, error, attempt + 1) if name not in own]
     letter = Message(topics.DEAD_LETTER, record.key, record.value, headers)
@@ -100,6 +100,6 @@ def _letter(record: Record, error: CoEError, attempt: int) -> Message:
 
 
 def _beginning(record: Record) -> Record:
-    """The headers of a dead letter say where the rest lies."""
+    """The record's beginning. A dead letter's headers tell where to find the rest."""
     key = None if record.key is None else record.key[:_BEGINNING_BYTES]
     return record._replace(key=key, value=record.value[:_BEGINNING_BYTES], headers=())

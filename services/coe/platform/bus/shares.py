@@ -1,7 +1,7 @@
-"""Which members of a group get which partitions: even shares, and as few moves as those allow. Pure.
+"""Assigns partitions to the members of a group: even shares with as few moves as possible. Pure.
 
-A member that comes takes its share and nothing else moves; of one that goes only what it had moves. Which partitions
-move is decided by a weight of member and partition, so that a member that comes back tends to get what it had.
+When a member joins, only its share moves; when one leaves, only what it had. A weight per member and partition decides
+which partitions move, so that a returning member tends to get back what it had.
 """
 
 import hashlib
@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 
 
 def shared_out(partitions: Sequence[int], members: Mapping[str, str], before: Mapping[int, str]) -> dict[int, str]:
-    """Partition -> member. Numbers of partitions differ by one at most.
+    """Maps partitions to members. The sizes of shares differ by at most one.
 
-    `members`: id -> name, by which weights are drawn; not empty. `before`: who had what, as far as is known.
+    `members`: id -> name, from which the weights are derived; must not be empty. `before`: the previous owners, as far
+    as they are known.
     """
     weight = {
         (member, partition): _weight(name, partition) for member, name in members.items() for partition in partitions
@@ -21,7 +22,7 @@ def shared_out(partitions: Sequence[int], members: Mapping[str, str], before: Ma
         if (owner := before.get(partition, "")) in had:
             had[owner].append(partition)
     least, more = divmod(len(partitions), len(members))
-    # Those who have most have one more than others, if that does not come out even.
+    # If shares cannot be equal, the members that had most get one more.
     larger = sorted(members, key=lambda member: (-len(had[member]), member))[:more]
     room = {member: least + (member in larger) for member in members}
     owners: dict[int, str] = {}

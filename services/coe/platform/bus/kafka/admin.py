@@ -1,4 +1,4 @@
-"""Makes the topics that are missing, reads committed offsets, fences producers."""
+"""Creates missing topics, reads committed offsets and lag, and fences producers."""
 
 import asyncio
 from collections.abc import Sequence
@@ -33,13 +33,13 @@ _NOT_YET = (
     NotCoordinatorError,
 )
 _RETRY_S = 0.02
-# Instead of a time: the first offset that is there, and the end. Readers of what is committed see no further.
+# Special timestamps: the first offset, and the end as seen by read-committed consumers.
 _FIRST, _END = -2, -1
 _READ_COMMITTED = 1
 
 
 class Admin:
-    """One admin client of the process. Every method raises KafkaError when the broker is away."""
+    """The process's admin client. Requests raise KafkaError if the broker is unreachable; `answers` returns False."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -60,7 +60,7 @@ class Admin:
             self._client = None
 
     async def create_topics(self, specs: Sequence[TopicSpec]) -> list[str]:
-        """Creates what does not exist, with the broker's default replication. Returns the names of the new ones."""
+        """Creates missing topics with the broker's default replication factor. Returns the names of those created."""
         existing = set(await self._ready().list_topics())
         missing = [spec for spec in specs if spec.name not in existing]
         if not missing:
@@ -78,9 +78,9 @@ class Admin:
     async def committed(
         self, group: str, partitions: Sequence[TopicPartition]
     ) -> dict[TopicPartition, tuple[int | None, str]]:
-        """The group's committed offsets with their metadata; None where it has none.
+        """The group's committed offsets with their metadata; offset None where there is no commit.
 
-        Partitions with a commit whose transaction has not ended are left out: ask again.
+        Partitions with a commit in an open transaction are left out: call again for those.
         """
         client = self._ready()
         coordinator = await client.find_coordinator(group)
@@ -96,14 +96,14 @@ class Admin:
         return found
 
     async def lag(self, group: str, topic: str) -> int:
-        """Offsets of the topic that the group has not committed; what retention has removed counts no more."""
+        """The number of offsets the group has not committed, not counting records removed by retention."""
         ends, firsts = await self._offsets(topic, _END), await self._offsets(topic, _FIRST)
         marks = await self._ready().list_consumer_group_offsets(group, partitions=list(ends))
         begun = {tp: max(marks[tp].offset if tp in marks else 0, firsts.get(tp, 0)) for tp in ends}
         return sum(max(0, end - begun[tp]) for tp, end in ends.items())
 
     async def _offsets(self, topic: str, where: int) -> dict[TopicPartition, int]:
-        """Of every partition that has a leader."""
+        """The offsets at `where`, for every partition that has a leader."""
         client = self._ready()
         (described,) = await client.describe_topics([topic])
         led: dict[int, list[tuple[int, int]]] = {}
@@ -120,7 +120,7 @@ class Admin:
         return found
 
     async def fence(self, transactional_ids: Sequence[str]) -> None:
-        """Whoever has one of these ids can't write any more, and a transaction it has open has ended."""
+        """Fences the producers that have these ids: they can no longer write, and their open transactions are ended."""
         results = await asyncio.gather(*(self._fence(one) for one in transactional_ids), return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException):
@@ -134,15 +134,15 @@ class Admin:
             response = await client.send(coordinator, request)
             if for_code(response.error_code) not in _NOT_YET:
                 return _check(response.error_code)
-            # The transaction is being ended, or the coordinator starts.
+            # The transaction is still being ended, or the coordinator is starting.
             await asyncio.sleep(_RETRY_S)
 
     async def answers(self) -> bool:
-        """Whether the broker answers a small request now."""
+        """Whether the broker responds to a small request."""
         try:
             await self._ready().describe_cluster()
         except Exception:
-            # aiokafka also asserts: whatever it is, no answer came.
+            # aiokafka can also fail an assertion; any exception means there was no response.
             return False
         return True
 
@@ -154,7 +154,7 @@ class Admin:
 
 def _new_topic(spec: TopicSpec) -> NewTopic:
     topic = NewTopic(spec.name, num_partitions=spec.partitions, replication_factor=1, topic_configs=spec.config)
-    # -1 is the broker's default. The constructor refuses it, the protocol does not.
+    # -1 selects the broker's default. The protocol allows it, but the constructor does not.
     topic.replication_factor = -1
     return topic
 

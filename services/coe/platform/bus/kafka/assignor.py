@@ -1,8 +1,8 @@
-"""How the leader of a group shares out partitions (coe.platform.bus.shares), and how it knows who had what.
+"""The group leader's partition assignor (coe.platform.bus.shares), and how it learns the previous owners.
 
-The leader sends the whole assignment along with each member's own, so that whoever leads next knows it. What a member
-says when it joins never changes: a broker starts a new round when it hears something new, and members that said what
-they have would start one after another.
+The leader sends the whole assignment along with each member's own, so that the next leader knows it. A member's join
+metadata never changes: a broker rebalances whenever metadata changes, so members that reported their partitions would
+trigger one rebalance after another.
 """
 
 import json
@@ -18,10 +18,10 @@ from coe.platform.bus.shares import shared_out
 
 
 class SharesAssignor(AbstractPartitionAssignor):  # type: ignore[misc]
-    """Of one member, kept over the consumers that follow each other there. `name`: the same after a restart."""
+    """The assignor of one member, kept when its consumer is replaced. `member`: a name that survives restarts."""
 
-    # What members of earlier releases offer, so that they and we agree. Two names can't be offered: aiokafka then joins
-    # once for each (its pull request 1168), which are two rounds, and each of them makes all others join again.
+    # The protocol that members of earlier releases offer, so that both agree. Two names cannot be offered: aiokafka
+    # then joins once for each (its pull request 1168), and each join makes all other members rejoin.
     name = "range"
 
     def __init__(self, member: str) -> None:
@@ -55,7 +55,7 @@ class SharesAssignor(AbstractPartitionAssignor):  # type: ignore[misc]
         }
 
     def _had(self, topic: str, members: Mapping[str, str]) -> dict[int, str]:
-        """Partition -> member that had it. Who joined anew is known by its name, when no other has the same."""
+        """Maps partitions to previous owners. A member that rejoined is recognized by its name, if that is unique."""
         by_id = {_digests(member, name)[0]: member for member, name in members.items()}
         by_name: dict[str, list[str]] = {}
         for member, name in members.items():
@@ -74,7 +74,7 @@ def _digests(member: str, name: str) -> list[str]:
 
 
 def _encoded(owned: Mapping[str, Mapping[int, list[str]]]) -> bytes:
-    """Small, for the broker keeps it once for each member in one record: each owner is written once."""
+    """Encodes compactly, each owner once: the broker stores a copy per member, all in one record."""
     owners = sorted({tuple(owner) for partitions in owned.values() for owner in partitions.values()})
     numbers = {owner: number for number, owner in enumerate(owners)}
     topics = {
@@ -85,7 +85,7 @@ def _encoded(owned: Mapping[str, Mapping[int, list[str]]]) -> bytes:
 
 
 def _decoded(data: bytes | None) -> dict[str, dict[int, list[str]]]:
-    """Empty when a member of another release leads, which says nothing of this."""
+    """Decodes the previous assignment; empty if the leader is of another release, which sends none."""
     try:
         owners, topics = json.loads(zlib.decompress(data or b""))
         return {

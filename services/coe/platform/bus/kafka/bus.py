@@ -1,4 +1,4 @@
-"""The bus on Kafka: one a process."""
+"""The Kafka bus of a process."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ _log = structlog.stdlib.get_logger(__name__)
 
 
 class KafkaBus:
-    """`source` names this process in the CloudEvents of what it publishes, as in "coe/router"."""
+    """`source` names the process in the CloudEvents it publishes, as in "coe/router"."""
 
     def __init__(
         self,
@@ -34,10 +34,11 @@ class KafkaBus:
         session_timeout_s: float = 10.0,
         on_wait: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """`start_timeout_s` None: `start` tries until the broker answers. `ensure`: topics to create when missing.
+        """Does not connect yet.
 
-        `session_timeout_s`: after that long without a heartbeat others take this process's partitions.
-        `on_wait`: called with the reason, empty when nothing is known, before `start` tries again.
+        `start_timeout_s`: None to let `start` retry until the broker responds. `ensure`: topics to create if missing.
+        `session_timeout_s`: time without a heartbeat after which this process's partitions are reassigned.
+        `on_wait`: called before `start` retries, with the reason, or "" if it is unknown.
         """
         self._connection = Connection(
             bootstrap, client_id=source.replace("/", "-"), session_timeout_s=session_timeout_s
@@ -54,7 +55,7 @@ class KafkaBus:
         return self._publisher
 
     async def start(self) -> None:
-        """Connects and creates missing topics. Raises Unavailable after `start_timeout_s`, or when TLS or SASL fail."""
+        """Connects and creates missing topics. Raises Unavailable after `start_timeout_s`, or if TLS or SASL fails."""
         read_any_header()
         failures = 0
         last: Exception | None = None
@@ -69,11 +70,11 @@ class KafkaBus:
                         await self.stop()
                     why, lasts = await self._connection.trouble()
                     if lasts:
-                        # Waiting fixes no certificate, and no password.
+                        # Waiting does not fix a certificate or a password.
                         raise Unavailable(f"no connection to a Kafka broker: {why}")
                     pause = backoff.delay_s(failures)
                     self._on_wait(why)
-                    # That nothing connects says no more than the line itself.
+                    # A failed connection adds nothing to the log message.
                     refused = not isinstance(last, KafkaConnectionError)
                     said = {"reason": why or repr(last)} if why or refused else {}
                     _log.warning(
@@ -84,7 +85,7 @@ class KafkaBus:
             await self.stop()
             if why:
                 raise Unavailable(f"no connection to a Kafka broker: {why}") from None
-            # That nothing connects says no more than this does.
+            # A failed connection adds nothing to the error message.
             reason = f": {last}" if last and not isinstance(last, KafkaConnectionError) else ""
             raise Unavailable(f"no Kafka broker answers at {self._connection.bootstrap}{reason}") from None
 
@@ -111,7 +112,7 @@ class KafkaBus:
         return KafkaTail(self._connection, topics)
 
     async def healthy(self) -> bool:
-        """Within two seconds."""
+        """Whether the broker responds within two seconds."""
         try:
             async with asyncio.timeout(2.0):
                 return await self._admin.answers()

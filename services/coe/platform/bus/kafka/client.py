@@ -1,12 +1,15 @@
-"""Ends aiokafka's clients so that no connection stays open.
+"""Stops aiokafka's clients without leaking connections.
 
-aiokafka ends its tasks by cancellation. A task that is opening a connection by then leaves it to nobody: the
-bootstrap connection when a start is cancelled, and one that is kept after the client has closed all that it knew. A
-connection that the broker ended is forgotten unclosed when somebody asks for it just then. A consumer whose stop
-takes too long (a group that does not settle) never gets to close its client, nor does one whose last fetch failed a
-moment before: the task that pauses then ends cancelled, and its cancellation comes out of the stop as if it were the
-caller's. The classes offer no way to say otherwise, so their client is given another class, and what such a stop
-leaves running is ended here.
+aiokafka ends its tasks by cancellation, which leaks connections in several cases:
+
+* A task cancelled while it opens a connection: the bootstrap connection when a start is cancelled, and one that is
+  opened after the client has closed all connections it knew.
+* A connection closed by the broker and requested again just then: aiokafka drops it without closing it.
+* A consumer whose stop takes too long (a group that does not settle) never closes its client.
+* Neither does a consumer whose last fetch failed just before the stop: its backing-off task ends cancelled, and stop()
+  raises that cancellation as if the caller had been cancelled.
+
+The classes have no hooks for this, so their client's class is replaced, and tasks left over by a stop are ended here.
 """
 
 import asyncio
@@ -26,12 +29,12 @@ _log = structlog.stdlib.get_logger(__name__)
 User = TypeVar("User", AIOKafkaProducer, AIOKafkaConsumer, AIOKafkaAdminClient)
 
 STOP_TIMEOUT_S = 3.0
-# For connections that are being opened while their client closes.
+# Time allowed for connections that are still being opened when their client closes.
 _OPENING_TIMEOUT_S = 5.0
 
 
 class _Client(AIOKafkaClient):  # type: ignore[misc]
-    """Opens connections in tasks of its own, which are let end, and none once it closes."""
+    """Opens connections in tasks of its own, which run to completion. Opens none once it is closing."""
 
     _opening: set["asyncio.Task[Any]"]
     _closes: bool
@@ -44,7 +47,7 @@ class _Client(AIOKafkaClient):  # type: ignore[misc]
         if known is not None:
             if known.connected():
                 return known
-            # The broker has ended it. aiokafka would only forget it: open on this side, and what waits on it waiting.
+            # The broker has closed it. aiokafka would drop it without closing this side or failing pending requests.
             known.close(reason=CloseReason.CONNECTION_BROKEN)
         if self._closes:
             return None
@@ -65,13 +68,13 @@ class _Client(AIOKafkaClient):  # type: ignore[misc]
 
 
 def heard(future: "asyncio.Future[Any]") -> None:
-    """Whoever waited for it may have given up: then the error of a future that is done is no news for the log."""
+    """Marks a done future's exception as retrieved, so that it is not logged if nothing awaits the future any more."""
     if future.done() and not future.cancelled():
         future.exception()
 
 
 def closing(user: User) -> User:
-    """`user`, whose client ends what it opens. For one that has not started."""
+    """Makes the client of `user` close every connection it opens. Returns `user`, which must not have started yet."""
     client = user.client if isinstance(user, AIOKafkaProducer) else user._client
     client.__class__ = _Client
     client._opening, client._closes = set(), False
@@ -79,25 +82,25 @@ def closing(user: User) -> User:
 
 
 async def stop_producer(producer: AIOKafkaProducer, timeout_s: float = STOP_TIMEOUT_S) -> None:
-    """Flushes and closes; after `timeout_s` gives up what is not delivered yet."""
+    """Flushes and closes the producer. After `timeout_s` abandons what has not been delivered."""
     try:
         async with asyncio.timeout(timeout_s):
             await producer.stop()
     except Exception:
-        # What failed was reported to whoever awaited the send.
+        # Callers that awaited a send have already been told of its failure.
         await _end(producer._sender.sender_task)
         _give_up(producer._message_accumulator)
         await producer.client.close()
 
 
 def _give_up(accumulator: MessageAccumulator) -> None:
-    """The stop's flush, a task of its own, waits for what nobody sends any more."""
+    """Cancels unsent batches: the stop's flush, a task of its own, would wait for them forever."""
     for batch in chain(accumulator._pending_batches, *accumulator._batches.values()):
         batch.future.cancel()
 
 
 async def stop_consumer(consumer: AIOKafkaConsumer, timeout_s: float = STOP_TIMEOUT_S) -> None:
-    """Leaves the group and closes; after `timeout_s` the group has to notice by itself."""
+    """Leaves the group and closes the consumer. After `timeout_s` the group is left to detect that it is gone."""
     try:
         async with asyncio.timeout(timeout_s):
             await consumer.stop()
@@ -111,13 +114,13 @@ async def stop_consumer(consumer: AIOKafkaConsumer, timeout_s: float = STOP_TIME
 
 
 def _nobodys(error: BaseException) -> bool:
-    """Whether it is a cancellation that nobody asked this task for: that of a task of aiokafka's, awaited by it."""
+    """Whether the error is the cancellation of an awaited aiokafka task rather than of the current task."""
     task = asyncio.current_task()
     return isinstance(error, asyncio.CancelledError) and task is not None and not task.cancelling()
 
 
 async def _abandon(consumer: AIOKafkaConsumer) -> None:
-    """The rest of the consumer's stop, without the group."""
+    """Completes a failed stop of the consumer, without leaving the group."""
     coordinator, fetcher = consumer._coordinator, consumer._fetcher
     if coordinator is not None:
         for name in ("_coordination_task", "_heartbeat_task", "_commit_refresh_task", "_reset_committed_task"):
@@ -125,14 +128,14 @@ async def _abandon(consumer: AIOKafkaConsumer) -> None:
     if fetcher is not None:
         for task in (fetcher._fetch_task, *fetcher._pending_tasks):
             await _end(task)
-        # Its close awaits them, and would raise what ended them.
+        # close() would await them and raise the errors they ended with.
         fetcher._pending_tasks.clear()
         await fetcher.close()
     await consumer._client.close()
 
 
 async def _end(task: "asyncio.Task[None] | None") -> None:
-    """aiokafka's tasks take a first cancellation as a wish to wait for what is under way, the next ones end that."""
+    """Cancels until the task ends: on a first cancellation aiokafka's tasks only finish what is in progress."""
     for _ in range(20):
         if task is None or task.done():
             return

@@ -1,4 +1,4 @@
-"""How to reach the broker, as keyword arguments of aiokafka's classes."""
+"""Connection options for aiokafka's classes, and the diagnosis of connections that fail."""
 
 import asyncio
 import ssl
@@ -14,15 +14,15 @@ from coe.platform.tls import TlsSettings
 from coe.platform.tls_trouble import handshake, lasts, speaks_tls
 
 REQUEST_TIMEOUT_MS = 15_000
-# The broker ends a transaction of a process that hangs after this; readers of what it wrote wait no longer.
+# Time after which the broker aborts the transaction of a process that hangs. Read-committed consumers wait no longer.
 TRANSACTION_TIMEOUT_MS = 20_000
 
 
 @dataclass(frozen=True)
 class Connection:
-    """`bootstrap`: host:port, several of them separated by commas. Encrypted when COE_KAFKA_SECURITY says so.
+    """How to connect to the brokers. `bootstrap` is a comma-separated list of host:port.
 
-    Every method raises ArtifactError when COE_TLS_* or COE_KAFKA_SASL_* can't be used.
+    COE_KAFKA_SECURITY selects TLS. Every method raises ArtifactError if COE_TLS_* or COE_KAFKA_SASL_* cannot be used.
     """
 
     bootstrap: str
@@ -48,7 +48,7 @@ class Connection:
         }
 
     def producer(self) -> dict[str, Any]:
-        """Idempotent, acknowledged by all in-sync replicas, compressed."""
+        """Options of a producer: idempotent, acknowledged by all in-sync replicas, compressed."""
         return {
             **self.options(),
             "acks": "all",
@@ -59,23 +59,23 @@ class Connection:
         }
 
     def consumer(self, group: str) -> dict[str, Any]:
-        """Offsets are committed in our transactions only."""
+        """Options of a consumer whose offsets are committed only in transactions."""
         return {
             **self.options(),
             "group_id": group,
             "enable_auto_commit": False,
             "auto_offset_reset": "earliest",
             "isolation_level": "read_committed",
-            # A partition that is resumed waits for the fetch under way, which asks for the others, to end.
+            # A resumed partition has to wait for the current fetch, which covers only the others.
             "fetch_max_wait_ms": 100,
             "session_timeout_ms": int(self.session_timeout_s * 1000),
             "heartbeat_interval_ms": int(self.session_timeout_s * 100),
         }
 
     async def trouble(self) -> tuple[str, bool]:
-        """Why a broker's name, the encryption or our name there fails, and whether waiting can't fix that.
+        """Why name resolution, TLS or SASL fails, and whether the failure is permanent.
 
-        aiokafka only logs it. Empty when none fails, or nobody answers.
+        aiokafka only logs the reason. It is empty if nothing fails, or if no broker responds.
         """
         security = _encryption()
         for address in self.addresses:
@@ -102,5 +102,5 @@ def _encryption() -> dict[str, Any]:
 
 @cache
 def _context(tls: TlsSettings) -> ssl.SSLContext:
-    """One for all clients of the process: a change of its files is told once."""
+    """The TLS context, shared by all clients of the process so that a change of its files is logged only once."""
     return tls.lasting(tls.client_context)

@@ -1,8 +1,8 @@
 """Requests in which the broker checks a consumer group's generation (KIP-447).
 
-aiokafka speaks TxnOffsetCommit version 0, which says nothing of the group, and OffsetFetch up to version 3, which reads
-past transactions under way. Here are version 3 of the one and 7 of the other: a commit by a member of a former
-generation is refused, and who reads afterwards can wait for what was committed before.
+aiokafka supports only TxnOffsetCommit version 0, which does not identify the group member, and OffsetFetch up to
+version 3, which ignores open transactions. This module adds versions 3 and 7: commits by members of earlier generations
+are refused, and a reader can wait for commits that are still pending.
 """
 
 from collections.abc import Iterable, Mapping
@@ -36,7 +36,10 @@ class Identity(NamedTuple):
     member_id: str
 
     def follows(self, before: "Identity") -> bool:
-        """Whether it is the same member in the next generation: what it has in both nobody else had in between."""
+        """Whether this is the same member in the same or next generation.
+
+        If so, no other member had the partitions it kept.
+        """
         return self.member_id == before.member_id and self.generation - before.generation in (0, 1)
 
 
@@ -136,7 +139,7 @@ class FetchOffsetsV7(RequestStruct):  # type: ignore[misc]
 
 
 class CommitOffsets(Request[CommitOffsetsV3]):  # type: ignore[misc]
-    """Offsets into the transaction of a producer, by a member of the group."""
+    """Commits offsets in a producer's transaction, on behalf of a group member."""
 
     API_KEY = 28
 
@@ -148,7 +151,7 @@ class CommitOffsets(Request[CommitOffsetsV3]):  # type: ignore[misc]
         identity: Identity,
         offsets: Mapping[TopicPartition, OffsetAndMetadata],
     ) -> None:
-        """`producer`: its id and epoch."""
+        """`producer`: the producer's id and epoch."""
         topics: dict[str, list[tuple[int, int, int, str, dict[int, bytes]]]] = {}
         for tp, (offset, metadata) in offsets.items():
             topics.setdefault(tp.topic, []).append((tp.partition, offset, _NO_EPOCH, metadata, _TAGS))
@@ -160,7 +163,7 @@ class CommitOffsets(Request[CommitOffsetsV3]):  # type: ignore[misc]
 
 
 class StableOffsets(Request[FetchOffsetsV7]):  # type: ignore[misc]
-    """Asks for a group's committed offsets; a partition with a commit under way answers UNSTABLE_OFFSET_COMMIT."""
+    """Fetches a group's committed offsets. A partition with a pending commit returns UNSTABLE_OFFSET_COMMIT."""
 
     API_KEY = 9
 

@@ -1,6 +1,7 @@
-"""How far a consumer group is behind, as a metric: each of its processes asks the broker now and then.
+"""Reports a consumer group's lag as a metric. Each of its processes queries the broker periodically.
 
-Of all partitions, also those that nobody has: a group that has lost its members, or that is let read nothing, shows.
+The lag covers all partitions, including unassigned ones, so that a group without members, or one that is not allowed to
+read, shows up too.
 """
 
 import asyncio
@@ -18,7 +19,7 @@ _TIMEOUT_S = 10.0
 
 
 async def watch_lag(admin: Admin, subscription: Subscription) -> None:
-    """Until cancelled. While the broker does not answer the last figure stays."""
+    """Updates the gauge until cancelled. While the broker does not respond the last value stays."""
     attributes = {names.MESSAGING_DESTINATION: subscription.topic, names.MESSAGING_GROUP: subscription.group}
     while True:
         try:
@@ -28,6 +29,6 @@ async def watch_lag(admin: Admin, subscription: Subscription) -> None:
         except (KafkaError, OSError, TimeoutError) as error:
             _log.debug("the consumer lag can't be determined", group=subscription.group, error=repr(error))
         except Exception as error:
-            # aiokafka also asserts. A figure is no reason to end.
+            # aiokafka can also fail an assertion, but a metric must not stop the service.
             _log.warning("the consumer lag can't be determined", group=subscription.group, exc_info=error)
         await asyncio.sleep(PERIOD_S)

@@ -1,7 +1,7 @@
-"""A process's place in a consumer group: the consumer, and a session for each partition it was given.
+"""A process's membership in a consumer group: the consumer, and a session per assigned partition.
 
-The rebalance listener only changes state. It never waits: aiokafka calls it inside the rebalance, and
-what it waited for might wait for the rebalance.
+The rebalance listener only changes state and never waits: aiokafka calls it during the rebalance, so waiting for
+anything that depends on the rebalance would deadlock.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ _CLOSE_TIMEOUT_S = 10.0
 
 
 class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
-    """`poll` gives records of ready partitions. `marks`: see PartitionSession."""
+    """`poll` returns records of partitions that are ready. `marks`: see PartitionSession."""
 
     def __init__(self, connection: Connection, admin: Admin, subscription: Subscription, *, marks: bool) -> None:
         self._connection = connection
@@ -55,9 +55,10 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
         return self.sessions.get(TopicPartition(topic, partition))
 
     async def poll(self, room: int) -> list[tuple[PartitionSession, Record]]:
-        """Up to `room` records that may be handed out, after at most 0.2 s; without room it only shows signs of life.
+        """Returns up to `room` records to hand out, within 0.2 s. With no room, only keeps the membership alive.
 
-        Backs off while the broker is away. Raises InternalError when what it gives would never be committed.
+        Backs off while the broker is unreachable. Raises InternalError if the transactions have ended, because records
+        would never be committed.
         """
         self._transactions.check()
         try:
@@ -75,7 +76,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
         return found
 
     async def stop(self) -> None:
-        """Commits what is complete, leaves the group; the rest comes again to another member."""
+        """Commits completed records and leaves the group. Other members get the rest."""
         self._stopping = True
         await _bounded(asyncio.gather(*(session.flush() for session in self.sessions.values())), _FLUSH_TIMEOUT_S)
         if self._lag is not None:
@@ -88,7 +89,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
         await self._transactions.stop()
 
     def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        """Nothing yet: most of them come back with the next assignment, and the others' sessions are fenced."""
+        """Does nothing: most partitions come back with the next assignment, and the broker fences the others."""
 
     def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         consumer, assigned = self._consumer, set(assigned)
@@ -102,7 +103,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
                 session.fenced = False
         for tp in assigned:
             consumer.pause(tp)
-            # While it stops it only ends what it has.
+            # A stopping member takes no new partitions.
             if tp not in self.sessions and not self._stopping:
                 self.sessions[tp] = PartitionSession(
                     tp,
@@ -137,7 +138,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
                 partition_assignment_strategy=(self._assignor,),
             )
         )
-        # Before the start: it joins the group, which calls the listener.
+        # Set before start(), which joins the group and so calls the listener.
         self._consumer = consumer
         consumer.subscribe([self._subscription.topic], listener=self)
         try:
@@ -149,7 +150,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
         return consumer
 
     async def _recover(self, error: Exception) -> None:
-        """A consumer whose error does not pass by itself is replaced; its sessions end."""
+        """Backs off. After an error that is not retriable, also discards the consumer and its sessions."""
         self._failures += 1
         pause = backoff.delay_s(self._failures)
         expected = isinstance(error, KafkaError | OSError)
@@ -189,7 +190,7 @@ def as_record(record: ConsumerRecord) -> Record:
 
 
 async def _bounded(work: Awaitable[object], timeout_s: float) -> None:
-    """A shutdown step: what takes longer or fails is given up."""
+    """Runs a shutdown step and abandons it if it fails or takes too long."""
     try:
         async with asyncio.timeout(timeout_s):
             await work

@@ -1,23 +1,23 @@
-"""How often transactions begin. Pure.
+"""Decides when transactions begin. Pure.
 
-A transaction costs some 5 ms of CPU over client and broker, however much it carries. What comes alone begins at once,
-also when the next one follows its answer; where several come together, what completes meanwhile joins the next
-transaction, so that CPU grows with time and not with prompts.
+A transaction costs about 5 ms of CPU on client and broker together, however much it carries. A single completion is
+committed at once, even if each prompt follows the previous one's answer. If several come together, those that complete
+in the meantime join the next transaction, so that CPU cost grows with time rather than with the number of prompts.
 """
 
-# Begun sooner, the next would only be refused and tried again: the markers of the last one are being written.
+# Minimum interval. A transaction begun sooner is refused and retried while the broker writes the last one's markers.
 LEAST_S = 0.02
-# On average, of those that carry several, and how many may come before their time.
+# Average interval of transactions that carry several completions, and how many of them may begin ahead of schedule.
 SUSTAINED_S = 0.05
 AHEAD = 4
 
 
 class Pace:
-    """Times are of one clock, in seconds."""
+    """Schedules transactions. All times are in seconds, from the same clock."""
 
     def __init__(self, now: float) -> None:
         self._last = now - LEAST_S
-        # When as many as have begun would have, at their rates.
+        # When the transactions begun so far would all have begun at their average intervals.
         self._due = now
 
     def next_at(self) -> float:
@@ -25,6 +25,6 @@ class Pace:
         return max(self._last + LEAST_S, self._due - AHEAD * SUSTAINED_S)
 
     def begun(self, now: float, carried: int) -> None:
-        """`carried`: completions in it."""
+        """Records the start of a transaction that carries this many completions."""
         self._last = now
         self._due = max(self._due, now) + (SUSTAINED_S if carried > 1 else LEAST_S)

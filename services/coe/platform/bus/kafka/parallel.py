@@ -1,4 +1,4 @@
-"""Long work: records out in order, completed in any order."""
+"""The consumer for long work: hands out records in order, completes them in any order."""
 
 import asyncio
 from collections import deque
@@ -13,7 +13,7 @@ from coe.platform.bus.messages import messages, refused
 
 
 class KafkaParallelConsumer:
-    """Polls only while somebody iterates and fewer than `max_in_flight` records are in hand."""
+    """Hands out records while iterated over and fewer than `max_in_flight` are in flight."""
 
     def __init__(self, membership: Membership, subscription: Subscription, source: str) -> None:
         self._membership = membership
@@ -64,12 +64,12 @@ class KafkaParallelConsumer:
         return self._session(record) is None
 
     def _session(self, record: Record) -> PartitionSession | None:
-        """The session that this very hand-out of the record belongs to, if it is in flight still."""
+        """The session of this particular hand-out of the record, or None if it is no longer in flight."""
         session = self._membership.session(record.topic, record.partition)
         return session if session is not None and session.holds(record) else None
 
     async def _wait_for_room(self) -> None:
-        """Keeps the membership alive meanwhile. Starts again with a quarter of the room, not record by record."""
+        """Waits until a quarter of the room is free, rather than for single records. Keeps the membership alive."""
         low = self._max_in_flight - max(1, self._max_in_flight // 4)
         while self._membership.in_flight > low:
             self._room.clear()
@@ -84,7 +84,7 @@ class KafkaParallelConsumer:
 
 
 class KafkaParallelContext:
-    """Joins the group with the first iteration, leaves it at the end."""
+    """The consumer's context. It joins the group on the first iteration and leaves it on exit."""
 
     def __init__(self, membership: Membership, subscription: Subscription, source: str) -> None:
         self._membership = membership

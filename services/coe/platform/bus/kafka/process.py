@@ -1,4 +1,4 @@
-"""Consume, handle, publish, commit: batches of cheap work, in transactions that take along what is ready."""
+"""Consumes, handles, publishes and commits batches of cheap work."""
 
 import asyncio
 from collections.abc import Sequence
@@ -15,14 +15,14 @@ from coe.platform.bus.messages import messages, refused
 _log = structlog.stdlib.get_logger(__name__)
 
 DRAIN_S = 10.0
-# Batches that may be handled and not committed yet.
+# Maximum number of batches handled but not committed.
 _BATCHES_AHEAD = 8
 
 Taken = tuple[PartitionSession, Record]
 
 
 async def process(membership: Membership, subscription: Subscription, handler: BatchHandler, source: str) -> None:
-    """Until cancelled: then what is taken is handled and committed first, for at most 10 s. Raises what ended it."""
+    """Runs until cancelled, then drains what it has taken, for at most 10 s. Raises the first error of its tasks."""
     stopping = asyncio.Event()
     loop = asyncio.create_task(_loop(membership, subscription, handler, source, stopping))
     try:
@@ -42,7 +42,7 @@ async def process(membership: Membership, subscription: Subscription, handler: B
 async def _loop(
     membership: Membership, subscription: Subscription, handler: BatchHandler, source: str, stopping: asyncio.Event
 ) -> None:
-    """Handles batches while those before are being committed: a partition's transactions take along what waits."""
+    """Handles batches while earlier ones are being committed. A transaction takes along all that is ready by then."""
     committing: set[asyncio.Task[None]] = set()
     most = subscription.max_batch * _BATCHES_AHEAD
     async with asyncio.TaskGroup() as group:
@@ -60,7 +60,7 @@ async def _loop(
 
 
 async def _commit(taken: Sequence[Taken], outcomes: Sequence[Outcome], source: str) -> None:
-    """Those of a partition that is gone come again elsewhere."""
+    """Publishes and commits a batch. Records of revoked partitions are left to the new owners."""
     commits = []
     for (session, record), outcome in zip(taken, outcomes, strict=True):
         attempt = session.ledger.attempt(record.offset)

@@ -1,4 +1,4 @@
-"""A transactional producer whose commits of offsets name the group's generation, and sends in a transaction."""
+"""A transactional producer whose offset commits carry the group's generation."""
 
 import asyncio
 from collections.abc import Mapping
@@ -32,8 +32,10 @@ _RETRY_MS = 20
 
 
 def is_refusal(error: BaseException | None) -> bool:
-    """Whether a message raises it that aiokafka or the broker does not take, now or later: whatever is no trouble with
-    a broker or with the transaction."""
+    """Whether the error means that a message will never be accepted by aiokafka or the broker.
+
+    That is any error other than those of brokers, connections and transactions.
+    """
     if isinstance(error, MessageSizeTooLargeError | RecordListTooLargeError):
         return True
     return isinstance(error, Exception) and not isinstance(error, KafkaError | OSError)
@@ -46,7 +48,7 @@ class _Handler(TxnOffsetCommitHandler):  # type: ignore[misc]
         return CommitOffsets(manager.transactional_id, producer, self._group_id, self._sender._identity, self._offsets)
 
     def handle_response(self, response: OffsetsCommitted) -> float | None:
-        # As version 0 has it, without the tags.
+        # In the form of version 0, without tags.
         response.errors = [(topic, [one[:2] for one in partitions]) for topic, partitions, _ in response.errors]
         for _, partitions in response.errors:
             for _, code in partitions:
@@ -66,7 +68,7 @@ class _Sender(Sender):  # type: ignore[misc]
 
 
 class _Manager(TransactionManager):  # type: ignore[misc]
-    """Whoever waits for one step of a transaction that fails is told, and then waits for none of the others."""
+    """Marks the errors of a failed transaction's other steps as retrieved: its caller awaits only the first to fail."""
 
     def error_transaction(self, exc: Exception) -> None:
         offsets = [future for _, _, future in self._pending_txn_offsets]
@@ -84,7 +86,7 @@ class _Manager(TransactionManager):  # type: ignore[misc]
 
 
 class _Accumulator(MessageAccumulator):  # type: ignore[misc]
-    """A batch also tells whoever waits for room beside it, which is nobody as a rule."""
+    """Marks the errors of batches' drain waiters as retrieved: usually nothing awaits them."""
 
     def fail_all(self, exception: BaseException) -> None:
         waiting = [batch._drain_waiter for batches in self._batches.values() for batch in batches]
@@ -94,14 +96,14 @@ class _Accumulator(MessageAccumulator):  # type: ignore[misc]
 
 
 class TransactionalProducer(AIOKafkaProducer):  # type: ignore[misc]
-    """Its start fences whoever had the transactional id, and ends that one's open transaction."""
+    """A producer whose start fences the previous producer of its transactional id and ends its open transaction."""
 
     def __init__(self, connection: Connection, transactional_id: str) -> None:
         super().__init__(
             **connection.producer(),
             transactional_id=transactional_id,
             transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
-            # While the markers of the last transaction are being written the broker refuses the next one.
+            # The broker refuses a transaction while it is still writing the markers of the last one.
             retry_backoff_ms=_RETRY_MS,
         )
         closing(self)
@@ -110,7 +112,7 @@ class TransactionalProducer(AIOKafkaProducer):  # type: ignore[misc]
         self._message_accumulator.__class__ = _Accumulator
 
     def _partition(self, topic: str, partition: int | None, *message: bytes | None) -> int:
-        """One that the topic has not counts as none: it was heard of from others."""
+        """Ignores a requested partition that the topic does not have: it may come from another process's message."""
         known = partition in self._metadata.partitions_for_topic(topic)
         chosen: int = super()._partition(topic, partition if known else None, *message)
         return chosen
@@ -118,17 +120,20 @@ class TransactionalProducer(AIOKafkaProducer):  # type: ignore[misc]
     async def send_offsets(
         self, offsets: Mapping[TopicPartition, tuple[int, str]], group: str, identity: Identity
     ) -> None:
-        """Into the transaction under way. Aborts it and raises one of EXPELLED when the group has gone on."""
+        """Adds the offsets to the open transaction.
+
+        Aborts it and raises one of EXPELLED if the group has moved on without this member.
+        """
         self._sender._identity = identity
         try:
             await self.send_offsets_to_transaction(offsets, group)
         except EXPELLED:
-            # So that no reader waits for it.
+            # Otherwise read-committed consumers would wait for it to time out.
             await self.abort_transaction()
             raise
 
     async def send_message(self, message: Message, parent: Span) -> "asyncio.Future[object]":
-        """Hands the message over, under a span below `parent`; the future ends with its delivery."""
+        """Hands over the message, under a child span of `parent`. Returns a future that is done on delivery."""
         key = message.key.decode("utf-8", "replace") if message.key is not None else ""
         span = messaging.start_send(message.topic, key, parent)
         try:
@@ -141,6 +146,6 @@ class TransactionalProducer(AIOKafkaProducer):  # type: ignore[misc]
             )
         finally:
             span.end()
-        # A transaction that fails for another reason leaves it unawaited.
+        # Not awaited if the transaction fails for another reason.
         sent.add_done_callback(heard)
         return sent

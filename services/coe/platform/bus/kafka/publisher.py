@@ -1,4 +1,4 @@
-"""Publishes outside of transactions."""
+"""Publishes messages outside of transactions."""
 
 import asyncio
 import time
@@ -28,22 +28,22 @@ from coe.platform.telemetry import messaging
 
 _log = structlog.stdlib.get_logger(__name__)
 _PUBLISH_TIMEOUT_S = 30.0
-# What a broker that hangs, or is away, is seen as.
+# The errors seen when a broker hangs or is unreachable.
 _SILENCE = (TimeoutError, KafkaConnectionError, KafkaTimeoutError, NodeNotReadyError, RequestTimedOutError)
 
 
 class KafkaPublisher:
-    """Idempotent: a retry after a lost acknowledgement does not double a message.
+    """Publishes idempotently: a retry after a lost acknowledgement does not duplicate a message.
 
-    A producer numbers its messages, and the broker takes none after a gap. One message that it gave up, as when the
-    broker was away for long, makes a gap for good: then another producer takes its place.
+    A producer numbers its messages, and the broker accepts none after a gap. A message that was abandoned, for example
+    because the broker was unreachable for long, leaves a permanent gap; the producer is then replaced.
     """
 
     def __init__(self, connection: Connection, source: str) -> None:
         self._connection = connection
         self._source = source
         self._producer: AIOKafkaProducer | None = None
-        # A message of the producer was given up.
+        # The producer has abandoned a message.
         self._gap = False
         self._replacing = asyncio.Lock()
 
@@ -65,7 +65,10 @@ class KafkaPublisher:
             await stop_producer(producer)
 
     async def publish(self, outgoing: Outgoing) -> None:
-        """Returns when all in-sync replicas have it. Raises Unavailable after 30 s; it may still get through then."""
+        """Returns once all in-sync replicas have the message.
+
+        Raises Unavailable after 30 s; the message may still be delivered after that.
+        """
         span = messaging.start_send(outgoing.topic, outgoing.key)
         try:
             try:
@@ -73,19 +76,19 @@ class KafkaPublisher:
             except Unavailable as error:
                 if not isinstance(error.__cause__, OutOfOrderSequenceNumber):
                     raise
-                # Behind a gap: not taken, and never will be. The next producer has no gap.
+                # Rejected for good, because of a gap. The replacement producer has none.
                 await _delivered(await self._send(outgoing, span), outgoing.topic)
         finally:
             span.end()
 
     async def post(self, outgoing: Outgoing) -> None:
-        """Returns when it is buffered. Raises Unavailable when the buffer stays full for 30 s."""
+        """Returns once the message is buffered. Raises Unavailable if the buffer stays full for 30 s."""
         messaging.count_sent(outgoing.topic)
         delivery = await self._send(outgoing)
         delivery.add_done_callback(_log_failure)
 
     async def _working(self) -> AIOKafkaProducer:
-        """The producer; another one when it has a gap, or its sender ended. Raises KafkaError while none can start."""
+        """The producer, replaced first if it has a gap or its sender has ended. Raises KafkaError if none can start."""
         if self._is_broken():
             async with self._replacing:
                 if self._is_broken():
@@ -132,7 +135,7 @@ async def _handed_over(producer: AIOKafkaProducer, outgoing: Outgoing, headers: 
         )
     except UnknownTopicOrPartitionError:
         if cluster._last_successful_refresh_ms == heard:
-            # Nobody answered who could know the topic.
+            # No metadata has arrived meanwhile, so the broker is unreachable rather than the topic unknown.
             raise TimeoutError from None
         raise
     return sent

@@ -1,8 +1,8 @@
-"""Lets aiokafka's consumers read records whose header names are no UTF-8.
+"""Lets aiokafka's consumers read records whose header names are not UTF-8.
 
-Anybody may write to our topics, and a broker takes any bytes as a name. aiokafka refuses such a record at each attempt,
-and with it all that comes after it in the partition. It has no setting for that, so its reader of fetched bytes is
-replaced: a batch that it can't read is read again by its implementation in Python, with replacement characters.
+Any client may write to the topics, and brokers accept any bytes as a header name. aiokafka fails on such a record at
+every attempt, which blocks the partition. It has no setting for this, so its record reader is replaced: a batch that
+fails to decode is read again by aiokafka's Python implementation, with replacement characters.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from aiokafka.record.memory_records import _MemoryRecordsPy
 
 
 class _Text(bytearray):
-    """Whose parts are decoded whatever they are."""
+    """A bytearray whose slices decode invalid bytes to replacement characters."""
 
     def __getitem__(self, index: Any) -> Any:
         part = super().__getitem__(index)
@@ -33,7 +33,7 @@ class _LenientBatch(_DefaultRecordBatchPy):  # type: ignore[misc]
 
 
 class _Batch:
-    """A batch, read leniently where it can't be read strictly."""
+    """A batch that is read leniently if strict decoding fails."""
 
     def __init__(self, batch: Any, raw: memoryview) -> None:
         self._batch = batch
@@ -60,5 +60,5 @@ class _Records(_MemoryRecordsPy):  # type: ignore[misc]
 
 
 def read_any_header() -> None:
-    """From now on, in all consumers of this process."""
+    """Enables lenient reading in all consumers of this process."""
     fetcher.MemoryRecords = _Records

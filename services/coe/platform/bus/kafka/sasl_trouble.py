@@ -1,4 +1,4 @@
-"""Why a broker does not let us in, in one line that names the setting: aiokafka only logs it, and tries for ever."""
+"""Diagnoses SASL failures in one line that names the setting. aiokafka only logs them and retries forever."""
 
 import asyncio
 from typing import Any
@@ -10,12 +10,15 @@ from aiokafka.protocol.admin import SaslHandShakeRequest
 from coe.platform.sasl import SaslSettings
 
 _TIMEOUT_S = 5.0
-# What a listener without SASL says to a handshake.
+# The error code with which a listener without SASL answers a handshake.
 _ILLEGAL_SASL_STATE = 34
 
 
 async def sasl_trouble(host: str, port: int, encryption: dict[str, Any]) -> str:
-    """Empty when the broker lets us in, or does not answer. `encryption`: as Connection.options has it."""
+    """Why authentication fails; empty if it succeeds or the broker does not respond.
+
+    `encryption`: the security options from Connection.options.
+    """
     sasl = SaslSettings()
     options = sasl.options()
     protocol = encryption["security_protocol"].removeprefix("SASL_")
@@ -44,7 +47,7 @@ async def sasl_trouble(host: str, port: int, encryption: dict[str, Any]) -> str:
 
 
 async def _offered(connection: AIOKafkaConnection) -> list[str]:
-    """The mechanisms that it lets clients in by; none where it asks nobody."""
+    """The mechanisms the broker offers; none if it does not require authentication."""
     try:
         response = await connection.send(SaslHandShakeRequest("PLAIN"))
     finally:

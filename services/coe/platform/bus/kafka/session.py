@@ -1,6 +1,6 @@
-"""One input partition in this process's hands: its ledger, what is in flight and what waits to be committed.
+"""An input partition assigned to this process: its ledger, records in flight, and completions to commit.
 
-Its offsets are committed by `transactions`, together with those of the process's other partitions.
+`transactions` commits its offsets together with those of the process's other partitions.
 """
 
 import asyncio
@@ -15,36 +15,37 @@ from coe.platform.bus.messages import Message
 from coe.platform.errors import CoEError
 from coe.platform.telemetry import messaging
 
-# What was handed out is committed after this, unless a completion has taken it along by then: quick work costs no
-# transaction of its own, and a generation has hardly begun.
+# Delay before hand-outs are committed on their own. A completion within it takes them along, so that quick work needs
+# no extra transaction; a generation has hardly begun by then.
 _MARK_DELAY_S = 0.05
-# For so long a partition may give what ended its last owner before that was counted.
+# For this long after it was acquired, a partition may yield the record that crashed its previous owner before the
+# hand-out was counted.
 _NEW_S = 5.0
 
 
 @dataclass(eq=False)
 class Completion:
-    """A record that ended, waiting for its transaction."""
+    """A completed record waiting for its transaction."""
 
     session: "PartitionSession"
     record: Record
     messages: list[Message]
-    # What takes their place when they can't be sent. None: it has.
+    # Makes the replacement if the messages cannot be sent. None: they have already been replaced.
     instead: Callable[[CoEError], list[Message]] | None
     committed: "asyncio.Future[bool]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
-    # Its transaction has begun: what comes of it is known when that has ended.
+    # Its transaction has begun, so the result is known only when that ends.
     under_way: bool = False
-    # A message of its failed a transaction: the next one is its own, so that it fails no others' again.
+    # One of its messages made a transaction fail. It gets the next one to itself, so that no others fail with it.
     suspect: bool = False
 
 
 class PartitionSession:
-    """Take records, complete them in any order. `close` when the partition is gone.
+    """Takes records and completes them in any order. Call `close` when the partition is gone.
 
-    `on_ready(partition, offset)` is called whenever the session can take records: from `offset`. Where nothing was ever
-    committed that is 0, also when a topic's first records are gone: the broker then says where it begins.
-    `on_change()`: when there is something to commit. `marks`: also commit what was handed out, so that a next owner
-    counts attempts.
+    `on_ready(partition, offset)` is called whenever the session can take records, starting at `offset`. If nothing was
+    ever committed that is 0, even if the first records have been deleted; the broker then determines the start.
+    `on_change()` is called when there is something to commit. `marks`: also commit hand-outs, so that the next owner
+    can count attempts.
     """
 
     def __init__(
@@ -58,9 +59,9 @@ class PartitionSession:
     ) -> None:
         self.tp = tp
         self.ledger = OffsetLedger()
-        # Whoever had the partition before can't write any more.
+        # The partition's previous owner can no longer write.
         self.fenced = False
-        # What is committed is known: records may be taken and committed.
+        # The committed state has been read: records may be taken and committed.
         self.ready = False
         self.closed = False
         self.unmarked = False
@@ -72,12 +73,12 @@ class PartitionSession:
         self._records: dict[int, Record] = {}
         self._marking: asyncio.TimerHandle | None = None
         self._new_until = 0.0
-        # What was handed out below this offset is committed as such, and what of the rest is waited for.
+        # Hand-outs below this offset are committed; callers wait for some of the others.
         self._counted_until = 0
         self._counting: dict[int, asyncio.Future[None]] = {}
-        # The ledger was full: what came since was not taken, and must be fetched again.
+        # The ledger was full: later records were not taken and must be fetched again.
         self._behind = False
-        # Nobody else had the partition since it was last ready.
+        # No other process has had the partition since it was last ready.
         self._kept = True
 
     @property
@@ -89,7 +90,7 @@ class PartitionSession:
         return len(self._records)
 
     def take(self, record: Record) -> bool:
-        """False: skip this record, it is done or in flight."""
+        """Hands out the record. Returns False to skip it: it is done, in flight, or will be fetched again."""
         if not self.ready or self._behind:
             return False
         if self.ledger.full:
@@ -104,11 +105,11 @@ class PartitionSession:
         return True
 
     def holds(self, record: Record) -> bool:
-        """Whether this very hand-out of the record is in flight here."""
+        """Whether this particular hand-out of the record is in flight here."""
         return self._records.get(record.offset) is record
 
     def counted(self, record: Record) -> "asyncio.Future[None] | None":
-        """As ParallelConsumer's."""
+        """See ParallelConsumer.counted."""
         loop = asyncio.get_running_loop()
         if record.offset < self._counted_until or loop.time() >= self._new_until:
             return None
@@ -117,10 +118,10 @@ class PartitionSession:
     def complete(
         self, record: Record, messages: list[Message], instead: Callable[[CoEError], list[Message]]
     ) -> "asyncio.Future[bool] | None":
-        """Publishes and commits soon; None when the record is not ours any more.
+        """Queues the record for the next transaction. Returns None if the record is no longer in flight here.
 
-        `instead`: what to publish when these messages can't be sent.
-        The future says whether it was committed. It belongs to the session: don't cancel it.
+        `instead` makes the replacement if these messages cannot be sent. The future's result is whether the record was
+        committed. It belongs to the session: don't cancel it.
         """
         if not self.holds(record):
             return None
@@ -131,11 +132,11 @@ class PartitionSession:
         return completion.committed
 
     async def flush(self) -> None:
-        """Returns when no completion waits any more, or the session is closed."""
+        """Waits until no completion is pending, or the session is closed."""
         await asyncio.gather(*(completion.committed for completion in self.waiting.values()))
 
     def close(self) -> None:
-        """Everything in flight is lost: its completions end with False, or as the transaction under way does."""
+        """Drops everything in flight. Completions get False, or the result of the transaction they are in."""
         self.closed, self.ready = True, False
         self._cancel_marking()
         for offset in list(self._records):
@@ -144,15 +145,15 @@ class PartitionSession:
                 self.finish(offset, committed=False)
 
     def lose(self, *, kept: bool) -> None:
-        """What is committed has to be read again. `kept` False: somebody else may have had the partition meanwhile."""
+        """Requires the committed state to be read again. `kept`: no other process can have had the partition."""
         self.ready = False
         self._kept = self._kept and kept
 
     def acquired(self, offset: int | None, metadata: str) -> None:
-        """Takes over from what is committed.
+        """Continues from the committed state.
 
-        What is in flight here and done there was done by whoever had the partition meanwhile, or else in a
-        transaction of ours whose end we did not hear of.
+        Records in flight here but done there were completed by an owner in between or, if there was none, by one of our
+        own transactions whose result was lost.
         """
         committed = OffsetLedger(offset or 0, metadata)
         if self._records:
@@ -162,31 +163,31 @@ class PartitionSession:
             self.ledger = committed
         self.ready, self._kept, self._behind = True, True, False
         self._new_until = asyncio.get_running_loop().time() + _NEW_S
-        # In any case: what was fetched and not taken meanwhile must be fetched again.
+        # Called in any case: records fetched but not taken in the meantime must be fetched again.
         self._on_ready(self.tp, self.ledger.position)
         if self._marks:
             self._mark()
 
     def marked(self) -> int:
-        """What was handed out, below the offset that it returns, is being committed."""
+        """Called when hand-outs are being committed. Returns the offset below which they are."""
         self.unmarked = False
         self._cancel_marking()
         return self.ledger.position
 
     def count(self, until: int) -> None:
-        """What was handed out below this offset is committed."""
+        """Called once the hand-outs below this offset are committed."""
         self._counted_until = until
         for offset in [offset for offset in self._counting if offset < until]:
             self._counting.pop(offset).set_result(None)
 
     def resume(self) -> None:
-        """Goes on where the full ledger made it stop, once there is room."""
+        """Continues where a full ledger stopped it, if there is room again."""
         if self.ready and self._behind and not self.ledger.full:
             self._behind = False
             self._on_ready(self.tp, self.ledger.position)
 
     def finish(self, offset: int, *, committed: bool) -> float:
-        """Returns the seconds that the record was in hand."""
+        """Ends a record's hand-out. Returns how long it was in flight, in seconds."""
         record = self._records.pop(offset, None)
         if self.ledger.holds(offset):
             self.ledger.complete(offset)

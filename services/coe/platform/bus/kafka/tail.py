@@ -1,7 +1,7 @@
-"""Follows topics from now on, without a group.
+"""Follows topics from their current ends, without a group.
 
-Partitions are assigned here. Where aiokafka does it, one that is added, or a topic that is unknown for a moment, has it
-begin at the end of every partition again: what lies between would be missed.
+Partitions are assigned here rather than by aiokafka. When a partition is added or a topic is briefly unknown, aiokafka
+restarts at the end of every partition and misses the records in between.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ _MAX_RECORDS = 1000
 
 
 class KafkaTail:
-    """Entered once the end of every partition is known. Raises Unavailable when that takes longer than 30 s."""
+    """Entering returns once the end of every partition is known. Raises Unavailable if that takes more than 30 s."""
 
     def __init__(self, connection: Connection, topics: Sequence[str]) -> None:
         self._topics = tuple(topics)
@@ -72,7 +72,7 @@ async def _records(consumer: AIOKafkaConsumer, topics: Sequence[str]) -> AsyncIt
     cluster, seen = consumer._client.cluster, 0.0
     while True:
         try:
-            # New partitions come with new metadata.
+            # New partitions show up when the metadata is refreshed.
             if (newest := cluster._last_successful_refresh_ms) != seen:
                 await _take_new_partitions(consumer, topics)
                 seen = newest
@@ -89,12 +89,12 @@ async def _records(consumer: AIOKafkaConsumer, topics: Sequence[str]) -> AsyncIt
             for record in records:
                 yield as_record(record)
         if sum(map(len, batches.values())) == _MAX_RECORDS:
-            # More was fetched, and comes without a pause: first it is others' turn.
+            # More is buffered and would be returned without a pause; let other tasks run first.
             await asyncio.sleep(0)
 
 
 async def _take_new_partitions(consumer: AIOKafkaConsumer, topics: Sequence[str]) -> None:
-    """From their beginning: they are younger than what is followed. The others go on where they are."""
+    """Assigns new partitions from their beginning, since all their records are new. The others keep their positions."""
     known = consumer.assignment()
     there = {TopicPartition(topic, n) for topic in topics for n in consumer.partitions_for_topic(topic) or ()}
     if not there - known:

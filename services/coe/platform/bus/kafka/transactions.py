@@ -1,12 +1,14 @@
-"""The transactions of one process in a consumer group: one after another, each over all partitions that have something.
+"""Runs the transactions of one group member, one at a time, each over all partitions with something to commit.
 
-Two checks of the broker keep a former owner of a partition from writing. A commit of offsets names the group's
-generation and is refused when the group has gone on; who reads what is committed waits for commits accepted before.
-And the transactional id is a partition's: of one that this process has, its *lead*. Whoever is assigned a partition
-first takes that id's epoch, which ends the transaction of a process that died with it as its lead at once, rather than
-after the broker's timeout.
+Two checks by the broker keep a partition's former owner from writing:
 
-So a session needs no goodbye to be safe, and one that is kept over a rebalance may simply go on.
+* An offset commit carries the group's generation and is refused if the group has moved on. A new owner reads committed
+  offsets only after waiting for commits accepted before.
+* The transactional id is that of one of the process's partitions, its *lead*. A new owner of a partition first bumps
+  the epoch of the partition's id. If a process died with this partition as its lead, that ends its transaction at once
+  rather than after the broker's timeout.
+
+So a session is safe without an orderly handover, and one that is kept through a rebalance can simply continue.
 """
 
 import asyncio
@@ -30,15 +32,15 @@ from coe.platform.telemetry import messaging
 _log = structlog.stdlib.get_logger(__name__)
 
 _TIMEOUT_S = 15.0
-# A consumer that was thrown out of its group learns of it with its next heartbeat. Don't fight the new owner before.
+# A consumer expelled from its group learns of it with its next heartbeat. Until then, don't fight the new owner.
 _FENCED_PAUSE_S = 2.0
-# A commit accepted before ends within this, as a rule.
+# A pending commit usually ends within this time.
 _UNSTABLE_PAUSE_S = 0.02
 _MAX_PER_TRANSACTION = 512
 
 
 class Transactions:
-    """Commits what the sessions complete. `sessions` is the membership's own: those of the partitions it has now."""
+    """Commits what the sessions complete. `sessions` is the membership's own mapping of its current partitions."""
 
     def __init__(
         self, group: str, connection: Connection, admin: Admin, sessions: Mapping[TopicPartition, PartitionSession]
@@ -52,13 +54,13 @@ class Transactions:
         self._assigned = asyncio.Event()
         self._reading: asyncio.Task[None] | None = None
         self._task: asyncio.Task[None] | None = None
-        # Whether the last transaction was a suspect's.
+        # The last transaction carried a suspect.
         self._suspects_turn = False
-        # Since something was committed.
+        # Failures since the last commit.
         self._failures = 0
 
     def assigned(self, identity: Identity) -> None:
-        """The sessions are what this member of the group has in this generation."""
+        """Called after a rebalance: the sessions are those of this member in this generation."""
         self._identity = identity
         self._assigned.set()
         self.wake()
@@ -66,17 +68,17 @@ class Transactions:
             self._task = asyncio.create_task(self._run(), name=f"transactions of {self._group}")
 
     def wake(self) -> None:
-        """There is something to do."""
+        """Signals that there is something to do."""
         self._wake.set()
 
     def check(self) -> None:
-        """Raises when they have ended by themselves: without them records are handed out and none is committed."""
+        """Raises InternalError if the task has ended by itself: records would be handed out but never committed."""
         if self._task is not None and self._task.done():
             error = None if self._task.cancelled() else self._task.exception()
             raise InternalError(f"the transactions of {self._group} have ended: {error!r}") from error
 
     async def stop(self) -> None:
-        """What is under way is given up."""
+        """Stops at once, abandoning the transaction in progress."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -103,7 +105,7 @@ class Transactions:
                 expelled, pause = isinstance(error, EXPELLED), _FENCED_PAUSE_S
             except Exception as error:
                 self._lose(kept=True)
-                # Also before its first transaction: what is assigned now has been tried, and is not news.
+                # Even without a transaction: the current assignment has been tried and is no reason to retry early.
                 self._used = self._identity
                 self._failures += 1
                 pause = backoff.delay_s(self._failures)
@@ -115,7 +117,10 @@ class Transactions:
             await self._rest(None if expelled else pause)
 
     async def _rest(self, pause_s: float | None) -> None:
-        """Ends early when the group has assigned anew since the last transaction or failure; None: only then."""
+        """Waits `pause_s`, but less if the group has rebalanced since the last transaction or failure.
+
+        None: waits for the rebalance.
+        """
         try:
             async with asyncio.timeout(pause_s):
                 while self._identity == self._used:
@@ -125,7 +130,7 @@ class Transactions:
             return
 
     async def _serve(self, producer: TransactionalProducer, lead: PartitionSession) -> None:
-        """Until the lead is gone."""
+        """Takes over partitions and commits until the lead is gone."""
         loop = asyncio.get_running_loop()
         pace = Pace(loop.time())
         while self._sessions.get(lead.tp) is lead and lead.fenced:
@@ -141,14 +146,14 @@ class Transactions:
                 await self._commit(producer, ready)
 
     async def _commit(self, producer: TransactionalProducer, ready: Sequence[PartitionSession]) -> None:
-        """One transaction. After an error, whether it is committed is not known."""
+        """Runs one transaction. After an error it is unknown whether it was committed."""
         self._used = self._identity
         batch = self._batch([completion for session in ready for completion in session.waiting.values()])
         ended: dict[PartitionSession, list[int]] = {session: [] for session in ready if session.unmarked}
         for completion in batch:
             completion.under_way = True
             ended.setdefault(completion.session, []).append(completion.record.offset)
-        # Before anything can change: a session that is closed meanwhile counts what it gave up as ended.
+        # Computed before any await: a session closed in the meantime counts the records it dropped as done.
         offsets = {session.tp: session.ledger.after(those) for session, those in ended.items()}
         marked = {session: session.marked() for session in ended}
         try:
@@ -186,7 +191,7 @@ class Transactions:
                         _blame([completion], error)
                     raise
         await producer.send_offsets(offsets, self._group, self._used)
-        # Before the commit: aiokafka would commit without a message that the broker refused.
+        # Awaited before the commit: aiokafka would commit even if the broker had refused a message.
         try:
             await asyncio.gather(*(delivery for _, delivery in sent))
         except Exception as error:
@@ -195,14 +200,14 @@ class Transactions:
         await producer.commit_transaction()
 
     def _batch(self, waiting: Sequence[Completion]) -> list[Completion]:
-        """Of a transaction. Suspects are alone in theirs, and take turns with the others."""
+        """The completions of the next transaction. A suspect gets one to itself, alternating with the others."""
         suspects = [completion for completion in waiting if completion.suspect]
         others = [completion for completion in waiting if not completion.suspect]
         self._suspects_turn = bool(suspects) and not (self._suspects_turn and others)
         return suspects[:1] if self._suspects_turn else others[:_MAX_PER_TRANSACTION]
 
     async def _take_over(self) -> None:
-        """Fences former owners of new partitions, and has read what is committed where that is not known."""
+        """Fences former owners of new partitions, and starts reading committed offsets where they are unknown."""
         while new := [session for session in self._sessions.values() if not session.fenced]:
             identity = self._identity
             await self._stop_reading()
@@ -216,7 +221,7 @@ class Transactions:
             self._reading = asyncio.create_task(self._read(), name=f"offsets of {self._group}")
 
     async def _read(self) -> None:
-        """Beside the transactions: it may have to wait for one of a former owner."""
+        """Reads committed offsets concurrently with transactions: it may have to wait for a former owner's to end."""
         failures = 0
         while unread := [session for session in self._sessions.values() if session.fenced and not session.ready]:
             try:
@@ -247,9 +252,9 @@ class Transactions:
 
 
 def _blame(refused: Collection[Completion], error: Exception) -> None:
-    """Among others, a completion may have been refused with another's message. Alone it was its own: it ends with that.
+    """Marks the completions as suspects, and replaces the messages of those that already were.
 
-    So what failed once is always tried again.
+    In a shared transaction another completion's message may have caused the refusal, so each is retried alone first.
     """
     for completion in refused:
         if completion.suspect and completion.instead is not None:

@@ -1,4 +1,4 @@
-"""The event bus in memory, for tests: the same contract as on Kafka, within one event loop."""
+"""An in-memory event bus for tests, with the same contract as the Kafka bus, within one event loop."""
 
 from coe.platform.bus.memory.broker import MemoryBroker
 from coe.platform.bus.memory.bus import MemoryBus

@@ -1,4 +1,4 @@
-"""Topics and groups in memory."""
+"""The in-memory broker: topics and consumer groups."""
 
 import asyncio
 import time
@@ -14,7 +14,7 @@ DEFAULT_PARTITIONS = 4
 
 
 class Member(Protocol):
-    """What a group asks of its members."""
+    """A group member."""
 
     @property
     def partitions(self) -> Collection[int]: ...
@@ -24,14 +24,14 @@ class Member(Protocol):
 
 @dataclass
 class Group:
-    """Who consumes, and what is committed: partition -> offset and metadata."""
+    """A consumer group: its members and commits (partition -> offset and metadata)."""
 
     members: list[Member] = field(default_factory=list)
     committed: dict[int, tuple[int, str]] = field(default_factory=dict)
 
 
 class MemoryBroker:
-    """Topics and groups that the buses of several "processes" share. An unknown topic is made when it is first used."""
+    """Topics and groups shared by the buses of several "processes". A topic is created when it is first used."""
 
     def __init__(self) -> None:
         self._topics: dict[str, list[list[Record]]] = {}
@@ -58,7 +58,7 @@ class MemoryBroker:
         return self._groups.setdefault((subscription.group, subscription.topic), Group())
 
     def notify(self) -> None:
-        """Wakes everybody who waits for a change."""
+        """Wakes all tasks waiting for a change."""
         self._changed.set()
         self._changed = asyncio.Event()
 

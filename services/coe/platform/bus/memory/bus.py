@@ -1,4 +1,4 @@
-"""The bus of one "process" in memory."""
+"""The in-memory bus of one "process"."""
 
 import time
 from collections.abc import Sequence
@@ -15,17 +15,17 @@ from coe.platform.telemetry import messaging
 
 
 class MemoryBus:
-    """One "process" on a broker."""
+    """The bus of one "process", on a broker that several may share."""
 
     def __init__(self, broker: MemoryBroker | None = None, *, source: str = "coe/test") -> None:
         self.broker = broker or MemoryBroker()
         self._source = source
 
     async def start(self) -> None:
-        """Nothing to open."""
+        """Does nothing."""
 
     async def stop(self) -> None:
-        """Nothing to close."""
+        """Does nothing."""
 
     @property
     def publisher(self) -> "MemoryBus":

@@ -1,4 +1,4 @@
-"""Out-of-order completion and following, in memory."""
+"""In-memory consumers: completion in any order, and tailing."""
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Sequence
@@ -10,7 +10,7 @@ from coe.platform.bus.memory.membership import Membership
 
 
 class MemoryParallel:
-    """Consumer and its context in one."""
+    """A parallel consumer that is also its own context."""
 
     def __init__(self, broker: MemoryBroker, subscription: Subscription, source: str) -> None:
         self._broker = broker
@@ -55,7 +55,7 @@ class MemoryParallel:
 
 
 class MemoryTail:
-    """Follows topics from their ends at entry."""
+    """Follows topics from the ends they had on entry."""
 
     def __init__(self, broker: MemoryBroker, topics: Sequence[str]) -> None:
         self._broker = broker
@@ -68,7 +68,7 @@ class MemoryTail:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Nothing to close."""
+        """Does nothing."""
 
     async def _records(self, ends: dict[str, list[int]]) -> AsyncIterator[Record]:
         while True:

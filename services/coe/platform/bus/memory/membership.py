@@ -1,4 +1,4 @@
-"""A consumer's place in a group: its partitions, and what of them is in hand."""
+"""A consumer's membership in a group: its partitions and the records in flight."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from coe.platform.telemetry import messaging
 
 @dataclass(eq=False)
 class Session:
-    """One partition in a member's hands."""
+    """A partition assigned to a member."""
 
     partition: int
     ledger: OffsetLedger
@@ -42,7 +42,7 @@ class Membership:
         self._rebalance()
 
     def assign(self, partitions: Sequence[int]) -> None:
-        """Keeps sessions of partitions that it had; what is in flight in the others is lost to it."""
+        """Keeps the sessions of partitions it had. Records in flight in the others are lost to this member."""
         for partition in [known for known in self.sessions if known not in partitions]:
             for record in self.sessions.pop(partition).records.values():
                 messaging.end_record(record, "revoked")
@@ -62,7 +62,7 @@ class Membership:
             member: [partition for partition, owner in owners.items() if owner == one]
             for one, member in members.items()
         }
-        # First take away, then give: a new owner starts from what the old one has committed.
+        # Revoke first, then assign: a new owner must start from what the old one has committed.
         for member, share in shares.items():
             member.assign([partition for partition in share if partition in member.partitions])
         for member, share in shares.items():
@@ -79,7 +79,7 @@ class Membership:
                 if len(taken) >= limit or session.ledger.full:
                     break
                 if session.ledger.take(record.offset):
-                    # A hand-out of its own: a later one of the same record is another object.
+                    # A copy, to tell this hand-out from later ones of the same record.
                     own = Record(*record)
                     session.records[own.offset] = own
                     messaging.start_record(own, self._subscription.group)
