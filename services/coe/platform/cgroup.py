@@ -1,4 +1,4 @@
-"""What the control groups (version 2) of this process allow it: a container's limits, and a systemd unit's."""
+"""Reads this process's cgroup v2 limits, such as those of a container or a systemd unit."""
 
 from collections.abc import Iterator
 from pathlib import Path, PurePath
@@ -7,8 +7,9 @@ OWN, ROOT = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
 
 def limits(name: str, own: Path = OWN, root: Path = ROOT) -> Iterator[str]:
-    """The limit of that name, `memory.max` say, of its group and of those above it, as it stands there; the smallest
-    counts. None where there are no such groups.
+    """Yields the raw values of a limit, such as `memory.max`, from the process's group up to the root.
+
+    The smallest applies. Yields nothing without cgroup v2.
     """
     try:
         lines = own.read_text().splitlines()

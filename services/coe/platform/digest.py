@@ -1,4 +1,4 @@
-"""What a prompt asks for, in one word: whether two prompts of one request id are the same. It travels in a header."""
+"""Digests that tell whether two prompts with the same request id are identical. Carried in a header."""
 
 import hashlib
 import re
@@ -14,12 +14,12 @@ _FORM = re.compile(rf"[0-9a-f]{{{DIGEST_CHARS}}}")
 def digest_of(prompt: events_pb2.PromptSubmitted) -> str:
     asked = events_pb2.PromptSubmitted()
     asked.CopyFrom(prompt)
-    # The same prompt has others when it is submitted again.
+    # These differ when the same prompt is submitted again.
     asked.request_id, asked.submitted_at_ms, asked.deadline_ms = "", 0, 0
     return hashlib.blake2b(asked.SerializeToString(deterministic=True), digest_size=DIGEST_CHARS // 2).hexdigest()
 
 
 def digest_header(record: Record) -> str:
-    """Of the prompt that the record belongs to. Empty where it says none, or what is none."""
+    """The digest of the record's prompt; empty if the header is missing or malformed."""
     text = record.header(DIGEST_HEADER) or ""
     return text if _FORM.fullmatch(text) else ""

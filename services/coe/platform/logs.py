@@ -1,4 +1,4 @@
-"""Structured logs: one JSON object a line on stderr, with the trace and span that they belong to."""
+"""Structured logs: one JSON object per line on stderr, with trace and span ids."""
 
 import logging
 import sys
@@ -12,30 +12,31 @@ from opentelemetry import trace
 
 LogFormat = Literal["json", "console"]
 
-# Chatty at INFO: each rebalance and each coordinator they find.
+# Chatty at INFO; for example, aiokafka logs every rebalance and every coordinator it finds.
 _QUIET = ("aiokafka", "opentelemetry", "httpx", "uvicorn.access")
-# Says the same twenty times a second while the broker is away, and every few seconds while the collector is.
+# These repeat the same line, up to twenty times per second, while the broker or the collector is unreachable.
 _REPEATING = ("aiokafka", "opentelemetry")
-# Of whose lines each tells another number of seconds.
+# Its repeated lines differ in a number of seconds, so they are compared before formatting.
 _NUMBERED = "opentelemetry"
 _EVERY_S = 30.0
 _MOST_REMEMBERED = 1000
-# So a broker tells that it still writes the end of the client's former transaction, and is asked again after a moment.
-# Where replicas do lack, whoever sends fails within seconds and says so.
+# Also a broker's normal response while it is still ending the client's previous transaction; aiokafka retries shortly
+# after. If replicas really are missing, the send fails within seconds and is logged.
 _ORDINARY = ("aiokafka.producer.sender", "NotEnoughReplicasError")
-# Of our own making.
+# Multi-line fields that we generate ourselves.
 _LINES = ("exception", "stack")
 
 
 class Repeats(logging.Filter):
-    """Lets a line of such a library through once in `_EVERY_S`; the next one says how often it was `repeated`. What is
-    no trouble at all is not let through.
+    """Passes each line of the repetitive libraries once per `_EVERY_S`; the next one has the number `repeated`.
+
+    Drops lines about ordinary conditions altogether.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._clock = clock
-        # Line -> when it was let through, and how often it came since.
+        # Line -> when it was last passed, and how often it has been suppressed since.
         self._said: dict[tuple[str, int, str], tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -58,7 +59,7 @@ class Repeats(logging.Filter):
 
 
 def configure(service: str, *, level: str = "INFO", form: LogFormat = "json") -> None:
-    """Sends structlog's and the standard library's records through one formatter to stderr."""
+    """Logs records of both structlog and the standard library to stderr, through the same formatter."""
     shared: list[structlog.typing.Processor] = [
         partial(_add_service, service),
         structlog.stdlib.add_log_level,
@@ -88,13 +89,13 @@ def configure(service: str, *, level: str = "INFO", form: LogFormat = "json") ->
 
 
 def get(name: str) -> structlog.stdlib.BoundLogger:
-    """A logger whose calls take an event and facts: `log.info("lease granted", slot=3)`."""
+    """A logger whose methods take an event and fields: `log.info("lease granted", slot=3)`."""
     logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(name)
     return logger
 
 
 def _renderers(form: LogFormat) -> list[structlog.typing.Processor]:
-    """Tracebacks are without local variables: these hold prompts and passwords."""
+    """The renderers of a format. Tracebacks omit local variables, which may hold prompts and passwords."""
     if form == "console":
         plain = structlog.dev.plain_traceback
         return [_escape, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
@@ -103,13 +104,13 @@ def _renderers(form: LogFormat) -> list[structlog.typing.Processor]:
 
 
 def _drop_colours(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """uvicorn says some lines twice, the second time for a terminal."""
+    """Drops the colored copy of the message that uvicorn adds for terminals."""
     event.pop("color_message", None)
     return event
 
 
 def _escape(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """What clients name things by commands no terminal. JSON escapes by itself."""
+    """Escapes unprintable characters: names chosen by clients must not control a terminal. JSON escapes them itself."""
     for name, value in event.items():
         if isinstance(value, str) and not value.isprintable() and name not in _LINES:
             event[name] = value.encode("unicode_escape").decode()
@@ -119,7 +120,7 @@ def _escape(_logger: object, _method: str, event: MutableMapping[str, Any]) -> M
 def _add_service(
     service: str, _logger: object, _method: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
-    """To lines of every thread, gRPC's own too."""
+    """Adds the service's name to lines from every thread, including gRPC's own."""
     event.setdefault("service", service)
     return event
 

@@ -1,4 +1,4 @@
-"""Ends a process whose parent died (Linux), so that nobody's services stay behind. On when COE_PARENT_PID is set."""
+"""Stops a process whose parent has died (Linux), so that no orphaned services remain. Enabled by COE_PARENT_PID."""
 
 import ctypes
 import os
@@ -8,14 +8,14 @@ _PR_SET_PDEATHSIG = 1
 
 
 def end_with_parent() -> None:
-    """Has the kernel send SIGTERM when the parent dies. Without COE_PARENT_PID: does nothing.
+    """Makes the kernel send SIGTERM when the parent dies. Does nothing unless COE_PARENT_PID is set.
 
-    Raises SystemExit when the parent named there is gone already.
+    Raises SystemExit if that process is no longer the parent.
     """
     expected = os.environ.get("COE_PARENT_PID")
     if not expected:
         return
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    # It may have died before the line above.
+    # The parent may have died before prctl took effect.
     if os.getppid() != int(expected):
         raise SystemExit("coe: the parent process is gone")

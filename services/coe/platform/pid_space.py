@@ -1,7 +1,7 @@
-"""Which numbers of processes mean the same: those of one PID namespace of one running host.
+"""Identifies the PID namespace, within which process ids are comparable.
 
-A container has a namespace of its own unless it is told to share one, and the number of a process in it is another
-process's number outside, or nobody's.
+A container has its own namespace unless configured otherwise. Outside of it, its process ids belong to other processes
+or to none.
 """
 
 from functools import lru_cache
@@ -10,7 +10,7 @@ from pathlib import Path
 
 @lru_cache(maxsize=1)
 def pid_space() -> str:
-    """Equal in processes that call each other by the same numbers. Empty where /proc does not say."""
+    """An identifier of the host's boot and PID namespace; equal ids mean comparable pids. Empty if /proc lacks it."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot}/{Path('/proc/self/ns/pid').stat().st_ino}"

@@ -1,4 +1,4 @@
-"""What is checked of a prompt, whichever way it comes in. Pure."""
+"""Validates prompts, whichever way they come in. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -7,19 +7,19 @@ from coe.platform import tools
 from coe.platform.errors import InvalidPrompt, PromptTooLarge
 
 ROLES = frozenset({"system", "user", "assistant", "tool"})
-# Whose turn the expert answers.
+# Roles an expert answers: the last message must have one of them.
 ASKING = frozenset({"user", "tool"})
-# Of ids and names: they become keys and headers of several messages.
+# Limit for ids and names, which become keys and headers of several messages.
 MAX_NAME_CHARS = 256
-# A turn without text costs an expert's template time, and the prompt tokens, all the same.
+# Even a message without text costs template time and prompt tokens.
 MAX_MESSAGES = 2_048
-# As they lie in memory.
+# Size of a token id in memory.
 _TOKEN_BYTES = 4
 _NAMES = ("request_id", "expert_id", "category", "tenant", "conversation_id")
 
 
 def check(prompt: events_pb2.PromptSubmitted, *, max_bytes: int) -> None:
-    """Raises InvalidPrompt or PromptTooLarge when the prompt can't be answered."""
+    """Raises InvalidPrompt or PromptTooLarge if the prompt cannot be answered."""
     check_names({name: getattr(prompt, name) for name in _NAMES} | {"budget": prompt.budget.name})
     check_text(prompt.prompt, prompt.messages, prompt.tools, max_bytes=max_bytes)
     tools.check(prompt)
@@ -49,7 +49,7 @@ def _check_tokens(prompt: events_pb2.PromptSubmitted, max_bytes: int) -> None:
 
 
 def check_names(names: Mapping[str, str]) -> None:
-    """By field. Raises InvalidPrompt."""
+    """Checks the lengths of names, given by field. Raises InvalidPrompt."""
     long = next((name for name, text in names.items() if len(text) > MAX_NAME_CHARS), None)
     if long is not None:
         raise InvalidPrompt(f"{long} has more than {MAX_NAME_CHARS} characters", param=long)
@@ -62,7 +62,7 @@ def check_text(
     *,
     max_bytes: int,
 ) -> None:
-    """The same of a text that need not say anything."""
+    """Checks a text or conversation, which may be empty. Raises InvalidPrompt or PromptTooLarge."""
     size = sum(len(text.encode()) for text in (prompt, *_texts(messages, offered)))
     if size > max_bytes:
         raise PromptTooLarge(f"the prompt has {size} bytes, the limit is {max_bytes}", bytes=size, limit=max_bytes)
@@ -78,7 +78,7 @@ def check_text(
 
 
 def check_length(messages: int) -> None:
-    """Of a conversation. Raises PromptTooLarge."""
+    """Checks a conversation's number of messages. Raises PromptTooLarge."""
     if messages > MAX_MESSAGES:
         message = f"the conversation has {messages} messages, the limit is {MAX_MESSAGES}"
         raise PromptTooLarge(message, messages=messages, limit=MAX_MESSAGES)

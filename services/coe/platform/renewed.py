@@ -1,4 +1,4 @@
-"""What is made from files, and made anew when they change."""
+"""Objects made from files, and remade when the files change."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -7,26 +7,26 @@ from typing import Generic, TypeVar
 
 from coe.platform.errors import ArtifactError
 
-# Without structlog, a fourth of what a health probe would load.
+# Not structlog, which would be a quarter of what a health probe loads.
 _log = logging.getLogger(__name__)
 Made = TypeVar("Made")
 Stamp = tuple[int, int, int]
 
 
 class Renewed(Generic[Made]):
-    """`made` is what `make` gave last. `what` the files are, in words of the log.
+    """Holds in `made` what `make` last returned. `what` names the files in logs.
 
-    Raises what `make` raises when it is called first; later an ArtifactError leaves what was made.
+    The first call of `make` may raise; later an ArtifactError or OSError is logged and leaves `made` unchanged.
     """
 
     def __init__(self, what: str, files: Sequence[Path], make: Callable[[], Made]) -> None:
         self._what, self._files, self._make = what, files, make
-        # Before they are read: what changes meanwhile is read again.
+        # Taken before the files are read, so that a change in the meantime is noticed.
         self._seen = self._stamps()
         self.made = make()
 
     def renew(self) -> Made | None:
-        """What was made anew because the files have changed since the last look."""
+        """Remakes the object if the files have changed. Returns the new one, or None if there is none."""
         if (seen := self._stamps()) == self._seen:
             return None
         self._seen = seen
@@ -43,7 +43,7 @@ class Renewed(Generic[Made]):
 
 
 def stamp(path: Path) -> Stamp | None:
-    """Another one when the file was written or replaced. None when there is none just now."""
+    """A value that changes when the file is written or replaced. None while the file does not exist."""
     try:
         found = path.stat()
     except OSError:

@@ -1,4 +1,7 @@
-"""Who we are to the Kafka brokers, from COE_KAFKA_SASL_* settings: a user and a password, over COE_KAFKA_SECURITY."""
+"""SASL authentication to the Kafka brokers by user and password, from COE_KAFKA_SASL_* settings.
+
+COE_KAFKA_SECURITY determines whether it runs over TLS.
+"""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,7 +16,7 @@ Mechanism = Annotated[Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"], Be
 
 
 class SaslSettings(Settings):
-    """Settings that are empty count as not set: a deployment leaves them out so."""
+    """Empty settings count as unset, so that a deployment can leave them empty."""
 
     model_config = SettingsConfigDict(env_prefix="COE_KAFKA_SASL_", env_ignore_empty=True)
 
@@ -30,7 +33,7 @@ class SaslSettings(Settings):
         self.options()
 
     def options(self) -> dict[str, str]:
-        """As keyword arguments of aiokafka's classes; none without a mechanism.
+        """Keyword arguments for aiokafka's classes; empty without a mechanism.
 
         Raises ArtifactError, which names the setting.
         """

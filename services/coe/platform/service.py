@@ -1,11 +1,13 @@
-"""The life of a service process: logs, telemetry, gRPC with health and reflection, signals, orderly end.
+"""The lifecycle of a service process: logs, telemetry, gRPC with health and reflection, signals, orderly shutdown.
 
-`run(service)` is what each `service.py` calls. It
+Each `service.py` calls `run(service)`, which
+
 1. configures logging and telemetry under the service's name,
-2. starts the gRPC server with health NOT_SERVING, then `service.start()`, then sets SERVING,
-3. on SIGINT or SIGTERM, or when the parent dies: sets NOT_SERVING, `service.stop()`, ends the server with grace (before
-   that where calls need the service to their end), flushes telemetry.
-A background task of the service that fails ends the process with exit status 1 and one clear line.
+2. starts the gRPC server with health NOT_SERVING, awaits `service.start()`, then sets SERVING,
+3. on SIGINT or SIGTERM, or when the parent dies: sets NOT_SERVING, awaits `service.stop()`, stops the server with a
+   grace period (before `service.stop()` if calls need the service until they end), and flushes telemetry.
+
+If a background task of the service fails, the process logs the error and exits with status 1.
 """
 
 import asyncio
@@ -30,45 +32,45 @@ _HEALTH_PERIOD_S = 2.0
 
 
 class Service(Protocol):
-    """What a process does beside what every process does."""
+    """The part of a process that is specific to the service."""
 
     name: str
 
     def register(self, server: grpc.aio.Server) -> list[str]:
-        """Adds the servicers; returns their full names (`coe.v1.Router`) for health and reflection."""
+        """Adds the servicers to the server. Returns their full names (`coe.v1.Router`) for health and reflection."""
         ...
 
     async def start(self) -> None:
-        """Opens everything; returns when the service can serve."""
+        """Opens all resources. Returns once the service can serve."""
         ...
 
     def tasks(self) -> list[Coroutine[object, object, None]]:
-        """Loops that run until the end: cancelled before `stop`. One that fails fails the process."""
+        """Background loops, cancelled before `stop`. If one fails, so does the process."""
         ...
 
     async def stop(self) -> None:
-        """Finishes or hands back what is under way; closes everything."""
+        """Finishes or hands back work in progress, and closes all resources."""
         ...
 
 
 @runtime_checkable
 class HealthReporting(Service, Protocol):
-    """A service that also says when it can't serve for now. Asked every two seconds."""
+    """A service that reports when it temporarily cannot serve. Polled every two seconds."""
 
     async def healthy(self) -> bool: ...
 
 
 @runtime_checkable
 class AnswersToTheEnd(Protocol):
-    """A service whose calls under way need what it owns: they get their grace before it is stopped."""
+    """A service whose running calls need its resources. They get their grace period before the service is stopped."""
 
     answers_to_the_end: bool
 
 
 def run(service: Service, loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None) -> None:
-    """Runs the process until a signal. Exits with 1 when the service can't start or one of its tasks fails.
+    """Runs the process until a signal. Exits with status 1 if the service cannot start or one of its tasks fails.
 
-    `loop_factory` makes the event loop; asyncio's own when None.
+    `loop_factory` creates the event loop; None selects asyncio's default.
     """
     parent.end_with_parent()
     core, rpc = CoreSettings(), GrpcSettings()
@@ -82,7 +84,7 @@ def run(service: Service, loop_factory: Callable[[], asyncio.AbstractEventLoop] 
                 runner.run(serve(service, rpc))
         except CoEError as error:
             facts: dict[str, object] = {**error.details, "code": error.code, "reason": error.message}
-            # A fault of ours is looked for where its cause came from.
+            # For an internal error, log the traceback of its cause.
             cause = error.__cause__ if isinstance(error, InternalError) else None
             _log.error("the service ended", **facts, exc_info=cause)
             sys.exit(1)
@@ -92,7 +94,7 @@ def run(service: Service, loop_factory: Callable[[], asyncio.AbstractEventLoop] 
 
 
 async def serve(service: Service, rpc: GrpcSettings, stopping: asyncio.Event | None = None) -> None:
-    """The life of the service between signals; `stopping` ends it too. Raises what ended it otherwise."""
+    """Runs the service until a signal or `stopping` is set. Raises the error if it fails."""
     stopping = stopping or asyncio.Event()
     loop = asyncio.get_running_loop()
     async with AsyncExitStack() as cleanup:
@@ -101,7 +103,7 @@ async def serve(service: Service, rpc: GrpcSettings, stopping: asyncio.Event | N
             cleanup.callback(loop.remove_signal_handler, number)
         endpoint = Endpoint(rpc)
         registered = service.register(endpoint.server)
-        # Also after a start that failed half-way or was interrupted: what was opened is closed.
+        # Registered before the start, so that everything opened is closed even if the start fails or is interrupted.
         cleanup.push_async_callback(_shut_down, service, endpoint)
         await endpoint.start(registered)
         _show_serving(service, serving=False)
@@ -123,7 +125,7 @@ async def _shut_down(service: Service, endpoint: Endpoint) -> None:
 
 
 async def _finished(start: Coroutine[object, object, None], stopping: asyncio.Event) -> bool:
-    """Whether `start` ended before the signal came; it is cancelled otherwise."""
+    """Returns whether `start` finished before a signal; otherwise it is cancelled."""
     starting = asyncio.create_task(start)
     signalled = asyncio.create_task(stopping.wait())
     await asyncio.wait({starting, signalled}, return_when=asyncio.FIRST_COMPLETED)
@@ -137,7 +139,7 @@ async def _finished(start: Coroutine[object, object, None], stopping: asyncio.Ev
 
 
 async def _run_tasks(service: Service, endpoint: Endpoint, stopping: asyncio.Event) -> None:
-    """Until the signal, or until a task ends: with its error, or with one that says that it ended."""
+    """Runs the tasks until a signal. Raises if one ends: its error, or RuntimeError."""
     tasks = [asyncio.create_task(loop) for loop in service.tasks()]
     if isinstance(service, HealthReporting):
         tasks.append(asyncio.create_task(_watch_health(service, endpoint)))
@@ -167,5 +169,5 @@ async def _set_serving(service: Service, endpoint: Endpoint, serving: bool) -> N
 
 
 def _show_serving(service: Service, *, serving: bool) -> None:
-    """As a metric too: who is told of outages can't ask every process for its health."""
+    """Exports health as a metric as well, because alerting cannot query the health of every process."""
     registry.gauge("coe.service.serving").set(int(serving), {names.COE_SERVICE: service.name})

@@ -1,4 +1,4 @@
-"""Settings that every process reads, from COE_* environment variables, parsed once at the edge."""
+"""Settings shared by all processes, read from COE_* environment variables."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 
 class Settings(BaseSettings):
-    """One that can't be used ends the process with one line that names it."""
+    """The base of all settings. An invalid value exits the process with one line that names the variable."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore")
 
@@ -20,10 +20,10 @@ class Settings(BaseSettings):
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             name = self._variable(str(first["loc"][0] if first["loc"] else "*"))
-            # Without the value, which may be a password.
+            # Omits the value, which may be a password.
             raise SystemExit(f"coe: {name}: {first['msg'].removeprefix('Value error, ')}") from None
         except SettingsError as error:
-            # Lists alone are read so. The library says which one in its message only.
+            # Raised only for lists. The library names the field only in its message.
             field = re.search(r'field "(\w+)"', str(error))
             name = self._variable(field[1] if field else "*")
             raise SystemExit(f"""coe: {name}: a JSON list is wanted, as ["a", "b"]""") from None
@@ -31,7 +31,7 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _without_empty_paths(cls, given: dict[str, Any]) -> dict[str, Any]:
-        """An empty path is none, and not the folder where the process happens to be."""
+        """Treats an empty path as unset rather than as the current directory."""
         return {name: value for name, value in given.items() if value != "" or not cls._is_path(name)}
 
     @classmethod
@@ -45,7 +45,7 @@ class Settings(BaseSettings):
 
 
 def brokers(text: str) -> str:
-    """The text, when it names brokers. Raises ValueError."""
+    """Validates a list of broker addresses and returns it unchanged. Raises ValueError."""
     for address in text.split(","):
         host, _, port = address.strip().rpartition(":")
         if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
@@ -73,7 +73,7 @@ def _home() -> Path:
 
 
 class CoreSettings(Settings):
-    """Addresses and habits that all processes share. Each service adds its own with its own prefix."""
+    """Settings shared by all processes. Each service adds its own, with its own prefix."""
 
     model_config = SettingsConfigDict(env_prefix="COE_")
 
@@ -109,7 +109,7 @@ class CoreSettings(Settings):
 
 
 class GrpcSettings(Settings):
-    """Where a service listens."""
+    """Settings of a service's gRPC server, and of gRPC clients."""
 
     model_config = SettingsConfigDict(env_prefix="COE_GRPC_")
 

@@ -1,4 +1,4 @@
-"""How a prompt that can't go on ends: one terminal error event, or a dead letter when nobody can be told."""
+"""Ends prompts that cannot continue: with a terminal error event, or a dead letter if no caller can be told."""
 
 import time
 
@@ -9,7 +9,7 @@ from coe.platform.bus.codec import answered_in_json
 from coe.platform.errors import CoEError
 from coe.platform.prompts import MAX_NAME_CHARS
 
-# Topics whose key is the request id: an undecodable message there still names its prompt.
+# Topics whose key is the request id, so that even an undecodable message identifies its prompt.
 _KEYED_BY_REQUEST = frozenset({topics.PROMPTS, topics.ROUTED})
 
 
@@ -27,9 +27,9 @@ def error_outcome(
 ) -> Outcome:
     """The outcome of handling `record`: PromptCompleted with the error, published under the request id.
 
-    `submitted` None: the message could not be decoded. Its bytes go to the dead letters then, and the terminal event
-    goes out too where the record's key is the request id. A message that names no prompt, or by a name that is too long
-    for an answer to carry, is a dead letter only.
+    `submitted`: None if the message could not be decoded. Its bytes then go to the dead letters; the terminal event is
+    published too if the record's key is the request id. A message with no request id, or one too long for an answer to
+    carry, only becomes a dead letter.
     """
     name = request_id(record, submitted)
     dead_letter = error if submitted is None or not name else None
@@ -51,7 +51,7 @@ def error_outcome(
 
 
 def request_id(record: Record | None, submitted: events_pb2.PromptSubmitted | None) -> str:
-    """The name under which a terminal event can be published; empty when there is none."""
+    """The request id under which a terminal event can be published; empty if there is none."""
     name = submitted.request_id if submitted is not None else _id_from_key(record)
     return name if len(name) <= MAX_NAME_CHARS else ""
 

@@ -1,9 +1,9 @@
-"""Certificates of this process, from COE_TLS_* settings, and what each kind of connection makes of them.
+"""This process's certificates, from COE_TLS_* settings, in the form each kind of connection needs.
 
-What is encrypted is said where the connection is: COE_KAFKA_SECURITY, COE_GRPC_TLS, COE_GATEWAY_HTTP_TLS, and a Redis
-URL that begins with `rediss`. These settings only say by whose word the other side is trusted, and who we are.
+Whether a connection uses TLS is set elsewhere: by COE_KAFKA_SECURITY, COE_GRPC_TLS, COE_GATEWAY_HTTP_TLS, and a Redis
+URL that begins with `rediss`. These settings only name the trusted authorities and this process's own certificate.
 
-Certificates are renewed while a process runs: what it keeps for long looks at the files for each new connection.
+Certificates can be renewed while a process runs: long-lived objects check the files for each new connection.
 """
 
 import ssl
@@ -23,7 +23,7 @@ from coe.platform.settings import Settings
 class TlsSettings(Settings):
     """PEM files.
 
-    Every method raises ArtifactError, which names the setting and the file, when one can't be used.
+    Methods that read a file raise ArtifactError, which names the setting and the file, if it cannot be used.
     """
 
     model_config = SettingsConfigDict(env_prefix="COE_TLS_", env_ignore_empty=True)
@@ -39,21 +39,21 @@ class TlsSettings(Settings):
         self.client_context()
 
     def renewed(self, make: Callable[[], Made]) -> Renewed[Made]:
-        """Of a method below that reads the files."""
+        """Wraps one of the methods below so that it is called again when the files change."""
         return Renewed("certificates", [path for path in (self.ca, self.cert, self.key) if path is not None], make)
 
     def lasting(self, make: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
-        """The context of `make`, one of the two below, for all connections of whoever keeps it."""
+        """A context that can be kept: each new connection uses the newest context from `make`, one of the two below."""
         context = _Lasting(ssl.PROTOCOL_TLS_CLIENT)
         context.files = self.renewed(make)
         return context
 
     def client_context(self) -> ssl.SSLContext:
-        """For Kafka and HTTP: verifies the server's name, shows our certificate if any."""
+        """A context for Kafka and HTTP clients. Verifies the server's name and presents our certificate, if any."""
         return self._context(ssl.Purpose.SERVER_AUTH)
 
     def server_context(self, *, mutual: bool) -> ssl.SSLContext:
-        """For HTTP. `mutual`: only clients whose certificate `ca` signed."""
+        """A context for HTTP servers. `mutual`: accept only clients with a certificate signed by `ca`."""
         self._as_server("an HTTP server", mutual=mutual)
         context = self._context(ssl.Purpose.CLIENT_AUTH)
         if mutual:
@@ -61,7 +61,7 @@ class TlsSettings(Settings):
         return context
 
     def redis_options(self) -> dict[str, str]:
-        """Keyword arguments of redis-py's TLS connections (residency/connection.py)."""
+        """Keyword arguments for redis-py's TLS connections (residency/connection.py)."""
         files = {"ssl_ca_certs": self.ca, "ssl_certfile": self.cert, "ssl_keyfile": self.key}
         return {name: str(path) for name, path in files.items() if path is not None}
 
@@ -70,12 +70,12 @@ class TlsSettings(Settings):
         return grpc.ssl_channel_credentials(_read(self.ca), _read(self.key or self.cert), _read(self.cert))
 
     def server_credentials(self, *, mutual: bool) -> grpc.ServerCredentials:
-        """`mutual`: only clients whose certificate `ca` signed may call."""
+        """Credentials of gRPC servers. `mutual`: accept only clients with a certificate signed by `ca`."""
         cert = self._as_server("a gRPC server", mutual=mutual)
         files = self.renewed(partial(self._server_certificate, cert))
         return grpc.dynamic_ssl_server_credentials(
             files.made,
-            files.renew,  # type: ignore[arg-type]  # None is: no change
+            files.renew,  # type: ignore[arg-type]  # None means unchanged
             require_client_authentication=mutual,
         )
 
@@ -85,7 +85,10 @@ class TlsSettings(Settings):
         return grpc.ssl_server_certificate_configuration([pair], _read(self.ca))
 
     def _as_server(self, who: str, *, mutual: bool) -> Path:
-        """Its certificate. Nobody's would do where callers are asked for one and no authority is trusted."""
+        """The server's certificate file. Raises ArtifactError if a required setting is missing.
+
+        `mutual` requires `ca`: with no trusted authority, no caller's certificate would be accepted.
+        """
         if self.cert is None:
             raise ArtifactError(f"{who} with TLS needs COE_TLS_CERT and COE_TLS_KEY")
         if mutual and self.ca is None:
@@ -113,7 +116,7 @@ class TlsSettings(Settings):
             if not held:
                 raise ArtifactError(f"{name}: {path} holds no {wanted.lower()} in PEM", setting=name, path=path)
         try:
-            # Without a passphrase at hand OpenSSL would ask for it on the terminal.
+            # Without this callback OpenSSL would ask for a passphrase on the terminal.
             context.load_cert_chain(self.cert, self.key, password=lambda: "")
         except OSError as error:
             raise _refused(self.cert, self.key or self.cert, error) from None
@@ -121,18 +124,18 @@ class TlsSettings(Settings):
 
 
 class _Lasting(ssl.SSLContext):
-    """Has nothing of its own: connections are made by what the files gave last."""
+    """A context that delegates every connection to the newest context made from the files."""
 
     files: Renewed[ssl.SSLContext]
 
     def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
-        """As asyncio does for each connection, of a client and of a server."""
+        """Called by asyncio for each connection, client or server."""
         self.files.renew()
         return self.files.made.wrap_bio(*args, **kwargs)
 
 
 def _unusable(name: str, path: Path, error: OSError, content: str) -> ArtifactError:
-    """`content`: what is wrong when the file can be read."""
+    """The error for an unusable file. `content`: what is wrong if the file can be read."""
     why = content if isinstance(error, ssl.SSLError) else f"can't be read: {error.strerror}"
     return ArtifactError(f"{name}: {path} {why}", setting=name, path=path)
 

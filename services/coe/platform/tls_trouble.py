@@ -1,4 +1,4 @@
-"""Why an encrypted connection fails, in one line that names the setting or the file to look at."""
+"""Diagnoses failed TLS connections, in one line that names the setting or the file to look at."""
 
 import asyncio
 import ssl
@@ -7,19 +7,19 @@ from collections.abc import Sequence
 from coe.platform.tls import TlsSettings
 
 _TIMEOUT_S = 2.0
-# A server says only after the handshake that it wants a certificate. One that is content waits for us to speak.
+# A server rejects a missing certificate only after the handshake. If it accepts, it waits for the client to speak.
 _REFUSAL_S = 0.5
 
 _EXPIRED, _NOT_YET = 10, 9
 _OTHER_HOST = (62, 64)
-# Also what a server does that starts or stops.
+# A server that is starting or stopping does this too.
 _CLOSES = "it closes the connection when TLS begins, as a port without TLS does, or one that wants a certificate"
 _REFUSES = "it closes the connection after the handshake: it asks for a certificate that it trusts? COE_TLS_CERT: "
 _SPEAKS_NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG")
 
 
 def explain(error: BaseException) -> str:
-    """What an error of TLS, or one raised because of it, says about the server; empty for any other error."""
+    """The meaning of a TLS error, or of an error caused by one; empty for any other error."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, ssl.SSLError):
         cause = cause.__cause__ or cause.__context__
@@ -59,7 +59,10 @@ def _shown(tls: TlsSettings) -> str:
 
 
 def _own_fault(tls: TlsSettings) -> str:
-    """Whether our certificate is out of date, by a handshake with ourselves: servers that refuse it seldom say why."""
+    """Why our own certificate is expired or not yet valid, or "". Determined by a handshake with ourselves.
+
+    Servers that reject a certificate seldom say why.
+    """
     context = ssl.create_default_context(cafile=tls.ca)
     context.check_hostname = False
     there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -76,9 +79,9 @@ def _own_fault(tls: TlsSettings) -> str:
 
 
 async def handshake(host: str, port: int, context: ssl.SSLContext, protocols: Sequence[str] = ()) -> str:
-    """What hinders an encrypted connection; empty when nothing does, or nobody answers there.
+    """Why a TLS connection fails; empty if it succeeds or there is no response.
 
-    `protocols`: what the server wants to be asked for in the handshake (ALPN).
+    `protocols`: the protocols to offer in the handshake (ALPN).
     """
     if protocols:
         context.set_alpn_protocols(protocols)
@@ -106,12 +109,12 @@ async def handshake(host: str, port: int, context: ssl.SSLContext, protocols: Se
 
 
 def lasts(trouble: str) -> bool:
-    """Whether waiting can't fix it."""
+    """Whether the problem is permanent, so that waiting cannot fix it."""
     return bool(trouble) and not trouble.startswith("it closes the connection")
 
 
 async def speaks_tls(host: str, port: int) -> bool:
-    """Whether a server that is asked without TLS wants it: looked at when it did not answer."""
+    """Whether the server accepts a TLS handshake. For servers that do not respond without TLS."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

@@ -1,4 +1,4 @@
-"""What is checked of the functions that a prompt offers, and of calls in a conversation. Pure."""
+"""Validates the functions a prompt offers, and the calls in a conversation. Pure."""
 
 import json
 import re
@@ -10,17 +10,17 @@ from coe._proto import common_pb2, events_pb2
 from coe.platform.errors import InvalidPrompt
 
 MAX_TOOLS = 128
-# Of all their schemas. Compiling so much takes a tenth of a second, in which nothing else is generated.
+# Limit for all schemas together. Compiling that much takes a tenth of a second, during which generation stands still.
 MAX_SCHEMA_CHARS = 1 << 18
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 AUTO, REQUIRED, NONE = "auto", "required", "none"
-# "" is auto.
+# "" means auto.
 CHOICES = frozenset({"", AUTO, REQUIRED, NONE})
 NO_ARGUMENTS = {"type": "object", "additionalProperties": False}
 
 
 def check(prompt: events_pb2.PromptSubmitted) -> None:
-    """Raises InvalidPrompt."""
+    """Checks the prompt's tools and tool choice. Raises InvalidPrompt."""
     if len(prompt.tools) > MAX_TOOLS:
         raise InvalidPrompt(f"tools: more than {MAX_TOOLS}", param="tools")
     for name, count in Counter(tool.name for tool in prompt.tools).items():
@@ -43,7 +43,7 @@ def check(prompt: events_pb2.PromptSubmitted) -> None:
 
 
 def check_calls(messages: Sequence[common_pb2.ChatMessage]) -> None:
-    """Raises InvalidPrompt."""
+    """Checks the tool calls of a conversation. Raises InvalidPrompt."""
     for message in messages:
         if message.tool_calls and message.role != "assistant":
             raise InvalidPrompt(
@@ -58,7 +58,7 @@ def check_calls(messages: Sequence[common_pb2.ChatMessage]) -> None:
 
 
 def arguments_schema(tool: common_pb2.Tool) -> dict[str, Any]:
-    """The JSON schema of a tool's arguments. Raises InvalidPrompt when that is no schema of an object."""
+    """The JSON schema of a tool's arguments. Raises InvalidPrompt if it is not the schema of an object."""
     if not tool.parameters.strip():
         return NO_ARGUMENTS
     schema = _object(tool.parameters)
@@ -68,7 +68,7 @@ def arguments_schema(tool: common_pb2.Tool) -> dict[str, Any]:
 
 
 def arguments(call: common_pb2.ToolCall) -> dict[str, Any]:
-    """Raises InvalidPrompt when they are no JSON object."""
+    """The arguments of a call. Raises InvalidPrompt if they are not a JSON object."""
     values = _object(call.arguments) if call.arguments.strip() else {}
     if values is None:
         raise InvalidPrompt(
@@ -80,7 +80,7 @@ def arguments(call: common_pb2.ToolCall) -> dict[str, Any]:
 def _object(text: str) -> dict[str, Any] | None:
     try:
         value = json.loads(text)
-        # Half of a surrogate pair can be written in JSON, and nowhere else.
+        # Rejects lone surrogates, which JSON can express but UTF-8 cannot.
         json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         return None

@@ -12,13 +12,13 @@ CANCELLATIONS = "coe.cancellations.v1"
 
 _HOUR_MS = 3_600_000
 _DAY = {"retention.ms": str(24 * _HOUR_MS), "max.message.bytes": str(2 * 1024 * 1024)}
-# Anybody writes prompts. One with the timestamp of an older record would count as too old to keep, and go unanswered.
+# Any client may write prompts. With its own, old timestamp a prompt could be deleted as expired and go unanswered.
 _PROMPTS = {**_DAY, "message.timestamp.type": "LogAppendTime"}
 _SHORT = {"retention.ms": str(_HOUR_MS)}
 
 
 def specs(partitions: int) -> tuple[TopicSpec, ...]:
-    """All topics. `partitions` bounds how many processes can share the work of one."""
+    """All topics. `partitions` limits how many processes can share the work of a topic."""
     return (
         TopicSpec(PROMPTS, partitions, _PROMPTS),
         TopicSpec(ROUTED, partitions, _DAY),
