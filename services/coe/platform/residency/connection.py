@@ -1,4 +1,4 @@
-"""A client that fails fast: residency is a hint, nobody may wait for it.
+"""Redis clients that fail fast: residency is only a hint, so nothing may wait for it.
 
 | URL | server |
 |---|---|
@@ -6,8 +6,8 @@
 | `redis+cluster://HOST:PORT,HOST:PORT` | a cluster, found through any of these nodes |
 | `redis+sentinel://HOST:PORT,HOST:PORT/NAME` | the master that these sentinels call NAME |
 
-With `rediss` for `redis` the connection is encrypted, by the certificates of COE_TLS_*. `user:password@` may stand
-before the hosts; sentinels are asked without it.
+With `rediss` instead of `redis` the connection uses TLS, with the certificates from COE_TLS_*. The hosts may be
+preceded by `user:password@`, which is not sent to sentinels.
 """
 
 import asyncio
@@ -29,21 +29,22 @@ _PORTS = {"cluster": 6379, "sentinel": 26379}
 
 
 class _Files(connection.RedisSSLContext):
-    """Of a connection, which the library opens again with what it read at first."""
+    """Re-reads the certificate files for each connection; the library would reuse what it read first."""
 
     def get(self) -> ssl.SSLContext:
         self.context = None
         return super().get()
 
 
-# There is no setting for it.
+# The library has no setting for this.
 connection.RedisSSLContext = _Files  # type: ignore[misc]
 
 
 def connect(url: str) -> Any:
-    """A client of redis.asyncio, which differ in type but not in use. The library's types do not tell bytes from str.
+    """Creates a redis.asyncio client for the URL. Raises ArtifactError if the URL is not one of the above.
 
-    Raises ArtifactError when the URL is of no kind above.
+    The return type is Any because the clients share an interface but no type, and the library's types do not
+    distinguish bytes from str.
     """
     options: dict[str, Any] = {
         "socket_timeout": TIMEOUT_S,
@@ -63,7 +64,7 @@ def connect(url: str) -> Any:
     hosts = _hosts(parts, _PORTS[kind])
     if kind == "cluster":
         nodes = [ClusterNode(host, port) for host, port in hosts]
-        # A node that moved or failed is looked for once more: that is how a fail-over is followed.
+        # One retry, with which the client looks for a node that moved or failed: this is how it follows a failover.
         return RedisCluster(
             startup_nodes=nodes,
             require_full_coverage=False,
@@ -80,14 +81,15 @@ def connect(url: str) -> Any:
 
 
 def without_login(url: str) -> str:
-    """As people may see it: without user and password."""
+    """The URL without user and password, safe to show."""
     parts = urlsplit(url)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def raise_if_cancelled() -> None:
-    """To be called after the client was: it writes by asyncio.wait_for, which before Python 3.12 loses a cancellation
-    that comes as it ends.
+    """Raises CancelledError if the task has been cancelled. Call it after each use of the client.
+
+    The client writes with asyncio.wait_for, which before Python 3.12 loses a cancellation that arrives as it finishes.
     """
     task = asyncio.current_task()
     if task is not None and task.cancelling():
@@ -95,7 +97,7 @@ def raise_if_cancelled() -> None:
 
 
 async def disconnect(client: Any) -> None:
-    """Closes a client that `connect` made, and those of its sentinels, which the library leaves open."""
+    """Closes a client created by `connect`, and its connections to sentinels, which the library leaves open."""
     await client.aclose()
     pool = getattr(client, "connection_pool", None)
     if (sentinel := getattr(pool, "sentinel_manager", None)) is not None:
@@ -103,7 +105,7 @@ async def disconnect(client: Any) -> None:
 
 
 async def why(url: str, error: Exception) -> str:
-    """What a failure of a client of `url` says to people: about encryption, where that is what fails."""
+    """Describes the failure of a client of `url`, including the cause if TLS is the problem."""
     parts = urlsplit(url)
     hosts = _hosts(parts, _PORTS.get(parts.scheme.partition("+")[2], 6379))
     if not parts.scheme.startswith("rediss"):
@@ -112,7 +114,7 @@ async def why(url: str, error: Exception) -> str:
                 return f"{host}:{port} speaks TLS only: COE_REDIS_URL must begin with rediss"
         return f"{type(error).__name__}: {error}"
     try:
-        # OpenSSL names no files.
+        # Checked first because OpenSSL's errors don't name the file.
         context = TlsSettings().client_context()
     except ArtifactError as unusable:
         return unusable.message

@@ -1,4 +1,4 @@
-"""The published figures as metrics."""
+"""Exports published residency as metrics."""
 
 from collections.abc import Mapping
 
@@ -7,7 +7,7 @@ from coe.platform.telemetry import names, registry
 
 
 class Gauges:
-    """Tiers and queues as they were published last."""
+    """Gauges of the tiers and queues as last published."""
 
     def __init__(self) -> None:
         self._queued: dict[str, set[str]] = {}
@@ -19,7 +19,7 @@ class Gauges:
         registry.gauge("coe.tier.loaded").set(usage.bytes_in, attributes)
 
     def queue(self, worker: str, depths: Mapping[str, int]) -> None:
-        """An expert that was there and is not any more has depth 0."""
+        """Sets the depths of a worker's queues. Experts that are no longer listed get depth 0."""
         emptied = self._queued.get(worker, set()) - depths.keys()
         self._queued[worker] = set(depths)
         for expert, depth in [*depths.items(), *((expert, 0) for expert in emptied)]:

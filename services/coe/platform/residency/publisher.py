@@ -1,4 +1,4 @@
-"""Writes residency to Redis in the background: callers never wait and never fail."""
+"""Writes residency to Redis in the background, so that callers never wait and never fail."""
 
 import asyncio
 import time
@@ -20,9 +20,9 @@ _log = structlog.stdlib.get_logger(__name__)
 
 
 class ResidencyPublisher:
-    """`publish*` only note the newest state. Use as a context, or `start` and `close`.
+    """Use as a context manager, or call `start` and `close`. The `publish*` methods only record the newest state.
 
-    `epoch`: grows with every life of the node's memory-tier manager; its start in milliseconds since 1970 will do.
+    `epoch`: must grow with every run of the node's memory-tier manager, such as its start in milliseconds since 1970.
     """
 
     def __init__(self, redis_url: str, node: str, epoch: int) -> None:
@@ -30,7 +30,7 @@ class ResidencyPublisher:
         self._redis = connect(redis_url)
         self._node = node
         self._epoch = epoch
-        # Everything that Redis should hold: key -> field -> value (None: the field is to go).
+        # Everything Redis should hold: key -> field -> value (None: delete the field).
         self._state: dict[str, dict[str, bytes | None]] = {}
         self._changed: dict[str, set[str]] = {}
         self._claims: dict[str, view.Claim] = {}
@@ -42,7 +42,7 @@ class ResidencyPublisher:
         self._task = asyncio.create_task(self._run(), name="residency publisher")
 
     async def close(self) -> None:
-        """Takes its keys away, if Redis answers."""
+        """Stops and, if Redis responds, deletes the published keys."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -79,9 +79,9 @@ class ResidencyPublisher:
             self._gauges.tier(tier)
 
     def publish_queue(self, worker: str, depths: Mapping[str, int], partitions: Collection[int] = ()) -> None:
-        """Prompts waiting or running by expert: all of the worker's, an expert that is left out has none.
+        """Publishes the worker's prompts waiting or running, by expert. Experts left out have none.
 
-        `partitions`: those of the assignments topic that the worker has now.
+        `partitions`: the worker's current partitions of the assignments topic.
         """
         self._gauges.queue(worker, depths)
         key = view.queue_key(worker)
@@ -107,7 +107,7 @@ class ResidencyPublisher:
                 await self._write()
             except Exception as error:
                 raise_if_cancelled()
-                # Whatever it is: residency is a hint, its publisher must not end.
+                # Whatever the error, the publisher must not stop: residency is only a hint.
                 failures += 1
                 published.set(0)
                 if failures == 1:
@@ -132,7 +132,7 @@ class ResidencyPublisher:
             return
 
     async def _write(self) -> None:
-        """What changed, and a sign of life of every key. A key that Redis has lost is written whole."""
+        """Writes changes and renews the expiry of every key. Keys that Redis has lost are rewritten completely."""
         self._wake.clear()
         changed, self._changed = self._changed, {}
         for key in list(self._state):
@@ -160,13 +160,13 @@ class ResidencyPublisher:
             await self._redis.sadd(view.WORKERS, key.removeprefix("coe:queues:{").removesuffix("}"))
 
     async def _take_name(self) -> None:
-        """An older life of the node never takes it from one that lives."""
+        """Registers this epoch as the node's newest, unless a newer one is alive."""
         async with self._redis.pipeline(transaction=False) as pipe:
             pipe.zadd(view.EPOCHS, {self._node: self._epoch}, gt=True)
             pipe.zscore(view.EPOCHS, self._node)
             _, newest = await pipe.execute()
         if newest > self._epoch and not await self._redis.exists(view.node_key(self._node, int(newest))):
-            # The clock was set back since that one began.
+            # The newer epoch is dead: the clock has been set back since it started.
             await self._redis.zadd(view.EPOCHS, {self._node: self._epoch})
 
     def _all_changed(self) -> None:

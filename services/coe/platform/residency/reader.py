@@ -1,4 +1,4 @@
-"""Reads residency. Never fails: without Redis the view is empty, and whoever asks decides without it."""
+"""Reads residency. Never fails: without Redis the view is empty, and callers decide without it."""
 
 import asyncio
 import time
@@ -13,12 +13,12 @@ from coe.platform.residency.connection import connect, disconnect, raise_if_canc
 _log = structlog.stdlib.get_logger(__name__)
 
 _SNAPSHOT_TIMEOUT_S = 1.0
-# After a failure Redis is left alone for a moment, so that no prompt waits for its time-outs.
+# Pause after a failure, so that prompts don't each wait for a timeout.
 _PAUSE_S = 1.0
 
 
 class ResidencyReader:
-    """`max_age_s`: a snapshot that young is given again instead of read anew."""
+    """Reads snapshots. `max_age_s`: a snapshot no older than this is reused."""
 
     def __init__(self, redis_url: str, *, max_age_s: float = 0.1) -> None:
         self._url = redis_url

@@ -1,4 +1,4 @@
-"""What Redis says about the cluster, and how it is written there."""
+"""The view of the cluster, and its representation in Redis."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ PARTITIONS = "partitions"
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A worker's word on which partitions of the assignments topic it has, and since when (milliseconds since 1970)."""
+    """A worker's claim to partitions of the assignments topic, and since when (milliseconds since 1970)."""
 
     since_ms: int
     partitions: tuple[int, ...]
@@ -26,7 +26,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class NodeView:
-    """One node in its newest epoch."""
+    """A node in its newest epoch."""
 
     epoch: int
     experts: Mapping[str, pb.ExpertResidency] = field(default_factory=dict)
@@ -38,7 +38,7 @@ class NodeView:
 
 @dataclass(frozen=True)
 class ClusterView:
-    """Node name -> what it holds. Empty when Redis is away or knows nothing."""
+    """Nodes by name. Empty if Redis is unreachable or has no data."""
 
     nodes: Mapping[str, NodeView] = field(default_factory=dict)
 
@@ -52,7 +52,7 @@ def queue_key(worker: str) -> str:
 
 
 def parse_node(epoch: int, fields: Mapping[bytes, bytes], workers: Mapping[str, "WorkerView"]) -> NodeView:
-    """Fields of a newer version are skipped."""
+    """Parses a node's key. Skips fields of newer versions."""
     experts: dict[str, pb.ExpertResidency] = {}
     usage: dict[int, pb.TierUsage] = {}
     for name, value in fields.items():
@@ -78,7 +78,7 @@ def claim_field(claim: Claim) -> bytes:
 
 
 def parse_worker(fields: Mapping[bytes, bytes]) -> WorkerView:
-    """One worker's key. Raises ValueError."""
+    """Parses a worker's key. Raises ValueError."""
     queue = {
         name.decode().removeprefix(EXPERT): int(value)
         for name, value in fields.items()

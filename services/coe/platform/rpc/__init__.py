@@ -1,1 +1,1 @@
-"""gRPC as all services speak it: rich errors, deadlines, spans, keepalive."""
+"""gRPC as used by all services: rich errors, deadlines, spans, keepalive."""

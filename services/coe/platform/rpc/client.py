@@ -1,4 +1,4 @@
-"""The client side: channels with our options, and errors as CoEError."""
+"""gRPC clients: channels with our options, and errors as CoEErrors."""
 
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -25,7 +25,7 @@ _UNCONNECTED = (grpc.ChannelConnectivity.IDLE, grpc.ChannelConnectivity.TRANSIEN
 
 @contextmanager
 def calls() -> Iterator[None]:
-    """Around gRPC calls: a failed one raises the CoEError that it stands for."""
+    """A context in which failed gRPC calls raise the corresponding CoEError."""
     try:
         yield
     except grpc.RpcError as error:
@@ -33,12 +33,12 @@ def calls() -> Iterator[None]:
 
 
 def channel(address: str, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> grpc.aio.Channel:
-    """A channel whose unary calls end after `timeout_s` unless the caller says otherwise. Streams need their own."""
+    """A channel whose unary calls time out after `timeout_s` by default. Streams have no default timeout."""
     return bare_channel(address, [_UnaryCalls(timeout_s), _StreamCalls()])
 
 
 def bare_channel(address: str, interceptors: Sequence[grpc.aio.ClientInterceptor] = ()) -> grpc.aio.Channel:
-    """A channel with our options and nothing around its calls; encrypted when COE_GRPC_TLS says so."""
+    """A channel with our options and, by default, no interceptors. COE_GRPC_TLS determines whether it uses TLS."""
     if GrpcSettings().tls == "off":
         return grpc.aio.insecure_channel(address, options=options.CHANNEL, interceptors=interceptors)
 
@@ -50,7 +50,7 @@ def bare_channel(address: str, interceptors: Sequence[grpc.aio.ClientInterceptor
 
 
 async def tls_trouble(address: str) -> str:
-    """What encryption has to do with it that a server at host:port does not answer: "" when nothing."""
+    """Why TLS keeps a server at host:port from responding; "" if TLS is not the reason."""
     host, _, port = address.rpartition(":")
     if not port.isdecimal():
         return ""
@@ -60,7 +60,10 @@ async def tls_trouble(address: str) -> str:
 
 
 class _Lasting:
-    """A channel that is made anew when the files have changed, before it connects again: gRPC's keep what they got."""
+    """A channel that is replaced before it reconnects if the files have changed.
+
+    gRPC's own channels keep the credentials they were created with.
+    """
 
     def __init__(
         self,
@@ -78,7 +81,7 @@ class _Lasting:
         await self._channel.close()
 
     def __getattr__(self, name: str) -> Any:
-        """Of the channel. Stubs ask once for what makes their calls."""
+        """Delegates to the channel. Stubs fetch their callables once, so those look up the newest channel per call."""
         if not name.startswith(("unary_", "stream_")):
             return getattr(self._channel, name)
 
@@ -88,14 +91,14 @@ class _Lasting:
         return kind
 
     def _newest(self) -> grpc.aio.Channel:
-        """One that is not connected has no calls."""
+        """The channel, replaced first if the files have changed and it is unconnected, so that no calls are running."""
         if self._channel.get_state() in _UNCONNECTED and (credentials := self._files.renew()) is not None:
             self._channel = self._make(credentials)
         return self._channel
 
 
 class _UnaryCalls(grpc.aio.UnaryUnaryClientInterceptor):
-    """A deadline and a span for each call; the trace context goes along as metadata."""
+    """Gives each unary call a deadline and a span, and sends the trace context as metadata."""
 
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s
@@ -118,7 +121,7 @@ class _UnaryCalls(grpc.aio.UnaryUnaryClientInterceptor):
                 code = await call.code()
             finally:
                 if code is grpc.StatusCode.CANCELLED:
-                    # Maybe since whoever waited has gone: the library would let the call go on to its deadline.
+                    # The awaiting task may have been cancelled; gRPC would let the call run until its deadline.
                     call.cancel()
                 attributes[names.RPC_STATUS] = code.name
                 if code is not grpc.StatusCode.OK:
@@ -130,7 +133,7 @@ class _UnaryCalls(grpc.aio.UnaryUnaryClientInterceptor):
 
 
 class _StreamCalls(grpc.aio.UnaryStreamClientInterceptor):
-    """Streams carry the trace context; their life is the caller's."""
+    """Sends the trace context with each stream. Its deadline and lifetime are up to the caller."""
 
     async def intercept_unary_stream(
         self,
@@ -153,6 +156,6 @@ def _details(details: grpc.aio.ClientCallDetails, timeout: float | None) -> grpc
 
 
 def _method(details: grpc.aio.ClientCallDetails) -> str:
-    # The stubs say str; the runtime gives bytes.
+    # The type stubs declare str, but at run time it is bytes.
     method: Any = details.method
     return (method.decode() if isinstance(method, bytes) else str(method)).lstrip("/")

@@ -16,17 +16,17 @@ from coe.platform.tls import TlsSettings
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NEVER = 2**31 - 1
-# A name of health's own: SERVING as long as the event loop turns, whatever the service waits for.
+# A service name for liveness probes: SERVING as long as the event loop runs, whatever the service is waiting for.
 LIVENESS = "liveness"
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 class Endpoint:
-    """Add servicers to `server`, then `start` with their names. Health says NOT_SERVING until told otherwise."""
+    """Add servicers to `server`, then call `start` with their names. Health is NOT_SERVING until set otherwise."""
 
     def __init__(self, settings: GrpcSettings) -> None:
         self._settings = settings
-        # Without "grpc.max_connection_age_grace_ms": calls under way have all the time that they take.
+        # Without "grpc.max_connection_age_grace_ms", so that running calls may take as long as they need.
         age = ("grpc.max_connection_age_ms", int(settings.max_connection_age_s * 1000) or _NEVER)
         self.server = grpc.aio.server(options=[*options.SERVER, age], interceptors=[ServerInterceptor()])
         self._health = health.aio.HealthServicer()
@@ -34,7 +34,10 @@ class Endpoint:
         self.address = ""
 
     async def start(self, service_names: Sequence[str]) -> None:
-        """Binds and announces the address. Raises Unavailable when the port is taken, ArtifactError for TLS files."""
+        """Binds the address and writes it to the ready file, if any.
+
+        Raises Unavailable if the port is taken, and ArtifactError if TLS files cannot be used.
+        """
         self._names = ["", *service_names]
         await self.set_serving(False)
         await self._health.set(LIVENESS, _SERVING)
@@ -65,7 +68,7 @@ class Endpoint:
 
 
 def _write(path: Path, text: str) -> None:
-    """All at once: a reader sees the whole text or no file."""
+    """Writes the file atomically: a reader sees the whole text or no file."""
     part = path.with_name(f".{path.name}.{os.getpid()}")
     part.write_text(text)
     part.replace(path)

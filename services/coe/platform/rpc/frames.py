@@ -1,4 +1,4 @@
-"""Length-prefixed messages over a socket: for calls between processes of a host that HTTP/2 would make too dear."""
+"""Length-prefixed messages over a socket, for calls between processes of a host that are too frequent for HTTP/2."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,9 +10,9 @@ _LENGTH = 4
 
 
 class Frames(asyncio.Protocol):
-    """`on_frame` gets each whole frame, `on_end` runs once when the connection is over. `connected`: may refuse a peer.
+    """Calls `on_frame` with each complete frame, and `on_end` once when the connection is closed.
 
-    A frame longer than MAX_MESSAGE_BYTES ends the connection.
+    `connected` may reject a peer by returning False. A frame longer than MAX_MESSAGE_BYTES closes the connection.
     """
 
     def __init__(
@@ -26,11 +26,11 @@ class Frames(asyncio.Protocol):
         self._connected = connected
         self._transport: asyncio.Transport | None = None
         self._rest = b""
-        # Frames that may wait for the next one, until the end of this turn of the loop.
+        # Posted frames, held until the next `send` or the end of this event-loop iteration.
         self._waiting = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's transports are none of asyncio's by class.
+        # uvloop's transports are not subclasses of asyncio's.
         self._transport = cast("asyncio.Transport", transport)
         if not self._connected(self._transport):
             self._transport.abort()
@@ -55,13 +55,13 @@ class Frames(asyncio.Protocol):
         self._rest = data[start:]
 
     def send(self, payload: bytes) -> None:
-        """Nothing when the connection is over: `on_end` has told."""
+        """Sends a frame. Does nothing once the connection is closed, which `on_end` has reported."""
         if self._transport is not None:
             self._transport.write(self._waiting + len(payload).to_bytes(_LENGTH, "little") + payload)
             self._waiting = b""
 
     def post(self, payload: bytes) -> None:
-        """Like `send`, but together with what is sent in this turn of the loop: the peer wakes up once."""
+        """Like `send`, but batches the frames of an event-loop iteration, so that the peer wakes up only once."""
         if not self._waiting:
             asyncio.get_running_loop().call_soon(self._flush)
         self._waiting += len(payload).to_bytes(_LENGTH, "little") + payload

@@ -1,4 +1,4 @@
-"""The server side: every failure leaves as a rich status, every call has a span."""
+"""gRPC servers: every failure becomes a rich status, and every call has a span and a metric."""
 
 import asyncio
 import time
@@ -20,18 +20,18 @@ from coe.platform.rpc.status import from_call, to_grpc
 from coe.platform.telemetry import names, registry, spans, w3c
 
 _log = logs.get(__name__)
-# What the conventions take for a server's failure; the others are its caller's.
+# Statuses that the OpenTelemetry conventions count as server errors; the others are the caller's.
 _FAILED = ("UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS")
-# Health is asked for every second: no spans of it.
+# Health is probed every second, so it gets no spans.
 _UNTRACED = ("/grpc.health.", "/grpc.reflection.")
-# A caller gives up when the deadline passes by its clock. By ours that is sooner: the request was on its way first, and
-# gRPC rounds up by as much as a hundredth.
+# A caller cancels at the deadline by its own clock, which is slightly early by ours: the request took time to arrive,
+# and gRPC rounds timeouts up by as much as a hundredth.
 _WAY_S = 0.25
 _ROUNDED_UP = 0.01
 
 
 class ServerInterceptor(grpc.aio.ServerInterceptor):
-    """Maps CoEError to its status. Anything else is logged and becomes an InternalError that shows no internals."""
+    """Maps CoEErrors to their statuses. Other exceptions are logged and become InternalErrors without internals."""
 
     async def intercept_service(
         self,
@@ -43,14 +43,14 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         if handler is None or method.startswith(_UNTRACED):
             return handler
         if handler.request_streaming:
-            # None of our services takes a stream of requests.
+            # None of our services has streaming requests.
             return handler
         make, wrap, inner = (
             (grpc.unary_stream_rpc_method_handler, _stream, handler.unary_stream)
             if handler.response_streaming
             else (grpc.unary_unary_rpc_method_handler, _unary, handler.unary_unary)
         )
-        # The request is read here: gRPC would log a traceback for bytes that are none.
+        # The request is decoded by the wrapper, because gRPC would log a traceback for malformed bytes.
         answer = wrap(inner, method.lstrip("/"), handler.request_deserializer)
         return make(answer, response_serializer=handler.response_serializer)
 
@@ -69,7 +69,7 @@ def _unary(
 
 
 def _stream(inner: Callable[..., Any], method: str, read: Callable[[bytes], Any]) -> Callable[..., Awaitable[None]]:
-    """Written here: gRPC leaves a generator whose call ends while it writes to the garbage collector."""
+    """Writes the responses itself: gRPC leaves the generator of a call that ends during a write unclosed."""
 
     async def write(request: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         with _span(method, context) as call:
@@ -78,7 +78,7 @@ def _stream(inner: Callable[..., Any], method: str, read: Callable[[bytes], Any]
                     async for response in responses:
                         await context.write(response)
             except grpc.aio.BaseError:
-                # It can't be written: the caller has gone, or the server's grace is over.
+                # Writing failed: the caller is gone, or the server's grace period is over.
                 raise asyncio.CancelledError from None
             except Exception as error:
                 await _abort(error, context, call, method)
@@ -110,7 +110,7 @@ async def _abort(error: Exception, context: grpc.aio.ServicerContext[Any, Any], 
 
 @dataclass
 class _Call:
-    """What is known of a call at its end."""
+    """A call's span and result."""
 
     span: Span
     status: str = "OK"
@@ -128,7 +128,7 @@ def _span(method: str, context: grpc.aio.ServicerContext[Any, Any]) -> "Iterator
         try:
             yield call
         except (asyncio.CancelledError, GeneratorExit):
-            # By the peer, or by its deadline: gRPC tells the handler no more than that.
+            # Cancelled by the peer or by its deadline: gRPC does not tell the handler which.
             late = is_late(given, context.time_remaining())
             call.status, call.error = ("DEADLINE_EXCEEDED", "deadline_exceeded") if late else ("CANCELLED", "cancelled")
             raise
@@ -141,5 +141,5 @@ def _span(method: str, context: grpc.aio.ServicerContext[Any, Any]) -> "Iterator
 
 
 def is_late(given: float | None, left: float | None) -> bool:
-    """Whether a call that was given up with `left` seconds to its deadline ended by that. `given`: at its start."""
+    """Whether a call cancelled `left` seconds before its deadline ended because of it. `given`: the initial timeout."""
     return given is not None and left is not None and left <= _WAY_S + given * _ROUNDED_UP

@@ -1,4 +1,4 @@
-"""CoEError to and from google.rpc.Status, with ErrorInfo (domain "coe") and RetryInfo."""
+"""Converts CoEError to and from google.rpc.Status, with ErrorInfo (domain "coe") and RetryInfo."""
 
 from itertools import islice
 from typing import cast
@@ -24,13 +24,13 @@ from coe.platform.errors import (
 )
 
 DOMAIN = "coe"
-# The status travels in HTTP/2 trailers, which peers bound to 8 KiB: the message as it is, where a byte that is not of
-# ASCII takes three, and again with the details in base64.
+# Limits that keep a status within the 8 KiB peers allow for HTTP/2 trailers. They contain the message twice: as text,
+# where a non-ASCII byte takes three, and with the details in base64.
 _MAX_MESSAGE_BYTES = 1024
 _MAX_DETAIL_BYTES = 256
 _MAX_DETAILS = 6
 _DEFAULT_RETRY_S = 1
-# In gRPC's words for a message that it does not take, under the code of what may pass.
+# Part of gRPC's text for an oversized message, whose status code is otherwise used for transient conditions.
 _TOO_LARGE = "message larger than max"
 
 _WITHOUT_DETAILS: dict[grpc.StatusCode, type[CoEError]] = {
@@ -54,12 +54,12 @@ def to_status(error: CoEError, *, retry_after_s: int = _DEFAULT_RETRY_S) -> Stat
 
 
 def to_grpc(error: CoEError) -> grpc.Status:
-    """What `context.abort_with_status` takes."""
+    """The error in the form that `context.abort_with_status` takes."""
     return rpc_status.to_status(to_status(error))
 
 
 def from_call(error: grpc.RpcError) -> CoEError:
-    """The CoEError behind a failed call, whoever failed it: the service, or gRPC itself."""
+    """The CoEError for a failed call, whether the service or gRPC itself failed it."""
     if not isinstance(error, grpc.Call | grpc.aio.AioRpcError):
         return InternalError(str(error))
     code, message = error.code(), error.details() or "no reason given"

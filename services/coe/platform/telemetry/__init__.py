@@ -1,1 +1,1 @@
-"""OpenTelemetry of every process: providers, names, spans of Kafka and gRPC."""
+"""OpenTelemetry for all processes: providers, metrics, names, and spans of Kafka messages and calls."""

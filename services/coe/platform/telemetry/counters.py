@@ -1,4 +1,4 @@
-"""Counters that cost a dictionary's increment: the figures are read when somebody collects them."""
+"""Counters that cost only a dictionary update; values are read at collection."""
 
 from collections.abc import Iterable, Mapping
 
@@ -6,13 +6,13 @@ from opentelemetry.metrics import CallbackOptions, Observation
 
 
 class Counter:
-    """A monotonic sum for each set of attributes. For one event loop or under the interpreter's lock."""
+    """A monotonic sum per set of attributes. Relies on a single event loop or the GIL."""
 
     def __init__(self) -> None:
         self._sums: dict[tuple[tuple[str, str], ...], float] = {}
 
     def add(self, amount: float, attributes: Mapping[str, str] | None = None) -> None:
-        """The same attributes in another order are another series: give them in one order."""
+        """Adds to a series. Always pass attributes in the same order; a different order is a different series."""
         key = tuple(attributes.items()) if attributes else ()
         self._sums[key] = self._sums.get(key, 0) + amount
 

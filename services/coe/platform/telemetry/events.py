@@ -1,4 +1,4 @@
-"""Metrics and the log of what services decide, read off the events that they publish: no service has to remember."""
+"""Derives metrics and logs of decisions from the published events, so that services need not record them."""
 
 from google.protobuf.message import Message as ProtobufMessage
 
@@ -12,7 +12,7 @@ _log = logs.get(__name__)
 
 
 def observe(record: Record, outcome: Outcome) -> None:
-    """Counts an outcome that is about to be published for `record`; an error it logs, and marks the record's span."""
+    """Counts an outcome about to be published for `record`. Logs errors and marks the record's span as failed."""
     for outgoing in outcome.publish:
         _observe(record, outgoing.message)
     if outcome.dead_letter is not None:
@@ -33,21 +33,24 @@ def _observe(record: Record, message: ProtobufMessage) -> None:
             registry.histogram("coe.mapper.duration").record(message.mapping_s)
         case events_pb2.PromptCompleted() if message.WhichOneof("outcome") == "error":
             error = from_code(message.error.code, message.error.message)
-            # Where the client is to blame the reason may quote the prompt: no log and no trace has it.
+            # The message of a client's error may quote the prompt, so it is kept out of logs and traces.
             messaging.mark_failed(record, message.error.code, "" if error.of_client else error.message)
             registry.counter("coe.prompt.errors").add(1, {names.ERROR_TYPE: _counted_as(message)})
             _say(record, message, error)
 
 
 def _counted_as(ended: events_pb2.PromptCompleted) -> str:
-    """The error's code; but an expert that only the client named pages nobody: such a prompt is not valid here."""
+    """The error code for metrics.
+
+    An unknown expert that only the client named counts as an invalid prompt, so that it does not cause an alert.
+    """
     error = ended.error
     named = "expert_id" in error.details and not ended.HasField("assignment")
     return InvalidPrompt.code if error.code == ExpertNotFound.code and named else error.code
 
 
 def _say(record: Record, ended: events_pb2.PromptCompleted, error: CoEError) -> None:
-    """The one line of a prompt that failed."""
+    """Logs a failed prompt in one line."""
     facts = {
         "request_id": ended.request_id,
         "code": ended.error.code,

@@ -1,4 +1,4 @@
-"""Spans as JSON lines in a file that several processes may share: traces without a collector."""
+"""Exports spans as JSON lines to a file that several processes may share, for tracing without a collector."""
 
 import json
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from opentelemetry.trace import format_span_id, format_trace_id
 
 
 class FileSpanExporter(SpanExporter):
-    """Appends each span in one write, so that lines of several processes don't mix."""
+    """Appends the spans of an export in one write, so that lines of several processes don't mix."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("a", buffering=1, encoding="utf-8")

@@ -1,7 +1,7 @@
-"""Histograms that cost a search and two additions: the SDK's own cost a tenth of what a hop spends on a message.
+"""Histograms that cost only a search and two additions. The SDK's take a tenth of what a hop spends on a message.
 
-The SDK has histograms that are recorded into, none that are read when somebody collects. So readers add ours to what
-they have collected (see readers).
+The SDK has no asynchronous histograms, whose values would be read at collection, so the readers add ours to what they
+have collected (see readers).
 """
 
 import time
@@ -15,7 +15,7 @@ from opentelemetry.sdk.metrics.export import AggregationTemporality, HistogramDa
 
 @dataclass(slots=True)
 class _Series:
-    """What was recorded with one set of attributes."""
+    """The values recorded with one set of attributes."""
 
     counts: list[int]
     total: float = 0.0
@@ -25,7 +25,7 @@ class _Series:
 
 @dataclass(slots=True)
 class Histogram:
-    """`bounds` are upper ones and inclusive, ascending. For one event loop or under the interpreter's lock."""
+    """A histogram. `bounds` are inclusive upper bounds, ascending. Relies on a single event loop or the GIL."""
 
     name: str
     unit: str
@@ -35,7 +35,7 @@ class Histogram:
     _series: dict[tuple[tuple[str, object], ...], _Series] = field(default_factory=dict)
 
     def record(self, amount: float, attributes: Mapping[str, object] | None = None) -> None:
-        """The same attributes in another order are another series: give them in one order."""
+        """Records a value. Always pass attributes in the same order; a different order is a different series."""
         key = tuple(attributes.items()) if attributes else ()
         series = self._series.get(key)
         if series is None:
@@ -48,7 +48,7 @@ class Histogram:
             series.most = amount
 
     def collect(self, now_ns: int) -> export.Metric | None:
-        """Everything since the start; None when nothing was recorded."""
+        """The cumulative data since the start, or None if nothing was recorded."""
         points = [self._point(dict(key), series, now_ns) for key, series in list(self._series.items())]
         if not points:
             return None

@@ -1,4 +1,4 @@
-"""Spans and counts of Kafka messages: a CONSUMER span for each record in hand, a PRODUCER span for what it leads to."""
+"""Spans and metrics of Kafka messages: a CONSUMER span per record being handled, a PRODUCER span per message sent."""
 
 import time
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from coe.platform.telemetry import names, registry, spans, w3c
 
 
 class _Handling(NamedTuple):
-    """A record in hand. It is kept so that its id stays its own."""
+    """A record being handled. The reference keeps its `id()` from being reused."""
 
     record: Record
     group: str
@@ -23,12 +23,12 @@ class _Handling(NamedTuple):
     started: float
 
 
-# By identity of the record.
+# By `id()` of the record.
 _open: dict[int, _Handling] = {}
 
 
 def start_send(topic: str, key: str, parent: Span | None = None) -> Span:
-    """The span of handing one message to the broker, below `parent` or the current span. The caller ends it."""
+    """Starts the span of sending a message, a child of `parent` or of the current span. The caller ends it."""
     count_sent(topic)
 
     def attributes() -> dict[str, AttributeValue]:
@@ -45,7 +45,7 @@ def start_send(topic: str, key: str, parent: Span | None = None) -> Span:
 
 
 def trace_headers(span: Span | None = None) -> list[tuple[str, bytes]]:
-    """Headers that carry the trace of `span`, else of the current span."""
+    """Headers that carry the trace context of `span`, or of the current span."""
     context = span.get_span_context() if span is not None else spans.current()
     return [(name, value.encode()) for name, value in w3c.headers(context)]
 
@@ -55,7 +55,7 @@ def count_sent(topic: str) -> None:
 
 
 def start_record(record: Record, group: str) -> Span:
-    """Starts the span of handling one record, child of the span that sent it. `end_record` ends it."""
+    """Starts the span of handling a record, a child of the span that sent it. `end_record` ends it."""
 
     def attributes() -> dict[str, AttributeValue]:
         key = {} if record.key is None else {names.MESSAGING_KEY: record.key.decode("utf-8", "replace")}
@@ -77,30 +77,33 @@ def start_record(record: Record, group: str) -> Span:
 
 
 def record_span(record: Record) -> Span:
-    """The span of handling `record`, to add attributes to. One that ignores them when the record is not in hand."""
+    """The span of handling `record`, for adding attributes. A no-op span if the record is not being handled."""
     entry = _open.get(id(record))
     return entry.span if entry is not None else trace.INVALID_SPAN
 
 
 @contextmanager
 def handling(record: Record) -> Iterator[Span]:
-    """Makes the record's span the current one: what is sent, called and logged in the block belongs to it.
+    """Makes the record's span current, so that sends, calls and logs in the block belong to it.
 
-    What fails there need not fail the record: `mark_failed` says so.
+    An exception in the block does not mark the span as failed; call `mark_failed` for that.
     """
     with trace.use_span(record_span(record), record_exception=False, set_status_on_exception=False) as span:
         yield span
 
 
 def mark_failed(record: Record, code: str, message: str) -> None:
-    """The record's handling ends with an error of the tree."""
+    """Marks the record's span as failed with the code of a CoEError."""
     span = record_span(record)
     span.set_attribute(names.ERROR_TYPE, code)
     span.set_status(Status(StatusCode.ERROR, message))
 
 
 def end_record(record: Record, error_code: str | None = None) -> float:
-    """Ends the record's span, if it has one. `error_code`: it was not handled here to its end. Returns its seconds."""
+    """Ends the record's span, if it has one, and returns its duration in seconds.
+
+    `error_code`: set if the record was not completed here.
+    """
     entry = _open.get(id(record))
     if entry is None:
         return 0.0
@@ -112,7 +115,7 @@ def end_record(record: Record, error_code: str | None = None) -> float:
 
 
 def batch_done(topic: str, group: str, seconds: float) -> None:
-    """Records that were committed together; `seconds`: of the one that took longest."""
+    """Records the duration of a batch committed together. `seconds`: that of its slowest record."""
     registry.histogram("messaging.process.duration").record(seconds, _attributes(topic, group))
 
 

@@ -1,4 +1,4 @@
-"""Attribute names of the semantic conventions, in one place: messaging and RPC conventions still move.
+"""Attribute names, kept in one place because the semantic conventions for messaging and RPC are still changing.
 
 Sources: OpenTelemetry semantic conventions for messaging (Kafka), RPC (gRPC), HTTP and generative AI.
 """

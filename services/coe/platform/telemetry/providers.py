@@ -1,4 +1,4 @@
-"""Trace and metric providers of a process, and their exporters when there is somewhere to export to."""
+"""Sets up a process's trace and metric providers and the configured exporters."""
 
 from dataclasses import dataclass
 from importlib import metadata
@@ -24,7 +24,7 @@ from coe.platform.telemetry.sampling import RateLimited, never
 
 @dataclass(frozen=True)
 class Telemetry:
-    """Owns the exporters of the process; `shutdown` flushes them (bounded)."""
+    """Owns the process's exporters. `shutdown` flushes them, within a time limit."""
 
     traces: TracerProvider
     meters: MeterProvider
@@ -36,12 +36,12 @@ class Telemetry:
 
 
 def configure(service: str, settings: CoreSettings) -> Telemetry:
-    """Installs the providers of this process. Call once.
+    """Installs the providers of this process. Call it once. Raises Unavailable if an exporter cannot be set up.
 
-    Spans are recorded only when something exports them. Trace ids exist and travel in any case, so that logs of all
-    processes can be joined; a caller's sampling decision is kept.
+    Spans are recorded only if they are exported. Trace ids are generated and propagated in any case, so that the logs
+    of all processes can be correlated. A caller's sampling decision is respected.
     """
-    # Of this process alone: of two workers of a node under one id a collector would make one, whose counters jump.
+    # Unique per process: a collector would merge two workers with the same id into one, whose counters jump.
     instance = f"{settings.node}/{uuid4().hex[:8]}"
     resource = Resource.create(
         {
@@ -52,7 +52,7 @@ def configure(service: str, settings: CoreSettings) -> Telemetry:
         }
     )
     exports = bool(settings.otlp_endpoint or settings.trace_file)
-    # Which traces are recorded is decided before a span is made: see spans.
+    # Sampling is decided before a span is created: see spans.
     spans.record(RateLimited(settings.traces_per_s).take if exports else never)
     traces = TracerProvider(resource=resource, shutdown_on_exit=False)
     if settings.otlp_endpoint:
@@ -77,7 +77,7 @@ def _readers(settings: CoreSettings) -> list[MetricReader]:
         readers.append(OtlpReader(OTLPMetricExporter(endpoint=settings.otlp_endpoint, insecure=insecure)))
     if settings.metrics_port:
         readers.append(PrometheusReader())
-        # Where the service listens: on loopback unless it is told otherwise.
+        # The address the service listens on, by default loopback.
         host, port = GrpcSettings().host, settings.metrics_port
         try:
             start_http_server(port, addr=host)

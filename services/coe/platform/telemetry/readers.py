@@ -1,4 +1,4 @@
-"""The SDK's metric readers, which also bring our histograms."""
+"""The SDK's metric readers, extended to include our histograms."""
 
 import time
 from typing import Any
@@ -28,9 +28,9 @@ class PrometheusReader(PrometheusMetricReader):
 
 
 def with_histograms(data: MetricsData) -> MetricsData:
-    """What was collected, and our histograms with it.
+    """Adds our histograms to the collected data.
 
-    In the resource and the scope that are there: of two that are equal, OTLP's encoder keeps the last.
+    They go into the existing resource and scope, because the OTLP encoder keeps only the last of equal ones.
     """
     now_ns = time.time_ns()
     found = [metric for one in registry.histograms() if (metric := one.collect(now_ns)) is not None]

@@ -1,11 +1,11 @@
-"""Decides which traces are recorded: all of them while there are few, and no more a second than was agreed."""
+"""Decides which traces are recorded: all of them at low load, at most a fixed number per second otherwise."""
 
 import time
 from collections.abc import Callable
 
 
 class RateLimited:
-    """A bucket of `per_s` traces, refilled steadily: telemetry's cost has a bound whatever the load."""
+    """A token bucket of `per_s` traces per second, which bounds the cost of telemetry at any load."""
 
     def __init__(self, per_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._per_s = per_s
@@ -14,7 +14,7 @@ class RateLimited:
         self._at = clock()
 
     def take(self) -> bool:
-        """Whether one more trace may begin."""
+        """Whether another trace may be recorded."""
         now = self._clock()
         self._left = min(max(self._per_s, 1.0), self._left + (now - self._at) * self._per_s)
         self._at = now
@@ -25,5 +25,5 @@ class RateLimited:
 
 
 def never() -> bool:
-    """Nothing is recorded but what a caller's decision asks for."""
+    """Records only traces that a caller has sampled."""
     return False

@@ -21,7 +21,7 @@ _SHOWN = (
 
 
 def tree(spans: Iterable[Span]) -> str:
-    """One line a span: start after the trace's, duration, service, name, and what matters most of its attributes."""
+    """One line per span: start relative to the trace, duration, service, name, and the most important attributes."""
     found = sorted(spans, key=lambda span: int(span["start_ns"]))
     ids = {span["span_id"] for span in found}
     began = found[0]["start_ns"] if found else 0

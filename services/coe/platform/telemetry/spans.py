@@ -1,7 +1,6 @@
-"""Starts spans. What is not recorded costs next to nothing: ids travel on, no span is made.
+"""Starts spans. Traces that are not recorded cost next to nothing: their ids are propagated, but no span is created.
 
-A trace that begins here is recorded when `sample` (see `record`) says so; one that comes from elsewhere keeps the
-decision that it came with.
+For a trace that begins here, `sample` (see `record`) decides; one that began elsewhere keeps its sampling decision.
 """
 
 import random
@@ -20,13 +19,19 @@ _tracer = trace.get_tracer("coe")
 
 
 def record(sample: Callable[[], bool]) -> None:
-    """`sample()` decides on every trace that begins in this process. Until then none begins: the next hop decides."""
+    """Makes `sample()` decide whether to record each trace that begins in this process.
+
+    Until this is called no traces begin here, and the decision is left to the next hop.
+    """
     global _sample
     _sample = sample
 
 
 def start(name: str, kind: SpanKind, parent: SpanContext | None, attributes: Attributes) -> Span:
-    """A span below `parent`, or the first of a new trace. `attributes` is called when it is recorded. End it."""
+    """Starts a child span of `parent`, or the first of a new trace. The caller must end it.
+
+    `attributes` is called only if the span is recorded.
+    """
     if parent is not None and parent.is_valid:
         if not parent.trace_flags.sampled:
             return NonRecordingSpan(parent)
@@ -42,5 +47,5 @@ def start(name: str, kind: SpanKind, parent: SpanContext | None, attributes: Att
 
 
 def current() -> SpanContext:
-    """The context of the current span, invalid when there is none."""
+    """The context of the current span; an invalid one if there is none."""
     return trace.get_current_span().get_span_context()

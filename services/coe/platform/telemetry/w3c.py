@@ -1,6 +1,6 @@
-"""W3C Trace Context, level 1: the headers `traceparent` and `tracestate`, to and from a span context.
+"""W3C Trace Context, level 1: converts the headers `traceparent` and `tracestate` to and from span contexts.
 
-As the library's propagator, without baggage and at a tenth of its cost: this runs for every message.
+Equivalent to OpenTelemetry's propagator without baggage, at a tenth of its cost, because it runs for every message.
 """
 
 import re
@@ -10,16 +10,16 @@ from opentelemetry.trace import SpanContext, TraceFlags, TraceState
 
 TRACEPARENT = "traceparent"
 TRACESTATE = "tracestate"
-# The recommendation asks for 512 at least. A longer one is dropped unread: the library would log all of it.
+# The recommendation requires at least 512. A longer state is dropped unparsed: the library would log all of it.
 _MOST_STATE_CHARS = 4096
 
-# Later versions may have more after the flags.
+# Later versions may have more fields after the flags.
 _FORM = re.compile(r"(?!ff)([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(.*)", re.DOTALL)
 _FLAGS = tuple(TraceFlags(number) for number in range(256))
 
 
 def parse(header: Callable[[str], str | None]) -> SpanContext | None:
-    """The context that a message or call came with; None when it came with none, or with a broken one."""
+    """The span context of a message or call; None if it is missing or malformed."""
     text = header(TRACEPARENT)
     found = _FORM.fullmatch(text) if text is not None else None
     if found is None:
@@ -39,7 +39,7 @@ def parse(header: Callable[[str], str | None]) -> SpanContext | None:
 
 
 def headers(context: SpanContext) -> list[tuple[str, str]]:
-    """What to send on; nothing for an invalid context."""
+    """The headers to send; none for an invalid context."""
     if not context.is_valid:
         return []
     found = [(TRACEPARENT, f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}")]
