@@ -20,7 +20,7 @@ async def until_routed(answer: Reading) -> Routed:
 
 
 async def until_settled(answer: Reading, within_s: float) -> None:
-    """Waits up to `within_s` seconds for the first text or the end. The events read are kept for `answer.next`.
+    """Waits up to `within_s` seconds for the first text or the end. `answer.next` returns the events read again.
 
     Raises the CoEError of a prompt that fails within that time.
     """

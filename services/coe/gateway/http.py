@@ -42,8 +42,11 @@ DIALECTS: dict[str, type[Asked]] = {
 
 
 class HttpApi:
-    """`experts` lists the currently hosted expert ids, or none if unknown; `healthy` tells whether prompts can be
-    accepted."""
+    """The application and its handlers.
+
+    `experts` lists the currently hosted expert ids, or none if they are unknown. `healthy` tells whether prompts can be
+    accepted.
+    """
 
     def __init__(
         self,

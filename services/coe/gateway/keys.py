@@ -34,7 +34,7 @@ class ApiKeys:
         self._file: Renewed[dict[bytes, str]] | None = None
 
     def load(self) -> None:
-        """Raises ArtifactError."""
+        """Reads the file, if any. Raises ArtifactError."""
         if self._path is not None:
             self._file = Renewed("API keys", [self._path], partial(read_keys, self._path))
 

@@ -51,7 +51,7 @@ def refuse(request: Request, error: Exception) -> Response:
 
 
 def unserved(request: Request, error: Exception) -> Response:
-    """The response for an unknown path or method, and for a body that is late or encoded."""
+    """The response for an unknown path or method, a body that is late, or one with a content encoding."""
     assert isinstance(error, HTTPException)
     request.state.error = code = _CODES.get(error.status_code, InvalidPrompt.code)
     body = _body(f"{request.method} {request.url.path}: {error.detail}", code, error.status_code)

@@ -1,4 +1,4 @@
-"""The gateway process: gRPC and HTTP in front of the Kafka path."""
+"""The gateway process: serves gRPC and HTTP in front of the Kafka path."""
 
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack

@@ -10,7 +10,7 @@ from coe.platform.settings import Port, Settings
 
 
 class GatewaySettings(Settings):
-    """`http_port` 0 leaves the HTTP API out."""
+    """The gateway's settings, read from the environment."""
 
     model_config = SettingsConfigDict(env_prefix="COE_GATEWAY_")
 

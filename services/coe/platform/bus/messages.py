@@ -43,7 +43,10 @@ class Message:
 
 
 def messages(record: Record, outcome: Outcome, source: str, attempt: int) -> list[Message]:
-    """The messages to publish for a record. An outcome too large for a topic is replaced by a terminal error."""
+    """The messages to publish for a record.
+
+    An outcome that cannot be encoded, or is too large for a topic, is replaced by its terminal error.
+    """
     try:
         out = _published(outcome, source, record)
         large = next((message for message in out if message.nbytes > _MOST_BYTES), None)

@@ -1,4 +1,4 @@
-"""Options of channels and servers: keepalive finds dead peers, sizes are bounded."""
+"""Options for channels and servers: keepalive to detect dead peers, and message size limits."""
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 
@@ -12,9 +12,9 @@ CHANNEL: list[tuple[str, int]] = [
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
-    # However long nothing else is said: a stream may be silent while its prompt waits.
+    # No limit on pings without data: a stream may be silent for long while its prompt waits.
     ("grpc.http2.max_pings_without_data", 0),
-    # A service that was restarted is found again within seconds.
+    # Reconnects to a restarted service within seconds.
     ("grpc.min_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 3_000),
 ]
@@ -23,10 +23,10 @@ SERVER: list[tuple[str, int]] = [
     *_SIZES,
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 5_000),
-    # Our channels ask so often, and also while no call is under way. Whoever asks more often than a server says here is
-    # told of "too many pings", and its calls fail.
+    # Allows pings as frequent as those of our channels, and without running calls. A client that pings more often gets
+    # "too many pings", and its calls fail.
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
-    # Two servers on one port would share its calls at random: fail instead.
+    # Binding a port in use fails, rather than letting two servers share its calls at random.
     ("grpc.so_reuseport", 0),
 ]

@@ -70,7 +70,7 @@ class Membership:
         self._broker.notify()
 
     def take(self, limit: int) -> list[Record]:
-        """The next records that may be handed out, up to `limit`."""
+        """Hands out the next records, up to `limit`."""
         taken: list[Record] = []
         for session in self.sessions.values():
             before = session.ledger.position
