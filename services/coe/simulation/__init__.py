@@ -1,1 +1,1 @@
-"""Discrete-event simulator of nodes that serve many experts from little memory, with the policy code of production."""
+"""A discrete-event simulator of nodes that serve many experts from little memory, running the production policy code."""

@@ -1,4 +1,4 @@
-"""How fast a trace could be answered at best, on a machine that runs one expert at a time."""
+"""A lower bound on the time to answer a trace on a machine that runs one expert at a time."""
 
 from collections import defaultdict
 
@@ -8,11 +8,12 @@ from coe.simulation.trace import Trace
 
 
 def shortest_s(trace: Trace, machine: Hardware, *, expert_bytes: int, max_batch: int) -> float:
-    """Seconds that no schedule of these prompts can beat, all of them known at the start.
+    """Returns seconds that no schedule can beat, even one that knows every prompt in advance.
 
-    Each expert is visited once and every copy runs behind execution: what lasts longer counts, all execution or one
-    copy of each expert. An expert's decode takes as many steps as its longest answer has tokens, or as its tokens need
-    in full batches; as a step's time is convex in its sequences, none are better than equal ones.
+    The bound assumes that each expert is visited once and every copy overlaps execution, so it is the longer of all
+    execution and one copy of each expert. An expert's decode takes at least as many steps as its longest answer has
+    tokens, and at least as many as its tokens need in full batches. A step's time is convex in its number of sequences,
+    so steps of equal size are optimal.
     """
     prompts: dict[str, list[int]] = defaultdict(list)
     answers: dict[str, list[int]] = defaultdict(list)
@@ -33,13 +34,15 @@ def shortest_s(trace: Trace, machine: Hardware, *, expert_bytes: int, max_batch:
 
 
 def _visit_s(measured: Measured, steps: float, prompts: list[int], answered: int, shared: int) -> float:
-    """Steps that compute prompts and decode alike, none dearer than its tokens are at best. What prompts begin with is
-    computed once, and the last token of an answer never.
+    """Returns the shortest duration of a visit.
+
+    Every step, prefill or decode, costs the least that any step of as many tokens costs. The prompts' shared prefix is
+    computed once, and the last token of an answer is never computed.
     """
     prefill = [(tokens, seconds + measured.between_s) for tokens, seconds in measured.prefill]
     best = envelope([*measured.decode, *prefill])
     computed = shared + sum(max(1, asked - shared) for asked in prompts) + answered - len(prompts)
-    # More steps than need be may be cheaper where a step's time grows faster than its tokens.
+    # Taking more steps than necessary can be cheaper where a step's time grows faster than its tokens.
     counts = [steps, *(computed / tokens for tokens, _ in best if computed / tokens > steps)]
     steps_s = min(count * at(best, computed / count) for count in counts)
     return measured.switch_s + len(prompts) * measured.prompt_s + steps_s

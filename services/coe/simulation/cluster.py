@@ -1,4 +1,4 @@
-"""Many nodes: experts placed by expected load, hot ones on several nodes, each node simulated on its share."""
+"""A simulated cluster: experts placed by expected load, hot ones replicated, and each node run on its own prompts."""
 
 import heapq
 import math
@@ -18,7 +18,7 @@ from coe.simulation.trace import Trace, names, zipf
 class ClusterFigures:
     """`node_hours`: per million prompts at this rate. `keeps_up`: the last answer came soon after the last prompt.
 
-    `executing` and `copying`: part of the time in which the busiest node executes, and the busiest link copies.
+    `executing` and `copying`: the share of time that the busiest node executes and that the busiest link copies.
     """
 
     rate: float
@@ -33,9 +33,11 @@ class ClusterFigures:
 
 
 def place(shares: Sequence[float], nodes: int, room: int) -> list[list[int]]:
-    """Nodes of each expert. An expert gets so many replicas that none carries more than half a node's share.
+    """Returns the nodes of each expert. `room`: how many experts a node can store.
 
-    Heaviest first onto the least loaded node with room; `room` is experts a node can store.
+    An expert gets enough replicas, up to one per node, that none carries more than half a node's share of the load. The
+    heaviest replicas are placed first, each on the least loaded node with room. Raises CapacityExceeded if the experts
+    do not fit.
     """
     if len(shares) > nodes * room:
         raise CapacityExceeded(f"{len(shares)} experts do not fit: a node stores {room}, and there are {nodes}")
@@ -74,7 +76,7 @@ def simulate_cluster(
     tokens: tuple[int, int] = (16, 32),
     seed: int = 0,
 ) -> ClusterFigures:
-    """`rate`: prompts a second of the whole cluster, Poisson."""
+    """`rate`: prompts per second over the whole cluster, with Poisson arrivals."""
     law = zipf(experts, exponent)
     placed = place(law.tolist(), nodes, machine.store_bytes // expert_bytes)
     rng = np.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""Machines to simulate. Every number has its source, or says that it is assumed.
+"""The machines to simulate. Every number cites its source or is marked as assumed.
 
 LLAMA2_7B is the expert of the SN40L paper (arXiv 2405.07518, section VI: 150 experts derived from Llama2-7B, BF16).
 """
@@ -17,14 +17,14 @@ LLAMA2_7B = 13_476_000_000  # 6.738e9 parameters, 2 bytes each
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
-    """One node. Bytes, bytes a second, seconds.
+    """One node, in bytes, bytes per second and seconds.
 
-    A decode step of n sequences takes step_s + sequence_s * n, at least floor_s (the weights are read once, whatever is
-    computed with them); a prompt's prefill takes prefill_s + token_s * tokens, beside the step that draws its first
-    token.
-    `overlap`: execution may begin while later layers are copied (our watermarks), and copies run beside execution.
-    `measured`: times that go before step_s, sequence_s, floor_s, prefill_s and token_s; prompts are then computed in
-    steps as the worker does.
+    A decode step of n sequences takes step_s + sequence_s * n, but at least floor_s, because each step reads all the
+    weights. A prompt's prefill takes prefill_s + token_s * tokens, plus the step that samples its first token.
+
+    `overlap`: execution may start while later layers are still being copied, and copies run during execution.
+    `measured`: times that override step_s, sequence_s, floor_s, prefill_s and token_s. Prompts are then computed in
+    steps, as the worker does.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Hardware:
     measured: Measured | None = None
 
     def decode_s(self, sequences: float) -> float:
-        """One step of so many sequences, or the mean of steps that have so many on average."""
+        """A step of this many sequences, or the mean over steps that average this many."""
         if self.measured is not None:
             return at(self.measured.decode, sequences)
         return max(self.floor_s, self.step_s + self.sequence_s * sequences)
@@ -49,19 +49,19 @@ class Hardware:
         return nbytes / self.link
 
     def first_load_s(self, nbytes: int) -> float:
-        """The expert's first: it comes from the store."""
+        """An expert's first copy, which comes from the store."""
         return nbytes / min(self.link, self.measured.first_link if self.measured else self.link)
 
     def fresh_load_s(self, nbytes: int) -> float:
-        """The first into that part of HBM."""
+        """The first copy into a part of HBM."""
         return nbytes / min(self.link, self.measured.fresh_link if self.measured else self.link)
 
     def holds(self, nbytes: int) -> int:
-        """Experts of that size that HBM holds."""
+        """How many experts of this size fit in HBM."""
         return self.hbm_bytes // nbytes
 
     def run_s(self, prompts: int, max_batch: int, tokens: float, prompt_tokens: float = 0.0) -> float:
-        """Answering `prompts` of `tokens` each in full batches, weights resident."""
+        """Answering `prompts` with `tokens` each, in full batches and with resident weights."""
         full, rest = divmod(prompts, max_batch)
         steps = full * self.decode_s(max_batch) + (self.decode_s(rest) if rest else 0.0)
         return steps * tokens + self._prefills_s(prompts, prompt_tokens)
@@ -75,9 +75,9 @@ class Hardware:
         return steps * at(measured.prefill, tokens / steps) + prompts * measured.prompt_s
 
 
-# Decode: weights once per token over 8 sockets x 1.8 TB/s (Table II), 85 % of it reached (section VI-C).
-# Prefill of one prompt (router or expert): 40 ms, assumed; the paper gives no prompt length (2,000 tokens at a fifth of
-# peak would take that).
+# Decode: the weights once per token over 8 sockets x 1.8 TB/s (Table II), at 85 % of that (section VI-C).
+# Prefill of one prompt (router or expert): 40 ms, assumed, as the paper gives no prompt length. That is the time of
+# 2,000 tokens at a fifth of peak.
 SN40L_NODE = Hardware(
     "sn40l-node", 512 * GIB, 12_000_000_000_000, 1e12, LLAMA2_7B / (8 * 1.8e12 * 0.85), 0.0, prefill_s=0.040
 )
@@ -91,8 +91,8 @@ SN40L_SOCKET = Hardware(
 def dgx(name: str, link: float, expert_20: float, expert_200: float) -> Hardware:
     """A DGX with 640 GB of HBM and 2 TB of host memory behind one host link.
 
-    Its execution is calibrated on two ratios of Table V, expert only with 20 and with 200 output tokens (batch 1):
-    the rows about switching and the whole system then follow.
+    Its execution is calibrated on two ratios from Table V: expert only, batch 1, with 20 and with 200 output tokens.
+    The rows about switching and about the whole system follow from that.
     """
     sn = SN40L_NODE
     time_20 = expert_20 * (sn.prefill_s + 20 * sn.step_s)
@@ -104,12 +104,12 @@ def dgx(name: str, link: float, expert_20: float, expert_200: float) -> Hardware
 DGX_A100 = dgx("dgx-a100", 32e9, expert_20=2.0, expert_200=3.2)
 DGX_H100 = dgx("dgx-h100", 64e9, expert_20=1.5, expert_200=2.3)
 
-# SmolLM2-135M (97 MB) on two AVX2 cores, roughly; `coe bench calibrate` measures the machine at hand.
+# Approximates SmolLM2-135M (97 MB) on two AVX2 cores. `coe bench calibrate` measures the actual machine.
 HOST = Hardware("host", 1 * GIB, 24 * GIB, 20e9, 0.010, 0.0015, 0.030, 0.0, overlap=True)
 
 
 def read_calibration(path: Path) -> Hardware:
-    """What `coe bench calibrate --json` printed. Raises ArtifactError."""
+    """Reads the output of `coe bench calibrate --json`. Raises ArtifactError if it can't be read."""
     try:
         fields = json.loads(path.read_text())["hardware"]
         if fields.get("measured") is not None:
@@ -127,5 +127,5 @@ HARDWARE = {machine.name: machine for machine in (HOST, SN40L_SOCKET, SN40L_NODE
 
 
 def with_budget(machine: Hardware, experts: int, nbytes: int) -> Hardware:
-    """The machine with an HBM that holds so many experts of that size."""
+    """The same machine with an HBM that holds this many experts of this size."""
     return replace(machine, hbm_bytes=experts * nbytes)

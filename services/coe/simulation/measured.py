@@ -1,4 +1,4 @@
-"""One machine as it was measured, where a line through the times of its steps is too coarse (`coe bench calibrate`)."""
+"""Step times measured by `coe bench calibrate`, for machines that a straight line models too coarsely."""
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
@@ -10,17 +10,27 @@ Curve = tuple[tuple[float, float], ...]
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Seconds, unless it says otherwise.
+    """All values are in seconds unless noted.
 
-    `decode`: from the begin of a step to that of the next, by its sequences; `prefill`: a step that computes prompts,
-    by all its tokens, also those of decodes beside them; `between_s`: from its end to the next step's begin. All as in
-    a visit whose expert was not used of late: weights come from memory first.
-    `switch_s`: from the last step of an expert to the first of another that is in HBM; `prompt_s`: taking a prompt in
-    (template, tokenizer); `wake_s`: how much longer a visit takes after a pause, in which others had the caches.
-    `first_link`: bytes a second of an expert's first copy (read into DDR, checked); `fresh_link`: of one into memory
-    of HBM that was never used; `touch_s`: how much longer the first step takes that reads such memory.
-    `copying`: the part of execution that a copy under way takes, as it runs on the same cores; `ask_s`: what else a
-    load takes of it, on which worker and manager agree.
+    Steps, measured in visits to experts whose weights the caches no longer hold:
+
+    * `decode`: from the start of a decode step to the start of the next, by number of sequences.
+    * `prefill`: a step that computes prompts, by all its tokens, including those of sequences that decode in it.
+    * `between_s`: from the end of such a step to the start of the next.
+
+    Visits:
+
+    * `switch_s`: from the last step of one expert to the first step of another that is in HBM.
+    * `prompt_s`: accepting a prompt (template and tokenizer).
+    * `wake_s`: how much longer a visit takes after a pause, in which other processes used the caches.
+
+    Copies:
+
+    * `first_link`: bytes per second of an expert's first copy, which is read into DDR and verified.
+    * `fresh_link`: bytes per second of a copy into HBM that was never used.
+    * `touch_s`: how much longer the first step that reads such memory takes.
+    * `copying`: the share of execution that a copy in progress costs, as it runs on the same cores.
+    * `ask_s`: what else a load costs execution: the exchange between worker and manager.
     """
 
     decode: Curve
@@ -36,7 +46,7 @@ class Measured:
     ask_s: float = 0.0
 
     def slower(self, times: float) -> "Measured":
-        """The same machine when it executes so many times slower. Copies are as they were."""
+        """The same machine, executing this many times slower. The speed of copies is unchanged."""
 
         def curve(points: Curve) -> Curve:
             return tuple((n, seconds * times) for n, seconds in points)
@@ -55,7 +65,7 @@ class Measured:
 
     @classmethod
     def of(cls, fields: dict[str, object]) -> "Measured":
-        """From JSON. Raises TypeError or ValueError when it is none."""
+        """Builds it from decoded JSON. Raises TypeError or ValueError if the fields are invalid."""
         curves = {name: _curve(fields[name]) for name in ("decode", "prefill") if name in fields}
         return cls(**(fields | curves))  # type: ignore[arg-type]
 
@@ -67,7 +77,7 @@ def _curve(points: object) -> Curve:
 
 
 def at(curve: Curve, n: float) -> float:
-    """Straight between two points; before the first as there, beyond the last on in the same direction."""
+    """Interpolates linearly: constant before the first point, extrapolated from the last two beyond the last."""
     if n <= curve[0][0] or len(curve) == 1:
         return curve[0][1]
     above = min(bisect_left(curve, (n,)), len(curve) - 1)
@@ -76,7 +86,7 @@ def at(curve: Curve, n: float) -> float:
 
 
 def envelope(points: Sequence[tuple[float, float]]) -> Curve:
-    """The lower convex hull: no mixture of steps is cheaper."""
+    """The lower convex hull of the points: no mixture of steps costs less."""
     hull: list[tuple[float, float]] = []
     for n, seconds in sorted(points):
         if hull and hull[-1][0] == n:

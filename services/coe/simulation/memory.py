@@ -1,4 +1,4 @@
-"""HBM of a simulated node: what is there, what is on its way over the link, what leaves for it."""
+"""The HBM of a simulated node: which experts it holds, which are being copied, and which are evicted for them."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from coe.scheduling.policy import NextUse
 
 @dataclass(slots=True)
 class Held:
-    """An expert in HBM from `ready_at` on."""
+    """An expert whose weights are in HBM from `ready_at`."""
 
     ready_at: float
     loaded_at: float
@@ -17,7 +17,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class LoadTimes:
-    """Seconds of a copy: of an expert that came before, its first, one into memory that was never used."""
+    """Seconds of a copy: of an expert copied before, of an expert's first, and of one into HBM never used before."""
 
     again_s: float
     first_s: float
@@ -25,7 +25,7 @@ class LoadTimes:
 
 
 class SimulatedHbm:
-    """Room for `experts` of one size; one copy at a time over the link, which is idle from `link_free_at` on."""
+    """Room for `experts` of one size. The link makes one copy at a time and is idle from `link_free_at`."""
 
     def __init__(self, experts: int, times: LoadTimes, policy: EvictionPolicy) -> None:
         self.held: dict[str, Held] = {}
@@ -34,7 +34,7 @@ class SimulatedHbm:
         self._room = experts
         self._times = times
         self._policy = policy
-        # Experts in memory that nobody has read yet.
+        # Experts copied into new memory that no step has read yet.
         self.untouched: set[str] = set()
         self._came: set[str] = set()
         self._forecast: dict[str, tuple[float, float]] = {}
@@ -44,7 +44,7 @@ class SimulatedHbm:
             self._forecast = {use.expert: (now + use.in_s, use.probability) for use in forecast}
 
     def acquire(self, expert: str, now: float) -> float:
-        """When its bytes are there."""
+        """Returns when its weights are there. Raises ValueError if HBM has no room for one expert."""
         held = self.held.get(expert)
         if held is None:
             held = self._load(expert, now, frozenset((expert,)))
@@ -54,7 +54,7 @@ class SimulatedHbm:
         return held.ready_at
 
     def prefetch(self, expert: str, now: float, leased: str) -> None:
-        """Into free room, or for an idle expert that is wanted later than this one."""
+        """Copies it into free room, or in place of an idle expert that is needed later than this one."""
         if expert in self.held:
             return
         wanted = self._forecast.get(expert, (float("inf"), 0.0))[0]

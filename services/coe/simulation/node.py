@@ -1,4 +1,4 @@
-"""One node: a worker's queues under a policy, its HBM, and execution with continuous batching. Discrete events."""
+"""Discrete-event simulation of one node: queues under a policy, HBM, and execution with continuous batching."""
 
 import heapq
 from collections import Counter
@@ -16,9 +16,9 @@ from coe.simulation.trace import Trace
 
 @dataclass(slots=True)
 class Served:
-    """What came of a trace. `waits`: seconds from arrival to prefill with the weights there, in order of start.
+    """The outcome of a trace. `waits`: seconds from arrival to prefill with resident weights, in order of start.
 
-    `busy_s`: seconds of execution.
+    `started`: indexes into the trace, in the same order. `busy_s`: seconds of execution.
     """
 
     waits: list[float] = field(default_factory=list)
@@ -36,7 +36,7 @@ class Served:
 
 @dataclass(frozen=True, slots=True)
 class ExactCosts:
-    """What visits take, known rather than learned: mean answer of `tokens`."""
+    """The cost of visits, computed rather than learned. `tokens`: the mean length of an answer."""
 
     machine: Hardware
     expert_bytes: int
@@ -58,9 +58,9 @@ class ExactCosts:
 
 
 class Node:
-    """Serves one trace: at once by `run`, which may be called once, or a trace that grows by `advance`.
+    """Serves one trace: in full with `run`, which may be called once, or with `advance` while the trace still grows.
 
-    `like`: prompts of the lengths that the policy is to expect; when not given, those of the trace.
+    `like`: prompts of the lengths that the policy should expect; by default, those of the trace.
     """
 
     def __init__(
@@ -92,21 +92,21 @@ class Node:
             sum(like.output_tokens) / max(len(like), 1),
             max(sum(like.prompt_tokens) / max(len(like), 1) - like.shared_tokens, 0.0),
         )
-        # A decode step by its sequences.
+        # Duration of a decode step, by number of sequences.
         self._steps_s = [machine.decode_s(sequences) for sequences in range(max_batch + 1)]
         measured = machine.measured
         self._copying = measured.copying if measured else 0.0
         self._switch_s = measured.switch_s if measured else 0.0
         self._woken = True
-        # Loads that execution has paid for.
+        # Loads whose cost execution has already been charged.
         self._paid = 0
-        # Experts that have computed what their prompts begin with.
+        # Experts that have computed their prompts' shared prefix.
         self._begun: set[str] = set()
         self._now = 0.0
         self._next = 0
         self._expert: str | None = None
         self._last: str | None = None
-        # (step at which the sequence ends, index in the trace)
+        # (step at which the sequence ends, index in the trace), a heap
         self._live: list[tuple[float, int]] = []
         self._steps = 0.0
         self._served = Served()
@@ -117,13 +117,13 @@ class Node:
 
     @property
     def served(self) -> Served:
-        """So far."""
+        """The outcome so far."""
         self._served.ended_at = self._now
         self._served.loads = self._hbm.loads
         return self._served
 
     def depths(self) -> Counter[str]:
-        """Prompts by expert that have arrived and not ended."""
+        """Unfinished prompts that have arrived, by expert."""
         depths = Counter(self._queues.depths())
         if self._expert is not None:
             depths[self._expert] += len(self._live)
@@ -135,7 +135,10 @@ class Node:
         return self._hbm.held.keys()
 
     def advance(self, until: float) -> None:
-        """On to that time, or a little beyond: what cannot be interrupted ends. The trace is complete until then."""
+        """Simulates up to `until`, or slightly past it to finish what can't be interrupted.
+
+        The trace must be complete up to then.
+        """
         arrivals = self._trace.arrivals
         count = len(arrivals)
         while self._next < count or self._live or len(self._queues):
@@ -152,10 +155,10 @@ class Node:
             step_s = self._steps_s[len(self._live)]
             ends_at = self._after(max(0.0, (self._live[0][0] - self._steps) * step_s))
             if self._next < count and arrivals[self._next] < ends_at:
-                # It may have come during a prefill.
+                # It may have arrived during a prefill.
                 self._pass(max(0.0, arrivals[self._next] - self._now), step_s)
-                # Of other experts the policy hears with the next decision, a worker's at the next step: asked at each
-                # arrival, it would take twice the time and change no figure by more than noise.
+                # The policy sees prompts for other experts at its next decision; a worker's sees them at the next step.
+                # Asking it at every arrival would double the simulation's run time and change no figure beyond noise.
                 if self._arrive() == self._expert and len(self._live) < self._max_batch:
                     self._join()
             elif ends_at > until:
@@ -171,11 +174,11 @@ class Node:
         self._served.busy_s += seconds
 
     def _copied_in(self, seconds: float) -> float:
-        """For how many of the next seconds the link copies."""
+        """For how many of the next `seconds` the link is copying."""
         return min(seconds, max(0.0, self._hbm.link_free_at - self._now))
 
     def _after(self, seconds: float) -> float:
-        """When so much execution will be done: a copy that is under way takes a part of it."""
+        """When this much execution will be done, given that a copy in progress slows it down."""
         kept = 1 - self._copying
         beside = self._copied_in(seconds / kept)
         return self._now + beside + seconds - beside * kept
@@ -209,7 +212,7 @@ class Node:
         self._join()
 
     def _prefill(self, batch: Batch, ready_at: float) -> None:
-        """Prompts join the live ones; their prefill holds up everyone. With overlap it may run behind the copy."""
+        """Adds prompts to the batch. Their prefill blocks every sequence; with overlap it may run during the copy."""
         trace, machine = self._trace, self._machine
         joined = [int(one.key) for one in self._queues.take(batch.expert, batch.count, batch.arrived_by)]
         for index in joined:
@@ -229,7 +232,7 @@ class Node:
         self._now = max(ends_at, ready_at)
 
     def _prefill_in_steps(self, expert: str, joined: list[int]) -> float:
-        """Seconds of it. Those that are live already get a token in each of its steps."""
+        """Returns the seconds of the prefill. Sequences that were already live get a token in each of its steps."""
         measured, trace = self._machine.measured, self._trace
         assert measured is not None
         shared = trace.shared_tokens

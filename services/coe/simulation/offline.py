@@ -1,4 +1,4 @@
-"""The yardstick for switches: what could be done by someone who knows the whole trace."""
+"""A lower bound on switches: what a schedule that knows the whole trace could achieve."""
 
 import heapq
 from collections import defaultdict
@@ -7,17 +7,18 @@ from coe.simulation.trace import Trace
 
 
 def fewest_loads(trace: Trace, room: int, max_wait: float) -> int:
-    """Loads under Belady's rule (MIN) over the fewest visits that keep everyone's wait within `max_wait` seconds.
+    """Counts loads under Belady's rule (MIN) over the fewest visits that keep every wait within `max_wait` seconds.
 
-    Each expert is visited as late as its oldest waiting prompt allows, and then answers all that came; between visits
-    the expert whose next visit is farthest leaves. Execution takes no time here, so a real schedule rarely gets so low.
+    Each expert is visited as late as its oldest waiting prompt allows and then answers all its waiting prompts. The
+    expert whose next visit is farthest away is evicted. Execution takes no time, so a real schedule rarely gets this
+    low.
     """
     visits = _visits(trace, max_wait)
     later: dict[str, list[int]] = defaultdict(list)
     for position in reversed(range(len(visits))):
         later[visits[position]].append(position)
     resident: dict[str, int] = {}
-    # (-next visit, expert); entries whose next visit has changed are skipped.
+    # (-next visit, expert), a heap; entries whose next visit has changed are skipped.
     farthest: list[tuple[int, str]] = []
     loads = 0
     for expert in visits:

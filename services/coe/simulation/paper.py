@@ -1,7 +1,7 @@
-"""Table V of the SN40L paper (arXiv 2405.07518) and its two figures of capacity, simulated.
+"""Simulates Table V of the SN40L paper (arXiv 2405.07518) and its capacity figures.
 
-Each assumption is listed in ASSUMPTIONS; the DGX machines' execution is calibrated on the two rows `expert only`, so
-those two agree by construction and the other rows are the test.
+ASSUMPTIONS lists every assumption. The DGX machines' execution is calibrated on the two `expert only` rows, which
+therefore agree by construction; the other rows are the test.
 """
 
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ ASSUMPTIONS = (
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """`calibrated`: agrees because it was put in."""
+    """`calibrated`: agrees by construction, because the simulation is calibrated on it."""
 
     figure: str
     published: float
@@ -46,7 +46,7 @@ def router_s(machine: Hardware) -> float:
 
 
 def overall_s(machine: Hardware, batch: int, tokens: int) -> float:
-    """Router, then the batch's experts, each of which has to come into HBM."""
+    """The router, then the batch's experts, each of which has to be copied into HBM."""
     trace = make_trace("cyclic", batch, EXPERTS, output_tokens=(tokens, tokens)).paced(0)
     served = serve(trace, machine, make_policy("samba-coe"), expert_bytes=LLAMA2_7B)
     return router_s(machine) + served.ended_at
@@ -57,7 +57,7 @@ def expert_s(machine: Hardware, tokens: int) -> float:
 
 
 def resident_experts(machine: Hardware) -> int:
-    """The most experts that are asked for in turn without any being copied twice: where latency begins to jump."""
+    """The most experts that can be requested cyclically with none copied twice. Beyond this, latency jumps."""
     limit = machine.hbm_bytes // LLAMA2_7B + 4
     for experts in range(1, limit):
         called = names(experts) * 3

@@ -1,6 +1,6 @@
-"""Which worker answers: the mapper's choice of replicas, as it runs, over simulated workers of a node each.
+"""Runs the mapper's choice of replicas over simulated workers, one node each.
 
-Several mappers may share the prompts. Each sees the workers as they were at its last look, and knows its own choices.
+Several mappers may share the prompts. Each knows its own choices and sees the workers as they were at its last refresh.
 """
 
 from collections import Counter, defaultdict
@@ -16,7 +16,7 @@ from coe.simulation.trace import Trace
 
 @dataclass(frozen=True, slots=True)
 class Mappers:
-    """`view_age_s`: how old the view is that they decide by, at most."""
+    """`view_age_s`: the maximum age of the view that they decide on."""
 
     count: int = 1
     view_age_s: float = 0.2
@@ -25,7 +25,7 @@ class Mappers:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """By worker: what it served. By expert: prompts that each worker got."""
+    """`served`: the outcome of each worker. `prompts`: for each expert, how many prompts each worker got."""
 
     served: Sequence[Served]
     prompts: Mapping[str, Counter[int]]
@@ -50,7 +50,7 @@ def simulate_placement(
     max_batch: int = 16,
     max_wait: float = 20.0,
 ) -> Placed:
-    """`owners`: the worker of each partition. Conversations are one prompt long."""
+    """`owners`: the worker of each partition. Every prompt is a conversation of its own."""
     mine = [Trace([], [], [], []) for _ in range(max(owners) + 1)]
     nodes = [
         Node(

@@ -1,4 +1,4 @@
-"""What a cluster can do: the highest rate at which latency is as wanted, and what breaks beyond it."""
+"""Capacity planning: the highest rate at which a cluster meets a latency target, and what limits it beyond that."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -6,16 +6,16 @@ from dataclasses import dataclass, replace
 from coe.simulation.cluster import ClusterFigures, simulate_cluster
 from coe.simulation.hardware import DGX_A100, Hardware
 
-# Of the highest rate: what the figures are reported at. Beyond 1 it breaks.
+# The figures are reported at these shares of the highest rate. Above 1 the target is missed.
 SHARES = (0.25, 0.5, 0.75, 0.9, 1.0, 1.2)
 PRECISION = 0.03
-# Simulated seconds at least, for each second of the latency that is wanted.
+# Minimum simulated seconds per second of target latency.
 DURATION = 6
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """`p99_s`: from a prompt's arrival to the end of its answer. `prompts`: of each simulation, at least."""
+    """`p99_s`: from a prompt's arrival to the end of its answer. `prompts`: the minimum of each simulation."""
 
     machine: Hardware
     nodes: int
@@ -29,7 +29,7 @@ class Wish:
     seed: int = 0
 
     def at(self, rate: float) -> ClusterFigures:
-        """Over a time that is long beside `p99_s`: a short overload would end before it shows."""
+        """Simulates `rate` for several times `p99_s`, as a shorter run would end before an overload shows."""
         return simulate_cluster(
             self.machine,
             nodes=self.nodes,
@@ -46,9 +46,9 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """`holds`: experts that the cluster stores at most. `dgx_nodes`: DGX machines that would keep all in their HBM.
+    """`holds`: how many experts the cluster can store. `dgx_nodes`: how many DGX machines could hold all in HBM.
 
-    `breaks`: what is used up first beyond `highest_rate`: "execution", "copies", or "latency" while neither is.
+    `breaks`: what saturates first beyond `highest_rate`: "execution", "copies", or "latency" if neither does.
     """
 
     highest_rate: float
@@ -59,7 +59,7 @@ class Planned:
 
 
 def plan(wish: Wish, progress: Callable[[float], None]) -> Planned:
-    """Raises CapacityExceeded when the experts do not fit. `progress` hears of each rate that was tried."""
+    """Raises CapacityExceeded if the experts do not fit. `progress` is called with each rate before it is tried."""
 
     def good(rate: float) -> bool:
         progress(rate)
@@ -81,17 +81,17 @@ def plan(wish: Wish, progress: Callable[[float], None]) -> Planned:
 
 
 def dgx_room(expert_bytes: int) -> int:
-    """Experts in the HBM of one DGX, beside the router (an expert's size) and 5 % for KV caches and workspace."""
+    """How many experts fit in the HBM of one DGX, next to the router (as large as one) and 5 % for KV and workspace."""
     return int(DGX_A100.hbm_bytes * 0.95 - expert_bytes) // expert_bytes
 
 
 def overlapping(machine: Hardware) -> Hardware:
-    """The machine with copies beside execution, as our runtime does it."""
+    """The same machine with copies overlapping execution, as in our runtime."""
     return replace(machine, overlap=True)
 
 
 def _highest(good: Callable[[float], bool], start: float) -> float:
-    """The highest rate that is good, found by doubling and halving, then by bisection; 0 when none is."""
+    """The highest good rate, found by doubling or halving and then by bisection; 0 if there is none."""
     low, high = (start, 2 * start) if good(start) else (0.0, start)
     while low and good(high):
         low, high = high, 2 * high

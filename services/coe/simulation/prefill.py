@@ -1,4 +1,4 @@
-"""How a worker computes the prompts that join a batch, as coe.experts.step_plan has it, in numbers of tokens."""
+"""How a worker splits the prompts that join a batch into steps. Mirrors coe.experts.step_plan in token counts."""
 
 from collections.abc import Iterator, Sequence
 
@@ -6,10 +6,10 @@ from coe.experts.prefill_budget import prefill_tokens, shares
 
 
 def prefill_steps(prompts: Sequence[int], shared: int, decoding: int) -> Iterator[tuple[int, list[int]]]:
-    """For each step: tokens it computes, with one for each decode beside; which prompts draw their first token then.
+    """Yields, for each step, the tokens it computes and the prompts whose first token it samples.
 
-    `prompts`: tokens of each that have to be computed. The first `shared` of them (0 when they are known) the first
-    prompt computes for all.
+    The count includes one token for each sequence that decodes in the step. `prompts`: how many tokens of each have to
+    be computed. The first prompt computes the first `shared` of them for all; 0 if they are cached.
     """
     left = list(prompts)
     waiting = list(range(len(left)))

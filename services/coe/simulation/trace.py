@@ -1,4 +1,4 @@
-"""Traces: what is asked when. Drawn from a seed, or recorded."""
+"""Traces: which prompts arrive when. Either drawn from a seed or recorded."""
 
 import json
 from collections.abc import Sequence
@@ -15,9 +15,9 @@ KINDS = ("zipf", "bursty", "drift", "multi-turn", "tenants", "uniform", "cyclic"
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """Parallel sequences, in order of arrival. Seconds from the start; token counts.
+    """Parallel lists in order of arrival: seconds from the start, experts and token counts.
 
-    `shared_tokens`: with so many every prompt begins (the chat template), in whole blocks of the KV cache.
+    `shared_tokens`: the length of the prefix that all prompts share (the chat template), in whole KV-cache blocks.
     """
 
     arrivals: list[float]
@@ -30,24 +30,24 @@ class Trace:
         return len(self.arrivals)
 
     def append(self, arrival: float, expert: str, prompt_tokens: int, output_tokens: int) -> None:
-        """One more prompt, no earlier than the last."""
+        """Adds a prompt, which must not arrive before the last one."""
         self.arrivals.append(arrival)
         self.experts.append(expert)
         self.prompt_tokens.append(prompt_tokens)
         self.output_tokens.append(output_tokens)
 
     def paced(self, factor: float) -> "Trace":
-        """The same prompts, arriving `factor` times as fast; 0: all at the start."""
+        """The same prompts, arriving `factor` times as fast. With 0, all arrive at the start."""
         arrivals = [0.0] * len(self) if factor == 0 else [arrival / factor for arrival in self.arrivals]
         return replace(self, arrivals=arrivals)
 
     def of(self, experts: Sequence[str]) -> "Trace":
-        """The same trace of these experts, in place of as many that were drawn."""
+        """The same trace for these experts, in place of the generated names. There must be as many of them."""
         called = dict(zip(names(len(experts)), experts, strict=True))
         return replace(self, experts=[called[drawn] for drawn in self.experts])
 
     def first(self, prompts: int) -> "Trace":
-        """Its first so many prompts."""
+        """The trace of its first `prompts`."""
         return Trace(
             self.arrivals[:prompts],
             self.experts[:prompts],
@@ -63,7 +63,7 @@ def names(experts: int) -> list[str]:
 
 
 def zipf(experts: int, exponent: float = 1.0) -> np.ndarray:
-    """Probabilities [experts], the most popular first."""
+    """Zipf probabilities, [experts], the most popular first."""
     weights = np.arange(1, experts + 1, dtype=float) ** -exponent
     law: np.ndarray = weights / weights.sum()
     return law
@@ -80,14 +80,17 @@ def make_trace(
     prompt_tokens: tuple[int, int] = (16, 64),
     seed: int = 0,
 ) -> Trace:
-    """`rate`: prompts a second. Token counts are uniform between the two bounds, both included.
+    """Draws a trace of one of KINDS. Raises InvalidPrompt for any other.
+
+    `rate`: prompts per second. Token counts are uniform between the two bounds, inclusive.
 
     * zipf: Poisson arrivals, experts drawn by Zipf's law
-    * bursty: the same, in bursts (geometric, mean 20) at ten times the rate with pauses between
-    * drift: Zipf's law whose order turns by one expert every 1/50 of the trace
+    * bursty: the same, in bursts (geometric, mean 20) at ten times the rate, with pauses between them
+    * drift: Zipf's law over an order that rotates by one expert every 1/50 of the trace
     * multi-turn: conversations of 1 to 8 turns that stay with their expert
-    * tenants: 8 tenants, each with Zipf's law over an order of its own
-    * uniform, cyclic: every expert as often; in turn, so that LRU always misses
+    * tenants: 8 tenants, each with Zipf's law over its own order
+    * uniform: all experts equally likely
+    * cyclic: each expert in turn, so that LRU always misses
     """
     rng = np.random.default_rng(seed)
     law = zipf(experts, exponent)
@@ -120,7 +123,7 @@ def make_trace(
 
 
 def _burst_gaps(rng: np.random.Generator, prompts: int, rate: float, mean: float = 20.0) -> np.ndarray:
-    """Seconds before each prompt: the first of a burst follows a pause, so that the rate holds on average."""
+    """Seconds before each prompt. A pause before each burst keeps the average at `rate`."""
     first = rng.random(prompts) < 1 / mean
     within = 0.1 / rate
     pause = (1 / rate - within * (1 - 1 / mean)) * mean
@@ -128,7 +131,7 @@ def _burst_gaps(rng: np.random.Generator, prompts: int, rate: float, mean: float
 
 
 def _conversations(rng: np.random.Generator, law: np.ndarray, prompts: int) -> np.ndarray:
-    """Up to 40 conversations at a time; each prompt is the next turn of one of them."""
+    """Draws experts for 40 concurrent conversations; each prompt is the next turn of a random one."""
     experts = rng.choice(len(law), 40, p=law)
     left = rng.integers(1, 9, 40)
     chosen = np.empty(prompts, int)
@@ -141,7 +144,10 @@ def _conversations(rng: np.random.Generator, law: np.ndarray, prompts: int) -> n
 
 
 def read_trace(path: Path) -> Trace:
-    """One object a line: {"arrival_s", "expert_id", "prompt_tokens", "output_tokens"}. Raises InvalidPrompt."""
+    """Reads one object per line: {"arrival_s", "expert_id", "prompt_tokens", "output_tokens"}.
+
+    Raises InvalidPrompt if a line is invalid or the trace is empty.
+    """
     rows = []
     with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
@@ -150,7 +156,7 @@ def read_trace(path: Path) -> Trace:
             except KeyError as error:
                 raise InvalidPrompt(f"{path}:{number} is not a trace line: it has no {error}") from None
             except (ValueError, TypeError, OverflowError, RecursionError) as error:
-                # Not its repr, which holds the whole line where that is no text.
+                # Not the repr, which would include the whole line if it is not valid UTF-8.
                 raise InvalidPrompt(f"{path}:{number} is not a trace line: {error}") from None
     if not rows:
         raise InvalidPrompt(f"{path} contains no prompts")
