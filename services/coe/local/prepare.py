@@ -1,6 +1,6 @@
-"""Fills a COE_HOME: the packaged expert and copies of it when it has none, and who stands in for which mapped expert.
+"""Prepares a COE_HOME: imports the packaged expert if it has none, and binds mapped experts to hosted bundles.
 
-`python -m coe.local.prepare` does it without a stack.
+`python -m coe.local.prepare` does this without starting a stack.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from coe.memory_tier_manager.extents import rounded
 from coe.platform.errors import ArtifactError, CoEError, Unavailable
 from coe.platform.settings import CoreSettings
 
-# Experts that fit the HBM tier by default: fewer than are hosted, so that switching is real.
+# How many experts fit in the HBM tier by default: fewer than are hosted, so that experts are switched.
 _EXPERTS_IN_HBM = 3
 
 Step = Callable[[str], None]
@@ -31,15 +31,15 @@ Step = Callable[[str], None]
 async def prepare(
     home: Path, options: StackOptions, on_step: Step, on_warning: Callable[[str], None]
 ) -> Sequence[Bundle]:
-    """The experts that the home hosts; the packaged one is imported first when there are none, or it is outdated.
+    """Returns the experts that the home hosts, after importing the packaged one if there are none or it is outdated.
 
-    `on_warning` is told of each expert that can't be used. Raises ArtifactError or Unavailable.
+    `on_warning` is called for each expert that can't be used. Raises ArtifactError or Unavailable.
     """
     catalogue = Catalogue(home / "experts")
     hosted, left_out = await asyncio.to_thread(catalogue.look)
     if not hosted or any(one.outdated and _is_packaged(one) for one in left_out):
         on_step(f"importing {packaged.EXPERT_ID} from the package {packaged.PACKAGE}")
-        # Beside other experts it is neither copied nor needed: it is warned of below.
+        # If there are other experts, it is optional and gets no copies; a failure is among the warnings below.
         with suppress(ArtifactError) if hosted else nullcontext():
             await asyncio.to_thread(packaged.host, catalogue, 0 if hosted else options.replicas - 1)
         hosted, left_out = await asyncio.to_thread(catalogue.look)
@@ -57,7 +57,7 @@ def _is_packaged(one: LeftOut) -> bool:
 
 
 def _renew(catalogue: Catalogue, hosted: Sequence[str], left_out: Sequence[LeftOut]) -> bool:
-    """Makes copies that an older version packed anew, once their expert was imported again. Whether there were any."""
+    """Recreates outdated copies of hosted experts. Returns whether there were any."""
     copies = [one.replica for one in left_out if one.outdated and one.replica and one.replica[0] in hosted]
     for expert_id, number in copies:
         catalogue.replicate(expert_id, number)
@@ -65,7 +65,7 @@ def _renew(catalogue: Catalogue, hosted: Sequence[str], left_out: Sequence[LeftO
 
 
 def _bind(home: Path, hosted: Sequence[Bundle]) -> None:
-    """Each expert of the mapping gets a hosted bundle, until somebody says better in bindings.yaml."""
+    """Writes a bindings.yaml that gives each expert of the mapping a hosted bundle."""
     mapped = [
         expert.name for expert in mapping_file.load_mapping(MapperSettings().mapping or mapping_file.locate(home)).pool
     ]
@@ -74,7 +74,10 @@ def _bind(home: Path, hosted: Sequence[Bundle]) -> None:
 
 
 def hbm_bytes(options: StackOptions, hosted: Sequence[Bundle]) -> int:
-    """The HBM tier's size: as set, else room for a few of the largest expert. Raises Unavailable without that room."""
+    """Returns the size of the HBM tier: as set, or room for three of the largest expert.
+
+    Raises Unavailable if shared memory has no room for it.
+    """
     largest = max((bundle.weights_bytes for bundle in hosted), default=0)
     wanted = options.hbm_bytes or _EXPERTS_IN_HBM * rounded(largest)
     free = shutil.disk_usage(SHARED_MEMORY).free

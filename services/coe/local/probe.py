@@ -1,4 +1,4 @@
-"""Asks a service for its gRPC health: `python -m coe.local.probe [HOST:PORT]`, exit status 0 when it serves."""
+"""Checks the gRPC health of a service: `python -m coe.local.probe [HOST:PORT]` exits with 0 if it is serving."""
 
 import asyncio
 import sys
@@ -14,7 +14,7 @@ TIMEOUT_S = 2.0
 
 
 async def serves(address: str) -> bool:
-    """Whether the server at host:port says SERVING within two seconds."""
+    """Whether the server at host:port reports SERVING within two seconds."""
     async with bare_channel(address) as channel:
         try:
             return await says_serving(channel, TIMEOUT_S)
@@ -23,7 +23,7 @@ async def serves(address: str) -> bool:
 
 
 async def says_serving(channel: grpc.aio.Channel, timeout_s: float) -> bool:
-    """Raises grpc.aio.AioRpcError when the server does not answer."""
+    """Whether the server reports SERVING. Raises grpc.aio.AioRpcError if it does not answer."""
     check = channel.unary_unary(
         "/grpc.health.v1.Health/Check",
         request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
@@ -34,7 +34,7 @@ async def says_serving(channel: grpc.aio.Channel, timeout_s: float) -> bool:
 
 
 async def main(address: str) -> int:
-    """The exit status. Says on stderr what hinders the encryption, if that is it."""
+    """Returns the exit status. On failure, reports it on stderr, with the TLS error if that is the cause."""
     try:
         if await serves(address):
             return 0

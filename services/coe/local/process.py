@@ -1,8 +1,8 @@
-"""One child process: its log, its end, and the promise that it never outlives this process.
+"""A child process with a log that never outlives this process.
 
-Every child leads a process group of its own (a terminal's Ctrl-C does not reach it: its owner decides the order of the
-end) and is killed by the kernel when this process dies, however it dies (by `setpriv --pdeathsig`, so that nothing has
-to run between fork and exec in a process with many threads).
+Every child leads its own process group, so a terminal's Ctrl-C does not reach it and its owner decides the order of
+shutdown. The kernel kills it when this process dies, however it dies. `setpriv --pdeathsig` arranges that, so no code
+of this process, which has many threads, runs between fork and exec.
 """
 
 import asyncio
@@ -17,18 +17,18 @@ from pathlib import Path
 from coe.platform.errors import Unavailable
 
 _LOG_TAIL_BYTES = 4096
-# Of a disk: what writes more at once fails.
+# A disk with less free space counts as full: larger writes fail.
 _NO_ROOM_BYTES = 4 * 2**20
 _KILLED = (
     "SIGKILL, which the kernel sends when memory runs out (dmesg names the process then): "
     "less COE_STACK_HBM_BYTES, COE_STACK_DDR_BYTES or COE_WORKER_KV_BYTES takes less of it"
 )
-# Run after setpriv: the parent may have died before the kernel was told to watch it.
+# Runs after setpriv, because the parent may have died before the kernel was told to watch it.
 _UNLESS_ORPHANED = '[ "$PPID" = "$0" ] || exit 125; exec "$@"'
 
 
 class Child:
-    """A process that its owner starts and stops. Stdout and stderr go to `log`, which is appended to."""
+    """A process that its owner starts and stops. Stdout and stderr are appended to `log`."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class Child:
         cwd: Path | None = None,
         grace_s: float = 10.0,
     ) -> None:
-        """`env` is added to this process's environment. `grace_s`: seconds between SIGTERM and SIGKILL at `stop`."""
+        """`env` is added to this process's environment. `grace_s`: seconds from SIGTERM to SIGKILL in `stop`."""
         self.name = name
         self.log = log
         self._argv = [str(argument) for argument in argv]
@@ -61,11 +61,11 @@ class Child:
 
     @property
     def returncode(self) -> int | None:
-        """Exit status, negative for a signal; None while it runs or before it was started."""
+        """The exit status, negative for a signal; None before the start and while it runs."""
         return None if self._process is None else self._process.poll()
 
     def start(self) -> None:
-        """Starts it. Call this on a thread that lives as long as the child may: its end is the child's end too."""
+        """Starts it. The calling thread must outlive the child: when that thread exits, the kernel kills the child."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -79,7 +79,7 @@ class Child:
             )
 
     async def wait(self) -> int:
-        """Returns the exit status when the process ends."""
+        """Waits for the process to exit and returns its status."""
         process = self._process
         if process is None:
             raise Unavailable(f"{self.name} has not been started")
@@ -88,7 +88,7 @@ class Child:
         return process.wait()
 
     async def stop(self) -> None:
-        """Asks it to end (SIGTERM), waits `grace_s`, then ends its whole group by force. Harmless when it has ended."""
+        """Sends SIGTERM, waits `grace_s`, then kills the whole group. Does nothing if it has exited."""
         if not self.running:
             return
         self.signal(signal.SIGTERM)
@@ -103,12 +103,12 @@ class Child:
             self._process.send_signal(number)
 
     def kill(self) -> None:
-        """Ends the whole process group at once. Harmless when it has ended."""
+        """Kills the whole process group. Does nothing if the process has exited."""
         if self._process is not None and self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGKILL)
 
     def log_tail(self, lines: int = 8) -> str:
-        """The last lines that it wrote, for an error message."""
+        """The last lines of its log, for an error message."""
         if not self.log.exists():
             return ""
         with self.log.open("rb") as log:
@@ -117,10 +117,10 @@ class Child:
         return "\n".join(text.splitlines()[-lines:])
 
     def why_ended(self) -> str:
-        """As its log, its disk or its status tell; empty when none does."""
+        """The cause of its exit, from its log, its disk or its status; empty if unknown."""
         if reason := last_words(self.log_tail()):
             return reason
-        # Brokers bury it among their last lines, where these still find room.
+        # Brokers bury this among their last log lines, if there was room for those at all.
         full = shutil.disk_usage(self.log.parent).free < _NO_ROOM_BYTES
         if full:
             return f"the disk of {self.log.parent} is full"
@@ -128,7 +128,7 @@ class Child:
 
 
 def last_words(log_tail: str) -> str:
-    """Why a process of ours ended, by the last line of its log; empty when that does not say."""
+    """The reason that one of our processes gave in the last line of its log; empty if it gave none."""
     _, _, last = log_tail.rpartition("\n")
     if last.startswith("coe: "):
         return last.removeprefix("coe: ")
@@ -142,7 +142,7 @@ def last_words(log_tail: str) -> str:
 
 
 async def _exited(pid: int) -> None:
-    """Waits for the end of a child of this process without a thread and without reaping it."""
+    """Waits for a child of this process to exit, without using a thread and without reaping it."""
     loop = asyncio.get_running_loop()
     ended = loop.create_future()
     descriptor = os.pidfd_open(pid)

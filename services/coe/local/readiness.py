@@ -1,4 +1,4 @@
-"""Waiting until a server that was started here answers: bounded, and over at once when its process ends."""
+"""Waits until a started server answers. The wait is bounded and stops as soon as the process exits."""
 
 import asyncio
 import time
@@ -7,14 +7,14 @@ from collections.abc import Awaitable, Callable
 from coe.local.process import Child
 from coe.platform.errors import Unavailable
 
-# Seconds between two looks.
+# Seconds between attempts.
 _INTERVAL_S = 0.05
 
 
 async def until_ready(child: Child, answers: Callable[[], Awaitable[bool]], timeout_s: float) -> None:
     """Returns once `answers()` is true.
 
-    Raises Unavailable, with the end of the process's log, when the process ends first or `timeout_s` has passed.
+    Raises Unavailable, with the end of the process's log, if the process exits first or `timeout_s` has passed.
     """
     deadline = time.monotonic() + timeout_s
     while True:
@@ -32,7 +32,7 @@ async def until_ready(child: Child, answers: Callable[[], Awaitable[bool]], time
 
 
 async def accepts(host: str, port: int) -> bool:
-    """Whether a TCP connection is accepted."""
+    """Whether a TCP connection to the port is accepted."""
     try:
         _, writer = await asyncio.open_connection(host, port)
     except OSError:

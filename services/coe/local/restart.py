@@ -1,4 +1,4 @@
-"""When a process that ended may be started again. Pure: the caller's clock."""
+"""Decides when a process that exited may be restarted. Pure: the caller supplies the time."""
 
 from collections import deque
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class RestartPolicy:
-    """Back-off doubles from `first_s` to `longest_s`; more than `most` ends within `window_s` seconds are too many."""
+    """The back-off doubles from `first_s` to `longest_s`. At most `most` exits are allowed in `window_s` seconds."""
 
     most: int = 5
     window_s: float = 60.0
@@ -14,12 +14,12 @@ class RestartPolicy:
     longest_s: float = 8.0
 
 
-# For what can't be replaced while others depend on its state.
+# For a process that can't be restarted because others depend on its state.
 NEVER = RestartPolicy(most=0)
 
 
 class RestartHistory:
-    """The ends of one process so far."""
+    """The recent exits of one process."""
 
     def __init__(self, policy: RestartPolicy) -> None:
         self._policy = policy
@@ -27,7 +27,7 @@ class RestartHistory:
         self.restarts = 0
 
     def after_end(self, now: float) -> float | None:
-        """Seconds to wait before the next start; None: give up."""
+        """Returns seconds to wait before the restart, or None if there may be none."""
         self._ends.append(now)
         while self._ends[0] <= now - self._policy.window_s:
             self._ends.popleft()

@@ -1,4 +1,4 @@
-"""What the servers that are started here have in common: start, stop, use as a context from async or plain code."""
+"""The base class of the stack's servers: start, stop, and use as a context manager, async or not."""
 
 import asyncio
 from abc import ABC, abstractmethod
@@ -11,17 +11,17 @@ from coe.local.readiness import until_ready
 
 
 class LocalServer(ABC):
-    """A server process on a loopback port. `async with`, or plain `with` where no event loop runs."""
+    """A server process on a loopback port. Use `async with`, or plain `with` where no event loop runs."""
 
     def __init__(self) -> None:
         self._child: Child | None = None
 
     @abstractmethod
     async def start(self) -> None:
-        """Returns when the server answers. Raises Unavailable, with the end of its log, when it does not in time."""
+        """Returns when the server answers. Raises Unavailable, with the end of its log, if it does not in time."""
 
     async def _run(self, child: Child, answers: Callable[[], Awaitable[bool]], timeout_s: float) -> None:
-        """What does not answer in time is ended by force."""
+        """Starts `child` and waits until it answers; kills it if it does not in time."""
         self._child = child
         child.start()
         try:
@@ -32,14 +32,14 @@ class LocalServer(ABC):
             raise
 
     async def stop(self) -> None:
-        """Orderly end, by force after a grace time. Harmless when it does not run."""
+        """Stops it in order, or kills it after a grace period. Does nothing if it is not running."""
         if self._child is not None:
             await self._child.stop()
             self._child = None
 
     @property
     def child(self) -> Child | None:
-        """The process, for who watches it; None while it does not run."""
+        """The process, for its supervisor; None while it is stopped."""
         return self._child
 
     async def __aenter__(self) -> Self:

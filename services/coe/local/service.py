@@ -1,4 +1,4 @@
-"""One of our services as a child process."""
+"""Runs a service of the stack as a child process."""
 
 import sys
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ class ServiceSpec:
 
 
 class ServiceProcess(LocalServer):
-    """Ready when its gRPC health says SERVING. It may be started again after it ended: same port, same log."""
+    """Ready when its gRPC health status is SERVING. After an exit it can be restarted on the same port and log."""
 
     def __init__(self, spec: ServiceSpec, logs: Path, *, start_timeout_s: float, grace_s: float) -> None:
         super().__init__()
@@ -45,14 +45,14 @@ class ServiceProcess(LocalServer):
             "COE_GRPC_PORT": str(self.spec.port),
             "PYTHONUNBUFFERED": "1",
         }
-        # -P: no module of the folder where somebody happens to be takes the place of a library's.
+        # -P: modules in the current directory must not shadow those of libraries.
         command = [sys.executable, "-P", "-m", f"coe.{self.spec.package}.service"]
         self._child = Child(self.spec.name, command, log=self._log, env=env, grace_s=self._grace_s)
         self._child.start()
         await until_ready(self._child, self._serves, self._start_timeout_s)
 
     async def _serves(self) -> bool:
-        """Raises Unavailable when its certificate will never do: who waits would wait in vain."""
+        """Raises Unavailable if a TLS error is permanent, as waiting would be in vain."""
         if await serves(self.spec.address):
             return True
         if await accepts("127.0.0.1", self.spec.port) and lasts(why := await tls_trouble(self.spec.address)):

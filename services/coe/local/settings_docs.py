@@ -1,4 +1,4 @@
-"""Writes docs/settings.md from the settings' classes: `python -m coe.local.settings_docs > docs/settings.md`.
+"""Generates docs/settings.md from the settings classes: `python -m coe.local.settings_docs > docs/settings.md`.
 
 The description of a setting is the comment above its field.
 """
@@ -67,24 +67,24 @@ _KINDS: dict[Any, str] = {
     bool: "true or false",
     Path: "path",
 }
-# Of the process.
+# Defaults that depend on the process.
 _COMPUTED = {"COE_WORKER_THREADS": "processors it may use"}
 _UNITS = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 
 
 def settings(kind: type[Settings]) -> list[tuple[str, FieldInfo, str]]:
-    """Name, definition and meaning of each setting of a class."""
+    """The name, definition and description of each setting of a class."""
     prefix, meanings = kind.model_config["env_prefix"], comments(dedent(getsource(kind)))
     return [(f"{prefix}{name}".upper(), field, meanings.get(name, "")) for name, field in kind.model_fields.items()]
 
 
 def names() -> set[str]:
-    """Of all settings, those outside of the classes too."""
+    """The names of all settings, including those outside the classes."""
     return {name for _, kind in _PARTS for name, _, _ in settings(kind)} | set(re.findall(r"`(COE_\w+)`", _TAIL))
 
 
 def comments(source: str) -> dict[str, str]:
-    """The comment right above each field of the class."""
+    """The comment directly above each field of the class."""
     lines = source.splitlines()
     (kind,) = ast.parse(source).body
     assert isinstance(kind, ast.ClassDef)
@@ -99,7 +99,7 @@ def comments(source: str) -> dict[str, str]:
 
 
 def values(field: FieldInfo) -> str:
-    """What the setting may be."""
+    """The values that the setting accepts."""
     kinds = [kind for kind in _alternatives(field.annotation) if kind is not NoneType]
     bounds = [
         f"{word} {_number(getattr(limit, name))}"

@@ -1,4 +1,4 @@
-"""The embedded stack as a resource: entered, it serves; left, nothing of it runs any more."""
+"""The embedded stack as a context manager: it serves inside the context and leaves no process running after it."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable
@@ -32,8 +32,8 @@ class Stack:
     async with Stack(StackOptions(workers=2)) as stack:
         ... stack.kafka_bootstrap, stack.info
 
-    `on_change` is called after every change of a process's state, `on_step` with what is being done before that,
-    `on_warning` with what does not keep it from starting: a line for each expert that can't be used.
+    `on_change` is called after every change of a process's state, `on_step` with each step of the start, `on_warning`
+    with each problem that does not prevent a start: one line for each expert that can't be used.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Stack:
 
     @property
     def info(self) -> stackfile.StackInfo:
-        """Where everything is. Only while the stack runs."""
+        """The addresses of its servers. Raises RuntimeError unless the stack is running."""
         if self._info is None:
             raise RuntimeError("the stack is not running")
         return self._info
@@ -81,7 +81,7 @@ class Stack:
         await self._stop()
 
     async def run_until_failed(self) -> None:
-        """Returns never. Raises Unavailable when a process ended that may not be started again."""
+        """Never returns. Raises Unavailable when a process exits that may not be restarted."""
         await asyncio.gather(*self._keepers)
 
     async def _start(self) -> None:
@@ -110,7 +110,7 @@ class Stack:
         self._publish(layout, servers)
 
     def _check_ports(self) -> None:
-        """A port that somebody named is where clients look: another one would be no help to them."""
+        """Raises Unavailable if a port that was set explicitly is taken: clients expect the gateway there."""
         for name in ("gateway_port", "gateway_http_port"):
             port = getattr(self._options, name)
             if name in self._options.model_fields_set and port and not is_free(port):
@@ -119,7 +119,7 @@ class Stack:
                 )
 
     async def _start_servers(self) -> Servers:
-        """Broker and Redis, unless the settings name others; then the topics."""
+        """Starts the broker and Redis, unless the settings name others, then creates the topics."""
         run = self.home / "run"
         given, timeout_s = self._core.model_fields_set, self._options.start_timeout_s
         kafka, redis = self._core.kafka_bootstrap, self._core.redis_url
@@ -133,7 +133,7 @@ class Stack:
             kafka = broker.bootstrap
             if not artifacts.is_fetched():
                 self._on_step(f"fetching Kafka {artifacts.version()} with Maven")
-            # Its clients have lost their transactions: a clean end and a new start are the honest answer.
+            # Its clients would have lost their transactions, so the whole stack has to be started again.
             stage.append(self._supervised("kafka", broker, kafka, NEVER))
         self.processes += stage
         await self._start_stage(stage)
@@ -144,7 +144,7 @@ class Stack:
         return Servers(kafka, redis)
 
     def _waits_for(self, bootstrap: str) -> Callable[[str], None]:
-        """Says once for each reason that the broker, which somebody named, can't be reached."""
+        """Reports each reason that a configured broker can't be reached, once."""
         said: set[str] = set()
 
         def waits(why: str) -> None:
@@ -155,13 +155,13 @@ class Stack:
         return waits
 
     async def _start_stage(self, stage: list[Supervised]) -> None:
-        """All at once. When one fails the others are left to `_stop`."""
+        """Starts its processes concurrently. If one fails, the others are left to `_stop`."""
         self._stages.append(stage)
         await self._unless_one_fails(*(process.start() for process in stage))
         self._keepers += [asyncio.create_task(process.keep(), name=process.name) for process in stage]
 
     async def _unless_one_fails(self, *starts: Coroutine[object, object, None]) -> None:
-        """Not of these alone: they would wait in vain for a server that has ended for good meanwhile."""
+        """Awaits `starts`. Raises as soon as one fails, or a running process that they may wait for fails for good."""
         left = {asyncio.create_task(start) for start in starts}
         try:
             while left:
@@ -173,7 +173,7 @@ class Stack:
             await _cancel(left)
 
     async def _stop(self) -> None:
-        """In the reverse order of the start: nothing new comes in while what is under way is finished."""
+        """Stops in reverse start order, so no new work arrives while work in progress is finished."""
         try:
             await _cancel(self._keepers)
             if self._info is not None:
@@ -182,7 +182,7 @@ class Stack:
             for stage in reversed(self._stages):
                 await asyncio.gather(*(process.stop() for process in stage))
         finally:
-            # Who asks again does not want to wait.
+            # Reached early if a second interrupt cancels the orderly stop.
             await asyncio.gather(*(process.kill() for stage in self._stages for process in stage))
             self._stages.clear()
             await self._exit.aclose()
@@ -200,7 +200,7 @@ class Stack:
         return Supervised(name, server, address=address, restarts=restarts, on_change=self._changed)
 
     def _changed(self, process: Supervised) -> None:
-        """A service that was started again has another pid: the file follows."""
+        """Updates the stack file, as a restarted service has a new pid."""
         if self._info is not None and process.pid is not None:
             self._write(self._info)
         self._on_change(process)

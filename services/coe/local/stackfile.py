@@ -1,4 +1,4 @@
-"""run/stack.json: where the servers of a running stack are, for commands and other programs."""
+"""run/stack.json: the addresses of a running stack's servers, for commands and other programs."""
 
 import fcntl
 import json
@@ -13,7 +13,7 @@ import psutil
 
 from coe.platform.errors import Unavailable
 
-# `struct flock`: one lock on the whole file for writing.
+# `struct flock`: a write lock on the whole file.
 _ALONE = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
 
 
@@ -36,7 +36,7 @@ class StackInfo:
     gateway_http: str
     services: Mapping[str, ServiceAddress] = field(default_factory=dict)
     pid: int = field(default_factory=os.getpid)
-    # With the pid, tells this process from a later one of the same number. Seconds since the epoch.
+    # Seconds since the epoch. Together with the pid, tells this process from a later one with the same pid.
     pid_created: float = field(default_factory=lambda: psutil.Process().create_time())
 
 
@@ -45,17 +45,17 @@ def path(home: Path) -> Path:
 
 
 def lock_path(home: Path) -> Path:
-    """Who runs a stack there holds a lock on it."""
+    """The file that a running stack holds a lock on."""
     return home / "run" / "stack.lock"
 
 
 def claim(lock: BinaryIO) -> None:
-    """Locks the file for as long as it is open. Raises OSError when it is locked already."""
+    """Locks the file until it is closed. Raises OSError if it is already locked."""
     fcntl.fcntl(lock, fcntl.F_OFD_SETLK, _ALONE)
 
 
 def is_claimed(home: Path) -> bool:
-    """Whether a stack starts, runs or ends there. Only looks: a lock, however short, might refuse a stack its start."""
+    """Whether a stack is starting, running or stopping there. Takes no lock, which could keep a stack from starting."""
     try:
         with lock_path(home).open("rb") as lock:
             found = fcntl.fcntl(lock, fcntl.F_OFD_GETLK, _ALONE)
@@ -65,12 +65,12 @@ def is_claimed(home: Path) -> bool:
 
 
 def write(info: StackInfo) -> None:
-    """Replaces the file in one step: readers see the old one or the new one."""
+    """Replaces the file atomically: readers see either the old one or the new one."""
     target = path(Path(info.home))
     target.parent.mkdir(parents=True, exist_ok=True)
     scratch = target.with_suffix(".tmp")
     scratch.unlink(missing_ok=True)
-    # A password is its owner's alone.
+    # A URL with a password must be readable by its owner only.
     scratch.touch(mode=0o600 if "@" in info.redis_url else 0o666)
     scratch.write_text(json.dumps(asdict(info), indent=2) + "\n")
     scratch.replace(target)
@@ -81,9 +81,9 @@ def remove(home: Path) -> None:
 
 
 def running_stack(home: Path) -> StackInfo | None:
-    """The stack that runs on this home; None when there is none, or only the file of one that died.
+    """Returns the stack that runs on this home; None if there is none, or only the file of one that died.
 
-    Raises Unavailable when the file can't be understood.
+    Raises Unavailable if the file is not valid for this version.
     """
     try:
         text = path(home).read_text()

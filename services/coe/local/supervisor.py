@@ -1,4 +1,4 @@
-"""Keeps one server running: states for the view, restarts with back-off, an error when it ended too often."""
+"""Keeps one server running: tracks its state, restarts it with back-off, and fails if it exits too often."""
 
 import asyncio
 from collections.abc import Callable
@@ -35,7 +35,7 @@ class Supervised:
         self.server = server
         self.address = address
         self.state = State.WAITING
-        # Why it ended last; empty while nothing went wrong.
+        # Why it last exited or failed to start; empty if it never did.
         self.trouble = ""
         self._history = RestartHistory(restarts)
         self._on_change = on_change
@@ -60,7 +60,7 @@ class Supervised:
         self._enter(State.SERVING)
 
     async def keep(self) -> None:
-        """Until cancelled: starts it again whenever it ends. Raises Unavailable when that is not allowed any more."""
+        """Restarts it whenever it exits, until cancelled. Raises Unavailable when no more restarts are allowed."""
         while True:
             await self._ended()
             delay = self._history.after_end(asyncio.get_running_loop().time())
@@ -72,14 +72,14 @@ class Supervised:
             try:
                 await self.server.start()
             except Unavailable as error:
-                # It is shown beside the name.
+                # It is shown next to the name.
                 self.trouble = error.message.removeprefix(f"{self.name} ")
                 await self.server.stop()
             else:
                 self._enter(State.SERVING)
 
     async def _ended(self) -> None:
-        """Returns when there is no process; says why in `trouble`, unless a failed start has said so."""
+        """Returns once there is no process. Sets `trouble` to the cause, unless a failed start already has."""
         child = self.server.child
         if child is None:
             return
@@ -95,7 +95,7 @@ class Supervised:
         self._enter(State.STOPPED)
 
     async def kill(self) -> None:
-        """Ends it at once. Harmless when it has ended."""
+        """Kills it. Does nothing if it has exited."""
         if (child := self.server.child) is not None and child.running:
             child.kill()
             await child.wait()

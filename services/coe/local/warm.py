@@ -1,6 +1,7 @@
-"""Makes beforehand what the router makes of its encoder at its first start: `python -m coe.local.warm`.
+"""Prepares the router's encoder ahead of its first start: `python -m coe.local.warm`.
 
-An image that holds the result starts in seconds, every time; its root is read-only, so it could not keep it otherwise.
+A container image that includes the result always starts in seconds. Its root file system is read-only, so it could not
+keep the result of its own first start.
 """
 
 from coe.platform.settings import CoreSettings

@@ -1,4 +1,4 @@
-"""Apache Kafka from its Maven artifacts: fetched once, run on the machine's Java, one KRaft node or several."""
+"""Runs Apache Kafka from its Maven artifacts on the installed Java, as one KRaft node or several."""
 
 from coe.local.kafka.config import KafkaNode
 from coe.local.kafka.server import KafkaServer

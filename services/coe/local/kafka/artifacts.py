@@ -1,4 +1,4 @@
-"""Fetches the broker's jars once, with Maven, into the user's cache."""
+"""Fetches the broker's jars with Maven, once, into the user's cache."""
 
 import asyncio
 import fcntl
@@ -16,13 +16,13 @@ from coe.platform.errors import Unavailable
 _POM = Path(__file__).with_name("pom.xml")
 _STAMP = "pom.sha256"
 _FETCH_TIMEOUT_S = 600.0
-# Between two looks whether another process has fetched them.
+# Between attempts to take the lock while another process fetches.
 _INTERVAL_S = 0.2
 _NAMESPACE = {"m": "http://maven.apache.org/POM/4.0.0"}
 
 
 def version() -> str:
-    """The Kafka version that the pom names."""
+    """The Kafka version in the pom."""
     node = ElementTree.parse(_POM).getroot().find("m:properties/m:kafka.version", _NAMESPACE)
     if node is None or not node.text:
         raise Unavailable(f"{_POM} names no kafka.version")
@@ -36,7 +36,7 @@ def cache_dir() -> Path:
 
 
 def class_archive() -> Path:
-    """Where the JVM's archive of the broker's classes is, once it was made."""
+    """The path of the JVM's class-data archive for the broker, which may not exist yet."""
     return cache_dir() / "classes.jsa"
 
 
@@ -46,12 +46,15 @@ def is_fetched() -> bool:
 
 
 def fetch() -> Path:
-    """As `fetched`, where no event loop runs."""
+    """`fetched` for callers without an event loop."""
     return asyncio.run(fetched())
 
 
 async def fetched() -> Path:
-    """The folder of jars, fetched first when it is not there (about 20 s, 45 MB). Safe to call from many processes."""
+    """Returns the folder of jars, after fetching them (about 20 s, 45 MB) if they are missing or outdated.
+
+    Several processes may call it at once. Raises Unavailable if Maven fails or takes too long.
+    """
     target = cache_dir()
     if is_fetched():
         return target
@@ -76,7 +79,7 @@ async def _owned(lock: IO[str]) -> None:
 
 
 async def _copy_dependencies(target: Path) -> None:
-    """Fills a folder beside the target and renames it: the target is either whole or absent."""
+    """Fills a folder next to the target and renames it, so the target is either complete or absent."""
     maven = shutil.which("mvn")
     if maven is None:
         raise Unavailable(
@@ -84,7 +87,7 @@ async def _copy_dependencies(target: Path) -> None:
         )
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         jars, log = Path(scratch) / "jars", Path(scratch) / "maven.log"
-        # By itself Maven only warns of a file that differs from its checksum.
+        # By default Maven only warns of a checksum mismatch.
         command = [maven, "-q", "-B", "--strict-checksums", "-f", str(_POM)]
         child = Child("maven", [*command, "dependency:copy-dependencies", f"-DoutputDirectory={jars}"], log=log)
         child.start()

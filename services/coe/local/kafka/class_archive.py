@@ -1,6 +1,6 @@
-"""The JVM's archive of the broker's classes: with it a start costs half the processor time.
+"""Makes the JVM's class-data archive for the broker, which halves the CPU time of a start.
 
-Made once, by a broker that is started and stopped for it. A JVM that the archive was not made by ignores it.
+It is made once, by a broker that is started and stopped for the purpose. A different JVM ignores it.
 """
 
 import asyncio
@@ -12,12 +12,12 @@ from coe.local.kafka import artifacts
 from coe.local.kafka.server import KafkaServer
 from coe.platform.errors import CoEError
 
-# Writing the archive takes the JVM some seconds after the broker's own end.
+# The JVM takes some seconds to write the archive after the broker has shut down.
 _GRACE_S = 90.0
 
 
 async def make() -> Path:
-    """The archive's path; made first when it is not there."""
+    """Returns the path of the archive, after making it if it is missing."""
     archive = artifacts.class_archive()
     if not archive.exists():
         with tempfile.TemporaryDirectory(dir=archive.parent) as scratch:
@@ -25,7 +25,7 @@ async def make() -> Path:
             options = [f"-XX:ArchiveClassesAtExit={dumped}"]
             async with KafkaServer(Path(scratch), java_options=options, grace_s=_GRACE_S):
                 pass
-            # Not every JVM can: then the broker starts as it always did.
+            # Not every JVM can make one; the broker then starts without it.
             if dumped.exists():
                 dumped.rename(archive)
     return archive

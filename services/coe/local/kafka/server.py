@@ -1,4 +1,4 @@
-"""Runs one Kafka node."""
+"""Runs one Kafka node as a child process."""
 
 import asyncio
 import os
@@ -24,12 +24,12 @@ from coe.platform.errors import Unavailable
 _LOG_CONFIG = Path(__file__).with_name("log4j2.properties")
 _SETTINGS = "server.properties"
 _FORMAT_TIMEOUT_S = 60
-# Java takes the bytes of a path for ASCII in the C locale.
+# In the C locale, Java reads paths as ASCII.
 _ENVIRONMENT = {"LC_ALL": "C.UTF-8"}
 
 
 class KafkaServer(LocalServer):
-    """A broker under `directory`: data, settings and log live there, and survive a restart.
+    """A broker with its data, settings and log under `directory`, where they survive a restart.
 
     async with KafkaServer(path) as kafka:
         ... kafka.bootstrap
@@ -46,9 +46,9 @@ class KafkaServer(LocalServer):
         start_timeout_s: float = 90.0,
         grace_s: float = 20.0,
     ) -> None:
-        """Without `node`: a cluster of one on free ports. Nodes of one cluster share `cluster_id`.
+        """`node`: by default a cluster of one on free ports. Nodes of one cluster share `cluster_id`.
 
-        `java_options` None: those for a quick start.
+        `java_options`: by default those for a fast start.
         """
         super().__init__()
         self._directory = directory
@@ -66,7 +66,7 @@ class KafkaServer(LocalServer):
     async def start(self) -> None:
         java, jars = _java(), await artifacts.fetched()
         data = self._directory / DATA
-        # Prompts and answers lie there, also while nobody serves them.
+        # It holds prompts and answers, also while the stack is down.
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
         (self._directory / _SETTINGS).write_text(properties(self._node))
         quick = _archive_options() if self._java_options is None else self._java_options
@@ -79,8 +79,8 @@ class KafkaServer(LocalServer):
         await self._run(child, self._answers, self._start_timeout_s)
 
     def _format(self, tool: list[str], *more: str) -> None:
-        """Writes the cluster's identity into a new data folder, and what `more` options of the tool say."""
-        # One word: an id may begin with a dash, which would be taken for an option.
+        """Formats a new data folder with the cluster's identity. `more`: further options of the storage tool."""
+        # A single argument, as an id may begin with a dash and would be read as an option.
         command = [*tool, "format", f"--cluster-id={self._cluster_id}", "--config", _SETTINGS, *more]
         try:
             done = subprocess.run(
@@ -99,7 +99,7 @@ class KafkaServer(LocalServer):
             raise Unavailable(f"Kafka's storage could not be formatted: {reason}")
 
     async def _answers(self) -> bool:
-        """The port accepts, and the broker lists its topics: it serves requests."""
+        """Whether the broker serves requests: its port accepts connections and it lists its topics."""
         if not await accepts(self._node.host, self._node.port):
             return False
         admin = closing(AIOKafkaAdminClient(bootstrap_servers=self.bootstrap, request_timeout_ms=5000))
@@ -114,7 +114,7 @@ class KafkaServer(LocalServer):
 
 
 def new_cluster_id() -> str:
-    """22 characters of URL-safe base 64, as Kafka's own tool makes them."""
+    """22 characters of URL-safe Base64, in the format of Kafka's own tool."""
     return urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
 
 
@@ -124,7 +124,7 @@ def _archive_options() -> list[str]:
 
 
 def find_java() -> str | None:
-    """The program that runs the broker: that of JAVA_HOME, where it is set."""
+    """The `java` to run the broker with: from JAVA_HOME if it is set, else from PATH."""
     home = os.environ.get("JAVA_HOME")
     return shutil.which("java", path=f"{home}/bin" if home else None)
 
