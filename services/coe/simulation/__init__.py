@@ -1,1 +1,1 @@
-"""A discrete-event simulator of nodes that serve many experts from little memory, running the production policy code."""
+"""Discrete-event simulator of nodes that serve many experts from little memory, running the production policy code."""
