@@ -1,1 +1,1 @@
-"""Measurements of the native path. Figures are ratios taken in one run, medians of several rounds."""
+"""Benchmarks of the native path. Figures are ratios of medians over several rounds of one run."""

@@ -1,6 +1,8 @@
-"""This machine as the simulator sees it, measured the way it is used: more experts than its caches hold, in turn, so
-that each visit reads weights from memory; copies as the memory-tier manager makes them, beside steps; and short traces
-over the real worker for what lies between steps, and what a load takes from them.
+"""Measures this machine for the simulator, under the conditions of real use.
+
+It cycles through more experts than the caches hold, so that each visit reads its weights from memory. It makes copies
+as the memory-tier manager does, while steps run. And it runs short traces through the real worker, for the time between
+steps and for what a load costs them.
 """
 
 import os
@@ -25,9 +27,9 @@ from coe.memory_tier_manager.native_arena import BundleLibrary, NativeArena, Ver
 from coe.native import HbmArena, lease_handle
 from coe.platform.errors import TierLoadError
 
-# Prompts and tokens of each, in a first step together; twice over.
+# (prompts, tokens of each) of the first step of each visit; the list is used twice.
 PREFILLS = ((1, 24), (12, 24), (1, 8), (3, 32), (1, 24), (16, 32), (2, 24), (6, 24), (2, 32), (4, 32), (1, 24), (8, 32))
-# Experts that HBM holds beside the engine alone: more than caches do.
+# How many experts HBM holds in the measurements without a worker: more than the caches hold.
 ROOM = 8
 # Sequences of each visit to the real worker.
 VISITS = (1, 2, 1, 4, 1, 8, 2, 3, 1, 6, 16, 2, 12, 4)
@@ -38,9 +40,9 @@ COPY_THREADS = 2
 
 
 async def calibrate(setting: Setting, experts: Sequence[str], largest: int) -> Samples:
-    """With batches of up to `largest` sequences, at least 16. Takes some seconds; needs EXPERTS experts.
+    """Measures with batches of up to `largest` sequences, at least 16. Takes some seconds and needs EXPERTS experts.
 
-    No other engine of the process may run meanwhile: steps are bound to an arena of their own.
+    No other engine may run in this process meanwhile, because steps are bound to a separate arena.
     """
     samples = Samples()
     with _rig(setting, experts[:EXPERTS]) as rig:
@@ -55,7 +57,7 @@ async def calibrate(setting: Setting, experts: Sequence[str], largest: int) -> S
 
 @dataclass
 class _Rig:
-    """The engine over an arena of its own. `held`: by slot, the expert there and its lease."""
+    """An engine with its own arena. `held`: the expert in each slot and its lease."""
 
     setting: Setting
     engine: Engine
@@ -68,7 +70,10 @@ class _Rig:
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
 
     def fill(self, samples: Samples) -> None:
-        """HBM that was never used, and the first reads of it. The very first one is the engine's too."""
+        """Measures copies into unused HBM and the first steps that read it.
+
+        The first slot is not counted, as its step is also the engine's first.
+        """
         for slot in range(ROOM):
             copied_s = self._copy(slot, self.experts[slot])
             touched_s = self._first_step(slot, 1, BESIDE_TOKENS)
@@ -77,18 +82,18 @@ class _Rig:
                 samples.touched.append(touched_s)
 
     def prefills(self, samples: Samples) -> None:
-        """First steps of visits, nothing copied meanwhile."""
+        """Measures first steps of visits while nothing is copied."""
         for place, (prompts, tokens) in enumerate(2 * PREFILLS):
             samples.prefill[prompts * tokens].append(self._first_step(place % ROOM, prompts, tokens))
 
     def copies(self, samples: Samples) -> None:
-        """Experts that come for the first time, then again, each beside a visit, which is then made without."""
+        """Measures first and repeated copies during a visit, and the same visit without a copy."""
         coming = [(samples.first, expert) for expert in self.experts[ROOM:]]
         coming += [(samples.again, expert) for expert in self.experts[:ROOM]]
         with ThreadPoolExecutor(1) as pool:
             for place, (kind, expert) in enumerate(coming):
                 with self._visit((place - 1) % ROOM, 1, BESIDE_TOKENS) as step:
-                    # Not before all is ready: what the copy takes from steps is asked.
+                    # Started only when the visit is ready, to measure what the copy costs its steps.
                     copy = pool.submit(self._copy, place % ROOM, expert)
                     beside = [step()]
                     while not copy.done():
@@ -105,7 +110,7 @@ class _Rig:
 
     @contextmanager
     def _visit(self, slot: int, prompts: int, tokens: int) -> Iterator[Callable[[], float]]:
-        """Each call makes a step and says its seconds: the first one computes the prompts, those after it decode."""
+        """Yields a function that runs a step and returns its seconds: first the prefill, then decode steps."""
         with closing(self._runner(slot)) as runner:
             self._ask(runner, prompts, tokens)
             yield lambda: self._step(runner, slot)
@@ -115,7 +120,7 @@ class _Rig:
         return self.engine.runner(self.setting.hosted.bundle(expert), past=expert)
 
     def _ask(self, runner: Runner, prompts: int, tokens: int) -> None:
-        """They have nothing in common."""
+        """Adds random prompts, which share no prefix."""
         for number in range(prompts):
             prompt = self.rng.integers(1000, 10_000, tokens).tolist()
             runner.add_tokens(str(number), prompt, SamplingParams(max_tokens=200))
@@ -126,7 +131,7 @@ class _Rig:
         return time.perf_counter() - began
 
     def _copy(self, slot: int, expert: str) -> float:
-        """Seconds, as the manager does it: a first copy is checked, and read into DDR meanwhile."""
+        """Copies as the manager does, and returns seconds. A first copy is also verified and read into DDR."""
         if self.held.pop(slot, None) is not None:
             self.arena.free(slot)
         began = time.perf_counter()

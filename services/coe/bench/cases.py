@@ -1,11 +1,11 @@
-"""What is measured, and what a measurement comes to: no clock and no process in here."""
+"""The cases of `coe bench decode` and their figures. Pure: no clock and no processes."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Literal
 
 OURS = "coe"
-# Ours with activations of 8 bits, as the peers have theirs.
+# Ours with 8-bit activations, like those of the peers.
 IN_BYTES = "coe_8_bits"
 PEERS = ("llama_cpp", "llama_cpp_q4_0", "ort_genai")
 BATCHES = (1, 4, 8)
@@ -23,11 +23,11 @@ class Case:
     batch: int
 
     def tokens(self, steps: int) -> int:
-        """Tokens of a measurement with so many decode steps, over all sequences."""
+        """Tokens of a measurement with this many decode steps, over all sequences."""
         return self.batch * (self.prompt if self.phase == "prefill" else steps)
 
 
-# A prompt alone fills the widest tiles of any kernel: more of them at once take as long a token.
+# One prompt already fills the widest tiles of any kernel, so a larger batch has the same time per token.
 PREFILLS = tuple(Case("prefill", prompt, 0, 1) for prompt in PROMPTS)
 DECODES = tuple(Case("decode", 0, depth, batch) for depth in DEPTHS for batch in BATCHES)
 CASES = (*PREFILLS, *DECODES)
@@ -35,7 +35,7 @@ CASES = (*PREFILLS, *DECODES)
 
 @dataclass(frozen=True)
 class Figure:
-    """Tokens a second over all sequences of a case; None where a peer was not measured or can't."""
+    """Tokens per second over all sequences of a case; None where a peer was not measured or does not support it."""
 
     model: str
     threads: int
@@ -47,14 +47,14 @@ class Figure:
     llama_cpp_tokens_s: float | None = None
     llama_cpp_q4_0_tokens_s: float | None = None
     ort_genai_tokens_s: float | None = None
-    # Ours to the fastest peer's.
+    # Our rate over that of the fastest peer.
     ratio: float | None = None
     coe_8_bits_tokens_s: float | None = None
     ratio_8_bits: float | None = None
 
 
 def figure(model: str, threads: int, case: Case, steps: int, seconds: Mapping[str, float]) -> Figure:
-    """`seconds`: median of OURS, perhaps of IN_BYTES, and of those PEERS that ran the case."""
+    """`seconds`: medians of OURS, of IN_BYTES if measured, and of the PEERS that ran the case."""
     rates = {name: case.tokens(steps) / seconds[name] for name in (OURS, IN_BYTES, *PEERS) if name in seconds}
     rounded = {name: round(rate, 1) for name, rate in rates.items()}
     peers = [rates[name] for name in PEERS if name in rates]

@@ -1,4 +1,4 @@
-"""How things are timed: a round measures every subject once, so that a noisy moment hits all of them."""
+"""Timing in rounds: each round measures every subject once, so that noise affects all of them alike."""
 
 import os
 import statistics
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 from coe.platform.errors import Unavailable
 
-Subject = Callable[[], float]  # does the work once, returns seconds
+Subject = Callable[[], float]  # does the work once and returns seconds
 
-# Worker threads of the subject before may still wait busily for more work.
+# Worker threads of the previous subject may still be spinning.
 SETTLE_S = 0.02
 
 
 def timed(work: Callable[[], object]) -> float:
-    """Seconds that `work` takes."""
+    """Returns the seconds that `work` takes."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
@@ -23,14 +23,17 @@ def timed(work: Callable[[], object]) -> float:
 
 @dataclass(frozen=True)
 class Medians:
-    """`seconds` of each subject; `refused`: why a subject can't do the work at all."""
+    """`seconds`: by subject. `refused`: why a subject can't do the work."""
 
     seconds: dict[str, float]
     refused: dict[str, str]
 
 
 def median_rounds(subjects: Mapping[str, Subject], rounds: int, settle_s: float = SETTLE_S) -> Medians:
-    """One unmeasured round first: a subject that is Unavailable then is left out, later it ends the benchmark."""
+    """Measures `rounds` rounds after an unmeasured one.
+
+    A subject that raises Unavailable in the unmeasured round is left out; later, the error propagates.
+    """
     able: dict[str, Subject] = {}
     refused: dict[str, str] = {}
     for name, measure in subjects.items():
@@ -48,6 +51,6 @@ def median_rounds(subjects: Mapping[str, Subject], rounds: int, settle_s: float 
 
 
 def pin(threads: int) -> None:
-    """Keeps this process, and the peers that it starts, on as many processors as there are threads to measure."""
+    """Pins this process, and the peers that it starts, to as many processors as there are threads."""
     processors = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, processors[:threads])

@@ -1,4 +1,4 @@
-"""`coe bench decode`: tokens a second of prefill and decode, beside the peers, in one run."""
+"""`coe bench decode`: tokens per second of prefill and decode, compared with the peers in one run."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -20,7 +20,7 @@ from coe.experts.single import Hosted
 from coe.native import packing
 
 BANDWIDTH = "read"
-# What each column computes with, for its reader.
+# What each column computes with, for the reader of the table.
 SETTINGS = {
     OURS: f"the file's weights exactly, KV {KV_FORMAT}",
     IN_BYTES: f"the file's weights exactly, activations of layers in 8 bits, KV {KV_FORMAT}",
@@ -33,7 +33,7 @@ SETTINGS = {
 def run(
     bundle: Bundle, threads: int, rounds: int, steps: int, peers: tuple[Path, PeerModels] | None
 ) -> Iterator[Figure | dict[str, object]]:
-    """Yields a figure a case, then the summary. `peers`: their interpreter, and the model in their forms."""
+    """Yields a figure per case, then the summary. `peers`: their interpreter, and the model in their formats."""
     with Hosted.load(bundle, threads=threads, kv_bytes=1 << 20) as hosted, ExitStack() as stack:
         hosted.wait_loaded()
         ours = {OURS: GraphSubject(bundle)}
@@ -45,7 +45,7 @@ def run(
             interpreter, models = peers
             missing |= models.missing
             running = [stack.enter_context(Peer(model, interpreter, threads, max(BATCHES))) for model in models.models]
-        memory = np.ones(bytes_a_token(bundle.manifest), np.uint8)  # as much, again and again, as steps read
+        memory = np.ones(bytes_a_token(bundle.manifest), np.uint8)  # as many bytes as a step reads
         figures = []
         share = bandwidth = 0.0
         for case in CASES:
@@ -74,9 +74,10 @@ def run(
 
 
 def bytes_a_token(manifest: Manifest) -> int:
-    """Weights that a greedy decode step reads. Of an embedding that is no output matrix too it reads a row.
+    """Returns the bytes of weights that a greedy decode step reads.
 
-    Of an output matrix in planes it reads the upper one, and panels of the lower one, which are not counted.
+    An embedding that is not also the output matrix is not counted, as only a row of it is read. Of an output matrix in
+    planes, only the upper plane is counted, although some panels of the lower one are read too.
     """
     unread = 0 if manifest.config.tied else manifest.tensors["embedding"].nbytes
     head = manifest.tensors["embedding" if manifest.config.tied else "lm_head"]

@@ -1,4 +1,4 @@
-"""`coe bench guesses`: what it brings that steps guess tokens, by task. Each answer with and without, in turn."""
+"""`coe bench guesses`: the speedup from guessing tokens, by task. Answers alternate with and without guesses."""
 
 import heapq
 import inspect
@@ -14,10 +14,10 @@ from coe.experts.sequence import Emission
 from coe.experts.single import Hosted
 from coe.experts.step_plan import GUESSES
 
-# Prose and code that every machine has.
+# Prose and code that are present on every machine.
 _PROSE = " ".join(heapq.__about__.split())[:1500]
 _CODE = inspect.getsource(heapq.nlargest)
-# By how much of the answer may stand in the prompt.
+# Ordered by how much of the answer can be found in the prompt.
 TASKS = {
     "quote": f"Repeat this text word for word:\n\n{_PROSE[:800]}",
     "summarise": f"Summarise the following text in three sentences:\n\n{_PROSE}",
@@ -33,7 +33,7 @@ TASKS = {
 
 @dataclass(frozen=True)
 class Task:
-    """Of the tokens behind the first. `ratio`: above 1, guessing is faster."""
+    """Figures for the tokens after the first. `ratio`: above 1, guessing is faster."""
 
     task: str
     tokens: int
@@ -46,7 +46,10 @@ class Task:
 
 
 def run(bundle: Bundle, threads: int, rounds: int, tokens: int) -> dict[str, object]:
-    """One object. Greedy answers of so many tokens at most, one at a time. `same`: whether guessing changed none."""
+    """Returns the result as one object. `same`: whether the answers are identical with and without guesses.
+
+    Answers are greedy, up to `tokens` long, and generated one at a time.
+    """
     with Hosted.load(bundle, threads=threads, guesses=GUESSES) as hosted:
         hosted.wait_loaded()
         params = SamplingParams(max_tokens=tokens, seed=0)
@@ -70,7 +73,7 @@ def run(bundle: Bundle, threads: int, rounds: int, tokens: int) -> dict[str, obj
 
 
 class _Answer:
-    """One prompt, answered again and again."""
+    """One prompt that is answered repeatedly."""
 
     def __init__(self, runner: Runner, lease: int, prompt: str, params: SamplingParams) -> None:
         self._runner = runner
@@ -84,7 +87,7 @@ class _Answer:
         return self._behind_first[-1].final_text
 
     def decode(self) -> float:
-        """Seconds behind the first token."""
+        """Returns the seconds after the first token."""
         self._runner.add("bench", Conversation.of(self._prompt), self._params)
         while not self._runner.step(self._lease):
             pass

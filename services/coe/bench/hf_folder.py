@@ -1,4 +1,4 @@
-"""A model as the Hugging Face folder that other runtimes' tools read: weights in float32, their values unchanged."""
+"""Writes a model as a Hugging Face folder for other runtimes' tools: weights in float32, values unchanged."""
 
 import json
 from pathlib import Path
@@ -27,7 +27,7 @@ _BLOCK = {
 
 
 def write_hf_folder(source: ModelSource, folder: Path) -> None:
-    """Writes config.json, model.safetensors and the tokenizer. Raises Unavailable for what is no plain Llama."""
+    """Writes config.json, model.safetensors and the tokenizer. Raises Unavailable if it is not a plain Llama."""
     config = source.config
     if config.architecture != "llama" or config.rope_factors:
         raise Unavailable(f"{config.architecture} is not written as a Hugging Face folder")
@@ -41,7 +41,7 @@ def write_hf_folder(source: ModelSource, folder: Path) -> None:
 
 
 def hf_config(config: ModelConfig, bos: int | None, eos: tuple[int, ...]) -> dict[str, object]:
-    """What config.json says of a Llama."""
+    """The config.json of a Llama."""
     return {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
@@ -66,7 +66,7 @@ def hf_config(config: ModelConfig, bos: int | None, eos: tuple[int, ...]) -> dic
 
 
 def hf_name(name: str) -> str:
-    """`blk.3.attn_q.weight` is model.layers.3.self_attn.q_proj.weight."""
+    """Translates a GGUF name: `blk.3.attn_q.weight` is `model.layers.3.self_attn.q_proj.weight`."""
     stem, _, leaf = name.rpartition(".")
     if stem in _TOP:
         return f"{_TOP[stem]}.{leaf}"

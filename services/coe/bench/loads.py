@@ -1,4 +1,4 @@
-"""What a load takes from the steps beside it: a trace over the real worker, with an HBM that is too small for all."""
+"""Measures what a load costs the steps during it: a trace through the real worker with an HBM too small for all."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,15 +13,15 @@ from coe.memory_tier_manager.extents import rounded
 from coe.simulation.measured import at
 from coe.simulation.trace import Trace
 
-# Each expert in turn. In the first one memory is new, and so are they.
+# Rounds through all experts. In the first, HBM is unused and each copy is the first of its expert.
 ROUNDS = 3
 ANSWER_TOKENS = 4
-# In first steps of BESIDE_TOKENS: what a visit takes at most.
+# The longest duration of a visit, in first steps of BESIDE_TOKENS.
 VISIT = 4
 
 
 async def loads(setting: Setting, experts: Sequence[str], room: int, samples: Samples) -> None:
-    """`samples` have first steps beside which nothing is loaded."""
+    """Adds to `samples`, which must already have first steps during which nothing is loaded."""
     tight = replace(setting, hbm_bytes=rounded(setting.hosted.weight_bytes(experts[0])) * room)
     said = asked(setting.hosted.bundle(experts[0]), ROUNDS * len(experts), unlike)
     trace = _trace(experts, float(np.median(samples.prefill[BESIDE_TOKENS])))
@@ -33,16 +33,16 @@ async def loads(setting: Setting, experts: Sequence[str], room: int, samples: Sa
 
 
 def _trace(experts: Sequence[str], step_s: float) -> Trace:
-    """`step_s`: of a first step of BESIDE_TOKENS."""
+    """`step_s`: duration of a first step of BESIDE_TOKENS."""
     count = len(experts)
     arrivals = [place // count * count * VISIT * step_s for place in range(ROUNDS * count)]
     return Trace(arrivals, [*experts] * ROUNDS, [0] * len(arrivals), [ANSWER_TOKENS] * len(arrivals))
 
 
 def lost_s(spans: Sequence[Span], skipped: int, alone_s: float) -> float:
-    """By how many seconds more than `alone_s` each the first steps of visits took, but for the first so many visits.
+    """Returns the seconds that the first steps of visits took in excess of `alone_s` each.
 
-    Of visits of more than one prompt nothing is known, and nothing is said.
+    The first `skipped` visits and those with more than one prompt are not counted.
     """
     firsts = [span for span in spans if span.added and not span.begun][skipped:]
     return sum(span.seconds - alone_s for span in firsts if span.added == 1)

@@ -1,4 +1,4 @@
-"""The steps of an engine, as a worker makes them."""
+"""Records the steps of an engine as a worker runs them."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -13,9 +13,9 @@ from coe.experts.sampling_params import SamplingParams
 
 @dataclass(slots=True)
 class Span:
-    """A step of an expert: `sequences` it had, and prompts that it took in before, and in how many seconds.
+    """A step of an expert with `sequences`, of which `begun` already had a token.
 
-    `begun`: sequences that had a token before.
+    `added` and `adding_s`: prompts that were accepted just before the step, and the seconds that took.
     """
 
     expert: str
@@ -33,7 +33,7 @@ class Span:
 
 @dataclass(slots=True)
 class Meter:
-    """The engine's steps."""
+    """The recorded steps of the engine."""
 
     spans: list[Span] = field(default_factory=list)
 
@@ -51,12 +51,12 @@ class Meter:
 
     @property
     def lone(self) -> list[Span]:
-        """Decode steps of one sequence."""
+        """Decode steps with a single sequence."""
         return [span for span in self.spans if span.sequences == span.begun == 1]
 
 
 def pitches(spans: Sequence[Span]) -> Iterator[tuple[Span, float]]:
-    """Decode steps that another one of the same sequences follows, and the seconds from one's begin to the other's."""
+    """Yields decode steps followed by another of the same sequences, with the seconds from start to start."""
     for one, following in pairwise(spans):
         if one.expert == following.expert and one.begun == one.sequences == following.begun == following.sequences:
             yield one, following.began - one.began
@@ -64,7 +64,7 @@ def pitches(spans: Sequence[Span]) -> Iterator[tuple[Span, float]]:
 
 @dataclass
 class Metered:
-    """A runner whose steps go into `meter`."""
+    """A runner that records its steps in `meter`."""
 
     expert: str
     runner: Runner

@@ -1,5 +1,7 @@
-"""One real node without Kafka: the worker's own loop, engine and tier client here, a memory-tier manager in its own
-process, prompts over a bus in memory. It serves a trace as the simulator's node does, with measured times.
+"""Runs a real node without Kafka, to serve a trace as the simulator's node does but with measured times.
+
+The worker's loop, engine and tier client run in this process, the memory-tier manager in its own, and prompts arrive
+over an in-memory bus.
 """
 
 import asyncio
@@ -37,13 +39,13 @@ from coe.simulation.trace import Trace
 
 TIMEOUT_S = 1800.0
 ATTACH_S = 30.0
-# How often completions are looked for.
+# Seconds between checks for completions.
 LOOK_S = 0.005
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What all runs share. `hbm_bytes`: the budget of the manager's arena; `part_share`: the manager's setting."""
+    """What all runs share. `hbm_bytes`: the size of the manager's arena. `part_share`: the manager's setting."""
 
     home: Path
     hosted: HostedExperts
@@ -56,9 +58,10 @@ class Setting:
     activation_bits: ActivationBits = 16
 
     def engine(self) -> Engine:
-        """A new one: runs ask the same, and none may gain by what others computed, nor pay for their KV.
+        """Returns a new, warmed-up engine.
 
-        It is warm, as a worker's is but for its first minutes. All experts are of one layout.
+        Runs ask the same prompts, so they must not share cached KV, either to their benefit or their cost. All experts
+        have the same layout, so one of them warms up for all.
         """
         engine = Engine(
             threads=self.threads,
@@ -71,16 +74,16 @@ class Setting:
 
 
 def prepare(home: Path, expert: str, *, room: float, threads: int, max_batch: int, max_wait_s: float) -> Setting:
-    """For experts of the catalogue in `home`, all as large as this one; HBM holds `room` of them."""
+    """Returns a setting for the experts in `home`, all as large as `expert`. HBM holds `room` of them."""
     hosted = HostedExperts(home / "experts", allow_echo=False)
     return Setting(home, hosted, threads, max_batch, max_wait_s, int(room * rounded(hosted.weight_bytes(expert))))
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """What came of a trace, by prompt in the order of the trace. Seconds.
+    """The outcome of a trace, in seconds; sequences are by prompt, in trace order.
 
-    `waits` end when the prompt's first step begins, `first_tokens` when it has an answer's first token.
+    `waits` end when a prompt's first step starts, `first_tokens` when its answer has its first token.
     """
 
     seconds: float
@@ -100,7 +103,7 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class _Node:
-    """`tasks`: the worker and its links, which go on until it is left."""
+    """`tasks`: the worker and its connections to the manager, which run until the context exits."""
 
     meter: Meter
     tasks: Sequence["asyncio.Task[None]"]
@@ -115,17 +118,17 @@ async def serve(
     progress: Callable[[int], None],
     ask: Callable[[int], str] = alike,
 ) -> Answered:
-    """`link`: bytes a second into HBM, 0: as fast as the machine copies. `progress` hears of each answer. `ask` makes
-    the prompts.
+    """Serves `trace` on a real node. Raises TierLoadError if a prompt fails.
 
-    Raises TierLoadError when a prompt fails.
+    `link`: bytes per second into HBM; 0: as fast as the machine copies. `progress` is called with the number of new
+    answers. `ask` makes the text of each prompt.
     """
     eviction = make_policy(policy_name).eviction
     with manager(
         setting.home, hbm_bytes=setting.hbm_bytes, link=link, eviction=eviction, part_share=setting.part_share
     ) as address:
         broker = MemoryBroker()
-        # One partition: prompts come in the order of the trace, as they would to a worker that keeps up.
+        # One partition, so that prompts arrive in trace order, as they would at a worker that keeps up.
         broker.create(topics.ASSIGNMENTS, 1)
         bus = MemoryBus(broker)
         async with _worker(setting, bus, address, policy_name) as node:
@@ -164,7 +167,7 @@ async def _worker(setting: Setting, bus: MemoryBus, address: str, policy: str) -
     worker = Worker(
         bus,
         client,
-        # Copies, but each computes for itself.
+        # The experts are copies of one bundle, but each has its own prefix cache.
         Runners(lambda expert: Metered(expert, engine.runner(setting.hosted.bundle(expert), past=expert), meter)),
         WorkerLoop(
             make_policy(policy, max_wait=setting.max_wait_s),
@@ -229,7 +232,7 @@ async def _produce(bus: MemoryBus, trace: Trace, ask: Callable[[int], str], bega
 async def completions(
     bus: MemoryBus, count: int, progress: Callable[[int], None], tasks: Sequence["asyncio.Task[None]"]
 ) -> list[events_pb2.PromptCompleted]:
-    """Raises what breaks one of the tasks that they come of."""
+    """Waits for `count` completions. Raises the error of any of `tasks` that fails meanwhile."""
     done: list[events_pb2.PromptCompleted] = []
     logs = bus.broker.partitions(topics.COMPLETIONS)
     seen = [0] * len(logs)
@@ -243,7 +246,7 @@ async def completions(
             for task in tasks:
                 if task.done():
                     task.result()
-            # Not at every change of the broker: this is the process that is measured.
+            # Polled rather than awaited on every change, because this process is being measured.
             await asyncio.sleep(LOOK_S)
     return done
 

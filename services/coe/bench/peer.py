@@ -1,4 +1,4 @@
-"""A peer runtime in a process of its own, asked over a pipe."""
+"""A peer runtime in its own process, controlled over a pipe."""
 
 import json
 import os
@@ -20,7 +20,7 @@ ANSWER_TIMEOUT_S = 300.0
 
 @dataclass(frozen=True)
 class PeerModel:
-    """A column of the table: which runtime, and the model as that runtime takes it."""
+    """A column of the table: the runtime, and the model in the format of that runtime."""
 
     column: str
     runtime: str
@@ -28,9 +28,9 @@ class PeerModel:
 
 
 class Peer:
-    """Runs `peers/serve.py` with an interpreter that has the runtime. Raises Unavailable when it ends or is silent.
+    """Runs `peers/serve.py` with an interpreter that has the runtime. Raises Unavailable if it exits or hangs.
 
-    `environment` is the process's; when not given ours, without the import path of our interpreter.
+    `environment`: by default that of this process, without PYTHONPATH.
     """
 
     def __init__(
@@ -58,11 +58,11 @@ class Peer:
         self.settings = str(greeting["settings"])
 
     def seconds(self, case: Case, steps: int) -> float:
-        """Of the case, over all its sequences."""
+        """Returns the seconds of the case, over all its sequences."""
         return self._ask({**asdict(case), "steps": steps})
 
     def load_seconds(self) -> float:
-        """Of loading the model once more, from the page cache."""
+        """Returns the seconds to load the model again, from the page cache."""
         return self._ask({"phase": "load"})
 
     def _ask(self, request: dict[str, object]) -> float:

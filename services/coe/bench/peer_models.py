@@ -1,4 +1,4 @@
-"""A GGUF model in the form that each peer takes. What has to be computed is kept in the cache, by fingerprint."""
+"""Converts a GGUF model to the format of each peer. Converted models are cached by fingerprint."""
 
 import shutil
 from dataclasses import dataclass, field
@@ -16,14 +16,17 @@ TIMEOUT_S = 1800.0
 
 @dataclass(frozen=True)
 class PeerModels:
-    """`missing`: column of the table -> why that peer has no form of this model."""
+    """`missing`: column of the table -> why that peer has no version of this model."""
 
     models: list[PeerModel] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
 
 
 def prepare(source: GgufSource, interpreter: Path, say: Say) -> PeerModels:
-    """`interpreter` has the runtimes. Raises Unavailable when a step fails; a model that a peer lacks is `missing`."""
+    """Converts the model with `interpreter`, which has the runtimes.
+
+    Raises Unavailable if requantising fails. If the onnxruntime-genai model can't be built, it is `missing`.
+    """
     folder = peers_folder() / "models" / source.card.fingerprint[:16]
     folder.mkdir(parents=True, exist_ok=True)
     made = PeerModels([PeerModel("llama_cpp", "llama_cpp", source.path)])
@@ -36,7 +39,7 @@ def prepare(source: GgufSource, interpreter: Path, say: Say) -> PeerModels:
 
 
 def _requantised(source: GgufSource, folder: Path, interpreter: Path, say: Say) -> Path:
-    """Matrices as Q4_0, for which llama.cpp has its fastest kernels."""
+    """Returns the model with its matrices in Q4_0, for which llama.cpp has its fastest kernels."""
     target = folder / "q4_0.gguf"
     if not target.exists():
         say("requantising to Q4_0")
@@ -50,7 +53,7 @@ def _requantised(source: GgufSource, folder: Path, interpreter: Path, say: Say) 
 
 
 def _built(source: GgufSource, folder: Path, say: Say) -> Path:
-    """int4 by GenAI's model builder with the options that keep quality, offline, from the values of our file."""
+    """Returns the int4 model of GenAI's builder, made offline from the values of our file with quality options."""
     target = folder / "ort_genai"
     if not target.exists():
         plain, partial = folder / "hf", folder / "ort_genai.partial"

@@ -1,4 +1,4 @@
-"""Environments for the peers, in the user's cache: never dependencies of ours."""
+"""Installs the peers in virtual environments in the user's cache, as they must not become our dependencies."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ from pathlib import Path
 from coe.encoder.folders import cache_dir
 from coe.platform.errors import Unavailable
 
-# llama-cpp-python comes as source: its llama.cpp is compiled for this very processor.
+# llama-cpp-python is a source distribution: its llama.cpp is compiled for this processor.
 RUNTIMES = ("llama-cpp-python==0.3.36", "onnxruntime-genai==0.18.0", "onnxruntime==1.32.0", "numpy==2.4.6")
 # What the model builder of onnxruntime-genai imports: 6 GB.
 BUILDER = (
@@ -25,7 +25,7 @@ BUILDER = (
     "safetensors==0.8.0",
 )
 INSTALL_TIMEOUT_S = 3600.0
-# GCC 12 takes the tile configuration of llama.cpp's AMX kernels for dead stores, and they crash.
+# GCC 12 removes the tile configuration of llama.cpp's AMX kernels as dead stores, and they crash.
 KEEP_STORES = "-fno-dse -fno-tree-dse"
 BUILD_FLAGS = {"CMAKE_ARGS": "-DLLAVA_BUILD=OFF", "CFLAGS": KEEP_STORES, "CXXFLAGS": KEEP_STORES}
 COMPLETE = "complete"
@@ -34,12 +34,12 @@ Say = Callable[[str], None]
 
 
 def peers_folder() -> Path:
-    """Where environments and the peers' forms of models are kept; it can be deleted at any time."""
+    """The folder of the environments and converted models, which can be deleted at any time."""
     return cache_dir("peers")
 
 
 def runtimes(say: Say) -> Path:
-    """The interpreter that has the peers, made at first use. Raises Unavailable when they can't be installed."""
+    """Returns an interpreter with the peers, installed on first use. Raises Unavailable if that fails."""
     folder = peers_folder() / f"runtimes-{_digest(RUNTIMES)}"
     if not (folder / COMPLETE).exists():
         say(f"installing {', '.join(RUNTIMES)} in {folder}: llama.cpp is compiled, which takes some minutes")
@@ -49,7 +49,7 @@ def runtimes(say: Say) -> Path:
 
 @contextmanager
 def builder(say: Say) -> Iterator[Path]:
-    """The interpreter that has GenAI's model builder, for as long as it is needed: it is large."""
+    """Yields an interpreter with GenAI's model builder, and deletes its environment afterwards, as it is large."""
     folder = peers_folder() / f"builder-{_digest(BUILDER)}"
     if not (folder / COMPLETE).exists():
         say("installing the model builder of onnxruntime-genai for now: it needs 6 GB while it works")
@@ -61,7 +61,7 @@ def builder(say: Say) -> Iterator[Path]:
 
 
 def run(command: Sequence[str], log: Path, what: str, timeout_s: float, **environment: str) -> None:
-    """Runs a step of the set-up. Raises Unavailable with the last line of what it said when it fails."""
+    """Runs a setup step. Raises Unavailable, with the last line of its output, if it fails or takes too long."""
     with log.open("w") as output:
         try:
             done = subprocess.run(
@@ -78,7 +78,7 @@ def _make(folder: Path, packages: tuple[str, ...]) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     log = folder.with_suffix(".log")
     run([sys.executable, "-m", "venv", str(folder)], log, "making a virtual environment", INSTALL_TIMEOUT_S)
-    # No cache: a wheel that was compiled with other flags would be taken for this one.
+    # No cache, as pip would reuse a wheel that was compiled with other flags.
     install = [str(_interpreter(folder)), "-m", "pip", "install", "--disable-pip-version-check", "--no-cache-dir"]
     run([*install, *packages], log, "installing the peers", INSTALL_TIMEOUT_S, **BUILD_FLAGS)
     (folder / COMPLETE).touch()

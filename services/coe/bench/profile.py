@@ -1,4 +1,4 @@
-"""`coe bench decode --profile`: where the time of a step goes, by op, from ONNX Runtime's own profile."""
+"""`coe bench decode --profile`: the time of a step by op, from ONNX Runtime's profile."""
 
 import json
 import re
@@ -17,7 +17,7 @@ from coe.experts.graph import build_graph
 from coe.experts.single import Hosted
 from coe.native import ops_library_path
 
-SKIPPED = 5  # first runs touch new memory
+SKIPPED = 5  # the first runs touch new memory
 RUN = "model_run"
 KERNEL_TIME = "_kernel_time"
 BETWEEN = "between nodes"
@@ -27,14 +27,14 @@ Event = dict[str, Any]
 
 @dataclass(frozen=True)
 class Spent:
-    """Of one step: microseconds by op, longest first, and how many nodes each stands for."""
+    """For one step: microseconds by op, longest first, and the number of nodes of each."""
 
     microseconds: dict[str, float]
     nodes: dict[str, int]
 
 
 def run(bundle: Bundle, threads: int, shape: Shape, steps: int) -> dict[str, object]:
-    """One object; the same op in all layers is one line."""
+    """Returns the profile as one object. An op that recurs in every layer is counted under one name."""
     with Hosted.load(bundle, threads=threads, kv_bytes=1 << 20) as hosted, tempfile.TemporaryDirectory() as folder:
         hosted.wait_loaded()
         subject = GraphSubject(bundle)
@@ -63,7 +63,7 @@ def run(bundle: Bundle, threads: int, shape: Shape, steps: int) -> dict[str, obj
 
 
 def by_op(events: Sequence[Event], steps: int) -> Spent:
-    """Mean over the last `steps` runs of a profile's events. What the nodes don't take is BETWEEN them."""
+    """Averages a profile's events over the last `steps` runs. Time outside of nodes is BETWEEN."""
     runs = [event for event in events if event.get("name") == RUN][-steps:]
     first = min(event["ts"] for event in runs)
     spent: dict[str, float] = defaultdict(float)
@@ -82,6 +82,6 @@ def by_op(events: Sequence[Event], steps: int) -> Spent:
 
 
 def line_of(node: str, op: str) -> str:
-    """`layer.3.gate_up.out` of TieredLinear is `TieredLinear gate_up`, whatever the layer."""
+    """The name that a node is counted under: `layer.3.gate_up.out` of TieredLinear is `TieredLinear gate_up`."""
     role = re.sub(r"^layer\.\d+\.|\.out$", "", node)
     return f"{op} {role}" if role else op

@@ -1,4 +1,4 @@
-"""What benches ask, and how many tokens it has."""
+"""The prompts that benchmarks ask, and their token counts."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,19 +13,20 @@ SUBJECTS = ("bridges", "enzymes", "contracts", "integrals", "bonds", "sonnets", 
 
 
 def alike(index: int) -> str:
-    """All of one length, but for the number's digits; no two alike."""
+    """Distinct prompts with the same beginning, whose lengths differ only by the digits of the number."""
     return f"Tell me something about {SUBJECTS[index % len(SUBJECTS)]}, number {index}."
 
 
 def unlike(index: int) -> str:
-    """They have nothing in common but the chat template: what of them is computed once is simple to say."""
+    """Prompts that share only the chat template, so it is plain how much of them is computed only once."""
     return f"Number {index}: tell me something about {SUBJECTS[index % len(SUBJECTS)]}."
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Tokens of prompts: of each, of what all begin with, and of what the two most alike begin with. Beginnings are in
-    whole blocks of the KV cache: so much of a prompt is not computed again.
+    """Token counts: of each prompt, of the prefix of all prompts, and of the longest prefix of any two.
+
+    Prefixes are in whole KV-cache blocks, as that much of a prompt is not computed again.
     """
 
     lengths: list[int]
@@ -34,7 +35,7 @@ class Asked:
 
 
 def asked(expert: Bundle, prompts: int, ask: Callable[[int], str]) -> Asked:
-    """The first so many prompts as this expert reads them."""
+    """Counts the tokens of the first `prompts` prompts for this expert."""
     tokenizer = ExpertTokenizer.of(expert)
     ids = [tokenizer.encode_prompt(Conversation.of(ask(index))) for index in range(prompts)]
     blocks = [tokens // KV_BLOCK_TOKENS * KV_BLOCK_TOKENS for tokens in beginnings(ids)]
@@ -42,12 +43,12 @@ def asked(expert: Bundle, prompts: int, ask: Callable[[int], str]) -> Asked:
 
 
 def beginnings(prompts: Sequence[list[int]]) -> tuple[int, int]:
-    """Tokens that all of them begin with, and that the two most alike begin with."""
+    """Lengths of the prefix of all prompts and of the longest prefix of any two."""
     ordered = sorted(prompts)
-    # The first and the last are the least alike; those that are most alike are neighbours.
+    # In sorted order, the first and the last share the least, and the two that share the most are neighbours.
     return _common(ordered[0], ordered[-1]), max((_common(*pair) for pair in pairwise(ordered)), default=0)
 
 
 def _common(one: Sequence[int], other: Sequence[int]) -> int:
-    """Tokens that both begin with."""
+    """Length of the common prefix."""
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))

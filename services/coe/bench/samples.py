@@ -1,4 +1,4 @@
-"""What was measured of a machine, and the machine that the simulator makes of it. Pure."""
+"""The samples of a calibration, and the machine that is fitted to them for the simulator. Pure."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -20,14 +20,24 @@ def _lists() -> defaultdict[int, list[float]]:
 
 @dataclass(slots=True)
 class Samples:
-    """Seconds. `decode`: from a step to the next, a visit's mean, by sequences; `lone`: decode steps of one sequence,
-    without what lies between them; `prefill`: a visit's first step, by its tokens.
+    """All values are in seconds.
 
-    Copies: `again`, `first` of an expert, into memory that was `fresh`; `touched`: a first step of BESIDE_TOKENS that
-    reads such memory; `beside`: how long a copy took, and by how much longer the steps made meanwhile. `loads`: by how
-    much longer the real worker's steps took for each load, with all that is done for one.
-    `between` two steps of an expert that compute prompts; at a `switch` to another; `taken`: taking a prompt in.
-    `woken`: by how much longer a visit of one prompt took after a pause than another's right after it.
+    Steps:
+
+    * `decode`: mean time of a visit from step to step, by number of sequences.
+    * `lone`: decode steps of one sequence, without the time between them.
+    * `prefill`: the first step of a visit, by its tokens.
+    * `between`: from a step that computes prompts to the next step of the same expert.
+    * `switch`: from the last step of one expert to the first of another.
+    * `taken`: accepting a prompt.
+    * `woken`: how much longer a visit of one prompt took after a pause than another right after it.
+
+    Copies:
+
+    * `again`, `first`, `fresh`: a repeated copy of an expert, its first, and one into unused memory.
+    * `touched`: a first step of BESIDE_TOKENS that reads such memory.
+    * `beside`: the duration of a copy, and how much longer the steps during it took.
+    * `loads`: how much longer the real worker's steps took per load, with everything that a load involves.
     """
 
     decode: defaultdict[int, list[float]] = field(default_factory=_lists)
@@ -55,7 +65,7 @@ class Samples:
 
 
 def fitted(samples: Samples, expert_bytes: int) -> Hardware:
-    """Of means, as it is them that add up. Raises Unavailable when a sample is missing."""
+    """Fits a machine to means, as means add up. Raises Unavailable if samples are missing."""
     decode, prefill = curve(samples.decode), curve(samples.prefill)
     copied_s, lost_s = (sum(column) for column in zip(*samples.beside, strict=True))
     copying = min(max(lost_s / copied_s, 0.0), 0.95)
@@ -76,7 +86,7 @@ def fitted(samples: Samples, expert_bytes: int) -> Hardware:
 
 
 def curve(by_size: dict[int, list[float]]) -> Curve:
-    """A larger step never takes less: what seems so is evened out."""
+    """Means by size, smoothed so that a larger step never takes less time."""
     sizes = sorted(by_size)
     means = [_mean(by_size[size]) for size in sizes]
     even = isotonic_regression(means, weights=[len(by_size[size]) for size in sizes]).x
@@ -84,7 +94,7 @@ def curve(by_size: dict[int, list[float]]) -> Curve:
 
 
 def _mean(seconds: Sequence[float]) -> float:
-    """What lasts longer counts as twice the median at most: one long stop of the machine would decide alone."""
+    """The mean, with values capped at twice the median, so that one stall of the machine does not dominate."""
     return float(np.minimum(seconds, 2 * _median(seconds)).mean())
 
 

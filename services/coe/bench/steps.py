@@ -1,4 +1,4 @@
-"""`coe bench steps`: a step of the graph alone, with this build of the native library and with another one in turn."""
+"""`coe bench steps`: a step of the graph alone, alternating between this build of the native library and another."""
 
 import os
 import sys
@@ -19,7 +19,7 @@ THIS, OTHER = "this", "against"
 
 @dataclass(frozen=True)
 class Step:
-    """Milliseconds of a step of `batch` sequences: `prompt` new tokens each, or one behind `depth` cached ones."""
+    """Milliseconds of a step of `batch` sequences: `prompt` new tokens each, or one after `depth` cached ones."""
 
     phase: str
     prompt: int
@@ -27,16 +27,16 @@ class Step:
     batch: int
     step_ms: float
     against_step_ms: float | None = None
-    # This build's time to the other's: below 1, this one is faster.
+    # Time of this build over that of the other: below 1, this one is faster.
     ratio: float | None = None
 
 
 def run(
     bundle: Bundle, threads: int, rounds: int, steps: int, cases: Sequence[Case], against: Path | None
 ) -> dict[str, object]:
-    """One object. `steps`: of each decode in a round, whose mean counts; a prompt is one step.
+    """Returns the result as one object. `steps`: how many decode steps a round averages; a prompt is one step.
 
-    Each library has a process of its own. Raises Unavailable when one of them can't run.
+    Each library runs in its own process. Raises Unavailable if one of them can't run.
     """
     with ExitStack() as stack:
         libraries = {THIS: ops_library_path()} | ({OTHER: against} if against else {})
@@ -67,7 +67,7 @@ def run(
 
 
 def step(case: Case, steps: int, seconds: Mapping[str, float]) -> Step:
-    """`seconds`: what a case's steps took together, of THIS and perhaps of OTHER."""
+    """`seconds`: the total of a case's steps, for THIS and, if measured, for OTHER."""
     count = 1 if case.phase == "prefill" else steps
     this, other = seconds[THIS], seconds.get(OTHER)
     return Step(
@@ -79,7 +79,7 @@ def step(case: Case, steps: int, seconds: Mapping[str, float]) -> Step:
 
 
 def cases_of(prompts: Sequence[int], batches: Sequence[int], depths: Sequence[int]) -> list[Case]:
-    """A prompt alone of each length, then decode of each batch at each depth."""
+    """A single prompt of each length, then decode of each batch at each depth."""
     decodes = [Case("decode", 0, depth, batch) for depth in depths for batch in batches]
     return [*(Case("prefill", prompt, 0, 1) for prompt in prompts), *decodes]
 

@@ -1,4 +1,4 @@
-"""The runtime under measurement: one expert's graph, driven without the engine's sampler."""
+"""The subject of the benchmarks: one expert's graph, run without the engine's sampler."""
 
 import decimal
 import heapq
@@ -17,17 +17,17 @@ from coe.experts.step_plan import Int64
 from coe.experts.tokenizer import ExpertTokenizer
 
 KV_BYTES = 1 << 30
-KV_FORMAT: KvFormat = "f16"  # as the peers keep theirs
-# Prose that every machine has. How much of the output matrix a greedy step reads depends on how sure the model is of
-# the next token: of made-up text it is not.
+KV_FORMAT: KvFormat = "f16"  # like the peers
+# Prose that is present on every machine. It has to be real text: how much of the output matrix a greedy step reads
+# depends on how certain the model is of the next token.
 TEXT = f"{heapq.__about__}\n{decimal.__doc__}"
-# Sequences of a batch begin in different places.
+# The sequences of a batch start this far apart in the text.
 APART_TOKENS = 61
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A step of `batch` sequences, each `tokens` new ones after `depth` that are cached."""
+    """A step of `batch` sequences, each with `tokens` new tokens after `depth` cached ones."""
 
     batch: int
     tokens: int
@@ -35,7 +35,7 @@ class Shape:
 
 
 class GraphSubject:
-    """Runs greedy steps of any shape under one lease."""
+    """Runs greedy steps of any shape."""
 
     def __init__(self, bundle: Bundle, activation_bits: ActivationBits = 16) -> None:
         self.session = LayoutSession(bundle, KvBudget(KV_BYTES), KV_FORMAT, activation_bits=activation_bits)
@@ -56,12 +56,12 @@ class GraphSubject:
         }
 
     def prefill(self, shape: Shape, lease: int) -> float:
-        """Seconds of one step."""
+        """Returns the seconds of one step."""
         inputs = self.inputs(shape, lease)
         return timed(lambda: self.session.run(inputs))
 
     def decode(self, batch: int, depth: int, steps: int, lease: int) -> float:
-        """Seconds of `steps` greedy steps, each one token deeper, behind a text that is cached before."""
+        """Returns the seconds of `steps` greedy steps, each one token deeper, after caching `depth` tokens of text."""
         inputs = [self.inputs(Shape(batch, 1, depth + step), lease) for step in range(steps)]
         self.cache(batch, depth, lease)
 
@@ -73,12 +73,12 @@ class GraphSubject:
         return timed(generate)
 
     def cache(self, batch: int, depth: int, lease: int) -> None:
-        """Puts the first `depth` tokens of each sequence into the cache."""
+        """Caches the first `depth` tokens of each sequence."""
         if depth > 0:
             self.session.run(self.inputs(Shape(batch, depth, 0), lease))
 
     def _tokens(self, shape: Shape) -> Int64:
-        """The next tokens of each sequence's text, [batch, tokens]. A decode without a past begins with a word."""
+        """The next tokens of each sequence, [batch, tokens]. A decode without a past starts without the BOS token."""
         begins = [] if self._begins is None or (shape.depth, shape.tokens) == (0, 1) else [self._begins]
         end = shape.depth + shape.tokens
         rows = [np.concatenate([begins, np.roll(self._text, -APART_TOKENS * i)]) for i in range(shape.batch)]

@@ -1,4 +1,4 @@
-"""`coe bench switch`: how long it takes until an expert that is resident in DDR runs from HBM."""
+"""`coe bench switch`: how long it takes for an expert that is resident in DDR to run from HBM."""
 
 import os
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ SESSION_BUILD, LLAMA_CPP_LOAD = "ort_genai", "llama_cpp"
 
 
 class SwitchSubject:
-    """One slot that the expert is copied into again and again."""
+    """A single slot that the expert is repeatedly copied into."""
 
     def __init__(self, bundle: Bundle, threads: int) -> None:
         self._threads = threads
@@ -36,7 +36,7 @@ class SwitchSubject:
         self.arena.bind()
 
     def load(self) -> native.Load:
-        """Checksums are verified when an expert first enters DDR, not at each switch."""
+        """Starts a copy. Checksums are not verified: in production that happens when an expert enters DDR."""
         if self.arena.slot(0).state is native.SlotState.RESIDENT:
             self.arena.free(0)
         return self.arena.load(0, 0, self.weights, verify=False, threads=self._threads)
@@ -45,11 +45,11 @@ class SwitchSubject:
         return timed(lambda: _finish(self.load()))
 
     def prefill(self) -> float:
-        """Seconds of the prompt's step on resident weights."""
+        """Returns the seconds of the prompt's step on resident weights."""
         return self.graph.prefill(PROMPT, native.lease_handle(0, self.arena.slot(0).generation))
 
     def first_token(self) -> float:
-        """Seconds from the decision to switch until the first token, copy and prefill overlapping."""
+        """Returns the seconds from the decision to switch to the first token, with copy and prefill overlapping."""
 
         def switch() -> None:
             load = self.load()
@@ -70,7 +70,7 @@ def _finish(load: native.Load) -> None:
 
 
 def run(bundle: Bundle, threads: int, rounds: int, peers: tuple[Path, PeerModels] | None) -> dict[str, object]:
-    """The figures as one object. `peers`: their interpreter, and the model in their forms."""
+    """Returns the figures as one object. `peers`: their interpreter, and the model in their formats."""
     with ExitStack() as stack:
         subject = SwitchSubject(bundle, threads)
         stack.callback(subject.close)
@@ -101,7 +101,7 @@ def run(bundle: Bundle, threads: int, rounds: int, peers: tuple[Path, PeerModels
 
 
 def figures(seconds: Mapping[str, float]) -> dict[str, float | None]:
-    """The ratios of the medians of one run; those to a peer that was not measured are None."""
+    """Ratios of the medians of one run; None for a peer that was not measured."""
     copy = seconds["copy"]
 
     def speedup(peer: str) -> float | None:

@@ -1,4 +1,4 @@
-"""A memory-tier manager of its own for benchmarks, over replicas of the packaged expert."""
+"""A separate memory-tier manager for benchmarks, hosting copies of the packaged expert."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ START_S = 60.0
 
 
 def replicas(home: Path, count: int) -> list[str]:
-    """Copies of the packaged expert, by their names."""
+    """Creates copies of the packaged expert and returns their ids."""
     return host(Catalogue(home / "experts"), count)
 
 
@@ -24,7 +24,10 @@ def replicas(home: Path, count: int) -> list[str]:
 def manager(
     home: Path, *, hbm_bytes: int, link: float = 0.0, eviction: str = "lru", part_share: float = 0.0
 ) -> Iterator[str]:
-    """Its address. Tiers are empty; DDR holds every expert. `link`: bytes a second into HBM, 0: unthrottled."""
+    """Yields its address. `link`: bytes per second into HBM; 0: unthrottled.
+
+    Its tiers start empty, and its DDR has room for every expert.
+    """
     ready = home / "tiers.ready"
     ready.unlink(missing_ok=True)
     kept = {name: value for name, value in os.environ.items() if not name.startswith("COE_")}
@@ -33,7 +36,7 @@ def manager(
         "COE_LOG_LEVEL": "ERROR",
         "COE_GRPC_READY_FILE": str(ready),
         "COE_PARENT_PID": str(os.getpid()),
-        # Nobody listens there: residency is not part of what is measured.
+        # No server listens there: publishing residency is not part of the measurement.
         "COE_REDIS_URL": "redis://127.0.0.1:1/0",
         "COE_TIERS_ARENA": f"coe-bench-{os.getpid()}",
         "COE_TIERS_HBM_BYTES": str(hbm_bytes),

@@ -1,4 +1,4 @@
-"""The simulator against the real system: the same traces both ways, on this machine."""
+"""Validates the simulator against the real system by running the same traces on both, on this machine."""
 
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -18,11 +18,12 @@ from coe.simulation.hardware import with_budget
 from coe.simulation.measured import Curve, at
 from coe.simulation.trace import Trace, make_trace
 
-# Of what the node sustains when all are queued. Paced prompts rarely share a batch: at 0.7 the node is busy nine tenths
-# of the time, and a machine slower by a tenth makes p95 longer by a third to two thirds; here it is busy half the time.
+# Share of the rate that the node sustains when all prompts are queued. Paced prompts rarely share a batch: at 0.7 the
+# node is busy 90 % of the time, and a machine 10 % slower lengthens p95 by 33 % to 67 %. At 0.4 it is busy half the
+# time.
 LOAD = 0.4
-# A machine is steady when by its steps a slow second is no slower than that to a fast one, and neither is a calibration
-# to the one before. Else the run is made again, so often at most.
+# The machine is steady if the step times of slow seconds stay below this ratio to those of fast ones, and likewise for
+# one calibration to the other. If it is not, the run is repeated, for up to TRIES runs.
 STEADY = 1.2
 TRIES = 3
 MANY_STEPS = 10
@@ -32,9 +33,9 @@ MANY_STEPS = 10
 class Agreement:
     """`figure`: prompts_s (all queued at the start) or p95_s (from arrival to the end of the answer, paced).
 
-    `slower`: how many times longer the decode steps of the run took than calibrations say of as many sequences; the
-    simulator is told. `unsteady`: how much slower the machine was in a slow second of the run, or calibration, than
-    in a fast; `tries`: runs made.
+    `slower`: how many times longer the run's decode steps took than calibrated for as many sequences; the simulator is
+    slowed by it. `unsteady`: how many times slower the machine was in slow seconds of the run, or in the slower
+    calibration, than in the fast ones. `tries`: runs made.
     """
 
     trace: str
@@ -61,10 +62,10 @@ async def validate(
     seed: int,
     progress: Callable[[str, int], None],
 ) -> AsyncIterator[Agreement]:
-    """Two figures a trace. The machine is calibrated before and after each run: its speed changes meanwhile.
+    """Yields two figures per trace. The machine is calibrated before and after each run, as its speed varies.
 
-    The simulator is told how long each prompt and answer was: when an expert stops is not its business. Neither is how
-    fast a shared machine is in this very minute: its decode steps in the run tell.
+    The simulator is given the length of each prompt and answer, because it does not predict when an expert stops. Nor
+    does it predict how fast a shared machine happens to be, so the decode steps of the run set its speed.
     """
     said = asked(setting.hosted.bundle(experts[0]), prompts, unlike)
     both = _Both(setting, experts, room, policy)
@@ -99,7 +100,7 @@ class _Both:
     before: Samples | None = None
 
     async def serve(self, trace: Trace, progress: Callable[[int], None]) -> _BothWays:
-        """The steadiest of the runs."""
+        """Runs the trace up to TRIES times and returns the steadiest run."""
         runs: list[_BothWays] = []
         while len(runs) < TRIES and not (runs and runs[-1].unsteady < STEADY):
             runs.append(await self._serve(trace, progress))
@@ -133,9 +134,9 @@ class _Both:
 
 
 def slowness(run: Sequence[Span], calibrated: Curve) -> float:
-    """How many times longer its decode steps took than the curve says. 1 when there are too few to tell.
+    """How many times longer the run's decode steps took than the curve says; 1 if there are too few.
 
-    Copies beside them are in it, a hundredth or so. One that took more than twice the ratio's median counts as that.
+    It includes the cost of concurrent copies, about 1 %. A step is capped at twice the median ratio.
     """
     steps = [(at(calibrated, span.sequences), seconds) for span, seconds in pitches(run)]
     if len(steps) < MANY_STEPS:
@@ -145,7 +146,7 @@ def slowness(run: Sequence[Span], calibrated: Curve) -> float:
 
 
 def unsteadiness(lone: Sequence[Span]) -> float:
-    """Steps of one sequence, by the second: the ninth decile to the first. 1 when there are too few."""
+    """90th over 10th percentile of the per-second median time of `lone` steps; 1 if there are too few."""
     seconds: dict[int, list[float]] = defaultdict(list)
     for span in lone:
         seconds[int(span.began)].append(span.seconds)

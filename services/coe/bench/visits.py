@@ -1,4 +1,4 @@
-"""What lies between the steps of the real worker: a trace over it, and what the spans of its steps say."""
+"""Measures the time between steps of the real worker, from the spans of its steps in a trace."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -14,14 +14,18 @@ from coe.memory_tier_manager.extents import rounded
 from coe.simulation.trace import Trace
 
 ANSWER_TOKENS = 20
-# Pairs of lone prompts that come together, with pauses between. In first steps of BESIDE_TOKENS: what an expert's first
-# visit takes at most, with a copy into new memory, and the two answers of a pair with a pause.
+# Pairs of single prompts for two experts that arrive together, with pauses between the pairs.
 PAIRS = 7
+# In first steps of BESIDE_TOKENS: the longest first visit of an expert, with a copy into new memory, and the two
+# answers of a pair with a pause.
 FIRST_VISIT, PAIR = 5, 13
 
 
 async def visit(setting: Setting, experts: Sequence[str], sizes: Sequence[int], samples: Samples) -> None:
-    """With an HBM that holds all. `sizes`: prompts of each visit, to an expert each; samples have first steps."""
+    """Adds to `samples`, which must already have first steps, with an HBM that holds every expert.
+
+    `sizes`: the number of prompts of each visit, each to a different expert.
+    """
     roomy = replace(setting, hbm_bytes=rounded(setting.hosted.weight_bytes(experts[0])) * len(sizes))
     trace = _trace(experts, sizes, float(np.median(samples.prefill[BESIDE_TOKENS])))
     answered = await serve(roomy, trace, "lookahead", link=0.0, progress=lambda more: None)
@@ -30,7 +34,7 @@ async def visit(setting: Setting, experts: Sequence[str], sizes: Sequence[int], 
 
 
 def _trace(experts: Sequence[str], sizes: Sequence[int], step_s: float) -> Trace:
-    """A prompt for each expert, pairs, visits. `step_s`: of a first step of BESIDE_TOKENS."""
+    """One prompt for each expert, then pairs, then visits. `step_s`: duration of a first step of BESIDE_TOKENS."""
     firsts, paired = experts[: len(sizes)], experts[: 2 * PAIRS]
     visited = [expert for expert, size in zip(experts, sizes, strict=False) for _ in range(size)]
     pauses = [(FIRST_VISIT * len(firsts) + PAIR * pair) * step_s for pair in range(PAIRS + 1)]
@@ -41,7 +45,7 @@ def _trace(experts: Sequence[str], sizes: Sequence[int], step_s: float) -> Trace
 
 
 def read(spans: Sequence[Span], firsts: int, samples: Samples) -> None:
-    """Of such a trace, whose first so many visits are those of one prompt for each expert."""
+    """Reads the spans of such a trace, which starts with `firsts` visits of one prompt for each expert."""
     visits = _by_visit(spans)[firsts:]
     pairs, visits = visits[: 2 * PAIRS], visits[2 * PAIRS :]
     whole = [_whole_s(visit) for visit in pairs]
@@ -73,7 +77,7 @@ def _by_visit(spans: Sequence[Span]) -> list[list[Span]]:
 
 
 def _pitch_s(visit: Sequence[Span]) -> float:
-    """From a step to the next, a mean: the first computes the prompt."""
+    """Mean time from decode step to decode step; the first step, which computes the prompt, is excluded."""
     return (visit[-1].began - visit[1].began) / (len(visit) - 2)
 
 

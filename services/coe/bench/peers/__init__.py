@@ -1,5 +1,5 @@
-"""Runtimes that a user would pick instead.
+"""The peers: other runtimes that a user could choose.
 
-`serve.py NAME ARGUMENTS` is run by an interpreter that has the peer installed, in a process of its own: peers are never
-dependencies. It answers each JSON line with one. `NAME_subject.py` drives the runtime NAME.
+An interpreter that has the peer installed runs `serve.py NAME ARGUMENTS` in its own process, so that peers are never
+dependencies. It answers each line of JSON with another. `NAME_subject.py` drives the runtime NAME.
 """

@@ -1,4 +1,4 @@
-"""This project's graph alone, with the native library that $COE_NATIVE_LIBRARY names, on a bundle."""
+"""This project's graph alone, on a bundle, with the native library that COE_NATIVE_LIBRARY names."""
 
 from pathlib import Path
 
@@ -9,13 +9,13 @@ from coe.native import ops_library_path
 
 
 class Subject:
-    """A step again and again, always as deep and of the same tokens."""
+    """Repeats the same step, with the same depth and tokens."""
 
     def __init__(self, path: str, threads: int, sequences: int) -> None:
         bundle = Bundle.open(Path(path))
         self._hosted = Hosted.load(bundle, threads=threads, kv_bytes=1 << 20)
         self._hosted.wait_loaded()
-        # Whoever measures may kill this process: without its name the arena's memory goes with it.
+        # The benchmark may kill this process. Once unlinked, the arena's memory is freed with it.
         self._hosted.arena.unlink()
         self._graph = GraphSubject(bundle)
         self.version = str(ops_library_path())

@@ -1,4 +1,4 @@
-"""A GGUF file with its matrices as Q4_0, by llama.cpp itself. Arguments: file, new file, format of the embedding."""
+"""Requantises a GGUF file's matrices to Q4_0 with llama.cpp. Arguments: file, new file, format of the embedding."""
 
 import sys
 
@@ -6,7 +6,7 @@ import llama_cpp  # type: ignore[import-not-found, unused-ignore]
 
 
 def requantise(source: str, target: str, embedding: str) -> None:
-    """The embedding (of a tied model the output matrix too) keeps the format that it has."""
+    """The embedding keeps its format, and the output matrix takes that format too (in a tied model they are one)."""
     settings = llama_cpp.llama_model_quantize_default_params()
     settings.ftype = llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_0
     settings.allow_requantize = True

@@ -1,4 +1,4 @@
-"""llama.cpp, through the C API in `llama-cpp-python`: all sequences of a step are in one llama_decode."""
+"""Drives llama.cpp through the C API of `llama-cpp-python`, with all sequences of a step in one llama_decode."""
 
 import time
 from typing import Any
@@ -7,12 +7,12 @@ import llama_cpp  # type: ignore[import-not-found, unused-ignore]
 import numpy as np
 from serve import FIRST_TOKEN  # type: ignore[import-not-found, unused-ignore]
 
-CONTEXT = 640  # tokens of a sequence
-STEP = 512  # tokens of a llama_decode at most
+CONTEXT = 640  # tokens per sequence
+STEP = 512  # maximum tokens of a llama_decode
 
 
 class Subject:
-    """Weights as the file has them (repacked where llama.cpp has better kernels for it), keys and values in float16."""
+    """Weights as in the file (repacked where llama.cpp has better kernels for that), keys and values in float16."""
 
     def __init__(self, path: str, threads: int, sequences: int) -> None:
         self.version = f"llama-cpp-python {llama_cpp.__version__}"
@@ -46,7 +46,7 @@ class Subject:
             self._prompt(0, depth)
         for sequence in range(1, batch):
             llama_cpp.llama_memory_seq_cp(self._memory, 0, sequence, -1, -1)
-        # The first step also does the copies.
+        # The first step also performs the copies, so it is not timed.
         self._step([(FIRST_TOKEN, depth, sequence, True) for sequence in range(batch)])
         start = time.perf_counter()
         for step in range(1, steps + 1):
@@ -55,7 +55,7 @@ class Subject:
         return time.perf_counter() - start
 
     def load(self) -> float:
-        """From the page cache, without the context."""
+        """Returns the seconds to load the model from the page cache, without a context."""
         start = time.perf_counter()
         model = self._open()
         taken = time.perf_counter() - start
@@ -69,7 +69,7 @@ class Subject:
         return model
 
     def _prompt(self, sequence: int, tokens: int) -> None:
-        """Tokens [0, tokens) of a sequence; only the last one's logits are asked for."""
+        """Computes tokens [0, tokens) of a sequence, with logits for the last one only."""
         for begin in range(0, tokens, STEP):
             positions = range(begin, min(tokens, begin + STEP))
             self._step([(FIRST_TOKEN + at, at, sequence, at == tokens - 1) for at in positions])
@@ -95,4 +95,4 @@ class Subject:
 
 @llama_cpp.llama_log_callback  # type: ignore[untyped-decorator, unused-ignore]
 def _silent(level: int, text: bytes, user: object) -> None:
-    """Its log is not ours to show."""
+    """Discards llama.cpp's log."""

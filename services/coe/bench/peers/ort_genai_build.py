@@ -1,4 +1,4 @@
-"""An int4 model by onnxruntime-genai's own model builder. Arguments: Hugging Face folder, new folder."""
+"""Builds an int4 model with onnxruntime-genai's model builder. Arguments: Hugging Face folder, new folder."""
 
 import runpy
 import sys
@@ -6,12 +6,12 @@ import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
-# k_quant without symmetry loses least; with prune_lm_head a prompt's logits are computed for its last token only.
+# Asymmetric k_quant loses the least quality. With prune_lm_head, logits are computed for a prompt's last token only.
 OPTIONS = ("algo_config=k_quant", "is_symmetric=false", "prune_lm_head=true", "hf_token=false")
 
 
 def build(source: str, target: str) -> None:
-    """Its modules import each other by bare names, so it runs as the script that it is."""
+    """Runs the builder as a script, because its modules import each other by bare names."""
     package = find_spec("onnxruntime_genai")
     if package is None or package.origin is None:
         raise SystemExit("onnxruntime-genai is not installed for this interpreter")

@@ -1,4 +1,4 @@
-"""ONNX Runtime GenAI on a folder that its model builder made."""
+"""Drives ONNX Runtime GenAI on a folder made by its model builder."""
 
 import json
 import time
@@ -32,14 +32,14 @@ class Subject:
     def decode(self, depth: int, batch: int, steps: int) -> float:
         generator = self._generator(batch, depth + steps + 2)
         generator.append_tokens(_tokens(batch, max(1, depth)))
-        generator.generate_next_token()  # only picks: the prompt's logits are there
+        generator.generate_next_token()  # only samples, as the prompt's logits are already computed
         start = time.perf_counter()
         for _ in range(steps):
             generator.generate_next_token()
         return time.perf_counter() - start
 
     def load(self) -> float:
-        """A session with its weights."""
+        """Returns the seconds to open the model with its weights."""
         start = time.perf_counter()
         self._open()
         return time.perf_counter() - start
@@ -51,7 +51,7 @@ class Subject:
 
     def _generator(self, batch: int, length: int) -> Any:
         settings = genai.GeneratorParams(self._model)
-        # The shortest length keeps it from stopping at an end token.
+        # min_length keeps it from stopping at an end token.
         settings.set_search_options(batch_size=batch, max_length=length, min_length=length, do_sample=False)
         return genai.Generator(self._model, settings)
 

@@ -1,8 +1,8 @@
-"""One peer behind a pipe: a request a line on standard input, an answer a line on standard output.
+"""Serves one peer over a pipe: one request per line on stdin, one answer per line on stdout.
 
-The first answer is {"version", "settings"}. A request {"phase", "prompt", "depth", "batch", "steps"} is answered by
-{"seconds"} of the whole batch, {"phase": "load"} by those that loading the model took once more. What the peer can't do
-is answered by {"error"}.
+The first line written is {"version", "settings"}. A request {"phase", "prompt", "depth", "batch", "steps"} is answered
+with {"seconds"} for the whole batch, and {"phase": "load"} with the seconds to load the model again. If the peer can't
+do it, the answer is {"error"}.
 """
 
 import importlib
@@ -11,7 +11,7 @@ import os
 import sys
 from typing import Any, Protocol
 
-FIRST_TOKEN = 100  # of every sequence of every peer: their time doesn't depend on the tokens
+FIRST_TOKEN = 100  # for every sequence of every peer, as their time does not depend on the tokens
 
 
 class Subject(Protocol):
@@ -34,7 +34,7 @@ def serve(subject: Subject, answers: Any) -> None:
     for line in sys.stdin:
         try:
             answer({"seconds": measure(subject, json.loads(line))})
-        except Exception as error:  # whatever a runtime raises for a shape that it can't run
+        except Exception as error:  # a runtime may raise anything for a shape that it can't run
             answer({"error": f"{type(error).__name__}: {error}"})
 
 
@@ -47,7 +47,7 @@ def measure(subject: Subject, request: dict[str, Any]) -> float:
 
 
 if __name__ == "__main__":
-    # Runtimes print to standard output as they like: the answers keep it, they get standard error.
+    # Runtimes may print to stdout. The pipe is kept for answers, and their output is redirected to stderr.
     pipe = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     name, model, threads, sequences = sys.argv[1:]
