@@ -1,4 +1,4 @@
-"""`coe bench acquire`: a lease on a resident expert on this host, and what the manager spends on it."""
+"""`coe bench acquire`: the latency of a lease on a resident expert on this host, and its cost to the manager."""
 
 import asyncio
 import os
@@ -29,7 +29,7 @@ Pair = Callable[[], Awaitable[float]]
 async def run(acquires: int, seconds: float, as_json: bool) -> None:
     with tempfile.TemporaryDirectory(prefix="coe-bench-") as folder:
         (expert,) = replicas(Path(folder), 1)
-        # As workers ask: the weights are named.
+        # As in requests of workers, which name the weights.
         weights = Catalogue(Path(folder) / "experts").get(expert).weights_tag
         wish = pb.AcquireRequest(worker_id="bench", expert_id=expert, weights=weights, wait_until_resident=True)
         with manager(Path(folder), hbm_bytes=256 << 20) as address:
@@ -59,7 +59,7 @@ async def run(acquires: int, seconds: float, as_json: bool) -> None:
 
 
 async def measure(pair: Pair, acquires: int, seconds: float, manager_pid: int) -> dict[str, float]:
-    """Times of acquires one after the other, and what each cost the manager; then, at RATE, its share of a core."""
+    """Measures back-to-back acquires and their CPU cost to the manager, then its share of a core at RATE."""
     for _ in range(WARM_UP):
         await pair()
     cpu_s = _cpu_s(manager_pid)
@@ -75,7 +75,7 @@ async def measure(pair: Pair, acquires: int, seconds: float, manager_pid: int) -
 
 
 def over_socket(socket: LeaseSocket, wish: pb.AcquireRequest) -> Pair:
-    """Seconds of an acquire, sent with the release of the one before, as a worker does between two batches."""
+    """Times an acquire sent together with the release of the previous lease, as a worker does between batches."""
     held = 0
 
     async def pair() -> float:
@@ -90,7 +90,7 @@ def over_socket(socket: LeaseSocket, wish: pb.AcquireRequest) -> Pair:
 
 
 def over_grpc(stub: "memory_tier_manager_pb2_grpc.MemoryTierManagerAsyncStub", wish: pb.AcquireRequest) -> Pair:
-    """The same; the release is on its way when the acquire is sent."""
+    """The same over gRPC. The release is still in flight when the acquire is sent."""
     held = 0
     releasing: Awaitable[pb.ReleaseResponse] | None = None
 
@@ -109,5 +109,5 @@ def over_grpc(stub: "memory_tier_manager_pb2_grpc.MemoryTierManagerAsyncStub", w
 
 
 def _cpu_s(pid: int) -> float:
-    """Of all its threads, in nanoseconds' resolution: what psutil tells comes in hundredths of a second."""
+    """CPU seconds of all its threads, to the nanosecond; psutil has a resolution of 10 ms."""
     return sum(int(file.read_text().split()[0]) for file in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9

@@ -24,8 +24,8 @@ from coe.platform.errors import Unavailable
 
 TOTAL = "total"
 _IDLE_S = 8.0
-# Prompts at once, and how often. The broker's JVM takes some thousand transactions to compile what they go through:
-# in the first thousand bursts of ten, a prompt costs almost twice as much as later.
+# (prompts at once, bursts). The broker's JVM takes some thousand transactions to compile their code path: in the first
+# thousand bursts of ten, a prompt costs almost twice as much as later.
 _WARM_UP = ((10, 1000), (10_000, 2))
 _LOAD = Load("echo", 0, ECHO)
 
@@ -45,7 +45,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Row:
-    """`spread`: the most expensive round's total over the cheapest one's."""
+    """`spread`: the total of the most expensive round over that of the cheapest."""
 
     workers: int
     queued: int
@@ -137,10 +137,11 @@ def row(workers: int, queued: int, rounds: Sequence[Cost]) -> Row:
 
 
 def summary(rows: Sequence[Row]) -> dict[str, object]:
-    """Ratios of the most expensive to the cheapest total: over queue depths by workers, and over workers by queue
-    depth.
+    """Returns how much the total varies with queue depth and with the number of workers.
 
-    `growth`: total at the longest queue over that at each shorter one, the maximum over workers. Above 1: it grows.
+    `by_workers`: for each number of workers, the most expensive over the cheapest queue depth. `by_queued`: for each
+    queue depth, the same over numbers of workers. `growth`: the total at the deepest queue over that at each shallower
+    one, the maximum over numbers of workers; above 1, cost grows with depth.
     """
     depths = sorted({row.queued for row in rows})
     longest = {row.workers: _total(row) for row in rows if row.queued == depths[-1]}

@@ -1,4 +1,4 @@
-"""`coe bench calibrate`: this machine as the simulator sees it, measured with copies of the packaged expert."""
+"""`coe bench calibrate`: measures this machine for the simulator, with copies of the packaged expert."""
 
 import asyncio
 import tempfile
@@ -23,7 +23,7 @@ def run(threads: int, as_json: bool) -> None:
         setting = prepare(
             Path(folder), experts[0], room=ROOM, threads=threads, max_batch=MAX_BATCH, max_wait_s=MAX_WAIT_S
         )
-        # As the worker's process runs.
+        # On the same event loop as a worker.
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             samples = runner.run(calibrate(setting, experts, MAX_BATCH))
         expert_bytes = setting.hosted.weight_bytes(experts[0])

@@ -1,4 +1,4 @@
-"""An OTLP collector that only counts, in a thread of this process: what benchmarks let services export to."""
+"""An OTLP collector for benchmarks. It runs in threads of this process and only counts what services export."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +12,7 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_serv
 
 @dataclass
 class Received:
-    """Spans, and data points of metrics, since the start."""
+    """Spans and metric data points received since the start."""
 
     endpoint: str = ""
     spans: int = 0
@@ -21,7 +21,7 @@ class Received:
 
 @contextmanager
 def collector() -> Iterator[Received]:
-    """Listens on a free port of the loopback while the block runs."""
+    """Listens on a free loopback port while the block runs."""
     received = Received()
     server = grpc.server(ThreadPoolExecutor(2))
     trace_service_pb2_grpc.add_TraceServiceServicer_to_server(_Traces(received), server)  # type: ignore[no-untyped-call]

@@ -1,8 +1,8 @@
-"""`coe bench first-token`: how long a prompt for an expert that left HBM waits for its first token, and what it gains
-when the first layers stay there (`COE_TIERS_PART_SHARE`).
+"""`coe bench first-token`: time to first token for an expert that was evicted from HBM.
 
-Four real experts in turn over an HBM of 2.9, one prompt at a time: each has left when it is asked for again, and the
-link is idle between two prompts. With parts, the room that a third whole expert does not fit holds first layers.
+It measures what is gained if the expert's first layers stay in HBM (`COE_TIERS_PART_SHARE`). Four real experts take
+turns on an HBM with room for 2.9, one prompt at a time, so each has been evicted when it is needed again, and the link
+is idle between prompts. With parts, the room that is too small for a third expert holds first layers.
 """
 
 import tempfile
@@ -20,13 +20,13 @@ from coe.cli.console import out, print_json
 from coe.simulation.trace import Trace
 
 EXPERTS, ROOM = 4, 2.9
-# Rounds through the experts that are not counted: until all are in DDR, and those that left have their parts.
+# Uncounted rounds through the experts, after which all are in DDR and the evicted ones have their parts in HBM.
 WARM_UP = 2
 SHARES = (0.0, 0.2, 0.4)
 
 
 async def run(links: Sequence[str], rounds: int, gap_s: float, threads: int, as_json: bool) -> None:
-    """`gap_s`: from one prompt to the next, time enough to answer it and to read a part."""
+    """`gap_s`: from one prompt to the next, long enough to answer it and to read a part."""
     known("link", links, LINKS)
     with tempfile.TemporaryDirectory(prefix="coe-bench-") as folder:
         names = replicas(Path(folder), EXPERTS)

@@ -1,4 +1,4 @@
-"""Waits until the consumer groups have nothing left to do."""
+"""Waits until the consumer groups have no lag."""
 
 import asyncio
 
@@ -10,7 +10,7 @@ _BETWEEN_S = 0.5
 
 
 async def settled(bootstrap: str) -> int:
-    """Records that no group has committed, once that is 0 or after some seconds."""
+    """Returns the number of records not yet committed by their group, as soon as it is 0 or after 10 seconds."""
     left = await _left(bootstrap)
     for _ in range(_LOOKS):
         if not left:

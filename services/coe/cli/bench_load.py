@@ -1,4 +1,4 @@
-"""What benchmarks of the whole path share: prompts through a stack, and the CPU that its processes spend on them."""
+"""Shared by end-to-end benchmarks: sends prompts through a stack and measures the CPU time of its processes."""
 
 import asyncio
 import json
@@ -26,7 +26,7 @@ from coe.platform.errors import Unavailable
 ECHO = "echo"
 # Settings of a stack whose only expert is `echo`.
 ECHO_SETTINGS = {"COE_WORKER_ALLOW_ECHO": "1", "COE_MAPPER_EXPERTS": json.dumps([ECHO])}
-# The same with a router that does not classify: what is sent to it goes to this category.
+# The same with a router that assigns this category to every prompt instead of classifying it.
 FIXED_SETTINGS = ECHO_SETTINGS | {"COE_ROUTER_ALLOW_FIXED": "1", "COE_ROUTER_FIXED_CATEGORY": "math"}
 CLIENT = "client"
 TIMEOUT_S = 600.0
@@ -34,7 +34,7 @@ TIMEOUT_S = 600.0
 
 @dataclass(frozen=True)
 class Load:
-    """`expert` names the expert in the prompt, empty: router and mapping choose."""
+    """`expert`: the expert that prompts ask for. If empty, router and mapper choose."""
 
     name: str
     prompts: int
@@ -44,14 +44,14 @@ class Load:
 
 @dataclass(frozen=True)
 class Running:
-    """A stack, a started bus in front of it, and what each of its processes runs, by pid."""
+    """A stack, a started bus connected to it, and the package or program of each process by pid."""
 
     info: StackInfo
     bus: KafkaBus
     processes: dict[int, str]
 
     def cpu_seconds(self) -> dict[str, float]:
-        """So far of every process, by the package or program that it runs, and of this process: `client`."""
+        """CPU seconds so far, by package or program of the processes; this process is `client`."""
         spent = {CLIENT: time.process_time()}
         for pid, name in self.processes.items():
             times = psutil.Process(pid).cpu_times()
@@ -61,7 +61,7 @@ class Running:
 
 @asynccontextmanager
 async def started_stack(home: Path, workers: int, **settings: str) -> AsyncIterator[Running]:
-    """One of its own, quiet, whose processes find these settings in their environment."""
+    """Starts a separate stack that logs only warnings, with `settings` in its processes' environment."""
     options = StackOptions(home=home, workers=workers, replicas=1, log_level="WARNING")
     others = {process.pid for process in psutil.Process().children(recursive=True)}
     async with AsyncExitStack() as open_:
@@ -86,7 +86,7 @@ class Passed:
 async def through(
     bus: KafkaBus, records: AsyncIterator[Record], load: Load, prompts: int, number: "count[int]"
 ) -> Passed:
-    """Submits so many prompts at once and waits for the terminal event of each."""
+    """Submits `prompts` prompts at once and waits for the terminal event of each."""
     started = time.perf_counter()
     waiting = set()
     for _ in range(prompts):
@@ -129,7 +129,7 @@ def _name(command: list[str]) -> str:
 
 @contextmanager
 def environment(**values: str) -> Iterator[None]:
-    """What the stack's processes inherit."""
+    """Sets environment variables for the processes that the block starts."""
     former = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:

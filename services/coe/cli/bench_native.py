@@ -1,4 +1,4 @@
-"""`coe bench decode`, `steps`, `guesses` and `switch`: one model on this machine's native path, beside the peers."""
+"""`coe bench decode`, `steps`, `guesses` and `switch`: one model on the native path, compared with the peers."""
 
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -23,7 +23,7 @@ from coe.platform.errors import ArtifactError, InvalidPrompt
 
 @contextmanager
 def imported(model: str) -> Iterator[tuple[Bundle, GgufSource]]:
-    """The GGUF model as a bundle of its own, for as long as the benchmark runs."""
+    """Imports the GGUF model into a temporary bundle."""
     with tempfile.TemporaryDirectory(prefix="coe-bench-") as folder, locate(model) as located:
         if not isinstance(located.source, GgufSource):
             raise ArtifactError(f"{model} is not a GGUF model: the peers could not run the same file")

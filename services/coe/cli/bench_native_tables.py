@@ -1,4 +1,4 @@
-"""The native benchmarks for people."""
+"""Tables for the results of the native benchmarks."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +17,7 @@ TITLES = {
 
 
 def decode_table(line: Mapping[str, Any]) -> Table:
-    """Tokens a second of every case, and what each column computes with."""
+    """Tokens per second of every case, and what each column computes with."""
     first = line["cases"][0]
     table = Table(
         title=f"{first['model']}, {first['threads']} threads, tokens/s", caption=_settings(line), caption_justify="left"
@@ -50,7 +50,7 @@ def switch_table(line: Mapping[str, Any]) -> Table:
 
 
 def profile_table(line: Mapping[str, Any]) -> Table:
-    """Microseconds of a step by op, and their share."""
+    """Microseconds and share of a step, by op."""
     spent = line["microseconds"]
     total = sum(spent.values())
     shape = f"batch {line['batch']}, {line['tokens']} new tokens each, depth {line['depth']}, {line['threads']} threads"
@@ -64,7 +64,7 @@ def profile_table(line: Mapping[str, Any]) -> Table:
 
 
 def guesses_table(line: Mapping[str, Any]) -> Table:
-    """Tokens a second with and without guesses, by task."""
+    """Tokens per second with and without guesses, by task."""
     caption = f"medians of {line['rounds']} alternating rounds; at most {line['guesses']} guesses per step; "
     caption += "the same answers" if line["same"] else "answers differ"
     title = f"{line['model']}, {line['threads']} threads, tokens/s behind the first token"
@@ -79,7 +79,7 @@ def guesses_table(line: Mapping[str, Any]) -> Table:
 
 
 def steps_table(line: Mapping[str, Any]) -> Table:
-    """Milliseconds of a step in each case, by library, and which files those are."""
+    """Milliseconds of a step in each case, by library, and the files of the libraries."""
     libraries = [f"{name}: {line['settings'][name]}, {path}" for name, path in line["libraries"].items()]
     libraries.append(f"medians of {line['rounds']} rounds in turn, {line['steps']} decode steps in each")
     title = f"{line['model']}, {line['threads']} threads, ms per step"

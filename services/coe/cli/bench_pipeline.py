@@ -1,11 +1,12 @@
-"""`coe bench pipeline`: prompts a second through the whole Kafka path, and what each process spends on one.
+"""`coe bench pipeline`: prompts per second through the whole Kafka path, and the CPU time per prompt of each process.
 
-Four loads, all prompts submitted at once:
-* `echo-fixed`: the router gives each prompt the same category instead of the encoder's, the mapper decides, the worker
-  gives the prompt back: broker, bus and loops alone;
-* `echo-named`: the same with the encoder in place, and the client names the expert;
-* `echo-routed`: the same, and the encoder decides;
-* `generate`: short answers of the packaged expert.
+There are four loads, each with all prompts submitted at once:
+
+* `echo-fixed`: the router assigns a fixed category instead of running the encoder, the mapper decides, and the worker
+  echoes the prompt. This measures broker, bus and loops alone.
+* `echo-named`: a router with the encoder, but the client names the expert.
+* `echo-routed`: the same, and the encoder decides.
+* `generate`: short answers from the packaged expert.
 """
 
 import tempfile
@@ -27,9 +28,9 @@ WARM_UP_PROMPTS = 2000
 
 @dataclass(frozen=True)
 class Result:
-    """Seconds from the first submission to the last terminal event; idle: of one prompt alone in the stack.
+    """`seconds`: from the first submission to the last terminal event. Idle figures: one prompt alone in the stack.
 
-    CPU is that of every process, this one too (`client`).
+    CPU time covers every process, including this one (`client`).
     """
 
     load: str
@@ -39,7 +40,7 @@ class Result:
     prompts_s: float
     tokens_s: float
     idle_p50_ms: float
-    # Records that a consumer group had not committed when it was over.
+    # Records that the consumer groups had not committed at the end.
     lag: int
     cpu_ms_per_prompt: dict[str, float]
 
@@ -67,7 +68,7 @@ async def _stack(home: Path, workers: int, loads: tuple[Load, ...], as_json: boo
 async def _measure(running: Running, load: Load) -> Result:
     bus, number = running.bus, count()
     async with bus.tail((topics.COMPLETIONS,)) as records:
-        # The first prompts meet cold code everywhere, the broker's longest: they are not counted.
+        # The first prompts are not counted: all code is cold, and the broker's stays so the longest.
         for warm_up in (10, 10, min(load.prompts, WARM_UP_PROMPTS)):
             await through(bus, records, load, warm_up, number)
         idle = sorted([(await through(bus, records, load, 1, number)).seconds for _ in range(IDLE_PROMPTS)])

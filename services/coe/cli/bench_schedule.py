@@ -1,8 +1,8 @@
-"""`coe bench schedule`: the scheduling policies on real experts, over links of different speed.
+"""`coe bench schedule`: compares the scheduling policies on real experts, over links of different speeds.
 
-Each policy gets the same prompts on the same node (coe.bench.node), once all at the start (throughput, switches) and
-once at 0.9 of the rate that `samba-coe` sustained (waits). `bound_prompts_s` is what no schedule can beat with steps as
-fast as this machine's, measured at the beginning of the run.
+Each policy gets the same prompts on the same node (coe.bench.node): once all at the start, for throughput and switches,
+and once at 0.9 of the rate that `samba-coe` sustained, for waits. `bound_prompts_s` is a rate that no schedule can beat
+on this machine, whose speed is measured at the start of the run.
 """
 
 import tempfile
@@ -32,7 +32,7 @@ from coe.simulation.trace import KINDS, Trace, make_trace
 
 EXPERTS, ROOM = 48, 8
 LINKS = ("host", "sn40l", "nvme")
-# The socket's HBM reads nine times as fast as its DDR: 1.8 TB/s to 200 GB/s (arXiv 2405.07518).
+# An SN40L socket reads HBM nine times as fast as DDR: 1.8 TB/s against 200 GB/s (arXiv 2405.07518).
 DDR_TO_HBM = 9
 NVME_BYTES_PER_S = 1.0e9
 READ_BYTES = 512 << 20
@@ -41,8 +41,9 @@ BASELINE = "samba-coe"
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to measure. `rounds`: how often all at once, each policy in turn. `paced_prompts`: the first so many of each
-    trace; 0: no waits.
+    """What to measure. `rounds`: runs per policy with all prompts at once; policies alternate.
+
+    `paced_prompts`: how many prompts of each trace are paced, to measure waits; 0: none.
     """
 
     prompts: int
@@ -63,13 +64,13 @@ class Plan:
 
 
 def read_bandwidth(threads: int) -> float:
-    """Bytes a second that this machine reads from memory, with as many threads as the engine (best of five)."""
+    """Bytes per second that this machine reads from memory with as many threads as the engine, best of five."""
     data = np.ones(READ_BYTES, np.uint8)
     return data.nbytes / min(read_seconds(data, threads) for _ in range(5))
 
 
 def link_speed(name: str, threads: int) -> float:
-    """Bytes a second into HBM; 0: as fast as the machine copies."""
+    """Bytes per second into HBM; 0: as fast as the machine copies."""
     match name:
         case "host":
             return 0.0
@@ -131,7 +132,7 @@ async def run(plan: Plan, as_json: bool) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """All policies over one trace and one link."""
+    """Compares all policies on one trace and one link."""
 
     setting: Setting
     plan: Plan
@@ -165,12 +166,12 @@ class Comparison:
 
 
 def _median(rounds: Sequence[Answered]) -> Answered:
-    """The round that lies in the middle by throughput, of two the slower one."""
+    """The round with median throughput; of two middle rounds, the slower one."""
     return sorted(rounds, key=lambda answered: answered.prompts_s)[(len(rounds) - 1) // 2]
 
 
 def _throughput(answered: Answered) -> dict[str, float]:
-    """`cpu_s_per_prompt` is the worker's: steadier than throughput on a machine that others use too."""
+    """`cpu_s_per_prompt` is the worker's. On a shared machine it varies less than throughput."""
     meter, prompts = answered.meter, len(answered.waits)
     return {
         "prompts_s": answered.prompts_s,
@@ -184,7 +185,7 @@ def _throughput(answered: Answered) -> dict[str, float]:
 
 
 def _waits(answered: Answered) -> dict[str, float]:
-    """Until the prompt's first step, and until its first token: a step may begin behind the copy."""
+    """Waits for a prompt's first step and for its first token, which differ as a step may start during the copy."""
     shares = (("p50", 50), ("p99", 99), ("max", 100))
     waits = {f"{name}_wait_s": float(np.percentile(answered.waits, share)) for name, share in shares}
     return waits | {

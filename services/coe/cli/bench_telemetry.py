@@ -1,12 +1,12 @@
-"""`coe bench telemetry`: what exporting traces and metrics costs the services.
+"""`coe bench telemetry`: the cost to the services of exporting traces and metrics.
 
-Three stacks side by side answer the same bursts in turn, the order changing with each round: one without an OTLP
-endpoint, one with it, and one that has it and records every trace. A round's figures are the CPU of each stack's
-services over the whole round: what is exported while another one works counts too.
+Three stacks run side by side and answer the same bursts one after another, in an order that rotates each round: one
+without an OTLP endpoint, one with it, and one with it that records every trace. A round's figures are the CPU time of
+each stack's services over the whole round, so they include exports made while another stack works.
 
-`with` over `without` is what a user has, at the speed of this machine and beside whatever else runs on it. Traces are
-bounded by the second and not by the prompt, so it says little about another speed. `every` over `without` has one trace
-for each prompt, so it says what a trace costs; times COE_TRACES_PER_S that is the share of the machine that is gone.
+`with` over `without` is what a user sees at the speed and load of this machine. Traces are limited per second rather
+than per prompt, so the ratio does not carry over to other speeds. `every` minus `without` has one trace per prompt and
+gives the cost of a trace. Multiplied by COE_TRACES_PER_S, that is the share of the machine that traces take.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ async def run(rounds: int, prompts: int, as_json: bool) -> None:
     quiet_logs()
     with collector() as some, collector() as every:
         found = await _rounds(rounds, prompts, (some, every))
-        # The services have ended, and with that exported what they had.
+        # The services have stopped, and on exit exported what was left.
         result: dict[str, object] = {
             "bench": "telemetry",
             "rounds": rounds,
@@ -55,9 +55,9 @@ async def run(rounds: int, prompts: int, as_json: bool) -> None:
 
 
 def figures(rounds: Sequence[Round], prompts: int, traces_per_s: float, cores: int) -> dict[str, object]:
-    """CPU milliseconds a prompt; with over without; what a trace costs, and the share of `cores` that traces take.
+    """Returns CPU time per prompt, the ratio of with to without, the cost of a trace, and its share of `cores`.
 
-    Intervals: between what the figure before lies nine times in ten, by drawing rounds anew.
+    Each interval is a 90 % bootstrap interval over rounds for the figure before it.
     """
     sums = dict(zip(("without", "with", "every"), _sums(rounds), strict=True))
 
@@ -108,7 +108,7 @@ async def _rounds(rounds: int, prompts: int, received: tuple[Received, Received]
             turn = index % len(sides)
             for side in sides[turn:] + sides[:turn]:
                 await _burst(side, prompts, number)
-            # The commits behind the last answers belong to the round.
+            # The commits after the last answers belong to the round.
             await asyncio.sleep(0.5)
             without, with_, all_ = (_cpu_s(side.info) - then for side, then in zip(sides, before, strict=True))
             found.append((without, with_, all_))
@@ -127,6 +127,6 @@ async def _burst(side: Running, prompts: int, number: "count[int]") -> None:
 
 
 def _cpu_s(stack: StackInfo) -> float:
-    """CPU seconds so far of the services alone: broker and Redis know nothing of telemetry."""
+    """CPU seconds so far of the services only, as broker and Redis export no telemetry."""
     times = [psutil.Process(service.pid).cpu_times() for service in stack.services.values()]
     return sum(time.user + time.system for time in times)

@@ -1,4 +1,4 @@
-"""`coe train mapping`: solves, writes and shows a mapping."""
+"""`coe train mapping`: solves, writes and prints a mapping."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -27,7 +27,7 @@ def train_and_write(
     as_json: bool,
     parts: bool = True,
 ) -> None:
-    """Raises ArtifactError for unusable files, InvalidPrompt when no expert fits a budget."""
+    """Raises ArtifactError for unusable files, InvalidPrompt if no expert fits a budget."""
     with train_extra("learning parts of categories (--no-parts does without)"), short_progress() as bar:
         task = bar.add_task("Learning parts of categories", total=None)
         trained = train_mapping(
@@ -59,8 +59,8 @@ def train_and_write(
 
 
 def _unmatched(mapping: Mapping) -> Iterator[str]:
-    """Categories that either the outcomes or the router in use has, and the other has not."""
-    with suppress(ArtifactError):  # whoever has no router that can be read is told so by it
+    """Yields a message for categories that only the outcomes or only the router in use has."""
+    with suppress(ArtifactError):  # a missing or unreadable artifact is reported by the router itself
         routed = set(artifacts.load(serving()).model.categories)
         solved = {cell.name for cell in mapping.cells if not cell.is_part and not cell.pooled}
         if never := solved - routed - {FALLBACK}:

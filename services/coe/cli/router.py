@@ -1,4 +1,4 @@
-"""What `coe train router` and `coe bench router` do and print."""
+"""The work and output of `coe train router` and `coe bench router`."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,16 +15,16 @@ from coe.router import artifact as artifacts
 from coe.router.classifier import Classifier, open_classifier
 from coe.router.settings import RouterSettings
 
-# Tokens the router looks at: the start says what is asked, the end often repeats it.
+# Tokens that the router reads: the start of a prompt states the request, and the end often repeats it.
 WINDOW, TAIL = 32, 10
-# The fifth of six layers tells topics better than the last one, and leaves time for a wider window.
+# The fifth of six layers separates topics better than the last, and skipping that leaves time for a wider window.
 LAYERS = 5
 
 
 def train_router(
     data: Path, others: Sequence[Path], path: Path, *, encoder: Path | None, seed: int, as_json: bool
 ) -> None:
-    """Trains on labelled prompts, writes the artifact, prints the validation figures."""
+    """Trains on labelled prompts, writes the artifact and prints the validation figures."""
     with train_extra("training"):
         from coe.router.training.build import build
         from coe.router.training.data import load
@@ -53,7 +53,7 @@ def train_router(
 def add_categories(
     specifications: Sequence[str], base: Path, path: Path, *, encoder: Path | None, seed: int, as_json: bool
 ) -> None:
-    """Adds NAME=FOLDER categories to the artifact at `base`, writes it to `path`."""
+    """Adds NAME=FOLDER categories to the artifact at `base` and writes the result to `path`."""
     with train_extra("training"):
         from coe.router.training.gate import add_category, read_folder
     artifact = artifacts.load(base)
@@ -77,7 +77,7 @@ def add_categories(
 
 
 def _categories(path: Path) -> set[str]:
-    """Of the artifact that is there; of none, or one that can't be read, there is nothing to lose."""
+    """The categories of the artifact at `path`; empty if there is none or it can't be read."""
     try:
         return set(artifacts.load(path).model.categories)
     except ArtifactError:
@@ -85,7 +85,7 @@ def _categories(path: Path) -> set[str]:
 
 
 def bench_router(*, as_json: bool) -> None:
-    """Latency on one core and throughput on two, for prompts of 128 tokens."""
+    """Prints latency on one core and throughput on two, for prompts of 128 tokens."""
     from coe.router.bench import TOKENS, latency, throughput
 
     path = serving()
@@ -98,7 +98,7 @@ def bench_router(*, as_json: bool) -> None:
 
 
 def serving() -> Path:
-    """The artifact that a router of this user serves with."""
+    """The artifact that a router with this configuration uses."""
     return RouterSettings().artifact or artifacts.locate(CoreSettings().home)
 
 
@@ -120,7 +120,7 @@ def _bars() -> Iterator[_Bars]:
 
 
 def show(figures: Mapping[str, object], as_json: bool) -> None:
-    """A line a figure, of those that have parts a line a part."""
+    """Prints one line per figure; a figure with parts gets one line per part."""
     if as_json:
         print_json(dict(figures))
         return

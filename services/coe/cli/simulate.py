@@ -1,4 +1,4 @@
-"""`coe simulate`: policies over traces, the SN40L paper's table, capacity planning for clusters."""
+"""`coe simulate`: policies on traces, the SN40L paper's table, and capacity planning for clusters."""
 
 import asyncio
 import time
@@ -81,7 +81,7 @@ def policies(
     drawn = _trace(trace, prompts, experts, rate, seed)
     table = Table("policy", "prompts/s", "switches", "p50 wait", "p99 wait", "max wait", "simulated/min")
     for name in policy or POLICIES:
-        # Of CPU: the same on a machine that others use too.
+        # CPU time, which other load on the machine does not affect.
         began = time.process_time()
         served = serve(
             drawn, hardware, make_policy(name, max_wait=max_wait), expert_bytes=expert_bytes, max_batch=max_batch
@@ -155,7 +155,7 @@ def validate(
         seed=seed,
         as_json=as_json,
     )
-    # As the worker's process runs.
+    # On the same event loop as a worker.
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(work)
 

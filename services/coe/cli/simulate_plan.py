@@ -1,4 +1,4 @@
-"""`coe simulate plan`: a cluster that does not exist yet."""
+"""`coe simulate plan`: plans the capacity of a cluster and prints the figures."""
 
 from dataclasses import asdict
 
@@ -9,7 +9,7 @@ from coe.simulation.plan import Wish, plan
 
 
 def run(wish: Wish, node_hour: float, as_json: bool) -> None:
-    """`node_hour`: price of a node's hour, 0 when unknown."""
+    """`node_hour`: the price of a node-hour; 0 if unknown."""
     with err.status("") as status:
         planned = plan(wish, lambda rate: status.update(f"{rate:.0f} prompts/s"))
     if as_json:

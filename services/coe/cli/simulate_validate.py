@@ -1,4 +1,4 @@
-"""`coe simulate validate`: the simulator beside the real system, on this machine."""
+"""`coe simulate validate`: compares the simulator with the real system on this machine."""
 
 import tempfile
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Prints one answer to stdout. A streamed answer may restart, so only a terminal gets it as it arrives."""
+"""Prints an answer to stdout. A streamed answer may restart, so only a terminal gets it as it arrives."""
 
 import sys
 
@@ -6,7 +6,7 @@ from coe.cli.console import err
 
 
 class Streamed:
-    """To a file or pipe, which programs read, the answer is written whole when complete, or not at all."""
+    """Writes to a terminal as text arrives; to a file or pipe, only a complete answer, all at once."""
 
     def __init__(self) -> None:
         self._live = sys.stdout.isatty()
@@ -14,7 +14,7 @@ class Streamed:
         self._text = ""
 
     def add(self, text: str, attempt: int) -> None:
-        """A higher `attempt` than before restarts the answer."""
+        """Adds text. A higher `attempt` than before restarts the answer."""
         if attempt > self._attempt:
             if self._text and self._live:
                 err.print("\n[dim]the answer restarts[/dim]")
@@ -25,7 +25,7 @@ class Streamed:
             sys.stdout.flush()
 
     def end(self, whole: str | None) -> None:
-        """`whole`: the complete answer, or None if it broke off. Leaves the cursor at the start of a line."""
+        """Ends the answer on a new line. `whole`: the complete answer, or None if it broke off."""
 
         if not self._live and whole is not None:
             sys.stdout.write(whole)

@@ -1,4 +1,4 @@
-"""`coe top`: the tiers of a node, live."""
+"""`coe top`: a live view of the memory tiers of a node."""
 
 import asyncio
 from collections.abc import Mapping
@@ -35,12 +35,12 @@ MIB = 1 << 20
 
 @dataclass
 class Rates:
-    """What changed since the last look, a second."""
+    """Rates of change since the last update, per second."""
 
     former: dict[int, pb.TierUsage] = field(default_factory=dict)
 
     def of(self, usage: pb.TierUsage, seconds: float) -> dict[str, float]:
-        """Of `bytes_in`, `evictions`, `hits` and `misses`; `seconds` since that look."""
+        """Rates of `bytes_in`, `evictions`, `hits` and `misses`. `seconds`: time since the last update."""
         former = self.former.get(usage.tier, usage)
         self.former[usage.tier] = usage
         counters = ("bytes_in", "evictions", "hits", "misses")
@@ -56,7 +56,7 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per update.")] = False,
 ) -> None:
     """Shows tiers, slots, leases, queues, hit rates, loads and evictions."""
-    # A Redis that is away would fill the screen: the queues are missing then, and that shows.
+    # Warnings about an unreachable Redis would fill the screen. The missing queues already show it.
     logs.configure("top", level="ERROR", form="console")
     where = host_port("--address", address) if address else _stack_address()
     asyncio.run(_watch(where, interval, once, as_json))
@@ -109,7 +109,7 @@ async def _watch(address: str, interval: float, once: bool, as_json: bool) -> No
 def page(
     listed: pb.ListResidencyResponse, rates: Rates, seconds: float, queues: Mapping[str, Mapping[str, int]]
 ) -> Group:
-    """One look. `queues`: worker -> expert -> prompts waiting or running."""
+    """Renders one update. `queues`: worker -> expert -> prompts waiting or running."""
     tiers = Table("tier", "used", "freeing", "capacity", "MiB/s in", "evictions/s", "evictions", title=listed.node)
     for usage in listed.tiers:
         now = rates.of(usage, seconds)
@@ -144,13 +144,13 @@ def page(
 
 
 def _moved(listed: pb.ListResidencyResponse) -> dict[str, float]:
-    """Since the manager began."""
+    """Bytes moved since the manager started, and the modelled seconds per profile."""
     into = {usage.tier: usage.bytes_in for usage in listed.tiers}
     return profiles.moved(into.get(pb.TIER_DDR, 0), into.get(pb.TIER_HBM, 0))
 
 
 def _leases(listed: pb.ListResidencyResponse, hbm: pb.TierUsage, now: Mapping[str, float]) -> str:
-    """How many there are, and how many found their expert in HBM: since the last look, and ever."""
+    """The caption: leases held, and the rate of those that found their expert in HBM, recently and overall."""
     asked = now["hits"] + now["misses"]
     recent = f"{now['hits'] / asked:.0%}" if asked else "-"
     ever = f"{hbm.hits / (hbm.hits + hbm.misses):.0%}" if hbm.hits + hbm.misses else "-"
