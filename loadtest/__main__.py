@@ -29,7 +29,7 @@ from loadtest.steps import steps
 from loadtest.tiers import TierPoint, watched
 from loadtest.transports import open_transport
 
-# Finished prompts between two progress updates.
+# Finished prompts per progress update.
 _SHOWN_EVERY = 50
 _STDOUT = Path("-")
 
@@ -81,7 +81,7 @@ def run_command(
 
 
 def _check(profile: Profile, transport: str, report: Path | None, *, save_baseline: bool, as_json: bool) -> None:
-    """Check the options before minutes of load are spent on them. Raises InvalidPrompt."""
+    """Checks the options before minutes of load are spent on them. Raises InvalidPrompt."""
     asked = profile.prompts
     if transport == "http" and asked.category and not (asked.expert or asked.experts):
         raise InvalidPrompt(f"{profile.name} sets a category, which the HTTP API does not support")
@@ -173,7 +173,7 @@ def elsewhere() -> StackInfo | None:
     gateway, http = os.environ.get("COE_GATEWAY", ""), os.environ.get("COE_GATEWAY_HTTP", "")
     if not (kafka or gateway or http):
         return None
-    # A Redis at the default address, if there is one, belongs to another system.
+    # Only an explicitly set Redis is used: one at the default address would belong to another system.
     return StackInfo(str(core.home), kafka, core.redis_url if "redis_url" in named else "", gateway, http)
 
 

@@ -1,4 +1,4 @@
-"""When prompts arrive. Pure: times are seconds from the start, drawn before anything is sent.
+"""Generates arrival times, in seconds from the start. Pure.
 
 Open loop: arrivals do not wait for answers, as users do not wait for each other.
 """
@@ -14,12 +14,12 @@ from loadtest.loadprofile import Phase
 class Arrival:
     at_s: float
     measured: bool
-    # The phase's number, from 0.
+    # Index of the phase.
     phase: int = 0
 
 
 def schedule(phases: tuple[Phase, ...], seed: int) -> Iterator[Arrival]:
-    """The arrivals of all phases, ascending."""
+    """Yields the arrivals of all phases in ascending order."""
     rng = random.Random(seed)
     start = 0.0
     for number, phase in enumerate(phases):
@@ -35,7 +35,7 @@ def _offsets(phase: Phase, rng: random.Random) -> Iterator[float]:
     if phase.arrivals == "poisson":
         yield from _poisson(phase.rate, phase.duration_s, rng)
         return
-    # Bursty: Poisson arrivals at the peak rate, in the share of the time that keeps the mean.
+    # Bursty: Poisson arrivals at the peak rate, during the share of time that preserves the mean.
     for busy in _poisson(phase.rate * phase.burst, phase.duration_s / phase.burst, rng):
         burst, within = divmod(busy, phase.burst_s)
         yield burst * phase.burst_s * phase.burst + within

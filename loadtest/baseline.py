@@ -1,4 +1,4 @@
-"""Compare a run with an earlier one, relative to the time that the machine needs for a fixed piece of work.
+"""Compares a run with an earlier one, relative to the time that the machine needs for a fixed piece of work.
 
 This makes baselines meaningful on other machines, and keeps a busy machine from looking like a regression.
 """
@@ -46,10 +46,10 @@ def between(before: Speed, after: Speed) -> Speed:
 
 
 def figures(result: Result, unit: Speed) -> dict[str, float]:
-    """Figures to compare, in `unit`s, smaller is better: median latencies, CPU of the stack and its larger processes.
+    """Returns figures to compare, in units of `unit`: median latencies, and CPU of the stack and its larger processes.
 
-    High percentiles are left out, because on a shared machine they mostly reflect other users. Latencies are left out
-    entirely if the generator itself was late.
+    Smaller is better. High percentiles are left out, because on a shared machine they mostly reflect other users.
+    Latencies are left out entirely if the generator itself was late.
     """
     latencies = {} if result.note else result.summary.latency_ms
     found = {
@@ -64,7 +64,7 @@ def figures(result: Result, unit: Speed) -> dict[str, float]:
 
 
 def path(result: Result, folder: Path = BASELINES) -> Path:
-    """Stacks elsewhere, whose CPU is unknown, have baselines of their own."""
+    """The baseline file. A stack elsewhere, whose CPU is unknown, has a separate one."""
     where = "" if result.cost else "-elsewhere"
     return folder / f"{result.profile.name}-{result.transport}{where}.json"
 

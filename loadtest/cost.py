@@ -14,7 +14,7 @@ GENERATOR = "load generator"
 
 @dataclass(frozen=True)
 class Use:
-    """One process at one moment: CPU seconds since its start, and resident bytes."""
+    """Resource use of a process at one moment: CPU seconds since its start, and resident bytes."""
 
     cpu_s: float
     memory_bytes: int
@@ -34,7 +34,7 @@ def processes(stack: StackInfo) -> dict[str, psutil.Process]:
 
 
 def measure(stack: StackInfo) -> dict[str, Use]:
-    """Use of this process and of those of the stack. Empty for a stack elsewhere."""
+    """Resource use of this process and of those of the stack. Empty for a stack elsewhere."""
     found = {}
     for name, process in processes(stack).items():
         with suppress(psutil.NoSuchProcess):

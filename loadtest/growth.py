@@ -18,7 +18,7 @@ MEMORY, FILES, THREADS, LATENCY = "MiB of memory", "open files", "threads", "ms 
 COLUMNS = ("service", "resource", "first quarter", "last quarter", "ratio")
 # Differences up to this are noise.
 _NOISE = {MEMORY: 16.0, FILES: 16.0, THREADS: 4.0, LATENCY: 0.0}
-# Number of looks during the measured time.
+# Number of samples during the measured time.
 _LOOKS = 80
 
 
@@ -32,7 +32,7 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """Medians over the first and the last quarter."""
+    """The growth of one resource: its medians over the first and the last quarter."""
 
     who: str
     what: str
@@ -45,7 +45,7 @@ class Growth:
 
     @property
     def row(self) -> tuple[str, ...]:
-        """Under COLUMNS."""
+        """A table row for COLUMNS."""
         return self.who, self.what, f"{self.first:.0f}", f"{self.last:.0f}", f"{self.times:.2f}"
 
 
@@ -92,7 +92,10 @@ def too_much(found: Sequence[Growth], bounds: Bounds) -> list[str]:
 
 @asynccontextmanager
 async def watched(stack: StackInfo, profile: Profile) -> AsyncIterator[list[Look]]:
-    """A list that fills while the block runs. Empty for a stack elsewhere, and unless the profile bounds growth."""
+    """Yields a list that fills while the block runs.
+
+    It holds no resources for a stack elsewhere, and stays empty unless the profile bounds growth.
+    """
     looks: list[Look] = []
     if profile.bounds.most_growth is None:
         yield looks
@@ -115,8 +118,10 @@ async def _watch(stack: StackInfo, every_s: float, looks: list[Look]) -> None:
 
 
 def look(stack: StackInfo) -> dict[str, dict[str, float]]:
-    """Resources held by each service. Leaves out broker and Redis, which grow up to bounds of their own, and the
-    generator, which keeps every answer."""
+    """Returns the resources held by each service.
+
+    Broker and Redis, which grow up to their own limits, and the generator, which keeps every answer, are left out.
+    """
     found: dict[str, dict[str, float]] = {}
     processes = cost.processes(stack)
     for name in stack.services.keys() & processes.keys():

@@ -97,7 +97,7 @@ class Profile(_Part):
 
 
 def load(name_or_path: str) -> Profile:
-    """Load a profile by its name in profiles/ or by path. Raises InvalidPrompt if it is missing or invalid."""
+    """Loads a profile by its name in profiles/ or by path. Raises InvalidPrompt if it is missing or invalid."""
     path = Path(name_or_path) if name_or_path.endswith((".yaml", ".yml")) else PROFILES / f"{name_or_path}.yaml"
     try:
         fields = yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -111,7 +111,7 @@ async def connected(address: str, headers: Mapping[str, str], start_timeout_s: f
 
 
 async def _greet(http: httpx.AsyncClient, timeout_s: float) -> None:
-    """Check before the load, so that a wrong address, certificate or key is one error instead of one per prompt."""
+    """Checks the gateway first, so a wrong address, certificate or key is one error instead of one per prompt."""
     try:
         answer = await http.get("/v1/models", timeout=timeout_s)
     except httpx.HTTPError as error:

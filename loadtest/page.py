@@ -58,7 +58,7 @@ def render(
 
 
 def _origin(result: Result) -> str:
-    """When, with which version and on how many cores the run took place."""
+    """Time of the run, version and number of cores."""
     began = f"{result.began:%Y-%m-%d %H:%M} UTC, " if result.began else ""
     return f"{began}composition-of-experts {escape(VERSION)}, {CORES} cores"
 

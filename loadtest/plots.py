@@ -1,4 +1,4 @@
-"""Plots of a report, as SVG text."""
+"""Draws the plots of a report as SVG text."""
 
 import io
 import math
@@ -13,7 +13,7 @@ from loadtest.steps import Step
 from loadtest.tiers import TierPoint
 
 _MIB = 2**20
-# More dots than this are rasterised: a page with tens of thousands of shapes opens slowly.
+# Plots with more points are rasterised, as a page with tens of thousands of shapes opens slowly.
 _MOST_SHAPES = 5000
 _COLOURS = {"hbm": "#2a78d6", "ddr": "#eda100", "disk": "#e34948"}
 
@@ -48,7 +48,7 @@ def against_rate(found: Sequence[Step], saturated_at: float | None) -> str:
     rate.plot(offered, [step.answered for step in found], "o-", color="#2a78d6", label="answered")
     rate.set_ylabel("prompts/s")
     for name, point, style in (("p50", "p50", "o-"), ("p99", "p99", "s--")):
-        # A gap where nothing was answered.
+        # NaN leaves a gap where nothing was answered.
         latency.plot(
             offered, [_seconds(step.latency_ms.get(point)) for step in found], style, label=f"full answer, {name}"
         )

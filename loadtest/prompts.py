@@ -1,4 +1,4 @@
-"""The prompts of a load test: short questions from many fields, varied by numbers."""
+"""Generates the prompts of a load test: short questions from many fields, with random numbers in them."""
 
 import random
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ _FILLER = "context"
 
 
 def prompts(wanted: Prompts, seed: int) -> Iterator[events_pb2.PromptSubmitted]:
-    """An endless stream. The same seed gives the same prompts but new ids, so a second run is not deduplicated."""
+    """Yields prompts without end. A seed determines the prompts but not their ids, so a rerun is not deduplicated."""
     rng = random.Random(seed)
     padding = f"{_FILLER} " * wanted.padding_words
     experts = wanted.experts or (wanted.expert,)

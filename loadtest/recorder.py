@@ -1,4 +1,4 @@
-"""Results of the prompts: counts and HdrHistogram percentiles.
+"""Summarises the outcomes of prompts as counts and HdrHistogram percentiles.
 
 Avoids coordinated omission: every latency is measured from the scheduled send time, so a generator or system that falls
 behind shows in the figures.
@@ -16,7 +16,7 @@ _LOWEST_US, _HIGHEST_US, _DIGITS = 1, 1_800_000_000, 3
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The outcome of one prompt. Times are seconds after its scheduled arrival; None: never happened."""
+    """The outcome of one prompt. `at_s` is its scheduled arrival; other times are seconds after it, None: never."""
 
     at_s: float
     sent_s: float
@@ -37,7 +37,7 @@ class Sample:
 
 
 class Latencies:
-    """One distribution, in seconds."""
+    """A distribution of latencies, recorded in seconds."""
 
     def __init__(self) -> None:
         self._histogram = HdrHistogram(_LOWEST_US, _HIGHEST_US, _DIGITS)
@@ -75,7 +75,7 @@ class Summary:
 
     @property
     def latency_columns(self) -> list[str]:
-        """Column names of a distribution; `send_delay` has one even if nothing was answered."""
+        """Column names of a distribution. There is always one: `send_delay` has values even if nothing was answered."""
         return list(next(iter(self.latency_ms.values()), {}))
 
 
@@ -115,9 +115,9 @@ def summarise(samples: list[Sample]) -> Summary:
 
 
 def switches(samples: list[Sample]) -> list[float]:
-    """When a worker's answer came from a different expert than its previous one: seconds after the start, ascending.
+    """Times at which a worker's answer came from a different expert than its previous one, ascending.
 
-    Answers finish one by one, so two experts that alternate while a batch finishes are counted once.
+    In seconds after the start. A visit in which no answer finishes is not seen.
     """
     ends = sorted((s.at_s + s.done_s, s.worker, s.expert) for s in samples if s.worker and s.done_s is not None)
     last: dict[str, str] = {}

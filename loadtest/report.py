@@ -20,7 +20,7 @@ from loadtest.steps import Step, saturation
 _LATE_MS = 1000.0
 # A core is exhausted above this utilisation.
 _USED_UP = 0.85
-# Those of the generator, which a stack on this machine shares.
+# Of the generator's machine, which a local stack shares.
 VERSION, CORES = version("composition-of-experts"), cpu_count() or 1
 
 
@@ -65,7 +65,7 @@ class Result:
         return saturation(self.steps)
 
     def limit(self, saturated_at: float, cores: int) -> str:
-        """What is exhausted at that rate on so many cores, estimated from the CPU per prompt of the whole run.
+        """States what is exhausted at this rate on this many cores, estimated from the CPU per prompt of the whole run.
 
         Empty if the stack is elsewhere or answered nothing. The generator has one thread, so it uses at most one core.
         """

@@ -12,7 +12,7 @@ from loadtest.loadprofile import Profile
 from loadtest.prompts import prompts
 from loadtest.recorder import Sample
 
-# Arrivals closer than this are sent together: waking up for each would be a tenth of the generator's work.
+# Arrivals closer than this are sent together: waking up for each would be 10 % of the generator's work.
 _TOGETHER_S = 0.004
 
 
@@ -23,7 +23,7 @@ class Transport(Protocol):
 
 
 async def run(profile: Profile, transport: Transport, on_sample: Callable[[Sample], None]) -> list[Sample]:
-    """The samples of the measured phases. `on_sample` gets every sample when it ends, including the warm-up's."""
+    """Returns the samples of the measured phases. `on_sample` is called with each sample, including the warm-up's."""
     loop = asyncio.get_running_loop()
     start = loop.time()
     measured: list[Sample] = []

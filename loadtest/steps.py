@@ -1,4 +1,4 @@
-"""Throughput against latency for each phase of a run, and the saturation rate. Pure."""
+"""Computes throughput and latency for each phase of a run, and the saturation rate. Pure."""
 
 from bisect import bisect_left
 from collections.abc import Sequence

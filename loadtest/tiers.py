@@ -22,7 +22,7 @@ class TierPoint:
 
 @asynccontextmanager
 async def watched(redis_url: str) -> AsyncIterator[list[TierPoint]]:
-    """A list that fills while the block runs. Empty if Redis is unreachable or not configured."""
+    """Yields a list that fills while the block runs. It stays empty if Redis is unreachable or not configured."""
     points: list[TierPoint] = []
     if not redis_url:
         yield points
@@ -33,7 +33,7 @@ async def watched(redis_url: str) -> AsyncIterator[list[TierPoint]]:
     try:
         yield points
     finally:
-        # Not cancelled: a read that is just finishing may swallow the cancellation, and the run would never end.
+        # Not cancelled, because a read that is just finishing may swallow the cancellation and the run would hang.
         ended.set()
         await asyncio.gather(watching, return_exceptions=True)
         await reader.close()

@@ -113,7 +113,7 @@ async def _kafka(bootstrap: str) -> AsyncIterator[Transport]:
 async def _greet(
     channel: grpc.aio.Channel, stub: "gateway_pb2_grpc.GatewayAsyncStub", metadata: Metadata, address: str
 ) -> None:
-    """Check before the load, so that a wrong address, certificate or key is one error instead of one per prompt."""
+    """Checks the gateway first, so a wrong address, certificate or key is one error instead of one per prompt."""
     try:
         await says_serving(channel, _START_TIMEOUT_S)
     except grpc.aio.AioRpcError as error:
