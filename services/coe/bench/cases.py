@@ -15,7 +15,7 @@ PROMPTS = (128, 512)
 
 @dataclass(frozen=True)
 class Case:
-    """`prompt` tokens of `batch` sequences, or decode steps of `batch` sequences behind `depth` cached tokens each."""
+    """`prompt` tokens of `batch` sequences, or decode steps of `batch` sequences after `depth` cached tokens each."""
 
     phase: Literal["prefill", "decode"]
     prompt: int
