@@ -1,4 +1,4 @@
-"""A child process with a log that never outlives this process.
+"""A child process that writes a log file and never outlives this process.
 
 Every child leads its own process group, so a terminal's Ctrl-C does not reach it and its owner decides the order of
 shutdown. The kernel kills it when this process dies, however it dies. `setpriv --pdeathsig` arranges that, so no code
