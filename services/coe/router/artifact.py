@@ -1,4 +1,7 @@
-"""The trained router in one file: safetensors for the numbers, its metadata for the rest. No text of any prompt."""
+"""Reads and writes the router artifact: a safetensors file whose metadata holds everything that is not a tensor.
+
+It contains no text of any training prompt.
+"""
 
 import hashlib
 import json
@@ -21,13 +24,13 @@ from coe.router.spelling import PIECE_BUCKETS, WORD_BUCKETS, Spelling
 
 FORMAT = "4"
 FILE_NAME = "router.safetensors"
-# Prototypes are unit vectors stored as int8 of the largest component.
+# Prototypes are unit vectors, stored as int8 scaled by each vector's largest component.
 INT8_MAX = 127
 
 
 @dataclass(frozen=True, slots=True)
 class EncoderKind:
-    """How the encoder was opened when the artifact was trained; vectors of another kind would mean nothing to it."""
+    """How the encoder was opened for training; the artifact is meaningless with any other embeddings."""
 
     fingerprint: str
     max_tokens: int
@@ -38,7 +41,10 @@ class EncoderKind:
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """`figures` are its validation results. `version` names it in every event; saving gives it one by its content."""
+    """A trained router. `figures` are its validation results.
+
+    `version` identifies it in every event. It is derived from the content on saving.
+    """
 
     model: RouterModel
     novelty: Novelty
@@ -49,23 +55,23 @@ class Artifact:
 
 
 def packaged() -> Path:
-    """The artifact that comes with the package."""
+    """Path of the artifact shipped with the package."""
     return Path(str(files("coe.router") / "artifacts" / FILE_NAME))
 
 
 def trained(home: Path) -> Path:
-    """Where `coe train router` puts an artifact, and where a service looks first."""
+    """Path that `coe train router` writes to and where a service looks first."""
     return home / "artifacts" / FILE_NAME
 
 
 def locate(home: Path) -> Path:
-    """The artifact that was trained here, else the packaged one."""
+    """Path of the locally trained artifact if there is one, else of the packaged one."""
     path = trained(home)
     return path if path.is_file() else packaged()
 
 
 def save(path: Path, artifact: Artifact) -> str:
-    """Writes the file in one step; returns the version. Raises OSError."""
+    """Writes the file atomically and returns the version. Raises OSError."""
     model = artifact.model
     vectors = model.neighbours.prototypes
     scale = np.abs(vectors).max(1, keepdims=True) / INT8_MAX
@@ -83,7 +89,7 @@ def save(path: Path, artifact: Artifact) -> str:
         "spelling.words": np.packbits(artifact.novelty.spelling.words),
         "phrases": artifact.novelty.phrases.weight.astype(np.float16),
     }
-    # safetensors writes memory as it lies.
+    # safetensors writes the memory as is, whatever the strides.
     tensors = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
     facts = {
         "categories": model.categories,
@@ -99,7 +105,7 @@ def save(path: Path, artifact: Artifact) -> str:
     checksum = _checksum(header, tensors)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    # Written by us: of a full disk safetensors makes an error of its own.
+    # Not with save_file: on a full disk, safetensors raises an error of its own instead of OSError.
     partial.write_bytes(serialized(tensors, {"format": FORMAT, "router": header, "checksum": checksum}))
     partial.chmod(0o644)
     partial.replace(path)
@@ -107,7 +113,7 @@ def save(path: Path, artifact: Artifact) -> str:
 
 
 def load(path: Path) -> Artifact:
-    """Raises ArtifactError when the file is missing, corrupt or of another format."""
+    """Reads an artifact. Raises ArtifactError when the file is missing, corrupt or of another format."""
     try:
         content = path.read_bytes()
     except OSError as error:

@@ -1,4 +1,4 @@
-"""`coe bench router`: how fast prompts are classified, tokenisation included."""
+"""Measurements of `coe bench router`: how fast prompts are classified, tokenisation included."""
 
 import time
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ import numpy as np
 
 from coe.router.classifier import Classifier
 
-# Words of 1 token each, and as many tokens as the benchmark's prompt is to have.
+# Words of one token each.
 VOCABULARY = (
     "water",
     "river",
@@ -27,14 +27,14 @@ WARM_UP = 5
 
 
 def prompts(count: int) -> Iterator[str]:
-    """Distinct prompts of 128 tokens, two of them special."""
+    """Random prompts of 128 tokens, two of them special tokens."""
     rng = np.random.default_rng(0)
     for _ in range(count):
         yield " ".join(VOCABULARY[index] for index in rng.integers(len(VOCABULARY), size=TOKENS - 2))
 
 
 def latency(classifier: Classifier, runs: int = 200) -> dict[str, float]:
-    """Milliseconds of one prompt at a time."""
+    """Percentiles of the latency in milliseconds, one prompt at a time."""
     taken = []
     for number, text in enumerate(prompts(runs + WARM_UP)):
         started = time.perf_counter()
@@ -48,7 +48,7 @@ def latency(classifier: Classifier, runs: int = 200) -> dict[str, float]:
 
 
 def throughput(classifier: Classifier, batch: int = 64, batches: int = 8) -> float:
-    """Prompts a second in micro-batches."""
+    """Prompts per second in micro-batches."""
     texts = list(prompts(batch * (batches + 1)))
     classifier.classify(texts[:batch])
     started = time.perf_counter()

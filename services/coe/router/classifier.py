@@ -1,4 +1,4 @@
-"""Text to routing decisions: encoder, model and policy in a row. Blocking: call it in a thread."""
+"""Turns texts into routing decisions by chaining encoder, model and policy. Blocks: call it in a thread."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ from coe.router.settings import RouterSettings
 
 
 class Classifier:
-    """One artifact with the encoder it was trained with. Raises ArtifactError when they don't belong together."""
+    """An artifact and the encoder it was trained with. Raises ArtifactError when their fingerprints differ."""
 
     def __init__(self, artifact: Artifact, encoder: Encoder) -> None:
         if artifact.encoder.fingerprint != encoder.fingerprint:
@@ -44,7 +44,7 @@ class Classifier:
         return self._artifact.model.categories
 
     def classify(self, texts: Sequence[str]) -> list[common_pb2.RoutingDecision]:
-        """One decision a text, in order."""
+        """One decision per text, in order."""
         filled = [index for index, text in enumerate(texts) if text.strip()]
         decisions = [empty()] * len(texts)
         if filled:
@@ -60,7 +60,7 @@ class Classifier:
         return [self._message(text, decision) for text, decision in zip(texts, decisions, strict=True)]
 
     def scores(self, texts: Sequence[str]) -> Scores:
-        """Raw scores of texts that are not empty."""
+        """Raw scores of non-empty texts."""
         embeddings = self._encoder.encode(texts)
         novelty = np.stack([self._artifact.novelty.features(text) for text in texts])
         return self._artifact.model.scores(Features(embeddings, [lexical(text) for text in texts], novelty))
@@ -81,7 +81,7 @@ class Classifier:
 
 
 def open_classifier(path: Path, *, encoder_folder: Path | None = None, threads: int = 1) -> Classifier:
-    """The artifact at `path` with its encoder: by default that of COE_ROUTER_ENCODER. Raises ArtifactError."""
+    """Opens the artifact at `path` with its encoder, by default the one in COE_ROUTER_ENCODER. Raises ArtifactError."""
     artifact = artifacts.load(path)
     kind = artifact.encoder
     folder = encoder_folder or RouterSettings().encoder

@@ -1,8 +1,8 @@
-"""Which prompts were submitted before: a request id belongs to the first record that came with it, for a time.
+"""Detects prompts submitted more than once: for a time, a request id belongs to the first record that carried it.
 
-Redis remembers `partition:offset` of that record by the id. A record that comes again (after a crash, a rebalance) is
-the same one and no duplicate. Redis is never waited for long and never the authority: while it is away nothing is a
-duplicate.
+Redis stores that record's `partition:offset` under the id. The same record delivered again (after a crash or a
+rebalance) is not a duplicate. Detection is best effort: while Redis is unreachable, nothing is a duplicate, and the
+router never waits for it for long.
 """
 
 import time
@@ -19,11 +19,11 @@ from coe.platform.residency.connection import connect, disconnect
 
 _log = logs.get(__name__)
 
-# After a failure Redis is left alone for so long, so that not every batch waits for its time-out.
+# Seconds without Redis calls after a failure, so that not every batch waits for a timeout.
 _PAUSE_S = 5.0
-# Keys of one tag are in one slot of a cluster, where one script may see them all.
+# Number of hash tags. Keys with the same tag share a cluster slot, so one script can read them all.
 _TAGS = 16
-# One call for many ids: a fourth of the CPU that as many commands take in a pipeline.
+# One call for many ids: a quarter of the CPU of a pipeline with one command per id.
 _SCRIPT = """
 local found = {}
 for i, key in ipairs(KEYS) do
@@ -35,7 +35,7 @@ return found
 
 
 class Place(NamedTuple):
-    """Where a record lies on the prompts' topic."""
+    """A record's position on the prompts topic."""
 
     partition: int
     offset: int
@@ -45,24 +45,24 @@ Find = Callable[[Sequence[tuple[str, Record]]], Awaitable[Sequence[bool]]]
 
 
 async def nothing(prompts: Sequence[tuple[str, Record]]) -> Sequence[bool]:
-    """For routers that tell no duplicates."""
+    """Finds no duplicates: for routers with detection turned off."""
     return [False] * len(prompts)
 
 
 class Duplicates:
-    """Remembers each request id for `ttl_s` seconds after the router met it first. Close it at the end."""
+    """Remembers each request id for `ttl_s` seconds after the router first sees it. Must be closed."""
 
     def __init__(self, redis_url: str, *, ttl_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._redis = connect(redis_url)
         self._ttl_ms = max(1, round(ttl_s * 1000))
         self._clock = clock
-        # 0: Redis answers.
+        # 0: Redis is reachable.
         self._away_until = 0.0
 
     async def find(self, prompts: Sequence[tuple[str, Record]]) -> Sequence[bool]:
-        """Whether each was submitted before, in order: of two with one id in `prompts` the second was.
+        """Whether each prompt was submitted before, in order; of two in `prompts` with the same id, the second was.
 
-        Never fails: all False while Redis does not answer.
+        Never raises on a Redis failure: all are False while Redis is unreachable.
         """
         if not prompts or self._clock() < self._away_until:
             return [False] * len(prompts)
@@ -88,7 +88,7 @@ class Duplicates:
         await disconnect(self._redis)
 
     async def _firsts(self, prompts: Sequence[tuple[str, Record]]) -> list[Place | None]:
-        """Where each id was met first; None: here and now."""
+        """The place where each id was first seen; None: this is the first time."""
         groups: dict[int, list[int]] = {}
         for index, (request_id, _) in enumerate(prompts):
             groups.setdefault(_tag(request_id) if isinstance(self._redis, RedisCluster) else 0, []).append(index)
@@ -105,9 +105,10 @@ class Duplicates:
 
 
 def is_duplicate(place: Place, first: Place | None) -> bool:
-    """Whether a record is another than the `first` of its id.
+    """Whether the record at `place` duplicates the `first` record with its id.
 
-    In one partition the first lies before: one that lies behind is of a topic that has been deleted and made anew.
+    In the same partition, the first record has the lower offset: a higher one dates from before the topic was deleted
+    and recreated.
     """
     if first is None or first == place:
         return False
@@ -115,7 +116,7 @@ def is_duplicate(place: Place, first: Place | None) -> bool:
 
 
 def key(request_id: str) -> str:
-    """Redis's key of an id."""
+    """The Redis key of a request id."""
     return f"coe:request:{{{_tag(request_id)}}}:{request_id}"
 
 

@@ -1,4 +1,4 @@
-"""`coe eval router`: judges a router on labelled prompts."""
+"""Evaluation for `coe eval router`: measures a router on labelled prompts."""
 
 from collections.abc import Callable, Sequence
 
@@ -19,13 +19,15 @@ def evaluate(
     prompts: Sequence[LabelledPrompt],
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, object]:
-    """Figures of a router. A domain that it does not know counts as out of distribution.
+    """Figures of a router. Prompts of a domain that it does not know count as out of distribution.
 
-    * `n`: prompts of known domains; the next four are about these.
-    * `accuracy`: share whose best category is right, no matter how sure the router was.
-    * `coverage`, `accuracy_covered`: share that was not sent to `general` by a threshold, and accuracy among these.
-    * `ece`: expected calibration error of the best category's probability. All of these are null for n = 0.
-    * `ood_auroc`: how well the out-of-distribution score tells the other prompts from these; null when there are none.
+    * `n`: prompts of known domains; the next four figures are about these, and are null for n = 0.
+    * `accuracy`: share whose best category is right, however unsure the router was.
+    * `coverage`, `accuracy_covered`: share that no threshold sent to `general`, and the accuracy among those
+      (null when there are none).
+    * `ece`: expected calibration error of the best category's probability.
+    * `ood_auroc`: how well the out-of-distribution score separates the other prompts from these; null when either
+      group is empty.
     * `by_domain`: n, accuracy, coverage and accuracy_covered of each known domain.
     """
     categories = classifier.artifact.model.categories
@@ -58,7 +60,7 @@ def evaluate(
 
 
 def _rates(right: NDArray[np.bool_], kept: NDArray[np.bool_]) -> dict[str, float | None]:
-    """A share of nothing is null."""
+    """Accuracy, coverage and accuracy of the covered prompts; a share of nothing is None."""
     return {
         "accuracy": float(right.mean()) if len(right) else None,
         "coverage": float(kept.mean()) if len(kept) else None,

@@ -1,8 +1,8 @@
-"""Words and shape of a text as hashed features, beside the encoder's embedding. Pure.
+"""Hashed lexical features of a text, which complement the encoder's embedding. Pure.
 
-The encoder was trained on English sentences; it knows little of other alphabets, of code and of what lies outside its
-window. Word unigrams and bigrams, pieces of long words, the language, the scripts and the shape of the text fill that
-in. Feature names are hashed (Weinberger et al. 2009), so the artifact holds no words.
+The encoder was trained on English sentences: it knows little about other alphabets or code, and nothing of text outside
+its window. Word unigrams and bigrams, pieces of long words, the language, the scripts and the shape of the text make up
+for that. Feature names are hashed (Weinberger et al. 2009), so the artifact holds no words.
 """
 
 import re
@@ -19,10 +19,10 @@ from coe.router.language import language, scripts
 
 BUCKETS = 1 << 13
 MAX_CHARS = 2_000
-# Length of word pieces; words up to this length are whole features only.
+# Characters per word piece, and the longest ASCII word that is not split into pieces.
 PIECE, LONG_WORD = 4, 6
 MIN_SCRIPT_SHARE = 0.1
-# Shape features count this often, so that they weigh something beside the words of a long text.
+# Shape features count this many times, so that they are not drowned out by the words of a long text.
 SHAPE_COUNT = 4
 
 _TOKEN = re.compile(r"[a-z]+|[0-9]+|[\u3040-\u30ff]+|[\u3400-\u9fff]|[^\W\d_]+|[^\w\s]|\n")
@@ -46,14 +46,14 @@ _SHAPES = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Hashed:
-    """A sparse vector of length 1: `values` float32 at `indices` below BUCKETS."""
+    """A sparse unit vector: float32 `values` at `indices` below BUCKETS."""
 
     indices: NDArray[np.int64]
     values: NDArray[np.float32]
 
 
 def lexical(text: str) -> Hashed:
-    """Features of one text, weighted 1 + log(count)."""
+    """Features of one text, weighted by 1 + log(count)."""
     counts = Counter(zlib.crc32(name.encode("utf-8", "surrogatepass")) % BUCKETS for name in _names(text[:MAX_CHARS]))
     indices = np.fromiter(counts.keys(), np.int64, len(counts))
     values = 1 + np.log(np.fromiter(counts.values(), np.float32, len(counts)))

@@ -1,4 +1,4 @@
-"""Sends every prompt to one category, for load tests of what lies around the encoder. Refused unless allowed."""
+"""Sends every prompt to one category, for load tests of everything but the encoder. Refused unless allowed."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ class FixedCategory:
     version = "fixed"
 
     def __init__(self, category: str, *, allowed: bool) -> None:
-        """Raises ArtifactError when the router does not allow it."""
+        """Raises ArtifactError unless `allowed`."""
         if not allowed:
             raise ArtifactError("a fixed category is for load tests: set COE_ROUTER_ALLOW_FIXED=1", category=category)
         self._category = category
@@ -20,7 +20,7 @@ class FixedCategory:
         return (self._category,)
 
     def classify(self, texts: Sequence[str]) -> list[common_pb2.RoutingDecision]:
-        """One decision a text."""
+        """One decision per text."""
         return [
             common_pb2.RoutingDecision(category=self._category, confidence=1.0, router_version=self.version)
             for _ in texts

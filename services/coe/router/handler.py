@@ -1,4 +1,4 @@
-"""What becomes of each record of coe.prompts.v1: a routed prompt, or one terminal error."""
+"""Turns each record of coe.prompts.v1 into a routed prompt or one terminal error; duplicates are dropped."""
 
 import asyncio
 import time
@@ -19,7 +19,7 @@ from coe.router.duplicates import Find, nothing
 from coe.router.prompt import classified_text, submission_ms, validate
 
 _log = logs.get(__name__)
-# Ids in one line of the log.
+# Most request ids in one log line.
 _NAMED = 10
 
 Classify = Callable[[Sequence[str]], Sequence[common_pb2.RoutingDecision]]
@@ -27,7 +27,7 @@ Classify = Callable[[Sequence[str]], Sequence[common_pb2.RoutingDecision]]
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """A prompt, or why the bytes are none."""
+    """A decoded prompt, or the error that decoding raised."""
 
     record: Record
     content: events_pb2.PromptSubmitted | CoEError
@@ -39,7 +39,7 @@ class _Read:
 
 @dataclass(frozen=True, slots=True)
 class _Accepted:
-    """`text` is None when the client already said where the prompt goes."""
+    """`text` is None when the client has already chosen the category or the expert."""
 
     record: Record
     submitted: events_pb2.PromptSubmitted
@@ -47,7 +47,7 @@ class _Accepted:
 
 
 class RouteHandler:
-    """A batch handler for `Bus.process`: all prompts of a batch are classified together, in a thread."""
+    """A batch handler for `Bus.process` that classifies all prompts of a batch together, in a thread."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class RouteHandler:
         duplicates: Find = nothing,
         categories: Callable[[], Collection[str]] = tuple,
     ) -> None:
-        """`categories`: those that the classifier knows."""
+        """`categories` returns the classifier's categories."""
         self._classify = classify
         self._categories = categories
         self._max_bytes = max_bytes
@@ -85,7 +85,7 @@ class RouteHandler:
         return outcomes
 
     async def _submitted_before(self, read: Sequence[_Read]) -> set[int]:
-        """Indices of those whose id has its answer, or will have it, from an earlier record."""
+        """Indices of the records whose request id belongs to an earlier record, which is answered instead."""
         named = [(index, name) for index, one in enumerate(read) if (name := request_id(one.record, one.submitted))]
         found = await self._duplicates([(name, read[index].record) for index, name in named])
         again = [(index, name) for (index, name), duplicate in zip(named, found, strict=True) if duplicate]
@@ -108,7 +108,7 @@ class RouteHandler:
             deadline.check(until, self._now_ms())
         except CoEError as error:
             return error_outcome(record, submitted, error)
-        # Producers may leave out both; everything after the router can rely on them.
+        # Producers may omit both; everything downstream of the router can rely on them.
         submitted.submitted_at_ms = submission_ms(submitted.submitted_at_ms, record.timestamp_ms, self._now_ms())
         submitted.deadline_ms = until or 0
         decided = submitted.expert_id or submitted.category
@@ -128,12 +128,15 @@ def _read(record: Record) -> _Read:
 
 
 def _came_again(read: _Read) -> Outcome:
-    """Nobody is told once more. What is no prompt is known by its key, which need not be an id, so it is set aside."""
+    """Drops a duplicate without publishing anything.
+
+    A record that can't be decoded was matched by its key, which need not be a request id: it is dead-lettered.
+    """
     return Outcome(dead_letter=read.content if isinstance(read.content, CoEError) else None)
 
 
 def _chosen(submitted: events_pb2.PromptSubmitted) -> common_pb2.RoutingDecision:
-    """The client named the category, or the expert (then the category stays empty)."""
+    """The decision for a prompt whose client named the category or the expert (the category may then be empty)."""
     confidence = 1.0 if submitted.category else 0.0
     return common_pb2.RoutingDecision(category=submitted.category, confidence=confidence)
 

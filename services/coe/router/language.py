@@ -1,4 +1,4 @@
-"""Which language and scripts a text is written in. Pure, apart from the library's model, which is read once."""
+"""Identifies the language and the scripts of a text. Pure, apart from the library's model, which is loaded once."""
 
 import re
 from collections import Counter
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from py3langid.langid import MODEL_FILE, LanguageIdentifier, visit_counts
 
-# Languages that prompts come in, in the library's order; rarer ones would only be confused with these on short texts.
+# Candidate languages, in the library's order; rarer ones would only be confused with these on short texts.
 LANGUAGES = (
     "ar", "bg", "bn", "cs", "da", "de", "el", "en", "es", "fa", "fi", "fr", "gu", "he", "hi", "hr", "hu", "id", "it",
     "ja", "ka", "kn", "ko", "ml", "mr", "ms", "nl", "no", "pa", "pl", "pt", "ro", "ru", "sk", "sv", "sw", "ta", "te",
@@ -38,7 +38,7 @@ _LETTER = re.compile(r"[^\W\d_]")
 
 
 def scripts(text: str) -> dict[str, float]:
-    """Share of each script among the letters of the text's start; empty when it has none."""
+    """Share of each script among the letters at the start of the text; empty when there are no letters."""
     sample = text[:SAMPLE_CHARS]
     letters = len(_LETTER.findall(sample))
     if not letters:
@@ -49,10 +49,10 @@ def scripts(text: str) -> dict[str, float]:
     return {name: min(count / letters, 1.0) for name, count in counts.items() if count}
 
 
-# The features and the message of one prompt ask for it in turn.
+# Cached, because both the features and the decision of a prompt need it.
 @lru_cache(maxsize=64)
 def language(text: str) -> str:
-    """BCP 47 code of the language, or empty when the text is too short or too odd to tell."""
+    """BCP 47 code of the language; empty when no language is probable enough."""
     found = likelihoods(text[:SAMPLE_CHARS])
     probability = max(found)
     return LANGUAGES[found.index(probability)] if probability >= MIN_PROBABILITY else ""
@@ -60,12 +60,12 @@ def language(text: str) -> str:
 
 @lru_cache(maxsize=64)
 def likelihoods(text: str) -> tuple[float, ...]:
-    """Probability of each of LANGUAGES, in their order."""
+    """Probability of each of LANGUAGES, in the same order."""
     return tuple(each_likelihoods([text])[0].tolist())
 
 
 def each_likelihoods(texts: Sequence[str]) -> NDArray[np.float32]:
-    """Probabilities [n, languages], as the library's `rank` gives them one by one: many short texts at once."""
+    """Probabilities [n, languages] of many short texts at once: a batched version of the library's `rank`."""
     model = _identifier()
     read = [_encoded(text) for text in texts]
     scores = np.zeros((len(texts), len(LANGUAGES)), np.float32)
@@ -82,14 +82,14 @@ def each_likelihoods(texts: Sequence[str]) -> NDArray[np.float32]:
 
 
 def _encoded(text: str) -> bytes:
-    """As the library reads it."""
+    """The text normalised and encoded as the library does it."""
     lower = text.lower() if text.isupper() else text
     return normalize("NFC", lower).encode("utf-8", "surrogatepass")
 
 
 @cache
 def _row_offsets() -> list[int]:
-    """Of each state of the automaton, where its row of 256 transitions begins."""
+    """The offset of each automaton state's row of 256 transitions."""
     return [row << 8 for row in _identifier().tk_row]
 
 

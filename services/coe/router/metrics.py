@@ -1,4 +1,4 @@
-"""How well a router does. Pure."""
+"""Quality metrics of a router: calibration error and AUROC. Pure."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,10 @@ Floats = NDArray[np.float64] | NDArray[np.float32]
 def expected_calibration_error(
     confidence: Floats, correct: NDArray[np.bool_], bins: int = 15, weight: NDArray[np.float64] | None = None
 ) -> float:
-    """Mean gap between confidence and accuracy over equal-width bins, weighted by their size (Naeini et al. 2015)."""
+    """Mean gap between confidence and accuracy over equal-width bins, weighted by bin size (Naeini et al. 2015).
+
+    `weight` is the weight of each prediction, all equal by default.
+    """
     if not len(confidence):
         return 0.0
     share = np.ones(len(confidence)) if weight is None else weight
@@ -20,7 +23,10 @@ def expected_calibration_error(
 
 
 def auroc(inside: Floats, outside: Floats) -> float:
-    """Probability that an outside score exceeds an inside one, ties counted half (Mann-Whitney U)."""
+    """Probability that an outside score exceeds an inside one, ties counting half (Mann-Whitney U).
+
+    NaN when either is empty.
+    """
     if not len(inside) or not len(outside):
         return float("nan")
     ranks = rankdata(np.concatenate([outside, inside]))

@@ -1,4 +1,4 @@
-"""From scores to a decision: the best category, or `general` when that is too uncertain. Pure."""
+"""Turns scores into a decision: the best category, or `general` when that is too uncertain. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class Thresholds:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """`confidence` is the best category's probability, also when the fallback took the prompt."""
+    """`confidence` is the best category's probability, even when the prompt falls back to `general`."""
 
     category: str
     confidence: float
@@ -39,7 +39,7 @@ def decide(
 
 
 def empty() -> Decision:
-    """The decision for a prompt without any text: nothing to classify, but still to be answered."""
+    """The decision for a prompt without text: there is nothing to classify, but it must still be answered."""
     return Decision(GENERAL, 0.0, (), EMPTY_PROMPT, 1.0)
 
 

@@ -1,4 +1,4 @@
-"""Softmax and its kin in numpy alone, row by row: deciding a prompt loads nothing of scipy (a third of an image)."""
+"""Row-wise softmax and related functions in plain NumPy: serving needs no SciPy, which is a third of an image."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ def expit(x: Floats) -> Floats:
 
 
 def logsumexp(x: Floats) -> Floats:
-    """log(sum(exp(row))) of each row of x [n, C]: [n]."""
+    """log(sum(exp(row))) of each row of x [n, C], as [n]."""
     highest = x.max(axis=1, keepdims=True)
     return np.asarray(highest[:, 0] + np.log(np.exp(x - highest).sum(axis=1)))
 

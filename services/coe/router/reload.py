@@ -1,4 +1,4 @@
-"""Opens an artifact, and opens it again when its file changes."""
+"""Opens an artifact and reopens it when its file changes."""
 
 import asyncio
 from collections.abc import Callable
@@ -13,9 +13,9 @@ _log = logs.get(__name__)
 
 
 class Reloader:
-    """`locate` says which file it is now: it may be another one when the user has trained an artifact.
+    """Follows the artifact at the path returned by `locate`, which changes when the user first trains one.
 
-    A file that can't be used is logged once, and the artifact that was opened before stays.
+    A file that can't be used is logged once, and the artifact opened before stays in use.
     """
 
     def __init__(self, locate: Callable[[], Path], open_path: Callable[[Path], Classifier]) -> None:
@@ -25,26 +25,26 @@ class Reloader:
         self._version = ""
 
     def open(self) -> Classifier:
-        """Blocks. Raises ArtifactError."""
-        # Before it is read: it may change meanwhile.
+        """Opens the artifact. Blocks. Raises ArtifactError."""
+        # Stamped before reading, so that a change during the read is noticed by the next check.
         path, _ = self._seen = self._look()
         classifier = self._open(path)
         self._version = classifier.version
         return classifier
 
     def _look(self) -> tuple[Path, Stamp | None]:
-        """Blocks: the file system may take its time."""
+        """The current path and its stamp. Blocks: the file system may be slow."""
         path = self._locate()
         return path, stamp(path)
 
     async def follow(self, take: Callable[[Classifier], None], every_s: float) -> None:
-        """`take` gets each artifact that is opened again. Looks every `every_s` seconds until cancelled."""
+        """Checks every `every_s` seconds until cancelled and calls `take` with each reopened artifact."""
         while True:
             await asyncio.sleep(every_s)
             await self.check(take)
 
     async def check(self, take: Callable[[Classifier], None]) -> bool:
-        """Whether there was a new artifact."""
+        """Reopens the artifact if its file has changed. True: `take` was called with a new artifact."""
         path, found = await asyncio.to_thread(self._look)
         if found is None or (path, found) == self._seen:
             return False

@@ -1,4 +1,4 @@
-"""Which artifact answers: the current one, or for a share of the prompts a candidate that is tried beside it."""
+"""Rollout of a new artifact: the current one decides, or, for a share of the prompts, a candidate on trial."""
 
 import threading
 import zlib
@@ -12,7 +12,10 @@ _SCALE = 1 << 32
 
 
 class Judge(Protocol):
-    """What decides: an artifact's classifier, as a rule. `classify` blocks and gives one decision a text, in order."""
+    """Makes routing decisions; usually an artifact's classifier.
+
+    `classify` blocks and returns one decision per text, in order.
+    """
 
     @property
     def version(self) -> str: ...
@@ -25,16 +28,17 @@ class Judge(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Where the candidate would have sent a prompt elsewhere."""
+    """The two decisions for a prompt on whose category current and candidate disagree."""
 
     current: common_pb2.RoutingDecision
     candidate: common_pb2.RoutingDecision
 
 
 class Rollout:
-    """Thread safe. A candidate judges every prompt (shadow mode) and decides `canary_share` of them, 0 to 1.
+    """Classifies with the current judge and, if there is one, a candidate. Thread-safe.
 
-    The share is taken by the text, so the same prompt always has the same judge. `observe` hears each difference.
+    The candidate judges every prompt (shadow mode) and decides a share of them, `canary_share`, 0 to 1. The share is
+    drawn by a hash of the text, so the same text always gets the same judge. `observe` is called with each difference.
     """
 
     def __init__(
@@ -57,12 +61,12 @@ class Rollout:
             return self._current
 
     def replace(self, current: Judge) -> None:
-        """Batches under way finish with the classifier they began with."""
+        """Replaces the current judge. Batches in progress finish with the one they started with."""
         with self._lock:
             self._current = current
 
     def try_out(self, candidate: Judge) -> None:
-        """Beside the current one, in place of another candidate."""
+        """Puts a candidate on trial, replacing any other."""
         with self._lock:
             self._candidate = candidate
 
@@ -83,5 +87,5 @@ class Rollout:
 
 
 def in_share(text: str, share: float) -> bool:
-    """Whether the text belongs to the first `share` of all texts, by its hash."""
+    """Whether the text's hash falls into the first `share` of the hash range."""
     return zlib.crc32(text.encode("utf-8", "surrogatepass")) < share * _SCALE

@@ -1,4 +1,4 @@
-"""The router process: coe.prompts.v1 to coe.routed.v1, and the gRPC service Router."""
+"""The router process: consumes coe.prompts.v1, publishes coe.routed.v1 and serves the gRPC service Router."""
 
 import asyncio
 import time
@@ -74,7 +74,7 @@ class RouterService:
         return loops
 
     async def healthy(self) -> bool:
-        """While the broker is away nothing can be served; work goes on when it is back."""
+        """False while the broker is unreachable: nothing can be served until it is back."""
         return await self._bus.healthy()
 
     async def stop(self) -> None:
@@ -97,7 +97,7 @@ class RouterService:
 
     def _open(self, path: Path) -> Classifier:
         opened = open_classifier(path, encoder_folder=self._settings.encoder, threads=self._settings.threads)
-        # Much is read only when a text is first classified: that one waits half a second, and is to be nobody's prompt.
+        # Warm-up: the first call loads data lazily and takes about half a second, which no real prompt should pay.
         opened.classify(["hello"])
         return opened
 

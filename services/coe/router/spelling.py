@@ -1,4 +1,4 @@
-"""How a text is spelled, against how words are: notices typing errors and alphabets that nobody asks in. Pure."""
+"""Spelling features: detect typing errors, gibberish and alphabets that prompts rarely use. Pure."""
 
 import re
 import zlib
@@ -13,34 +13,34 @@ from coe.router.language import language, scripts
 
 PIECE_BUCKETS, WORD_BUCKETS = 1 << 17, 1 << 18
 MAX_CHARS = 600
-# Pieces and words of so few training texts are no evidence of ordinary spelling.
+# A piece or a word counts as known when at least this many training texts contain it.
 MIN_PIECE_TEXTS, MIN_WORD_TEXTS = 3, 2
-# Shorter words are too easily right by chance, and every list of words lacks some.
+# Shorter words are ignored: a misspelt one is often a word by chance, and every word list lacks some.
 MIN_LETTERS = 4
-# With fewer plain words than these all words are looked at.
+# With fewer plain words than this, all words are considered.
 MIN_PLAIN = 3
 ENDINGS = ("s", "es", "d", "ed", "r", "er", "ing", "ly")
 FEATURES = ("unseen pieces", "unseen English words", "unseen other words", "mixed scripts", "odd symbols")
 
 _WORD = re.compile(r"[^\W\d_]+")
 _LONG = re.compile(r"[^\W\d_]{4,}")
-# Words as people type them: no names, identifiers, commands or markup.
+# Ordinary lower-case words: no names, identifiers, commands or markup.
 _PLAIN = re.compile(r"(?<![\w\\$@#/_.&<{'’-])[^\W\d_A-ZÀ-Þ]{4,}(?![\w(/\\=@<{\[]|[.-]\w)")
-# Scripts that write without spaces: what stands between two of them is no word.
+# Scripts without spaces between words: a run of letters in them is not a word.
 _UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")
 _ODD = re.compile(r"[^\w\s.,;:!?'\"()\[\]{}<>=+*/$%&#@|\\^~`—–’“”。、，？！：；「」（）-]")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Spelling:
-    """Hashed pieces of words [PIECE_BUCKETS] and words [WORD_BUCKETS], true where they are known."""
+    """Hash tables of word pieces [PIECE_BUCKETS] and words [WORD_BUCKETS]: true where known."""
 
     pieces: NDArray[np.bool_]
     words: NDArray[np.bool_]
 
     @classmethod
     def of(cls, texts: Iterable[str], vocabulary: Iterable[str] = ()) -> "Spelling":
-        """What several `texts` have, and the words of `vocabulary`."""
+        """Learns the pieces and words that enough of `texts` contain, and all words of `vocabulary`."""
         pieces, words = np.zeros(PIECE_BUCKETS, np.int32), np.zeros(WORD_BUCKETS, np.int32)
         for text in texts:
             found = _WORD.findall(text[:MAX_CHARS].lower())
@@ -50,7 +50,7 @@ class Spelling:
         return cls(pieces >= MIN_PIECE_TEXTS, words >= MIN_WORD_TEXTS)
 
     def features(self, text: str) -> list[float]:
-        """The values that FEATURES names, each between 0 and 1, of a text of at most MAX_CHARS."""
+        """The features named by FEATURES, each between 0 and 1, of a text of at most MAX_CHARS."""
         words = _WORD.findall(text.lower())
         buckets = [bucket for word in words for bucket in _pieces_of(word)]
         pieces = float(1 - self.pieces[buckets].mean()) if buckets else 0.0
@@ -61,22 +61,22 @@ class Spelling:
         return [pieces, unseen * english, unseen * (not english), mixed, min(odd, 1.0)]
 
     def _unseen_words(self, text: str) -> float:
-        """Share of the words that nobody is known to use; two are added, for a few words say little."""
+        """Share of unknown words, shrunk towards 0 by two known words, because a few words are weak evidence."""
         plain = [word for word in _PLAIN.findall(text) if not _UNSPACED.search(word)]
         if len(plain) < MIN_PLAIN:
             plain = [word for word in _LONG.findall(text.lower()) if not _UNSPACED.search(word)]
         return sum(not self._knows(word) for word in plain) / (len(plain) + 2)
 
     def _knows(self, word: str) -> bool:
-        """The word, or what it was before an ending of English."""
+        """Whether the word is known as it is or without an English ending."""
         stems = [word, *(word.removesuffix(ending) for ending in ENDINGS if word.endswith(ending))]
         return any(self.words[_bucket(stem, WORD_BUCKETS)] for stem in stems if len(stem) >= MIN_LETTERS - 1)
 
 
-# Words come again and again, in a prompt and from one prompt to the next; none is longer than MAX_CHARS.
+# Cached, because words recur within and across prompts. Entries stay small: no word is longer than MAX_CHARS.
 @lru_cache(maxsize=4096)
 def _pieces_of(word: str) -> tuple[int, ...]:
-    """Three letters in a row, the ends of a word marked."""
+    """Buckets of the word's letter trigrams, with word boundaries marked."""
     marked = f"<{word}>"
     return tuple(_bucket(marked[start : start + 3], PIECE_BUCKETS) for start in range(len(marked) - 2))
 

@@ -1,4 +1,4 @@
-"""Whether a text changes its language on the way. Pure, apart from the library's model of languages."""
+"""Detects texts that switch between languages or scripts. Pure, apart from the library's language model."""
 
 import re
 from itertools import pairwise
@@ -9,24 +9,24 @@ import numpy as np
 from coe.router.language import LANGUAGES, each_likelihoods, likelihoods
 
 FEATURES = ("language doubt", "language switches", "script switches")
-# Characters of a stretch that is taken to be in one language.
+# Characters per stretch; a stretch is assumed to be in one language.
 STRETCH = 20
-# A stretch speaks at most so strongly for a language of its own.
+# Cap on the evidence of one stretch for a language of its own, as a log likelihood ratio.
 MOST_EVIDENCE = 20.0
 SMALLEST = 1e-5
 
 _LETTERS = re.compile(r"[^\W\d_]+")
 _UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")
-# A few signs that both have do not tell these apart.
+# Japanese and Chinese share characters, so a short stretch can't tell them apart: they count as one.
 _ALIKE = [LANGUAGES.index(code) for code in ("ja", "zh")]
 
 
 def features(text: str) -> list[float]:
-    """The values that FEATURES names.
+    """The features named by FEATURES.
 
-    Doubt: log of the probability of all languages but the likeliest. Language switches: by how much the stretches of
-    the text are likelier when each may have a language of its own, as a mean of log likelihoods. Script switches: share
-    of neighbouring words in different scripts.
+    Language doubt: log of the total probability of all languages but the likeliest. Language switches: mean log
+    likelihood that the text's stretches gain when each may have its own language instead of one for the whole text.
+    Script switches: share of adjacent words that are in different scripts.
     """
     doubt = 1 - max(likelihoods(text))
     return [log(max(doubt, SMALLEST)), _language_switches(text), _script_switches(text)]
@@ -36,7 +36,7 @@ def _language_switches(text: str) -> float:
     stretches = list(_stretches(text))
     if len(stretches) < 2:
         return 0.0
-    # The library divides log likelihoods by this root.
+    # Undoes the library's division of log likelihoods by the root of the length in bytes.
     scale = np.sqrt([len(stretch.encode("utf-8", "surrogatepass")) for stretch in stretches])
     logs = np.log(np.maximum(each_likelihoods(stretches), SMALLEST)) * scale[:, None]
     logs[:, _ALIKE] = logs[:, _ALIKE].max(1, keepdims=True)
@@ -45,7 +45,10 @@ def _language_switches(text: str) -> float:
 
 
 def _stretches(text: str) -> list[str]:
-    """Words, until there are STRETCH characters; text without spaces is cut."""
+    """Consecutive words with at least STRETCH characters in all; text without spaces is cut every STRETCH characters.
+
+    A remainder of less than half a stretch is dropped.
+    """
     found: list[str] = []
     current = ""
     for word in text.split():
@@ -70,7 +73,11 @@ def _script_switches(text: str) -> float:
 
 
 def _script(letter: str) -> int:
-    """Latin, whether wide or with accents, is one; what East Asia writes is one; else the block of 256 code points."""
+    """A number for the letter's script.
+
+    Latin is one script, accented and full-width letters included; kana and Han are one; any other letter's script is
+    its block of 256 code points.
+    """
     point = ord(letter)
     if point < 0x250 or 0x1E00 <= point <= 0x1EFF or 0xFF21 <= point <= 0xFF5A:
         return 0
