@@ -1,1 +1,1 @@
-"""Turns a category into an expert, by a table that is solved once so that quality is highest under a budget."""
+"""Maps each category to an expert, using a table solved in advance for the highest quality under a budget."""

@@ -1,4 +1,4 @@
-"""Which hosted bundle stands in for each expert of the mapping: `bindings.yaml` in COE_HOME."""
+"""Bindings of the mapping's experts to the hosted bundles that answer for them: `bindings.yaml` in COE_HOME."""
 
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -14,7 +14,7 @@ HEADER = "# Which hosted bundle answers in place of each expert of the mapping.\
 
 
 def read_bindings(path: Path) -> dict[str, str]:
-    """Mapped expert to hosted bundle id; empty when there is no file. Raises ArtifactError."""
+    """Hosted bundle ids by mapped expert; empty when there is no file. Raises ArtifactError."""
     if not path.is_file():
         return {}
     data = read_yaml(path)
@@ -25,7 +25,7 @@ def read_bindings(path: Path) -> dict[str, str]:
 
 
 def write_bindings(path: Path, bindings: Mapping[str, str]) -> None:
-    """All at once: a reader sees the old file or the new one."""
+    """Writes the file atomically: a reader sees either the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     partial.write_text(HEADER + yaml.safe_dump(dict(bindings), allow_unicode=True), encoding="utf-8")
@@ -33,7 +33,7 @@ def write_bindings(path: Path, bindings: Mapping[str, str]) -> None:
 
 
 def without_effect(bindings: Mapping[str, str], mapped: Collection[str], hosted: Collection[str]) -> list[str]:
-    """One line for each binding that binds nothing now: to a bundle that is not hosted, or of an unknown expert."""
+    """A message for each binding that has no effect: its expert is unknown, or its bundle is not hosted."""
     lines = []
     for name, bundle in bindings.items():
         if name not in mapped:
@@ -44,16 +44,16 @@ def without_effect(bindings: Mapping[str, str], mapped: Collection[str], hosted:
 
 
 def nobody(bindings: Mapping[str, str], mapped: Iterable[str], hosted: Collection[str]) -> list[str]:
-    """A line where bundles are hosted and none answers for an expert of the mapping: whatever is asked, one answers."""
+    """A message if bundles are hosted but none answers for any mapped expert, so that one bundle answers everything."""
     if not hosted or any(bindings.get(name, name) in hosted for name in mapped):
         return []
     return [f"no expert of the mapping has a bundle, so {min(hosted)} answers whatever is asked"]
 
 
 def spread(mapped: Iterable[str], hosted: Sequence[str]) -> dict[str, str]:
-    """Gives each mapped expert a bundle of its own, in the order given, and shares them when there are too few.
+    """Binds each mapped expert to a bundle of its own, in the order given; bundles are shared when there are too few.
 
-    An expert that is hosted under its own name keeps it. Empty when nothing is hosted.
+    An expert hosted under its own name keeps that bundle. Empty when nothing is hosted.
     """
     mapped = list(mapped)
     free = [bundle for bundle in hosted if bundle not in mapped] or list(hosted)

@@ -1,4 +1,4 @@
-"""What is known of the workers: read in the background, so that no prompt waits for Redis."""
+"""The mapper's view of the workers: polled in the background, so that no prompt waits for Redis."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from coe.mapper.replicas import Cluster
 from coe.platform.residency import ClusterView, NodeView
 
 PERIOD_S = 0.2
-# No topic of ours has more. Who claims others is broken, or of another cluster.
+# Sanity limit: a worker that claims a higher partition is broken or belongs to another cluster.
 MOST_PARTITIONS = 10_000
 _COMES_OR_IS = (pb.RESIDENCY_STATE_LOADING, pb.RESIDENCY_STATE_RESIDENT)
 
@@ -21,7 +21,10 @@ class Reader(Protocol):
 
 
 class ClusterWatch:
-    """Owns the reader. `on_change` hears of each view; without Redis it says how many partitions there are, no more."""
+    """Owns the reader and calls `on_change` with each view.
+
+    While Redis is unreachable, a view holds only the number of partitions.
+    """
 
     def __init__(self, reader: Reader, on_change: Callable[[Cluster], None], period_s: float = PERIOD_S) -> None:
         self._reader = reader
@@ -42,7 +45,10 @@ class ClusterWatch:
 
 
 def cluster_of(view: ClusterView, partitions: int = 0) -> Cluster:
-    """`partitions`: at least so many there are. A partition is of the worker that claimed it last. Pure."""
+    """Condenses a view of the nodes. Pure.
+
+    Each partition belongs to the worker that claimed it last. `partitions` is the least number of partitions to assume.
+    """
     claims: dict[int, tuple[int, str]] = {}
     queued, resident = {}, {}
     for node in view.nodes.values():

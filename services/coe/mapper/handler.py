@@ -1,4 +1,4 @@
-"""What becomes of each record of coe.routed.v1: an assigned prompt, or one terminal error."""
+"""Turns each record of coe.routed.v1 into an assigned prompt or one terminal error."""
 
 import asyncio
 import time
@@ -21,9 +21,9 @@ from coe.platform.telemetry.messaging import record_span
 from coe.platform.terminal import error_outcome
 
 _log = logs.get(__name__)
-# The replica of an expert that answers a conversation, else a request.
+# Picks the replica of an expert for a conversation id or, without one, a request id.
 Choose = Callable[[str, str], Choice]
-# The part of a prompt under the mapping in force, and under the candidate when there is one.
+# A prompt's part under the current mapping and, if there is one, under the candidate.
 Parts = tuple[str, ...]
 
 
@@ -64,7 +64,7 @@ class MapHandler:
     def _assign_all(
         self, state: State, routed: Sequence[events_pb2.PromptRouted]
     ) -> list[common_pb2.Assignment | CoEError]:
-        """Beside the event loop: finding parts takes a moment, and so does solving for a budget that is new."""
+        """Runs off the event loop, because finding parts and solving for a new budget take a while."""
         found: list[common_pb2.Assignment | CoEError] = []
         for item, parts in zip(routed, _parts(state, routed), strict=True):
             try:
@@ -114,9 +114,9 @@ class MapHandler:
         hosted: policy.Hosted,
         options: Sequence[tuple[Mapping, str]],
     ) -> tuple[Mapping, str]:
-        """The mapping for this prompt with the part, after the log of what the candidate would have done with it.
+        """The mapping and part to use for this prompt. Logs it if the candidate would choose another expert.
 
-        `options` are the mapping in force and the candidate, each with the part that its own refiner found.
+        `options` are the current mapping and the candidate, each with the part that its own refiner found.
         """
         prompt, routing = routed.prompt, routed.routing
         try:
@@ -124,7 +124,7 @@ class MapHandler:
                 resolve(mapping, hosted, "", routing.category, part, budget).mapped_expert for mapping, part in options
             )
         except CoEError:
-            # A budget or pool that only one of them has: the mapping in force answers, or says what is wrong.
+            # A budget or pool that only one of them has: the current mapping decides, or raises the error.
             return options[0]
         canary = in_share(prompt.request_id, self._settings.canary_share)
         if ours != theirs:
@@ -155,7 +155,7 @@ def _failed(record: Record, routed: events_pb2.PromptRouted | None, error: CoEEr
 def resolve(
     mapping: Mapping, hosted: policy.Hosted, expert_id: str, category: str, part: str, budget: common_pb2.Budget
 ) -> common_pb2.Assignment:
-    """The assignment as the events carry it, replica apart. Raises ExpertNotFound or InvalidPrompt."""
+    """The assignment as the events carry it, without the replica. Raises ExpertNotFound or InvalidPrompt."""
     if expert_id:
         choice = policy.requested(expert_id, hosted)
     else:

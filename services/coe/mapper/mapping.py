@@ -1,7 +1,7 @@
-"""A solved mapping: what is known of each expert in each cell, and the expert that each budget gives a cell. Pure.
+"""A solved mapping: each expert's expected quality in each cell, and the expert that each budget gives a cell. Pure.
 
-A cell is a category (`math`) or a part of one (`math/grade-school`). Categories and parts are solved apart, each with
-traffic shares that sum to 1, so that a budget holds whether or not the part of a prompt is known.
+A cell is a category (`math`) or a part of one (`math/grade-school`). Categories and parts are solved separately, each
+with traffic shares that sum to 1, so that a budget holds whether or not the part of a prompt is known.
 """
 
 from collections.abc import Sequence
@@ -16,19 +16,20 @@ from coe.mapper.solve import Limits, Solution, solve
 from coe.mapper.table import eligible_pairs
 from coe.platform.errors import ArtifactError, InvalidPrompt
 
-# Whoever asks for no budget gets this one.
+# The budget of prompts that name none.
 DEFAULT_BUDGET = "quality"
-# The category of uncertain prompts, which may be about anything.
+# The category of uncertain prompts, whatever they are about.
 FALLBACK = "general"
-# Solutions for budgets given as a number that are kept.
+# Most plans to cache for numeric budgets.
 CACHED_PLANS = 2048
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """`quality` and `support` have one entry for each expert of the pool; `share` is the cell's part of the traffic.
+    """A row of the table: `quality` and `support` (outcomes) have one entry per expert of the pool.
 
-    `pooled`: there are no outcomes of this cell, its qualities are over all outcomes.
+    `share` is the cell's share of the traffic. `pooled`: the cell has no outcomes of its own, so its figures are over
+    all outcomes.
     """
 
     name: str
@@ -44,7 +45,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """An expert for every cell. The expected figures are over the shares of the finest cells."""
+    """An expert for every cell. The expected figures are weighted by the traffic shares of the finest cells."""
 
     limits: Limits
     experts: dict[str, str]
@@ -60,7 +61,7 @@ class Mapping:
     cells: tuple[Cell, ...]
     min_support: int
     budgets: dict[str, Plan] = field(default_factory=dict)
-    # SHA-256 of the refiner file that finds the parts of a prompt's category; empty: parts are the router's.
+    # SHA-256 of the file of the refiner that finds a prompt's part; empty: only the router can name parts.
     refiner: str = ""
 
     def __post_init__(self) -> None:
@@ -79,7 +80,10 @@ class Mapping:
                 )
 
     def cell(self, category: str, part: str = "") -> Cell:
-        """The finest cell known: the part, else its category, else the fallback. A part may carry its category."""
+        """The finest known cell: the part, else the category, else the fallback.
+
+        `part` may be given with or without its category as a prefix.
+        """
         known = {cell.name: cell for cell in self.cells}
         for name in (part if part.startswith(f"{category}/") else f"{category}/{part}", category):
             if name in known:
@@ -88,7 +92,7 @@ class Mapping:
 
     @cached_property
     def ranked(self) -> dict[str, tuple[tuple[PoolExpert, float], ...]]:
-        """Of each cell the pool with its expected qualities there, best first; of equals the smaller."""
+        """The pool with its expected qualities in each cell, best first; ties go to the smaller expert."""
         return {
             cell.name: tuple(
                 sorted(zip(self.pool, cell.quality, strict=True), key=lambda pair: (-pair[1], pair[0].active_params_b))
@@ -97,7 +101,7 @@ class Mapping:
         }
 
     def plan(self, limits: Limits, among: frozenset[str] | None = None) -> Plan:
-        """Solves the mapping under other limits, with no experts but those `among`.
+        """Solves the mapping under `limits`, using only the experts `among` (None: all). Cached.
 
         Raises InvalidPrompt when nothing fits.
         """
@@ -111,7 +115,10 @@ class Mapping:
         return _Problem(self.pool, self.cells, self.min_support)
 
     def plan_within(self, active_params_b: float) -> Plan:
-        """As `plan`, of what is hosted: if that was limited, of the experts of named budgets, and by the same limit."""
+        """The plan for a limit on average active parameters, in billions. Raises InvalidPrompt.
+
+        If every named budget limits what is hosted, only experts of their plans are used, under the largest such limit.
+        """
         limits = [plan.limits.hosted_params_b for plan in self.budgets.values()]
         bounds = [limit for limit in limits if limit is not None]
         if not bounds or len(bounds) < len(limits):
@@ -122,7 +129,10 @@ class Mapping:
 
 @dataclass(frozen=True)
 class _Problem:
-    """What plans are solved of. Hashed once: with hundreds of experts that takes as long as all else for a prompt."""
+    """What a plan is solved from, as a cache key.
+
+    The hash is computed once: with hundreds of experts, it takes as long as everything else done for a prompt.
+    """
 
     pool: tuple[PoolExpert, ...]
     cells: tuple[Cell, ...]
@@ -138,7 +148,7 @@ class _Problem:
 
 @lru_cache(CACHED_PLANS)
 def _plan(problem: _Problem, limits: Limits, among: frozenset[str] | None) -> Plan | InvalidPrompt:
-    """That nothing fits is kept as well: finding it out costs as much."""
+    """Returns the error when nothing fits, so that it is cached too: finding out takes just as long."""
     try:
         return _solved(problem.pool, problem.cells, problem.min_support, limits, among)
     except InvalidPrompt as error:
@@ -158,7 +168,7 @@ def _solved(
             experts |= {cell.name: pool[chosen].name for cell, chosen in zip(group, solution.chosen, strict=True)}
             solutions.append(solution)
             if limits.hosted_params_b is not None:
-                # The finer group decides what is hosted: the other must make do with it.
+                # The finer group decides what is hosted; the other is restricted to it.
                 hosted = set(experts.values())
     for cell in cells:
         if cell.pooled:
@@ -172,7 +182,7 @@ def _solve_group(
 ) -> Solution:
     share = np.array([cell.share for cell in group])
     support = np.array([cell.support for cell in group])
-    # An expert that too few outcomes speak for is left out, unless that would leave none.
+    # Experts with too few outcomes are left out, unless that would leave none.
     eligible = eligible_pairs(support, min_support)
     if hosted is not None:
         eligible &= np.array([expert.name in hosted for expert in pool])
@@ -189,7 +199,7 @@ def _solve_group(
 def _best_single(
     pool: Sequence[PoolExpert], cell: Cell, min_support: int, limits: Limits, hosted: AbstractSet[str] | None
 ) -> str:
-    """How often such a cell is asked for is unknown, so its expert alone must keep to the budget."""
+    """The expert for a cell of unknown traffic share: the best that fits the budget by itself, else the smallest."""
     known = eligible_pairs(np.array([cell.support]), min_support)[0]
     candidates = [
         (bool(enough), quality - limits.penalty * expert.active_params_b, -expert.active_params_b, expert)
@@ -200,5 +210,5 @@ def _best_single(
     within = [entry for entry in candidates if limit is None or entry[3].active_params_b <= limit]
     if not within:
         return min((entry[3] for entry in candidates), key=lambda expert: expert.active_params_b).name
-    # One that too few outcomes speak for comes after all others.
+    # Experts with too few outcomes rank last.
     return max(within, key=lambda entry: entry[:3])[3].name

@@ -1,4 +1,4 @@
-"""The mapping file: YAML that a person can read and check. Written by `coe train mapping`, read by the mapper."""
+"""The mapping file: human-readable YAML, written by `coe train mapping` and read by the mapper."""
 
 import hashlib
 import json
@@ -22,13 +22,13 @@ HEADER = """\
 
 
 def locate(home: Path) -> Path:
-    """The mapping trained on this machine, else the packaged one."""
+    """Path of the mapping trained on this machine if there is one, else of the packaged one."""
     trained = home / "artifacts" / "mapping.yaml"
     return trained if trained.is_file() else PACKAGED
 
 
 def load_mapping(path: Path) -> Mapping:
-    """Raises ArtifactError when the file is missing, corrupt or of another format."""
+    """Reads a mapping file. Raises ArtifactError when it is missing, corrupt or of another format."""
     try:
         return parse_mapping(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -38,7 +38,10 @@ def load_mapping(path: Path) -> Mapping:
 
 
 def parse_mapping(text: str) -> Mapping:
-    """Raises ArtifactError. The version is a digest of the contents; a file without one gets it here."""
+    """Parses a mapping file's text. Raises ArtifactError.
+
+    The version is a digest of the contents; it is computed for a file without one.
+    """
     data = parse_yaml(text)
     if not isinstance(data, dict):
         raise ArtifactError("not a mapping file")
@@ -54,14 +57,14 @@ def parse_mapping(text: str) -> Mapping:
 
 
 def dump_mapping(mapping: Mapping, source: dict[str, object]) -> str:
-    """The file's text. `source` says what it was made from; the version is a digest of the contents."""
+    """The file's text. `source` records what the mapping was made from; the version is a digest of the contents."""
     data = _data(mapping, source)
     data["version"] = version_of(data)
     return HEADER + yaml.dump(data, sort_keys=False, allow_unicode=True, width=120, Dumper=_Dumper)
 
 
 def version_of(data: dict[str, Any]) -> str:
-    """Twelve hex digits over the contents, comments and layout apart."""
+    """Twelve hex digits of a digest of the contents, ignoring comments and layout."""
     rest = {key: value for key, value in data.items() if key != "version"}
     text = json.dumps(rest, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
@@ -144,7 +147,7 @@ def _billions(limit: float | None) -> float | None:
 
 
 class _Flow(dict[str, float]):
-    """Written on one line."""
+    """A mapping written on one line (YAML flow style)."""
 
 
 class _Dumper(yaml.SafeDumper):

@@ -1,4 +1,4 @@
-"""Which part of its category a prompt belongs to. Pure."""
+"""Finds the part of its category that a prompt belongs to. Pure."""
 
 from collections.abc import Iterable
 
@@ -8,7 +8,10 @@ from coe.mapper.text_features import MAX_CHARS
 
 
 def part_of(refiner: Refiner | None, routed: events_pb2.PromptRouted) -> str:
-    """The sub-category that the router knows, else the refiner's; empty for a prompt that names its expert."""
+    """The sub-category given by the router, else the part found by the refiner; empty if neither applies.
+
+    The refiner is not asked for a prompt that names its expert.
+    """
     prompt, routing = routed.prompt, routed.routing
     if routing.subcategory or prompt.expert_id or refiner is None or not refiner.has(routing.category):
         return routing.subcategory
@@ -16,6 +19,6 @@ def part_of(refiner: Refiner | None, routed: events_pb2.PromptRouted) -> str:
 
 
 def asked_text(prompt: str, messages: Iterable[common_pb2.ChatMessage]) -> str:
-    """The text that says what is asked: the prompt, or of a conversation the user's turns, the latest first."""
+    """The start of the prompt or, for a conversation, of the user's turns, latest first."""
     turns = [message.content for message in messages if message.role == "user"]
     return ("\n\n".join(reversed(turns)) if turns else prompt)[:MAX_CHARS]

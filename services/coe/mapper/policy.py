@@ -1,4 +1,4 @@
-"""Which expert answers a prompt, and why. Pure."""
+"""Chooses the expert that answers a prompt and records why. Pure."""
 
 from collections.abc import Mapping as Lookup
 from collections.abc import Set as AbstractSet
@@ -8,13 +8,13 @@ from coe._proto import common_pb2
 from coe.mapper.mapping import DEFAULT_BUDGET, Cell, Mapping, Plan
 from coe.platform.errors import ExpertNotFound, InvalidPrompt
 
-# Experts that are named as candidates, beside the chosen one.
+# Best-ranked experts listed as candidates; the chosen one is added if it is not among them.
 MOST_CANDIDATES = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """An expert of the mapping, and what is expected of it."""
+    """An expert of the mapping with its expected quality in the cell."""
 
     mapped: str
     quality: float
@@ -23,9 +23,9 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """`reason`: "category" (the mapping's expert), "default" (it is not hosted, another answers) or "requested".
+    """`reason` is "category" (the mapping's expert), "default" (it is not hosted, another answers) or "requested".
 
-    `candidates`: the best of the cell, best first, and the chosen one.
+    `candidates` are the best experts of the cell, best first, and the chosen one.
     """
 
     expert_id: str
@@ -38,19 +38,19 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Hosted:
-    """The bundles on this cluster, and which stands in for which mapped expert."""
+    """The bundles hosted on this cluster, and the bundle bound to each mapped expert."""
 
     ids: AbstractSet[str]
     bindings: Lookup[str, str]
 
     def bundle(self, mapped: str) -> str:
-        """The hosted bundle of a mapped expert; empty when there is none."""
+        """The hosted bundle that answers for a mapped expert; empty if there is none."""
         bound = self.bindings.get(mapped, mapped)
         return bound if bound in self.ids else ""
 
 
 def requested(expert_id: str, hosted: Hosted) -> Choice:
-    """The expert that the client named: a hosted bundle, or a mapped expert with one. Raises ExpertNotFound."""
+    """The expert named by the client: a hosted bundle, or a mapped expert that has one. Raises ExpertNotFound."""
     bundle = expert_id if expert_id in hosted.ids else hosted.bundle(expert_id)
     if not bundle:
         raise ExpertNotFound(f"expert {expert_id!r} is not hosted here", expert_id=expert_id)
@@ -58,13 +58,13 @@ def requested(expert_id: str, hosted: Hosted) -> Choice:
 
 
 def plan_of(mapping: Mapping, budget: common_pb2.Budget) -> tuple[str, Plan]:
-    """As `plan_for`."""
+    """`plan_for` for a budget message."""
     number = budget.active_params_b if budget.WhichOneof("kind") == "active_params_b" else None
     return plan_for(mapping, budget.name, number)
 
 
 def plan_for(mapping: Mapping, name: str, active_params_b: float | None) -> tuple[str, Plan]:
-    """The plan of a named budget, or of a limit on average active parameters in billions. Raises InvalidPrompt."""
+    """The plan for a named budget, or for a limit on average active parameters in billions. Raises InvalidPrompt."""
     if active_params_b is not None:
         if not 0 < active_params_b < float("inf"):
             raise InvalidPrompt(f"a budget must be a positive number of billions, not {active_params_b}")
@@ -76,9 +76,9 @@ def plan_for(mapping: Mapping, name: str, active_params_b: float | None) -> tupl
 
 
 def _limit(mapping: Mapping, active_params_b: float) -> float:
-    """Rounded down and within what the pool has, so that the plans to solve and to keep are few and the limit holds.
+    """Rounds a limit down and caps it at the largest expert, so that few different plans are solved and cached.
 
-    Never below an expert's size that it reaches.
+    The result is never below the size of the largest expert within the limit. 0: no expert is within it.
     """
     within = [expert.active_params_b for expert in mapping.pool if expert.active_params_b <= active_params_b]
     if not within:
@@ -89,7 +89,7 @@ def _limit(mapping: Mapping, active_params_b: float) -> float:
 
 
 def mapped(mapping: Mapping, category: str, part: str, budget: tuple[str, Plan], hosted: Hosted) -> Choice:
-    """The mapping's expert, or when it is not hosted, the best hosted one that is no larger (else the smallest).
+    """The mapping's expert or, if it is not hosted, the best hosted one that is no larger (else the smallest).
 
     Raises ExpertNotFound when nothing is hosted at all.
     """
@@ -103,7 +103,10 @@ def mapped(mapping: Mapping, category: str, part: str, budget: tuple[str, Plan],
 
 
 def _instead(mapping: Mapping, cell: Cell, wanted: str, hosted: Hosted) -> tuple[str, str]:
-    """The bundle and the expert of the mapping that it stands for; any bundle when none stands for one."""
+    """The bundle that answers instead, and the mapped expert it answers for.
+
+    If no bundle answers for an expert of the mapping, the first bundle by id stands for itself.
+    """
     available = [expert for expert, _ in mapping.ranked[cell.name] if hosted.bundle(expert.name)]
     if available:
         limit = next(expert.active_params_b for expert in mapping.pool if expert.name == wanted)

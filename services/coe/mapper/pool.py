@@ -1,4 +1,4 @@
-"""The experts a mapping chooses from, and what each costs."""
+"""The pool of experts that a mapping chooses from, with their sizes."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ PACKAGED = Path(__file__).parent / "artifacts" / "experts.yaml"
 
 @dataclass(frozen=True, slots=True)
 class PoolExpert:
-    """`active_params_b` are the parameters a token passes through, `total_params_b` those that must be held; billions.
+    """Sizes in billions: `active_params_b` are used per token, `total_params_b` must be held in memory.
 
-    They differ for mixtures of experts inside one model.
+    The two differ for mixture-of-experts models.
     """
 
     name: str
@@ -25,8 +25,8 @@ class PoolExpert:
 def read_pool(path: Path = PACKAGED) -> dict[str, PoolExpert]:
     """Reads a YAML file of experts: `name: 7.6`, or `name: {active_params_b: 12.9, total_params_b: 46.7}`.
 
-    The names may stand under a key `experts`, or be a list of `{name, active_params_b}`; `params_b` is another name
-    of `active_params_b`. Raises ArtifactError.
+    The entries may be nested under a key `experts` or given as a list of `{name, active_params_b}`; `params_b` is an
+    alias of `active_params_b`. Raises ArtifactError.
     """
     data = read_yaml(path)
     if isinstance(data, dict) and isinstance(data.get("experts"), dict | list):
@@ -39,7 +39,7 @@ def read_pool(path: Path = PACKAGED) -> dict[str, PoolExpert]:
 
 
 def parse_expert(name: str, value: object) -> PoolExpert:
-    """One entry of an experts file or of a mapping's pool. Raises ArtifactError."""
+    """Parses one entry of an experts file or of a mapping's pool. Raises ArtifactError."""
     fields = value if isinstance(value, dict) else {"active_params_b": value}
     active = fields.get("active_params_b", fields.get("params_b"))
     total = fields.get("total_params_b", active)
@@ -54,9 +54,9 @@ def parse_expert(name: str, value: object) -> PoolExpert:
 
 
 def select(models: Iterable[str], known: dict[str, PoolExpert]) -> tuple[list[PoolExpert], list[str]]:
-    """The models whose parameters are known, and the names of the others.
+    """Splits models into those with known sizes and the names of the others.
 
-    Raises ArtifactError when none is known.
+    Raises ArtifactError when no size is known.
     """
     models = list(models)
     pool = [known[model] for model in models if model in known]

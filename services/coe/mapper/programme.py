@@ -1,9 +1,9 @@
-"""The programme of `coe.mapper.solve`, as HiGHS takes it. Pure."""
+"""Passes the mixed-integer program of `coe.mapper.solve` to HiGHS. Pure."""
 
 import numpy as np
 from highspy import HighsModelStatus, HighsVarType
 
-# What `highspy.Highs` is made of. That one has callbacks of its own, and says its name on standard output.
+# The base class of `highspy.Highs`, which adds callbacks and prints a banner to standard output.
 from highspy._core import _Highs
 from numpy.typing import NDArray
 
@@ -11,13 +11,13 @@ from coe.platform.errors import InvalidPrompt
 
 OPTIONS: dict[str, bool | float | str] = {
     "output_flag": False,
-    # Of HiGHS's own: who solves has one, and the answer is the same on every machine.
+    # Solve on the caller's thread, with the same answer on every machine.
     "threads": 1,
-    # It stops within 0.01 % or 1e-6 by default: then a larger budget could look worse than a smaller one.
+    # By default HiGHS stops within 0.01 % or 1e-6 of the optimum: a larger budget could then look worse than a smaller.
     "mip_rel_gap": 0.0,
     "mip_abs_gap": 0.0,
 }
-# What differs by less than 1e-6 is one to HiGHS, whatever the gap: the quality of a rare cell is multiplied.
+# HiGHS treats objectives that differ by less than 1e-6 as equal, whatever the gap. Scaling keeps rare cells above that.
 SCALE = 1000.0
 
 
@@ -30,7 +30,7 @@ def chosen_experts(
     hosted_params_b: float | None,
     allowed: NDArray[np.bool_],
 ) -> NDArray[np.int64]:
-    """Of each cell, the index of its expert. `value` is [cells, experts]. Raises InvalidPrompt when nothing fits."""
+    """The index of each cell's expert. `value` is [cells, experts]. Raises InvalidPrompt when nothing fits."""
     highs = _Highs()
     for name, setting in OPTIONS.items():
         highs.setOptionValue(name, setting)
@@ -40,7 +40,7 @@ def chosen_experts(
     highs.addRows(cells, one, one, len(x), x[::experts], x, np.ones(len(x)))
     if active_params_b is not None:
         highs.addRow(-np.inf, active_params_b, len(x), x, (share[:, None] * active).ravel())
-    # The variables z are there only when hosting is limited: a multiple-choice knapsack is solved much faster.
+    # Without a hosting limit, z is left out: the multiple-choice knapsack that remains is solved much faster.
     if hosted_params_b is not None:
         z = _binaries(highs, np.zeros(experts), np.ones(experts, np.bool_))
         pairs = np.stack([x, np.tile(z, cells)], axis=1).ravel()
@@ -55,7 +55,7 @@ def chosen_experts(
 
 
 def _binaries(highs: _Highs, cost: NDArray[np.float64], allowed: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Adds variables and returns their indices; one that is not allowed stays 0."""
+    """Adds binary variables and returns their indices; those not allowed are fixed at 0."""
     count, first = len(cost), highs.getNumCol()
     highs.addCols(count, cost, np.zeros(count), allowed.astype(np.float64), 0, [], [], [])
     found = np.arange(first, first + count)
@@ -64,7 +64,7 @@ def _binaries(highs: _Highs, cost: NDArray[np.float64], allowed: NDArray[np.bool
 
 
 def _nothing_fits(least: float, active_params_b: float | None, hosted_params_b: float | None) -> InvalidPrompt:
-    # No cell of any expert that may be hosted: least is infinite.
+    # `least` is infinite when a cell has no allowed expert.
     if hosted_params_b is not None and (active_params_b is None or least <= active_params_b or np.isinf(least)):
         return InvalidPrompt(
             f"No experts of {hosted_params_b:g} B in all can answer every category within the budget",

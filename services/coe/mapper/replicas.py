@@ -1,15 +1,15 @@
-"""Which replica of an expert answers a prompt: by where its weights are, and by how much waits where. Pure.
+"""Picks the replica of an expert that answers a prompt, by where its weights are and how long the queues are. Pure.
 
-Replica r of an expert lies on the partition that the hash of "expert#r" gives, and so with the worker that owns it.
-Each expert thus has an order of workers of its own; a worker that comes or goes changes it only where partitions moved.
+Replica r of an expert maps to the partition given by the hash of "expert#r", and so to the worker that owns it. Each
+expert thus has its own order of workers, which changes only where partitions move when a worker joins or leaves.
 
-* Cold experts pack: all prompts of one meet on the first worker that has it, or on its first, which costs fewest copies
-  and fills batches.
-* Hot ones spread: as the queue grows, prompts are spread evenly over more replicas by their affinity.
-* A prompt leaves this place of its only for a worker that is cheaper by some slack. Cost is what waits there,
-  in prompts, and for a worker that has not got the expert, what a load is worth.
-* No herd: what was assigned but is not in the view yet is counted, and each prompt has a slack of its own, so that of
-  those who see the same old view only a part leaves.
+* Cold experts are packed: all prompts of one go to the first worker in its order that has it loaded, or else to the
+  first worker. This keeps copies few and batches full.
+* Hot experts are spread: as the queue grows, prompts are spread evenly over more replicas by their affinity.
+* A prompt leaves this home only for a worker that is cheaper by some slack. A worker's cost is the number of prompts
+  waiting there, plus the worth of a load, in prompts, if it does not have the expert.
+* No thundering herd: prompts assigned but not yet in the view are counted, and the slack varies from prompt to prompt,
+  so that only some of the prompts that see the same stale view leave.
 """
 
 import hashlib
@@ -19,13 +19,16 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-# Replicas that are looked at for one on a worker that has the expert.
+# Replicas tried when listing the workers of an expert.
 MOST_TRIED = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Counted in prompts, but for `unseen_s`: so long it may take until an assigned prompt is in the view."""
+    """Parameters of the placement, in prompts except for `max_replicas` and `unseen_s`.
+
+    `unseen_s` is how many seconds an assigned prompt is counted separately, until the view can be expected to show it.
+    """
 
     queued_per_replica: int = 16
     max_replicas: int = 4
@@ -36,9 +39,10 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """What is known of the workers, all of them by name. `partitions`: of the assignments topic, 0 when not known.
+    """A view of the workers. `partitions` is the number of partitions of the assignments topic, 0 when unknown.
 
-    `queued`: prompts waiting or running, by expert. `resident`: experts in HBM or on the way there.
+    `owners` gives the worker of each partition. By worker, `queued` counts the prompts waiting or running for each
+    expert, and `resident` holds the experts in HBM or being loaded.
     """
 
     partitions: int = 0
@@ -48,7 +52,7 @@ class Cluster:
 
 
 class Choice(NamedTuple):
-    """`partition` None: where the bus puts the key."""
+    """`partition` None: the bus chooses by key."""
 
     replica: int
     partition: int | None
@@ -56,7 +60,7 @@ class Choice(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The first replica of an expert that a worker answers."""
+    """An expert's first replica on a worker."""
 
     replica: int
     partition: int
@@ -64,7 +68,7 @@ class Place:
 
 
 class Replicas:
-    """Chooses by the newest view it `saw`, and by what it chose since."""
+    """Chooses replicas by the latest view passed to `saw` and by its own choices since."""
 
     def __init__(self, rule: Rule) -> None:
         self._rule = rule
@@ -87,7 +91,7 @@ class Replicas:
         self._counts = {expert: count for expert, count in self._counts.items() if count > 1}
 
     def choose(self, expert: str, affinity: str, now: float) -> Choice:
-        """`affinity`: a conversation, else a request. `now`: seconds of a monotonic clock."""
+        """Chooses a replica. `affinity` is a conversation id or request id, `now` monotonic time in seconds."""
         self._forget_seen(now)
         count = self._count(expert)
         if not self._cluster.owners:
@@ -115,7 +119,7 @@ class Replicas:
         return waiting + (0 if self._has(worker, expert) else self._rule.load_worth)
 
     def _has(self, worker: str, expert: str) -> bool:
-        """Or will load it anyway, for prompts that came before."""
+        """Whether the worker has the expert, or will load it anyway for earlier prompts."""
         cluster = self._cluster
         return bool(
             expert in cluster.resident.get(worker, ())
@@ -124,7 +128,11 @@ class Replicas:
         )
 
     def _count(self, expert: str) -> int:
-        """Grows with the queue at once, and shrinks when half a replica's prompts fewer wait than let it grow."""
+        """The number of replicas in use.
+
+        It grows with the queue at once, but shrinks only when the queue is more than half of `queued_per_replica` below
+        the length at which it grew (hysteresis).
+        """
         rule, queued = self._rule, self._queued[expert] + self._unseen_of["", expert]
         wanted = replica_count(queued, per_replica=rule.queued_per_replica, most=rule.max_replicas)
         had = self._counts.get(expert, 1)
@@ -134,7 +142,7 @@ class Replicas:
         return wanted
 
     def _places_of(self, expert: str) -> tuple[Place, ...]:
-        """One for each worker that has one, in the expert's own order. `owners` is not empty."""
+        """One place per worker, in the expert's own order. `owners` must not be empty."""
         found = self._places.get(expert)
         if found is None:
             found = self._places[expert] = places_of(expert, self._cluster.partitions, self._cluster.owners)
@@ -150,7 +158,10 @@ class Replicas:
 
 
 def places_of(expert: str, partitions: int, owners: Mapping[int, str]) -> tuple[Place, ...]:
-    """The first replica on each worker, as far as `MOST_TRIED` replicas reach; never empty when there are owners."""
+    """The first replica on each worker that one of the first MOST_TRIED replicas maps to, in the order of replicas.
+
+    Never empty when there are owners.
+    """
     found: dict[str, Place] = {}
     for replica in range(MOST_TRIED):
         partition = partition_of(expert, replica, partitions)
@@ -168,20 +179,20 @@ def partition_of(expert: str, replica: int, partitions: int) -> int:
 
 
 def replica_count(queued: int, *, per_replica: int, most: int) -> int:
-    """One replica for every `per_replica` prompts that wait for the expert, from 1 to `most`."""
+    """One replica, plus one for every `per_replica` queued prompts, up to `most`."""
     return max(1, min(most, 1 + queued // per_replica))
 
 
 def pick_replica(affinity: str, count: int) -> int:
-    """The same replica for the same affinity as long as the count stays."""
+    """A replica below `count`: the same for the same affinity as long as the count stays the same."""
     return share_of(affinity) * count // 2**32
 
 
 def in_share(identity: str, share: float) -> bool:
-    """Whether this identity is among a fixed part `share` (0 to 1) of all."""
+    """Whether this identity belongs to a fixed share (0 to 1) of all identities."""
     return share_of(identity) < share * 2**32
 
 
 def share_of(identity: str) -> int:
-    """Evenly spread over 0 .. 2**32 - 1, the same in every process."""
+    """A hash of the identity, uniform over 0 to 2**32 - 1 and the same in every process."""
     return int.from_bytes(hashlib.blake2b(identity.encode("utf-8", "surrogatepass"), digest_size=4).digest(), "big")

@@ -1,4 +1,4 @@
-"""The mapper process: coe.routed.v1 to coe.assignments.v1, and the gRPC service Mapper."""
+"""The mapper process: consumes coe.routed.v1, publishes coe.assignments.v1 and serves the gRPC service Mapper."""
 
 import asyncio
 import time
@@ -52,7 +52,7 @@ class MapperService:
         return [self._bus.process(subscription, handler), self._watch(), self._watched.follow()]
 
     async def healthy(self) -> bool:
-        """While the broker is away nothing can be served; work goes on when it is back."""
+        """False while the broker is unreachable: nothing can be served until it is back."""
         return await self._bus.healthy()
 
     async def stop(self) -> None:

@@ -20,11 +20,11 @@ class MapperServicer(mapper_pb2_grpc.MapperServicer):
         request: mapper_pb2.ResolveRequest,
         context: grpc.aio.ServicerContext[mapper_pb2.ResolveRequest, mapper_pb2.ResolveResponse],
     ) -> mapper_pb2.ResolveResponse:
-        """Raises InvalidPrompt, ExpertNotFound."""
+        """Resolves a category or an expert to an assignment. Raises InvalidPrompt or ExpertNotFound."""
         names = {name: getattr(request, name) for name in ("expert_id", "category", "subcategory")}
         prompts.check_names({**names, "budget": request.budget.name})
         state = self._state()
-        # Beside the event loop: a budget that is new takes a moment to solve.
+        # Off the event loop: solving for a new budget takes a while.
         assignment = await asyncio.to_thread(
             resolve,
             state.mapping,

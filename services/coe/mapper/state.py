@@ -1,4 +1,4 @@
-"""What the mapper decides by, read from files and read again when they change."""
+"""The state that the mapper decides by: read from files, and reread when they change."""
 
 from collections.abc import Mapping as Lookup
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ _log = logs.get(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Solved:
-    """A mapping, and what finds the parts of its categories, where it has parts and they are wanted."""
+    """A mapping with the refiner that finds its parts; None if it has none or parts are turned off."""
 
     mapping: Mapping
     refiner: Refiner | None = None
@@ -33,7 +33,7 @@ class Solved:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """One consistent picture; a batch is decided by one. `budgets` are those of tenants."""
+    """A consistent snapshot; each batch is decided by one. `budgets` are the tenants' budgets."""
 
     solved: Solved
     candidate: Solved | None
@@ -46,7 +46,7 @@ class State:
 
 
 class StateFiles:
-    """Owns the current state. `load` at the start, `refresh` now and then (both block for a moment)."""
+    """Owns the current state. Call `load` at the start and `refresh` periodically; both block briefly."""
 
     def __init__(self, home: Path, settings: MapperSettings) -> None:
         self._home = home
@@ -61,12 +61,15 @@ class StateFiles:
         return self._state
 
     def load(self) -> None:
-        """Raises ArtifactError when a file is missing or corrupt."""
+        """Reads all files. Raises ArtifactError when one is missing or corrupt."""
         self._seen = self._stamps()
         self._state = self._read()
 
     def refresh(self) -> bool:
-        """Reads again what changed; keeps the old state, and says so, when that fails. True: there is a new state."""
+        """Rereads the files if one has changed. True: there is a new state.
+
+        When that fails, the failure is logged and the old state stays in use.
+        """
         stamps = self._stamps()
         if stamps == self._seen:
             return False
@@ -77,7 +80,7 @@ class StateFiles:
             _log.error("mapping not reloaded, the old one stays in use", reason=error.message, **error.details)
             return False
         except OSError as error:
-            # Of a file that was there just now: the next look may find it again.
+            # A file disappeared while being read: the next refresh may find it again.
             _log.warning("mapping not reloaded, the old one stays in use", reason=str(error))
             return False
         self._seen = stamps
@@ -94,7 +97,7 @@ class StateFiles:
             try:
                 plan_of(solved.mapping, budget)
             except InvalidPrompt as error:
-                # Not the tenant's mistake, whose every prompt would end with it.
+                # An operator's mistake: as an InvalidPrompt it would fail every prompt of the tenant.
                 message = f"{BUDGETS}, {tenant}: {error.message}"
                 raise ArtifactError(message, path=self._home / BUDGETS, tenant=tenant) from None
         mapped = [expert.name for expert in solved.mapping.pool]
@@ -106,7 +109,10 @@ class StateFiles:
         return State(solved, self._candidate(), hosted, budgets)
 
     def _candidate(self) -> Solved | None:
-        """Once there is a state, a file that can't be used holds nothing else up: the old candidate stays on trial."""
+        """The mapping on trial, if any.
+
+        Once there is a state, an unusable file does not block the reload: the old candidate stays on trial.
+        """
         if (path := self._settings.candidate) is None:
             return None
         try:
@@ -130,6 +136,6 @@ class StateFiles:
         paths = [self._home / FILE_NAME, self._home / BUDGETS, self._home / "experts"]
         for mapping in (self._mapping_path(), self._settings.candidate):
             if mapping is not None:
-                # A refiner may arrive after its mapping, as a file of the folder that is new or written over.
+                # A refiner may arrive after its mapping, as a new file in the folder or over an existing one.
                 paths += [mapping, mapping.parent, mapping.with_name(REFINER)]
         return tuple((str(path), stamp(path)) for path in paths)

@@ -1,4 +1,4 @@
-"""Budgets of tenants whose prompts name none: `budgets.yaml` in COE_HOME."""
+"""Tenants' budgets for prompts that name none: `budgets.yaml` in COE_HOME."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +11,7 @@ FILE_NAME = "budgets.yaml"
 
 
 def read_budgets(path: Path) -> dict[str, common_pb2.Budget]:
-    """Tenant to budget: a name (`quality`, `balanced`, `economy`) or billions of average active parameters.
+    """Budgets by tenant: a name (`quality`, `balanced`, `economy`) or a number, average active parameters in billions.
 
     Empty when there is no file. Raises ArtifactError.
     """
@@ -24,7 +24,7 @@ def read_budgets(path: Path) -> dict[str, common_pb2.Budget]:
 
 
 def budget_of(asked: common_pb2.Budget, tenant: str, budgets: Mapping[str, common_pb2.Budget]) -> common_pb2.Budget:
-    """The prompt's own budget, else its tenant's, else none."""
+    """The prompt's own budget, else its tenant's, else an empty one."""
     return asked if asked.WhichOneof("kind") else budgets.get(tenant, asked)
 
 
