@@ -1,4 +1,4 @@
-"""Which cells a refiner tells apart, and the linear heads that do. Pure."""
+"""The cells that a refiner distinguishes, and the linear heads that predict them. Pure."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
-# Penalty of the heads' squared weights, for inputs of about unit length.
+# Ridge penalty on the heads' weights, for inputs of about unit length.
 PENALTY = 0.5
 
 
@@ -19,11 +19,11 @@ class CellHeads:
     bias: Floats  # [C]
 
     def inside(self, category: str) -> list[int]:
-        """Indices of the cells of a category: itself, or its own parts."""
+        """Indices of the cells of a category: the category itself and its named parts."""
         return [row for row, name in enumerate(self.names) if name == category or name.startswith(f"{category}/")]
 
     def predict(self, inputs: Floats, inside: Sequence[int] | None = None) -> NDArray[np.int64]:
-        """Index of the likeliest cell of each prompt, among all or those `inside`."""
+        """Index of the likeliest cell of each prompt, among all cells or those `inside`."""
         values = inputs @ self.weight.T + self.bias
         if inside is not None:
             allowed = np.full(len(self.names), -np.inf, np.float32)
@@ -34,13 +34,16 @@ class CellHeads:
 
 
 def cell_names(categories: Sequence[str], min_cell: int) -> list[str]:
-    """The whole name (`math/grade-school`) where enough prompts have it, else the category alone (`math`)."""
+    """The cell of each prompt: its full name (`math/grade-school`) if at least `min_cell` prompts share it.
+
+    Otherwise it is the category alone (`math`).
+    """
     sizes = Counter(categories)
     return [name if sizes[name] >= min_cell else name.split("/")[0] for name in categories]
 
 
 def fit_cells(inputs: Floats, names: Sequence[str]) -> CellHeads:
-    """One ridge regression for each cell, to 1 within and -1 outside; a single name needs none."""
+    """Fits one ridge regression per cell, with target 1 inside and -1 outside; a single cell needs none."""
     distinct = tuple(sorted(set(names)))
     if len(distinct) == 1:
         return CellHeads(distinct, np.zeros((1, inputs.shape[1]), np.float32), np.zeros(1, np.float32))
@@ -51,7 +54,7 @@ def fit_cells(inputs: Floats, names: Sequence[str]) -> CellHeads:
 
 
 def _ridge(inputs: Floats, targets: Floats) -> Floats:
-    """Weights [D, C], by whichever of the two equivalent systems is smaller."""
+    """Ridge weights [D, C], from the smaller of the two equivalent systems (primal or dual)."""
     prompts, width = inputs.shape
     wide = width > prompts
     gram = inputs @ inputs.T if wide else inputs.T @ inputs

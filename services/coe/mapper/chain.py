@@ -1,8 +1,9 @@
-"""How far apart the two things that a question asks about are, in the statements before it. Pure.
+"""Measures how many statements a question chains together: a difficulty feature. Pure.
 
-"Ann is Bob's parent. Bob is Cid's parent. What is Cid to Ann?": each statement that names two is a link between them,
-and the question's two are two links apart, both against the order of mention. How many links must be joined, and
-whether they turn, says how hard such a question is; its words do not, for they are the same in easy and hard ones.
+"Ann is Bob's parent. Bob is Cid's parent. What is Cid to Ann?": each statement that names two things links them, and
+the two in the question are two links apart, both against the order of mention. How many links must be joined, and
+whether they change direction, shows how hard such a question is. Its words do not: they are the same in easy and hard
+questions.
 """
 
 import re
@@ -11,14 +12,17 @@ from dataclasses import astuple, dataclass
 
 NAME = re.compile(r"\b[A-ZÀ-Þ][^\W\d_A-ZÀ-Þ]+\b")
 STATEMENT = re.compile(r"\n|(?<=[.;!?])\s")
-# More links are not followed, and no more questions: no prompt of a person's has as many.
+# Limits on the links and questions considered; no real prompt has as many.
 MAX_LINKS = 400
 MAX_QUESTIONS = 50
 
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """Links along the shortest way, with and against the order of mention, and how often it turns; 0 without a way."""
+    """Links on the shortest path, with and against the order of mention, and how often the direction changes.
+
+    All are 0 (and false) when there is no path.
+    """
 
     forwards: int = 0
     backwards: int = 0
@@ -31,7 +35,7 @@ class Chain:
 
 
 def chain_of(text: str) -> Chain:
-    """Of the last statement that ends with a question mark and names two that earlier statements link."""
+    """The chain of the last question that names exactly two things connected by earlier statements."""
     links: dict[str, list[tuple[str, str]]] = {}
     found = Chain()
     count = questions = 0

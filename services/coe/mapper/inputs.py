@@ -1,4 +1,4 @@
-"""What the response model sees of a prompt: what is counted in it, and waves over the counts. Pure."""
+"""Inputs of the response model: a prompt's standardised counts and random Fourier features over them. Pure."""
 
 from dataclasses import dataclass
 
@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 
-# Counts are clipped at so many standard deviations: one odd prompt must not be extrapolated.
+# Standard deviations at which counts are clipped, so that the model does not extrapolate to odd prompts.
 CLIP = 4.0
-# What standardised counts are multiplied by beside waves of about unit length, so that one penalty suits both.
+# Scales standardised counts to match the waves, of about unit length, so that one penalty suits both.
 COUNT_SCALE = 0.1
 # Random Fourier features (Rahimi and Recht 2007) of a Gaussian kernel exp(-GAMMA * distance²) over the counts.
 GAMMA = 0.03
@@ -18,7 +18,10 @@ WAVES = 300
 
 @dataclass(frozen=True, eq=False)
 class Scaling:
-    """`mean` and `deviation` [F] of the counts it was fitted on; `projection` [F, K] and `phase` [K] of the waves."""
+    """Turns counts into inputs.
+
+    `mean` and `deviation` [F] are those of the training counts; `projection` [F, K] and `phase` [K] define the waves.
+    """
 
     mean: Floats
     deviation: Floats
@@ -26,7 +29,7 @@ class Scaling:
     phase: Floats
 
     def inputs(self, counts: Floats) -> Floats:
-        """Of counts [n, F] (`coe.mapper.text_features`): [n, F + K]."""
+        """Inputs [n, F + K] from counts [n, F] (see `coe.mapper.text_features`)."""
         standard = np.clip((counts - self.mean) / self.deviation, -CLIP, CLIP)
         waves = np.cos(standard @ self.projection + self.phase) * np.float32(np.sqrt(2 / len(self.phase)))
         return np.hstack([COUNT_SCALE * standard, waves]).astype(np.float32)

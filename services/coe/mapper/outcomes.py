@@ -1,4 +1,4 @@
-"""Outcome files: what each model of a pool scored on each prompt."""
+"""Outcome files: the score of each model of a pool on each prompt."""
 
 import json
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ TEXT_FIELDS = ("dataset", "prompt_id", "prompt", "category")
 
 @dataclass(frozen=True, eq=False)
 class Outcomes:
-    """`scores` is float64 [prompts, models], 0 to 1, NaN where a model was not run on a prompt."""
+    """Outcomes by prompt. `scores` is float64 [prompts, models], 0 to 1, NaN where a model was not run on a prompt."""
 
     models: tuple[str, ...]
     datasets: tuple[str, ...]
@@ -29,7 +29,7 @@ class Outcomes:
         return len(self.prompts)
 
     def rows(self, index: Sequence[int] | NDArray[np.int64]) -> "Outcomes":
-        """The part with these row numbers, in their order."""
+        """The given rows, in the order given."""
         index = [int(row) for row in index]
         return Outcomes(
             self.models,
@@ -41,11 +41,11 @@ class Outcomes:
         )
 
     def scored(self) -> "Outcomes":
-        """Without the prompts that none of the models was run on: they say nothing."""
+        """Without the prompts that no model was run on."""
         return self.rows(np.flatnonzero(~np.isnan(self.scores).all(axis=1)))
 
     def of_models(self, models: Sequence[str]) -> "Outcomes":
-        """The same prompts with these models only; one that has no outcome here becomes a column of NaN."""
+        """The same prompts with exactly these models; a model without outcomes becomes a column of NaN."""
         column = {model: index for index, model in enumerate(self.models)}
         scores = np.full((len(self), len(models)), np.nan)
         for target, model in enumerate(models):
@@ -63,7 +63,7 @@ def read_outcomes(path: Path) -> Outcomes:
         raise ArtifactError(f"There is no outcome file {path}", path=path)
     rows: list[dict[str, Any]] = []
     with path.open("rb") as file:
-        # A line is decoded as the JSON it is: without the mark that some editors begin a file with, and never in part.
+        # Read as bytes, so that `json.loads` decodes line by line: it skips a byte order mark, and errors have a line.
         for number, line in enumerate(file, 1):
             if line.strip():
                 try:

@@ -1,8 +1,8 @@
-"""Prompt to the part of its category that the mapping's table has a row for: learned from outcomes, small, numpy only.
+"""Assigns a prompt to a part of its category. Learned from outcomes; needs only NumPy.
 
-Within a category, prompts differ in how well each expert does on them. A response model (`coe.mapper.response`)
-predicts that from what the prompt's text shows; prompts for which the same experts are worth the same form a part. The
-mapping then treats parts as it treats categories: rows of a table, solved by the same programme.
+Within a category, experts do better on some prompts than on others. A response model (`coe.mapper.response`) predicts
+each expert's score from features of the prompt's text; prompts with similar differences between the experts form a
+part. The mapping treats parts like categories: as rows of its table, solved by the same program.
 """
 
 from collections.abc import Sequence
@@ -20,30 +20,30 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Refiner:
-    """For C cells, M experts and inputs of P figures; `parts[c]` names the parts of cell c."""
+    """A trained refiner of C cells and M experts over P inputs. `parts[c]` names the parts of cell c."""
 
     heads: CellHeads  # C cells, over the inputs
     parts: tuple[tuple[str, ...], ...]
     scaling: Scaling
     bias: Floats  # [C, M]
     weight: Floats  # [C, P, M]
-    centroids: tuple[Floats, ...]  # per cell [parts, M], of contrasts
+    centroids: tuple[Floats, ...]  # per cell: centroids of contrasts [parts, M]
 
     @property
     def cells(self) -> tuple[str, ...]:
         return self.heads.names
 
     def has(self, category: str) -> bool:
-        """Whether there are cells of this category."""
+        """Whether the refiner has cells of this category."""
         return bool(self.heads.inside(category))
 
     def refine(self, category: str, texts: Sequence[str]) -> list[str]:
-        """The part of each text that is known to be of this category, which must have cells."""
+        """The part of each text, all of this category, which must have cells."""
         inputs = self.scaling.inputs(text_features(texts))
         return self.parts_of(inputs, self.heads.predict(inputs, self.heads.inside(category)))
 
     def parts_of(self, inputs: Floats, cells: NDArray[np.int64]) -> list[str]:
-        """Part names of prompts whose cells are known."""
+        """The names of the parts of prompts whose cells are given."""
         wanted = contrasts(self.quality(inputs, cells))
         names = []
         for cell, contrast in zip(cells, wanted, strict=True):
@@ -52,14 +52,14 @@ class Refiner:
         return names
 
     def quality(self, inputs: Floats, cells: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Expected scores of the experts [n, M]."""
+        """Expected scores [n, M] of the experts on prompts whose cells are given."""
         return expected_scores(inputs, cells, self.bias, self.weight)
 
 
 def expected_scores(
     inputs: Floats, cells: NDArray[np.int64], bias: NDArray[np.floating], weight: NDArray[np.floating]
 ) -> NDArray[np.float64]:
-    """The response model [n, M]: bias [C, M], weight [C, P, M]."""
+    """Expected scores [n, M] by the response model, with bias [C, M] and weight [C, P, M]."""
     logit = np.empty((len(inputs), bias.shape[1]))
     for cell in np.unique(cells):
         rows = cells == cell
@@ -69,6 +69,6 @@ def expected_scores(
 
 
 def contrasts(quality: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Differences from the mean of the experts: what decides between them."""
+    """Differences from the mean over experts, which are what the choice between experts depends on."""
     difference: NDArray[np.float64] = quality - quality.mean(1, keepdims=True)
     return difference

@@ -1,7 +1,7 @@
-"""The refiner beside its mapping: safetensors for the numbers, its metadata for the names. No text of any prompt.
+"""Reads and writes the refiner file next to a mapping: safetensors, with the names in its metadata.
 
-The file is named by its contents: mappings in one folder keep each their own, and the mapping in force keeps its until
-another one stands.
+It contains no text of any prompt. The file name contains a digest of the contents, so that each mapping in a folder
+keeps its own refiner, and the current one stays in place until a new mapping replaces the old.
 """
 
 import hashlib
@@ -21,23 +21,26 @@ from coe.mapper.text_features import NAMES
 from coe.platform.errors import ArtifactError
 
 FORMAT = "3"
-# Of the one that comes with the package, and of those that older versions wrote.
+# Name of the packaged file, and of files written by older versions.
 FILE_NAME = "mapping.refiner.safetensors"
 
 
 def named(mapping: Path, sha256: str) -> Path:
-    """Where the refiner with this digest is written, beside its mapping."""
+    """The path that the refiner with this digest is written to, next to its mapping."""
     return mapping.with_name(f"mapping.refiner.{sha256[:12]}.safetensors")
 
 
 def refiner_of(mapping: Path, sha256: str) -> Path:
-    """The file beside a mapping that holds the refiner with this digest."""
+    """The file next to a mapping to read the refiner with this digest from."""
     own, unnamed = named(mapping, sha256), mapping.with_name(FILE_NAME)
     return unnamed if unnamed.is_file() and not own.is_file() else own
 
 
 def dump_refiner(refiner: Refiner) -> tuple[bytes, str]:
-    """The file's contents and their SHA-256, which the mapping file repeats. The heads must be over the inputs."""
+    """The file's contents and their SHA-256, which the mapping file records.
+
+    The heads must have been fitted on the inputs alone, without embeddings.
+    """
     tensors = {
         "heads.weight": refiner.heads.weight,
         "heads.bias": refiner.heads.bias,
@@ -56,17 +59,17 @@ def dump_refiner(refiner: Refiner) -> tuple[bytes, str]:
 
 
 def _ordered(content: bytes) -> bytes:
-    """safetensors writes its metadata in another order each time. What was learnt alike is to have one digest."""
+    """Sorts the metadata, which safetensors writes in a varying order, so that equal refiners have equal digests."""
     length = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + length])
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # tensors begin at multiples of eight
+    text += b" " * (-len(text) % 8)  # tensors start at multiples of eight bytes
     return len(text).to_bytes(8, "little") + text + content[8 + length :]
 
 
 def load_refiner(path: Path, sha256: str) -> Refiner:
-    """Raises ArtifactError when the file is missing, corrupt, of another format or not the mapping's."""
+    """Reads a refiner. Raises ArtifactError when it is missing, corrupt, of another format or not the mapping's."""
     if not path.is_file():
         raise ArtifactError(f"The mapping's refiner {path.name} is missing", path=path)
     if hashlib.sha256(path.read_bytes()).hexdigest() != sha256:

@@ -1,7 +1,7 @@
-"""Fits a refiner on outcomes, and the table of its parts. Needs scikit-learn (the extra `train`). Pure.
+"""Fits a refiner and the table of its parts to outcomes. Needs scikit-learn (the extra `train`). Pure.
 
-Everything that the table is made of is predicted for prompts that the models have not seen (cross-fitting): otherwise
-the parts would look purer in training than they are.
+All predictions behind the table are for prompts that the models have not seen (cross-fitting): otherwise the parts
+would look purer than they are.
 """
 
 from collections import Counter
@@ -24,14 +24,17 @@ Folds = Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]
 
 @dataclass(frozen=True, slots=True)
 class RefinerSettings:
-    """`parts` and `min_size` bound the parts of a cell. Chosen by cross-validation, see docs/evaluation.md."""
+    """`parts` limits the parts of a cell; each has `min_size` prompts on average, or more.
+
+    The values were chosen by cross-validation, see docs/evaluation.md.
+    """
 
     parts: int = 8
     min_size: int = 30
-    # A category's own part needs so many prompts to be a cell.
+    # Fewest prompts of a part named in the outcomes for it to be a cell.
     min_cell: int = 100
     penalties: Penalties = field(default_factory=Penalties)
-    # Outcomes that the predicted quality of a part is worth.
+    # Weight of a part's predicted quality, in outcomes.
     part_support: float = 400.0
     folds: int = 5
     seed: int = 0
@@ -39,7 +42,7 @@ class RefinerSettings:
 
 @dataclass(frozen=True, eq=False)
 class Refined:
-    """`part_of`: the parts of the training prompts, as predicted for unseen ones; `table` has a row for each part."""
+    """`part_of` gives the cross-fitted part of each training prompt; `table` has a row for each part."""
 
     refiner: Refiner
     part_of: tuple[str, ...]
@@ -55,12 +58,13 @@ def fit_refiner(
     embeddings: Embeddings | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Refined:
-    """Scores [n, M] with NaN where an expert was not run; `folds` are (rest, fold) rows that cover each prompt once.
+    """Fits a refiner to scores [n, M], NaN where an expert was not run.
 
-    `counts_of` [n, F] are the prompts' text features (`coe.mapper.text_features`).
+    `folds` are row numbers (rest, fold) that cover each prompt once. `counts_of` [n, F] are the prompts' text features
+    (`coe.mapper.text_features`).
 
-    `embeddings` [n, D]: the cell of a prompt is told from them and the inputs together, as the router has both; without
-    them from the inputs alone, among the cells of its category, as the mapper does it.
+    With `embeddings` [n, D], a prompt's cell is predicted from them and the inputs together, because the router has
+    both. Without them, it is predicted from the inputs alone, among the cells of its category, as the mapper does.
     """
     names = cell_names(categories, settings.min_cell)
     table = build_table(names, scores)
@@ -97,13 +101,13 @@ def fit_refiner(
 
 
 def _cells_of(heads: CellHeads, asked: Embeddings, known: Sequence[str] | None) -> list[str]:
-    """The cell that each prompt is told to be of. `known` are their true cells, where the categories are known."""
+    """The predicted cell of each prompt; with the true cells `known`, among the cells of its true category."""
     if known is None:
         return [heads.names[cell] for cell in heads.predict(asked)]
     category = np.array([name.split("/")[0] for name in known])
     found = list(known)
     for name in np.unique(category):
-        # None: all prompts of the category are among these.
+        # Empty when the heads were fitted without the category: the true cells are kept.
         if inside := heads.inside(name):
             rows = np.flatnonzero(category == name)
             for row, cell in zip(rows.tolist(), heads.predict(asked[rows], inside), strict=True):
@@ -118,9 +122,10 @@ def _respond(
 
 
 def _levelled(predicted: Floats, cells: NDArray[np.int64], level: Floats) -> Floats:
-    """The same predictions with each cell's mean at its `level` [C, M].
+    """Shifts the predictions so that each cell's mean is its `level` [C, M].
 
-    Each fold has a model of its own, whose levels differ a little; left alone, such differences would pass for parts.
+    Each fold has its own model, and their levels differ slightly: without the shift, the differences could pass for
+    parts.
     """
     result = predicted.copy()
     for cell in np.unique(cells):
@@ -130,9 +135,9 @@ def _levelled(predicted: Floats, cells: NDArray[np.int64], level: Floats) -> Flo
 
 
 def _told(scores: Floats, predicted: Floats, cells: NDArray[np.int64], level: Floats) -> list[bool]:
-    """Of each cell, whether it is divided: not where predictions are farther from the outcomes than the cell's mean is.
+    """Whether to divide each cell: unless its predictions fit the outcomes worse than the cell's mean does.
 
-    By more than a standard error, for parts that say little still let a budget be shared out finely.
+    Worse means by more than one standard error, because even weak parts let a budget be allocated more finely.
     """
     better = np.nansum((scores - level[cells]) ** 2 - (scores - predicted) ** 2, axis=1)
     inside = [better[cells == cell] for cell in range(len(level))]
@@ -142,21 +147,21 @@ def _told(scores: Floats, predicted: Floats, cells: NDArray[np.int64], level: Fl
 def _cluster(
     wanted: Floats, cells: NDArray[np.int64], told: Sequence[bool], settings: RefinerSettings
 ) -> tuple[list[Floats], NDArray[np.int64]]:
-    """Centroids of each cell, and the part of each prompt."""
+    """The centroids of each cell and the part index of each prompt."""
     from sklearn.cluster import KMeans
 
     centroids: list[Floats] = []
     part = np.zeros(len(cells), np.int64)
     for cell, divided in enumerate(told):
         inside = cells == cell
-        # Of experts that are equal on all prompts there is nothing to divide.
+        # There are no more clusters than distinct contrasts.
         distinct = len(np.unique(wanted[inside].round(6), axis=0))
         parts = max(1, min(settings.parts, int(inside.sum()) // settings.min_size, distinct)) if divided else 1
         if parts == 1:
             centroids.append(np.zeros((1, wanted.shape[1])))
             continue
         found = KMeans(parts, n_init=4, random_state=settings.seed).fit(wanted[inside])
-        # From where experts differ least to where they differ most.
+        # Ordered by how much the experts differ, least first.
         order = np.argsort(np.ptp(found.cluster_centers_, axis=1))
         centroids.append(found.cluster_centers_[order])
         part[inside] = np.argsort(order)[found.labels_]
@@ -164,7 +169,10 @@ def _cluster(
 
 
 def _names(cells: Sequence[str], centroids: Sequence[Floats]) -> tuple[tuple[str, ...], ...]:
-    """`math/grade-school/2`: a category without own parts has `math/part/1`, or `math/all`."""
+    """Names the parts of each cell: `math/grade-school/2`, or just `math/grade-school` if it is not divided.
+
+    The parts of a cell that is a whole category are named `math/part/1`, or `math/all` if it is not divided.
+    """
     names = []
     for cell, centres in zip(cells, centroids, strict=True):
         stem = cell if "/" in cell else f"{cell}/{'all' if len(centres) == 1 else 'part'}"
@@ -180,9 +188,9 @@ def _part_table(
     cells: QualityTable,
     settings: RefinerSettings,
 ) -> QualityTable:
-    """Outcomes of each part, shrunk towards the mean of what was predicted for its prompts.
+    """The quality of each part: its outcomes, shrunk towards the mean prediction for its prompts.
 
-    One that no prompt was told to be of has a share of 0, and what is known of its cell.
+    A part that no prompt was assigned to has a share of 0 and the figures of its cell.
     """
     names = [name for parts in refiner.parts for name in parts]
     total, support = counts(part_of, scores, names)
@@ -192,7 +200,7 @@ def _part_table(
     quality = (total + settings.part_support * prior) / (support + settings.part_support)
     empty = size.max(1, keepdims=True) == 0
     support = np.where(empty, cells.support[of_cell], support)
-    # An expert that was not run in a category is not chosen in its parts either.
+    # An expert that is not eligible in a cell is not eligible in its parts either.
     eligible = cells.eligible[of_cell] & eligible_pairs(support, 1)
     eligible = np.where(eligible.any(1, keepdims=True), eligible, cells.eligible[of_cell])
     seen = Counter(part_of)

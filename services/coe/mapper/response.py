@@ -1,10 +1,11 @@
-"""How likely each expert is to succeed on a prompt: an item response model with covariates. Needs scipy. Pure.
+"""Predicts each expert's score on a prompt by an item response model with covariates. Needs SciPy. Pure.
 
     logit of the score of expert e on prompt x in cell c  =  b[c, e] + x · (w + W[e] + s (v[c] + V[c, e]))
 
-All experts share the difficulty `x · w` (Rasch's model, the prompt's difficulty being predicted from its text); what is
-particular to an expert, `W`, is penalised more, and what is particular to a cell is scaled by s. The link matters:
-where all succeed or all fail, no expert is worth its parameters, and the logistic curve says so by itself.
+All experts share the difficulty `x · w` (a Rasch model whose difficulty is predicted from the prompt's text). Weights
+of a single expert, `W`, are penalised more, and weights of a single cell are scaled by s. The logistic link matters: on
+prompts where all experts succeed or all fail, no expert is worth more parameters, and the flat ends of the curve
+express that.
 """
 
 from dataclasses import dataclass
@@ -17,25 +18,28 @@ from threadpoolctl import threadpool_limits
 from coe.mapper.refiner import expected_scores
 
 Floats = NDArray[np.float64]
-# Qualities are kept this far from 0 and 1 before their logit is taken.
+# Qualities are clipped this far from 0 and 1 before taking their logit.
 EDGE = 0.02
 
 
 @dataclass(frozen=True, slots=True)
 class Penalties:
-    """Halves of these times squared length are added to the log loss of all outcomes."""
+    """L2 penalties: half of each, times the squared norm of its parameters, is added to the summed log loss.
+
+    `iterations` limits those of the optimiser.
+    """
 
     shared: float = 10.0
     expert: float = 100.0
     level: float = 1.0
-    # s: how much a cell's own weights may differ from those of all cells.
+    # s: how far a cell's weights may deviate from the common ones.
     cell_scale: float = 1.0
     iterations: int = 60
 
 
 @dataclass(frozen=True, eq=False)
 class Response:
-    """`bias` [C, M] and `weight` [C, P, M], for inputs as they are."""
+    """A fitted model: `bias` [C, M] and `weight` [C, P, M], for inputs that are not centred."""
 
     bias: Floats
     weight: Floats
@@ -48,9 +52,9 @@ class Response:
 def fit_response(
     inputs: NDArray[np.float32], cells: NDArray[np.int64], scores: Floats, quality: Floats, penalties: Penalties
 ) -> Response:
-    """Inputs [n, P], the cell of each, scores [n, M] with NaN where an expert was not run, `quality` [C, M] as a start.
+    """Fits inputs [n, P] in `cells` [n] to scores [n, M], NaN where not run, starting at `quality` [C, M].
 
-    Inputs are centred within cells, so that the biases stay what the cells' means say.
+    Inputs are centred within cells, so that the biases keep to the cells' mean qualities.
     """
     count, experts = quality.shape
     width = inputs.shape[1]
@@ -74,7 +78,7 @@ def fit_response(
             by_weight[cell] = block.T @ error
         return total, flat + shape.gradient(by_bias, by_weight)
 
-    # On more threads than free cores linear algebra spins instead of working.
+    # With more threads than free cores, BLAS spins instead of working.
     with threadpool_limits(1):
         found = minimize(
             loss, np.zeros(shape.size), jac=True, method="L-BFGS-B", options={"maxiter": penalties.iterations}
@@ -84,11 +88,11 @@ def fit_response(
 
 
 class _Shape:
-    """The free parameters as one vector, each scaled so that its penalty is half its square."""
+    """Packs the free parameters into one vector, each scaled so that its penalty is half its square."""
 
     def __init__(self, cells: int, width: int, experts: int, penalties: Penalties) -> None:
         self._bias = (cells, experts)
-        # The shared difficulty stands beside the experts, the common part beside the cells.
+        # The last index along the experts is the shared difficulty; the last along the cells is the common part.
         self._weight = (cells + 1, width, experts + 1)
         self._level = penalties.level**-0.5
         self._scale = np.full(experts + 1, penalties.expert**-0.5)
@@ -98,14 +102,14 @@ class _Shape:
         self.size = self._split + int(np.prod(self._weight))
 
     def effective(self, flat: Floats) -> tuple[Floats, Floats]:
-        """Biases [C, M] and weights [C, P, M] as they act."""
+        """The effective biases [C, M] and weights [C, P, M]."""
         bias = self._level * flat[: self._split].reshape(self._bias)
         free = flat[self._split :].reshape(self._weight) * self._scale
         by_expert = free[:, :, :-1] + free[:, :, -1:]
         return bias, self._cell * by_expert[:-1] + by_expert[-1]
 
     def gradient(self, bias: Floats, weight: Floats) -> Floats:
-        """Derivatives by the vector, from those by the effective parameters."""
+        """The gradient with respect to the vector, given those with respect to the effective parameters."""
         by_cell = np.concatenate([self._cell * weight, weight.sum(0, keepdims=True)])
         free = np.concatenate([by_cell, by_cell.sum(2, keepdims=True)], axis=2) * self._scale
         return np.concatenate([self._level * bias.ravel(), free.ravel()])

@@ -1,4 +1,4 @@
-"""Category to expert as a mixed-integer programme (after arXiv 2412.01868), solved by HiGHS. Pure.
+"""Assigns experts to cells by a mixed-integer program (after arXiv 2412.01868), solved by HiGHS. Pure.
 
     maximise    sum_c w_c sum_e (q_ce - lambda * a_e) x_ce
     subject to  sum_e x_ce = 1                     each cell has one expert
@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from coe.mapper import programme
 
-# Qualities closer than this are equal: the smaller expert takes the cell.
+# Qualities closer than this count as equal: the smaller expert gets the cell.
 TIE = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a solution may use. None: unlimited. `penalty` is lambda, quality per billion active parameters."""
+    """Limits on a solution; None: unlimited. `penalty` is lambda, in quality per billion active parameters."""
 
     active_params_b: float | None = None
     hosted_params_b: float | None = None
@@ -32,7 +32,7 @@ class Limits:
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """`chosen` [cells] are expert indices; the figures are expectations over the traffic shares."""
+    """`chosen` [cells] holds expert indices. Quality and active parameters are means over the traffic shares."""
 
     chosen: NDArray[np.int64]
     quality: float
@@ -48,9 +48,10 @@ def solve(
     limits: Limits,
     eligible: NDArray[np.bool_] | None = None,
 ) -> Solution:
-    """Quality is [cells, experts]. Raises InvalidPrompt when no choice of experts fits the limits.
+    """Solves the program for `quality` [cells, experts]. Raises InvalidPrompt when nothing fits the limits.
 
-    The programme has nothing to say of a cell without a share: it gets the best expert that alone keeps to the budget.
+    The program does not constrain a cell with a share of 0: it gets the best expert that fits the budget by itself,
+    else the smallest.
     """
     cells, experts = quality.shape
     allowed = np.ones((cells, experts), bool) if eligible is None else eligible
@@ -82,7 +83,10 @@ def _each_alone(
     limits: Limits,
     allowed: NDArray[np.bool_],
 ) -> NDArray[np.int64]:
-    """Of each row the best expert within the budget, else the smallest; where hosting is limited, of those hosted."""
+    """The best expert of each row within the budget, else the smallest.
+
+    If hosting is limited, only experts in `chosen` are considered.
+    """
     if limits.hosted_params_b is not None:
         allowed = allowed & np.isin(np.arange(len(active)), chosen)
     worth = np.where(allowed, quality - limits.penalty * active, -np.inf)
@@ -101,9 +105,9 @@ def _smallest_of_equals(
     allowed: NDArray[np.bool_],
     limits: Limits,
 ) -> NDArray[np.int64]:
-    """Among experts as good as the chosen one, the one with fewest active parameters, rather one that is hosted anyway.
+    """Replaces each choice by an equally good expert with the fewest active parameters, preferring hosted ones.
 
-    Where hosting is limited, only those count that are hosted.
+    If hosting is limited, only hosted experts are considered.
     """
     hosted = np.isin(np.arange(len(active)), chosen)
     best = quality[np.arange(len(chosen)), chosen]

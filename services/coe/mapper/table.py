@@ -1,8 +1,8 @@
-"""Expected quality of each expert in each cell (a category or a part of one), from outcomes. Pure.
+"""Estimates the quality of each expert in each cell (a category or a part of one) from outcomes. Pure.
 
-A small cell knows little, so its mean is shrunk towards a prior: with n outcomes and prior p,
-`(sum + k * p) / (n + k)`. The prior of a cell is additive, `cell level + expert level`, fitted on all outcomes: an
-expert that is strong elsewhere is expected to be strong here until this cell's own outcomes say otherwise.
+A small cell is weak evidence, so its mean is shrunk towards a prior: with n outcomes and prior p,
+`(sum + k * p) / (n + k)`. The prior is additive, `cell level + expert level`, fitted on all outcomes: an expert that is
+strong elsewhere is expected to be strong here until this cell's own outcomes say otherwise.
 """
 
 from collections import Counter
@@ -12,16 +12,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-# Outcomes that the prior is worth.
+# Weight of the prior, in outcomes (k).
 SHRINKAGE = 10.0
-# Fewer outcomes of an expert in a cell: it is not chosen there.
+# Fewest outcomes of an expert in a cell for it to be chosen there.
 MIN_SUPPORT = 8
 ROUNDS = 30
 
 
 @dataclass(frozen=True, eq=False)
 class QualityTable:
-    """Cells by experts. `share` sums to 1; an expert is `eligible` in a cell when enough outcomes speak for it."""
+    """Figures [cells, experts]; `share` [cells] sums to 1. `eligible`: the expert may be chosen in the cell."""
 
     cells: tuple[str, ...]
     quality: NDArray[np.float64]
@@ -33,7 +33,7 @@ class QualityTable:
 def build_table(
     cells: Sequence[str], scores: NDArray[np.float64], *, shrinkage: float = SHRINKAGE, min_support: int = MIN_SUPPORT
 ) -> QualityTable:
-    """`cells` names the cell of each prompt, `scores` is [prompts, experts] with NaN where an expert was not run."""
+    """Builds the table. `cells` names each prompt's cell; `scores` is [prompts, experts], NaN where not run."""
     names = tuple(sorted(set(cells)))
     total, support = counts(cells, scores, names)
     quality = (total + shrinkage * additive_prior(total, support)) / (support + shrinkage)
@@ -45,7 +45,7 @@ def build_table(
 def counts(
     cells: Sequence[str], scores: NDArray[np.float64], names: Sequence[str]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Sum of the scores and number of outcomes of each expert in each of the cells `names`: both [cells, experts]."""
+    """The sum of scores and the number of outcomes of each expert in each cell of `names`, both [cells, experts]."""
     row_of = {name: row for row, name in enumerate(names)}
     rows = np.array([row_of[cell] for cell in cells])
     ran = ~np.isnan(scores)
@@ -57,13 +57,16 @@ def counts(
 
 
 def eligible_pairs(support: NDArray[np.int64], min_support: int) -> NDArray[np.bool_]:
-    """Which experts have enough outcomes in a cell to be chosen there; those with most, when none has enough."""
+    """Whether each expert has enough outcomes in each cell to be chosen; if none has, those with the most do."""
     enough: NDArray[np.bool_] = support >= np.minimum(min_support, np.maximum(1, support.max(1, keepdims=True)))
     return enough
 
 
 def additive_prior(total: NDArray[np.float64], support: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Cell level plus expert level, least squares over all outcomes, in 0..1. Sums and counts are [cells, experts]."""
+    """Cell level plus expert level by least squares over all outcomes, clipped to 0 to 1.
+
+    Sums and counts are [cells, experts].
+    """
     count = support.astype(np.float64)
     cell_count = np.maximum(count.sum(1), 1)
     expert_count = np.maximum(count.sum(0), 1)

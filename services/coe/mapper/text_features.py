@@ -1,4 +1,4 @@
-"""What can be counted in a prompt: signs of length, of kind and of difficulty that a sentence embedding loses. Pure."""
+"""Counted features of a prompt: cues to length, kind and difficulty that a sentence embedding loses. Pure."""
 
 import re
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from coe.mapper.chain import Chain, chain_of
 
-# Counted as log(1 + matches). None may look ahead without bound: a prompt is as long and as odd as its sender likes.
+# Counted as log(1 + matches). No pattern may look ahead without bound: the sender decides how long and odd a prompt is.
 PATTERNS: dict[str, re.Pattern[str]] = {
     "lines": re.compile(r"\n"),
     "words": re.compile(r"\w+"),
@@ -68,13 +68,16 @@ NAMES: tuple[str, ...] = (
 )  # fmt: skip
 QUOTED = PATTERNS["strings"]
 LOOP = re.compile(r"\s*(?:for|while)\b")
-# Text beyond this is not read.
+# Characters read; the rest of a text is ignored.
 MAX_CHARS = 16_384
 MAX_NUMBER = 1e9
 
 
 def text_features(texts: Sequence[str]) -> NDArray[np.float32]:
-    """Float32 [texts, len(NAMES)], each a logarithm or a share: comparable in size, finite for any text."""
+    """Features float32 [texts, len(NAMES)], finite for any text.
+
+    Except for the chain features, each is a logarithm, a share or a scaled mean, so that sizes are comparable.
+    """
     return np.array([_of(text[:MAX_CHARS]) for text in texts], np.float32).reshape(len(texts), len(NAMES))
 
 
@@ -96,7 +99,7 @@ def _of(text: str) -> list[float]:
 
 
 def _layout(text: str) -> list[int]:
-    """What shows how long a program runs and on how much: depth, literals, and the last line that calls something."""
+    """Cues to how long a program runs and on how much data: depth, literals, and the last line with a parenthesis."""
     lines = [line for line in text.split("\n") if line.strip()] or [""]
     depth = [len(line) - len(line.lstrip()) for line in lines]
     quoted = [len(found) - 2 for found in QUOTED.findall(text)]

@@ -1,4 +1,4 @@
-"""Solves a mapping from outcomes: cells, parts, budgets. `build_mapping` is pure, `train_mapping` reads and writes."""
+"""Builds a mapping from outcomes: cells, parts and budgets. `build_mapping` is pure; `train_mapping` does the I/O."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -20,11 +20,11 @@ from coe.mapper.table import MIN_SUPPORT, SHRINKAGE, QualityTable, build_table
 from coe.mapper.text_features import text_features
 from coe.platform.errors import InvalidPrompt
 
-# The categories of the packaged router: the mapping must answer for each.
+# The categories of the packaged router; the mapping needs a cell for each.
 ROUTER_CATEGORIES = (
     "coding", "finance", "general", "japanese", "law", "math", "medical", "multilingual", "tool-use",
 )  # fmt: skip
-# A part of a category with fewer prompts is not worth a row of its own.
+# Fewest prompts of a part for it to get a row of its own.
 MIN_PART = 30
 # Average active parameters of the named budgets, in billions; quality has no limit.
 BALANCED_B = 31.0
@@ -43,10 +43,10 @@ def build_mapping(
     shrinkage: float = SHRINKAGE,
     refined: QualityTable | None = None,
 ) -> Mapping:
-    """Cells for the categories of the outcomes, their parts, and every router category.
+    """Builds a mapping with cells for the categories of the outcomes, their parts, and all router categories.
 
-    `refined` are the parts that a refiner finds; without it the larger parts that the outcomes name are taken.
-    `hosted_b` bounds the total parameters hosted, under every budget. Raises InvalidPrompt when nothing fits.
+    `refined` is the table of a refiner's parts; without it, the larger parts named in the outcomes are used. `hosted_b`
+    limits the total parameters hosted under each budget. Raises InvalidPrompt when nothing fits.
     """
     for limit in (balanced_b, economy_b, hosted_b):
         if limit is not None and not 0 < limit < float("inf"):
@@ -58,7 +58,7 @@ def build_mapping(
     parts = _cells(named, outcomes, min_support, shrinkage) if refined is None else _rows(refined)
     cells += [cell for cell in parts if cell.is_part]
     if len(cells) > len(set(whole)):
-        # Categories that have no parts stand in both groups: as the part `other` in the finer one.
+        # Categories without parts are in both groups: in the finer one as the part `other`.
         cells += [replace(cell, name=f"{cell.name}/other") for cell in parts if not cell.is_part]
     pooled = _cells([FALLBACK] * len(outcomes), outcomes, min_support, shrinkage)[0]
     known = {cell.name for cell in cells}
@@ -71,7 +71,7 @@ def build_mapping(
 
 
 def _plan(mapping: Mapping, name: str, active_params_b: float | None, hosted_b: float | None) -> Plan:
-    """Raises InvalidPrompt that names the budget: whoever has large experts alone never asked for these."""
+    """Plans one budget. Raises InvalidPrompt naming it, because the user may not have asked for this budget."""
     try:
         return mapping.plan(Limits(active_params_b, hosted_b))
     except InvalidPrompt as error:
@@ -82,8 +82,11 @@ def _plan(mapping: Mapping, name: str, active_params_b: float | None, hosted_b: 
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A mapping with its file's text, the models left out because their parameters are not known, and those that were
-    run on less than half of the prompts: their means are of other prompts than the others'."""
+    """A mapping and the text of its file.
+
+    `unknown` are the models left out because their sizes are not known. `sparse` are the models that were run on less
+    than half of the prompts, so that their means are not comparable with the others'.
+    """
 
     mapping: Mapping
     text: str
@@ -102,12 +105,15 @@ def train_mapping(
     parts: bool = True,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Trained:
-    """With `parts`, parts of categories are learned. Their refiner is written beside `refiner_path` in the end."""
+    """Builds a mapping from an outcome file. With `parts`, parts of categories are learned.
+
+    Their refiner is then written to the folder of `refiner_path`, under a name that contains its digest.
+    """
     outcomes = read_outcomes(outcomes_path)
     pool, unknown = select(outcomes.models, read_pool(experts_path or PACKAGED))
     outcomes = outcomes.of_models([expert.name for expert in pool]).scored()
     refined, content, digest = None, b"", ""
-    # Parts are judged on prompts that they were not fitted on: of a single prompt there are no others.
+    # Cross-fitting needs at least two different prompts.
     if parts and len(set(groups(outcomes).tolist())) > 1:
         refined, refiner = _refine(outcomes, progress)
         content, digest = dump_refiner(refiner)
@@ -130,7 +136,7 @@ def train_mapping(
 
 
 def _write(path: Path, content: bytes) -> None:
-    """In one step."""
+    """Writes atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     partial.write_bytes(content)

@@ -1,4 +1,4 @@
-"""YAML that people write: whatever is wrong with it is said in one line."""
+"""Reads hand-written YAML and reports any error in one line."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from coe.platform.errors import ArtifactError
 
 
 def read_yaml(path: Path) -> Any:
-    """Raises ArtifactError that names the file."""
+    """Reads a YAML file. Raises ArtifactError naming the file."""
     try:
         return parse_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -19,10 +19,10 @@ def read_yaml(path: Path) -> Any:
 
 
 def parse_yaml(text: str) -> Any:
-    """Raises ArtifactError."""
+    """Parses YAML. Raises ArtifactError."""
     try:
         return yaml.safe_load(text)
-    # The last two: of a date that there is not, and of brackets without end.
+    # ValueError: an impossible date. RecursionError: brackets nested too deeply.
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         problem = " ".join(str(getattr(error, "problem", None) or error).split())
