@@ -1,8 +1,8 @@
 """Builds the ONNX graph of a BERT sentence encoder from its safetensors.
 
-The graph is the published one (Devlin et al. 2018, post-norm encoder) followed by mean pooling over the attention mask
-and L2 normalisation (Reimers and Gurevych 2019). It uses ONNX Runtime's fused BERT operators, so that nothing depends
-on whether an optimiser recognises a pattern. Weights are stored [out, in] in the safetensors and [in, out] here.
+The graph is the published post-norm encoder (Devlin et al. 2018), followed by mean pooling over the attention mask and
+L2 normalisation (Reimers and Gurevych 2019). It uses ONNX Runtime's fused BERT operators directly, so nothing depends
+on the graph optimiser recognising a pattern. Weights are [out, in] in the safetensors and [in, out] in the graph.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ OUTPUT = "sentence_embedding"
 
 @dataclass(frozen=True, slots=True)
 class BertConfig:
-    """The dimensions that the graph needs; the names are those of a BERT `config.json`."""
+    """The dimensions that the graph needs, named as in a BERT `config.json`."""
 
     hidden_size: int
     num_hidden_layers: int
@@ -42,7 +42,7 @@ class BertConfig:
 
 
 class _Graph:
-    """Collects nodes and initialisers; every method returns the name of what it made."""
+    """Collects nodes and initialisers; every method returns the name of what it adds."""
 
     def __init__(self, config: BertConfig, weights: Weights) -> None:
         self._config = config
@@ -59,7 +59,7 @@ class _Graph:
         return output
 
     def linear(self, prefix: str, x: str) -> str:
-        """x W: the bias goes into the fused operator that follows."""
+        """x W without the bias, which goes into the fused operator that follows."""
         weight = self.constant(f"{prefix}.weight", self._weights[f"{prefix}.weight"].T)
         return self.node("MatMul", [x, weight], f"{prefix}.matmul")
 
@@ -74,7 +74,7 @@ class _Graph:
 
     def embeddings(self, input_ids: str) -> str:
         words = self.constant("words", self._weights["embeddings.word_embeddings.weight"])
-        # One segment only, so its embedding is part of every position's.
+        # There is only one segment, so its embedding is added to every position's.
         segment = self._weights["embeddings.token_type_embeddings.weight"][0]
         positions = self.constant("positions", self._weights["embeddings.position_embeddings.weight"] + segment)
         gamma = self.constant("embeddings.gamma", self._weights["embeddings.LayerNorm.weight"])
@@ -119,9 +119,9 @@ class _Graph:
 
 
 def build(config: BertConfig, weights: Weights, layers: int) -> onnx.ModelProto:
-    """The model: input_ids, attention_mask int32 [batch, tokens] -> sentence_embedding float32 [batch, hidden].
+    """Builds the model: input_ids, attention_mask int32 [batch, tokens] -> sentence_embedding float32 [batch, hidden].
 
-    Only the first `layers` are run; the embedding is the mean of the last of them.
+    Only the first `layers` layers are built; the output of the last one is pooled.
     """
     graph = _Graph(config, weights)
     x = graph.embeddings("input_ids")

@@ -1,4 +1,4 @@
-"""Embeddings on disk, so that training twice does not encode twice."""
+"""Caches embeddings on disk, so that training again does not encode again."""
 
 import hashlib
 import os
@@ -14,22 +14,22 @@ from coe.encoder.folders import cache_dir
 
 # Texts encoded between two calls of `progress`.
 STEP = 256
-# The file is written after so many steps.
+# Steps between two writes of the file.
 STEPS_KEPT = 4
 
 
 class EmbeddingCache:
-    """Remembers embeddings by encoder fingerprint and text. One process writes at a time; the last one wins.
-
-    `progress(done, total)` is called with the number of texts that had to be encoded.
-    """
+    """Caches embeddings by encoder fingerprint and text. If several processes write, the last one wins."""
 
     def __init__(self, encoder: Encoder, folder: Path | None = None) -> None:
         self._encoder = encoder
         self._path = (folder or cache_dir("embeddings")) / f"{encoder.fingerprint}.npz"
 
     def encode(self, texts: Sequence[str], progress: Callable[[int, int], None] | None = None) -> NDArray[np.float32]:
-        """As `Encoder.encode`."""
+        """Like `Encoder.encode`, but encodes only texts that are not cached.
+
+        `progress(done, total)` counts only the texts that must be encoded.
+        """
         keys, vectors = self._read()
         row_of = {key: row for row, key in enumerate(keys)}
         wanted = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:16] for text in texts]
@@ -41,7 +41,7 @@ class EmbeddingCache:
             for key, _ in some:
                 row_of[key] = len(row_of)
             done = start + len(some)
-            # Kept now and then, so that what interrupts a long encoding does not undo it.
+            # Written periodically, so that an interruption does not lose all the work.
             if done == len(missing) or (start // STEP) % STEPS_KEPT == STEPS_KEPT - 1:
                 self._write(list(row_of), vectors)
             if progress is not None:
@@ -53,12 +53,12 @@ class EmbeddingCache:
         if not self._path.is_file():
             return empty
         try:
-            # Opened here, for the library leaves a file open that turns out to be none of its own.
+            # Opened here, because np.load leaves a file open that turns out not to be an archive.
             with self._path.open("rb") as file, np.load(file) as stored:
                 keys = stored["keys"]
                 return [key.tobytes() for key in keys], stored["vectors"]
         except (ValueError, KeyError, OSError, EOFError, BadZipFile):
-            # A cache that can't be read is made anew.
+            # An unreadable cache is rebuilt.
             return empty
 
     def _write(self, keys: Sequence[bytes], vectors: NDArray[np.float32]) -> None:

@@ -1,4 +1,4 @@
-"""Text to unit vectors: tokenise, run the ONNX model, pool."""
+"""Encodes texts as unit vectors: tokenises, runs the ONNX model and pools."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,21 +11,22 @@ from tokenizers import Tokenizer
 
 from coe.platform.errors import ArtifactError
 
-# Padded tokens a run may hold: bounds memory and keeps the working set near the cache.
+# Most tokens per run, padding included: bounds memory and keeps the working set close to the cache size.
 TOKENS_PER_RUN = 2048
-# No more characters are tokenised than this for each token that is kept.
+# Characters to tokenise for each token kept: bounds the time spent on a long text.
 CHARS_PER_TOKEN = 16
-# What tokens that begin a word start with (SentencePiece, byte-level BPE), and those that go on with one (WordPiece).
+# Prefixes of tokens that start a word (SentencePiece, byte-level BPE), and of those that continue one (WordPiece).
 WORD_MARKS = ("\u2581", "\u0120")
 CONTINUED = "##"
-# What the length of a vector of unit length differs from 1 at most, after rounding.
+# Largest deviation from 1 of the length of a unit vector, owing to rounding.
 UNIT = 1e-3
 
 
 class Encoder:
-    """A sentence encoder. Thread safe: ONNX Runtime sessions and tokenizers are.
+    """A sentence encoder. Thread-safe, because ONNX Runtime sessions and tokenizers are.
 
-    `fingerprint` names weights, tokenizer and token limit: vectors of two encoders may be compared when it is equal.
+    `fingerprint` identifies the weights, tokenizer and token limits: vectors of encoders with equal fingerprints are
+    comparable.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class Encoder:
         self.fingerprint = fingerprint
         self.max_tokens = max_tokens
         self.tail_tokens = tail_tokens
-        # int8 activations share one scale a run, so texts that run together would change each other's vectors.
+        # int8 activations share one scale per run, so texts in the same run would affect each other's vectors.
         self._batched = batched
         self._pool = None if batched or threads == 1 else ThreadPoolExecutor(threads, "encoder")
         options = ort.SessionOptions()
@@ -54,7 +55,7 @@ class Encoder:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime raises several unrelated types, all of which mean the same here
+        except Exception as error:  # ONNX Runtime raises several unrelated types, which all mean the same here
             raise ArtifactError(f"The encoder model {model} can't be loaded: {error}", encoder=name) from error
         self._inputs = {
             node.name: np.int64 if "int64" in node.type else np.int32 for node in self._session.get_inputs()
@@ -63,7 +64,7 @@ class Encoder:
             raise ArtifactError("An encoder model needs the inputs input_ids and attention_mask", encoder=name)
         self._output = self._session.get_outputs()[0]
         width = self._output.shape[-1]
-        # An export may have named the width instead of saying it.
+        # An export may give the width a symbolic name: then a run tells.
         self.dimensions = width if isinstance(width, int) else self._run([[0]]).shape[-1]
         try:
             self._tokenizer = Tokenizer.from_file(str(tokenizer))
@@ -73,7 +74,7 @@ class Encoder:
         self._tokenizer.no_truncation()
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embeddings float32 [len(texts), dimensions], each of length 1, in the order given."""
+        """Embeddings float32 [len(texts), dimensions], unit vectors in the order of the texts."""
         result = np.empty((len(texts), self.dimensions), np.float32)
         sequences = self._tokens(texts)
         lengths = [len(ids) for ids in sequences]
@@ -90,7 +91,7 @@ class Encoder:
         return result
 
     def vocabulary(self) -> list[str]:
-        """The tokens that are words, or begin one, without the marks of the tokenizer."""
+        """The tokens that are words or word beginnings, without the tokenizer's prefixes."""
         tokens = list(self._tokenizer.get_vocab())
         for mark in WORD_MARKS:
             marked = [token.removeprefix(mark) for token in tokens if token.startswith(mark)]
@@ -99,12 +100,12 @@ class Encoder:
         return [token for token in tokens if not token.startswith(CONTINUED)]
 
     def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each text; one that is too long keeps its start and its last `tail_tokens`."""
+        """Token ids of each text; a text that is too long keeps its start and its last `tail_tokens` tokens."""
         reach = self.max_tokens * CHARS_PER_TOKEN
         starts = self._tokenizer.encode_batch_fast([_encodable(text[:reach]) for text in texts])
         sequences = [encoding.ids for encoding in starts]
         for row, ids in enumerate(sequences):
-            # A start may be few tokens, as of a file in base64: what comes after it counts all the more.
+            # Even when the first `reach` characters are few tokens (base64, say), a longer text gets its tail appended.
             if len(ids) > self.max_tokens or len(texts[row]) > reach:
                 separator, kept = ids[-1], min(len(ids), self.max_tokens - self.tail_tokens) - 1
                 tail = self._tail(texts[row]) if self.tail_tokens else []
@@ -129,12 +130,12 @@ class Encoder:
 
 
 def _encodable(text: str) -> str:
-    """Half a surrogate pair, which JSON may hold and UTF-8 may not, becomes a question mark."""
+    """Replaces lone surrogates, which JSON allows and UTF-8 does not, by question marks."""
     return text.encode("utf-8", "replace").decode()
 
 
 def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Indices grouped by similar length, so that little is spent on padding."""
+    """Groups indices by similar length, so that there is little padding."""
     batch: list[int] = []
     for index in sorted(range(len(lengths)), key=lengths.__getitem__):
         if batch and (len(batch) + 1) * lengths[index] > TOKENS_PER_RUN:
@@ -146,14 +147,14 @@ def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
 
 
 def _mean_pool(hidden: NDArray[np.float32], mask: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Mean over the tokens of [batch, tokens, hidden]: for models that end before pooling."""
+    """Mean over the tokens of [batch, tokens, hidden], for models without pooling."""
     weight = mask[:, :, None].astype(np.float32)
     mean: NDArray[np.float32] = (hidden * weight).sum(1) / weight.sum(1)
     return mean
 
 
 def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Of unit length. Vectors that a model has made so keep their bits."""
+    """Normalises vectors to unit length. Those that already have it, up to rounding, are unchanged bit for bit."""
     length: NDArray[np.float32] = np.linalg.norm(vectors, axis=1, keepdims=True)
     length[np.abs(length - 1) < UNIT] = 1
     return vectors / length

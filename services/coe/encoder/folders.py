@@ -1,11 +1,11 @@
-"""Folders for what can be made again."""
+"""Cache folders, for files that can be recreated."""
 
 import os
 from pathlib import Path
 
 
 def cache_dir(name: str) -> Path:
-    """A folder of ours in the user's cache (XDG base directories), made when it is missing."""
+    """The folder `coe/NAME` in the user's cache (XDG base directories), created if missing."""
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = root / "coe" / name
     folder.mkdir(parents=True, exist_ok=True)

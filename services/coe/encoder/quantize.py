@@ -1,4 +1,4 @@
-"""An encoder with int8 matrix products, made once a machine."""
+"""Quantises an encoder's matrix products to int8, once per machine."""
 
 import logging
 import os
@@ -10,18 +10,19 @@ from coe.encoder.folders import cache_dir
 
 
 def quantized(model: Path, key: str) -> Path:
-    """Dynamic quantisation: int8 weights per output channel, activations quantised as they come.
+    """The dynamically quantised model: int8 weights per output channel, activations quantised at run time.
 
-    Weights use 7 of the 8 bits: AVX2 adds pairs of products in 16 bits, which would overflow with all 8.
+    Weights use 7 of the 8 bits: AVX2 adds pairs of products in 16 bits, which could overflow with all 8. The file is
+    cached under `key`.
     """
     target = cache_dir("encoder") / f"{key}.onnx"
     if target.is_file():
         return target
-    # Slow to import and only needed here.
+    # Imported here because it is slow and rarely needed.
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     partial = target.with_suffix(f".{os.getpid()}.partial")
-    # It recommends a preprocessing step that this graph does not need.
+    # Hides a recommendation of a preprocessing step that this graph does not need.
     logging.getLogger().addFilter(_quiet)
     try:
         quantize_dynamic(

