@@ -1,1 +1,1 @@
-"""`coe train router`: from labelled prompts to an artifact."""
+"""Trains a router artifact from labelled prompts, for `coe train router`."""

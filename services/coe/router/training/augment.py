@@ -1,4 +1,4 @@
-"""The same prompt as someone else would have typed it: typing errors, casing, wrappers. Deterministic by generator."""
+"""Augments prompts with typing errors, other casing and wrappers. Deterministic for a given generator."""
 
 from dataclasses import replace
 
@@ -20,7 +20,7 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 def augmented(prompt: LabelledPrompt, rng: np.random.Generator) -> LabelledPrompt:
-    """One variation, chosen at random."""
+    """A variation of the prompt, chosen at random."""
     kind = int(rng.integers(4))
     text = prompt.text
     if kind == 0:

@@ -1,4 +1,4 @@
-"""Puts an artifact together: featurise, validate on what is left out, calibrate, fit on everything."""
+"""Builds an artifact: featurises, validates on held-out prompts, calibrates, and fits on everything."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,9 +40,10 @@ def build(
     settings: FitSettings | None = None,
     progress: Progress = lambda what, done, total: None,
 ) -> Trained:
-    """The artifact of these prompts for this encoder. Deterministic by seed. See `gather` for the prompts' parts.
+    """Trains an artifact on these prompts for this encoder. Deterministic for a given seed.
 
-    Raises ArtifactError when so few prompts have a domain that too few are left to calibrate on.
+    See `gather` for the roles of the three collections of prompts. Raises ArtifactError when too few prompts have a
+    domain to hold out some for calibration.
     """
     settings = settings or FitSettings()
     corpus = gather(collected, seeds, others, np.random.default_rng(seed))
@@ -86,7 +87,7 @@ def build(
 
 
 def _held_out(corpus: Corpus, table: Table, settings: FitSettings, seed: int, progress: Progress) -> HeldOut:
-    """Scores of the held prompts, and of each round's by models that left them out."""
+    """Scores of the held prompts and of the prompts of each round, all by models that did not see them."""
     count = len(corpus.categories)
     heads, near = fit(_capped(table[~corpus.seen], settings, seed), count, settings, seed)
     ordinary = scored(heads, near, table[np.flatnonzero(corpus.held)], SEEN)

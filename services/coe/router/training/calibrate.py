@@ -1,4 +1,4 @@
-"""From scores of held-out prompts: the detectors of outliers, the temperature and the thresholds. Pure."""
+"""Fits the outlier detectors, the temperature and the thresholds to scores of held-out prompts. Pure."""
 
 from dataclasses import dataclass
 
@@ -17,12 +17,13 @@ from coe.router.training.validate import DOMAIN, NOISE, OTHER, SEEN, UNSEEN, Hel
 Floats = NDArray[np.float32]
 Weights = NDArray[np.float64]
 
-# Conformal thresholds, as shares of prompts from unseen sources: those that may go to `general` as out of distribution,
-# and those that may go there at all.
+# Conformal thresholds, as shares of the prompts of unseen sources: those sent to `general` as out of distribution, and
+# those sent there for either reason.
 STRANGE_SHARE, REJECTED_SHARE = 0.03, 0.12
-# No prompt is sent away that a router is so sure of, however sure it is of the others.
+# Upper bound on the confidence threshold: a prompt this confident is not rejected, however confident the others are.
 SURE = 0.9
-# What each detector tells from ordinary prompts, and by what. Topics show in the heads, noise in the text.
+# The kinds of outliers that each detector finds, and the features it uses. Strange topics show in the heads, noise in
+# the text.
 DETECTORS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
     ((DOMAIN, OTHER), ("none", "energy", "entropy", "distance")),
     (
@@ -35,10 +36,10 @@ DETECTORS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
     ),
     (("injection",), ("none", "distance", *phrases.FEATURES)),
 )
-# The logit of a detector that nothing was learnt for.
+# Bias of a detector without training outliers: it never fires.
 NEVER = -50.0
-# Detectors are fitted at even odds. Each kind of noise is taken to be rarer than a strange topic by this much on the
-# logit scale: half a unit more costs as much AUROC on noise as it brings on topics.
+# Detectors are fitted at even odds. Each kind of noise is assumed to be rarer than a strange topic by this much on the
+# logit scale: half a unit more would cost as much AUROC on noise as it would gain on topics.
 RARER = 1.5
 
 
@@ -51,7 +52,7 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Judged:
-    """What a calibrated router says of held-out prompts."""
+    """A calibrated router's output for held-out prompts; `covered`: not rejected by a threshold."""
 
     probabilities: Floats
     strange: Floats
@@ -59,7 +60,7 @@ class Judged:
 
 
 def equal_groups(held: HeldOut) -> Weights:
-    """Weights that give every group of a role the same share; those of a role sum to 1."""
+    """Weights [n] that sum to 1 for each role and, within a role, are equal for each group."""
     weight = np.zeros(len(held))
     for role in np.unique(held.role):
         rows = held.role == role
@@ -69,9 +70,10 @@ def equal_groups(held: HeldOut) -> Weights:
 
 
 def calibrate(held: HeldOut, neighbour_share: float) -> Calibration:
-    """Seen and unseen sources weigh the same, and so do left-out domains and other domains.
+    """Calibrates with equal weight for seen and unseen sources, and for left-out and other domains.
 
-    Where no source could be left out, the thresholds are those of seen ones, and send away less than of unseen ones.
+    If no source could be left out, the thresholds are set on seen sources; prompts of unseen ones will then be rejected
+    more often.
     """
     weight = equal_groups(held)
     inside = np.isin(held.role, (SEEN, UNSEEN))
@@ -84,7 +86,7 @@ def calibrate(held: HeldOut, neighbour_share: float) -> Calibration:
 
 
 def fit_detectors(held: HeldOut, weight: Weights) -> Detectors:
-    """Each from its own kind of outliers, against ordinary prompts; a kind that there are none of finds nothing."""
+    """Fits each detector on its own kinds of outliers against ordinary prompts; without any, it never fires."""
     inside = np.isin(held.role, (SEEN, UNSEEN))
     kind = np.array(
         [family(group) if role == NOISE else str(role) for role, group in zip(held.role, held.group, strict=True)]
@@ -106,7 +108,10 @@ def fit_detectors(held: HeldOut, weight: Weights) -> Detectors:
 
 
 def thresholds(confidence: Floats, strange: Floats, weight: Weights) -> Thresholds:
-    """The shares above, by weight; a prompt that is strange is not also rejected for its confidence."""
+    """Thresholds that reject the weighted shares above.
+
+    A prompt rejected as out of distribution does not count towards those rejected for low confidence.
+    """
     limit = min(-_quantile(-strange, weight, STRANGE_SHARE), 1.0)
     kept = strange <= limit
     share = (REJECTED_SHARE - weight[~kept].sum() / weight.sum()) / (weight[kept].sum() / weight.sum())
@@ -114,7 +119,10 @@ def thresholds(confidence: Floats, strange: Floats, weight: Weights) -> Threshol
 
 
 def _quantile(values: Floats, weight: Weights, share: float) -> float:
-    """The largest value below which another one lies with a probability of at most `share`; that one counts too."""
+    """The largest value that a further one falls below with probability of at most `share` (conformal quantile).
+
+    The further value counts as one of n + 1; -inf when there is no such value.
+    """
     order = np.argsort(values)
     cumulated = np.cumsum(weight[order]) / (weight.sum() * (1 + 1 / len(values)))
     place = int(np.searchsorted(cumulated, share, side="right")) - 1
@@ -122,7 +130,7 @@ def _quantile(values: Floats, weight: Weights, share: float) -> float:
 
 
 def fit_temperature(held: HeldOut, strange: Floats, weight: Weights, neighbour_share: float) -> Temperature:
-    """Minimises the weighted negative log likelihood."""
+    """The temperature that minimises the weighted negative log likelihood."""
     rows = np.arange(len(held))
 
     def loss(parameters: Weights) -> float:
@@ -134,7 +142,7 @@ def fit_temperature(held: HeldOut, strange: Floats, weight: Weights, neighbour_s
 
 
 def probabilities(held: HeldOut, strange: Floats, temperature: Temperature, neighbour_share: float) -> Floats:
-    """As `RouterModel.scores` computes them."""
+    """Probabilities [n, C] as `RouterModel.scores` computes them."""
     head = softmax(held.logits / temperature.of(strange)[:, None], axis=1)
     return temperature.temper((1 - neighbour_share) * head + neighbour_share * held.votes)
 

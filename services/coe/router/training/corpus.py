@@ -1,4 +1,4 @@
-"""What a router is trained and judged on: prompts, seeds, other domains, variations and made outliers. Pure."""
+"""Assembles the training corpus: prompts, seeds, other domains, variations and synthetic outliers. Pure."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -15,23 +15,23 @@ from coe.router.training.seeds import SOURCE as SEEDS
 
 Mask = NDArray[np.bool_]
 
-# Most prompts of one source and language; more add time and no accuracy.
+# Most prompts of one category, source and language; more would cost time without adding accuracy.
 MOST_PER_SOURCE = 3000
-# Most prompts of one source of other domains.
+# The same for prompts of other domains.
 MOST_OTHERS = 150
-# Share of the collected prompts that is held out to calibrate on.
+# Share of the labelled prompts, seeds excepted, that is held out for calibration.
 HELD_OUT_SHARE = 0.15
-# Prompts of one source and language that also appear in a variation, and made outliers of each way.
+# Prompts of one category, source and language that also appear as a variation; synthetic outliers made in each way.
 AUGMENTED, OUTLIERS = 60, 200
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Corpus:
-    """n prompts: of the `categories`, then of other domains, variations, and outliers, which have no domain.
+    """n prompts: first those of the `categories`, then of other domains, variations, and outliers without a domain.
 
-    Masks [n]: `held` prompts are judged on, and until then nothing learns from `seen` ones: these and their variations.
-    `written` prompts are what people wrote, no variations and outliers. `stands_for` [n] is how many collected prompts
-    each of the held ones represents.
+    Masks [n]: `held` prompts are for validation and calibration. `seen` adds their variations; no model learns from
+    these until the final fit. `written` excludes variations and outliers. `stands_for` [n] is how many collected
+    prompts each held prompt represents.
     """
 
     categories: tuple[str, ...]
@@ -43,7 +43,7 @@ class Corpus:
 
     @property
     def targets(self) -> NDArray[np.int64]:
-        """The category of each prompt, their number for what belongs to none."""
+        """The index of each prompt's category; the number of categories for prompts of none."""
         index = {category: number for number, category in enumerate(self.categories)}
         return np.array([index.get(prompt.domain, len(index)) for prompt in self.prompts], np.int64)
 
@@ -54,9 +54,9 @@ def gather(
     others: Sequence[LabelledPrompt],
     rng: np.random.Generator,
 ) -> Corpus:
-    """The domains of `collected` and `seeds` are the categories; prompts of `others` are in one of them or in none.
+    """Assembles the corpus. The domains of `collected` and `seeds` are the categories.
 
-    Seeds are never held out.
+    Prompts of `others` belong to one of them or to none. Seeds are never held out.
     """
     categories = tuple(sorted({prompt.domain for prompt in (*collected, *seeds)} - {""}))
     every = [prompt for prompt in distinct([*collected, *seeds, *_fresh(others, collected)]) if prompt.domain]
@@ -67,7 +67,7 @@ def gather(
     held = (rng.random(len(labelled)) < HELD_OUT_SHARE) & np.array([prompt.source != SEEDS for prompt in labelled])
     varied_from = sample(labelled, AUGMENTED, rng)
     varied = [augmented(labelled[row], rng) for row in varied_from.tolist()]
-    # Outliers are not made from held prompts: their words would be known.
+    # Outliers are not made from held prompts, whose words would then be known.
     texts = noise.Texts.of([prompt for prompt, judged in zip(labelled, held, strict=True) if not judged])
     made = [LabelledPrompt(text, "", way) for way in noise.WAYS for text in noise.make(way, texts, OUTLIERS, rng)]
     none, no_outlier = np.zeros(len(strangers), np.bool_), np.zeros(len(made), np.bool_)
@@ -85,7 +85,7 @@ def gather(
 
 
 def _fresh(others: Sequence[LabelledPrompt], collected: Sequence[LabelledPrompt]) -> list[LabelledPrompt]:
-    """Others that don't end as a collected prompt does: a copy in another wrapper would be seen while held out."""
+    """Others that don't end like a collected prompt: they could be copies of held-out prompts in another wrapper."""
     ends = {_end(prompt.text) for prompt in collected}
     return [prompt for prompt in others if _end(prompt.text) not in ends]
 
@@ -97,7 +97,7 @@ def _end(text: str) -> str:
 def _stands_for(
     prompts: Sequence[LabelledPrompt], held: Mask, collected: Sequence[LabelledPrompt]
 ) -> NDArray[np.float64]:
-    """Other collections' prompts stand for none."""
+    """How many collected prompts each prompt represents: 0 unless it is held out and of the same source and domain."""
     all_of = Counter((prompt.source, prompt.domain) for prompt in collected)
     held_of = Counter((prompts[row].source, prompts[row].domain) for row in np.flatnonzero(held).tolist())
     groups = [(prompt.source, prompt.domain) for prompt in prompts]

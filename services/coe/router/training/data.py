@@ -1,4 +1,4 @@
-"""Labelled prompts from JSON lines: `prompt`, `domain`, and where known `source` and `language`."""
+"""Reads labelled prompts from JSON Lines: `prompt`, `domain` and, where known, `source` and `language`."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,13 +8,13 @@ from typing import Any
 from coe.platform.errors import ArtifactError
 from coe.router.training import rows
 
-# Domains that only say where a prompt was found.
+# Domains that name only where a prompt was found, not its topic.
 UNLABELLED = frozenset({"", "arena-hard"})
 
 
 @dataclass(frozen=True, slots=True)
 class LabelledPrompt:
-    """`domain` is empty when nobody labelled the prompt. `source` names the collection it comes from."""
+    """`domain` is empty if the prompt has no label. `source` names the collection it comes from."""
 
     text: str
     domain: str
@@ -23,9 +23,9 @@ class LabelledPrompt:
 
 
 def load(path: Path, unlabelled: frozenset[str] = UNLABELLED, *, every_domain: bool = False) -> list[LabelledPrompt]:
-    """Prompts of the `unlabelled` domains get none. Raises ArtifactError that names the line which can't be read.
+    """Reads prompts; those of the `unlabelled` domains get an empty domain. Raises ArtifactError naming a bad line.
 
-    `every_domain`: a line without a domain can't be read either.
+    `every_domain`: a line without a domain is bad, too.
     """
     prompts = [_parse(row, number, path, unlabelled, every_domain) for number, row in rows.read(path)]
     if not prompts:
@@ -52,7 +52,7 @@ def _parse(
 
 
 def distinct(prompts: Iterable[LabelledPrompt]) -> list[LabelledPrompt]:
-    """Without empty prompts and repetitions; the first one stays."""
+    """The prompts without empty ones and duplicates; the first of several is kept."""
     seen: dict[str, LabelledPrompt] = {}
     for prompt in prompts:
         if prompt.text.strip():

@@ -1,4 +1,4 @@
-"""Texts to features, with the embeddings from the cache."""
+"""Turns texts into features, taking embeddings from the cache."""
 
 from collections.abc import Callable, Sequence
 
@@ -13,14 +13,14 @@ Progress = Callable[[str, int, int], None]
 
 
 class Featuriser:
-    """`progress(what, done, total)` is called now and then."""
+    """Computes features and calls `progress(what, done, total)` periodically."""
 
     def __init__(self, cache: EmbeddingCache, progress: Progress) -> None:
         self._cache = cache
         self._progress = progress
 
     def __call__(self, texts: Sequence[str], novelty: NDArray[np.float32]) -> Features:
-        """`novelty` is of the same texts."""
+        """Features of `texts`, whose novelty features are given."""
         embeddings = self._cache.encode(texts, lambda done, total: self._progress("Encoding prompts", done, total))
         words = []
         for done, text in enumerate(texts, 1):

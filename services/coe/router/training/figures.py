@@ -1,4 +1,4 @@
-"""The figures of a router from held-out scores, calibrated on other prompts than they are counted on. Pure."""
+"""Computes a router's figures from held-out scores, calibrated on other prompts than they are measured on. Pure."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ PARTS = 5
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """`summary` goes into the artifact; `unseen` is the accuracy of each left-out source, `aurocs` of each outlier."""
+    """`summary` goes into the artifact. `unseen` is the accuracy by left-out source, `aurocs` the AUROC by outlier."""
 
     summary: Mapping[str, float]
     unseen: Mapping[str, float]
@@ -25,12 +25,12 @@ class Figures:
 
 
 def nested(held: HeldOut, neighbour_share: float) -> Judged:
-    """Each group is judged by a calibration that never saw it: temperature, detectors and thresholds included."""
+    """Output for each group under a calibration (temperature, detectors and thresholds) that did not see it."""
     part = np.empty(len(held), np.int64)
     for role in np.unique(held.role):
         rows = held.role == role
         inverse = np.unique(held.group[rows], return_inverse=True)[1]
-        # Prompts of seen sources are alike in all groups, and so are split one by one.
+        # Seen sources need not be kept whole: their prompts are split individually.
         part[rows] = np.arange(rows.sum()) % PARTS if role == SEEN else inverse % PARTS
     likely = np.empty_like(held.logits)
     strange = np.empty(len(held), np.float32)
@@ -43,11 +43,11 @@ def nested(held: HeldOut, neighbour_share: float) -> Judged:
 
 
 def figures(held: HeldOut, found: Judged, natural: NDArray[np.float64]) -> Figures:
-    """`natural`: what each seen prompt stands for, so that seen sources count as they come in the file.
+    """Computes the figures. `natural` is the number of prompts that each seen one represents.
 
-    Unseen sources count equally; where none was left out there are no figures of them. An out-of-distribution AUROC is
-    against prompts of seen and unseen sources alike, one that starts with `seen_` against those of seen sources. Ways
-    of one family of noise count as one together.
+    Seen sources are thus weighted by their frequency in the file. Unseen sources are weighted equally; without
+    left-out sources, their figures are missing. AUROCs compare outliers with the prompts of seen and unseen sources, or
+    of seen sources only if the name starts with `seen_`. The ways of one family of noise together count as one.
     """
     right = found.probabilities.argmax(1) == held.target
     confidence = found.probabilities.max(1)
@@ -81,7 +81,7 @@ def figures(held: HeldOut, found: Judged, natural: NDArray[np.float64]) -> Figur
 
 
 def _aurocs(held: HeldOut, found: Judged, role: str, inside: NDArray[np.bool_]) -> dict[str, float]:
-    """Of each group of a role, against the prompts `inside`."""
+    """The AUROC of each group of a role against the prompts `inside`."""
     outside = held.role == role
     return {
         str(group): auroc(found.strange[inside], found.strange[outside & (held.group == group)])
@@ -90,7 +90,7 @@ def _aurocs(held: HeldOut, found: Judged, role: str, inside: NDArray[np.bool_]) 
 
 
 def _mean(each: Mapping[str, float], *, families: bool) -> float:
-    """Over groups, or over the means of their families."""
+    """The mean over groups, or over the means of their families."""
     alike: dict[str, list[float]] = defaultdict(list)
     for group, value in each.items():
         alike[family(group) if families else group].append(value)

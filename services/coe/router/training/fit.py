@@ -1,4 +1,4 @@
-"""Fits the parts of a RouterModel. Deterministic by seed; no I/O."""
+"""Fits the parts of a RouterModel. Deterministic for a given seed; no I/O."""
 
 import warnings
 from collections import Counter
@@ -19,22 +19,22 @@ from coe.router.training.seeds import SOURCE as SEEDS
 
 Floats = NDArray[np.float32]
 Labels = NDArray[np.int64]
-# Logit of a category that a model was not shown.
+# Logit of a category without training prompts.
 NEVER = -50.0
 
 
 @dataclass(frozen=True, slots=True)
 class FitSettings:
-    """Set by hand, then judged on whole held-out sources (docs/routing.md has the figures)."""
+    """Hyperparameters, set by hand and validated on whole held-out sources (docs/routing.md has the figures)."""
 
-    # Inverse L2 regularisation of the two heads.
+    # Inverse L2 regularisation strength of the two heads.
     embedding_c: float = 3.0
     lexical_c: float = 10.0
-    # Both heads stop here, long after the held-out figures have settled.
+    # Iteration limit of both heads, well beyond where the held-out figures settle.
     iterations: int = 40
-    # What the seeds of a category weigh beside its collected prompts.
+    # Weight of all seeds of a category relative to all its collected prompts.
     seed_weight: float = 1.0
-    # Most prompts of one source that the heads learn from, and that become prototypes.
+    # Most prompts of one category, source and language that the heads learn from, and that become prototypes.
     per_source: int = 3000
     prototypes: int = 80
     k: int = 30
@@ -45,16 +45,16 @@ class FitSettings:
 def fit_heads(
     features: Features, targets: Labels, prompts: Sequence[LabelledPrompt], categories: int, settings: FitSettings
 ) -> Heads:
-    """Both heads, each fitted on its own: fitted together, the words would explain the embedding away.
+    """Fits both heads, each on its own: fitted jointly, the words would explain away the embedding.
 
-    Target `categories` is that of no category. A target that no prompt has is never chosen.
+    The target of no category is `categories`, their number. A target that no prompt has is never chosen.
     """
     weight = balance(targets, prompts, settings.seed_weight).astype(np.float32)
     embedding = LogisticRegression(C=settings.embedding_c, max_iter=settings.iterations, tol=1e-3)
     lexical = LogisticRegression(C=settings.lexical_c, max_iter=settings.iterations, tol=1e-3, fit_intercept=False)
-    # Linear algebra on more threads than there are free cores spins instead of working.
+    # With more threads than free cores, BLAS spins instead of working.
     with threadpool_limits(1), warnings.catch_warnings():
-        # Stopping early is meant.
+        # Stopping early is intended.
         warnings.simplefilter("ignore", ConvergenceWarning)
         embedding.fit(features.embeddings, targets, sample_weight=weight)
         lexical.fit(sparse(features), targets, sample_weight=weight)
@@ -78,8 +78,10 @@ def sparse(features: Features) -> csr_matrix:
 
 
 def balance(targets: Labels, prompts: Sequence[LabelledPrompt], seed_weight: float) -> NDArray[np.float64]:
-    """Weights that make categories equal, and within one: collected prompts by the root of their source's size, so
-    that no source drowns the others, and seeds `seed_weight` times as much as all of them. Mean 1.
+    """Weights, with mean 1, that give each category the same total.
+
+    Within a category, a source weighs the square root of its size, so that none drowns out the others, and all seeds
+    together weigh `seed_weight` times as much as all other prompts.
     """
     groups = [(int(target), prompt.source) for target, prompt in zip(targets, prompts, strict=True)]
     sizes = Counter(groups)
@@ -98,13 +100,16 @@ def balance(targets: Labels, prompts: Sequence[LabelledPrompt], seed_weight: flo
 def neighbours(
     features: Features, targets: Labels, prompts: Sequence[LabelledPrompt], settings: FitSettings, seed: int
 ) -> Neighbours:
-    """Prototypes: a sample of every source."""
+    """The prototypes: a sample of each category, source and language."""
     chosen = sample(prompts, settings.prototypes, np.random.default_rng(seed), all_seeds=False)
     return Neighbours(features.embeddings[chosen], targets[chosen], settings.k, settings.sharpness)
 
 
 def sample(prompts: Sequence[LabelledPrompt], most: int, rng: np.random.Generator, *, all_seeds: bool = True) -> Labels:
-    """Indices of at most `most` prompts of each category, source and language, in order."""
+    """Indices, in order, of at most `most` prompts of each category, source and language.
+
+    `all_seeds`: seeds are not limited.
+    """
     taken: Counter[tuple[str, str, str]] = Counter()
     kept = []
     for index in rng.permutation(len(prompts)):
@@ -117,7 +122,7 @@ def sample(prompts: Sequence[LabelledPrompt], most: int, rng: np.random.Generato
 
 
 def fit_detector(features: Floats, outside: NDArray[np.bool_], weight: Floats) -> tuple[Floats, float]:
-    """Weights and bias of a logistic score that tells outliers from ordinary prompts by features [n, K]."""
+    """Weights and bias of a logistic score that separates outliers from ordinary prompts by features [n, K]."""
     scale = features.std(0) + 1e-6
     head = LogisticRegression(C=1.0, max_iter=500).fit(features / scale, outside, sample_weight=weight)
     return (head.coef_[0] / scale).astype(np.float32), float(head.intercept_[0])

@@ -1,8 +1,9 @@
-"""What validation leaves out: whole sources and whole domains, because a random split overstates accuracy. Pure.
+"""Chooses what validation leaves out: whole sources and domains, because a random split overstates accuracy. Pure.
 
-Prompts of one source share templates. So a source is left out whole, with all domains it has, when each of them has
-another one; else one domain of it; and of a category with one source in many languages, a language. Beside sources
-each round leaves out collections of other domains and kinds of made outliers: nothing is judged by what saw it.
+Prompts of one source share templates. A source is therefore left out as a whole, with all its domains, if each of them
+has another source. Otherwise its domains that have another source are left out one by one, and a category whose only
+source is in many languages is split by language. The rounds that leave out sources also leave out collections of other
+domains and kinds of synthetic outliers, so that nothing is scored by a model that saw it.
 """
 
 from collections import defaultdict
@@ -12,24 +13,25 @@ from dataclasses import dataclass
 from coe.router.training.data import LabelledPrompt
 from coe.router.training.seeds import SOURCE as SEEDS
 
-# A category of one source in so many languages is split by language; every other one is left out, to save time.
+# A category with a single source is split by language from this many languages on. To save time, only every second
+# language is left out.
 MANY_LANGUAGES = 4
-# Outliers are left out in so many rounds at least: those of the others show what belongs to no category.
+# Fewest rounds that leave out outliers: in each, the outliers of the other rounds show what belongs to no category.
 FEWEST_ROUNDS = 2
-# Domains that a round leaves out at once.
+# Domains that one round leaves out together.
 DOMAINS_AT_ONCE = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """Prompts of these domains, of one source and language where given; without a source, of all of them."""
+    """Prompts of some domains, restricted to one source and one language where given."""
 
     domains: frozenset[str]
     source: str = ""
     language: str = ""
 
     def holds(self, prompt: LabelledPrompt) -> bool:
-        """Whether the prompt is scored by this fold. Seeds are never tested on."""
+        """Whether the prompt is tested in this fold. Seeds never are."""
         return (
             prompt.domain in self.domains
             and prompt.source != SEEDS
@@ -38,20 +40,20 @@ class Fold:
         )
 
     def hides(self, prompt: LabelledPrompt) -> bool:
-        """Whether the fold's model must not learn from the prompt: of a left-out domain neither from its seeds."""
+        """Whether the fold's model must not learn from the prompt; for a left-out domain, that includes its seeds."""
         return self.holds(prompt) or (not self.source and prompt.domain in self.domains)
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """Folds of different domains that one model can leave out at once, and the sources of outliers that it does."""
+    """Folds of different domains, and sources of outliers (`strangers`), that one model leaves out together."""
 
     folds: tuple[Fold, ...]
     strangers: frozenset[str] = frozenset()
 
 
 def source_rounds(prompts: Sequence[LabelledPrompt], strangers: Sequence[str]) -> list[Round]:
-    """Each source that others can stand in for, and the sources of `strangers` spread over the rounds."""
+    """Rounds that leave out each source that others can stand in for; `strangers` are spread over them."""
     rounds: list[list[Fold]] = []
     for fold in _source_folds(prompts):
         free = (group for group in rounds if not any(fold.domains & other.domains for other in group))
@@ -69,7 +71,7 @@ def source_rounds(prompts: Sequence[LabelledPrompt], strangers: Sequence[str]) -
 
 
 def domain_rounds(domains: Sequence[str]) -> list[Round]:
-    """Each domain, a few at once: the router does not know them, and their prompts are to be told from others."""
+    """Rounds that leave out each domain, a few at a time, to measure how well unknown domains are detected."""
     return [
         Round(tuple(Fold(frozenset({domain})) for domain in domains[start : start + DOMAINS_AT_ONCE]))
         for start in range(0, len(domains), DOMAINS_AT_ONCE)

@@ -1,4 +1,4 @@
-"""A category that a user adds to a trained router, from a folder of prompts: nothing else is trained again."""
+"""Adds a user's category to a trained router from a folder of prompts, without retraining the rest."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,12 +17,12 @@ from coe.router.training.data import load
 MIN_PROMPTS = 8
 MOST_PROTOTYPES = 300
 INVERSE_REGULARISATION = 30.0
-# Endings of files with a prompt a line, and with an object a line.
+# Suffixes of files with one prompt per line, and with one JSON object per line.
 LINES, OBJECTS = ".txt", ".jsonl"
 
 
 def read_folder(folder: Path) -> list[str]:
-    """The distinct prompts of a folder: one a line in `*.txt`, and `prompt` in `*.jsonl`. Raises ArtifactError."""
+    """The distinct prompts of a folder: lines of `*.txt` and `prompt` fields of `*.jsonl`. Raises ArtifactError."""
     if not folder.is_dir():
         raise ArtifactError(f"{folder} is not a folder", folder=folder)
     files = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in (LINES, OBJECTS)]
@@ -39,18 +39,18 @@ def read_folder(folder: Path) -> list[str]:
 
 def _lines(path: Path) -> list[str]:
     try:
-        # Some editors begin a file with a byte order mark.
+        # utf-8-sig, because some editors write a byte order mark.
         return path.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise ArtifactError(f"{path} is not UTF-8 text: {error}", path=path) from None
 
 
 def add_category(artifact: Artifact, name: str, texts: Sequence[str], encoder: Encoder, *, seed: int = 0) -> Artifact:
-    """The artifact with one category more: a logistic gate against the prototypes of all others, in front of them.
+    """The artifact with one more category: a logistic gate, fitted against the prototypes of all other categories.
 
-    Prompts that the gate does not claim keep the relative probabilities they had. A category that was added before is
-    replaced. Raises ArtifactError when the router was trained with the category, it has too few prompts, or its name
-    would be taken for a part of another.
+    Prompts that the gate does not claim keep their relative probabilities. A category added before is replaced. Raises
+    ArtifactError when the router was trained with the category, when it has too few prompts, and when its name is
+    invalid: empty, not printable, or with a slash, which would make it a part of another category.
     """
     if "/" in name or not name.isprintable() or not name.strip():
         raise ArtifactError(
@@ -81,7 +81,7 @@ def add_category(artifact: Artifact, name: str, texts: Sequence[str], encoder: E
 
 
 def _without(model: RouterModel, name: str) -> RouterModel:
-    """The model without the gate of a category, where it has one."""
+    """The model without the gate of a category, if it has one. Raises ArtifactError for a category of the heads."""
     if name not in model.categories:
         return model
     number = model.categories.index(name)

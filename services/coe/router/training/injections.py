@@ -1,4 +1,4 @@
-"""Phrases that try to take a model over, written for this project (`injections.yaml`), and the weights they teach."""
+"""Generates prompt-injection phrases from `injections.yaml` and learns the weights of `Phrases` from them."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -15,13 +15,13 @@ from threadpoolctl import threadpool_limits
 from coe.router.phrases import BUCKETS, SPANS, Phrases, buckets, tokens
 
 ORDINARY, ERRANDS = "ordinary", "errands"
-# Phrases made for each way, and sentences of ordinary prompts that they are told from.
+# Phrases generated for each way, and most sentences of ordinary prompts to contrast them with.
 MADE, MOST_SENTENCES = 400, 12_000
-# Ordinary prompts whose likeliest phrases are learnt from.
+# Ordinary prompts to mine for hard negatives.
 MOST_MINED = 6_000
-# What ordinary prompts say in much the same words counts so often.
+# Repetitions of the ordinary phrases whose wording resembles an injection.
 ORDINARY_COUNT = 8
-# Words that are learnt from at once, at least and at most.
+# Fewest and most words of a training sentence.
 FEWEST_WORDS, MOST_WORDS = 3, 24
 MOST_CHARS = 3_000
 INVERSE_REGULARISATION = 0.3
@@ -34,17 +34,17 @@ def ways() -> list[str]:
 
 
 def injections(way: str, count: int, rng: np.random.Generator) -> list[str]:
-    """`count` phrases of one way, each with an errand where it takes one."""
+    """`count` random phrases of one way, with an errand filled in where there is a placeholder."""
     known, errands = _phrases()[way], _phrases()[ERRANDS]
     drawn = zip(rng.integers(len(known), size=count), rng.integers(len(errands), size=count), strict=True)
     return [known[phrase].replace("{}", errands[errand]) for phrase, errand in drawn]
 
 
 def fit_phrases(learnt: Iterable[str], prompts: Sequence[str], rng: np.random.Generator) -> Phrases:
-    """Tells phrases of the ways `learnt` from the sentences of ordinary `prompts`.
+    """Learns to separate phrases of the ways `learnt` from sentences of ordinary `prompts`.
 
-    The score of a text is that of its likeliest phrase, and a long text has many. So a second fit has the likeliest
-    phrases of ordinary prompts by the first one (hard negatives) among the sentences.
+    A text scores as high as its likeliest phrase, and a long text has many. A second fit therefore adds hard negatives:
+    the phrases of ordinary prompts that the first fit finds likeliest.
     """
     strange = [words for way in learnt for text in injections(way, MADE, rng) for words in _sentences(text)]
     ordinary = [words for text in prompts for words in _sentences(text)]
@@ -72,7 +72,7 @@ def _phrases() -> dict[str, list[str]]:
 
 
 def _sentences(text: str) -> list[list[str]]:
-    """Words of each sentence; long ones are cut."""
+    """The words of each sentence; long sentences are split, and short pieces dropped."""
     found = []
     for sentence in _END.split(text[:MOST_CHARS]):
         words = tokens(sentence)
@@ -81,7 +81,7 @@ def _sentences(text: str) -> list[list[str]]:
 
 
 def _counted(sentences: Sequence[Sequence[str]]) -> csr_matrix:
-    """[n, BUCKETS]: 1 for what a sentence has."""
+    """A binary matrix [n, BUCKETS]: 1 where a sentence has a word or pair in the bucket."""
     has: list[NDArray[np.int64]] = [
         np.unique(np.concatenate([buckets("", words), buckets(" ", words, words[1:]), buckets("  ", words, words[2:])]))
         for words in sentences

@@ -1,7 +1,7 @@
-"""Prompts that no category should claim, made from ordinary ones: what the out-of-distribution score learns from.
+"""Makes synthetic outliers, which no category should claim, from ordinary prompts.
 
-Learning it from made outliers is outlier exposure (Hendrycks et al. 2019). Outliers of a family (`typing`) are made in
-several ways (`typing/neighbouring keys`), which are left out in turn to validate it.
+The out-of-distribution score learns from them (outlier exposure, Hendrycks et al. 2019). Outliers of a family
+(`typing`) are made in several ways (`typing/neighbouring keys`), each of which is left out in some validation round.
 """
 
 import re
@@ -15,9 +15,9 @@ from coe.router.training.augment import LETTERS, typing_errors
 from coe.router.training.data import LabelledPrompt
 from coe.router.training.injections import injections
 
-# First and last code point of alphabets that prompts hardly come in.
+# First and last code points of alphabets that prompts rarely use.
 ALPHABETS = ((0x0391, 0x03C9), (0x0531, 0x0556), (0x05D0, 0x05EA), (0x10D0, 0x10FF), (0x1200, 0x1340), (0x13A0, 0x13EF))
-# Latin letters as other alphabets write about the same sounds.
+# Latin letters and their rough phonetic equivalents in other alphabets.
 TRANSLITERATIONS = tuple(
     str.maketrans(latin, other)
     for latin, other in (
@@ -28,15 +28,15 @@ TRANSLITERATIONS = tuple(
     )
 )
 KEY_ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
-# A language with so few texts says nothing of how it mixes with others.
+# Languages with fewer texts are not mixed with others.
 MIN_TEXTS = 3
-# Characters taken of a text.
+# Characters taken from the start of a text.
 MOST_CHARS = 400
 
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    """Ordinary prompts that outliers are made from: `plain` in English, `foreign` by language."""
+    """Ordinary prompts to make outliers from: `plain` in English or of unknown language, `foreign` by language."""
 
     plain: Sequence[str]
     foreign: Mapping[str, Sequence[str]]
@@ -112,7 +112,7 @@ def switching_sentences(texts: Texts, rng: np.random.Generator) -> str:
 
 
 def _injection(way: str) -> Way:
-    """Alone, behind an ordinary prompt, or before one."""
+    """An injected phrase alone, after an ordinary prompt, or before one."""
 
     def make(texts: Texts, rng: np.random.Generator) -> str:
         phrase = injections(way, 1, rng)[0]
@@ -148,7 +148,7 @@ def family(way: str) -> str:
 
 
 def make(way: str, texts: Texts, count: int, rng: np.random.Generator) -> list[str]:
-    """`count` outliers made in one way from `texts`; none when there are no texts for it."""
+    """Makes `count` outliers in one way, without blank ones; none when there are no suitable texts."""
     if (family(way) == "switching" and not texts.foreign) or not texts.plain:
         return []
     made = (WAYS[way](texts, rng) for _ in range(count))
@@ -160,7 +160,7 @@ def _one(texts: Texts, rng: np.random.Generator) -> str:
 
 
 def _two(texts: Texts, rng: np.random.Generator) -> list[str]:
-    """Texts of two languages, one of them often English, in any order."""
+    """Two texts in different languages, one of them often English, in random order."""
     codes = [str(code) for code in rng.permutation(sorted(texts.foreign))[:2]]
     pair = [texts.foreign[code][int(rng.integers(len(texts.foreign[code])))][:MOST_CHARS] for code in codes]
     if len(pair) < 2 or rng.random() < 0.6:
@@ -177,7 +177,7 @@ def _beside(letter: str, rng: np.random.Generator) -> str:
 
 
 def _pieces(text: str, least: int, most: int, rng: np.random.Generator) -> list[str]:
-    """Each of `least` to `most` - 1 words; scripts without spaces are cut by characters."""
+    """Cuts a text into pieces of `least` to `most` - 1 words; without spaces, groups of five characters are words."""
     words = text.split()
     if len(words) < 4:
         words = [text[start : start + 5] for start in range(0, min(len(text), 80), 5)]
@@ -190,6 +190,6 @@ def _pieces(text: str, least: int, most: int, rng: np.random.Generator) -> list[
 
 
 def _woven(pieces: Sequence[Sequence[str]], most: int) -> str:
-    """In turn, until the shorter one has had two more than there are of it, and at most so many of each."""
+    """Alternates the pieces of two texts: at most `most` of each, and at most two more than the shorter one has."""
     count = min(most, min(map(len, pieces)) + 2)
     return " ".join(piece for pair in zip_longest(*(some[:count] for some in pieces), fillvalue="") for piece in pair)

@@ -1,4 +1,4 @@
-"""What an artifact knows of ordinary texts, and the features of training prompts by what knew none of their kind."""
+"""Fits an artifact's Novelty, and computes the novelty features of training prompts out of source."""
 
 from collections.abc import Callable, Sequence
 
@@ -12,7 +12,7 @@ from coe.router.training.injections import fit_phrases, ways
 from coe.router.training.noise import INJECTION, family
 
 FOLDS = 5
-# The fold of prompts for which nothing is left out.
+# The fold that leaves nothing out.
 NOTHING = -1
 
 
@@ -22,7 +22,7 @@ def fit_novelty(
     rng: np.random.Generator,
     without: frozenset[str] = frozenset(),
 ) -> Novelty:
-    """From ordinary prompts: those with a domain, of any category or of none. `without` names ways of injection."""
+    """Fits a Novelty to ordinary prompts, of any category or none. `without` names ways of injection to leave out."""
     texts = [prompt.text for prompt in prompts]
     learnt = [way for way in ways() if f"{INJECTION}/{way}" not in without]
     return Novelty(Spelling.of(texts, vocabulary), fit_phrases(learnt, texts, rng))
@@ -36,10 +36,11 @@ def out_of_source(
     seed: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> NDArray[np.float32]:
-    """Features of each prompt by a Novelty that saw nothing of its source, or of its way of injection.
+    """Features of each prompt by a Novelty that saw nothing of its source or, for an injection, of its way.
 
-    Only `learnt` prompts are learnt from. Of a `held` one others of its source are known, as when such a prompt
-    arrives; so are the prompts that outliers are made from. An outlier has no domain.
+    Only `learnt` prompts are learnt from. For a `held` prompt nothing is left out: others of its source are known, as
+    they will be when such a prompt arrives. Nor is anything left out for outliers other than injections. Outliers are
+    recognised by having no domain.
     """
     fold = _folds(prompts, held)
     found: list[NDArray[np.float32]] = [np.empty(0, np.float32)] * len(prompts)
@@ -58,7 +59,7 @@ def out_of_source(
 
 
 def _folds(prompts: Sequence[LabelledPrompt], held: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Of each prompt, the fold that leaves out its source; sources and ways of injection are spread over the folds."""
+    """The fold that leaves out each prompt's source; sources and ways of injection are spread over the folds."""
     names = [
         "" if is_held or (not prompt.domain and family(prompt.source) != INJECTION) else prompt.source
         for prompt, is_held in zip(prompts, held, strict=True)

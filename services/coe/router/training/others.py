@@ -1,7 +1,7 @@
-"""Prompts of other collections, with labels of their own: outcome data, rows with `prompt`, `dataset` and `category`.
+"""Loads prompts of other collections: outcome files, with rows of `prompt`, `dataset` and `category`.
 
-Where the label names a category of the router, they are one more source of it. All others show the router what no
-category of it is about (outlier exposure, Hendrycks et al. 2019).
+Prompts whose label names a category of the router are one more source of it. All others show the router what belongs to
+none of its categories (outlier exposure, Hendrycks et al. 2019).
 """
 
 from collections.abc import Iterable
@@ -10,11 +10,11 @@ from pathlib import Path
 from coe.router.training import rows
 from coe.router.training.data import LabelledPrompt
 
-# Labels that mean a category of another name.
+# Labels that the router has under another name.
 ALIASES = {"computer science": "coding", "health": "medical", "business": "finance", "economics": "finance"}
-# Prompts with this label are of several languages, and nothing says which.
+# Labels whose prompts are in several languages, with nothing to say which.
 UNCLEAR = frozenset({"math-multilingual"})
-# Collections that were copied from one that is there under another name: held out together.
+# Collections that are copies of one known under another name, so that both are held out together.
 ORIGINS = {
     "zeroeval-gsm8k": "openai/grade-school-math",
     "llmrouter-gsm8k": "openai/grade-school-math",
@@ -26,7 +26,7 @@ ORIGINS = {
 
 
 def load_others(paths: Iterable[Path]) -> list[LabelledPrompt]:
-    """Prompts with the first part of their `category` as domain. Raises ArtifactError that names a bad line."""
+    """Loads prompts; the domain is the first part of their `category`. Raises ArtifactError naming a bad line."""
     found = []
     for path in paths:
         for number, row in rows.read(path):

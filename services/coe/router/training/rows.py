@@ -1,4 +1,4 @@
-"""Files of JSON lines: an object a line, blank lines between them left out."""
+"""Reads JSON Lines files: one object per line; blank lines are skipped."""
 
 import json
 from collections.abc import Iterator
@@ -9,9 +9,9 @@ from coe.platform.errors import ArtifactError
 
 
 def read(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Each object with the number of its line. Raises ArtifactError that names file and line."""
+    """Yields each line's number and object. Raises ArtifactError naming file and line."""
     try:
-        # Only a line feed ends a line: a text may hold what else Unicode takes for one.
+        # Split only at line feeds: a text may contain other characters that Unicode counts as line breaks.
         lines = path.read_bytes().split(b"\n")
     except OSError as error:
         raise ArtifactError(f"can't read {path}: {error.strerror}", path=path) from error
@@ -28,7 +28,7 @@ def read(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def text(row: dict[str, Any], field: str, path: Path, number: int) -> str:
-    """A field that has to be there and a string. Raises ArtifactError."""
+    """The value of a required string field. Raises ArtifactError."""
     if not isinstance(value := row.get(field), str):
         raise bad_line(path, number, f"the field {field!r} must be a string")
     return value

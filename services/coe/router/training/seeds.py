@@ -1,7 +1,7 @@
-"""Seed prompts: written for this project, by category and language, as frames and topics to put into them.
+"""Seed prompts by category and language, as frames and the topics to put into them.
 
-They show ways of asking, and languages, that the collected prompts of a category lack. The files are in
-`coe/router/seeds`, one a category.
+They cover ways of asking, and languages, that the collected prompts of a category lack. The files are in
+`coe/router/seeds`, one per category.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ SOURCE = "seeds"
 
 
 def seeds() -> list[LabelledPrompt]:
-    """Every topic in every frame, and the whole prompts, of all categories."""
+    """The seeds of all categories: every topic in every frame, and the whole prompts."""
     found = []
     for file in sorted((files("coe.router") / "seeds").iterdir(), key=lambda file: file.name):
         category = file.name.removesuffix(".yaml")

@@ -1,4 +1,4 @@
-"""Prompts beside their features and targets, as the training passes them about."""
+"""A table of prompts with their features and targets."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from coe.router.training.data import LabelledPrompt
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Table:
-    """n prompts; a target is the index of a category, or their number for what belongs to none."""
+    """n prompts; a target is the index of a category, or the number of categories for prompts of none."""
 
     prompts: Sequence[LabelledPrompt]
     features: Features

@@ -1,4 +1,4 @@
-"""Scores of prompts by models that saw nothing of their kind: what the figures and the calibration are made from."""
+"""Scores prompts by models that saw nothing of their kind: the basis of the figures and the calibration."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -14,16 +14,17 @@ from coe.router.training.folds import Round
 from coe.router.training.table import Table
 
 Floats = NDArray[np.float32]
-# Enough of a source to judge it by, and to learn from while another one is left out.
+# Most prompts of a fold to score, and of a category, source and language to learn from while others are left out.
 MOST_TESTED, MOST_TRAINED = 250, 250
 
-# Prompts of sources that the model has seen and has not, made outliers, and prompts of domains it has not.
+# Roles: prompts of sources that the model has and has not seen, synthetic outliers, prompts of a category that was left
+# out, and prompts of domains that are no category.
 SEEN, UNSEEN, NOISE, DOMAIN, OTHER = "seen", "unseen", "noise", "left-out domain", "other domain"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HeldOut:
-    """Scores of n held-out prompts. `target` of what belongs to no category is -1; `group` names source or kind."""
+    """Scores of n held-out prompts. `target` is -1 for no category; `group` names the source, domain or way."""
 
     logits: Floats
     votes: Floats
@@ -44,7 +45,7 @@ def joined(parts: Sequence[HeldOut]) -> HeldOut:
 
 
 def scored(heads: Heads, near: Neighbours, table: Table, role: str) -> HeldOut:
-    """Scores of prompts that neither the heads nor the neighbours were made from."""
+    """Scores of prompts that neither the heads nor the neighbours learnt from."""
     every = heads.logits(table.features)
     categories = every.shape[1] - 1
     votes, distance = near.votes(table.features.embeddings, categories)
@@ -55,9 +56,9 @@ def scored(heads: Heads, near: Neighbours, table: Table, role: str) -> HeldOut:
 
 
 def fit(table: Table, categories: int, settings: FitSettings, seed: int) -> tuple[Heads, Neighbours]:
-    """Made outliers have no domain, and no part in this: what is strange about them shows in the text itself.
+    """Fits heads and neighbours, usually without the synthetic outliers, whose strangeness shows in the text itself.
 
-    Only where nothing else shows what no category is about do they stand in for it.
+    Only if the table has no prompts of other domains do the outliers teach the heads what belongs to no category.
     """
     written = table[np.array([bool(prompt.domain) for prompt in table.prompts])]
     table = written if (written.targets == categories).any() else table
@@ -75,7 +76,7 @@ def leave_out(
     seed: int,
     progress: Progress,
 ) -> list[HeldOut]:
-    """Scores of every fold, by models that never saw it. `seen` prompts are left out of all of them."""
+    """Scores of each fold by a model that did not see it. No model learns from `seen` prompts."""
     parts: list[HeldOut] = []
     labelled = table.targets < categories
     for number, one in enumerate(rounds, 1):
