@@ -1,1 +1,1 @@
-"""What a router and a mapping are worth, judged offline on outcomes of models on prompts."""
+"""Evaluates a router and a mapping offline, on outcomes of models on prompts."""

@@ -1,8 +1,8 @@
-"""The composition as it is served: categories, their learned parts where they pay, and a plan for each budget.
+"""The composition as served: categories, their learned parts where they pay off, and a plan for each budget.
 
-For each budget the plain category map and the refined one are compared by cross-validation on the training part. Parts
-pay where a budget must be shared out (docs/evaluation.md has the figures), so there the refined map is taken unless it
-is worse by more than a standard error; without a limit it must be better by more than one.
+For each budget, the plain category map and the refined one are compared by cross-validation on the training part. Parts
+pay off where a budget must be allocated (docs/evaluation.md has the figures), so there the refined map is used unless
+it is worse by more than a standard error; without a limit, it must be better by more than one.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,13 +24,13 @@ from coe.mapper.text_features import text_features
 Floats = NDArray[np.float64]
 Embeddings = NDArray[np.float32]
 FOLDS = 4
-# Fewer within each of them: only the choice of a map depends on it.
+# Fewer folds within each of those, because only the choice of a map depends on them.
 VALIDATION_FOLDS = 3
 
 
 @dataclass(frozen=True, eq=False)
 class Asked:
-    """Prompts as the systems see them."""
+    """Features of the prompts, as available to the systems."""
 
     counts: Embeddings  # text features [n, F]
     embeddings: Embeddings
@@ -52,7 +52,7 @@ class Levels:
         return self.plain if level == "plain" else self.refined
 
     def told(self, asked: Asked) -> tuple[Embeddings, NDArray[np.int64]]:
-        """The refiner's inputs, and the cell of each prompt: from embedding and words, as the router does it."""
+        """The refiner's inputs, and each prompt's cell predicted from embedding and inputs, which the router has."""
         inputs = self.refiner.scaling.inputs(asked.counts)
         return inputs, self.refiner.heads.predict(np.hstack([asked.embeddings, inputs]))
 
@@ -65,17 +65,16 @@ class Levels:
         }
 
     def quality(self, asked: Asked) -> Floats:
-        """Expected scores [n, M], prompt by prompt."""
+        """Expected scores [n, M] of the experts on each prompt."""
         return self.refiner.quality(*self.told(asked))
 
 
 @dataclass(frozen=True, slots=True)
 class Validated:
-    """What the refined map gains over the plain one in cross-validation, with the standard error over prompts.
+    """The gain of the refined map over the plain one in cross-validation, and its standard error.
 
-    Both are over the prompts where the experts of both were run.
-
-    `overrun_b` is by how much the refined plans used more active parameters than they expected, 0 if they did not.
+    Both are over the prompts where the experts chosen by both maps were run. `overrun_b` is by how much the refined
+    plans exceeded their expected active parameters on average, 0 if they did not.
     """
 
     gain: float
@@ -83,13 +82,13 @@ class Validated:
     overrun_b: float
 
     def level(self, *, limited: bool) -> str:
-        """The map to use, under a limited budget or without a limit."""
+        """The map to use, with a limited budget or without a limit."""
         return "refined" if self.gain > (-self.error if limited else self.error) else "plain"
 
 
 @dataclass(frozen=True, eq=False)
 class Composition:
-    """`level_of` says for each budget which map is used, `validation` what both scored in cross-validation."""
+    """`level_of` gives the map used for each budget, `validation` the comparison of both maps that decided it."""
 
     levels: Levels
     active: Floats
@@ -105,14 +104,14 @@ class Composition:
         return self.levels.train_cells
 
     def plan(self, budget: float | None) -> tuple[QualityTable, Solution | None]:
-        """The table and the solution behind a budget's choices."""
+        """The table and the solution behind a budget's choices; no solution if nothing fits."""
         level = self.level_of[budget]
         overrun = self.validation[budget].overrun_b if level == "refined" else 0.0
         table = self.levels.table(level)
         return table, guarded(table, self.active, budget, len(self.train_cells), overrun)
 
     def choices(self, cells: dict[str, list[str]]) -> dict[float | None, NDArray[np.int64]]:
-        """For each budget that something fits, the expert of each prompt whose cells at both levels are given."""
+        """The expert of each prompt, by budget, given the prompts' cells at both levels. Skips unsolvable budgets."""
         found = {}
         for budget, level in self.level_of.items():
             table, solution = self.plan(budget)
@@ -129,7 +128,7 @@ def fit_composition(
     seed: int,
     progress: Callable[[str], None] = lambda step: None,
 ) -> Composition:
-    """Everything is decided on these outcomes."""
+    """Fits the composition. All decisions are made on these outcomes."""
     asked = Asked(text_features(outcomes.prompts), embeddings)
     settings = RefinerSettings(seed=seed)
     validation = _validate(outcomes, asked, active, budgets, settings, progress)
@@ -176,7 +175,7 @@ def _validate(
 
 
 def _validated(pairs: Floats, overruns: Sequence[float]) -> Validated:
-    """Scores [prompts, 2] of the plain and the refined map."""
+    """Compares scores [prompts, 2] of the plain and the refined map."""
     gain = pairs[:, 1] - pairs[:, 0]
     gain = gain[~np.isnan(gain)] if not np.isnan(gain).all() else np.zeros(1)
     overrun = max(0.0, float(np.mean(overruns)))

@@ -1,4 +1,4 @@
-"""Fits every system on one part of the outcomes and scores it once on the other."""
+"""Fits every system on one part of the outcomes and scores it on the other, once."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,15 +22,15 @@ from coe.mapper.text_features import text_features
 
 Floats = NDArray[np.float64]
 Embeddings = NDArray[np.float32]
-# Average active parameters at which the frontier is drawn, billions; None is unlimited.
+# Budgets of the frontier: average active parameters in billions; None is unlimited.
 BUDGETS: tuple[float | None, ...] = (9.0, 15.0, 31.0, 54.0, None)
-# Neighbours and the weight of the category prior that are tried, on the training part.
+# Numbers of neighbours and weights of the category prior to choose from, on the training part.
 NEIGHBOURS = ((10, 5.0), (20, 5.0), (40, 10.0), (80, 20.0))
 
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Outcomes of the pool's experts with the embeddings of their prompts."""
+    """Outcomes of the pool's experts, with the embeddings of the prompts."""
 
     outcomes: Outcomes
     embeddings: Embeddings
@@ -38,10 +38,10 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """`area`: mean score over costs from the smallest to the largest expert, of each family of systems.
+    """The results. `area` is each family's mean score over costs from the smallest to the largest expert.
 
-    `beside` are the composition's plans within the sizes of single experts: of those that no smaller one surpasses on
-    the training part. Their budget is that expert's size.
+    `beside` are the composition's plans at the sizes of single experts: for each expert that no smaller one surpasses
+    on the training part, the plan whose budget is its size.
     """
 
     dataset: str
@@ -65,7 +65,10 @@ def evaluate(
     seed: int = 0,
     progress: Callable[[str], None] = lambda step: None,
 ) -> Evaluation:
-    """The pool's order is the order of the score columns. `progress` is told what begins."""
+    """Evaluates all systems. The pool is in the order of the score columns.
+
+    `progress` is called with the name of each step as it starts.
+    """
     active = np.array([expert.active_params_b for expert in pool])
     scores = test.outcomes.scores
     names = [expert.name for expert in pool]
@@ -106,7 +109,7 @@ def evaluate(
 
 
 def _own_sizes(scores: Floats, active: Floats) -> list[float]:
-    """Active parameters of the experts that score more than every smaller one, smallest first."""
+    """Sizes of the experts that no expert of the same size or smaller surpasses, smallest first."""
     quality = np.nanmean(scores, axis=0)
     return sorted(
         {float(size) for size, own in zip(active, quality, strict=True) if own >= quality[active <= size].max()}
@@ -133,7 +136,10 @@ def _by_table(
 def _by_neighbours(
     composition: Composition, predicted: Sequence[str], train: Part, test: Part, active: Floats
 ) -> list[System]:
-    """k and prior weight by leave-one-out score without a limit, lambda for each budget: all on the training part."""
+    """The nearest-neighbour systems, with all parameters chosen on the training part.
+
+    k and the prior's weight maximise the leave-one-out score without a limit; lambda is found for each budget.
+    """
     plain = composition.plain
     row_of = {name: row for row, name in enumerate(plain.cells)}
     allowed = np.where(plain.eligible, plain.quality, np.nan)
@@ -164,7 +170,7 @@ def _by_neighbours(
 
 
 def _areas(compared: Sequence[System], active: Floats, seed: int) -> dict[str, Interval]:
-    """Families with a budget, each as one curve over measured costs."""
+    """The area of each family that has budgets, as one curve over measured costs."""
     areas = {}
     for kind, label in (("coe", "coe"), ("knn", "knn"), ("category", "category"), ("random", "random mixing")):
         family = [system for system in compared if system.kind == kind and system.name != "random"]

@@ -1,4 +1,4 @@
-"""What the report says in words and rows. Pure."""
+"""The rows and sentences of the report. Pure."""
 
 from dataclasses import dataclass
 
@@ -20,7 +20,7 @@ class SystemRow:
 
 @dataclass(frozen=True, slots=True)
 class BudgetRow:
-    """One point of the frontier beside what else the same budget buys; differences are CoE minus the other."""
+    """A point of the frontier, compared with other systems of the same budget; differences are CoE minus the other."""
 
     budget_b: float | None
     coe: Interval
@@ -34,7 +34,7 @@ class BudgetRow:
 
 @dataclass(frozen=True, slots=True)
 class TableRow:
-    """A row of the map in use: a cell, its share, the expected quality and the expert under each budget."""
+    """A row of the map in use: a cell, its share of the prompts, their number, and the expert under each budget."""
 
     cell: str
     share: float
@@ -52,7 +52,7 @@ def system_rows(evaluation: Evaluation, seed: int) -> list[SystemRow]:
 
 
 def best_single(evaluation: Evaluation, budget_b: float | None) -> System | None:
-    """The single expert with the highest test score whose parameters are within the budget."""
+    """The single expert with the highest test score among those within the budget."""
     limit = np.inf if budget_b is None else budget_b
     within = [s for s in evaluation.systems if s.kind == "single" and s.active_params_b <= limit]
     return max(within, key=lambda system: system.score, default=None)
@@ -85,7 +85,7 @@ def budget_rows(evaluation: Evaluation, seed: int) -> list[BudgetRow]:
 
 
 def table_rows(evaluation: Evaluation) -> list[TableRow]:
-    """The finest map that any budget uses, as a person reads it."""
+    """The finest map that any budget uses, in readable form."""
     composition = evaluation.composition
     refined = "refined" in composition.level_of.values()
     table = composition.levels.refined if refined else composition.plain
@@ -102,13 +102,13 @@ def table_rows(evaluation: Evaluation) -> list[TableRow]:
 
 
 def _category_of(part: str, cells: tuple[str, ...]) -> str:
-    """The category that a part belongs to, by its name."""
+    """The most specific cell whose name is a prefix of the part's; empty if there is none."""
     found = [cell for cell in cells if part.startswith(f"{cell}/")]
     return max(found, key=len, default="")
 
 
 def findings(evaluation: Evaluation, seed: int) -> list[str]:
-    """The few sentences that a reader in a hurry takes away."""
+    """The main findings, in a few sentences."""
     lines = []
     largest = best_single(evaluation, None)
     for row in budget_rows(evaluation, seed):

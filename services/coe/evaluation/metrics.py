@@ -1,7 +1,7 @@
-"""Scores, intervals and the figures of RouteLLM (arXiv 2406.18665) and RouterBench (arXiv 2403.12031). Pure.
+"""Scores, intervals and the metrics of RouteLLM (arXiv 2406.18665) and RouterBench (arXiv 2403.12031). Pure.
 
-A choice is an expert index for each prompt. An expert that was not run on a prompt has no score there (NaN): means are
-over the prompts where the chosen expert was run, and `coverage` is their part.
+An expert that was not run on a prompt has no score there (NaN): means are over the prompts where the chosen expert was
+run.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 RESAMPLES = 2000
-# Of figures that take longer than a mean.
+# For figures that take longer to compute than a mean.
 FIGURE_RESAMPLES = 300
 CONFIDENCE = 0.95
 
@@ -29,7 +29,7 @@ class Interval:
 
 
 def column_means(scores: Floats) -> Floats:
-    """Of each column [n, M], over the rows where it has a score; NaN of one without any."""
+    """The mean of each column of `scores` [n, M] over the rows where it has a score; NaN if it has none."""
     ran = ~np.isnan(scores)
     with np.errstate(invalid="ignore"):
         means: Floats = np.where(ran, scores, 0.0).sum(0) / ran.sum(0)
@@ -37,7 +37,7 @@ def column_means(scores: Floats) -> Floats:
 
 
 def bootstrap(values: Floats, *, seed: int = 0) -> Interval:
-    """Of the mean of `values` [n], over prompts. NaN entries don't count."""
+    """The interval of the mean of `values` [n], resampling prompts. NaN entries are ignored."""
     kept = values[~np.isnan(values)]
     if not len(kept):
         return Interval(float("nan"), float("nan"), float("nan"))
@@ -47,12 +47,12 @@ def bootstrap(values: Floats, *, seed: int = 0) -> Interval:
 
 
 def paired_bootstrap(first: Floats, second: Floats, *, seed: int = 0) -> Interval:
-    """Of the mean difference `first - second` over the prompts where both have a score."""
+    """The interval of the mean difference `first - second` over the prompts where both have a score."""
     return bootstrap(first - second, seed=seed)
 
 
 def resampled(figure: Callable[[Ints], float], prompts: int, *, seed: int = 0) -> Interval:
-    """Of a figure of some rows of the prompts. It may be NaN: draws that are don't count."""
+    """The interval of a figure computed from row numbers of the prompts. Draws for which it is NaN are ignored."""
     value = figure(np.arange(prompts))
     if np.isnan(value):
         return Interval(value, value, value)
@@ -63,7 +63,7 @@ def resampled(figure: Callable[[Ints], float], prompts: int, *, seed: int = 0) -
 
 
 def _resampled_means(values: Floats, seed: int) -> Floats:
-    """One resample at a time: memory stays small for any number of prompts."""
+    """Means of resamples, drawn one at a time to bound memory for any number of prompts."""
     random = np.random.default_rng(seed)
     n = len(values)
     means = [values[random.integers(0, n, n)].mean() for _ in range(RESAMPLES)]
@@ -71,10 +71,10 @@ def _resampled_means(values: Floats, seed: int) -> Floats:
 
 
 def curve_area(cost: Sequence[float], score: Sequence[float], low: float, high: float) -> float:
-    """Mean score over costs from `low` to `high`: area under the best score at or below each cost, over its width.
+    """Mean score over costs from `low` to `high`: the area under the best score at or below each cost, by its width.
 
-    Between points the curve is a straight line (two settings can be mixed at random); outside them it is level.
-    RouterBench's AIQ without its hull.
+    Between points the curve is linear (two settings can be mixed at random); beyond them it is constant. This is
+    RouterBench's AIQ without the convex hull.
     """
     order = np.argsort(cost, kind="stable")
     x = np.asarray(cost, float)[order]
@@ -86,7 +86,10 @@ def curve_area(cost: Sequence[float], score: Sequence[float], low: float, high: 
 
 
 def hull(cost: Sequence[float], score: Sequence[float]) -> list[int]:
-    """Indices of the upper concave hull by growing cost: what random mixing of the points can reach (Zero router)."""
+    """Indices of the upper concave hull, by increasing cost.
+
+    It is what random mixing of the points can reach (RouterBench's Zero router).
+    """
     order = sorted(range(len(cost)), key=lambda index: (cost[index], -score[index]))
     kept: list[int] = []
     for index in order:
@@ -106,7 +109,10 @@ def _below(left: int, middle: int, right: int, cost: Sequence[float], score: Seq
 
 @dataclass(frozen=True, slots=True)
 class PairFigures:
-    """RouteLLM's figures for a weak and a strong model. `cpt`: share of strong calls for 50 and 80 % of the gap."""
+    """RouteLLM's figures for a weak and a strong model.
+
+    `cpt_50` and `cpt_80` are the shares of calls to the strong model that recover 50 and 80 % of the gap.
+    """
 
     apgr: float
     cpt_50: float
@@ -114,11 +120,11 @@ class PairFigures:
 
 
 def pair_figures(gain: Floats, weak: Floats, strong: Floats) -> PairFigures:
-    """`gain` [n] is the predicted worth of the strong model: prompts are sent to it in this order, highest first.
+    """Computes the figures. Prompts go to the strong model in order of predicted `gain` [n], highest first.
 
-    Prompts of the same worth come in no order, so each counts as their mean. PGR at a share of strong calls is
-    (score - weak) / (strong - weak); APGR is its mean over shares 0 to 1 (trapezoid over every prompt). CPT is the
-    smallest share from which that part of the gap is recovered; 1 when it never is.
+    Prompts with equal gain have no order, so each counts with the mean of their gaps. PGR at a share of strong calls is
+    (score - weak) / (strong - weak); APGR is its mean over shares 0 to 1 (trapezoidal rule over prompts). CPT is the
+    smallest share of strong calls that recovers the given part of the gap. All are NaN if the strong one is no better.
     """
     ran = ~np.isnan(weak) & ~np.isnan(strong)
     gain, weak, strong = gain[ran], weak[ran], strong[ran]

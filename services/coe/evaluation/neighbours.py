@@ -1,11 +1,11 @@
-"""The per-prompt nearest-neighbour router: expected scores are means over the most similar prompts. Pure."""
+"""The nearest-neighbour baseline: expected scores are means over the most similar prompts. Pure."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Embeddings = NDArray[np.float32]
-# Prompts compared at once.
+# Prompts compared at a time.
 STEP = 1024
 
 
@@ -19,10 +19,10 @@ def neighbour_quality(
     weight: float,
     group: NDArray[np.int64] | None = None,
 ) -> Floats:
-    """Quality [asked, experts]: the mean over the `k` nearest of `known`, shrunk by `weight` outcomes of the prior.
+    """Quality [asked, experts]: the mean over the `k` nearest of `known`, shrunk to the prior with `weight` outcomes.
 
-    Embeddings are unit vectors; `prior` is [asked, experts], NaN where an expert must not be chosen. `group`: asked and
-    known are the same prompts, and none is a neighbour of its own group.
+    Embeddings are unit vectors. `prior` is [asked, experts], NaN where an expert must not be chosen; so is the result.
+    If `group` is given, `asked` and `known` are the same prompts, and no prompt is a neighbour of its own group.
     """
     ran = ~np.isnan(scores)
     filled = np.where(ran, scores, 0.0)
@@ -33,7 +33,7 @@ def neighbour_quality(
         if group is not None:
             similarity[group[rows, None] == group[None, :]] = -np.inf
         nearest = np.argpartition(-similarity, min(k, similarity.shape[1] - 1), axis=1)[:, :k]
-        # There may be fewer than k others.
+        # There may be fewer than k prompts outside the group.
         near = np.isfinite(np.take_along_axis(similarity, nearest, axis=1))[:, :, None]
         total = (filled[nearest] * near).sum(1) + weight * np.nan_to_num(prior[rows])
         result[rows] = total / ((ran[nearest] & near).sum(1) + weight)

@@ -1,4 +1,4 @@
-"""RouteLLM's view: one weak and one strong expert, and how much of the gap few calls of the strong one recover."""
+"""RouteLLM's evaluation: how much of the gap between a weak and a strong expert few calls to the strong one recover."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ from coe.evaluation.metrics import Interval, PairFigures, pair_figures, resample
 from coe.mapper.outcomes import Outcomes
 from coe.mapper.pool import PoolExpert
 
-# The weak expert has at most this part of the strong one's active parameters.
+# Largest size of the weak expert, as a fraction of the strong one's active parameters.
 WEAK_PART = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Intervals are bootstrapped over prompts; all is NaN where the strong expert turns out to be no better."""
+    """Figures of a pair, with intervals bootstrapped over prompts; all NaN if the strong expert is no better."""
 
     weak: str
     strong: str
@@ -27,9 +27,9 @@ class Pair:
 
 
 def judge_pair(predicted: NDArray[np.float64], train: Outcomes, test: Outcomes, pool: Sequence[PoolExpert]) -> Pair:
-    """The strong expert is the best on the training part, the weak one the best that is at most half as large.
+    """Evaluates the pair chosen on the training part: the best expert, and the best that is at most half as large.
 
-    `predicted` [test prompts, experts] are expected scores.
+    If no expert is that small, the smallest is the weak one. `predicted` [test prompts, experts] are expected scores.
     """
     quality = np.nanmean(train.scores, axis=0)
     active = np.array([expert.active_params_b for expert in pool])

@@ -1,4 +1,4 @@
-"""The frontier as a picture: score against average active parameters, with every baseline."""
+"""Plots the frontier (score against average active parameters, with all baselines) and the shares of the experts."""
 
 from collections.abc import Sequence
 from io import BytesIO
@@ -25,7 +25,7 @@ CURVES: tuple[tuple[Kind, str, str, str, str], ...] = (
 
 
 def frontier_figure(evaluation: Evaluation, seed: int) -> Figure:
-    """Singles as named points, families as curves, the composition with its 95 % intervals, the oracle as a star."""
+    """Single experts as points, families as curves, the composition with 95 % intervals, the oracle as a star."""
     figure = Figure(figsize=(9.5, 5.6), layout="constrained")
     axes = figure.add_subplot()
     for kind, label, colour, marker, line in CURVES:
@@ -54,22 +54,22 @@ def frontier_figure(evaluation: Evaluation, seed: int) -> Figure:
 
 
 def left_out(evaluation: Evaluation) -> list[str]:
-    """Single experts so far below every curve that the picture would be of them."""
+    """Single experts so far below all curves that showing them would squash the plot."""
     return [s.name for s in evaluation.systems if s.kind == "single" and s.score < _floor(evaluation)]
 
 
 def _floor(evaluation: Evaluation) -> float:
-    """One and a half heights of the curves below the lowest of them."""
+    """The lowest score shown for single experts: 1.5 times the curves' range below their lowest point."""
     scores = [system.score for kind, *_ in CURVES for system in _family(evaluation, kind)]
     return min(scores) - 1.5 * (max(scores) - min(scores))
 
 
 def _name_singles(axes: Any, singles: Sequence[System]) -> None:
-    """Names beside the points, towards the middle of the picture. One that would cover another is left out."""
+    """Labels the points on the side towards the middle of the plot. A label that would overlap another is left out."""
     low, high = axes.get_ylim()
     left, right = axes.get_xlim()
     line, letter = 0.035 * (high - low), 0.0075 * (right - left)
-    # From, to and height of what is there already.
+    # Left end, right end and height of points and labels already placed.
     taken = [(s.active_params_b - letter, s.active_params_b + letter, s.score) for s in singles]
     for system in sorted(singles, key=lambda single: -single.score):
         name, x = system.name.rpartition("/")[2], system.active_params_b
@@ -94,7 +94,7 @@ def _name_singles(axes: Any, singles: Sequence[System]) -> None:
 
 
 def shares_figure(evaluation: Evaluation) -> Figure:
-    """Which experts the composition uses under each budget; those that it never uses are not in it."""
+    """Shares of the expert sizes that the composition uses under each budget; unused sizes are omitted."""
     labels = [_budget(point) for point in evaluation.frontier]
     shares = {
         size: [float((point.active == size).mean()) for point in evaluation.frontier]
@@ -119,13 +119,13 @@ def shares_figure(evaluation: Evaluation) -> Figure:
 
 
 def save(figure: Figure, folder: Path, name: str) -> None:
-    """As PNG and SVG."""
+    """Saves a figure as PNG and SVG."""
     for form in FORMS:
         (folder / f"{name}.{form}").write_bytes(render(figure, form))
 
 
 def render(figure: Figure, form: Form) -> bytes:
-    """The same bytes for the same figure."""
+    """The figure as a file's bytes: the same for the same figure."""
     buffer = BytesIO()
     metadata: dict[str, Any] = {"Date": None} if form == "svg" else {"Software": None}
     with mpl.rc_context({"svg.hashsalt": "coe", "svg.fonttype": "none"}):

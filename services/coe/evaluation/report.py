@@ -1,4 +1,4 @@
-"""The report: one HTML file that needs nothing else, and the plots beside it."""
+"""Writes the report: a self-contained HTML page, and the plots as separate files."""
 
 import base64
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""From files to an evaluation: reading, splitting, embedding (cached), with progress."""
+"""Runs an evaluation from files: reads, splits, embeds (with a cache) and reports progress."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,11 +17,11 @@ from coe.mapper.pool import PACKAGED, PoolExpert, read_pool, select
 from coe.mapper.split import groups, hold_out, without
 from coe.platform.errors import ArtifactError
 
-# For the categories of prompts, and for the nearest-neighbour router.
+# The encoder for predicting categories and for the nearest-neighbour router.
 ENCODER = EncoderSpec(max_tokens=256, threads=2)
-# Different prompts to fit on: of fewer, folds within folds are empty.
+# Fewest different prompts to fit on: with fewer, nested folds would be empty.
 LEAST = 20
-# Of `evaluate`, as its progress counts them.
+# Steps of `evaluate` that are reported as progress.
 STEPS = 6 + FOLDS
 
 
@@ -34,10 +34,10 @@ def evaluate_files(
     seed: int,
     progress: Progress,
 ) -> tuple[Evaluation, list[str]]:
-    """Either one file, split by seed, or two. Also gives the models left out for want of parameter counts.
+    """Evaluates on one file, split by seed, or on two. Raises ArtifactError.
 
-    Prompts of the training file that are in the test file are dropped, and those that no expert of the pool was run on.
-    Raises ArtifactError.
+    Training prompts that are also in the test file are dropped, as are prompts that no expert of the pool was run on.
+    Also returns the models left out because their sizes are unknown.
     """
     if outcomes is not None and train is None and test is None:
         whole = read_outcomes(outcomes)
@@ -64,7 +64,7 @@ def evaluate_files(
     def step(what: str) -> None:
         progress.update(task, description=f"Evaluating: {what}", advance=1)
 
-    # Linear algebra on more threads than free cores spins instead of working.
+    # With more threads than free cores, BLAS spins instead of working.
     with threadpool_limits(1):
         result = evaluate(
             name,
@@ -80,7 +80,10 @@ def evaluate_files(
 def transfer_file(
     path: Path, *, by: Literal["dataset", "category"], experts: Path | None, seed: int, progress: Progress
 ) -> tuple[Transfer, list[str]]:
-    """Each dataset, or each category, is left out in turn. Raises ArtifactError."""
+    """Evaluates each dataset, or each category, with a composition fitted on the others. Raises ArtifactError.
+
+    Also returns the models left out because their sizes are unknown.
+    """
     outcomes = read_outcomes(path)
     pool, unknown = select(outcomes.models, read_pool(experts or PACKAGED))
     outcomes = outcomes.of_models([expert.name for expert in pool]).scored()
@@ -116,7 +119,7 @@ def _check_enough(fitted: Outcomes, judged: Outcomes) -> None:
 def _of_both(
     fitted: Outcomes, judged: Outcomes, pool: Sequence[PoolExpert], progress: Progress
 ) -> tuple[Outcomes, Outcomes, list[PoolExpert]]:
-    """The experts that have outcomes in both parts: of others nothing could be learnt, or nothing be told."""
+    """Both parts and the pool, restricted to experts with outcomes in both: others can't be fitted or scored."""
     names = [expert.name for expert in pool]
     parts = [part.of_models(names) for part in (fitted, judged)]
     in_both = np.all([~np.isnan(part.scores).all(axis=0) for part in parts], axis=0)

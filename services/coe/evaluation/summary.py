@@ -1,4 +1,4 @@
-"""An evaluation as JSON and as a table for people."""
+"""Formats an evaluation as JSON and as tables and lines for the terminal."""
 
 from dataclasses import asdict
 from math import isnan
@@ -14,9 +14,9 @@ DIGITS = 4
 
 
 def as_json(evaluation: Evaluation, seed: int) -> dict[str, object]:
-    """The documented form (docs/evaluation.md). `budget_b` null is unlimited, `ci` the 95 % bootstrap interval.
+    """The JSON format of docs/evaluation.md. A `budget_b` of null is unlimited; `ci` is the 95 % bootstrap interval.
 
-    A figure of nothing is null.
+    Undefined figures are null.
     """
     return {
         "dataset": evaluation.dataset,
@@ -43,7 +43,7 @@ def _figure(value: float) -> float | None:
 
 
 def systems_table(evaluation: Evaluation, seed: int) -> Table:
-    """Every system, by kind, with its interval and cost."""
+    """A table of all systems, grouped by kind, with intervals and costs."""
     title = f"{evaluation.dataset}: fitted on {evaluation.train_prompts} prompts, scored on {evaluation.test_prompts}"
     name = Column("system", overflow="fold")
     table = Table(name, "score", "95 % interval", "avg active B", "prompts scored", title=title)
@@ -64,7 +64,7 @@ def systems_table(evaluation: Evaluation, seed: int) -> Table:
 
 
 def closing_lines(evaluation: Evaluation) -> list[str]:
-    """Areas, the weak and strong pair, and which map each budget uses."""
+    """Lines on the areas, the weak and strong pair, the map of each budget, and the gains over single experts."""
     pair = evaluation.pair
     areas = ", ".join(
         f"{name} {area.mean:.4f} ({area.low:.3f} to {area.high:.3f})" for name, area in evaluation.area.items()
@@ -84,7 +84,7 @@ def closing_lines(evaluation: Evaluation) -> list[str]:
 
 
 def beside_singles(evaluation: Evaluation) -> str:
-    """For each expert that no smaller one surpasses, what the composition gains within the same parameters."""
+    """The composition's gain at the same size over each expert that no smaller one surpasses."""
     gains = []
     for plan in evaluation.beside:
         names = [expert.name for expert in evaluation.pool if expert.active_params_b == plan.budget_b]
@@ -97,7 +97,7 @@ def beside_singles(evaluation: Evaluation) -> str:
 
 
 def transfer_json(transfer: Transfer) -> dict[str, object]:
-    """The documented form (docs/evaluation.md)."""
+    """The JSON format of docs/evaluation.md."""
 
     def figures(interval: Interval) -> dict[str, object]:
         return {"mean": _figure(interval.mean), "ci": [_figure(interval.low), _figure(interval.high)]}

@@ -1,4 +1,4 @@
-"""What is compared: a system gives each test prompt an expert; its plan is made from the training part alone. Pure."""
+"""The systems compared. A system gives each test prompt an expert, by a plan made on the training part alone. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ Kind = Literal["single", "random", "category", "knn", "oracle", "coe"]
 
 @dataclass(frozen=True, eq=False)
 class System:
-    """`scores` and `active` have an entry for each test prompt; a score is NaN where the chosen expert was not run.
+    """`scores` and `active` have an entry per test prompt; a score is NaN where the chosen expert was not run.
 
-    `budget_b` None: unlimited, or a system that knows no budget.
+    `budget_b` None: unlimited, or a system without budgets.
     """
 
     name: str
@@ -36,7 +36,7 @@ class System:
 
     @property
     def coverage(self) -> float:
-        """Part of the prompts where the chosen expert was run."""
+        """Share of the prompts where the chosen expert was run."""
         return float((~np.isnan(self.scores)).mean())
 
 
@@ -48,7 +48,7 @@ def chosen(
 
 
 def singles(names: Sequence[str], scores: Floats, active: Floats) -> list[System]:
-    """Each expert alone."""
+    """One system per expert, which answers everything."""
     prompts = len(scores)
     return [
         chosen(name, "single", np.full(prompts, expert, np.int64), scores, active) for expert, name in enumerate(names)
@@ -56,23 +56,23 @@ def singles(names: Sequence[str], scores: Floats, active: Floats) -> list[System
 
 
 def uniform(scores: Floats, active: Floats) -> System:
-    """An expert drawn at random for each prompt, in expectation."""
+    """The expectation of drawing an expert at random for each prompt, among those run on it."""
     ran = ~np.isnan(scores)
     runs = np.maximum(1, ran.sum(1))
     return System("random", "random", np.nansum(scores, 1) / runs, (ran * active).sum(1) / runs)
 
 
 def oracle(scores: Floats, active: Floats) -> System:
-    """The best expert of each prompt, the smallest of equals: what no router can beat."""
+    """The best expert of each prompt, the smallest of equals: an upper bound for any router."""
     best = np.nanmax(scores, axis=1, keepdims=True)
     choice = np.where(scores == best, active[None, :], np.inf).argmin(1)
     return chosen("oracle", "oracle", choice, scores, active)
 
 
 def mixing(train: Floats, test: Floats, active: Floats, budget_b: float | None) -> System | None:
-    """Two experts drawn at random in the proportion that fits the budget: the best such pair on the training part.
+    """Draws from two experts at random in the proportion that uses up the budget: the best pair on the training part.
 
-    None when no expert fits.
+    It is one expert alone if the best one fits the budget. None when no expert fits.
     """
     quality = np.nanmean(train, axis=0)
     points = hull(active.tolist(), quality.tolist())

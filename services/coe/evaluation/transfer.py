@@ -1,4 +1,4 @@
-"""Whether routing helps where it was not fitted: each source is judged by a composition fitted on all the others."""
+"""Tests whether routing transfers: each source is routed by a composition fitted on all the others."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,9 +21,9 @@ Embeddings = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class SourceRow:
-    """Mean scores on a source that was left out, each over the prompts where its expert was run.
+    """Mean scores on a left-out source, each over the prompts where the chosen expert was run.
 
-    `single` is the expert that is best on the other sources.
+    `single` is the best expert on the other sources.
     """
 
     source: str
@@ -36,7 +36,7 @@ class SourceRow:
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """`best_single` is the best over all prompts with hindsight; gains are over it, on the same prompts."""
+    """`best_single` is the best expert over all prompts, in hindsight; gains are over it, on the same prompts."""
 
     rows: tuple[SourceRow, ...]
     best_single: str
@@ -56,7 +56,10 @@ def judge_transfer(
     seed: int = 0,
     progress: Callable[[str], None] = lambda step: None,
 ) -> Transfer:
-    """`sources` names the source of each prompt. No budget: the question is whether the right expert is found."""
+    """Leaves out each source; `sources` names that of each prompt.
+
+    There is no budget: the question is whether the right expert is found.
+    """
     asked = Asked(text_features(outcomes.prompts), embeddings)
     source_of, group = np.array(sources), groups(outcomes)
     chosen = {level: np.full(len(outcomes), np.nan) for level in ("plain", "refined")}
