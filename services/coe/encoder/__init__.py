@@ -1,4 +1,4 @@
-"""Sentence encoder: text to unit vectors, on ONNX Runtime. Shared by the router, the mapping and the evaluation."""
+"""Sentence encoder: turns texts into unit vectors with ONNX Runtime. Used by the router and the evaluation."""
 
 from coe.encoder.cache import EmbeddingCache
 from coe.encoder.encoder import Encoder
