@@ -11,7 +11,7 @@ from coe.platform.telemetry.counters import Counter
 from coe.platform.telemetry.histograms import Histogram
 
 Kind = Literal["counter", "histogram", "gauge"]
-# Of all our instruments.
+# The instrumentation scope of all instruments.
 SCOPE = "coe"
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0)
@@ -232,7 +232,7 @@ def histogram(name: str) -> Histogram:
 
 
 def histograms() -> tuple[Histogram, ...]:
-    """Those that something asked for."""
+    """Instruments that have been used."""
     return tuple(_histograms)
 
 
