@@ -115,7 +115,7 @@ def test_domains_that_are_no_category_are_named(home: Path) -> None:
     )
     shown = RUN.invoke(eval_command.app, ["router", "--test", str(home / "test.jsonl")])
     assert shown.exit_code == 0, shown.output
-    assert shown.stderr == "Domains that are no category of the router, and count as strange: Maths\n"
+    assert shown.stderr == "Domains without a category in the router, counted as out-of-domain: Maths\n"
     assert f"  {known} " in shown.stdout
 
 
