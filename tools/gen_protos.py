@@ -39,15 +39,16 @@ def generate(out: Path) -> dict[str, str]:
         sys.exit("protoc failed")
     stubs = {"__init__.py": HEADER}
     for path in sorted((out / "coe" / "v1").iterdir()):
-        if path.name.endswith(("_pb2_grpc.py", "_pb2_grpc.pyi")) and "service " not in proto_text(path.name):
+        if path.name.endswith(("_pb2_grpc.py", "_pb2_grpc.pyi")) and not has_service(path.name):
             continue
         text = re.sub(r"from coe\.v1 import", "from coe._proto import", path.read_text())
         stubs[path.name] = re.sub(r"\bcoe\.v1\.(\w+_pb2)", r"coe._proto.\1", text)
     return stubs
 
 
-def proto_text(stub: str) -> str:
-    return (PROTOS / "coe" / "v1" / f"{stub.split('_pb2')[0]}.proto").read_text()
+def has_service(stub: str) -> bool:
+    proto = PROTOS / "coe" / "v1" / f"{stub.split('_pb2')[0]}.proto"
+    return re.search(r"^service ", proto.read_text(), re.MULTILINE) is not None
 
 
 def main() -> None:
