@@ -15,13 +15,13 @@ import numpy as np
 from coe.experts.gguf_file import GgufFile, GgufTensor, Value
 from coe.platform.errors import ArtifactError
 
-_PART = re.compile(r"(?P<stem>.+)-\d{5}-of-(?P<count>\d{5})\.gguf", re.DOTALL)
+_PART = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.DOTALL)
 
 
 def part_names(name: str) -> list[str]:
     """All parts of the model that `name` is a part of, in order; of a whole model only `name` itself."""
     part = _PART.fullmatch(name)
-    if part is None:
+    if part is None or not 1 <= int(part["number"]) <= int(part["count"]):
         return [name]
     return [f"{part['stem']}-{number:05}-of-{part['count']}.gguf" for number in range(1, int(part["count"]) + 1)]
 

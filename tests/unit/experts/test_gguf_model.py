@@ -55,6 +55,14 @@ def renamed(parts: list[Path]) -> Path:
     return parts[1].rename(parts[1].with_name("tiny.gguf"))
 
 
+def beyond_the_last(parts: list[Path]) -> Path:
+    return parts[1].rename(parts[1].with_name("tiny-00004-of-00003.gguf"))
+
+
+def of_none(parts: list[Path]) -> Path:
+    return parts[1].rename(parts[1].with_name("tiny-00001-of-00000.gguf"))
+
+
 def removed(parts: list[Path]) -> Path:
     parts[2].unlink()
     return parts[0]
@@ -91,6 +99,8 @@ def doubled(parts: list[Path]) -> Path:
     ("spoil", "match"),
     [
         (renamed, r"tiny\.gguf says that it is part 2 of 3: parts of a model must keep their names"),
+        (beyond_the_last, r"tiny-00004-of-00003\.gguf says that it is part 2 of 3"),
+        (of_none, r"tiny-00001-of-00000\.gguf says that it is part 2 of 3"),
         (removed, r"is one of 3 parts of a model, and tiny-00003-of-00003\.gguf is missing"),
         (exchanged, r"tiny-00003-of-00003\.gguf says that it is part 2 of 3"),
         (emptied, r"tiny should have \d+ tensors; its parts have 10"),
