@@ -24,8 +24,8 @@ from coe.platform.errors import Unavailable
 
 TOTAL = "total"
 _IDLE_S = 8.0
-# Prompts at once, and how often. The broker's JVM takes some thousand transactions to compile what they run: in the first
-# thousand bursts of ten, a prompt costs up to 1.8 times as much as later.
+# Prompts at once, and how often. The broker's JVM takes some thousand transactions to compile what they run: in the
+# first thousand bursts of ten, a prompt costs up to 1.8 times as much as later.
 _WARM_UP = ((10, 1000), (10_000, 2))
 _LOAD = Load("echo", 0, ECHO)
 
